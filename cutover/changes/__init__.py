@@ -1,0 +1,36 @@
+"""The changes of a release: each a value of words that do it and of shell lines that take it back."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change: what it is called, the words that do it, the shell lines that undo it, and its time budget.
+
+    Each undo line is a no-op when run twice and when the do never happened; it names files, never values.
+    The lines of one change run in the order given; those of later changes run before those of earlier ones.
+    """
+
+    name: str
+    text: str
+    do: Words
+    undo: tuple[str, ...]
+    budget_s: float
+
+
+def line(*words: str, within_s: float | None = None) -> str:
+    """Words as one shell line, bounded by timeout(1) when *within_s* is given."""
+    bound = ("timeout", "-k", "10", f"{within_s:g}") if within_s else ()
+    return shlex.join([*bound, *words])
+
+
+def undo_script(changes: Sequence[Change]) -> str:
+    """The script that takes back all *changes*, the newest first."""
+    blocks = [f"# {change.name}: {change.text}\n" + "\n".join(change.undo) for change in reversed(changes) if change.undo]
+    return "# Takes this release back. Safe to run twice.\n" + "\n".join(blocks) + "\n"

@@ -1,0 +1,180 @@
+"""Compose: its command lines as values, and the rendered form of one colour's release."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutover import host
+from cutover.errors import UsageProblem
+from cutover.secret import MASK
+from cutover.settings import Settings
+
+Words = tuple[str, ...]
+DEADLINE_S = 30.0
+UNPINNED = frozenset({"", "latest", "stable", "main", "master", "edge", "nightly", "dev"})
+PLACEHOLDERS = ("changeme", "change-me", "change_me", "<", "xxx", "todo", "replace-me", "replace_me")
+
+
+@dataclass(frozen=True, slots=True)
+class Compose:
+    """One Compose project and the file that describes it."""
+
+    project: str
+    file: Path
+    env_file: Path | None = None
+
+    def words(self, *rest: str) -> Words:
+        """`docker compose` on this project."""
+        env = ("--env-file", str(self.env_file)) if self.env_file else ()
+        return ("docker", "compose", "--project-name", self.project, "--file", str(self.file), *env, *rest)
+
+    def up(self, *services: str, wait_s: float) -> Words:
+        """Create or recreate *services* and wait until they are healthy; nothing else is touched or pulled."""
+        flags = ("--detach", "--no-deps", "--pull", "never", "--wait", "--wait-timeout", str(max(1, round(wait_s))))
+        return self.words("up", *flags, *services)
+
+    def stop(self, *services: str) -> Words:
+        """Stop *services* with their own grace period."""
+        return self.words("stop", *services)
+
+    def one_off(self, name: str, service: str, *command: str) -> Words:
+        """Start *command* in a named one-off container: the name is a mutex, and it outlives a lost client."""
+        return self.words("run", "--detach", "--no-deps", "--name", name, "-T", service, *command)
+
+    def config(self, *flags: str) -> Words:
+        """What Compose makes of the file."""
+        return self.words("config", *flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What Compose makes of one colour with one tag: the release file's text and what it says."""
+
+    colour: str
+    project: str
+    text: str
+    """JSON, which is YAML; `$` stays doubled, as Compose wants to read it."""
+    model: Mapping[str, Any]
+    variables: Mapping[str, str]
+    """The env file's variables as Compose reads them."""
+
+    def service(self, name: str) -> Mapping[str, Any]:
+        """One service of the model."""
+        found: Mapping[str, Any] = self.model["services"][name]
+        return found
+
+    def image(self, service: str) -> str:
+        """`repo:tag` of *service*."""
+        return str(self.service(service)["image"])
+
+    def tag(self, service: str) -> str:
+        """The tag of *service*'s image; empty for one named by digest only."""
+        name = self.image(service).split("@", 1)[0]
+        return name.rsplit(":", 1)[1] if ":" in name.rsplit("/", 1)[-1] else ""
+
+    def environment(self, service: str) -> dict[str, str]:
+        """What the service's container gets, with Compose's doubled dollars undone."""
+        given = self.service(service).get("environment") or {}
+        return {key: str(value).replace("$$", "$") for key, value in given.items() if value is not None}
+
+    def port(self, service: str) -> int:
+        """The loopback port that *service* publishes; 0 if none."""
+        for row in self.service(service).get("ports") or ():
+            if row.get("published"):
+                return int(str(row["published"]).split("-", 1)[0])
+        return 0
+
+
+def render(settings: Settings, colour: str, tag: str | None = None) -> Rendered:
+    """*colour* as Compose reads it, with *tag* instead of the env file's when given; raises UsageProblem.
+
+    The env file is read by Compose alone, in a scrubbed environment, and its values are masked from here on.
+    """
+    env_file = settings.colours[colour].env_file  # type: ignore[index]
+    for path, what in ((settings.compose_file, "compose_file"), (env_file, f"colours.{colour}.env_file")):
+        if not path.is_file():
+            raise UsageProblem(f"{path}: no such file ({what} in {settings.source})")
+    compose = Compose(settings.compose_project(colour), settings.compose_file, env_file)
+    override = {settings.tag_key: tag} if tag else {}
+    with ThreadPoolExecutor(2) as pool:  # two calls of 0.1 s each, side by side
+        config = pool.submit(_ask, compose.config("--format", "json"), override)
+        variables = pool.submit(_ask, compose.config("--environment"), override)
+        text, values = config.result(), _variables(variables.result(), override)
+    MASK.learn_environment(values, settings.public_keys)
+    return Rendered(colour, compose.project, text, json.loads(text), values)
+
+
+def _ask(words: Words, override: Mapping[str, str]) -> str:
+    """The output of a `compose config` call; a warning about an unset variable is an error."""
+    done = host.run(words, deadline_s=DEADLINE_S, environment=override, mask=False)
+    if not done.ok:
+        raise UsageProblem(f"docker compose config: {MASK(done.last_line)}")
+    for line in done.err.splitlines():
+        if "variable is not set" in line:
+            name = line.split("The ", 1)[-1].split(" variable", 1)[0].strip('\\"')
+            raise UsageProblem(f"{words[words.index('--env-file') + 1]}: {name} is not set, and the compose file uses it")
+    return done.out
+
+
+def _variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
+    """KEY=VALUE lines without what we passed ourselves."""
+    ours = host.clean_environment()
+    rows = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {key: value for key, value in rows if key not in ours} | dict(override)
+
+
+def hashes(compose: Compose) -> dict[str, str]:
+    """Service → the config hash that Compose will label its container with."""
+    done = host.run(compose.config("--hash", "*"), deadline_s=DEADLINE_S)
+    if not done.ok:
+        raise UsageProblem(f"docker compose config --hash: {done.last_line}")
+    rows = (line.split() for line in done.out.splitlines())
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+def complaints(settings: Settings, rendered: Rendered, environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with a colour's configuration, one line each; pure but for the env file's mode.
+
+    *environment* is the caller's own: a variable exported there would silently beat the env file for anybody who
+    runs Compose by hand, so one that differs is refused.
+    """
+    where = str(settings.colours[rendered.colour].env_file)  # type: ignore[index]
+    found = []
+    tag = rendered.tag(settings.service)
+    if tag in UNPINNED and "@sha256:" not in rendered.image(settings.service):
+        found.append(f"{where}: {settings.tag_key}={tag or '(empty)'} is not pinned: use a tag that never moves, like sha-<commit>")
+    for key, value in rendered.variables.items():
+        if any(mark in value.lower() for mark in PLACEHOLDERS):
+            found.append(f"{where}: {key} still holds its placeholder")
+        if key in environment and environment[key] != value:
+            found.append(f"{key} is exported in this shell and differs from {where}: `unset {key}`, it would override the file")
+    profiles = set(rendered.variables.get("COMPOSE_PROFILES", "").split(",")) & set(settings.data_profiles)
+    if profiles:
+        found.append(f"{where}: COMPOSE_PROFILES={','.join(sorted(profiles))}: {rendered.colour} would start its own empty {sorted(profiles)[0]}; it belongs in .env.deploy")
+    if not rendered.port(settings.service):
+        found.append(f"{settings.compose_file}: service {settings.service!r} publishes no port")
+    return found
+
+
+def is_private(path: Path) -> bool:
+    """Whether only its owner can read *path*, and the owner is us or root."""
+    status = os.stat(path)
+    return not status.st_mode & 0o077 and status.st_uid in {os.geteuid(), 0}
+
+
+def compose_version() -> tuple[int, ...]:
+    """The version of `docker compose`; raises UsageProblem where there is none or it is v1."""
+    done = host.run(("docker", "compose", "version", "--short"), deadline_s=DEADLINE_S)
+    if not done.ok:
+        raise UsageProblem(f"docker compose does not answer: {done.last_line}; Compose v2 or newer is needed")
+    numbers = done.out.strip().lstrip("v").split("-", 1)[0].split("+", 1)[0].split(".")
+    version = tuple(int(part) for part in numbers if part.isdigit())
+    if version < (2, 20):
+        raise UsageProblem(f"docker compose is {done.out.strip()}: 2.20 or newer is needed")
+    return version

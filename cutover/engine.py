@@ -1,0 +1,208 @@
+"""What the Docker engine says of containers and images; every call is bounded, containers are found by label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+DEADLINE_S = 10  # an engine that accepts and never answers would hang every call for ever
+ZERO_TIME = "0001-01-01T00:00:00Z"
+
+
+class EngineSilent(Exception):
+    """The engine did not answer; what it would have said is unknown."""
+
+
+@cache
+def client(deadline_s: int = DEADLINE_S) -> DockerClient:
+    """The docker SDK client of this process; raises EngineSilent when no engine answers."""
+    import docker  # 150 ms of imports that `cutover status --help` does not need
+    from docker.errors import DockerException
+
+    try:
+        return docker.from_env(timeout=deadline_s)
+    except DockerException as error:
+        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container as the engine describes it (`docker inspect`), reduced to what we may show."""
+
+    id: str
+    name: str
+    image: str
+    """The image ID, `sha256:…`."""
+    image_name: str
+    """As the Compose file spells it: `repo:tag`."""
+    status: str
+    started_at: str
+    finished_at: str
+    exit_code: int
+    error: str
+    restart_count: int
+    oom_killed: bool
+    config_hash: str
+    health: Mapping[str, Any] | None
+    """`State.Health` (Status, FailingStreak, Log), None where there is no HEALTHCHECK."""
+    healthcheck: Mapping[str, Any]
+    """`Config.Healthcheck`, durations in nanoseconds; `Test` is `["NONE"]` when it was switched off."""
+    ports: Mapping[str, Any]
+    """`NetworkSettings.Ports`: empty when the container does not run."""
+    memory_limit: int
+    nano_cpus: int
+    user: str
+    stop_timeout: int | None
+    labels: Mapping[str, str]
+
+    @property
+    def short(self) -> str:
+        """The first twelve characters of the id, which are its host name too."""
+        return self.id[:12]
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs and is neither paused nor restarting; `State.Running` is true for a crash loop too."""
+        return self.status == "running"
+
+    @property
+    def health_status(self) -> str:
+        """`healthy`, `starting`, `unhealthy`, or `none`."""
+        return str(self.health["Status"]) if self.health else "none"
+
+
+def read_container(attributes: Mapping[str, Any]) -> Container:
+    """The container of one `docker inspect` answer."""
+    state, config, host = attributes["State"], attributes["Config"], attributes["HostConfig"]
+    labels = config.get("Labels") or {}
+    return Container(
+        id=attributes["Id"],
+        name=attributes["Name"].lstrip("/"),
+        image=attributes["Image"],
+        image_name=config.get("Image", ""),
+        status=state.get("Status", ""),
+        started_at=state.get("StartedAt", ZERO_TIME),
+        finished_at=state.get("FinishedAt", ZERO_TIME),
+        exit_code=state.get("ExitCode", 0),
+        error=state.get("Error", ""),
+        restart_count=attributes.get("RestartCount", 0),
+        oom_killed=state.get("OOMKilled", False),
+        config_hash=labels.get("com.docker.compose.config-hash", ""),
+        health=state.get("Health"),
+        healthcheck=config.get("Healthcheck") or {},
+        ports=(attributes.get("NetworkSettings") or {}).get("Ports") or {},
+        memory_limit=host.get("Memory") or 0,
+        nano_cpus=_nano_cpus(host),
+        user=config.get("User", ""),
+        stop_timeout=config.get("StopTimeout"),
+        labels=labels,
+    )
+
+
+def _nano_cpus(host: Mapping[str, Any]) -> int:
+    """The container's own CPU limit in billionths of a core; 0: none."""
+    if host.get("NanoCpus"):
+        return int(host["NanoCpus"])
+    if host.get("CpuQuota", 0) > 0 and host.get("CpuPeriod", 0) > 0:
+        return int(host["CpuQuota"] / host["CpuPeriod"] * 1e9)
+    return 0
+
+
+def containers(project: str, service: str | None = None, *, every: bool = True) -> list[Container]:
+    """The containers of a Compose project (of one service), one-off ones left out; raises EngineSilent."""
+    labels = [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]
+    if service:
+        labels.append(f"com.docker.compose.service={service}")
+    return [read_container(attributes) for attributes in _inspect_all(labels, every=every)]
+
+
+def _inspect_all(labels: list[str], *, every: bool) -> list[dict[str, Any]]:
+    from docker.errors import DockerException, NotFound
+    from requests.exceptions import RequestException
+
+    api = client().api
+    found = []
+    try:
+        for row in api.containers(all=every, filters={"label": labels}):
+            try:
+                found.append(api.inspect_container(row["Id"]))
+            except NotFound:
+                continue  # it went away between the two questions
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+    return found
+
+
+def the_container(project: str, service: str) -> Container | None:
+    """The container that serves: the running one if there are several, the newest else, None if there is none."""
+    found = containers(project, service)
+    found.sort(key=lambda each: (each.running, each.started_at), reverse=True)
+    return found[0] if found else None
+
+
+def inspect(container_id: str) -> Container | None:
+    """The container of that id, None if it is gone; raises EngineSilent."""
+    from docker.errors import DockerException, NotFound
+    from requests.exceptions import RequestException
+
+    try:
+        return read_container(client().api.inspect_container(container_id))
+    except NotFound:
+        return None
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+
+
+def image_id(reference: str) -> str | None:
+    """The ID of a local image, None if it is not here; raises EngineSilent."""
+    from docker.errors import DockerException, ImageNotFound
+    from requests.exceptions import RequestException
+
+    try:
+        return str(client().api.inspect_image(reference)["Id"])
+    except ImageNotFound:
+        return None
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+
+
+def daemon_time() -> str:
+    """The engine's own clock (RFC 3339): log windows are cut by it, never by ours."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        return str(client().api.info()["SystemTime"])
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+
+
+def logs(container_id: str, *, since: float | None = None, until: float | None = None, tail: int = 5000) -> list[str]:
+    """The last log lines of a container, stamped; *since* and *until* are engine seconds since 1970, as floats."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    window = {key: value for key, value in (("since", since), ("until", until)) if value is not None}
+    try:
+        raw = client().api.logs(container_id, stdout=True, stderr=True, timestamps=True, tail=tail, **window)
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"the log of {container_id[:12]} cannot be read: {error}") from error
+    return bytes(raw).decode(errors="replace").splitlines()
+
+
+def published_by(port: int) -> list[Container]:
+    """The running containers that publish *port*, whoever started them; raises EngineSilent."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    api = client().api
+    try:
+        rows = api.containers(filters={"publish": str(port)})
+        return [read_container(api.inspect_container(row["Id"])) for row in rows]
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"the Docker engine does not answer: {error}") from error

@@ -1,0 +1,99 @@
+"""Runs words on this host: with a deadline, in a process group of its own, its output masked and kept."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cutover.secret import MASK
+
+Words = tuple[str, ...]
+FIXED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PASSED_ON = ("HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "LANG")
+TIMED_OUT = 124  # what timeout(1) says, so that a reader of the journal sees one number for one thing
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command did: its words, exit code and masked output."""
+
+    words: Words
+    code: int
+    out: str
+    err: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended with 0."""
+        return self.code == 0
+
+    @property
+    def last_line(self) -> str:
+        """The last line that it said, the one that usually names the reason."""
+        lines = [line for line in (self.err + "\n" + self.out).splitlines() if line.strip()]
+        said = [line for line in self.err.splitlines() if line.strip()] or lines
+        return said[-1].strip() if said else f"exit {self.code} without a word"
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The only environment that engine commands see: an exported IMAGE_TAG would beat every env file."""
+    kept = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+    return {"PATH": FIXED_PATH, **kept, **(extra or {})}
+
+
+def run(
+    words: Sequence[str],
+    *,
+    deadline_s: float,
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    cwd: str | None = None,
+    mask: bool = True,
+) -> Done:
+    """Run *words* and return what they did; never raises for a failed command.
+
+    A command that outlives *deadline_s* is killed with its whole process group and answers with 124; one that
+    cannot be found answers with 127. `mask=False` is for output that is parsed, not shown.
+    """
+    try:
+        process = subprocess.Popen(  # words, never a shell string
+            list(words),
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=clean_environment(environment),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Done(tuple(words), 127, "", f"{words[0]}: {error.strerror}")
+    try:
+        out, err = process.communicate(stdin, timeout=deadline_s)
+    except subprocess.TimeoutExpired:
+        kill_group(process)
+        out, err = process.communicate()
+        err += f"\n{shlex.join(list(words)[:3])} …: no end after {deadline_s:g} s".encode()
+        return _done(words, TIMED_OUT, out, err, mask=mask)
+    except BaseException:  # a Ctrl-C must not leave the child behind
+        kill_group(process)
+        process.communicate()
+        raise
+    return _done(words, process.returncode, out, err, mask=mask)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End *process* and what it started; it leads a session of its own."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _done(words: Sequence[str], code: int, out: bytes, err: bytes, *, mask: bool) -> Done:
+    hide = MASK if mask else str
+    return Done(tuple(words), code, hide(out.decode(errors="replace")), hide(err.decode(errors="replace")))
+

@@ -1,0 +1,1 @@
+"""What people see of the evidence: terminal, HTML, JUnit, charts."""
