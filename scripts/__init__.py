@@ -1,0 +1,1 @@
+"""What a clone runs: words passed on to one command each."""

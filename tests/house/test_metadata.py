@@ -1,0 +1,131 @@
+"""The tree itself: what may be in it, and what must hold for each file of a kind."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import cutover
+
+ROOT = Path(__file__).parents[2]
+TOML = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+# Folders of a machine that a file of the project could only know by accident.
+MACHINE = re.compile(r"(?<![\w./-])/(?:work|root|farm|home/\w+)/")
+# The hosts of package indexes: where packages come from is each machine's own business.
+INDEX = re.compile(r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian\.org|artifactregistry)")
+
+
+def tracked() -> list[Path]:
+    """Every file that git keeps or would keep, as they lie here now."""
+    listed = subprocess.run(
+        ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def texts() -> list[tuple[str, str]]:
+    """Name and text of each file that is text."""
+    found = []
+    for path in tracked():
+        try:
+            found.append((str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            continue
+    return found
+
+
+def shells() -> list[Path]:
+    """Every shell file, by its name or by its first line."""
+    return [
+        path for path in tracked()
+        if path.suffix == ".sh" or re.match(rb"#!.*\b(?:ba|da)?sh\b", path.read_bytes()[:64])
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", [MACHINE, INDEX], ids=["path of a machine", "host of an index"])
+def test_no_file_names_a(pattern: re.Pattern[str]) -> None:
+    """No file names a place that exists on one machine only."""
+    me = str(Path(__file__).relative_to(ROOT))
+    found = [
+        f"{name}: {hit.group()}" for name, text in texts() if name != me for hit in pattern.finditer(text)
+    ]
+    assert found == []
+
+
+def test_scripts_are_executable() -> None:
+    """What a person calls by its path can be called by its path; what is read by `sh` has no such bit."""
+    wrong = [
+        str(path.relative_to(ROOT)) for path in shells()
+        if os.access(path, os.X_OK) != (path.read_bytes()[:2] == b"#!")
+    ]  # fmt: skip
+    assert wrong == []
+
+
+def test_shell_is_clean() -> None:
+    """shellcheck finds nothing in any shell file."""
+    tool = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert tool, "shellcheck is missing: it is in the extra dev"
+    done = subprocess.run(
+        (tool, "--external-sources", *map(str, shells())),
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_scripts_only_pass_words_on() -> None:
+    """A script has at most 25 lines, no loop, no pipe: a decision in shell is one without a test."""
+    wrong = []
+    for path in (ROOT / "scripts").rglob("*"):
+        if path not in shells():
+            continue
+        lines = path.read_text(encoding="utf-8").splitlines()
+        code = [line for line in lines if not line.lstrip().startswith("#")]
+        if len(lines) > 25 or any(
+            re.search(r"\b(for|while|until|sed|jq)\b|[^|]\|[^|]", line) for line in code
+        ):
+            wrong.append(str(path.relative_to(ROOT)))
+    assert wrong == []
+
+
+def test_version_is_one() -> None:
+    """The package says the version that the distribution has."""
+    assert cutover.__version__ == TOML["project"]["version"]
+
+
+def test_entry_point_has_the_name_of_its_module() -> None:
+    """pytest would otherwise register the plugin twice in a clone, and die."""
+    assert TOML["project"]["entry-points"]["pytest11"] == {"cutover.plugin": "cutover.plugin"}
+
+
+def test_each_dependency_has_its_reason() -> None:
+    """docs/decisions.md says for each dependency why it is there."""
+    project = TOML["project"]
+    extras = [name for group in project["optional-dependencies"].values() for name in group]
+    names = {re.split(r"[\[<>=~ ]", name)[0] for name in project["dependencies"] + extras}
+    reasons = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
+    assert {
+        name for name in names if not re.search(rf"^\| .*\b{name}\b.* \|", reasons, re.MULTILINE)
+    } == set()
+
+
+def test_each_dependency_is_pinned_with_a_hash() -> None:
+    """constraints.txt holds exact versions with hashes, and every direct dependency."""
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in pins.splitlines() if line and not line.startswith("#")]
+    assert [
+        line for line in lines if not re.fullmatch(r"[\w.-]+==\S+(\s+--hash=sha256:[0-9a-f]{64})+", line)
+    ] == []
+    extras = [name for group in TOML["project"]["optional-dependencies"].values() for name in group]
+    wanted = {re.split(r"[\[<>=~ ]", name)[0] for name in TOML["project"]["dependencies"] + extras}
+    assert wanted - {line.split("==")[0] for line in lines} == set()
