@@ -1,0 +1,7 @@
+#!/bin/sh
+# ensure.sh PROJECT SERVICE WORDS...: unless the service runs and is not unhealthy, run the words that start it
+set -eu
+project=$1 service=$2; shift 2
+ours() { docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False --filter status=running "$@"; }
+if [ -n "$(ours --filter health=healthy --filter health=none)" ]; then exit 0; fi
+exec "$@"

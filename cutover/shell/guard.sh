@@ -1,0 +1,9 @@
+#!/bin/sh
+# guard.sh STATE ID MAX: sleep while the session lives (at most MAX seconds), then take back what it left open
+trap '' INT TERM HUP
+state=$1 id=$2 max=$3 i=0
+flock -w "$max" "$state/alive" true || :
+while ! sh "$state/takeback.sh" "$state" "$id"; do
+  i=$((i + 1)); if [ "$i" -ge "${CUTOVER_GUARD_TRIES:-120}" ]; then break; fi; sleep 5
+done >>"$state/guard.log" 2>&1
+if [ "$(cat "$state/open" 2>/dev/null)" = "$id" ]; then echo "$id" >"$state/NEEDS_PERSON"; fi

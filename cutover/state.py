@@ -1,0 +1,293 @@
+"""The state directory: who releases, what is open, how it is taken back, and what is proven."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cutover import host
+from cutover.changes import Change, undo_script
+from cutover.errors import Locked, UsageProblem
+from cutover.secret import MASK
+
+SHELL_FILES = ("step.sh", "takeback.sh", "guard.sh", "putback.sh", "ensure.sh", "migrate.sh")
+PATIENCE_S = 0.3
+LEAST_PATIENCE_S = 0.1
+TAKEN_BY_ANOTHER = 75
+KILL_MARGIN_S = 30.0
+TAKE_BACK_DEADLINE_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A release that was committed on a colour: what ran, from which file, and whether a whole gate passed on it."""
+
+    colour: str
+    tag: str
+    image: str
+    config_hash: str
+    container: str
+    file: str
+    """Name of the release file below `releases/<colour>/`."""
+    proven: bool
+    by: str
+    at: str
+
+    def is_running(self, container: str, image: str, config_hash: str) -> bool:
+        """Whether exactly this is what runs."""
+        return (self.container, self.image, self.config_hash) == (container, image, config_hash)
+
+
+def now() -> str:
+    """UTC to the millisecond, as journals are read."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Replace *path* by *text*, durably, readable as *mode* says from its first moment."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with open(handle, "w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    draft.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside *folder* survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One project's state directory."""
+
+    root: Path
+
+    # --- laying it out -------------------------------------------------------------------------------------------
+    def prepare(self) -> None:
+        """Create the directory (0700) with its shell files; raises UsageProblem for one that others could change."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = self.root.stat()
+        except OSError as error:
+            raise UsageProblem(f"state directory {self.root}: {error.strerror}") from error
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise UsageProblem(f"state directory {self.root} is not owned by this user alone: chmod 700 and chown it")
+        for folder in (self.root, *self.root.parents):
+            if (folder / ".git").exists():
+                raise UsageProblem(f"state directory {self.root} lies in the checkout {folder}: a `git clean` would delete an open undo; set state_dir")
+        try:
+            (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
+            self._copy_shell_files()
+        except OSError as error:
+            raise UsageProblem(f"state directory {self.root} cannot be written: {error.strerror}") from error
+
+    def _copy_shell_files(self) -> None:
+        shipped = resources.files("cutover") / "shell"
+        for name in SHELL_FILES:
+            if not (shipped / name).is_file():
+                continue
+            text = (shipped / name).read_text(encoding="utf-8")
+            path = self.root / name
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                write_atomically(path, text)
+
+    # --- who releases --------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def locked(self, owner: Mapping[str, Any], asked_at: float | None = None) -> Iterator[None]:
+        """Hold the release lock; raises Locked when somebody else holds it for longer than our patience.
+
+        The patience counts from *asked_at* (monotonic), the moment in which the session was started.
+        """
+        handle = self.acquire(owner, asked_at)
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def acquire(self, owner: Mapping[str, Any], asked_at: float | None = None) -> int:
+        """The descriptor that is the lock, as long as it is open; raises Locked."""
+        handle = os.open(self.root / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = max((asked_at or time.monotonic()) + PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S)
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    os.close(handle)
+                    raise Locked(self.told()) from None
+                time.sleep(0.02)
+        write_atomically(self.root / "owner.json", json.dumps(dict(owner)))
+        return handle
+
+    def is_held(self) -> bool:
+        """Whether some living session holds the release lock now."""
+        try:
+            handle = os.open(self.root / "alive", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def owner(self) -> dict[str, Any]:
+        """Who held the lock last: who, since, pid, host, what."""
+        try:
+            found: dict[str, Any] = json.loads((self.root / "owner.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def told(self) -> str:
+        """One line on who is releasing."""
+        owner = self.owner()
+        return (
+            f"{owner.get('who', 'somebody')} is releasing {owner.get('what', '(unknown)')} since {owner.get('since', '?')} "
+            f"(pid {owner.get('pid', '?')} on {owner.get('host', '?')}, alive); nothing was changed"
+        )
+
+    # --- the open release ----------------------------------------------------------------------------------------
+    def open_release(self) -> str | None:
+        """The id of the release that changed something and is neither committed nor taken back."""
+        try:
+            return (self.root / "open").read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def begin(self, release_id: str, max_s: float) -> None:
+        """Open the release, with nothing to undo yet, and start the guard that outlives this session."""
+        write_atomically(self.root / "undo.sh", undo_script(()))
+        write_atomically(self.root / "open", release_id + "\n")
+        self.guard(release_id, max_s)
+
+    def guard(self, release_id: str, max_s: float) -> int:
+        """Start the guard: no inherited descriptor or environment, a session of its own; returns its pid."""
+        kept = {key: os.environ[key] for key in ("DOCKER_HOST", "DOCKER_CONFIG", "HOME") if key in os.environ}
+        process = subprocess.Popen(
+            ("sh", str(self.root / "guard.sh"), str(self.root), release_id, f"{max_s:g}"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={"PATH": host.FIXED_PATH, **kept}, start_new_session=True, cwd="/",
+        )  # fmt: skip
+        write_atomically(self.root / "guard.pid", f"{process.pid} {release_id}\n")
+        return process.pid
+
+    def guard_lives(self, release_id: str) -> bool:
+        """Whether the guard of *release_id* is running."""
+        try:
+            pid, named = (self.root / "guard.pid").read_text(encoding="utf-8").split()
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        except (OSError, ValueError):
+            return False
+        return named == release_id and release_id in words
+
+    def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> host.Done:
+        """Run the last of *changes* under the hand, the undo of all of them written before it.
+
+        Answers with 75 when somebody else has taken the release back meanwhile.
+        """
+        if not self.guard_lives(release_id):
+            self.guard(release_id, max_s)
+        change = changes[-1]
+        write_atomically(self.root / "undo.new", undo_script(changes))
+        words = ("sh", str(self.root / "step.sh"), str(self.root), release_id, f"{change.budget_s:g}", *change.do)
+        return host.run(words, deadline_s=change.budget_s + KILL_MARGIN_S)
+
+    def take_back(self, release_id: str) -> host.Done:
+        """Run the one script that session, guard, `recover` and a person call alike."""
+        words = ("sh", str(self.root / "takeback.sh"), str(self.root), release_id)
+        return host.run(words, deadline_s=TAKE_BACK_DEADLINE_S)
+
+    def close(self, release_id: str) -> bool:
+        """Commit: one rename under the hand; False when somebody else has closed it before."""
+        with self._hand():
+            if self.open_release() != release_id:
+                return False
+            (self.root / "open").rename(self.root / f"closed.{release_id}")
+            sync_folder(self.root)
+        (self.root / "NEEDS_PERSON").unlink(missing_ok=True)
+        return True
+
+    @contextlib.contextmanager
+    def _hand(self) -> Iterator[None]:
+        handle = os.open(self.root / "hand", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def needs_person(self) -> str | None:
+        """The id of a release whose take-back was given up, None in peace."""
+        try:
+            return (self.root / "NEEDS_PERSON").read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    @property
+    def take_back_command(self) -> str:
+        """What a person runs."""
+        return f"sh {self.root}/takeback.sh {self.root} {self.open_release() or '<id>'}"
+
+    # --- what ran and runs ---------------------------------------------------------------------------------------
+    def release_folder(self, colour: str) -> Path:
+        """`releases/<colour>`, made if need be."""
+        folder = self.root / "releases" / colour
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def records(self, colour: str) -> list[Record]:
+        """The releases that were committed on *colour*, the newest last."""
+        try:
+            rows = json.loads((self.release_folder(colour) / "records.json").read_text(encoding="utf-8"))
+            return [Record(**row) for row in rows]
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError) as error:
+            raise UsageProblem(f"{self.release_folder(colour)}/records.json is damaged: {error}") from error
+
+    def keep_record(self, record: Record) -> None:
+        """Remember *record* as the newest of its colour."""
+        rows = [asdict(each) for each in self.records(record.colour) if each.container != record.container]
+        write_atomically(self.release_folder(record.colour) / "records.json", json.dumps([*rows, asdict(record)][-20:], indent=1))
+
+    # --- the journal ---------------------------------------------------------------------------------------------
+    def journal(self, event: str, **facts: Any) -> None:
+        """Append one masked line; a full disk is no reason to stop a take-back, so it is only not written."""
+        line = MASK(json.dumps({"at": now(), "event": event, **facts}, ensure_ascii=False, default=str)) + "\n"
+        with contextlib.suppress(OSError):
+            handle = os.open(self.root / "journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(handle, line.encode())
+            finally:
+                os.close(handle)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The journal's lines, damaged ones left out."""
+        rows = []
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.root / "journal.jsonl").read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError):
+                    rows.append(json.loads(line))
+        return rows
