@@ -1,0 +1,26 @@
+"""Tags of memories, for a release to come.
+
+Expand: the table comes one release before the code that writes it.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "b771"
+down_revision = "a2d9"
+
+
+def upgrade() -> None:
+    """Create the tags."""
+    op.create_table(
+        "tags",
+        sa.Column(
+            "memory_id", sa.Integer, sa.ForeignKey("memories.id", ondelete="CASCADE"), primary_key=True
+        ),
+        sa.Column("tag", sa.String(40), primary_key=True),
+    )
+
+
+def downgrade() -> None:
+    """Drop the tags."""
+    op.drop_table("tags")

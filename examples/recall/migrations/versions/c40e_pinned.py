@@ -1,0 +1,20 @@
+"""Pinned memories come first, in a release to come.
+
+Expand: an older release inserts without the column, so the server has a default.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "c40e"
+down_revision = "b771"
+
+
+def upgrade() -> None:
+    """Add the column."""
+    op.add_column("memories", sa.Column("pinned", sa.Boolean, nullable=False, server_default=sa.false()))
+
+
+def downgrade() -> None:
+    """Drop the column."""
+    op.drop_column("memories", "pinned")
