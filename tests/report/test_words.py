@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from cutover.report.words import clock, count, duration, joined, utc
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0.0 ms"),
+        (0.0016, "1.6 ms"),
+        (0.011, "11 ms"),
+        (0.4, "0.4 s"),
+        (2, "2 s"),
+        (12.6, "12.6 s"),
+        (48.2, "48 s"),
+        (59.7, "1 min"),
+        (192, "3 min 12 s"),
+        (8040, "2 h 14 min"),
+        (90000, "1 d 1 h"),
+        (-0.4, "-0.4 s"),
+    ],
+)
+def test_a_duration_has_at_most_two_numbers(seconds: float, said: str) -> None:
+    """Durations are read at a glance and always carry their unit."""
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(("left", "said"), [(552, "09:12"), (0, "00:00"), (-1, "00:00"), (4152, "1:09:12")])
+def test_a_clock_counts_down_to_zero(left: float, said: str) -> None:
+    """What is left of a watch is never negative."""
+    assert clock(left) == said
+
+
+def test_words_are_counted_and_joined() -> None:
+    """One is singular, thousands are set off, lists end with "and", times say that they are UTC."""
+    assert [count(1, "check"), count(2400, "request"), count(2, "entry", "entries")] == [
+        "1 check",
+        "2,400 requests",
+        "2 entries",
+    ]
+    assert [joined([]), joined(["a"]), joined(["a", "b", "c"])] == ["", "a", "a, b and c"]
+    assert utc(1756947022) == "2025-09-04 00:50:22 UTC"
