@@ -17,7 +17,7 @@ import cutover
 ROOT = Path(__file__).parents[2]
 TOML = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Folders of a machine that a file of the project could only know by accident.
-MACHINE = re.compile(r"(?<![\w./-])/(?:work|root|farm|home/\w+)/")
+MACHINE = re.compile(r"(?<![\w./-])/(?:work|root|farm)/")
 # The hosts of package indexes: where packages come from is each machine's own business.
 INDEX = re.compile(r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian\.org|artifactregistry)")
 
