@@ -26,10 +26,7 @@ class JsonLines(logging.Formatter):
 
 
 def set_up() -> None:
-    """Send every logger of this process to stdout as JSON lines."""
+    """Send what this process logs to stdout as JSON lines; under gunicorn its configuration says the same."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in ("gunicorn.error", "gunicorn.access"):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [], True

@@ -23,5 +23,9 @@ logconfig_dict = {
         "stdout": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stdout"}
     },
     "root": {"level": "INFO", "handlers": ["stdout"]},
-    "loggers": {name: {"handlers": [], "propagate": True} for name in ("gunicorn.error", "gunicorn.access")},
+    "loggers": {
+        "gunicorn.error": {"handlers": [], "propagate": True},
+        # The app says it itself, as one line of JSON.
+        "gunicorn.access": {"handlers": [], "propagate": False},
+    },
 }

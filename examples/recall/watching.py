@@ -52,11 +52,10 @@ def _end(response: Response, settings: Settings) -> Response:
 
 
 def _say(response: Response, seconds: float) -> None:
-    level = (
-        logging.ERROR
-        if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and request.path != "/readyz"
-        else logging.INFO
-    )
+    level = logging.INFO
+    if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # Not being ready is an answer, not an error of ours.
+        level = logging.WARNING if request.path == "/readyz" else logging.ERROR
     fields = {
         "method": request.method,
         "path": request.path,

@@ -4,17 +4,19 @@ set -eu
 umask 077
 : "${POSTGRES_PASSWORD:?say POSTGRES_PASSWORD: a database without one is not started}"
 user=${POSTGRES_USER:-postgres}
-if [ ! -e "$PGDATA/ready" ]; then
-    # Whatever a killed first start left has no data in it yet.
-    find "$PGDATA" -mindepth 1 -delete
+name=${POSTGRES_DB:-$user}
+if [ ! -e "$PGDATA" ]; then
+    # Made beside its place and moved there when whole: a first start that is killed leaves nothing half done.
+    new=$(dirname "$PGDATA")/partial
+    rm -rf "$new"
     printf '%s\n' "$POSTGRES_PASSWORD" >/tmp/password
-    initdb --username="$user" --pwfile=/tmp/password --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
+    initdb --pgdata="$new" --username="$user" --pwfile=/tmp/password --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
     rm /tmp/password
-    echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
-    # Nobody reaches it before it is whole: no address, a socket of its own.
-    pg_ctl --wait --options='-c listen_addresses= -c unix_socket_directories=/tmp' start
-    [ "${POSTGRES_DB:-$user}" = postgres ] || PGPASSWORD=$POSTGRES_PASSWORD createdb --host=/tmp --username="$user" "${POSTGRES_DB:-$user}"
-    pg_ctl --wait --mode=fast stop
-    touch "$PGDATA/ready"
+    echo 'host all all all scram-sha-256' >>"$new/pg_hba.conf"
+    # Nobody reaches it yet: no address, only a socket.
+    pg_ctl --pgdata="$new" --wait --options='-c listen_addresses= -c unix_socket_directories=/tmp' start
+    [ "$name" = postgres ] || PGPASSWORD=$POSTGRES_PASSWORD createdb --host=/tmp --username="$user" "$name"
+    pg_ctl --pgdata="$new" --wait --mode=fast stop
+    mv "$new" "$PGDATA"
 fi
 exec postgres -c listen_addresses='*' -c unix_socket_directories=/tmp
