@@ -1,0 +1,81 @@
+"""Whether it stays up: a crash loop shows itself only to who looks twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cutover.engine import Container, EngineSilent
+from cutover.probes.health import ALIVE, ENGINE, Asked, evidence, how_it_died, with_last_words
+from cutover.probes.stamps import seconds_of, spoken
+from cutover.verdict import Verdict, no, unknown, yes
+
+STEADY_S = 600.0
+"""After so long a life an earlier restart is history, though the engine counts it for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One life of a container: another id or start means that something began anew."""
+
+    id: str
+    started_at: str
+    restart_count: int
+
+
+def life(seen: Container) -> Life:
+    """The life that *seen* is in."""
+    return Life(seen.id, seen.started_at, seen.restart_count)
+
+
+def restarts(container_id: str, asked: Asked = ENGINE) -> Verdict:
+    """Ask the engine whether the container has been restarted."""
+    try:
+        seen = asked.inspect(container_id)
+        verdict = judge_restarts(seen, seconds_of(asked.now()))
+    except EngineSilent as error:
+        return unknown("restarts", str(error))
+    return verdict if verdict.ok else with_last_words(verdict, container_id, asked)
+
+
+def judge_restarts(seen: Container | None, now: float) -> Verdict:
+    """No for a container that does not run, or that was restarted and has not stood for ten minutes since."""
+    if seen is None:
+        return no("restarts", "the container is gone")
+    if seen.status not in ALIVE:
+        return no("restarts", how_it_died(seen), **evidence(seen))
+    age = max(0.0, now - seconds_of(seen.started_at))
+    if not seen.restart_count:
+        return yes("restarts", f"none, running for {spoken(age)}", **evidence(seen))
+    times = f"{seen.restart_count} times, the last one {spoken(age)} ago"
+    if age < STEADY_S:
+        return no("restarts", f"restarted {times}", expected="none", **evidence(seen))
+    return yes("restarts", f"none for {spoken(age)} (restarted {times})", **evidence(seen))
+
+
+def settled(before: Container, min_healthy_s: float, asked: Asked = ENGINE) -> Verdict:
+    """Look at the container until it has stood for *min_healthy_s* since its start, by the engine's clock."""
+    try:
+        age = seconds_of(asked.now()) - seconds_of(before.started_at)
+        until = asked.clock() + min_healthy_s - age
+        while True:
+            verdict = judge_settled(before, asked.inspect(before.id), min_healthy_s)
+            if not verdict.ok:
+                return with_last_words(verdict, before.id, asked)
+            left = until - asked.clock()
+            if left <= 0:
+                return verdict
+            asked.sleep(min(left, 0.5))
+    except EngineSilent as error:
+        return unknown("settled", str(error))
+
+
+def judge_settled(before: Container, after: Container | None, min_healthy_s: float) -> Verdict:
+    """Yes when the same container is still in the same life, and running."""
+    if after is None:
+        return no("settled", f"{before.name} ({before.short}) is gone")
+    if after.status not in ALIVE:
+        return no("settled", how_it_died(after), **evidence(after))
+    if life(after) != life(before):
+        reason = f"started anew within {min_healthy_s:g} s: {before.started_at}, then {after.started_at}"
+        return no("settled", reason, expected="no restart", **evidence(after))
+    return yes("settled", f"no restart in {min_healthy_s:g} s", **evidence(after))

@@ -1,0 +1,27 @@
+"""The runbook's third line: the container is healthy. It is also the right one, and stays up."""
+
+import pytest
+
+from cutover.engine import Container
+from cutover.probes import Expect
+from cutover.probes.health import health
+from cutover.probes.identity import Expected, identity
+from cutover.probes.restarts import restarts
+from cutover.settings import Settings
+
+pytestmark = pytest.mark.asks("container")
+
+
+def test_identity(seen: Container, expected: Expected, expect: Expect) -> None:
+    """Image, container, configuration and the owner of the port are those of the release."""
+    expect(identity(seen.id, expected))
+
+
+def test_health(seen: Container, settings: Settings, expect: Expect) -> None:
+    """The container's own HEALTHCHECK finds it healthy, since its start."""
+    expect(health(seen.id, settings.gate.up_budget))
+
+
+def test_no_restart(seen: Container, expect: Expect) -> None:
+    """The container runs, and nothing has had to start it again."""
+    expect(restarts(seen.id))

@@ -1,0 +1,18 @@
+"""The runbook's second line: `/version` names the expected service and release."""
+
+import httpx
+import pytest
+
+from cutover.probes import Expect
+from cutover.probes.version import version
+from cutover.settings import Settings
+from cutover.target import Control
+
+
+@pytest.mark.asks("version")
+def test_version(
+    http: httpx.Client, control: Control, settings: Settings, expected_tag: str | None, expect: Expect
+) -> None:
+    """The target is the service and the release that it should be."""
+    assert settings.version is not None
+    expect(version(http, control, settings.version, expected_tag))
