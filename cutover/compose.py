@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from cutover import host
+from cutover.env import judge
 from cutover.errors import UsageProblem
 from cutover.secret import MASK
 from cutover.settings import Settings
 
 Words = tuple[str, ...]
 DEADLINE_S = 30.0
-UNPINNED = frozenset({"", "latest", "stable", "main", "master", "edge", "nightly", "dev"})
-PLACEHOLDERS = ("changeme", "change-me", "change_me", "<", "xxx", "todo", "replace-me", "replace_me")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +143,18 @@ def complaints(settings: Settings, rendered: Rendered, environment: Mapping[str,
     *environment* is the caller's own: a variable exported there would silently beat the env file for anybody who
     runs Compose by hand, so one that differs is refused.
     """
-    where = str(settings.colours[rendered.colour].env_file)  # type: ignore[index]
-    found = []
-    tag = rendered.tag(settings.service)
-    if tag in UNPINNED and "@sha256:" not in rendered.image(settings.service):
-        found.append(f"{where}: {settings.tag_key}={tag or '(empty)'} is not pinned: use a tag that never moves, like sha-<commit>")
-    for key, value in rendered.variables.items():
-        if any(mark in value.lower() for mark in PLACEHOLDERS):
-            found.append(f"{where}: {key} still holds its placeholder")
-        if key in environment and environment[key] != value:
-            found.append(f"{key} is exported in this shell and differs from {where}: `unset {key}`, it would override the file")
-    profiles = set(rendered.variables.get("COMPOSE_PROFILES", "").split(",")) & set(settings.data_profiles)
-    if profiles:
-        found.append(f"{where}: COMPOSE_PROFILES={','.join(sorted(profiles))}: {rendered.colour} would start its own empty {sorted(profiles)[0]}; it belongs in .env.deploy")
+    where, values = str(settings.colours[rendered.colour].env_file), rendered.variables  # type: ignore[index]
+    image, tag = rendered.image(settings.service), rendered.tag(settings.service)
+    found = [
+        *judge.unpinned(image, tag, where, settings.tag_key),
+        *judge.placeholders(values, where),
+        *judge.broken_urls(values, where),
+        *judge.exported(values, environment, where),
+        *judge.own_data(values, settings.data_profiles, where, rendered.colour),
+    ]
     if not rendered.port(settings.service):
-        found.append(f"{settings.compose_file}: service {settings.service!r} publishes no port")
-    return found
+        found.append(judge.no_port(str(settings.compose_file), settings.service))
+    return [str(finding) for finding in found]
 
 
 def is_private(path: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Env files and secrets: what must hold for them, and how they are written from references."""

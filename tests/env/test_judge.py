@@ -1,0 +1,148 @@
+"""What env files must hold, as tables."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutover.env import judge
+
+
+def told(findings: list[judge.Finding]) -> list[str]:
+    """What was found, without the way out."""
+    return [finding.what for finding in findings]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("changeme", True),
+        ("change-me-please", True),
+        ("CHANGE_THIS", True),
+        ("postgresql://recall:changeme@db/recall", True),
+        ("ghcr.io/<owner>/<repo>/api", True),
+        ("sha-<commit>", True),
+        ("xxx", True),
+        ("TODO", True),
+        ("replace_me", True),
+        ("", False),
+        ("postgresql://recall:aXxx9todo8q@db/recall", False),
+        ("p<4>k", False),
+        ("exchangement", False),
+        ("nothing-to-change", False),
+        ("sha-4f1c2aa", False),
+    ],
+)
+def test_knows_a_placeholder(value: str, *, expected: bool) -> None:
+    """Words of a template are found, and a generated password that holds such letters by chance is not."""
+    assert judge.is_placeholder(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("postgresql://recall:secret@db:5432/recall", None),
+        ("postgresql+psycopg://recall:se%40cret@db/recall", None),
+        ("redis://cache:6379/0", None),
+        ("redis://:p%2Fw@[::1]:6379/0", None),
+        ("sqlite:////data/recall.db", None),
+        ("https://ai.example/v1?x=1#y", None),
+        ("postgresql://recall:se@cret@db/recall", "there is more than one @ before its path"),
+        ("postgresql://recall:se/cret@db/recall", "its port is no number up to 65535"),
+        ("postgresql://recall:se#cret@db/recall", "its port is no number up to 65535"),
+        ("redis://cache:99999/0", "its port is no number up to 65535"),
+        ("redis://cache:0/0", "its port is 0"),
+        ("redis://[::1/0", "its port is no number up to 65535"),
+        ("redis:///0", "it names no host"),
+        ("cache:6379", "it has no scheme"),
+        ("http://ai .example/", "it holds white space"),
+    ],
+)
+def test_reads_a_url_as_a_client_does(value: str, expected: str | None) -> None:
+    """A URL that a client would split elsewhere than meant is found."""
+    fault = judge.url_fault(value)
+    assert (fault and fault[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"A": "1", "B": "2"}, []),
+        ({"A": "1", "B": "2", "C": "3"}, []),
+        ({"A": "", "B": "2"}, []),
+        ({"A": "1"}, ["B is missing, the template has it"]),
+        ({}, ["A is missing, the template has it", "B is missing, the template has it"]),
+    ],
+)
+def test_compares_with_the_template(values: dict[str, str], expected: list[str]) -> None:
+    """Each key of the template is there; that it is empty may be meant."""
+    assert told(judge.incomplete(values, {"A": "example", "B": ""}, "f")) == expected
+
+
+def test_names_a_slip_of_the_pen() -> None:
+    """A missing key is told together with the one that was probably meant."""
+    found = judge.incomplete({"DATABSE_URL": "x"}, {"DATABASE_URL": "x"}, "f")
+    assert [str(finding) for finding in found] == [
+        "f: DATABASE_URL is missing, the template has it: is DATABSE_URL meant?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "tag", "count"),
+    [
+        ("r/api:sha-1", "sha-1", 0),
+        ("r/api:latest", "latest", 1),
+        ("r/api", "", 1),
+        ("r/api@sha256:00", "", 0),
+        ("r/api:main", "main", 1),
+    ],
+)
+def test_wants_a_tag_that_does_not_move(image: str, tag: str, count: int) -> None:
+    """A tag that means another image tomorrow is found; a digest needs none."""
+    assert len(judge.unpinned(image, tag, "f", "IMAGE_TAG")) == count
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [({}, 0), ({"IMAGE_TAG": "sha-1"}, 0), ({"IMAGE_TAG": "sha-2"}, 1), ({"IMAGE_TAG": ""}, 1)],
+)
+def test_sees_what_the_shell_would_override(environment: dict[str, str], count: int) -> None:
+    """An exported variable wins over the file, also an empty one."""
+    assert len(judge.exported({"IMAGE_TAG": "sha-1"}, environment, "f")) == count
+
+
+@pytest.mark.parametrize(
+    ("blue", "green", "expected"),
+    [
+        ({"P": "1", "D": "x"}, {"P": "2", "D": "x"}, []),
+        ({"P": "1", "D": "x"}, {"P": "1", "D": "x"}, ["green: P is the same as blue's"]),
+        ({"P": "1", "D": "x"}, {"P": "2", "D": "y"}, ["green: D is another than blue's"]),
+        ({"P": "1", "D": "x", "L": "1"}, {"P": "2", "D": "x", "L": "2"}, []),
+        (
+            {"P": "1", "D": "x", "L": "1"},
+            {"P": "2", "D": "x"},
+            ["green: L is missing, another colour has it"],
+        ),
+        ({"P": "1"}, {"P": "2", "D": "x"}, ["blue: D is missing, another colour has it"]),
+    ],
+)
+def test_compares_the_colours(blue: dict[str, str], green: dict[str, str], expected: list[str]) -> None:
+    """Ports are apart, the data is shared, and what one colour has the other has too."""
+    colours = {"blue": blue, "green": green}
+    found = [
+        *judge.lacking(colours, str),
+        *judge.not_apart(colours, str, ("P",)),
+        *judge.not_shared(colours, str, ("D",)),
+    ]
+    assert [f"{finding.where}: {finding.what}" for finding in found] == expected
+
+
+def test_refuses_a_database_of_its_own() -> None:
+    """A colour that turns a data profile on would start its own empty database."""
+    found = judge.own_data({"COMPOSE_PROFILES": "db,extra"}, ("db", "cache"), "f", "green")
+    assert told(found) == ["COMPOSE_PROFILES=db: green would start its own empty db"]
+
+
+@pytest.mark.parametrize("value", ["op://v/i/f", "vault://kv/x#y", "postgresql://u:{{ env:X }}@db/x"])
+def test_sees_a_reference_that_nobody_followed(value: str) -> None:
+    """A template that was copied in place of being rendered is found."""
+    assert told(judge.placeholders({"A": value}, "f")) == ["A still holds a reference"]
