@@ -22,7 +22,7 @@ CHUNK = 256 * 1024
 class Request:
     """One request as the proxy saw it.
 
-    `ts` is when it ended (seconds since 1970), `seconds` how long it took for the user; `colour` is empty when
+    `ts` is when it ended (seconds since 1970), `seconds` how long it took the user; `colour` is empty when
     the proxy answered by itself; `connection` names the user's connection; `path` is without the query.
     """
 

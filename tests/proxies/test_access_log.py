@@ -11,14 +11,17 @@ import pytest
 from cutover.proxies.access_log import Request, Tail, parse
 
 NGINX = {
-    "ts": "1764111600.250", "colour": "green", "marker": "seen", "status": "200", "seconds": "0.012", "method": "POST",
-    "upstream": "0.011", "upstream_addr": "127.0.0.1:8001", "connection": "17", "path": "/memories",
+    "ts": "1764111600.250", "connection": "17",
+    "colour": "green", "marker": "seen", "status": "200", "seconds": "0.012",
+    "method": "POST", "upstream": "0.011", "upstream_addr": "127.0.0.1:8001", "path": "/memories",
 }  # fmt: skip
 TRAEFIK = {
-    "StartUTC": "2025-11-25T23:00:00.123456789Z", "Duration": 12_000_000,
+    "StartUTC": "2025-11-25T23:00:00.123456789Z",
+    "Duration": 12_000_000,
     "OriginDuration": 11_000_000,
     "DownstreamStatus": 502, "ServiceName": "blue@file", "ServiceAddr": "127.0.0.1:8000",
-    "ClientAddr": "127.0.0.1:40112", "RequestMethod": "GET", "RequestPath": "/version?token=s3cret", "level": "info",
+    "ClientAddr": "127.0.0.1:40112", "RequestMethod": "GET",
+    "RequestPath": "/version?token=s3cret", "level": "info",
 }  # fmt: skip
 
 

@@ -1,0 +1,209 @@
+"""Real servers for the drivers' tests: two light backends in this process, proxies as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+REPOSITORY = Path(__file__).parents[2]
+DEADLINE_S = 60.0
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def wait_until(true: Callable[[], bool], what: str, within_s: float = DEADLINE_S) -> None:
+    """Ask until it is true; a test never sleeps and hopes."""
+    until = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > until:
+            raise TimeoutError(f"{what}: not so after {within_s:g} s")
+        time.sleep(0.01)
+
+
+@dataclass
+class Backend:
+    """A colour: says its name in X-Colour, answers slowly, in pieces or as a WebSocket when asked to.
+
+    `/slow?s=2` answers after two seconds, `/stream?n=20&every=0.1` in chunks, `/ws` echoes lines.
+    """
+
+    colour: str
+    port: int = 0
+    in_flight: int = 0
+    asked: int = 0
+    status: int = 200
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def serve(self) -> asyncio.Server:
+        """Listen; `port` is known afterwards."""
+        server = await asyncio.start_server(self._talk, "127.0.0.1", self.port, backlog=1024)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        with suppress(OSError, EOFError, asyncio.CancelledError):
+            while await self._one(reader, writer):
+                pass
+        self._writers.discard(writer)
+        writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])
+        }
+        method, target, _ = head[0].split(" ", 2)
+        sent = await reader.readexactly(int(headers.get("content-length", 0)))
+        self.asked += 1
+        self.in_flight += 1
+        try:
+            await self._answer(reader, writer, method, target, headers, sent)
+            await writer.drain()
+        finally:
+            self.in_flight -= 1
+        return headers.get("connection", "").lower() != "close" and "upgrade" not in headers
+
+    async def _answer(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        sent: bytes,
+    ) -> None:
+        parts = urlsplit(target)
+        query = {key: float(value[0]) for key, value in parse_qs(parts.query).items()}
+        common = f"X-Colour: {self.colour}\r\n"
+        if parts.path == "/ws":
+            key = base64.b64encode(hashlib.sha1(headers["sec-websocket-key"].encode() + WEBSOCKET).digest())  # noqa: S324
+            writer.write(
+                f"HTTP/1.1 101 Switching Protocols\r\n{common}Upgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {key.decode()}\r\n\r\n".encode()
+            )
+            while line := await reader.readline():  # the frames are of no interest to a proxy
+                writer.write(self.colour.encode() + b" " + line)
+                await writer.drain()
+            return
+        if parts.path == "/stream":
+            writer.write(f"HTTP/1.1 200 OK\r\n{common}Transfer-Encoding: chunked\r\n\r\n".encode())
+            for number in range(int(query["n"])):
+                writer.write(b"5\r\n%04d\n\r\n" % number)
+                await writer.drain()
+                await asyncio.sleep(query["every"])
+            writer.write(b"0\r\n\r\n")
+            return
+        await asyncio.sleep(query.get("s", 0))
+        body = json.dumps({"service": "recall", "method": method, "got": len(sent)}).encode()
+        writer.write(
+            f"HTTP/1.1 {self.status} X\r\n{common}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        )
+
+
+@dataclass
+class Colours:
+    """Both backends, on one loop in a thread of its own."""
+
+    blue: Backend
+    green: Backend
+    stop: Callable[[str], None]
+
+    def __getitem__(self, colour: str) -> Backend:
+        return self.blue if colour == "blue" else self.green
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return {"blue": self.blue.port, "green": self.green.port}
+
+
+@contextmanager
+def two_colours() -> Iterator[Colours]:
+    """Blue and green, each on a port of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: object) -> object:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(DEADLINE_S)  # type: ignore[arg-type]
+
+    pair = {name: Backend(name) for name in ("blue", "green")}
+    servers = {name: run(each.serve()) for name, each in pair.items()}
+
+    async def stop(colour: str) -> None:
+        servers[colour].close()  # type: ignore[attr-defined]
+        for writer in list(pair[colour]._writers):
+            writer.close()
+
+    try:
+        yield Colours(pair["blue"], pair["green"], lambda colour: (run(stop(colour)), None)[1])
+    finally:
+        for colour in pair:
+            run(stop(colour))
+        run(_cancel_all())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _cancel_all() -> None:
+    others = [each for each in asyncio.all_tasks() if each is not asyncio.current_task()]
+    for each in others:
+        each.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+@contextmanager
+def process(words: Sequence[str], log: Path, ready: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
+    """A server as a process of ours, ended at the end; its own words are in *log* when it does not start."""
+    with log.open("wb") as out:
+        child = subprocess.Popen(list(words), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        try:
+            wait_until(lambda: ready() or child.poll() is not None, f"{words[0]} answers")
+        finally:
+            if child.poll() is not None:
+                raise RuntimeError(f"{words[0]} ended with {child.returncode}: {log.read_text()[-2000:]}")
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on *port*."""
+    with socket.socket() as one:
+        one.settimeout(1)
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+def tool(name: str, package: str) -> str:
+    """The path of a server's binary; missing, the test cannot be asked and says what brings it."""
+    import pytest
+
+    found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/sbin:/bin")
+    if found is None:
+        pytest.skip(f"{name} is missing: apt-get install --no-install-recommends {package}")
+    return found
