@@ -1,0 +1,279 @@
+"""The data that both colours share: snapshots of it, proved by restoring them, and the schema's migration."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from cutover import host
+from cutover.compose import Compose
+from cutover.data import files
+from cutover.data.compare import QUESTION, compare
+from cutover.data.files import Taken
+from cutover.data.location import Location, PostgresUrl, SqliteFile, locate
+from cutover.errors import Failed, Locked, UsageProblem
+from cutover.verdict import Verdict, no, yes
+
+if TYPE_CHECKING:
+    from cutover.changes import Change
+    from cutover.compose import Rendered
+    from cutover.data.contents import Contents
+    from cutover.settings import Settings
+
+__all__ = ["Data", "Taken"]
+
+
+class Store(Protocol):
+    """A database that can be dumped, restored under another name beside itself, and read."""
+
+    @property
+    def kind(self) -> str:
+        """`postgres` or `sqlite`."""
+
+    @property
+    def name(self) -> str:
+        """What people call the database."""
+
+    @property
+    def suffix(self) -> str:
+        """How its snapshots' names end."""
+
+    def size(self) -> int:
+        """Bytes on its disk."""
+
+    def head(self) -> str:
+        """The schema's revision."""
+
+    def contents(self, name: str | None = None) -> Contents:
+        """What it, or its copy *name*, holds."""
+
+    def dump(self, path: Path, budget_s: float) -> tuple[int, str, Contents]:
+        """Write a dump: its size, checksum, and what was in it."""
+
+    def scratch_name(self, tail: str) -> str:
+        """The name of a scratch copy."""
+
+    def need_room(self) -> None:
+        """Raise UsageProblem where there is no room for a copy."""
+
+    def restore(self, path: Path, name: str, budget_s: float) -> None:
+        """Restore a dump as *name*."""
+
+    def drop(self, name: str) -> None:
+        """Remove the copy *name*."""
+
+    def scratches(self) -> list[str]:
+        """The scratch copies that are there."""
+
+
+@dataclass(slots=True)
+class Data:
+    """One service's database, as the release *rendered* names it, and its snapshots below *state_dir*."""
+
+    settings: Settings
+    rendered: Rendered
+    state_dir: Path
+    scratch: str = ""
+    """The copy that was restored and compared, and is still there."""
+    _store: Store | None = field(default=None, repr=False)
+    _busy: int | None = field(default=None, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where snapshots are kept."""
+        return self.state_dir / "snapshots"
+
+    @property
+    def location(self) -> Location | None:
+        """Where the release's environment says that the data lives."""
+        colour = self.settings.colours.get(self.rendered.colour)  # type: ignore[call-overload]
+        where = str(colour.env_file if colour else self.rendered.colour)
+        return locate(self.settings.database, self.rendered.environment(self.settings.service), where)
+
+    def available(self) -> bool:
+        """Whether there is a database that a snapshot can be taken of; raises UsageProblem for one of unknown kind."""
+        return self.location is not None
+
+    @property
+    def store(self) -> Store:
+        """The database behind the location; raises UsageProblem where there is none or no way leads there."""
+        if self._store is None:
+            self._store = _open(self.settings, self.rendered, self.location)
+        return self._store
+
+    # --- snapshots -----------------------------------------------------------------------------------------------
+    def take(self) -> Taken:
+        """Write a snapshot, described by a JSON beside it; raises UsageProblem, Failed or Locked: nothing was changed."""
+        self._hold()
+        store, begun = self.store, time.monotonic()
+        files.need_room(self.folder, store.size(), store.name)
+        at = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S.%f}"[:-3] + "Z"
+        path = self.folder / f"{at}-{_safe(store.name)}{store.suffix}"
+        size, checksum, held = store.dump(path, self.settings.snapshot.budget)
+        seconds = round(time.monotonic() - begun, 3)
+        taken = Taken(path, store.kind, store.name, at, size, checksum, seconds, held)
+        files.describe(taken)
+        return taken
+
+    def prove(self, taken: Taken) -> Verdict:
+        """Restore *taken* into a scratch database and compare; after a yes the scratch stays for the rehearsal."""
+        self._hold()
+        self.drop_scratch()
+        self.store.need_room()
+        verdict = self._restored(taken, self.store.scratch_name(f"{os.getpid()}"))
+        if not verdict.ok:
+            self.drop_scratch()
+        return verdict
+
+    def _restored(self, taken: Taken, name: str) -> Verdict:
+        begun = time.monotonic()
+        if files.sha256_of(taken.path) != taken.sha256:
+            return no(
+                QUESTION,
+                f"{taken.name} is not the file that was written: its checksum differs",
+                file=str(taken.path),
+            )
+        try:
+            self.store.restore(taken.path, name, self.settings.snapshot.budget)
+        except Failed as error:
+            return no(QUESTION, f"{taken.name} cannot be restored: {error}", file=str(taken.path))
+        seconds = time.monotonic() - begun
+        verdict = compare(taken.contents, self.store.contents(name))
+        if not verdict.ok:
+            return verdict
+        self.scratch = name
+        files.proved(taken, seconds)
+        text = (
+            f"{taken.database} {files.megabytes(taken.size)}, {verdict.reason}; restore takes {seconds:.1f} s"
+        )
+        return yes(
+            QUESTION,
+            text,
+            **verdict.evidence,
+            file=str(taken.path),
+            sha256=taken.sha256,
+            restore_s=round(seconds, 3),
+        )
+
+    def kept(self) -> list[Taken]:
+        """The snapshots that are kept, the newest first."""
+        return files.kept(self.folder)
+
+    def rotate(self) -> list[Taken]:
+        """Delete what is beyond `[snapshot] keep`, never the last proved one: what was deleted."""
+        self._hold()
+        gone = files.doomed(self.kept(), self.settings.snapshot.keep)
+        for each in gone:
+            files.delete(each)
+        return gone
+
+    def rehearse(self, new: Rendered, live: Rendered, live_image: str = "") -> list[Verdict]:
+        """Whether *new* upgrades the scratch and *live*, run from *live_image*, then passes its gate on it.
+
+        The first no ends it, and nothing was changed: the old release does not live with the new schema.
+        """
+        from cutover.data.rehearsal import rehearse
+
+        return rehearse(self, new, live, live_image)
+
+    def drop_scratch(self) -> None:
+        """Remove the scratch copies of ours, those of a session that died too."""
+        self._hold()
+        for name in self.store.scratches():
+            self.store.drop(name)
+        self.scratch = ""
+
+    def head(self) -> str:
+        """The revision that the schema is at now; empty where no table says one."""
+        return self.store.head()
+
+    def migrate_change(self, new: Rendered, release_file: Path) -> Change:
+        """The change that runs `[migrate] command` of *new*, whose rendered form is *release_file*."""
+        from cutover.changes.migrate import container_name, migrate
+
+        if self.settings.migrate is None:
+            raise UsageProblem(f"{self.settings.source} has no [migrate] command")
+        wait_s = self.settings.migrate.lock_timeout
+        lock: tuple[str, ...] = ()
+        options = ""
+        if isinstance(self.location, PostgresUrl):
+            package = Path(__file__).parents[2]
+            python = ("env", f"PYTHONPATH={package}", sys.executable, "-m", "cutover.data.locked")
+            lock = (*python, str(self.settings.source), str(release_file), f"{wait_s:g}")
+            # One that the release brings itself may be a secret's carrier: it stays as it is.
+            taken = "PGOPTIONS" in new.environment(self.settings.migrate.service)
+            options = "" if taken else f"-c lock_timeout={round(wait_s * 1000)}"
+        compose = Compose(new.project, release_file)
+        name = container_name(self.settings.project)
+        return migrate(self.state_dir, compose, self.settings.migrate, name, lock=lock, options=options)
+
+    # --- one at a time -------------------------------------------------------------------------------------------
+    def _hold(self) -> None:
+        """Be the only one that takes or restores; raises Locked. Held until this process ends or `close`."""
+        if self._busy is not None:
+            return
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(self.folder / "busy", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UsageProblem(f"{self.folder}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise Locked(
+                f"another snapshot or restore is running in {self.folder}; nothing was changed"
+            ) from None
+        self._busy = handle
+        for left in self.folder.glob(f"*{files.PARTIAL}"):  # of a session that died: we are the only one now
+            left.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let others take and restore."""
+        if self._busy is not None:
+            os.close(self._busy)
+            self._busy = None
+
+
+def _safe(name: str) -> str:
+    """*name* as part of a file's name."""
+    return "".join(
+        sign if sign.isalnum() or sign in "._-" else "_" for sign in name.rsplit("/", 1)[-1]
+    ).lstrip(".")
+
+
+def _open(settings: Settings, rendered: Rendered, location: Location | None) -> Store:
+    """The way to the database."""
+    if location is None:
+        key = settings.database.url_key if settings.database else "DATABASE_URL"
+        raise UsageProblem(
+            f"no database to snapshot: {rendered.colour} has no {key}, and {settings.source} no [database] sqlite"
+        )
+    if isinstance(location, SqliteFile):
+        raise UsageProblem("SQLite: not yet")
+    from cutover.data.postgres import Postgres, find_container
+    from cutover.data.psql import Tools
+
+    database = settings.database
+    container = database.container if database else ""
+    if not container:
+        container = find_container(_networks(settings, rendered), location.host)
+    if not container and not host.run(("pg_dump", "--version"), deadline_s=10).ok:
+        raise UsageProblem(
+            f"no container answers to {location.host!r} on the service's networks, and pg_dump is not installed here: set [database] container"
+        )
+    return Postgres(Tools(location, container), database.schema_table if database else "alembic_version")
+
+
+def _networks(settings: Settings, rendered: Rendered) -> list[str]:
+    """The real names of the networks that the service joins, and the one that `[database]` names."""
+    joined = rendered.service(settings.service).get("networks") or {}
+    models = rendered.model.get("networks") or {}
+    named = [str((models.get(name) or {}).get("name", name)) for name in joined]
+    return [*named, *([settings.database.network] if settings.database and settings.database.network else [])]

@@ -1,0 +1,149 @@
+"""PostgreSQL's own programs: where they are run, and one psql that is spoken to line by line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from cutover import host
+from cutover.errors import Failed, UsageProblem
+from cutover.secret import MASK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from cutover.data.location import PostgresUrl
+
+Words = tuple[str, ...]
+PSQL = (
+    "psql",
+    "--no-psqlrc",
+    "--quiet",
+    "--no-align",
+    "--tuples-only",
+    "--field-separator=\t",
+    "--set=ON_ERROR_STOP=1",
+)
+END = "cutover:end"
+QUESTION_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Where pg_dump and its siblings run: in *container*, or here when it is empty."""
+
+    database: PostgresUrl
+    container: str = ""
+
+    def words(self, *words: str, name: str | None = None) -> Words:
+        """The words of one program; what it must know of the database goes by name only (`-e PGPASSWORD`)."""
+        if not self.container:
+            return words
+        keys = [word for key in self.database.environment(name) for word in ("--env", key)]
+        return ("docker", "exec", "--interactive", *keys, self.container, *words)
+
+    def environment(self, name: str | None = None) -> dict[str, str]:
+        """The values to those names, for the process environment and nothing else."""
+        return self.database.environment(name)
+
+    def ask(self, sql: str, *, name: str | None = None, deadline_s: float = QUESTION_S) -> list[str]:
+        """The lines that *sql* answers, tab-separated; raises Failed with PostgreSQL's own words."""
+        words, environment = self.words(*PSQL, name=name), self.environment(name)
+        done = host.run(words, deadline_s=deadline_s, environment=environment, stdin=sql.encode(), mask=False)
+        if not done.ok:
+            raise refused(done.err or done.last_line)
+        return [line for line in done.out.splitlines() if line]
+
+    @contextlib.contextmanager
+    def session(self, name: str | None = None) -> Iterator[Session]:
+        """A psql that stays open: what it holds, a snapshot or a lock, is let go when the block ends."""
+        session = self.open(name)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def open(self, name: str | None = None) -> Session:
+        """A psql that stays open until it is closed or this process is gone."""
+        return Session(self.words(*PSQL, name=name), self.environment(name))
+
+
+def refused(said: str) -> Failed | UsageProblem:
+    """The error for what a program of PostgreSQL *said*: a way that does not lead there is the caller's to mend."""
+    lines = [line.strip() for line in MASK(said).splitlines() if line.strip()]
+    errors = [line for line in lines if "ERROR" in line or "error:" in line or "FATAL" in line]
+    text = (errors or lines or ["it ended without a word"])[0]
+    if "connection to server" in text or "No such container" in text or "executable file not found" in text:
+        return UsageProblem(f"the database cannot be reached: {text}")
+    if "permission denied" in text or "server version mismatch" in said:
+        return UsageProblem(f"the database refuses: {text}")
+    return Failed(f"PostgreSQL: {text}")
+
+
+class Session:
+    """One psql, asked one thing after the other; it dies with this process, and its locks with it."""
+
+    def __init__(self, words: Words, environment: dict[str, str]) -> None:
+        self._said: IO[bytes] = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env=host.clean_environment(environment),
+            start_new_session=True,
+        )
+        self._rest = b""
+
+    def ask(self, sql: str, *, deadline_s: float = QUESTION_S) -> list[str]:
+        """The lines that *sql* answers; raises Failed when PostgreSQL refuses or does not answer in time."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended: reading says why
+            self._process.stdin.write(f"{sql}\n\\echo {END}\n".encode())
+            self._process.stdin.flush()
+        return self._lines_until_end(time.monotonic() + deadline_s)
+
+    def _lines_until_end(self, deadline: float) -> list[str]:
+        assert self._process.stdout is not None
+        handle = self._process.stdout.fileno()
+        mark = f"{END}\n".encode()
+        while not (self._rest == mark or self._rest.endswith(b"\n" + mark)):
+            if not select.select([handle], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise Failed(
+                    f"PostgreSQL did not answer within its deadline ({self._errors() or 'it said nothing'})"
+                )
+            piece = os.read(handle, 1 << 16)
+            if not piece:
+                self._process.wait()
+                raise refused(self._errors())
+            self._rest += piece
+        lines, self._rest = self._rest.decode().splitlines()[:-1], b""
+        return [line for line in lines if line]
+
+    def _errors(self) -> str:
+        self._said.seek(0)
+        return self._said.read().decode(errors="replace")
+
+    def hand_over(self) -> int:
+        """The descriptor that keeps this psql alive, for a process that takes over from us by exec."""
+        assert self._process.stdin is not None
+        return self._process.stdin.fileno()
+
+    def close(self) -> None:
+        """End the psql; never raises."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            self._process.wait(timeout=5)
+        host.kill_group(self._process)
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._said.close()
