@@ -182,14 +182,16 @@ def daemon_time() -> str:
         raise EngineSilent(f"the Docker engine does not answer: {error}") from error
 
 
-def logs(container_id: str, *, since: float | None = None, until: float | None = None, tail: int = 5000) -> list[str]:
-    """The last log lines of a container, stamped; *since* and *until* are engine seconds since 1970, as floats."""
+def logs(
+    container_id: str, *, since: float | None = None, until: float | None = None, tail: int | None = 5000
+) -> list[str]:
+    """The last log lines of a container (*tail* None: all), stamped; *since* and *until* are engine seconds, floats."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
     window = {key: value for key, value in (("since", since), ("until", until)) if value is not None}
     try:
-        raw = client().api.logs(container_id, stdout=True, stderr=True, timestamps=True, tail=tail, **window)
+        raw = client().api.logs(container_id, stdout=True, stderr=True, timestamps=True, tail=tail or "all", **window)
     except (DockerException, RequestException) as error:
         raise EngineSilent(f"the log of {container_id[:12]} cannot be read: {error}") from error
     return bytes(raw).decode(errors="replace").splitlines()

@@ -113,7 +113,12 @@ class Logs(Section):
 
     level_key: str = "level"
     levels: tuple[str, ...] = ("error", "critical", "fatal")
-    pattern: str = r"^(?:\S+ )*?(?:ERROR|CRITICAL|FATAL)\b|^Traceback \(most recent call last\)"
+    pattern: str = (
+        r"^(?:(?!\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING)\b).)*?"
+        r"(?:\b(?:ERROR|CRITICAL|FATAL)\b|\[(?:error|crit|alert|emerg)\]|\blevel=(?:error|critical|fatal)\b)"
+        r"|^Traceback \(most recent call last\)"
+    )
+    """For lines that are not JSON. The first level named in a line is its own: INFO lines may speak of an ERROR."""
     floor: int = Field(5, ge=1)
     """Fewer new errors than this are never a spike."""
     tail: int = Field(5000, ge=100, le=100_000)
