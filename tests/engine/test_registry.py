@@ -1,0 +1,158 @@
+"""A real registry with authentication: pushed to, pulled from, and refused by."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from cutover import registry
+from cutover.errors import UsageProblem
+from examples import building
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.engine
+
+NAME, TOKEN = "ana", "canary-registry-token"
+DOCKERFILE = f"""
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install --yes --no-install-recommends docker-registry apache2-utils \\
+    && rm -rf /var/lib/apt/lists/* && htpasswd -Bbn {NAME} {TOKEN} > /etc/docker/registry/users
+ENV REGISTRY_AUTH=htpasswd REGISTRY_AUTH_HTPASSWD_REALM=test
+ENV REGISTRY_AUTH_HTPASSWD_PATH=/etc/docker/registry/users
+CMD ["docker-registry", "serve", "/etc/docker/registry/config.yml"]
+"""
+
+
+def docker(*words: str) -> str:
+    """The output of one docker command, which must succeed."""
+    done = subprocess.run(("docker", *words), check=True, capture_output=True, text=True, timeout=300)
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Where it listens, and the environment of a caller who may use it."""
+
+    host: str
+    environment: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """Debian's registry on a free port of 127.0.0.1, with one user."""
+    empty = tmp_path_factory.mktemp("empty")
+    image = building.have("cutover-registry:2", DOCKERFILE, empty)
+    name = f"cutover-test-registry-{secrets.token_hex(4)}"
+    docker("run", "--detach", "--rm", "--name", name, "--publish", "127.0.0.1::5000", image)
+    try:
+        host = docker("port", name, "5000/tcp").splitlines()[0]
+        answers(f"http://{host}/v2/")
+        yield Registry(host, {"GHCR_HOST": host, "GHCR_USERNAME": NAME, "GHCR_TOKEN": TOKEN})
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
+def answers(url: str) -> None:
+    """Return when the registry there asks for a login."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if httpx.get(url, trust_env=False, timeout=5).status_code == httpx.codes.UNAUTHORIZED:
+                return
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline, "the registry did not answer in 60 s"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def pushed(real: Registry) -> Iterator[registry.ImageFact]:
+    """A small image of the registry, pushed by us."""
+    reference = f"{real.host}/ana/api:sha-1"
+    subprocess.run(
+        ("docker", "import", "--change", "LABEL cutover.test=registry", "-", reference),
+        input=subprocess.run(("tar", "-cf", "-", "-T", os.devnull), check=True, capture_output=True).stdout,
+        check=True,
+        capture_output=True,
+    )
+    try:
+        yield registry.push(reference, real.environment)
+    finally:
+        subprocess.run(("docker", "image", "rm", "--force", reference), check=False, capture_output=True)
+
+
+def forget(image: registry.ImageFact) -> None:
+    """Take every name of *image* off this host."""
+    for name in (image.reference, image.digest):
+        subprocess.run(("docker", "image", "rm", name), check=False, capture_output=True)
+    assert registry.inspected(image.reference) is None
+
+
+def test_pulls_what_was_pushed(real: Registry, pushed: registry.ImageFact) -> None:
+    """An image that is not here is pulled, and is the one that was pushed: ID, digest, machine."""
+    forget(pushed)
+    pulled = registry.ensure_image(pushed.reference, real.environment)
+    assert pulled == pushed
+    assert pushed.digest.startswith(f"{real.host}/ana/api@sha256:")
+
+
+def test_leaves_what_is_here(real: Registry, pushed: registry.ImageFact) -> None:
+    """An image that is here is not asked for again: no login is needed, and none is made."""
+    registry.ensure_image(pushed.reference, real.environment)
+    assert registry.ensure_image(pushed.reference, {}) == pushed
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "expected"),
+    [
+        ("api:sha-9", {}, "{host} has no {reference}: look at repository and tag"),
+        ("nothing:sha-1", {}, "{host} has no {reference}: look at repository and tag"),
+        (
+            "api:sha-9",
+            {"GHCR_TOKEN": "canary-wrong"},
+            "{host} refused GHCR_USERNAME and GHCR_TOKEN: the token may have expired or lack read:packages",
+        ),
+        (
+            "api:sha-9",
+            {"GHCR_TOKEN": ""},
+            "{host} denies {reference}: not signed in: docker login there first",
+        ),
+    ],
+)
+def test_says_why_there_is_no_image(real: Registry, name: str, change: dict[str, str], expected: str) -> None:
+    """Tag, repository, password and login are told apart as far as the registry does."""
+    reference = f"{real.host}/ana/{name}"
+    with pytest.raises(UsageProblem) as raised:
+        registry.ensure_image(reference, real.environment | change)
+    assert str(raised.value) == expected.format(host=real.host, reference=reference)
+
+
+def test_says_that_nobody_listens() -> None:
+    """A registry that is not there is named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and not listening
+        host = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UsageProblem, match=f"^{host} does not answer$"):
+            registry.ensure_image(f"{host}/ana/api:sha-1", {})
+
+
+def test_leaves_no_login_behind(real: Registry, tmp_path: Path) -> None:
+    """The user's own docker configuration is not touched, and the one of the moment is gone afterwards."""
+    own = tmp_path / "docker"
+    own.mkdir()
+    with registry.signed_in(real.host, real.environment | {"DOCKER_CONFIG": str(own)}) as login:
+        made = Path(login["DOCKER_CONFIG"])
+        assert (made.stat().st_mode & 0o777, made.is_dir()) == (0o700, True)
+    assert not made.exists()
+    assert list(own.iterdir()) == []

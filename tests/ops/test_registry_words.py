@@ -1,0 +1,114 @@
+"""References, credentials and error texts of registries, without one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cutover import registry
+from cutover.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("reference", "host", "repository"),
+    [
+        ("ghcr.io/ana/recall/api:sha-1", "ghcr.io", "ghcr.io/ana/recall/api"),
+        ("127.0.0.1:5000/api:sha-1", "127.0.0.1:5000", "127.0.0.1:5000/api"),
+        ("127.0.0.1:5000/api", "127.0.0.1:5000", "127.0.0.1:5000/api"),
+        ("localhost/api@sha256:00", "localhost", "localhost/api"),
+        ("recall/api:sha-1", "docker.io", "recall/api"),
+        ("debian", "docker.io", "debian"),
+        ("r.test/a:t@sha256:00", "r.test", "r.test/a"),
+    ],
+)
+def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
+    """Host and repository are those that docker itself would read."""
+    assert (registry.registry_of(reference), registry.repository_of(reference)) == (host, repository)
+
+
+@pytest.mark.parametrize(
+    ("text", "signed", "expected"),
+    [
+        (
+            "Error: no basic auth credentials",
+            False,
+            "ghcr.io denies R: not signed in: set GHCR_USERNAME and GHCR_TOKEN",
+        ),
+        ("Error: denied", True, "ghcr.io denies R: its login may not read or write this repository"),
+        (
+            "manifest for R not found: manifest unknown: x",
+            True,
+            "ghcr.io has no R: look at repository and tag",
+        ),
+        ("lookup ghcr.io: no such host", False, "there is no host ghcr.io (from R): look at IMAGE_REPO"),
+        (
+            "x509: certificate signed by unknown authority",
+            False,
+            "ghcr.io shows a certificate that the engine does not trust: give it the CA in certs.d",
+        ),
+        ("write /x: no space left on device", True, "R: no space left on this host"),
+        ("dial tcp 1.2.3.4:443: connect: connection refused", True, "ghcr.io does not answer"),
+        ("docker pull R …: no end after 1800 s", True, "ghcr.io does not answer"),
+        ("something else", True, "R: something else"),
+    ],
+)
+def test_explains_a_refusal(text: str, expected: str, *, signed: bool) -> None:
+    """What docker says of a registry becomes one line that says what to do."""
+    reference = "ghcr.io/ana/api:sha-1"
+    assert registry.explained(text, reference, signed=signed) == expected.replace("R", reference, 1)
+
+
+@pytest.mark.parametrize(
+    ("digests", "expected"),
+    [
+        ([], ""),
+        (["other/api@sha256:00"], ""),
+        (["other/api@sha256:00", "ghcr.io/ana/api@sha256:11"], "ghcr.io/ana/api@sha256:11"),
+        (["ghcr.io/ana/api2@sha256:22"], ""),
+    ],
+)
+def test_takes_the_digest_of_its_own_repository(digests: list[str], expected: str) -> None:
+    """A digest that the same image has in another repository is not its own."""
+    attributes = {"Id": "sha256:ab", "RepoDigests": digests, "Architecture": "amd64"}
+    assert registry.read("ghcr.io/ana/api:sha-1", attributes).digest == expected
+
+
+@pytest.mark.parametrize(("mine", "ok"), [("amd64", True), ("arm64", False), ("", True)])
+def test_refuses_an_image_for_another_machine(mine: str, *, ok: bool) -> None:
+    """The engine would start it without a word, and the container would die."""
+    image = registry.ImageFact("r/api:sha-1", "sha256:ab", "", "amd64")
+    if ok:
+        assert registry.fits(image, mine) is image
+        return
+    with pytest.raises(UsageProblem, match="r/api:sha-1 is for amd64, this host is arm64"):
+        registry.fits(image, mine)
+
+
+@pytest.mark.parametrize(
+    ("host", "environment"),
+    [
+        ("ghcr.io", {}),
+        ("ghcr.io", {"GHCR_USERNAME": "ana"}),
+        ("docker.io", {"GHCR_USERNAME": "ana", "GHCR_TOKEN": "canary"}),
+        ("evil.example", {"GHCR_USERNAME": "ana", "GHCR_TOKEN": "canary"}),
+    ],
+)
+def test_sends_credentials_nowhere_else(host: str, environment: dict[str, str]) -> None:
+    """The token of one registry is shown to no other one."""
+    with registry.signed_in(host, environment) as login:
+        assert login == {}
+
+
+def test_borrows_plugins_and_context_but_no_login(tmp_path: Path) -> None:
+    """The throw-away configuration still finds `docker compose` and the engine, and knows no stored login."""
+    own, ours = tmp_path / "own", tmp_path / "ours"
+    (own / "cli-plugins").mkdir(parents=True)
+    ours.mkdir()
+    (own / "config.json").write_text('{"auths": {"x": {"auth": "canary"}}, "currentContext": "far"}')
+    registry.borrow(own, ours)
+    assert (ours / "config.json").read_text() == '{"currentContext": "far"}'
+    assert sorted(path.name for path in ours.iterdir()) == ["cli-plugins", "config.json"]
