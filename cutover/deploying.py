@@ -1,0 +1,174 @@
+"""Deploys a release to a colour, and asks whether exactly that runs."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from cutover import compose, engine, host, preflight, scene
+from cutover.changes.up import Previous, up
+from cutover.compose import Compose, Rendered
+from cutover.errors import Failed, Inconclusive, UsageProblem
+from cutover.state import Record, now, write_atomically
+from cutover.walk import Walk
+
+PREVIOUS_LOGS = 5000
+
+
+def plan(walk: Walk) -> tuple[Rendered, str, Previous | None]:
+    """Everything that can be refused before a deploy, asked: the rendered release, its image ID, the way back."""
+    colour, wish = walk.target.colour, walk.wish
+    if colour is None:
+        raise UsageProblem(f"--deploy needs a colour, live or idle: {walk.target.name} is a plain URL")
+    if wish.targets[0] == walk.before and walk.settings.proxy is not None:
+        raise UsageProblem(f"{colour} is live: say --target=live to replace it in place, --target=idle to release without a gap")
+    rendered = compose.render(walk.settings, colour, wish.deploy)
+    preflight.require(preflight.problems(walk.scene, rendered, switching=wish.switch, environment=_shell()))
+    image = preflight.image_of(rendered, walk.settings.service)
+    try:
+        previous, _ = preflight.previous_of(walk.state, walk.scene, colour)
+    except UsageProblem:
+        if not wish.no_way_back:
+            raise
+        previous = None
+    return rendered, image, previous
+
+
+def _shell() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)
+
+
+def check(walk: Walk) -> None:
+    """The preflight of a session that deploys, as a line of the run of show; nothing is changed."""
+    begun = time.monotonic()
+    compose.compose_version()
+    rendered, image, previous = plan(walk)
+    way = f"way back {previous.file.name}" if previous else "first release: its way back is nothing"
+    walk.told("T-15m", "preflight", f"{rendered.image(walk.settings.service)} is {image[7:19]}; {way}", begun)
+
+
+def deploy(walk: Walk) -> None:
+    """Run the wished release on its colour, or find that exactly it runs there, proven; raises Failed, Inconclusive."""
+    settings, state = walk.settings, walk.state
+    rendered, image, previous = plan(walk)
+    colour = rendered.colour
+    walk.evidence.fact("to", {"tag": walk.wish.deploy, "image": image, "colour": colour})
+    text = compose_file_text(rendered, settings.services)
+    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yml"
+    path = state.release_folder(colour) / name
+    write_atomically(path, text)
+    project = Compose(settings.compose_project(colour), path)
+    config_hash = compose.hashes(project).get(settings.service, "")
+    begun = time.monotonic()
+    if _runs_proven(walk, colour, image, config_hash):
+        path.unlink()
+        walk.deployed = True
+        walk.told("T-10m", f"deploy {colour}", f"{walk.wish.deploy} runs already and is proven: nothing to do", begun)
+        return
+    keep_image(settings.project, image)
+    for old in (previous.images.values() if previous else ()):
+        keep_image(settings.project, old)
+    _network(settings.shared_network)
+    wait = settings.gate.up_budget or preflight.budget(preflight.image_healthcheck(image, rendered, settings.service))
+    change = up(state.root, project, settings.services, text=f"{colour} to {walk.wish.deploy}", wait_s=wait, previous=previous)
+    with walk.telling("T-10m", f"deploy {colour}") as words:
+        done = walk.apply(change)
+        found = _ask(walk, rendered.project)
+        if not done.ok or found is None or not found.running:
+            raise Failed(_why_not_up(done, found, wait))
+        _identify(walk, found, image, config_hash)
+        _settle(walk, found, wait)
+        words.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait:.0f} s")
+    _remember(walk, found, name, config_hash)
+
+
+def _ask(walk: Walk, project: str) -> engine.Container | None:
+    try:
+        return engine.the_container(project, walk.settings.service)
+    except engine.EngineSilent as error:
+        raise Inconclusive(str(error)) from error
+
+
+def compose_file_text(rendered: Rendered, services: tuple[str, ...]) -> str:
+    """The release file: what Compose rendered; services that are not ours stay in it, `up` names its own."""
+    del services
+    return rendered.text
+
+
+def _runs_proven(walk: Walk, colour: str, image: str, config_hash: str) -> bool:
+    """Whether exactly this release runs on *colour* already, healthy, and a whole gate has passed on it."""
+    found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
+    if found is None or not found.running or found.health_status not in {"healthy", "none"}:
+        return False
+    same = [row for row in walk.state.records(colour) if row.proven and row.is_running(found.id, image, config_hash)]
+    return bool(same) and found.image == image and found.config_hash == config_hash
+
+
+def keep_image(project: str, image: str) -> None:
+    """Keep *image* from being pruned: by a container of ours that is created and never started."""
+    name = f"cutover-keep-{project}-{image.removeprefix('sha256:')[:12]}"
+    host.run(("docker", "create", "--name", name, "--label", f"cutover.keep={project}", "--entrypoint", "true", image), deadline_s=30)
+
+
+def _network(name: str) -> None:
+    """Make the network that both colours share, if it is not there."""
+    if name and not host.run(("docker", "network", "inspect", name), deadline_s=15).ok:
+        host.run(("docker", "network", "create", name), deadline_s=30)
+
+
+def _identify(walk: Walk, found: engine.Container, image: str, config_hash: str) -> None:
+    """What runs is what was asked for, or Failed."""
+    if found.image != image:
+        raise Failed(f"identity: expected image {image[7:19]}, {found.name} runs {found.image[7:19]}")
+    if config_hash and found.config_hash != config_hash:
+        raise Failed(f"identity: expected config hash {config_hash[:12]}, {found.name} has {found.config_hash[:12]}")
+
+
+def _settle(walk: Walk, found: engine.Container, wait: float) -> None:
+    """Healthy within its own HEALTHCHECK's budget, and no restart for `min_healthy` since its start."""
+    from cutover.probes.health import settled, wait_healthy
+
+    del wait
+    walk.require(wait_healthy(found.id), "deploy::healthy")
+    walk.require(settled(found.id, walk.settings.gate.min_healthy), "deploy::settled")
+
+
+def _why_not_up(done: host.Done, found: engine.Container | None, wait: float) -> str:
+    """One line on a failed `up`: Compose's word, the container's state, its last log lines."""
+    said = done.last_line if not done.ok else "compose said healthy"
+    if found is None:
+        return f"{said}; no container is there"
+    try:
+        tail = [row.split(" ", 1)[-1] for row in engine.logs(found.id, tail=3)]
+    except engine.EngineSilent:
+        tail = []
+    health = f", {found.health_status}" if found.health else ""
+    lines = f"; last log lines: {' | '.join(tail)}" if tail else ""
+    return f"did not become healthy in {wait:.0f} s: {said}; container is {found.status}{health}, exit code {found.exit_code}{lines}"
+
+
+def _remember(walk: Walk, found: engine.Container, name: str, config_hash: str) -> None:
+    """The release as it will be recorded at commit."""
+    walk.deployed = True
+    walk.target = replace(walk.target, tag=walk.wish.deploy)
+    walk.pending = Record(
+        walk.target.colour or "", walk.wish.deploy or "", found.image, config_hash, found.id, name, proven=False, by=preflight.who(), at=now()
+    )
+
+
+def rewrite_tag(env_file: Path, key: str, tag: str) -> None:
+    """Make the user's env file say what runs now: its one `KEY=` line is rewritten, at commit only."""
+    lines = env_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    new = [f"{key}={tag}\n" if row.split("=", 1)[0].strip().removeprefix("export ").strip() == key and "=" in row else row for row in lines]
+    if new != lines:
+        write_atomically(env_file, "".join(new), mode=env_file.stat().st_mode & 0o777)
+
+
+def restore_scene(walk: Walk) -> None:
+    """Ask who is live anew."""
+    walk.scene = walk.scene.again()
+    walk.target = scene.target_named(walk.scene, walk.target.name)

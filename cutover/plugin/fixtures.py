@@ -1,0 +1,164 @@
+"""The fixtures that checklists are written with; each may be overridden by a team."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cutover.plugin.options import RUN
+
+if TYPE_CHECKING:
+    import httpx
+    from docker import DockerClient
+
+    from cutover.engine import Container
+    from cutover.evidence import Evidence
+    from cutover.plugin.session import Run
+    from cutover.probes.identity import Expected
+    from cutover.probes.logs import Baseline
+    from cutover.settings import Endpoint, Settings
+    from cutover.target import Control, Target
+    from cutover.verdict import Verdict
+    from cutover.watching import Observed, Watched
+
+Expect = Callable[["Verdict | Iterable[Verdict]"], None]
+
+__all__ = [
+    "baseline", "container", "control", "cutover_run", "deployed", "endpoint", "engine", "evidence", "expect", "expected", "expected_tag",
+    "http", "seen", "settings", "switched", "target", "watch", "watched", "watched_name",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def cutover_run(request: pytest.FixtureRequest) -> Run:
+    """The session that releases."""
+    return request.config.stash[RUN]
+
+
+@pytest.fixture(scope="session")
+def settings(cutover_run: Run) -> Settings:
+    """`cutover.toml`, validated."""
+    return cutover_run.require_settings()
+
+
+@pytest.fixture(scope="session")
+def evidence(cutover_run: Run) -> Evidence:
+    """Where everything that was seen is kept."""
+    return cutover_run.evidence
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _released_first(request: pytest.FixtureRequest) -> None:
+    """A session that deploys does so before any test, also before one that uses no fixture of ours."""
+    run = request.config.stash.get(RUN, None)
+    if run is not None and run.wish.deploy is not None:
+        request.getfixturevalue("deployed")
+
+
+@pytest.fixture(scope="session")
+def deployed(cutover_run: Run) -> str | None:
+    """The tag that --deploy put on the target; keeping or taking back is the session's end, not a finalizer."""
+    return cutover_run.deploy()
+
+
+@pytest.fixture(scope="session")
+def switched(cutover_run: Run, deployed: str | None) -> bool:  # noqa: ARG001  # the order is the point
+    """Whether --switch sent the traffic to the target."""
+    return cutover_run.switch()
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest, cutover_run: Run, deployed: str | None) -> Target:  # noqa: ARG001  # the order is the point
+    """The target under test."""
+    asked = request.param
+    if asked.after_switch:
+        request.getfixturevalue("switched")
+    return cutover_run.target(asked)
+
+
+@pytest.fixture(scope="session")
+def control(cutover_run: Run, target: Target) -> Control:
+    """Tells the service's silence from a cut way."""
+    return cutover_run.control(target)
+
+
+@pytest.fixture(scope="session")
+def http(cutover_run: Run, target: Target) -> Iterator[httpx.Client]:
+    """An HTTP client bound to the target: no redirects, no proxies from the environment."""
+    with cutover_run.http(target) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def engine() -> DockerClient:
+    """The docker SDK client."""
+    from cutover.engine import client
+
+    return client()
+
+
+@pytest.fixture(scope="session")
+def seen(cutover_run: Run, target: Target) -> Container:
+    """The target's container as the engine describes it now."""
+    return cutover_run.container_of(target)
+
+
+@pytest.fixture(scope="session")
+def container(seen: Container) -> Any:
+    """A testinfra host inside the target's container."""
+    import testinfra
+
+    return testinfra.get_host(f"docker://{seen.id}")
+
+
+@pytest.fixture(scope="session")
+def baseline(cutover_run: Run, target: Target) -> Baseline | None:
+    """The log of the container that ran on this colour before, None if there was none."""
+    return cutover_run.baseline(target)
+
+
+@pytest.fixture(scope="session")
+def expected_tag(target: Target) -> str | None:
+    """The release that the target should be, None if nobody knows."""
+    return target.tag
+
+
+@pytest.fixture(scope="session")
+def expected(cutover_run: Run, target: Target) -> Expected:
+    """The identity that the target should have."""
+    return cutover_run.expected(target)
+
+
+@pytest.fixture
+def endpoint(request: pytest.FixtureRequest) -> Endpoint:
+    """One of the endpoints that cutover.toml lists."""
+    found: Endpoint = request.param
+    return found
+
+
+@pytest.fixture(scope="session")
+def watched(cutover_run: Run, target: Target) -> list[Watched]:
+    """The questions that the watch ticks; override it to add your own."""
+    return cutover_run.watched(target)
+
+
+@pytest.fixture(scope="session")
+def watch(request: pytest.FixtureRequest, cutover_run: Run, target: Target, watched: list[Watched]) -> Observed:
+    """What was observed for the whole watch, or until the first sure no."""
+    if cutover_run.wish.switch:
+        request.getfixturevalue("switched")
+    return cutover_run.watch(target, watched)
+
+
+@pytest.fixture
+def watched_name(request: pytest.FixtureRequest) -> str:
+    """The name of one watched question."""
+    return str(request.param)
+
+
+@pytest.fixture
+def expect(request: pytest.FixtureRequest, cutover_run: Run) -> Expect:
+    """Records verdicts as evidence, and fails the test on a no or an unknown."""
+    return cutover_run.expecting(request.node)

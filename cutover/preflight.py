@@ -1,0 +1,157 @@
+"""Preflight: everything that can be refused before anything is changed, each in one line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+
+from cutover import compose, engine
+from cutover.changes.up import Previous
+from cutover.compose import Compose, Rendered
+from cutover.errors import UsageProblem
+from cutover.scene import Scene, release_path, tag_of
+from cutover.settings import Settings
+from cutover.state import Record, State, write_atomically
+from cutover.verdict import Outcome
+
+LEAST_FREE_BYTES = 64 * 1024 * 1024
+
+
+def problems(scene: Scene, rendered: Rendered, *, switching: bool, environment: Mapping[str, str]) -> Iterator[str]:
+    """What forbids to release *rendered*, the cheapest questions first; lazy, the first one is told."""
+    settings = scene.settings
+    env_file = settings.colours[rendered.colour].env_file  # type: ignore[index]
+    if not compose.is_private(env_file):
+        yield f"{env_file} can be read by others: chmod 600 {env_file}"
+    yield from compose.complaints(settings, rendered, environment)
+    free = shutil.disk_usage(settings.state).free
+    if free < LEAST_FREE_BYTES:
+        yield f"{settings.state}: {free // 2**20} MiB free, {LEAST_FREE_BYTES // 2**20} MiB needed to write the way back"
+    yield from _port(settings, rendered)
+    if scene.proxy is not None:
+        agreed = scene.proxy.agreed()
+        if switching and agreed.outcome is not Outcome.YES:
+            yield f"the proxy is not as we know it: {agreed.reason}"
+
+
+def _port(settings: Settings, rendered: Rendered) -> Iterator[str]:
+    """A port that somebody else holds: a recreate would remove the old container before it finds out."""
+    port = rendered.port(settings.service)
+    ours = engine.containers(rendered.project)
+    strangers = [each for each in engine.published_by(port) if each.id not in {one.id for one in ours}]
+    if strangers:
+        yield f"port {port} of {rendered.colour} is taken by the container {strangers[0].name} (project {strangers[0].labels.get('com.docker.compose.project', 'none')})"
+    elif not any(each.running for each in ours) and not can_bind(port):
+        yield f"port {port} of {rendered.colour} is taken by another process on this host"
+
+
+def can_bind(port: int) -> bool:
+    """Whether *port* of 127.0.0.1 is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def image_of(rendered: Rendered, service: str) -> str:
+    """The ID of the image to run; raises UsageProblem when it is neither here nor in its registry."""
+    reference = rendered.image(service)
+    found = engine.image_id(reference)
+    if found is None:
+        try:
+            from cutover.registry import ensure_image
+        except ImportError:
+            raise UsageProblem(f"image {reference} is not on this host") from None
+        found = ensure_image(reference).id
+    return found
+
+
+def previous_of(state: State, scene: Scene, colour: str) -> tuple[Previous | None, Record | None]:
+    """How what runs on *colour* now is put back; raises UsageProblem when nobody could.
+
+    The running container's config hash must be that of its recorded release, or of today's env file rendered with
+    the running tag, which is then adopted and written down.
+    """
+    settings = scene.settings
+    project = settings.compose_project(colour)
+    running = {service: engine.the_container(project, service) for service in settings.services}
+    main = running[settings.service]
+    if main is None or not main.running:
+        return None, None
+    for record in reversed(state.records(colour)):
+        if record.config_hash == main.config_hash and record.image == main.image and release_path(settings, colour, record.file).is_file():
+            return _previous(settings, colour, record.file, running), record
+    tag = tag_of(main.image_name)
+    if tag is None:
+        raise _no_way_back(colour)
+    adopted = compose.render(settings, colour, tag)
+    name = f"adopted-{main.short}.yml"
+    write_atomically(state.release_folder(colour) / name, adopted.text)
+    if compose.hashes(Compose(project, release_path(settings, colour, name))).get(settings.service) != main.config_hash:
+        release_path(settings, colour, name).unlink()
+        raise _no_way_back(colour)
+    return _previous(settings, colour, name, running), None
+
+
+def _no_way_back(colour: str) -> UsageProblem:
+    return UsageProblem(f"{colour} was started from a configuration that is no longer here; put it back, or --no-way-back")
+
+
+def _previous(settings: Settings, colour: str, name: str, running: Mapping[str, engine.Container | None]) -> Previous:
+    here = {service: each for service, each in running.items() if each is not None}
+    wait = max((budget(each.healthcheck) for each in here.values()), default=30.0)
+    return Previous(
+        release_path(settings, colour, name),
+        {service: each.id for service, each in here.items()},
+        {each.image_name: each.image for each in here.values() if tag_of(each.image_name)},
+        wait,
+    )
+
+
+def budget(healthcheck: Mapping[str, object]) -> float:
+    """Longest wait for a healthy container, from its own HEALTHCHECK: start_period + (interval + timeout) × retries.
+
+    Durations are in nanoseconds as the engine gives them; Docker's own defaults stand for what is absent.
+    """
+    second = 1e9
+
+    def of(key: str, default: float) -> float:
+        value = healthcheck.get(key) or 0
+        return float(value) / second if isinstance(value, (int, float)) and value else default
+
+    retries = healthcheck.get("Retries") or 3
+    return of("StartPeriod", 0.0) + (of("Interval", 30.0) + of("Timeout", 30.0)) * (int(retries) if isinstance(retries, int) else 3) + 5.0
+
+
+def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[str, object]:
+    """The HEALTHCHECK that a container will have: the image's, with what the compose file says on top."""
+    from cutover.settings import seconds
+
+    image = engine.client().api.inspect_image(reference).get("Config", {}).get("Healthcheck") or {}
+    said = rendered.service(service).get("healthcheck") or {}
+    names = {"start_period": "StartPeriod", "interval": "Interval", "timeout": "Timeout"}
+    over: dict[str, object] = {ours: seconds(str(said[theirs])) * 1e9 for theirs, ours in names.items() if said.get(theirs) not in {None, "0s"}}
+    if said.get("retries"):
+        over["Retries"] = int(said["retries"])
+    return dict(image) | over
+
+
+def require(found: Iterator[str]) -> None:
+    """Raise the first problem, if any; an engine that does not answer is one too."""
+    try:
+        first = next(found, None)
+    except engine.EngineSilent as error:
+        raise UsageProblem(str(error)) from error
+    if first:
+        raise UsageProblem(first)
+
+
+def who() -> str:
+    """`ana@runner-7`: from `CUTOVER_WHO`, the CI's actor, or the login."""
+    name = os.environ.get("CUTOVER_WHO") or os.environ.get("GITHUB_ACTOR") or os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid{os.geteuid()}"
+    return f"{name}@{socket.gethostname()}"

@@ -1,0 +1,173 @@
+"""Walks the run of show: holds the lock, applies changes with their undo, keeps or takes back, and says what it saw."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cutover import host, preflight, scene
+from cutover.changes import Change
+from cutover.errors import CutoverError, Failed, Inconclusive
+from cutover.evidence import Evidence
+from cutover.scene import Scene
+from cutover.settings import Settings
+from cutover.state import TAKEN_BY_ANOTHER, State, now
+from cutover.target import Target
+from cutover.verdict import Outcome, Verdict
+
+Say = Callable[[str, str, str, float, str], None]
+"""Tells people a line of the run of show: moment, name, text, seconds, outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a session was asked for."""
+
+    targets: tuple[str, ...]
+    deploy: str | None = None
+    switch: bool = False
+    watch_s: float | None = None
+    rollback: bool = True
+    no_way_back: bool = False
+    accept_contract: bool = False
+    asked_at: float | None = None
+    """When the session was started (monotonic): its patience with the lock begins then."""
+
+    @property
+    def armed(self) -> bool:
+        """Whether it may change anything by itself."""
+        return self.deploy is not None or self.switch
+
+
+@dataclass(slots=True)
+class Walk:
+    """One session's way through the run of show; what it knows is asked, not remembered from another run."""
+
+    settings: Settings
+    wish: Wish
+    evidence: Evidence
+    say: Say
+    scene: Scene = field(init=False)
+    target: Target = field(init=False)
+    """The target of the deploy or switch, resolved once under the lock; else the first one."""
+    before: str | None = None
+    """The live colour before anything was changed."""
+    from_tag: str | None = None
+    changes: list[Change] = field(default_factory=list)
+    release_id: str | None = None
+    trouble: CutoverError | None = None
+    switched: bool = False
+    deployed: bool = False
+    _lock: int | None = None
+
+    @property
+    def state(self) -> State:
+        """The project's state directory."""
+        return State(self.settings.state)
+
+    @property
+    def changed(self) -> bool:
+        """Whether this session has begun to change anything."""
+        return self.release_id is not None
+
+    @property
+    def trouble_outcome(self) -> Outcome | None:
+        """What a change or its question ended with: no, unknown, or None when all went well."""
+        if self.trouble is None:
+            return None
+        return Outcome.UNKNOWN if isinstance(self.trouble, Inconclusive) else Outcome.NO
+
+    # --- beginning -----------------------------------------------------------------------------------------------
+    def begin(self) -> None:
+        """Lock, take back what a dead session left, resolve the target; raises UsageProblem or Locked."""
+        if self.wish.armed:
+            self.state.prepare()
+            self.lock()
+            self.recover()
+        self.scene = scene.look(self.settings)
+        self.target = scene.target_named(self.scene, self.wish.targets[0])
+        self.before = self.scene.live.colour
+        self.from_tag = scene.running_tag(self.settings, self.before or self.target.colour or "") if self.before or self.target.colour else None
+
+    def lock(self) -> None:
+        """Hold the release lock until the process ends or `unlock`."""
+        self._lock = self.state.acquire(self.owner(), self.wish.asked_at)
+
+    def unlock(self) -> None:
+        """Let others release."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def owner(self) -> dict[str, object]:
+        """Who we are, for those whom the lock turns away."""
+        what = f"{self.wish.deploy or 'a switch'} to {self.wish.targets[0]}"
+        return {"who": preflight.who(), "what": what, "since": now(), "pid": os.getpid(), "host": socket.gethostname()}
+
+    def recover(self) -> None:
+        """Take back the release of a session that is gone; the lock is ours, so it is gone."""
+        left = self.state.open_release()
+        if left is None:
+            return
+        owner = self.state.owner()
+        begun = time.monotonic()
+        done = self.state.take_back(left)
+        if not done.ok:
+            from cutover.errors import NeedsPerson
+
+            raise NeedsPerson(f"a half-done release {left} could not be taken back: {done.last_line}; run: {self.state.take_back_command}")
+        self.state.journal("recovered", release=left)
+        self.told("T-15m", "recover", f"the release {left} of a session that died was taken back; going on", begun)
+        self.evidence.fact("recovered", {"release": left, "owner": owner})
+
+    # --- changing ------------------------------------------------------------------------------------------------
+    def apply(self, change: Change) -> host.Done:
+        """Run a change with its undo written first; raises Failed when somebody else took the release back."""
+        if self.release_id is None:
+            self.release_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
+            self.state.begin(self.release_id, self.settings.max_release)
+            self.state.journal("open", release=self.release_id, who=preflight.who(), what=self.owner()["what"])
+        self.changes.append(change)
+        self.state.journal("do", release=self.release_id, change=change.name, text=change.text)
+        done = self.state.step(self.release_id, self.changes, self.settings.max_release)
+        self.state.journal("did", release=self.release_id, change=change.name, code=done.code, said=done.last_line if not done.ok else "")
+        if done.code == TAKEN_BY_ANOTHER:
+            raise Failed(f"{change.name}: the release was taken back by {self.taken_by()} meanwhile")
+        return done
+
+    def taken_by(self) -> str:
+        """Who took our release back, as the journal says."""
+        rows = [row for row in self.state.history() if row.get("event") == "taken back" and row.get("release") == self.release_id]
+        return str(rows[-1].get("who", "the guard")) if rows else "the guard"
+
+    # --- telling -------------------------------------------------------------------------------------------------
+    def told(self, moment: str, name: str, text: str, begun: float, outcome: str = "yes") -> None:
+        """Keep one line of the run of show as evidence, and say it."""
+        spent = time.monotonic() - begun
+        self.evidence.step(moment, name, text, spent, outcome)
+        self.say(moment, name, text, spent, outcome)
+
+    @contextmanager
+    def telling(self, moment: str, name: str) -> Iterator[list[str]]:
+        """Time a step; the body appends its sentence, an error becomes the line's text and goes on up."""
+        begun, words = time.monotonic(), [""]
+        try:
+            yield words
+        except CutoverError as error:
+            outcome = Outcome.UNKNOWN if isinstance(error, Inconclusive) else Outcome.NO
+            self.told(moment, name, str(error), begun, str(outcome))
+            raise
+        self.told(moment, name, words[-1], begun)
+
+    def require(self, verdict: Verdict, test: str, stage: int = 0) -> Verdict:
+        """Keep the verdict of a question of ours; raises Failed on a no, Inconclusive on an unknown."""
+        self.evidence.check(test, self.target.name, stage, verdict, 0.0)
+        if verdict.outcome is Outcome.NO:
+            raise Failed(f"{verdict.question}: {verdict.reason}")
+        if verdict.outcome is Outcome.UNKNOWN:
+            raise Inconclusive(f"{verdict.question}: {verdict.reason}")
+        return verdict
