@@ -1,0 +1,44 @@
+"""The gate once more, as a bounded child that only reads: after a take-back, or for the live colour on a new schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cutover import host
+from cutover.walk import Walk
+
+DEADLINE_S = 180.0
+PLUGINS = ("-p", "cutover.plugin", "-p", "pytest_timeout")
+
+
+def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:
+    """`14 yes`, or what the gate's child said: begins with `no` when a check failed, else `not asked` and why."""
+    gates = [path for path in paths if "checks" not in Path(path).name.split(".")[-1]]
+    with tempfile.TemporaryDirectory() as folder:
+        words = (sys.executable, "-m", "pytest", *gates, f"--target={target}", "--no-rollback", f"--cutover-config={walk.settings.source}", *PLUGINS, "-q", "--no-header")
+        environment = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
+        environment |= {"CUTOVER_REPORTS": folder, "CUTOVER_STATE_DIR": str(walk.settings.state), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        done = host.run(words, deadline_s=DEADLINE_S, environment=environment, cwd=os.getcwd())
+        rows = _checks(Path(folder))
+    bad = [row for row in rows if row["verdict"]["outcome"] == "no"]
+    for row in rows:
+        walk.evidence.again.append(row)
+    if bad:
+        return f"no: {bad[0]['verdict']['question']}: {bad[0]['verdict']['reason']}"
+    if not done.ok:
+        return f"smoke[{target}] not asked: {done.last_line}"
+    return f"smoke[{target}] {len(rows)} yes"
+
+
+def _checks(folder: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for file in folder.glob("*/evidence.jsonl"):
+        if file.parent.is_symlink():
+            continue
+        rows += [row for row in map(json.loads, file.read_text(encoding="utf-8").splitlines()) if row.get("kind") == "check"]
+    return rows
