@@ -58,6 +58,8 @@ class Evidence:
     checks: list[Check] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    again: list[dict[str, Any]] = field(default_factory=list)
+    """Checks of a gate that ran again as a child, after a take-back or on a new schema."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Who, from, to, proof of the switch, times, exit code: what the head of the report says."""
 

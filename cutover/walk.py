@@ -8,16 +8,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cutover import host, preflight, scene
 from cutover.changes import Change
+from cutover.changes.up import Previous
 from cutover.errors import CutoverError, Failed, Inconclusive
 from cutover.evidence import Evidence
 from cutover.scene import Scene
 from cutover.settings import Settings
-from cutover.state import TAKEN_BY_ANOTHER, State, now
+from cutover.state import TAKEN_BY_ANOTHER, Record, State, now
 from cutover.target import Target
 from cutover.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from cutover.probes.logs import Baseline
 
 Say = Callable[[str, str, str, float, str], None]
 """Tells people a line of the run of show: moment, name, text, seconds, outcome."""
@@ -62,6 +67,13 @@ class Walk:
     trouble: CutoverError | None = None
     switched: bool = False
     deployed: bool = False
+    pending: Record | None = None
+    """What was deployed, to be recorded at commit."""
+    old: Previous | None = None
+    """How the live colour is started again before the traffic goes back to it."""
+    images_before: dict[str, str | None] = field(default_factory=dict)
+    """Colour -> image ID that ran on it before this session changed it."""
+    baselines: dict[str, Baseline] = field(default_factory=dict)
     _lock: int | None = None
 
     @property

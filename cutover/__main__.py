@@ -1,0 +1,5 @@
+"""`python -m cutover` is `cutover`."""
+
+from cutover.cli import main
+
+main()

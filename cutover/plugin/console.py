@@ -1,0 +1,116 @@
+"""Where the session's lines go: above pytest's own summary, live, whatever is captured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cutover.evidence import Check, Evidence, Step
+from cutover.report import terminal
+
+if TYPE_CHECKING:
+    from cutover.finishing import Ended
+    from cutover.verdict import Verdict
+    from cutover.walk import Wish
+
+GATE, THROUGH_PROXY = 0, 1
+
+
+@dataclass
+class Console:
+    """Writes lines to pytest's terminal; a closed pipe is no reason to stop a take-back."""
+
+    config: pytest.Config
+    moment: str = ""
+    shown: set[int] = field(default_factory=set)
+    _progress: bool = False
+
+    @property
+    def look(self) -> terminal.Look:
+        """What the terminal can show."""
+        tty = sys.__stdout__ is not None and sys.__stdout__.isatty()
+        encoding = getattr(sys.__stdout__, "encoding", None)
+        return terminal.look(os.environ, tty=tty, encoding=encoding, columns=shutil.get_terminal_size().columns if tty else 0)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        suspended = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
+        with contextlib.suppress(OSError, ValueError), suspended:
+            if reporter is not None:
+                # pytest's own "smoke/test_ready.py ..." would stand in the middle of our lines.
+                reporter.showfspath = self.config.get_verbosity() > 0
+                yield reporter
+                return
+        if reporter is None:
+            yield None
+
+    def lines(self, lines: Sequence[str]) -> None:
+        """Write *lines*, each on a line of its own."""
+        with contextlib.suppress(OSError, ValueError, RuntimeError), self._open() as reporter:
+            if reporter is None:
+                return
+            self._clear(reporter)
+            reporter.ensure_newline()
+            for line in lines:
+                reporter.write_line(line)
+
+    def _clear(self, reporter: Any) -> None:
+        if self._progress:
+            reporter.write("\r\x1b[K")
+            self._progress = False
+
+    def step(self, moment: str, name: str, text: str, seconds: float, outcome: str) -> None:
+        """One line of the run of show."""
+        row = Step(moment, name, text, seconds, 0.0, outcome)
+        self.lines(terminal.step_lines(row, self.look, moment=moment != self.moment))
+        self.moment = moment
+
+    def stage(self, stage: int, wish: Wish, rows: Mapping[str, Any], seconds: float) -> None:
+        """`smoke[green]  14 yes  0.7 s`."""
+        if stage > THROUGH_PROXY:
+            return
+        counts = {word: sum(1 for row in rows.values() if str(row.outcome) == word) for word in ("yes", "no", "unknown")}
+        text = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+        outcome = "no" if counts["no"] else "unknown" if counts["unknown"] else "yes"
+        name = f"smoke[{'live' if stage == THROUGH_PROXY else wish.targets[0].split('://')[-1]}]"
+        self.step("T-10m" if stage == GATE and wish.armed else "T-0" if wish.armed else "", name, text, seconds, outcome)
+
+    def progress(self, left: float, total: float, verdicts: dict[str, Verdict]) -> None:
+        """The watch's line: rewritten in place on a terminal, once a minute in a log."""
+        line = terminal.watch_line(left, total, verdicts, self.look)
+        if sys.__stdout__ is not None and sys.__stdout__.isatty():
+            with contextlib.suppress(OSError, ValueError, RuntimeError), self._open() as reporter:
+                if reporter is not None:
+                    reporter.write("\r\x1b[K" + line)
+                    self._progress = True
+            return
+        minute = int(left // 60)
+        if minute not in self.shown:
+            self.shown.add(minute)
+            self.lines([line])
+
+    def end_progress(self) -> None:
+        """Leave the progress line behind."""
+        self.shown.clear()
+
+    def ending(self, ended: Ended, evidence: Evidence, unasked: Mapping[str, Sequence[str]], folder: Path) -> None:
+        """The last lines, below pytest's own summary."""
+        del folder
+        look = self.look
+        bad = [line for check in evidence.checks if terminal.says_more(check.verdict) for line in _short(check, look)]
+        not_asked = terminal.not_asked_lines([(test, why) for why, tests in unasked.items() for test in tests], look)
+        self.lines(["", *bad, *not_asked, *terminal.last_lines(ended.ending, look)])
+
+
+def _short(check: Check, look: terminal.Look) -> list[str]:
+    return terminal.check_lines(check, look)

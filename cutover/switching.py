@@ -1,0 +1,246 @@
+"""Switches the traffic, proves it, drains the old colour, watches, and retires."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cutover import compose, engine, preflight, scene
+from cutover.changes import Change
+from cutover.changes.up import Previous, ensure
+from cutover.compose import Compose
+from cutover.errors import Failed, Inconclusive, UsageProblem
+from cutover.proxies import Proxy, other
+from cutover.target import Target
+from cutover.verdict import Outcome, Verdict
+from cutover.walk import Walk
+from cutover.watching import Observed, Watched
+from cutover.watching import watch as tick
+
+if TYPE_CHECKING:
+    from cutover.proof import Proof
+
+SWITCH_DEADLINE_S = 10.0
+BUDGET_S = 60.0
+
+
+def check(walk: Walk) -> None:
+    """What forbids to switch at all, before anything is changed; raises UsageProblem."""
+    if walk.scene.proxy is None:
+        raise UsageProblem(f"--switch: {walk.settings.source} has no [proxy]")
+    agreed = walk.scene.proxy.agreed()
+    if agreed.outcome is not Outcome.YES:
+        raise UsageProblem(f"the proxy is not as we know it: {agreed.reason}")
+    if walk.target.colour is None:
+        raise UsageProblem(f"--switch to {walk.target.name}: a plain URL is no colour")
+    if walk.target.colour == walk.before:
+        raise UsageProblem(f"--switch to {walk.target.colour}: it is live already; say --target=idle")
+    walk.old = preflight.previous_of(walk.state, walk.scene, walk.before or "")[0]
+
+
+def _proxy(walk: Walk) -> Proxy:
+    if walk.scene.proxy is None:
+        raise UsageProblem(f"{walk.settings.source} has no [proxy]")
+    return walk.scene.proxy
+
+
+def switch_change(walk: Walk, to: str, old: Previous | None) -> Change:
+    """The switch, whose undo makes sure that the old colour runs before the traffic goes back to it."""
+    change = _proxy(walk).switch(to)
+    if old is None:
+        return change
+    settings = walk.settings
+    project = Compose(settings.compose_project(other(to)), old.file)
+    first = ensure(walk.state.root, project, settings.service, wait_s=old.wait_s)
+    return replace(change, undo=(first, *change.undo))
+
+
+def switch(walk: Walk) -> None:
+    """Send new requests to the target, and prove that they arrive there; raises Failed or Inconclusive."""
+    from cutover.proof import Prover
+
+    settings, to = walk.settings, walk.target.colour or ""
+    _go(walk)
+    _freeze(walk)
+    prover = Prover.of(settings)
+    prover.open()
+    try:
+        with walk.telling("T-0", "switch") as words:
+            begun = time.monotonic()
+            done = walk.apply(switch_change(walk, to, walk.old))
+            if not done.ok:
+                raise Failed(f"the switch to {to} failed: {done.last_line}")
+            walk.switched = True
+            seconds = time.monotonic() - begun
+            _seen_live(walk, to)
+            walk.evidence.fact("switched_at", time.time())
+            words.append(f"{walk.before} → {to}, done and seen after {1000 * seconds:.0f} ms")
+        with walk.telling("T-0", "proof") as words:
+            proof = prover.prove(to)
+            walk.evidence.fact("proof", proof.as_json())
+            walk.require(proof.verdict(), "switch::proof", 1)
+            words.append(_told(proof, to))
+    finally:
+        prover.close()
+    _after_switch(walk, to)
+    _unfreeze(walk)
+
+
+def _told(proof: Proof, to: str) -> str:
+    return f"{proof.verdict().reason} ({to})"
+
+
+def _seen_live(walk: Walk, to: str) -> None:
+    """The proxy itself says that *to* is live; some take a moment to read their file."""
+    deadline = time.monotonic() + SWITCH_DEADLINE_S
+    while True:
+        live = _proxy(walk).live()
+        if live.colour == to:
+            return
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.02)  # the proxy is asked, not waited for: its own delay is what is measured here
+    if live.colour is None:
+        raise Inconclusive(f"who is live after the switch is unknown: {live.how}")
+    raise Failed(f"after the switch to {to} the proxy still sends traffic to {live.colour} ({live.how})")
+
+
+def _go(walk: Walk) -> None:
+    """The go/no-go of a person, where cutover.toml wants one."""
+    if not walk.settings.show.ask:
+        return
+    from cutover.show import go
+
+    begun = time.monotonic()
+    answer = go(walk.settings, walk.target.colour or "", walk.target.tag or "")
+    if not answer.go:
+        raise Failed(f"no-go: {answer.why}")
+    walk.told("T-0", "go", answer.why, begun)
+
+
+def _freeze(walk: Walk) -> None:
+    """Answer writes with 503 while the switch happens, where that was asked for."""
+    if walk.settings.freeze is None:
+        return
+    from cutover.changes.freeze import freeze
+
+    with walk.telling("T-0", "freeze") as words:
+        done = walk.apply(freeze(walk.settings))
+        if not done.ok:
+            raise Failed(f"the write freeze failed: {done.last_line}")
+        words.append("writes are answered with 503 and Retry-After")
+
+
+def _unfreeze(walk: Walk) -> None:
+    if walk.settings.freeze is None:
+        return
+    from cutover.changes.freeze import thaw
+
+    with walk.telling("T-0", "unfreeze") as words:
+        done = walk.apply(thaw(walk.settings))
+        if not done.ok:
+            raise Failed(f"the write freeze could not be lifted: {done.last_line}")
+        words.append("writes are answered again")
+
+
+def _after_switch(walk: Walk, to: str) -> None:
+    """Start the consumers on the new colour: an idle one would have taken real jobs."""
+    services = walk.settings.after_switch
+    if not services:
+        return
+    from cutover.changes.up import up
+
+    record = walk.pending or next(iter(reversed(walk.state.records(to))), None)
+    if record is None:
+        raise Inconclusive(f"{', '.join(services)}: {to} has no recorded release to start them from")
+    project = Compose(walk.settings.compose_project(to), scene.release_path(walk.settings, to, record.file))
+    with walk.telling("T-0", f"start {', '.join(services)}") as words:
+        done = walk.apply(up(walk.state.root, project, services, text=f"{', '.join(services)} on {to}", wait_s=BUDGET_S, previous=None))
+        if not done.ok:
+            raise Failed(f"{', '.join(services)} did not start on {to}: {done.last_line}")
+        words.append(f"started on {to}")
+
+
+def drain(walk: Walk) -> None:
+    """Wait until the old colour has no request in flight, at most the budget of `[proxy] drain`."""
+    from cutover.drain import drain as wait
+
+    proxy = walk.settings.proxy
+    if proxy is None or walk.before is None:
+        return
+    with walk.telling("T-0", f"drain {walk.before}") as words:
+        verdict = wait(walk.settings, walk.before, walk.scene.port(walk.before))
+        walk.evidence.check("switch::drain", walk.before, 1, verdict, 0.0)
+        if verdict.outcome is not Outcome.YES and proxy.on_drain_timeout == "take back":
+            raise Failed(f"drain: {verdict.reason}")
+        words.append(verdict.reason)
+
+
+def questions(walk: Walk, target: Target) -> list[Watched]:
+    """What the watch asks: of the target, and of the old colour in the same minutes."""
+    from cutover.probes.default import watched_for
+
+    here = walk.scene.again()
+    walk.scene = here
+    old = other(target.colour) if target.colour else None
+    old_target = None
+    if old in here.rendered and _warm(walk, old):
+        old_target = scene.target_named(here, old)
+    control = scene.control_of(here, target)
+    return watched_for(walk.settings, target, old_target, control, walk.evidence, time.time())
+
+
+def _warm(walk: Walk, colour: str) -> bool:
+    try:
+        found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
+    except engine.EngineSilent:
+        return False
+    return found is not None and found.running
+
+
+def watch(walk: Walk, target: Target, asked: list[Watched], seconds: float, progress: Callable[[float, float, dict[str, Verdict]], None]) -> Observed:
+    """Drain, then tick the questions until the time is over or the first sure no."""
+    if walk.switched:
+        drain(walk)
+    begun = time.monotonic()
+    seen = tick(
+        asked, seconds, tick_s=walk.settings.watch.tick, report_only=frozenset(walk.settings.checks.report_only),
+        on_tick=lambda left, verdicts: progress(left, seconds, verdicts),
+    )  # fmt: skip
+    ended = seen.verdicts.get(seen.ended_by) if seen.ended_by else None
+    text = f"{ended.question}: {ended.reason}" if ended else f"{len(seen.verdicts)} questions, {seen.seconds:.0f} s"
+    walk.told("T+15m", f"watch {target.colour or target.name}", text, begun, str(ended.outcome) if ended else "yes")
+    return seen
+
+
+def after_commit(walk: Walk) -> None:
+    """Keep the old colour warm or stop it, as cutover.toml says; the release is committed, so this has no undo."""
+    old = walk.before
+    if old is None or walk.settings.proxy is None:
+        return
+    if walk.settings.watch.retire == "keep":
+        walk.told("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback", time.monotonic())
+        return
+    begun = time.monotonic()
+    said = retire(walk, old)
+    walk.told("T+15m", f"retire {old}", said, begun)
+
+
+def retire(walk: Walk, colour: str) -> str:
+    """Stop *colour*; what was said comes from the engine's answer afterwards."""
+    from cutover import host
+
+    settings = walk.settings
+    project = settings.compose_project(colour)
+    found = [each.id for each in engine.containers(project) if each.running and each.labels.get("com.docker.compose.service") in {*settings.services, *settings.after_switch}]
+    done = host.run(("docker", "stop", *found), deadline_s=BUDGET_S) if found else None
+    walk.state.journal("retired", colour=colour, who=preflight.who())
+    left = [each for each in engine.containers(project) if each.running and each.id in found]
+    if left or (done is not None and not done.ok):
+        return f"{colour} could not be stopped: {done.last_line if done else 'it still runs'}"
+    return f"{colour} is stopped; a rollback starts it again"
+
+
+__all__ = ["after_commit", "check", "compose", "drain", "questions", "retire", "switch", "watch"]
