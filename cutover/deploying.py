@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from cutover import compose, engine, host, preflight, scene
-from cutover.changes.up import Previous, up
+from cutover.changes import Change
+from cutover.changes.up import Previous, put_back as up_undo, up
 from cutover.compose import Compose, Rendered
 from cutover.errors import Failed, Inconclusive, UsageProblem
 from cutover.state import Record, now, write_atomically
 from cutover.walk import Walk
-
-PREVIOUS_LOGS = 5000
 
 
 def plan(walk: Walk) -> tuple[Rendered, str, Previous | None]:
@@ -25,7 +26,7 @@ def plan(walk: Walk) -> tuple[Rendered, str, Previous | None]:
     if wish.targets[0] == walk.before and walk.settings.proxy is not None:
         raise UsageProblem(f"{colour} is live: say --target=live to replace it in place, --target=idle to release without a gap")
     rendered = compose.render(walk.settings, colour, wish.deploy)
-    preflight.require(preflight.problems(walk.scene, rendered, switching=wish.switch, environment=_shell()))
+    preflight.require(preflight.problems(walk.scene, rendered, switching=wish.switch, environment=os.environ))
     image = preflight.image_of(rendered, walk.settings.service)
     try:
         previous, _ = preflight.previous_of(walk.state, walk.scene, colour)
@@ -35,11 +36,6 @@ def plan(walk: Walk) -> tuple[Rendered, str, Previous | None]:
         previous = None
     return rendered, image, previous
 
-
-def _shell() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)
 
 
 def check(walk: Walk) -> None:
@@ -57,7 +53,7 @@ def deploy(walk: Walk) -> None:
     rendered, image, previous = plan(walk)
     colour = rendered.colour
     walk.evidence.fact("to", {"tag": walk.wish.deploy, "image": image, "colour": colour})
-    text = compose_file_text(rendered, settings.services)
+    text = rendered.text
     name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yml"
     path = state.release_folder(colour) / name
     write_atomically(path, text)
@@ -73,14 +69,17 @@ def deploy(walk: Walk) -> None:
     for old in (previous.images.values() if previous else ()):
         keep_image(settings.project, old)
     _network(settings.shared_network)
-    wait = settings.gate.up_budget or preflight.budget(preflight.image_healthcheck(image, rendered, settings.service))
+    wait = settings.gate.up_budget or preflight.wait_for(preflight.image_healthcheck(image, rendered, settings.service))
+    main = previous.containers.get(settings.service) if previous else None
+    before = engine.inspect(main) if main else None
+    walk.images_before[colour] = before.image if before else None
     change = up(state.root, project, settings.services, text=f"{colour} to {walk.wish.deploy}", wait_s=wait, previous=previous)
     with walk.telling("T-10m", f"deploy {colour}") as words:
         done = walk.apply(change)
         found = _ask(walk, rendered.project)
         if not done.ok or found is None or not found.running:
             raise Failed(_why_not_up(done, found, wait))
-        _identify(walk, found, image, config_hash)
+        _identify(found, image, config_hash)
         _settle(walk, found, wait)
         words.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait:.0f} s")
     _remember(walk, found, name, config_hash)
@@ -91,12 +90,6 @@ def _ask(walk: Walk, project: str) -> engine.Container | None:
         return engine.the_container(project, walk.settings.service)
     except engine.EngineSilent as error:
         raise Inconclusive(str(error)) from error
-
-
-def compose_file_text(rendered: Rendered, services: tuple[str, ...]) -> str:
-    """The release file: what Compose rendered; services that are not ours stay in it, `up` names its own."""
-    del services
-    return rendered.text
 
 
 def _runs_proven(walk: Walk, colour: str, image: str, config_hash: str) -> bool:
@@ -120,7 +113,7 @@ def _network(name: str) -> None:
         host.run(("docker", "network", "create", name), deadline_s=30)
 
 
-def _identify(walk: Walk, found: engine.Container, image: str, config_hash: str) -> None:
+def _identify(found: engine.Container, image: str, config_hash: str) -> None:
     """What runs is what was asked for, or Failed."""
     if found.image != image:
         raise Failed(f"identity: expected image {image[7:19]}, {found.name} runs {found.image[7:19]}")
@@ -130,11 +123,11 @@ def _identify(walk: Walk, found: engine.Container, image: str, config_hash: str)
 
 def _settle(walk: Walk, found: engine.Container, wait: float) -> None:
     """Healthy within its own HEALTHCHECK's budget, and no restart for `min_healthy` since its start."""
-    from cutover.probes.health import settled, wait_healthy
+    from cutover.probes.health import wait_healthy
+    from cutover.probes.restarts import settled
 
-    del wait
-    walk.require(wait_healthy(found.id), "deploy::healthy")
-    walk.require(settled(found.id, walk.settings.gate.min_healthy), "deploy::settled")
+    walk.require(wait_healthy(found.id, wait), "deploy::healthy")
+    walk.require(settled(found, walk.settings.gate.min_healthy), "deploy::settled")
 
 
 def _why_not_up(done: host.Done, found: engine.Container | None, wait: float) -> str:
@@ -168,7 +161,14 @@ def rewrite_tag(env_file: Path, key: str, tag: str) -> None:
         write_atomically(env_file, "".join(new), mode=env_file.stat().st_mode & 0o777)
 
 
-def restore_scene(walk: Walk) -> None:
-    """Ask who is live anew."""
-    walk.scene = walk.scene.again()
-    walk.target = scene.target_named(walk.scene, walk.target.name)
+def put_back(walk: Walk, record: Record) -> None:
+    """Open a release whose only content is its undo: the last proven release of a colour, put back."""
+    settings, colour = walk.settings, record.colour
+    path = scene.release_path(settings, colour, record.file)
+    if not path.is_file() or engine.image_id(record.image) is None:
+        raise UsageProblem(f"{colour}: the proven release {record.tag} cannot be put back, its file or image is gone")
+    reference = str(json.loads(path.read_text(encoding="utf-8"))["services"][settings.service]["image"])
+    previous = Previous(path, {settings.service: record.container}, {reference: record.image}, settings.gate.up_budget or 60.0)
+    undo = up_undo(walk.state.root, settings.compose_project(colour), settings.services, previous)
+    walk.images_before[colour] = record.image
+    walk.apply(Change("put back", f"{record.tag} on {colour}, the last proven release", ("true",), undo, 30.0))

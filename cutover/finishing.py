@@ -285,8 +285,6 @@ def point_latest(folder: Path) -> None:
 
 def write(folder: Path, walk: Walk | None, evidence: Evidence, ended: Ended, unasked: Mapping[str, Sequence[str]]) -> None:
     """The files of the report: the undo as it stood, this release's journal, the page."""
-    from cutover.report.page import finish_page
-
     evidence.fact("not_asked", {why: list(tests) for why, tests in unasked.items()})
     evidence.fact("ending", ended.ending.as_json())
     undo, rows = "", []
@@ -296,7 +294,10 @@ def write(folder: Path, walk: Walk | None, evidence: Evidence, ended: Ended, una
             undo = (folder / "undo.sh").read_text(encoding="utf-8")
         rows = [row for row in walk.state.history() if row.get("release") == walk.release_id]
         (folder / "journal.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    finish_page(folder / "report.html", evidence, ended.ending, undo, rows)
+    with contextlib.suppress(ImportError):
+        from cutover.report.page import finish_page
+
+        finish_page(folder / "report.html", evidence, ended.ending, undo, rows)
 
 
 def write_summary(path: Path, evidence: Evidence, ended: Ended) -> None:

@@ -19,27 +19,26 @@ def expected(walk: Walk, target: Target) -> Expected:
     colour, project = target.colour or "", target.project or ""
     pending = walk.pending
     if pending is not None and pending.colour == colour:
-        return Expected(pending.container, pending.image, pending.config_hash, target.port)
+        return Expected(image=pending.image, container=pending.container, config_hash=pending.config_hash, port=target.port)
     found = engine.the_container(project, target.service)
     for record in reversed(walk.state.records(colour) if walk.settings.state.is_dir() else []):
         if found is not None and record.container == found.id:
-            return Expected(record.container, record.image, record.config_hash, target.port)
+            return Expected(image=record.image, container=record.container, config_hash=record.config_hash, port=target.port)
     tag = scene.tag_of(found.image_name) if found else None
     rendered = compose.render(walk.settings, colour, tag)
     return Expected(
-        found.id if found else "",
-        engine.image_id(rendered.image(target.service)) or "",
-        _hash(walk, rendered, project, target.service),
-        target.port,
+        image=engine.image_id(rendered.image(target.service)) or "",
+        container=found.id if found else "",
+        config_hash=_hash(rendered, project, target.service),
+        port=target.port,
     )
 
 
-def _hash(walk: Walk, rendered: compose.Rendered, project: str, service: str) -> str:
+def _hash(rendered: compose.Rendered, project: str, service: str) -> str:
     """The config hash of today's files: Compose computes it from a file, so it gets one."""
     import tempfile
     from pathlib import Path
 
-    del walk
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "release.yml"
         write_atomically(path, rendered.text)

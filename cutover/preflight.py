@@ -6,17 +6,20 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from cutover import compose, engine
 from cutover.changes.up import Previous
 from cutover.compose import Compose, Rendered
 from cutover.errors import UsageProblem
+from cutover.probes.health import budget
 from cutover.scene import Scene, release_path, tag_of
 from cutover.settings import Settings
 from cutover.state import Record, State, write_atomically
 from cutover.verdict import Outcome
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
+START_S = 10.0
 
 
 def problems(scene: Scene, rendered: Rendered, *, switching: bool, environment: Mapping[str, str]) -> Iterator[str]:
@@ -104,7 +107,7 @@ def _no_way_back(colour: str) -> UsageProblem:
 
 def _previous(settings: Settings, colour: str, name: str, running: Mapping[str, engine.Container | None]) -> Previous:
     here = {service: each for service, each in running.items() if each is not None}
-    wait = max((budget(each.healthcheck) for each in here.values()), default=30.0)
+    wait = max((wait_for(each.healthcheck) for each in here.values()), default=30.0)
     return Previous(
         release_path(settings, colour, name),
         {service: each.id for service, each in here.items()},
@@ -113,19 +116,9 @@ def _previous(settings: Settings, colour: str, name: str, running: Mapping[str, 
     )
 
 
-def budget(healthcheck: Mapping[str, object]) -> float:
-    """Longest wait for a healthy container, from its own HEALTHCHECK: start_period + (interval + timeout) × retries.
-
-    Durations are in nanoseconds as the engine gives them; Docker's own defaults stand for what is absent.
-    """
-    second = 1e9
-
-    def of(key: str, default: float) -> float:
-        value = healthcheck.get(key) or 0
-        return float(value) / second if isinstance(value, (int, float)) and value else default
-
-    retries = healthcheck.get("Retries") or 3
-    return of("StartPeriod", 0.0) + (of("Interval", 30.0) + of("Timeout", 30.0)) * (int(retries) if isinstance(retries, int) else 3) + 5.0
+def wait_for(healthcheck: Mapping[str, Any]) -> float:
+    """Longest wait for a healthy container, by its own HEALTHCHECK, and what the engine needs to start it."""
+    return budget(healthcheck).seconds + START_S
 
 
 def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[str, object]:

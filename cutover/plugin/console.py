@@ -49,6 +49,7 @@ class Console:
             if reporter is not None:
                 # pytest's own "smoke/test_ready.py ..." would stand in the middle of our lines.
                 reporter.showfspath = self.config.get_verbosity() > 0
+                reporter._show_progress_info = self.config.get_verbosity() > 0 and reporter._show_progress_info  # noqa: SLF001
                 yield reporter
                 return
         if reporter is None:

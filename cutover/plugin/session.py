@@ -20,7 +20,6 @@ from cutover import finishing, release, scene, settings as settings_module
 from cutover.errors import CutoverError, Inconclusive, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.plugin import console, options
-from cutover.probes.default import names_for
 from cutover.settings import Settings
 from cutover.target import Control, Target
 from cutover.verdict import Outcome, Verdict
@@ -66,7 +65,7 @@ class Row:
         return release.outcome_of(self.phases, self.unknown)
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """One pytest session with a target."""
 
@@ -148,6 +147,8 @@ class Run:
         if "endpoint" in names and self.settings is not None:
             metafunc.parametrize("endpoint", self.settings.endpoints, indirect=True, ids=[each.label for each in self.settings.endpoints])
         if "watched_name" in names and self.settings is not None:
+            from cutover.probes.default import names_for
+
             metafunc.parametrize("watched_name", names_for(self.settings), indirect=True)
 
     def _asked(self, *, watching: bool) -> list[Asked]:
@@ -333,6 +334,11 @@ class Run:
             if isinstance(trouble, Inconclusive):
                 raise NotAnswered(str(trouble)) from None
             pytest.fail(str(trouble), pytrace=False)
+        except Exception as error:
+            walk.trouble = Inconclusive(f"internal error: {type(error).__name__}: {error}")
+            if self._session is not None:
+                self._session.shouldfail = str(walk.trouble)
+            raise
 
     def deploy(self) -> str | None:
         """Deploy what was wished, if anything was."""
