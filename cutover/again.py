@@ -14,6 +14,13 @@ from cutover.walk import Walk
 
 DEADLINE_S = 180.0
 PLUGINS = ("-p", "cutover.plugin", "-p", "pytest_timeout")
+ALL_PLUGINS = (*PLUGINS, "-p", "pytest_html.plugin", "-p", "pytest_metadata.plugin")
+SHIPPED = "smoke"
+
+
+def shipped() -> tuple[str, ...]:
+    """The shipped gate: the folder `smoke` here, else the one that the wheel carries."""
+    return (SHIPPED,) if Path(SHIPPED).is_dir() else ("--pyargs", "cutover.smoke")
 
 
 def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:

@@ -123,7 +123,7 @@ def _ask(words: Words, override: Mapping[str, str]) -> str:
 
 def _variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
     """KEY=VALUE lines without what we passed ourselves."""
-    ours = host.clean_environment()
+    ours = host.clean_environment() | {"PWD": ""}  # Compose adds the folder that it runs in
     rows = (line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key: value for key, value in rows if key not in ours} | dict(override)
 

@@ -43,7 +43,7 @@ def check(walk: Walk) -> None:
     begun = time.monotonic()
     compose.compose_version()
     rendered, image, previous = plan(walk)
-    way = f"way back {previous.file.name}" if previous else "first release: its way back is nothing"
+    way = f"way back {scene.running_tag(walk.settings, rendered.colour)}" if previous else "nothing runs there, and nothing is its way back"
     walk.told("T-15m", "preflight", f"{rendered.image(walk.settings.service)} is {image[7:19]}; {way}", begun)
 
 

@@ -192,6 +192,14 @@ def questions(walk: Walk, target: Target) -> list[Watched]:
     return watched_for(walk.settings, target, old_target, control, walk.evidence, time.time())
 
 
+def require_warm(walk: Walk) -> None:
+    """The idle colour runs and is not unhealthy; raises UsageProblem."""
+    colour = walk.target.colour or ""
+    found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
+    if found is None or not found.running or found.health_status not in {"healthy", "none"}:
+        raise UsageProblem(f"{colour} is not warm: {found.status if found else 'nothing runs there'}; deploy to it first")
+
+
 def _warm(walk: Walk, colour: str) -> bool:
     try:
         found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)

@@ -100,6 +100,10 @@ class Walk:
             self.state.prepare()
             self.lock()
             self.recover()
+        self.begin_here()
+
+    def begin_here(self) -> None:
+        """Resolve the target and who is live, by somebody who holds the lock already or needs none."""
         self.scene = scene.look(self.settings)
         self.target = scene.target_named(self.scene, self.wish.targets[0])
         self.before = self.scene.live.colour

@@ -40,6 +40,13 @@ class Console:
         encoding = getattr(sys.__stdout__, "encoding", None)
         return terminal.look(os.environ, tty=tty, encoding=encoding, columns=shutil.get_terminal_size().columns if tty else 0)
 
+    def quiet(self) -> None:
+        """Without -v pytest's own "smoke/test_ready.py ... [ 20%]" would stand in the middle of our lines."""
+        reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None and self.config.get_verbosity() <= 0:
+            reporter.showfspath = False
+            reporter._show_progress_info = False  # noqa: SLF001  # no public switch but an ini file
+
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
@@ -47,9 +54,6 @@ class Console:
         suspended = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
         with contextlib.suppress(OSError, ValueError), suspended:
             if reporter is not None:
-                # pytest's own "smoke/test_ready.py ..." would stand in the middle of our lines.
-                reporter.showfspath = self.config.get_verbosity() > 0
-                reporter._show_progress_info = self.config.get_verbosity() > 0 and reporter._show_progress_info  # noqa: SLF001
                 yield reporter
                 return
         if reporter is None:

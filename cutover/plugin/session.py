@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -124,7 +125,9 @@ class Run:
             signal.signal(number, signal.SIG_IGN)
 
     def close(self) -> None:
-        """Let the lock and the signals go."""
+        """Let the lock and the signals go; a session that was refused leaves no report behind."""
+        if not self.begun and self.ended is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
         if self.walk is not None:
             self.walk.unlock()
         for number, handler in self._signals.items():
@@ -239,7 +242,6 @@ class Run:
             return None
         self._open_report()
         try:
-            self.begun = True
             if self.walk is not None:
                 finishing.begin(self.walk, plan=self.config.option.plan)
         except Locked as locked:
@@ -250,6 +252,8 @@ class Run:
             raise pytest.UsageError(str(problem)) from problem
         except docker_engine.EngineSilent as silent:
             raise pytest.UsageError(str(silent)) from silent
+        self.begun = True
+        finishing.point_latest(self.folder)
         self.stage_begun = time.monotonic()
         return None
 
@@ -257,7 +261,6 @@ class Run:
         """Make the report folder; what is seen from here on is written as it comes."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.evidence.file = self.folder / "evidence.jsonl"
-        finishing.point_latest(self.folder)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:  # noqa: ARG002  # pytest's signature
@@ -305,6 +308,7 @@ class Run:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Remember the session, to end it at the first sure no."""
         self._session = session
+        self.console.quiet()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -313,6 +317,8 @@ class Run:
             return None
         if report.passed:
             return ("passed" if report.when == "call" else "", "", "")
+        if report.failed:
+            return ("failed" if report.when == "call" else "error", "", "")
         return None
 
     # --- what the fixtures give ----------------------------------------------------------------------------------
