@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cutover import host
 from cutover.walk import Walk
@@ -27,9 +28,24 @@ def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:
     """`14 yes`, or what the gate's child said: begins with `no` when a check failed, else `not asked` and why."""
     gates = [path for path in paths if "checks" not in Path(path).name.split(".")[-1]]
     with tempfile.TemporaryDirectory() as folder:
-        words = (sys.executable, "-m", "pytest", *gates, f"--target={target}", "--no-rollback", f"--cutover-config={walk.settings.source}", *PLUGINS, "-q", "--no-header")
+        words = (
+            sys.executable,
+            "-m",
+            "pytest",
+            *gates,
+            f"--target={target}",
+            "--no-rollback",
+            f"--cutover-config={walk.settings.source}",
+            *PLUGINS,
+            "-q",
+            "--no-header",
+        )
         environment = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
-        environment |= {"CUTOVER_REPORTS": folder, "CUTOVER_STATE_DIR": str(walk.settings.state), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        environment |= {
+            "CUTOVER_REPORTS": folder,
+            "CUTOVER_STATE_DIR": str(walk.settings.state),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        }
         done = host.run(words, deadline_s=DEADLINE_S, environment=environment, cwd=os.getcwd())
         rows = _checks(Path(folder))
     bad = [row for row in rows if row["verdict"]["outcome"] == "no"]
@@ -42,10 +58,14 @@ def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:
     return f"smoke[{target}] {len(rows)} yes"
 
 
-def _checks(folder: Path) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
+def _checks(folder: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
     for file in folder.glob("*/evidence.jsonl"):
         if file.parent.is_symlink():
             continue
-        rows += [row for row in map(json.loads, file.read_text(encoding="utf-8").splitlines()) if row.get("kind") == "check"]
+        rows += [
+            row
+            for row in map(json.loads, file.read_text(encoding="utf-8").splitlines())
+            if row.get("kind") == "check"
+        ]
     return rows

@@ -20,13 +20,19 @@ class Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The files of `cutover/commands`."""
         del ctx
-        return sorted(each.name.replace("_", "-") for each in pkgutil.iter_modules(commands.__path__) if each.name not in HIDDEN)
+        return sorted(
+            each.name.replace("_", "-")
+            for each in pkgutil.iter_modules(commands.__path__)
+            if each.name not in HIDDEN
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called `command` of that file."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        found: click.Command = importlib.import_module(f"cutover.commands.{cmd_name.replace('-', '_')}").command
+        found: click.Command = importlib.import_module(
+            f"cutover.commands.{cmd_name.replace('-', '_')}"
+        ).command
         return found
 
 

@@ -35,7 +35,15 @@ class Compose:
 
     def up(self, *services: str, wait_s: float) -> Words:
         """Create or recreate *services* and wait until they are healthy; nothing else is touched or pulled."""
-        flags = ("--detach", "--no-deps", "--pull", "never", "--wait", "--wait-timeout", str(max(1, round(wait_s))))
+        flags = (
+            "--detach",
+            "--no-deps",
+            "--pull",
+            "never",
+            "--wait",
+            "--wait-timeout",
+            str(max(1, round(wait_s))),
+        )
         return self.words("up", *flags, *services)
 
     def stop(self, *services: str) -> Words:
@@ -95,7 +103,7 @@ def render(settings: Settings, colour: str, tag: str | None = None) -> Rendered:
 
     The env file is read by Compose alone, in a scrubbed environment, and its values are masked from here on.
     """
-    env_file = settings.colours[colour].env_file  # type: ignore[index]
+    env_file = settings.colours[colour].env_file
     for path, what in ((settings.compose_file, "compose_file"), (env_file, f"colours.{colour}.env_file")):
         if not path.is_file():
             raise UsageProblem(f"{path}: no such file ({what} in {settings.source})")
@@ -117,7 +125,9 @@ def _ask(words: Words, override: Mapping[str, str]) -> str:
     for line in done.err.splitlines():
         if "variable is not set" in line:
             name = line.split("The ", 1)[-1].split(" variable", 1)[0].strip('\\"')
-            raise UsageProblem(f"{words[words.index('--env-file') + 1]}: {name} is not set, and the compose file uses it")
+            raise UsageProblem(
+                f"{words[words.index('--env-file') + 1]}: {name} is not set, and the compose file uses it"
+            )
     return done.out
 
 
@@ -143,7 +153,7 @@ def complaints(settings: Settings, rendered: Rendered, environment: Mapping[str,
     *environment* is the caller's own: a variable exported there would silently beat the env file for anybody who
     runs Compose by hand, so one that differs is refused.
     """
-    where, values = str(settings.colours[rendered.colour].env_file), rendered.variables  # type: ignore[index]
+    where, values = str(settings.colours[rendered.colour].env_file), rendered.variables
     image, tag = rendered.image(settings.service), rendered.tag(settings.service)
     found = [
         *judge.unpinned(image, tag, where, settings.tag_key),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from cutover import compose, engine, host, preflight, scene
 from cutover.changes import Change
-from cutover.changes.up import Previous, put_back as up_undo, up
+from cutover.changes.up import Previous, up
+from cutover.changes.up import put_back as up_undo
 from cutover.compose import Compose, Rendered
 from cutover.errors import Failed, Inconclusive, UsageProblem
 from cutover.state import Record, now, write_atomically
@@ -24,7 +25,9 @@ def plan(walk: Walk) -> tuple[Rendered, str, Previous | None]:
     if colour is None:
         raise UsageProblem(f"--deploy needs a colour, live or idle: {walk.target.name} is a plain URL")
     if wish.targets[0] == walk.before and walk.settings.proxy is not None:
-        raise UsageProblem(f"{colour} is live: say --target=live to replace it in place, --target=idle to release without a gap")
+        raise UsageProblem(
+            f"{colour} is live: say --target=live to replace it in place, --target=idle to release without a gap"
+        )
     rendered = compose.render(walk.settings, colour, wish.deploy)
     preflight.require(preflight.problems(walk.scene, rendered, switching=wish.switch, environment=os.environ))
     image = preflight.image_of(rendered, walk.settings.service)
@@ -37,13 +40,16 @@ def plan(walk: Walk) -> tuple[Rendered, str, Previous | None]:
     return rendered, image, previous
 
 
-
 def check(walk: Walk) -> None:
     """The preflight of a session that deploys, as a line of the run of show; nothing is changed."""
     begun = time.monotonic()
     compose.compose_version()
     rendered, image, previous = plan(walk)
-    way = f"way back {scene.running_tag(walk.settings, rendered.colour)}" if previous else "nothing runs there, and nothing is its way back"
+    way = (
+        f"way back {scene.running_tag(walk.settings, rendered.colour)}"
+        if previous
+        else "nothing runs there, and nothing is its way back"
+    )
     walk.told("T-15m", "preflight", f"{rendered.image(walk.settings.service)} is {image[7:19]}; {way}", begun)
 
 
@@ -54,7 +60,9 @@ def deploy(walk: Walk) -> None:
     colour = rendered.colour
     walk.evidence.fact("to", {"tag": walk.wish.deploy, "image": image, "colour": colour})
     text = rendered.text
-    name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yml"
+    name = (
+        f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yml"
+    )
     path = state.release_folder(colour) / name
     write_atomically(path, text)
     project = Compose(settings.compose_project(colour), path)
@@ -63,17 +71,31 @@ def deploy(walk: Walk) -> None:
     if _runs_proven(walk, colour, image, config_hash):
         path.unlink()
         walk.deployed = True
-        walk.told("T-10m", f"deploy {colour}", f"{walk.wish.deploy} runs already and is proven: nothing to do", begun)
+        walk.told(
+            "T-10m",
+            f"deploy {colour}",
+            f"{walk.wish.deploy} runs already and is proven: nothing to do",
+            begun,
+        )
         return
     keep_image(settings.project, image)
-    for old in (previous.images.values() if previous else ()):
+    for old in previous.images.values() if previous else ():
         keep_image(settings.project, old)
     _network(settings.shared_network)
-    wait = settings.gate.up_budget or preflight.wait_for(preflight.image_healthcheck(image, rendered, settings.service))
+    wait = settings.gate.up_budget or preflight.wait_for(
+        preflight.image_healthcheck(image, rendered, settings.service)
+    )
     main = previous.containers.get(settings.service) if previous else None
     before = engine.inspect(main) if main else None
     walk.images_before[colour] = before.image if before else None
-    change = up(state.root, project, settings.services, text=f"{colour} to {walk.wish.deploy}", wait_s=wait, previous=previous)
+    change = up(
+        state.root,
+        project,
+        settings.services,
+        text=f"{colour} to {walk.wish.deploy}",
+        wait_s=wait,
+        previous=previous,
+    )
     with walk.telling("T-10m", f"deploy {colour}") as words:
         done = walk.apply(change)
         found = _ask(walk, rendered.project)
@@ -97,14 +119,31 @@ def _runs_proven(walk: Walk, colour: str, image: str, config_hash: str) -> bool:
     found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
     if found is None or not found.running or found.health_status not in {"healthy", "none"}:
         return False
-    same = [row for row in walk.state.records(colour) if row.proven and row.is_running(found.id, image, config_hash)]
+    same = [
+        row
+        for row in walk.state.records(colour)
+        if row.proven and row.is_running(found.id, image, config_hash)
+    ]
     return bool(same) and found.image == image and found.config_hash == config_hash
 
 
 def keep_image(project: str, image: str) -> None:
     """Keep *image* from being pruned: by a container of ours that is created and never started."""
     name = f"cutover-keep-{project}-{image.removeprefix('sha256:')[:12]}"
-    host.run(("docker", "create", "--name", name, "--label", f"cutover.keep={project}", "--entrypoint", "true", image), deadline_s=30)
+    host.run(
+        (
+            "docker",
+            "create",
+            "--name",
+            name,
+            "--label",
+            f"cutover.keep={project}",
+            "--entrypoint",
+            "true",
+            image,
+        ),
+        deadline_s=30,
+    )
 
 
 def _network(name: str) -> None:
@@ -118,7 +157,9 @@ def _identify(found: engine.Container, image: str, config_hash: str) -> None:
     if found.image != image:
         raise Failed(f"identity: expected image {image[7:19]}, {found.name} runs {found.image[7:19]}")
     if config_hash and found.config_hash != config_hash:
-        raise Failed(f"identity: expected config hash {config_hash[:12]}, {found.name} has {found.config_hash[:12]}")
+        raise Failed(
+            f"identity: expected config hash {config_hash[:12]}, {found.name} has {found.config_hash[:12]}"
+        )
 
 
 def _settle(walk: Walk, found: engine.Container, wait: float) -> None:
@@ -149,14 +190,27 @@ def _remember(walk: Walk, found: engine.Container, name: str, config_hash: str) 
     walk.deployed = True
     walk.target = replace(walk.target, tag=walk.wish.deploy)
     walk.pending = Record(
-        walk.target.colour or "", walk.wish.deploy or "", found.image, config_hash, found.id, name, proven=False, by=preflight.who(), at=now()
+        walk.target.colour or "",
+        walk.wish.deploy or "",
+        found.image,
+        config_hash,
+        found.id,
+        name,
+        proven=False,
+        by=preflight.who(),
+        at=now(),
     )
 
 
 def rewrite_tag(env_file: Path, key: str, tag: str) -> None:
     """Make the user's env file say what runs now: its one `KEY=` line is rewritten, at commit only."""
     lines = env_file.read_text(encoding="utf-8").splitlines(keepends=True)
-    new = [f"{key}={tag}\n" if row.split("=", 1)[0].strip().removeprefix("export ").strip() == key and "=" in row else row for row in lines]
+    new = [
+        f"{key}={tag}\n"
+        if row.split("=", 1)[0].strip().removeprefix("export ").strip() == key and "=" in row
+        else row
+        for row in lines
+    ]
     if new != lines:
         write_atomically(env_file, "".join(new), mode=env_file.stat().st_mode & 0o777)
 
@@ -166,9 +220,15 @@ def put_back(walk: Walk, record: Record) -> None:
     settings, colour = walk.settings, record.colour
     path = scene.release_path(settings, colour, record.file)
     if not path.is_file() or engine.image_id(record.image) is None:
-        raise UsageProblem(f"{colour}: the proven release {record.tag} cannot be put back, its file or image is gone")
+        raise UsageProblem(
+            f"{colour}: the proven release {record.tag} cannot be put back, its file or image is gone"
+        )
     reference = str(json.loads(path.read_text(encoding="utf-8"))["services"][settings.service]["image"])
-    previous = Previous(path, {settings.service: record.container}, {reference: record.image}, settings.gate.up_budget or 60.0)
+    previous = Previous(
+        path, {settings.service: record.container}, {reference: record.image}, settings.gate.up_budget or 60.0
+    )
     undo = up_undo(walk.state.root, settings.compose_project(colour), settings.services, previous)
     walk.images_before[colour] = record.image
-    walk.apply(Change("put back", f"{record.tag} on {colour}, the last proven release", ("true",), undo, 30.0))
+    walk.apply(
+        Change("put back", f"{record.tag} on {colour}, the last proven release", ("true",), undo, 30.0)
+    )

@@ -158,13 +158,19 @@ def inspect(container_id: str) -> Container | None:
         raise EngineSilent(f"the Docker engine does not answer: {error}") from error
 
 
+def inspect_image(reference: str) -> dict[str, Any]:
+    """`docker image inspect`; raises the SDK's errors."""
+    found: dict[str, Any] = client().api.inspect_image(reference)  # type: ignore[no-untyped-call]
+    return found
+
+
 def image_id(reference: str) -> str | None:
     """The ID of a local image, None if it is not here; raises EngineSilent."""
     from docker.errors import DockerException, ImageNotFound
     from requests.exceptions import RequestException
 
     try:
-        return str(client().api.inspect_image(reference)["Id"])
+        return str(inspect_image(reference)["Id"])
     except ImageNotFound:
         return None
     except (DockerException, RequestException) as error:
@@ -189,9 +195,10 @@ def logs(
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    window = {key: value for key, value in (("since", since), ("until", until)) if value is not None}
     try:
-        raw = client().api.logs(container_id, stdout=True, stderr=True, timestamps=True, tail=tail or "all", **window)
+        raw = client().api.logs(
+            container_id, stdout=True, stderr=True, timestamps=True, tail=tail, since=since, until=until
+        )
     except (DockerException, RequestException) as error:
         raise EngineSilent(f"the log of {container_id[:12]} cannot be read: {error}") from error
     return bytes(raw).decode(errors="replace").splitlines()

@@ -50,19 +50,46 @@ def begin(walk: Walk, *, plan: bool) -> None:
             walk.told("", "plan", line, time.monotonic())
 
 
-def finish(walk: Walk | None, wish: Wish, evidence: Evidence, tally: Tally, paths: Sequence[str], *, whole: bool, plan: bool) -> Ended:
+def finish(
+    walk: Walk | None,
+    wish: Wish,
+    evidence: Evidence,
+    tally: Tally,
+    paths: Sequence[str],
+    *,
+    whole: bool,
+    plan: bool,
+) -> Ended:
     """Keep or take back; never raises, whatever breaks is a person's business and says so."""
     code = release.exit_code(tally)
     if plan and walk is not None:
         return _ended(walk, Word.PLAN_ONLY, release.NOTHING_RAN, tally)
     if walk is None:
-        word = Word.GATE_PASSED if code == release.OK else Word.INCONCLUSIVE if code != release.FAILED else Word.GATE_FAILED
-        return Ended(Ending(word, wish.targets[0], code, why=_why(tally, evidence, None), proven=len(tally.tests(Outcome.YES)), sentence=_url_sentence(wish, code)), code)
+        word = (
+            Word.GATE_PASSED
+            if code == release.OK
+            else Word.INCONCLUSIVE
+            if code != release.FAILED
+            else Word.GATE_FAILED
+        )
+        return Ended(
+            Ending(
+                word,
+                wish.targets[0],
+                code,
+                why=_why(tally, evidence, None),
+                proven=len(tally.tests(Outcome.YES)),
+                sentence=_url_sentence(wish, code),
+            ),
+            code,
+        )
     try:
         ended = _finish(walk, tally, code, paths, whole=whole)
     except Exception as error:  # noqa: BLE001  # the end of a session must say what runs, whatever broke
         ended = _lost(walk, tally, f"{type(error).__name__}: {error}")
-    walk.state.journal("end", release=walk.release_id, word=str(ended.ending.word), code=ended.code) if wish.armed or walk.changed else None
+    walk.state.journal(
+        "end", release=walk.release_id, word=str(ended.ending.word), code=ended.code
+    ) if wish.armed or walk.changed else None
     return ended
 
 
@@ -84,7 +111,11 @@ def _finish(walk: Walk, tally: Tally, code: int, paths: Sequence[str], *, whole:
     if code == release.FAILED:
         word = Word.GATE_FAILED
     else:
-        word = Word.NOTHING_CHANGED if code in {release.INTERRUPTED, release.INTERNAL, release.USAGE} else Word.INCONCLUSIVE
+        word = (
+            Word.NOTHING_CHANGED
+            if code in {release.INTERRUPTED, release.INTERNAL, release.USAGE}
+            else Word.INCONCLUSIVE
+        )
     return _ended(walk, word, code, tally)
 
 
@@ -96,7 +127,7 @@ def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
     record = walk.pending
     if record is not None:
         walk.state.keep_record(replace(record, proven=whole))
-        colour = walk.settings.colours[record.colour]  # type: ignore[index]
+        colour = walk.settings.colours[record.colour]
         with contextlib.suppress(OSError):
             deploying.rewrite_tag(colour.env_file, walk.settings.tag_key, record.tag)
     elif whole and walk.target.colour is not None and not walk.wish.armed:
@@ -105,7 +136,13 @@ def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
         switching.after_commit(walk)
     done = walk.changed or walk.wish.armed
     if walk.changed:
-        walk.state.journal("released", release=walk.release_id, colour=walk.target.colour, tag=walk.target.tag, who=preflight.who())
+        walk.state.journal(
+            "released",
+            release=walk.release_id,
+            colour=walk.target.colour,
+            tag=walk.target.tag,
+            who=preflight.who(),
+        )
     return _ended(walk, Word.RELEASED if done else Word.GATE_PASSED, release.OK, tally)
 
 
@@ -118,8 +155,20 @@ def _record_what_runs(walk: Walk) -> None:
         found = engine.the_container(walk.target.project or "", walk.settings.service)
         if previous is None or found is None:
             return
-        made = Record(colour, scene.tag_of(found.image_name) or "", found.image, found.config_hash, found.id, previous.file.name, proven=True, by=preflight.who(), at=now())
-        if record is None or not (record.proven and record.is_running(found.id, found.image, found.config_hash)):
+        made = Record(
+            colour,
+            scene.tag_of(found.image_name) or "",
+            found.image,
+            found.config_hash,
+            found.id,
+            previous.file.name,
+            proven=True,
+            by=preflight.who(),
+            at=now(),
+        )
+        if record is None or not (
+            record.proven and record.is_running(found.id, found.image, found.config_hash)
+        ):
             walk.state.keep_record(made)
 
 
@@ -178,17 +227,25 @@ def _save_logs(walk: Walk) -> None:
             from cutover.secret import MASK
 
             text = "\n".join(engine.logs(each.id, tail=walk.settings.logs.tail))
-            (walk.evidence.file.parent / f"{colour}-{each.short}.log").write_text(MASK(text) + "\n", encoding="utf-8")
+            (walk.evidence.file.parent / f"{colour}-{each.short}.log").write_text(
+                MASK(text) + "\n", encoding="utf-8"
+            )
 
 
 def _restore_proven(walk: Walk, tally: Tally, paths: Sequence[str]) -> Ended | None:
     """A sure no on a release that is not proven: its colour's last proven release is put back; None if there is none."""
     colour = walk.target.colour
-    found = engine.the_container(walk.target.project or "", walk.settings.service) if colour and walk.target.kind != "url" else None
+    found = (
+        engine.the_container(walk.target.project or "", walk.settings.service)
+        if colour and walk.target.kind != "url"
+        else None
+    )
     if colour is None or len(walk.wish.targets) != 1:
         return None
     records = walk.state.records(colour) if walk.settings.state.exists() else []
-    if found is not None and any(row.proven and row.is_running(found.id, found.image, found.config_hash) for row in records):
+    if found is not None and any(
+        row.proven and row.is_running(found.id, found.image, found.config_hash) for row in records
+    ):
         return None
     good = [row for row in records if row.proven]
     if not good:
@@ -230,7 +287,11 @@ def _ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
     good = word in {Word.RELEASED, Word.GATE_PASSED}
     asked = time.monotonic()
     running = tuple(what_runs(walk))
-    next_ = () if good or word is Word.PLAN_ONLY else ("fix and run the same command again; nothing is locked, nothing is half done",)
+    next_ = (
+        ()
+        if good or word is Word.PLAN_ONLY
+        else ("fix and run the same command again; nothing is locked, nothing is half done",)
+    )
     proof = walk.evidence.facts.get("proof") or {}
     ending = Ending(
         word, walk.settings.project, code, running, asked_s_ago=time.monotonic() - asked,
@@ -249,7 +310,11 @@ def _see(evidence: Evidence) -> str:
 
 def _why(tally: Tally, evidence: Evidence, walk: Walk | None) -> tuple[Why, ...]:
     """The reasons of a bad end, from the verdicts; at most five."""
-    bad = [Why(each.test, f"{each.verdict.question}: {each.verdict.reason}") for each in evidence.checks if each.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}]
+    bad = [
+        Why(each.test, f"{each.verdict.question}: {each.verdict.reason}")
+        for each in evidence.checks
+        if each.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}
+    ]
     if walk is not None and walk.trouble is not None and not bad:
         bad = [Why("", str(walk.trouble))]
     return tuple(bad[:5]) or (Why("", release.reason(tally)),)
@@ -267,8 +332,20 @@ def what_runs(walk: Walk) -> list[Running]:
             continue
         if found is None:
             continue
-        state = ("runs" if found.health_status in {"healthy", "none"} else found.health_status) if found.running else found.status
-        shown.append(Running(colour, scene.tag_of(found.image_name) or found.image[7:19], state, live=bool(live and live.colour == colour), digest=found.image))
+        state = (
+            ("runs" if found.health_status in {"healthy", "none"} else found.health_status)
+            if found.running
+            else found.status
+        )
+        shown.append(
+            Running(
+                colour,
+                scene.tag_of(found.image_name) or found.image[7:19],
+                state,
+                live=bool(live and live.colour == colour),
+                digest=found.image,
+            )
+        )
     if walk.target.colour and not (live and live.colour):
         shown.sort(key=lambda each: each.colour != walk.target.colour)
     return shown
@@ -283,7 +360,9 @@ def point_latest(folder: Path) -> None:
         draft.replace(link)
 
 
-def write(folder: Path, walk: Walk | None, evidence: Evidence, ended: Ended, unasked: Mapping[str, Sequence[str]]) -> None:
+def write(
+    folder: Path, walk: Walk | None, evidence: Evidence, ended: Ended, unasked: Mapping[str, Sequence[str]]
+) -> None:
     """The files of the report: the undo as it stood, this release's journal, the page."""
     evidence.fact("not_asked", {why: list(tests) for why, tests in unasked.items()})
     evidence.fact("ending", ended.ending.as_json())
@@ -293,7 +372,9 @@ def write(folder: Path, walk: Walk | None, evidence: Evidence, ended: Ended, una
             shutil.copyfile(walk.state.root / "undo.sh", folder / "undo.sh")
             undo = (folder / "undo.sh").read_text(encoding="utf-8")
         rows = [row for row in walk.state.history() if row.get("release") == walk.release_id]
-        (folder / "journal.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        (folder / "journal.jsonl").write_text(
+            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
     with contextlib.suppress(ImportError):
         from cutover.report.page import finish_page
 

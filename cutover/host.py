@@ -13,7 +13,15 @@ from cutover.secret import MASK
 
 Words = tuple[str, ...]
 FIXED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-PASSED_ON = ("HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CONTEXT", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "LANG")
+PASSED_ON = (
+    "HOME",
+    "DOCKER_HOST",
+    "DOCKER_CONFIG",
+    "DOCKER_CONTEXT",
+    "DOCKER_CERT_PATH",
+    "DOCKER_TLS_VERIFY",
+    "LANG",
+)
 TIMED_OUT = 124  # what timeout(1) says, so that a reader of the journal sees one number for one thing
 
 
@@ -96,4 +104,3 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 def _done(words: Sequence[str], code: int, out: bytes, err: bytes, *, mask: bool) -> Done:
     hide = MASK if mask else str
     return Done(tuple(words), code, hide(out.decode(errors="replace")), hide(err.decode(errors="replace")))
-

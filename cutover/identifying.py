@@ -19,11 +19,21 @@ def expected(walk: Walk, target: Target) -> Expected:
     colour, project = target.colour or "", target.project or ""
     pending = walk.pending
     if pending is not None and pending.colour == colour:
-        return Expected(image=pending.image, container=pending.container, config_hash=pending.config_hash, port=target.port)
+        return Expected(
+            image=pending.image,
+            container=pending.container,
+            config_hash=pending.config_hash,
+            port=target.port,
+        )
     found = engine.the_container(project, target.service)
     for record in reversed(walk.state.records(colour) if walk.settings.state.is_dir() else []):
         if found is not None and record.container == found.id:
-            return Expected(image=record.image, container=record.container, config_hash=record.config_hash, port=target.port)
+            return Expected(
+                image=record.image,
+                container=record.container,
+                config_hash=record.config_hash,
+                port=target.port,
+            )
     tag = scene.tag_of(found.image_name) if found else None
     rendered = compose.render(walk.settings, colour, tag)
     return Expected(

@@ -30,7 +30,9 @@ def _deploy(walk: Walk, colour: str, tag: str) -> Iterator[str]:
         yield f"would migrate with: {' '.join(settings.migrate.command)}; no undo, the schema stays"
     if old is not None:
         before = compose.render(settings, colour, scene.tag_of(old.image_name))
-        yield from _differences(before.environment(settings.service), new.environment(settings.service), set(settings.public_keys))
+        yield from _differences(
+            before.environment(settings.service), new.environment(settings.service), set(settings.public_keys)
+        )
     yield f"undo: put back {previous.file.name}" if previous else "undo: remove it, nothing ran there before"
 
 

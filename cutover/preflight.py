@@ -22,10 +22,12 @@ LEAST_FREE_BYTES = 64 * 1024 * 1024
 START_S = 10.0
 
 
-def problems(scene: Scene, rendered: Rendered, *, switching: bool, environment: Mapping[str, str]) -> Iterator[str]:
+def problems(
+    scene: Scene, rendered: Rendered, *, switching: bool, environment: Mapping[str, str]
+) -> Iterator[str]:
     """What forbids to release *rendered*, the cheapest questions first; lazy, the first one is told."""
     settings = scene.settings
-    env_file = settings.colours[rendered.colour].env_file  # type: ignore[index]
+    env_file = settings.colours[rendered.colour].env_file
     if not compose.is_private(env_file):
         yield f"{env_file} can be read by others: chmod 600 {env_file}"
     yield from compose.complaints(settings, rendered, environment)
@@ -87,7 +89,11 @@ def previous_of(state: State, scene: Scene, colour: str) -> tuple[Previous | Non
     if main is None or not main.running:
         return None, None
     for record in reversed(state.records(colour)):
-        if record.config_hash == main.config_hash and record.image == main.image and release_path(settings, colour, record.file).is_file():
+        if (
+            record.config_hash == main.config_hash
+            and record.image == main.image
+            and release_path(settings, colour, record.file).is_file()
+        ):
             return _previous(settings, colour, record.file, running), record
     tag = tag_of(main.image_name)
     if tag is None:
@@ -95,17 +101,24 @@ def previous_of(state: State, scene: Scene, colour: str) -> tuple[Previous | Non
     adopted = compose.render(settings, colour, tag)
     name = f"adopted-{main.short}.yml"
     write_atomically(state.release_folder(colour) / name, adopted.text)
-    if compose.hashes(Compose(project, release_path(settings, colour, name))).get(settings.service) != main.config_hash:
+    if (
+        compose.hashes(Compose(project, release_path(settings, colour, name))).get(settings.service)
+        != main.config_hash
+    ):
         release_path(settings, colour, name).unlink()
         raise _no_way_back(colour)
     return _previous(settings, colour, name, running), None
 
 
 def _no_way_back(colour: str) -> UsageProblem:
-    return UsageProblem(f"{colour} was started from a configuration that is no longer here; put it back, or --no-way-back")
+    return UsageProblem(
+        f"{colour} was started from a configuration that is no longer here; put it back, or --no-way-back"
+    )
 
 
-def _previous(settings: Settings, colour: str, name: str, running: Mapping[str, engine.Container | None]) -> Previous:
+def _previous(
+    settings: Settings, colour: str, name: str, running: Mapping[str, engine.Container | None]
+) -> Previous:
     here = {service: each for service, each in running.items() if each is not None}
     wait = max((wait_for(each.healthcheck) for each in here.values()), default=30.0)
     return Previous(
@@ -125,10 +138,14 @@ def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[
     """The HEALTHCHECK that a container will have: the image's, with what the compose file says on top."""
     from cutover.settings import seconds
 
-    image = engine.client().api.inspect_image(reference).get("Config", {}).get("Healthcheck") or {}
+    image = engine.inspect_image(reference).get("Config", {}).get("Healthcheck") or {}
     said = rendered.service(service).get("healthcheck") or {}
     names = {"start_period": "StartPeriod", "interval": "Interval", "timeout": "Timeout"}
-    over: dict[str, object] = {ours: seconds(str(said[theirs])) * 1e9 for theirs, ours in names.items() if said.get(theirs) not in {None, "0s"}}
+    over: dict[str, object] = {
+        ours: seconds(str(said[theirs])) * 1e9
+        for theirs, ours in names.items()
+        if said.get(theirs) not in {None, "0s"}
+    }
     if said.get("retries"):
         over["Retries"] = int(said["retries"])
     return dict(image) | over
@@ -146,5 +163,11 @@ def require(found: Iterator[str]) -> None:
 
 def who() -> str:
     """`ana@runner-7`: from `CUTOVER_WHO`, the CI's actor, or the login."""
-    name = os.environ.get("CUTOVER_WHO") or os.environ.get("GITHUB_ACTOR") or os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid{os.geteuid()}"
+    name = (
+        os.environ.get("CUTOVER_WHO")
+        or os.environ.get("GITHUB_ACTOR")
+        or os.environ.get("SUDO_USER")
+        or os.environ.get("USER")
+        or f"uid{os.geteuid()}"
+    )
     return f"{name}@{socket.gethostname()}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 from cutover import engine
 from cutover.compose import Rendered, render
@@ -41,7 +40,7 @@ class Scene:
 
 def look(settings: Settings) -> Scene:
     """Render each colour that has an env file, and ask who is live; raises UsageProblem."""
-    have = [colour for colour, each in settings.colours.items() if each.env_file.is_file()]
+    have: list[str] = [colour for colour, each in settings.colours.items() if each.env_file.is_file()]
     if not have:
         first = next(iter(settings.colours.values()))
         raise UsageProblem(f"{first.env_file}: no such file (colours.*.env_file in {settings.source})")
@@ -49,7 +48,7 @@ def look(settings: Settings) -> Scene:
         rendered = dict(zip(have, pool.map(lambda colour: render(settings, colour), have), strict=True))
     ports = {colour: each.port(settings.service) for colour, each in rendered.items()}
     proxy = driver(settings, ports)
-    return Scene(settings, cast("dict[str, Rendered]", rendered), proxy, who_is_live(settings, proxy))
+    return Scene(settings, rendered, proxy, who_is_live(settings, proxy))
 
 
 def who_is_live(settings: Settings, proxy: Proxy | None) -> Live:
@@ -62,7 +61,9 @@ def who_is_live(settings: Settings, proxy: Proxy | None) -> Live:
         return Live(None, str(error))
     if len(running) == 1:
         return Live(running[0], "the only colour that runs")
-    return Live(None, f"without a proxy live is the only running colour, and {' and '.join(running) or 'none'} runs")
+    return Live(
+        None, f"without a proxy live is the only running colour, and {' and '.join(running) or 'none'} runs"
+    )
 
 
 def _runs(settings: Settings, colour: str) -> bool:
@@ -78,9 +79,13 @@ def colour_of(scene: Scene, name: str) -> str:
             raise UsageProblem(f"target {name!r}: {scene.live.how}")
         name = scene.live.colour if name == "live" else other(scene.live.colour)
     if name not in known:
-        raise UsageProblem(f"unknown target {name!r}: {scene.settings.source} has {', '.join(known)}; also live, idle or a URL")
+        raise UsageProblem(
+            f"unknown target {name!r}: {scene.settings.source} has {', '.join(known)}; also live, idle or a URL"
+        )
     if name not in scene.rendered:
-        raise UsageProblem(f"{scene.settings.colours[name].env_file}: no such file (colours.{name}.env_file in {scene.settings.source})")  # type: ignore[index]
+        raise UsageProblem(
+            f"{scene.settings.colours[name].env_file}: no such file (colours.{name}.env_file in {scene.settings.source})"
+        )
     return name
 
 

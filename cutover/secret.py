@@ -9,7 +9,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 STARS = "***"
 LEAST_LENGTH = 4  # shorter values ("db", "1") would star out half of a report and hide nothing
-PLAIN_WORDS = frozenset({"true", "false", "none", "null", "prod", "production", "info", "debug", "warning", "error"})
+PLAIN_WORDS = frozenset(
+    {"true", "false", "none", "null", "prod", "production", "info", "debug", "warning", "error"}
+)
 URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
 
 

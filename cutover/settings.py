@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from cutover.errors import UsageProblem
 
@@ -23,7 +31,9 @@ def seconds(value: object) -> float:
     text = str(value).strip()
     parts = DURATION.findall(text)
     if isinstance(value, (int, float, bool)) or not parts or "".join(n + u for n, u in parts) != text:
-        raise ValueError(f"{value!r} is no duration: write it with a unit ({', '.join(UNITS)}), like \"90s\" or \"1m30s\"")
+        raise ValueError(
+            f'{value!r} is no duration: write it with a unit ({", ".join(UNITS)}), like "90s" or "1m30s"'
+        )
     return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
@@ -88,7 +98,9 @@ class Endpoint(Section):
     @model_validator(mode="after")
     def _writes_are_said(self) -> Endpoint:
         if self.method not in {"GET", "HEAD"} and not (self.writes and self.undo):
-            raise ValueError(f"{self.method} {self.path} changes something: say writes = true and give its undo request")
+            raise ValueError(
+                f"{self.method} {self.path} changes something: say writes = true and give its undo request"
+            )
         return self
 
 
@@ -290,13 +302,23 @@ class Settings(Section):
     image_repo_key: str = "IMAGE_REPO"
     tag_key: str = "IMAGE_TAG"
     port_key: str = "API_HTTP_PORT"
-    public_keys: tuple[str, ...] = ("IMAGE_REPO", "IMAGE_TAG", "API_HTTP_PORT", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COLOUR", "SHARED_NETWORK", "SHARED_VOLUME", "LOG_LEVEL")
+    public_keys: tuple[str, ...] = (
+        "IMAGE_REPO",
+        "IMAGE_TAG",
+        "API_HTTP_PORT",
+        "COMPOSE_PROJECT_NAME",
+        "COMPOSE_PROFILES",
+        "COLOUR",
+        "SHARED_NETWORK",
+        "SHARED_VOLUME",
+        "LOG_LEVEL",
+    )
     data_profiles: tuple[str, ...] = ("db", "cache", "ai")
     env_template: Path | None = None
     state_dir: Path | None = None
     reports: Path = Path("../reports")
     max_release: Duration = 7200.0
-    colours: dict[Literal["blue", "green"], Colour] = Field(min_length=1)
+    colours: dict[str, Colour] = Field(min_length=1)
     version: Version | None = None
     ready: Ready = Ready()
     gate: Gate = Gate()
@@ -317,9 +339,17 @@ class Settings(Section):
     source: Path = Path("cutover.toml")
     """The file that all this was read from."""
 
+    @field_validator("colours")
+    @classmethod
+    def _two_colours(cls, colours: dict[str, Colour]) -> dict[str, Colour]:
+        strange = sorted(set(colours) - {"blue", "green"})
+        if strange:
+            raise ValueError(f"unknown colour {strange[0]!r}; allowed: blue, green")
+        return colours
+
     def compose_project(self, colour: str) -> str:
         """The Compose project of *colour*."""
-        return self.colours[colour].project or f"{self.project}_{colour}"  # type: ignore[index]
+        return self.colours[colour].project or f"{self.project}_{colour}"
 
     @property
     def service(self) -> str:
@@ -351,12 +381,16 @@ def find(given: str | None, environment: Mapping[str, str], here: Path) -> Path:
     if named:
         path = here / named
         if not path.is_file():
-            raise UsageProblem(f"{named}: no such file (from {'--cutover-config' if given else 'CUTOVER_CONFIG'})")
+            raise UsageProblem(
+                f"{named}: no such file (from {'--cutover-config' if given else 'CUTOVER_CONFIG'})"
+            )
         return path.resolve()
     for name in WHERE_TO_LOOK:
         if (here / name).is_file():
             return (here / name).resolve()
-    raise UsageProblem(f"no cutover.toml: looked for {' and '.join(WHERE_TO_LOOK)} in {here}; write one or say --cutover-config=FILE")
+    raise UsageProblem(
+        f"no cutover.toml: looked for {' and '.join(WHERE_TO_LOOK)} in {here}; write one or say --cutover-config=FILE"
+    )
 
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
@@ -386,7 +420,9 @@ def _first(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"key {key!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(first["input"], dict) or "is no duration" in message else f", got {first['input']!r}"
+    shown = (
+        "" if isinstance(first["input"], dict) or "is no duration" in message else f", got {first['input']!r}"
+    )
     return f"{key}: {message[0].lower()}{message[1:]}{shown}"
 
 
@@ -421,7 +457,9 @@ def _absolute(settings: Settings, base: Path) -> Settings:
         return None if path is None else Path(os.path.normpath(base / path.expanduser()))
 
     colours = {n: c.model_copy(update={"env_file": at(c.env_file)}) for n, c in settings.colours.items()}
-    update: dict[str, Any] = {key: at(getattr(settings, key)) for key in ("compose_file", "state_dir", "reports", "env_template")}
+    update: dict[str, Any] = {
+        key: at(getattr(settings, key)) for key in ("compose_file", "state_dir", "reports", "env_template")
+    }
     if settings.proxy:
         paths = {key: at(getattr(settings.proxy, key)) for key in ("marker", "file", "access_log")}
         update["proxy"] = settings.proxy.model_copy(update=paths)

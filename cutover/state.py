@@ -89,10 +89,14 @@ class State:
         except OSError as error:
             raise UsageProblem(f"state directory {self.root}: {error.strerror}") from error
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise UsageProblem(f"state directory {self.root} is not owned by this user alone: chmod 700 and chown it")
+            raise UsageProblem(
+                f"state directory {self.root} is not owned by this user alone: chmod 700 and chown it"
+            )
         for folder in (self.root, *self.root.parents):
             if (folder / ".git").exists():
-                raise UsageProblem(f"state directory {self.root} lies in the checkout {folder}: a `git clean` would delete an open undo; set state_dir")
+                raise UsageProblem(
+                    f"state directory {self.root} lies in the checkout {folder}: a `git clean` would delete an open undo; set state_dir"
+                )
         try:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
             self._copy_shell_files()
@@ -211,7 +215,14 @@ class State:
             self.guard(release_id, max_s)
         change = changes[-1]
         write_atomically(self.root / "undo.new", undo_script(changes))
-        words = ("sh", str(self.root / "step.sh"), str(self.root), release_id, f"{change.budget_s:g}", *change.do)
+        words = (
+            "sh",
+            str(self.root / "step.sh"),
+            str(self.root),
+            release_id,
+            f"{change.budget_s:g}",
+            *change.do,
+        )
         return host.run(words, deadline_s=change.budget_s + KILL_MARGIN_S)
 
     def take_back(self, release_id: str) -> host.Done:
@@ -270,14 +281,21 @@ class State:
     def keep_record(self, record: Record) -> None:
         """Remember *record* as the newest of its colour."""
         rows = [asdict(each) for each in self.records(record.colour) if each.container != record.container]
-        write_atomically(self.release_folder(record.colour) / "records.json", json.dumps([*rows, asdict(record)][-20:], indent=1))
+        write_atomically(
+            self.release_folder(record.colour) / "records.json",
+            json.dumps([*rows, asdict(record)][-20:], indent=1),
+        )
 
     # --- the journal ---------------------------------------------------------------------------------------------
     def journal(self, event: str, **facts: Any) -> None:
         """Append one masked line; a full disk is no reason to stop a take-back, so it is only not written."""
-        line = MASK(json.dumps({"at": now(), "event": event, **facts}, ensure_ascii=False, default=str)) + "\n"
+        line = (
+            MASK(json.dumps({"at": now(), "event": event, **facts}, ensure_ascii=False, default=str)) + "\n"
+        )
         with contextlib.suppress(OSError):
-            handle = os.open(self.root / "journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(
+                self.root / "journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
             try:
                 os.write(handle, line.encode())
             finally:

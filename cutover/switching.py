@@ -157,7 +157,16 @@ def _after_switch(walk: Walk, to: str) -> None:
         raise Inconclusive(f"{', '.join(services)}: {to} has no recorded release to start them from")
     project = Compose(walk.settings.compose_project(to), scene.release_path(walk.settings, to, record.file))
     with walk.telling("T-0", f"start {', '.join(services)}") as words:
-        done = walk.apply(up(walk.state.root, project, services, text=f"{', '.join(services)} on {to}", wait_s=BUDGET_S, previous=None))
+        done = walk.apply(
+            up(
+                walk.state.root,
+                project,
+                services,
+                text=f"{', '.join(services)} on {to}",
+                wait_s=BUDGET_S,
+                previous=None,
+            )
+        )
         if not done.ok:
             raise Failed(f"{', '.join(services)} did not start on {to}: {done.last_line}")
         words.append(f"started on {to}")
@@ -197,7 +206,9 @@ def require_warm(walk: Walk) -> None:
     colour = walk.target.colour or ""
     found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
     if found is None or not found.running or found.health_status not in {"healthy", "none"}:
-        raise UsageProblem(f"{colour} is not warm: {found.status if found else 'nothing runs there'}; deploy to it first")
+        raise UsageProblem(
+            f"{colour} is not warm: {found.status if found else 'nothing runs there'}; deploy to it first"
+        )
 
 
 def _warm(walk: Walk, colour: str) -> bool:
@@ -208,7 +219,13 @@ def _warm(walk: Walk, colour: str) -> bool:
     return found is not None and found.running
 
 
-def watch(walk: Walk, target: Target, asked: list[Watched], seconds: float, progress: Callable[[float, float, dict[str, Verdict]], None]) -> Observed:
+def watch(
+    walk: Walk,
+    target: Target,
+    asked: list[Watched],
+    seconds: float,
+    progress: Callable[[float, float, dict[str, Verdict]], None],
+) -> Observed:
     """Drain, then tick the questions until the time is over or the first sure no."""
     if walk.switched:
         drain(walk)
@@ -218,8 +235,14 @@ def watch(walk: Walk, target: Target, asked: list[Watched], seconds: float, prog
         on_tick=lambda left, verdicts: progress(left, seconds, verdicts),
     )  # fmt: skip
     ended = seen.verdicts.get(seen.ended_by) if seen.ended_by else None
-    text = f"{ended.question}: {ended.reason}" if ended else f"{len(seen.verdicts)} questions, {seen.seconds:.0f} s"
-    walk.told("T+15m", f"watch {target.colour or target.name}", text, begun, str(ended.outcome) if ended else "yes")
+    text = (
+        f"{ended.question}: {ended.reason}"
+        if ended
+        else f"{len(seen.verdicts)} questions, {seen.seconds:.0f} s"
+    )
+    walk.told(
+        "T+15m", f"watch {target.colour or target.name}", text, begun, str(ended.outcome) if ended else "yes"
+    )
     return seen
 
 
@@ -242,7 +265,12 @@ def retire(walk: Walk, colour: str) -> str:
 
     settings = walk.settings
     project = settings.compose_project(colour)
-    found = [each.id for each in engine.containers(project) if each.running and each.labels.get("com.docker.compose.service") in {*settings.services, *settings.after_switch}]
+    found = [
+        each.id
+        for each in engine.containers(project)
+        if each.running
+        and each.labels.get("com.docker.compose.service") in {*settings.services, *settings.after_switch}
+    ]
     done = host.run(("docker", "stop", *found), deadline_s=BUDGET_S) if found else None
     walk.state.journal("retired", colour=colour, who=preflight.who())
     left = [each for each in engine.containers(project) if each.running and each.id in found]

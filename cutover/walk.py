@@ -107,7 +107,11 @@ class Walk:
         self.scene = scene.look(self.settings)
         self.target = scene.target_named(self.scene, self.wish.targets[0])
         self.before = self.scene.live.colour
-        self.from_tag = scene.running_tag(self.settings, self.before or self.target.colour or "") if self.before or self.target.colour else None
+        self.from_tag = (
+            scene.running_tag(self.settings, self.before or self.target.colour or "")
+            if self.before or self.target.colour
+            else None
+        )
 
     def lock(self) -> None:
         """Hold the release lock until the process ends or `unlock`."""
@@ -122,7 +126,13 @@ class Walk:
     def owner(self) -> dict[str, object]:
         """Who we are, for those whom the lock turns away."""
         what = f"{self.wish.deploy or 'a switch'} to {self.wish.targets[0]}"
-        return {"who": preflight.who(), "what": what, "since": now(), "pid": os.getpid(), "host": socket.gethostname()}
+        return {
+            "who": preflight.who(),
+            "what": what,
+            "since": now(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
 
     def recover(self) -> None:
         """Take back the release of a session that is gone; the lock is ours, so it is gone."""
@@ -135,9 +145,13 @@ class Walk:
         if not done.ok:
             from cutover.errors import NeedsPerson
 
-            raise NeedsPerson(f"a half-done release {left} could not be taken back: {done.last_line}; run: {self.state.take_back_command}")
+            raise NeedsPerson(
+                f"a half-done release {left} could not be taken back: {done.last_line}; run: {self.state.take_back_command}"
+            )
         self.state.journal("recovered", release=left)
-        self.told("T-15m", "recover", f"the release {left} of a session that died was taken back; going on", begun)
+        self.told(
+            "T-15m", "recover", f"the release {left} of a session that died was taken back; going on", begun
+        )
         self.evidence.fact("recovered", {"release": left, "owner": owner})
 
     # --- changing ------------------------------------------------------------------------------------------------
@@ -146,18 +160,30 @@ class Walk:
         if self.release_id is None:
             self.release_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
             self.state.begin(self.release_id, self.settings.max_release)
-            self.state.journal("open", release=self.release_id, who=preflight.who(), what=self.owner()["what"])
+            self.state.journal(
+                "open", release=self.release_id, who=preflight.who(), what=self.owner()["what"]
+            )
         self.changes.append(change)
         self.state.journal("do", release=self.release_id, change=change.name, text=change.text)
         done = self.state.step(self.release_id, self.changes, self.settings.max_release)
-        self.state.journal("did", release=self.release_id, change=change.name, code=done.code, said=done.last_line if not done.ok else "")
+        self.state.journal(
+            "did",
+            release=self.release_id,
+            change=change.name,
+            code=done.code,
+            said=done.last_line if not done.ok else "",
+        )
         if done.code == TAKEN_BY_ANOTHER:
             raise Failed(f"{change.name}: the release was taken back by {self.taken_by()} meanwhile")
         return done
 
     def taken_by(self) -> str:
         """Who took our release back, as the journal says."""
-        rows = [row for row in self.state.history() if row.get("event") == "taken back" and row.get("release") == self.release_id]
+        rows = [
+            row
+            for row in self.state.history()
+            if row.get("event") == "taken back" and row.get("release") == self.release_id
+        ]
         return str(rows[-1].get("who", "the guard")) if rows else "the guard"
 
     # --- telling -------------------------------------------------------------------------------------------------

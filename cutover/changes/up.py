@@ -26,14 +26,22 @@ class Previous:
 
 
 def up(
-    state: Path, compose: Compose, services: tuple[str, ...], *, text: str, wait_s: float, previous: Previous | None
+    state: Path,
+    compose: Compose,
+    services: tuple[str, ...],
+    *,
+    text: str,
+    wait_s: float,
+    previous: Previous | None,
 ) -> Change:
     """The change that runs *services* of a rendered release, healthy within *wait_s*."""
     undo = put_back(state, compose.project, services, previous)
     return Change("up", text, compose.up(*services, wait_s=wait_s), undo, wait_s + MARGIN_S)
 
 
-def put_back(state: Path, project: str, services: tuple[str, ...], previous: Previous | None) -> tuple[str, ...]:
+def put_back(
+    state: Path, project: str, services: tuple[str, ...], previous: Previous | None
+) -> tuple[str, ...]:
     """The lines that restore *previous*, or nothing at all where nothing ran before."""
     script = str(state / "putback.sh")
     if previous is None:
@@ -50,4 +58,11 @@ def put_back(state: Path, project: str, services: tuple[str, ...], previous: Pre
 
 def ensure(state: Path, compose: Compose, service: str, *, wait_s: float) -> str:
     """The line that makes sure that *service* runs before traffic goes back to it."""
-    return line("sh", str(state / "ensure.sh"), compose.project, service, *compose.up(service, wait_s=wait_s), within_s=wait_s + 60)
+    return line(
+        "sh",
+        str(state / "ensure.sh"),
+        compose.project,
+        service,
+        *compose.up(service, wait_s=wait_s),
+        within_s=wait_s + 60,
+    )

@@ -17,7 +17,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def common(function: F) -> F:
     """Add `--cutover-config` and `--json`."""
-    function = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")(function)
+    function = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")(
+        function
+    )
     return click.option("--cutover-config", "config", metavar="FILE", help="Another cutover.toml.")(function)
 
 

@@ -29,7 +29,9 @@ def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  # click 
             return 0
         done = state.take_back(left)
         if not done.ok:
-            raise NeedsPerson(f"release {left} could not be taken back: {done.last_line}; run: {state.take_back_command}")
+            raise NeedsPerson(
+                f"release {left} could not be taken back: {done.last_line}; run: {state.take_back_command}"
+            )
         state.journal("recovered", release=left, who=preflight.who())
     tell(as_json, {"recovered": left}, [f"release {left} was taken back; see `cutover status`"])
     return 0

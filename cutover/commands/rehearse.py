@@ -34,11 +34,19 @@ def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  # click 
             seconds = time.monotonic() - begun
         live = scene.who_is_live(settings, walk.scene.proxy)
         if not done.ok or live.colour != walk.before:
-            raise NeedsPerson(f"the rehearsal could not be taken back: {done.last_line if not done.ok else live.how}; run: {state.take_back_command}")
+            raise NeedsPerson(
+                f"the rehearsal could not be taken back: {done.last_line if not done.ok else live.how}; run: {state.take_back_command}"
+            )
         state.journal("rehearsed", seconds=round(seconds, 4), who=preflight.who())
     proof = walk.evidence.facts.get("proof") or {}
     if not proof:
         raise Failed("the rehearsal ended without a proof")
     facts = {"there": walk.target.colour, "back": walk.before, "seconds_back": seconds, "proof": proof}
-    tell(as_json, facts, [f"switched to {walk.target.colour} and back to {walk.before}: the way back took {1000 * seconds:.0f} ms"])
+    tell(
+        as_json,
+        facts,
+        [
+            f"switched to {walk.target.colour} and back to {walk.before}: the way back took {1000 * seconds:.0f} ms"
+        ],
+    )
     return 0

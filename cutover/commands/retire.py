@@ -22,7 +22,9 @@ def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  # click 
     state.prepare()
     with state.locked({"who": preflight.who(), "what": "retire", "since": now()}):
         if state.open_release():
-            raise UsageProblem(f"release {state.open_release()} is open: its way back needs the idle colour; run `cutover recover` first")
+            raise UsageProblem(
+                f"release {state.open_release()} is open: its way back needs the idle colour; run `cutover recover` first"
+            )
         here = scene.look(settings)
         if here.live.colour is None:
             raise UsageProblem(f"which colour is idle is unknown: {here.live.how}")
@@ -30,5 +32,9 @@ def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  # click 
         said = switching.retire(walk, other(here.live.colour))
     if "could not" in said:
         raise Failed(said)
-    tell(as_json, {"retired": other(here.live.colour), "live": here.live.colour}, [f"{said}; {here.live.colour} is live"])
+    tell(
+        as_json,
+        {"retired": other(here.live.colour), "live": here.live.colour},
+        [f"{said}; {here.live.colour} is live"],
+    )
     return 0

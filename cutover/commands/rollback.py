@@ -21,7 +21,11 @@ from cutover.walk import Walk, Wish
 
 @click.command
 @common
-@click.option("--to-tag", metavar="TAG", help="Deploy this tag to the live colour; it is gated and reported, never undone.")
+@click.option(
+    "--to-tag",
+    metavar="TAG",
+    help="Deploy this tag to the live colour; it is gated and reported, never undone.",
+)
 def command(config: str | None, as_json: bool, to_tag: str | None) -> int:  # noqa: FBT001  # click passes flags so
     """Take the open release back; else flip to the warm old colour; else deploy the last proven release."""
     settings = settings_of(config)
@@ -43,7 +47,9 @@ def _take_back(state: State, left: str, as_json: bool) -> int:  # noqa: FBT001  
     state.journal("taken back", release=left, who=preflight.who(), why="cutover rollback")
     done = state.take_back(left)
     if not done.ok:
-        raise NeedsPerson(f"release {left} could not be taken back: {done.last_line}; run: {state.take_back_command}")
+        raise NeedsPerson(
+            f"release {left} could not be taken back: {done.last_line}; run: {state.take_back_command}"
+        )
     tell(as_json, {"taken_back": left}, [f"release {left} was taken back; see `cutover status`"])
     return 0
 
@@ -65,9 +71,13 @@ def _flip(settings: Settings, state: State, as_json: bool) -> int:  # noqa: FBT0
         live = scene.who_is_live(settings, walk.scene.proxy)
         if not done.ok or live.colour != to:
             state.take_back(walk.release_id or "")
-            raise Failed(f"the flip to {to} failed: {done.last_line if not done.ok else live.how}; it was taken back")
+            raise Failed(
+                f"the flip to {to} failed: {done.last_line if not done.ok else live.how}; it was taken back"
+            )
         state.close(walk.release_id or "")
-        state.journal("rolled back", release=walk.release_id, colour=to, tag=walk.target.tag, who=preflight.who())
+        state.journal(
+            "rolled back", release=walk.release_id, colour=to, tag=walk.target.tag, who=preflight.who()
+        )
     seen = again.gate(walk, again.shipped())
     line = f"{settings.project} runs {walk.target.tag} on {to} again (flipped in {1000 * seconds:.0f} ms); {seen}"
     tell(as_json, {"live": to, "tag": walk.target.tag, "seconds": seconds, "gate": seen}, [line])
@@ -79,9 +89,16 @@ def _flip(settings: Settings, state: State, as_json: bool) -> int:  # noqa: FBT0
 def _last_proven(settings: Settings, state: State, live: str | None) -> str:
     """The tag of the newest proven release that is not what runs on the live colour now."""
     if live is None:
-        raise UsageProblem("which colour is live is unknown, so there is nothing to roll back to; see `cutover status`")
+        raise UsageProblem(
+            "which colour is live is unknown, so there is nothing to roll back to; see `cutover status`"
+        )
     running = scene.running_tag(settings, live)
-    good = [row for colour in settings.colours for row in state.records(colour) if row.proven and row.tag != running]
+    good = [
+        row
+        for colour in settings.colours
+        for row in state.records(colour)
+        if row.proven and row.tag != running
+    ]
     if not good:
         raise UsageProblem(f"no proven release but {running or 'nothing'} is recorded; say --to-tag")
     return max(good, key=lambda row: row.at).tag
@@ -89,11 +106,25 @@ def _last_proven(settings: Settings, state: State, live: str | None) -> str:
 
 def _deploy(settings: Settings, tag: str) -> int:
     """A session of its own, which never undoes: gate not passed is exit 11, naming what runs."""
-    words = (sys.executable, "-m", "pytest", *again.shipped(), "--target=live", f"--deploy={tag}", "--no-rollback", f"--cutover-config={settings.source}", *again.ALL_PLUGINS)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"} | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    words = (
+        sys.executable,
+        "-m",
+        "pytest",
+        *again.shipped(),
+        "--target=live",
+        f"--deploy={tag}",
+        "--no-rollback",
+        f"--cutover-config={settings.source}",
+        *again.ALL_PLUGINS,
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"} | {
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"
+    }
     code = subprocess.run(words, check=False, env=environment).returncode
     if code in {1, 10}:
-        raise NeedsPerson(f"{tag} runs, not proven: the gate did not pass; see reports/latest, and `cutover status`")
+        raise NeedsPerson(
+            f"{tag} runs, not proven: the gate did not pass; see reports/latest, and `cutover status`"
+        )
     return code
 
 

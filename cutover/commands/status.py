@@ -55,19 +55,41 @@ def _colour(settings: Settings, state: State, here: Scene, colour: str) -> dict[
         return {"tag": None, "state": f"could not be asked: {error}"}
     if found is None:
         return {"tag": None, "state": "nothing runs" if colour in here.rendered else "no env file"}
-    proven = any(row.proven and row.is_running(found.id, found.image, found.config_hash) for row in state.records(colour)) if state.root.is_dir() else False
+    proven = (
+        any(
+            row.proven and row.is_running(found.id, found.image, found.config_hash)
+            for row in state.records(colour)
+        )
+        if state.root.is_dir()
+        else False
+    )
     words = found.health_status if found.running and found.health else found.status
-    return {"tag": scene.tag_of(found.image_name) or found.image[7:19], "state": words, "since": found.started_at, "proven": proven, "container": found.short}
+    return {
+        "tag": scene.tag_of(found.image_name) or found.image[7:19],
+        "state": words,
+        "since": found.started_at,
+        "proven": proven,
+        "container": found.short,
+    }
 
 
 def _last(state: State) -> dict[str, Any] | None:
-    ends = [row for row in state.history() if row.get("event") in {"released", "taken back", "left as it is", "recovered", "rolled back", "retired"}]
+    ends = [
+        row
+        for row in state.history()
+        if row.get("event")
+        in {"released", "taken back", "left as it is", "recovered", "rolled back", "retired"}
+    ]
     return ends[-1] if ends else None
 
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     live = facts["live"]
-    first = [f"A PERSON IS NEEDED: the take-back of {facts['needs_person']} was given up; run: {facts['run']}"] if facts["needs_person"] else []
+    first = (
+        [f"A PERSON IS NEEDED: the take-back of {facts['needs_person']} was given up; run: {facts['run']}"]
+        if facts["needs_person"]
+        else []
+    )
     head = f"{facts['project']}{'':<30} asked {duration(facts['asked_s'])} ago"
     rows = [head]
     if live is None:
@@ -81,7 +103,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             rows.append(_row("live" if colour == live else "idle" if live else "    ", colour, each))
     last = facts["last"]
     if last:
-        rows.append(f"  last   {last['at']} {last['event']}{' ' + str(last.get('tag')) if last.get('tag') else ''}{' by ' + str(last['who']) if last.get('who') else ''}")
+        rows.append(
+            f"  last   {last['at']} {last['event']}{' ' + str(last.get('tag')) if last.get('tag') else ''}{' by ' + str(last['who']) if last.get('who') else ''}"
+        )
     return [*first, *rows, f"  open   {_open(facts)}"]
 
 

@@ -17,7 +17,6 @@ from cutover.secret import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from cutover.data.location import PostgresUrl
 

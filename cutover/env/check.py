@@ -59,7 +59,7 @@ def check(settings: Settings, environment: Mapping[str, str]) -> Checked:
 
 def env_file(settings: Settings, colour: str) -> Path:
     """The env file of *colour*."""
-    return settings.colours[colour].env_file  # type: ignore[index]
+    return settings.colours[colour].env_file
 
 
 def place(settings: Settings, colour: str) -> str:

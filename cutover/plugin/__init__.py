@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,7 +24,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; with --target also the session that releases."""
     config.stash[options.ASKED_AT] = time.monotonic()
-    config.addinivalue_line("markers", f"asks(*needs): what the test must be able to ask, else it is not asked: {', '.join(options.NEEDS)}")
+    config.addinivalue_line(
+        "markers",
+        f"asks(*needs): what the test must be able to ask, else it is not asked: {', '.join(options.NEEDS)}",
+    )
     if hasattr(config, "workerinput"):
         return
     wish = options.wish(config)
@@ -62,5 +65,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
 def _is_ours(item: pytest.Item) -> bool:
     """Whether the item's `target` fixture is the one of this plugin."""
     info = getattr(item, "_fixtureinfo", None)
-    definitions = info.name2fixturedefs.get("target", ()) if info else ()
+    definitions: Sequence[Any] = info.name2fixturedefs.get("target", ()) if info else ()
     return bool(definitions) and definitions[-1].func.__module__ == "cutover.plugin.fixtures"

@@ -38,7 +38,9 @@ class Console:
         """What the terminal can show."""
         tty = sys.__stdout__ is not None and sys.__stdout__.isatty()
         encoding = getattr(sys.__stdout__, "encoding", None)
-        return terminal.look(os.environ, tty=tty, encoding=encoding, columns=shutil.get_terminal_size().columns if tty else 0)
+        return terminal.look(
+            os.environ, tty=tty, encoding=encoding, columns=shutil.get_terminal_size().columns if tty else 0
+        )
 
     def quiet(self) -> None:
         """Without -v pytest's own "smoke/test_ready.py ... [ 20%]" would stand in the middle of our lines."""
@@ -84,11 +86,20 @@ class Console:
         """`smoke[green]  14 yes  0.7 s`."""
         if stage > THROUGH_PROXY:
             return
-        counts = {word: sum(1 for row in rows.values() if str(row.outcome) == word) for word in ("yes", "no", "unknown")}
+        counts = {
+            word: sum(1 for row in rows.values() if str(row.outcome) == word)
+            for word in ("yes", "no", "unknown")
+        }
         text = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
         outcome = "no" if counts["no"] else "unknown" if counts["unknown"] else "yes"
         name = f"smoke[{'live' if stage == THROUGH_PROXY else wish.targets[0].split('://')[-1]}]"
-        self.step("T-10m" if stage == GATE and wish.armed else "T-0" if wish.armed else "", name, text, seconds, outcome)
+        self.step(
+            "T-10m" if stage == GATE and wish.armed else "T-0" if wish.armed else "",
+            name,
+            text,
+            seconds,
+            outcome,
+        )
 
     def progress(self, left: float, total: float, verdicts: dict[str, Verdict]) -> None:
         """The watch's line: rewritten in place on a terminal, once a minute in a log."""
@@ -108,12 +119,21 @@ class Console:
         """Leave the progress line behind."""
         self.shown.clear()
 
-    def ending(self, ended: Ended, evidence: Evidence, unasked: Mapping[str, Sequence[str]], folder: Path) -> None:
+    def ending(
+        self, ended: Ended, evidence: Evidence, unasked: Mapping[str, Sequence[str]], folder: Path
+    ) -> None:
         """The last lines, below pytest's own summary."""
         del folder
         look = self.look
-        bad = [line for check in evidence.checks if terminal.says_more(check.verdict) for line in _short(check, look)]
-        not_asked = terminal.not_asked_lines([(test, why) for why, tests in unasked.items() for test in tests], look)
+        bad = [
+            line
+            for check in evidence.checks
+            if terminal.says_more(check.verdict)
+            for line in _short(check, look)
+        ]
+        not_asked = terminal.not_asked_lines(
+            [(test, why) for why, tests in unasked.items() for test in tests], look
+        )
         self.lines(["", *bad, *not_asked, *terminal.last_lines(ended.ending, look)])
 
 

@@ -145,7 +145,9 @@ def watched(cutover_run: Run, target: Target) -> list[Watched]:
 
 
 @pytest.fixture(scope="session")
-def watch(request: pytest.FixtureRequest, cutover_run: Run, target: Target, watched: list[Watched]) -> Observed:
+def watch(
+    request: pytest.FixtureRequest, cutover_run: Run, target: Target, watched: list[Watched]
+) -> Observed:
     """What was observed for the whole watch, or until the first sure no."""
     if cutover_run.wish.switch:
         request.getfixturevalue("switched")

@@ -3,43 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from cutover.settings import seconds
 from cutover.walk import Wish
 
-if TYPE_CHECKING:
-    from cutover.plugin.session import Run
-
 ASKED_AT = pytest.StashKey[float]()
-RUN = pytest.StashKey["Run"]()
+RUN: pytest.StashKey[Run] = pytest.StashKey()
 
 NEEDS = ("container", "version", "endpoints", "proxy", "dependencies", "alerts", "tls", "database", "colour")
-SELECTING = {"keyword": "-k", "markexpr": "-m", "deselect": "--deselect", "ignore": "--ignore", "lf": "--lf", "failedfirst": "--ff", "stepwise": "--sw", "reruns": "--reruns"}
+SELECTING = {
+    "keyword": "-k",
+    "markexpr": "-m",
+    "deselect": "--deselect",
+    "ignore": "--ignore",
+    "lf": "--lf",
+    "failedfirst": "--ff",
+    "stepwise": "--sw",
+    "reruns": "--reruns",
+}
 
 
 def add(parser: pytest.Parser) -> None:
     """Add the options of design section 5."""
     group = parser.getgroup("cutover", "release a Docker Compose service: gate, deploy, switch, take back")
     add = group.addoption
-    add("--target", action="append", metavar="T", help="blue, green, live, idle or a URL; repeatable for gates, exactly one with --deploy or --switch")
-    add("--deploy", metavar="TAG", help="deploy this image tag to the target first; kept only if every check says yes")
-    add("--switch", action="store_true", help="after the gate: send the traffic to the target, prove it, gate again through the proxy, watch; flip back if anything fails")
-    add("--watch", metavar="DURATION", help='how long checks/ observe, like "15m" (default: [watch] duration)')
+    add(
+        "--target",
+        action="append",
+        metavar="T",
+        help="blue, green, live, idle or a URL; repeatable for gates, exactly one with --deploy or --switch",
+    )
+    add(
+        "--deploy",
+        metavar="TAG",
+        help="deploy this image tag to the target first; kept only if every check says yes",
+    )
+    add(
+        "--switch",
+        action="store_true",
+        help="after the gate: send the traffic to the target, prove it, gate again through the proxy, watch; flip back if anything fails",
+    )
+    add(
+        "--watch", metavar="DURATION", help='how long checks/ observe, like "15m" (default: [watch] duration)'
+    )
     add("--no-rollback", action="store_true", help="report only: what was changed stays as it is")
     add("--plan", action="store_true", help="print what would be done and undone, change nothing, exit 5")
     add("--cutover-config", metavar="FILE", help="another cutover.toml")
     add("--no-way-back", action="store_true", help="release although what runs now could not be put back")
-    add("--accept-contract", action="store_true", help="migrate although the old release could not be proven on the new schema")
+    add(
+        "--accept-contract",
+        action="store_true",
+        help="migrate although the old release could not be proven on the new schema",
+    )
 
 
 def wish(config: pytest.Config) -> Wish | None:
     """What the command line asks for, None when it does not name a target; raises UsageError."""
     option = config.option
     targets = tuple(option.target or ())
-    armed = [name for name, value in (("--deploy", option.deploy), ("--switch", option.switch), ("--plan", option.plan)) if value]
+    armed = [
+        name
+        for name, value in (("--deploy", option.deploy), ("--switch", option.switch), ("--plan", option.plan))
+        if value
+    ]
     if not targets:
         if armed:
             raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
@@ -49,7 +77,9 @@ def wish(config: pytest.Config) -> Wish | None:
     if armed and len(targets) != 1:
         raise pytest.UsageError(f"{armed[0]} needs exactly one --target, got {', '.join(targets)}")
     if getattr(option, "numprocesses", None):
-        raise pytest.UsageError("-n is not for a release: a session holds one lock and tells one story; leave it out")
+        raise pytest.UsageError(
+            "-n is not for a release: a session holds one lock and tells one story; leave it out"
+        )
     if armed:
         refuse_selection(config, armed[0])
     try:
@@ -66,12 +96,18 @@ def refuse_selection(config: pytest.Config, armed: str) -> None:
     """A release is decided by whole checklists: nothing may select among their tests."""
     for attribute, name in SELECTING.items():
         if getattr(config.option, attribute, None):
-            raise pytest.UsageError(f"{name} with {armed}: a release is decided by a whole checklist; leave it out")
+            raise pytest.UsageError(
+                f"{name} with {armed}: a release is decided by a whole checklist; leave it out"
+            )
     for argument in config.args:
         if "::" in argument or Path(argument.split("::")[0]).suffix == ".py":
-            raise pytest.UsageError(f"{argument} with {armed}: name a folder like smoke, not single files or tests")
+            raise pytest.UsageError(
+                f"{argument} with {armed}: name a folder like smoke, not single files or tests"
+            )
 
 
 def is_selected(config: pytest.Config) -> bool:
     """Whether the command line picked among the tests, so that a pass proves less than a whole gate."""
-    return any(getattr(config.option, attribute, None) for attribute in SELECTING) or any("::" in each or each.endswith(".py") for each in config.args)
+    return any(getattr(config.option, attribute, None) for attribute in SELECTING) or any(
+        "::" in each or each.endswith(".py") for each in config.args
+    )

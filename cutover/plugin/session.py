@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cutover import engine as docker_engine
-from cutover import finishing, release, scene, settings as settings_module
+from cutover import finishing, release, scene
+from cutover import settings as settings_module
 from cutover.errors import CutoverError, Inconclusive, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.plugin import console, options
@@ -146,9 +147,16 @@ class Run:
         names = metafunc.fixturenames
         if "target" in names:
             asked = self._asked(watching="watch" in names)
-            metafunc.parametrize("target", asked, indirect=True, scope="session", ids=[each.name for each in asked])
+            metafunc.parametrize(
+                "target", asked, indirect=True, scope="session", ids=[each.name for each in asked]
+            )
         if "endpoint" in names and self.settings is not None:
-            metafunc.parametrize("endpoint", self.settings.endpoints, indirect=True, ids=[each.label for each in self.settings.endpoints])
+            metafunc.parametrize(
+                "endpoint",
+                self.settings.endpoints,
+                indirect=True,
+                ids=[each.label for each in self.settings.endpoints],
+            )
         if "watched_name" in names and self.settings is not None:
             from cutover.probes.default import names_for
 
@@ -228,7 +236,9 @@ class Run:
             "proxy": settings is not None and settings.proxy is not None,
             "dependencies": settings is not None and bool(settings.dependencies),
             "alerts": settings is not None and settings.alerts is not None,
-            "tls": settings is not None and settings.proxy is not None and settings.proxy.url.startswith("https://"),
+            "tls": settings is not None
+            and settings.proxy is not None
+            and settings.proxy.url.startswith("https://"),
             "database": settings is not None and settings.database is not None,
         }
         lacking = sorted(need for need in needs if not have.get(need, True))
@@ -238,7 +248,9 @@ class Run:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Lock, recover and preflight, before anything is asked."""
-        if self.config.option.collectonly or (session.testsfailed and not self.config.option.continue_on_collection_errors):
+        if self.config.option.collectonly or (
+            session.testsfailed and not self.config.option.continue_on_collection_errors
+        ):
             return None
         self._open_report()
         try:
@@ -269,7 +281,11 @@ class Run:
         if stage == self.stage:
             return None
         self.tell_stage()
-        bad = [name for name, row in self.rows.items() if row.stage < stage and not row.not_asked and row.outcome is not Outcome.YES]
+        bad = [
+            name
+            for name, row in self.rows.items()
+            if row.stage < stage and not row.not_asked and row.outcome is not Outcome.YES
+        ]
         if bad and self.wish.armed:
             item.session.shouldfail = f"{release.count(bad)} of the gate did not pass"
             return True
@@ -278,12 +294,18 @@ class Run:
 
     def tell_stage(self) -> None:
         """One line for the stage that ended: how many said what."""
-        rows = {name: row for name, row in self.rows.items() if row.stage == self.stage and row.outcome is not None and not row.not_asked}
+        rows = {
+            name: row
+            for name, row in self.rows.items()
+            if row.stage == self.stage and row.outcome is not None and not row.not_asked
+        }
         if rows:
             self.console.stage(self.stage, self.wish, rows, time.monotonic() - self.stage_begun)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Learn what each phase of a test said."""
         report = yield
         row = self.rows.get(item.nodeid)
@@ -385,7 +407,11 @@ class Run:
         from cutover.http import client
 
         deadline = self.settings.gate.deadline if self.settings else 5.0
-        verify = self.settings.proxy.verify if self.settings and self.settings.proxy and target.through_proxy else True
+        verify = (
+            self.settings.proxy.verify
+            if self.settings and self.settings.proxy and target.through_proxy
+            else True
+        )
         return client(target.base_url, deadline, verify=verify)
 
     def container_of(self, target: Target) -> docker_engine.Container:
@@ -418,7 +444,9 @@ class Run:
         if self._observed is None:
             from cutover import switching
 
-            self._observed = switching.watch(self._walk(), target, questions, self.watch_seconds(), self.console.progress)
+            self._observed = switching.watch(
+                self._walk(), target, questions, self.watch_seconds(), self.console.progress
+            )
             self.console.end_progress()
         return self._observed  # type: ignore[no-any-return]
 
@@ -431,7 +459,13 @@ class Run:
         def expect(verdicts: Verdict | Iterable[Verdict]) -> None:
             found = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
             for verdict in found:
-                self.evidence.check(item.nodeid, asked.name if asked else "", self.stage_of(item), verdict, time.monotonic() - begun)
+                self.evidence.check(
+                    item.nodeid,
+                    asked.name if asked else "",
+                    self.stage_of(item),
+                    verdict,
+                    time.monotonic() - begun,
+                )
             worst = {outcome: [each for each in found if each.outcome is outcome] for outcome in Outcome}
             if worst[Outcome.NO]:
                 pytest.fail("\n".join(str(each) for each in worst[Outcome.NO]), pytrace=False)
@@ -447,7 +481,11 @@ class Run:
     # --- ending --------------------------------------------------------------------------------------------------
     def tally(self, pytest_exit: int) -> release.Tally:
         """What was required and what came of it."""
-        required = [release.Required(name, row.stage, row.outcome) for name, row in self.rows.items() if not row.not_asked]
+        required = [
+            release.Required(name, row.stage, row.outcome)
+            for name, row in self.rows.items()
+            if not row.not_asked
+        ]
         stages = {GATE} | ({THROUGH_PROXY, WATCH} if self.wish.switch else set())
         if not self.wish.armed:
             stages = {each.stage for each in required} or {GATE}
@@ -479,7 +517,15 @@ class Run:
         """Keep or take back, once."""
         if self.ended is None:
             whole = not options.is_selected(self.config)
-            self.ended = finishing.finish(self.walk, self.wish, self.evidence, tally, self.config.args, whole=whole, plan=self.config.option.plan)
+            self.ended = finishing.finish(
+                self.walk,
+                self.wish,
+                self.evidence,
+                tally,
+                self.config.args,
+                whole=whole,
+                plan=self.config.option.plan,
+            )
             session.exitstatus = self.ended.code
 
     def _report(self) -> None:
@@ -532,6 +578,13 @@ def report_folder(settings: Settings | None, wish: Wish) -> Path:
         probe.unlink()
     except OSError as error:
         raise UsageProblem(f"reports folder {root} cannot be written: {error.strerror}") from error
-    name = "".join(each if each.isalnum() or each in "-." else "-" for each in f"{wish.targets[0].split('://')[-1]}-{wish.deploy or 'gate'}")
+    name = "".join(
+        each if each.isalnum() or each in "-." else "-"
+        for each in f"{wish.targets[0].split('://')[-1]}-{wish.deploy or 'gate'}"
+    )
     stem = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}"
-    return next(each for each in (root / f"{stem}{'' if not n else f'-{n}'}" for n in range(1000)) if not each.exists())
+    return next(
+        each
+        for each in (root / f"{stem}{'' if not n else f'-{n}'}" for n in range(1000))
+        if not each.exists()
+    )
