@@ -20,7 +20,7 @@ from cutover.watching import Observed, Watched
 from cutover.watching import watch as tick
 
 if TYPE_CHECKING:
-    from cutover.proof import Proof
+    from cutover.proxies.samples import Proof
 
 SWITCH_DEADLINE_S = 10.0
 BUDGET_S = 60.0
@@ -65,8 +65,9 @@ def switch(walk: Walk) -> None:
     _go(walk)
     _freeze(walk)
     prover = Prover.of(settings)
-    prover.open()
     try:
+        walk.require(prover.begin(), "switch::open connections", 1)
+        prover.about_to_switch()
         with walk.telling("T-0", "switch") as words:
             begun = time.monotonic()
             done = walk.apply(switch_change(walk, to, walk.old))
@@ -198,7 +199,8 @@ def questions(walk: Walk, target: Target) -> list[Watched]:
     if old in here.rendered and _warm(walk, old):
         old_target = scene.target_named(here, old)
     control = scene.control_of(here, target)
-    return watched_for(walk.settings, target, old_target, control, walk.evidence, time.time())
+    asked: list[Watched] = watched_for(walk.settings, target, old_target, control, walk.evidence, time.time())
+    return asked
 
 
 def require_warm(walk: Walk) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cutover.settings import seconds
 from cutover.walk import Wish
+
+if TYPE_CHECKING:
+    from cutover.plugin.session import Run
 
 ASKED_AT = pytest.StashKey[float]()
 RUN: pytest.StashKey[Run] = pytest.StashKey()
