@@ -166,7 +166,7 @@ def refused(text: str, registry: str) -> str:
     """What a failed login means, in one line."""
     low = text.lower()
     if any(word in low for word in ("unauthorized", "denied", "incorrect username")):
-        return f"{registry} refused GHCR_USERNAME and GHCR_TOKEN: the token may have expired or lack read:packages"
+        return f"{registry} refused GHCR_USERNAME and GHCR_TOKEN: {REFUSED}"
     return explained(text, f"{registry}/", signed=True)
 
 
@@ -180,6 +180,7 @@ def explained(text: str, reference: str, *, signed: bool) -> str:
     return f"{reference}: {MASK(text)}"
 
 
+REFUSED = "the token may have expired or lack read:packages"
 OTHER = "not signed in: docker login there first"
 SIGN_IN = {GHCR: "not signed in: set GHCR_USERNAME and GHCR_TOKEN"}
 REASONS = (

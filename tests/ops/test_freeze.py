@@ -1,0 +1,80 @@
+"""The write freeze: a file that comes and goes."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cutover.changes.freeze import file_of, freeze, judge_frozen, thaw
+from cutover.settings import Settings
+from cutover.verdict import Outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cutover.changes import Change
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings whose marker directory exists."""
+    return Settings.model_validate(
+        {
+            "project": "recall",
+            "colours": {"blue": {"env_file": tmp_path / "b"}},
+            "proxy": {"driver": "nginx", "marker": tmp_path},
+            "freeze": {},
+        }
+    )
+
+
+def do(change: Change) -> None:
+    """Run a change's own words."""
+    subprocess.run(change.do, check=True)
+
+
+def undo(change: Change) -> None:
+    """Run a change's undo as the take-back does."""
+    subprocess.run(("sh", "-eu"), input="\n".join(change.undo).encode(), check=True)
+
+
+def test_freezes_and_thaws(settings: Settings) -> None:
+    """The file is there while writes are frozen and gone afterwards, however often each is done."""
+    for _ in range(2):
+        do(freeze(settings))
+        assert file_of(settings).exists()
+    for _ in range(2):
+        do(thaw(settings))
+        assert not file_of(settings).exists()
+
+
+def test_undo_lifts_the_freeze_and_may_run_again(settings: Settings) -> None:
+    """The undo is a no-op when it has run, and when the freeze never happened."""
+    undo(freeze(settings))
+    do(freeze(settings))
+    undo(freeze(settings))
+    undo(freeze(settings))
+    assert not file_of(settings).exists()
+
+
+def test_lies_beside_the_marker(settings: Settings, tmp_path: Path) -> None:
+    """The proxy looks in its marker directory, or where cutover.toml says."""
+    assert file_of(settings) == tmp_path / "freeze"
+    elsewhere = settings.model_copy(
+        update={
+            "freeze": settings.freeze.model_copy(update={"marker": tmp_path / "x"})
+            if settings.freeze
+            else None
+        }
+    )
+    assert file_of(elsewhere) == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "outcome"), [(12.0, Outcome.YES), (300.0, Outcome.YES), (301.0, Outcome.NO)]
+)
+def test_judges_how_long_users_waited(seconds: float, outcome: Outcome) -> None:
+    """A freeze that lasts longer than promised is a no."""
+    assert judge_frozen(seconds, 300.0).outcome is outcome

@@ -1,0 +1,111 @@
+"""The run of show: its times, its question, and who may say go."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from cutover import show
+from cutover.errors import UsageProblem
+from cutover.settings import Settings
+
+AT = datetime(2025, 9, 4, 16, 10, tzinfo=UTC)
+
+
+def settings(**of_show: Any) -> Settings:
+    """Settings with a `[show]`."""
+    return Settings.model_validate(
+        {"project": "recall", "colours": {"blue": {"env_file": Path("b")}}, "show": of_show}
+    )
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"),
+    [
+        ("", "16:10 UTC"),
+        ("Asia/Tokyo", "16:10 UTC (01:10 JST on Fri 5 Sep)"),
+        ("Europe/Berlin", "16:10 UTC (18:10 CEST)"),
+        ("America/New_York", "16:10 UTC (12:10 EDT)"),
+    ],
+)
+def test_shows_local_time_beside_utc(zone: str, expected: str) -> None:
+    """Both times stand side by side, the local date too where it is another one."""
+    assert show.both_times(AT, ZoneInfo(zone) if zone else None) == expected
+
+
+def test_lists_the_moments_with_their_owners() -> None:
+    """Each moment of the runbook has its time, what happens then, and whose it is."""
+    given = settings(time_zone="Asia/Tokyo", owners={"T-0": "ana", "T-15m": "bo"})
+    assert show.timetable(given.show, AT) == [
+        "T-15m  15:55 UTC (00:55 JST on Fri 5 Sep)  preflight, snapshot, way back on the restored copy · bo",
+        "T-10m  16:00 UTC (01:00 JST on Fri 5 Sep)  migrate, deploy to the idle colour, gate",
+        "T-0    16:10 UTC (01:10 JST on Fri 5 Sep)  go/no-go, switch, proof, gate again, drain · ana",
+        "T+15m  16:25 UTC (01:25 JST on Fri 5 Sep)  watch, keep warm or retire, notice",
+    ]
+
+
+def test_names_a_time_zone_that_is_none() -> None:
+    """A slip in the time zone is told before anything happens."""
+    with pytest.raises(UsageProblem, match="this host knows no 'Asia/Tokio'"):
+        show.zone_of(settings(time_zone="Asia/Tokio").show)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ("yes\nyes\ngo\n", show.Answer(go=True, why="go, 2 prerequisites confirmed")),
+        ("Y\nYES\ny\n", show.Answer(go=True, why="go, 2 prerequisites confirmed")),
+        ("yes\nno\nyes\n", show.Answer(go=False, why="not confirmed: backups confirmed by ana")),
+        ("yes\nyes\nnot now\n", show.Answer(go=False, why="a person said 'not now'")),
+        ("yes\n\nyes\n", show.Answer(go=False, why="not confirmed: backups confirmed by ana")),
+        ("yes\nyes\n", show.Answer(go=False, why="nobody answered")),
+        ("", show.Answer(go=False, why="nobody answered (staging passed)")),
+    ],
+)
+def test_goes_on_only_for_yes_to_everything(answers: str, expected: show.Answer) -> None:
+    """Each prerequisite is asked for, and silence, an end of input or another word is a no."""
+    given = settings(prerequisites=["staging passed", "backups confirmed by ana"])
+    shown = io.StringIO()
+    assert show.ask(["lines"], show.prompts(given), io.StringIO(answers), shown) == expected
+    assert shown.getvalue().startswith("\nlines\nstaging passed: confirmed? [yes/no] ")
+
+
+def test_says_what_is_asked_for() -> None:
+    """The question names service, colour, release, time, who decides, and what has to be true."""
+    given = settings(prerequisites=["backups confirmed"], owners={"T-0": "ana"})
+    assert show.question(given, "green", "sha-2", AT) == [
+        "T-0    16:10 UTC: switch recall to green, sha-2",
+        "       decides: ana",
+        "       1. backups confirmed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("approved", "expected"),
+    [
+        ("sha-2", show.Answer(go=True, why="go for sha-2, approved before (CUTOVER_GO)")),
+        ("sha-1", show.Answer(go=False, why="CUTOVER_GO approves sha-1, not sha-2")),
+        ("", show.Answer(go=False, why="CUTOVER_GO approves nothing, not sha-2")),
+    ],
+)
+def test_takes_an_approval_for_one_release_only(approved: str, expected: show.Answer) -> None:
+    """An approval of a job names the release that it is for."""
+    assert show.go(settings(), "green", "sha-2", {"CUTOVER_GO": approved}) == expected
+
+
+def test_does_not_wait_for_ever() -> None:
+    """A person who never answers has said no."""
+    read, write = os.pipe()
+    with os.fdopen(read) as stdin, os.fdopen(write, "w"):
+        assert show.reply(stdin, patience_s=0.01) is None
+
+
+def test_knows_its_moments() -> None:
+    """An owner of a moment that does not exist is found."""
+    assert show.unknown_moments(settings(owners={"T-0": "ana", "T-5m": "bo"}).show) == ["T-5m"]
