@@ -18,7 +18,7 @@ from cutover.data.compare import QUESTION, compare
 from cutover.data.files import Taken
 from cutover.data.location import Location, PostgresUrl, SqliteFile, locate
 from cutover.errors import Failed, Locked, UsageProblem
-from cutover.verdict import Verdict, no, yes
+from cutover.verdict import Outcome, Verdict, no, yes
 
 if TYPE_CHECKING:
     from cutover.changes import Change
@@ -44,11 +44,17 @@ class Store(Protocol):
     def suffix(self) -> str:
         """How its snapshots' names end."""
 
+    def exists(self) -> bool:
+        """Whether it is there yet."""
+
     def size(self) -> int:
         """Bytes on its disk."""
 
-    def head(self) -> str:
-        """The schema's revision."""
+    def head(self, name: str | None = None) -> str:
+        """The schema's revision, of it or of its copy *name*."""
+
+    def mount(self, name: str) -> tuple[Path, str]:
+        """The folder that holds the copy *name*, and where the service mounts it; only for files."""
 
     def contents(self, name: str | None = None) -> Contents:
         """What it, or its copy *name*, holds."""
@@ -97,14 +103,17 @@ class Data:
         return locate(self.settings.database, self.rendered.environment(self.settings.service), where)
 
     def available(self) -> bool:
-        """Whether there is a database that a snapshot can be taken of; raises UsageProblem for one of unknown kind."""
-        return self.location is not None
+        """Whether there is a database to take a snapshot of; raises UsageProblem for one of unknown kind."""
+        location = self.location
+        if isinstance(location, SqliteFile):
+            return self.store.exists()
+        return location is not None
 
     @property
     def store(self) -> Store:
         """The database behind the location; raises UsageProblem where there is none or no way leads there."""
         if self._store is None:
-            self._store = _open(self.settings, self.rendered, self.location)
+            self._store = _open(self.settings, self.rendered, self.location, self.folder)
         return self._store
 
     # --- snapshots -----------------------------------------------------------------------------------------------
@@ -127,7 +136,7 @@ class Data:
         self.drop_scratch()
         self.store.need_room()
         verdict = self._restored(taken, self.store.scratch_name(f"{os.getpid()}"))
-        if not verdict.ok:
+        if verdict.outcome is Outcome.NO:
             self.drop_scratch()
         return verdict
 
@@ -144,10 +153,10 @@ class Data:
         except Failed as error:
             return no(QUESTION, f"{taken.name} cannot be restored: {error}", file=str(taken.path))
         seconds = time.monotonic() - begun
+        self.scratch = name
         verdict = compare(taken.contents, self.store.contents(name))
         if not verdict.ok:
             return verdict
-        self.scratch = name
         files.proved(taken, seconds)
         text = (
             f"{taken.database} {files.megabytes(taken.size)}, {verdict.reason}; restore takes {seconds:.1f} s"
@@ -201,17 +210,24 @@ class Data:
             raise UsageProblem(f"{self.settings.source} has no [migrate] command")
         wait_s = self.settings.migrate.lock_timeout
         lock: tuple[str, ...] = ()
-        options = ""
         if isinstance(self.location, PostgresUrl):
             package = Path(__file__).parents[2]
             python = ("env", f"PYTHONPATH={package}", sys.executable, "-m", "cutover.data.locked")
             lock = (*python, str(self.settings.source), str(release_file), f"{wait_s:g}")
-            # One that the release brings itself may be a secret's carrier: it stays as it is.
-            taken = "PGOPTIONS" in new.environment(self.settings.migrate.service)
-            options = "" if taken else f"-c lock_timeout={round(wait_s * 1000)}"
         compose = Compose(new.project, release_file)
         name = container_name(self.settings.project)
-        return migrate(self.state_dir, compose, self.settings.migrate, name, lock=lock, options=options)
+        return migrate(
+            self.state_dir, compose, self.settings.migrate, name, lock=lock, options=self.options(new)
+        )
+
+    def options(self, new: Rendered) -> str:
+        """`PGOPTIONS` for a migration: it gives up on a lock sooner than it holds everybody up."""
+        migrate = self.settings.migrate
+        if migrate is None or not isinstance(self.location, PostgresUrl):
+            return ""
+        if "PGOPTIONS" in new.environment(migrate.service):
+            return ""  # the release brings its own
+        return f"-c lock_timeout={round(migrate.lock_timeout * 1000)}"
 
     # --- one at a time -------------------------------------------------------------------------------------------
     def _hold(self) -> None:
@@ -248,15 +264,18 @@ def _safe(name: str) -> str:
     ).lstrip(".")
 
 
-def _open(settings: Settings, rendered: Rendered, location: Location | None) -> Store:
+def _open(settings: Settings, rendered: Rendered, location: Location | None, folder: Path) -> Store:
     """The way to the database."""
     if location is None:
         key = settings.database.url_key if settings.database else "DATABASE_URL"
         raise UsageProblem(
             f"no database to snapshot: {rendered.colour} has no {key}, and {settings.source} no [database] sqlite"
         )
+    table = settings.database.schema_table if settings.database else "alembic_version"
     if isinstance(location, SqliteFile):
-        raise UsageProblem("SQLite: not yet")
+        from cutover.data import sqlite
+
+        return sqlite.find(rendered, settings.service, location.path, folder, table)
     from cutover.data.postgres import Postgres, find_container
     from cutover.data.psql import Tools
 
@@ -268,7 +287,7 @@ def _open(settings: Settings, rendered: Rendered, location: Location | None) -> 
         raise UsageProblem(
             f"no container answers to {location.host!r} on the service's networks, and pg_dump is not installed here: set [database] container"
         )
-    return Postgres(Tools(location, container), database.schema_table if database else "alembic_version")
+    return Postgres(Tools(location, container), table)
 
 
 def _networks(settings: Settings, rendered: Rendered) -> list[str]:

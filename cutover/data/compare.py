@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cutover.verdict import Verdict, no, yes
+from cutover.verdict import Verdict, no, not_asked, yes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Set
@@ -16,14 +16,14 @@ SHOWN = 5
 
 
 def compare(expected: Contents, seen: Contents) -> Verdict:
-    """A yes only if every table, row count, digest, sequence, object and the schema revision are the same."""
+    """Yes only if every table, row count, digest, sequence, object and the schema revision are the same."""
     wrong = list(differences(expected, seen))
-    if not wrong and not expected.tables:
-        wrong = ["the database has no table, so nothing was proved"]
+    if not expected.tables and not wrong:
+        return not_asked(QUESTION, "the database has no table yet: there is nothing to lose")
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         return no(QUESTION, f"the restored copy differs: {wrong[0]}{more}", differences=wrong[:SHOWN])
-    told = f"{len(seen.tables)} tables, {seen.rows:,} rows, {len(seen.sequences)} sequences"
+    told = f"{plural(len(seen.tables), 'table')}, {plural(seen.rows, 'row')}, {plural(len(seen.sequences), 'sequence')}"
     head = f", revision {seen.head}" if seen.head else ""
     return yes(
         QUESTION,
@@ -74,3 +74,8 @@ def _within(seen: Span, expected: Span) -> bool:
 def _span(span: Span) -> str:
     low, high = ("unused" if value is None else str(value) for value in span)
     return low if low == high else f"{low} to {high}"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

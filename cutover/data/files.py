@@ -29,6 +29,7 @@ Words = tuple[str, ...]
 PARTIAL = ".partial"
 PIECE = 1 << 20
 NEEDED = 2.0
+QUICK_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,21 @@ class Postgres:
         """The database's name."""
         return self.url.name
 
+    def exists(self) -> bool:
+        """Whether it is there: a server that cannot be reached is told by its first question."""
+        return True
+
     def size(self) -> int:
         """Its size on the server's disk, in bytes."""
         return int(self.tools.ask("select pg_database_size(current_database());")[0])
 
-    def head(self) -> str:
+    def head(self, name: str | None = None) -> str:
         """The schema's revision; empty where no table says one."""
-        return contents.read(self.tools.ask(reading.revision(self.schema_table))).head
+        return contents.read(self.tools.ask(reading.revision(self.schema_table), name=name)).head
+
+    def mount(self, name: str) -> tuple[Path, str]:
+        """A server's database has no folder that a service mounts."""
+        raise ValueError(name)
 
     def contents(self, name: str | None = None) -> Contents:
         """What this database, or *name* on the same server, holds now."""
@@ -159,13 +167,9 @@ class Postgres:
         """A database to be connected to while this one is renamed."""
         return "postgres" if self.name != "postgres" else "template1"
 
-    def exists(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         """Whether the server has a database of that name."""
-        return bool(
-            self.tools.ask(
-                f"select 1 from pg_database where datname = {_literal(name)};", name=self.maintenance()
-            )
-        )
+        return name in self.tools.ask("select datname from pg_database;", name=self.maintenance())
 
 
 CREATE = """\
