@@ -197,7 +197,13 @@ def logs(
 
     try:
         raw = client().api.logs(
-            container_id, stdout=True, stderr=True, timestamps=True, tail=tail or "all", since=since, until=until
+            container_id,
+            stdout=True,
+            stderr=True,
+            timestamps=True,
+            tail=tail or "all",
+            since=since,
+            until=until,
         )
     except (DockerException, RequestException) as error:
         raise EngineSilent(f"the log of {container_id[:12]} cannot be read: {error}") from error

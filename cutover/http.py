@@ -72,7 +72,7 @@ class Silence:
 def client(
     base_url: str,
     deadline_s: float,
-    verify: str | bool = True,  # noqa: FBT001, FBT002  httpx calls it so
+    verify: str | bool = True,  # noqa: FBT002  httpx calls it so
     *,
     keep_alive: bool = True,
 ) -> httpx.Client:
@@ -91,7 +91,7 @@ def client(
     )
 
 
-def _context(verify: str | bool) -> ssl.SSLContext:  # noqa: FBT001  httpx calls it so
+def _context(verify: str | bool) -> ssl.SSLContext:
     if isinstance(verify, str):
         return ssl.create_default_context(cafile=verify)
     return httpx.create_ssl_context(verify=verify, trust_env=False)

@@ -12,7 +12,7 @@ from cutover.state import State, now
 
 @click.command
 @common
-def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  # click passes flags so
+def command(config: str | None, as_json: bool) -> int:  # click passes flags so
     """Take back the release of a session that died; a living one is left alone (exit 12)."""
     settings = settings_of(config)
     state = State(settings.state)

@@ -16,7 +16,7 @@ from cutover.walk import Walk, Wish
 
 @click.command
 @common
-def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  # click passes flags so
+def command(config: str | None, as_json: bool) -> int:  # click passes flags so
     """Switch to the idle colour with proof, then take that back as a bad release would be, and say how long it took."""
     settings = settings_of(config)
     state = State(settings.state)

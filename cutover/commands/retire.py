@@ -15,7 +15,7 @@ from cutover.walk import Walk, Wish
 
 @click.command
 @common
-def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  # click passes flags so
+def command(config: str | None, as_json: bool) -> int:  # click passes flags so
     """Stop the idle colour; refused while a release is open, or when the live one cannot be told."""
     settings = settings_of(config)
     state = State(settings.state)

@@ -26,7 +26,7 @@ from cutover.walk import Walk, Wish
     metavar="TAG",
     help="Deploy this tag to the live colour; it is gated and reported, never undone.",
 )
-def command(config: str | None, as_json: bool, to_tag: str | None) -> int:  # noqa: FBT001  # click passes flags so
+def command(config: str | None, as_json: bool, to_tag: str | None) -> int:  # click passes flags so
     """Take the open release back; else flip to the warm old colour; else deploy the last proven release."""
     settings = settings_of(config)
     if to_tag:
@@ -42,7 +42,7 @@ def command(config: str | None, as_json: bool, to_tag: str | None) -> int:  # no
     return _deploy(settings, _last_proven(settings, state, here.live.colour))
 
 
-def _take_back(state: State, left: str, as_json: bool) -> int:  # noqa: FBT001  # click's flag passed on
+def _take_back(state: State, left: str, as_json: bool) -> int:  # click's flag passed on
     """A living session learns it from the hand: its next step answers 75, and it ends with 1."""
     state.journal("taken back", release=left, who=preflight.who(), why="cutover rollback")
     done = state.take_back(left)
@@ -59,7 +59,7 @@ def _warm(settings: Settings, colour: str) -> bool:
     return found is not None and found.running and found.health_status in {"healthy", "none"}
 
 
-def _flip(settings: Settings, state: State, as_json: bool) -> int:  # noqa: FBT001  # click's flag passed on
+def _flip(settings: Settings, state: State, as_json: bool) -> int:  # click's flag passed on
     """Switch to the other colour, which runs; asked from the proxy afterwards."""
     with state.locked({"who": preflight.who(), "what": "a rollback", "since": now()}):
         walk = Walk(settings, Wish(("idle",), switch=True), Evidence(), lambda *_: None)

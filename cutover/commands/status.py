@@ -19,7 +19,7 @@ from cutover.verdict import Outcome
 
 @click.command
 @common
-def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  # click passes flags so
+def command(config: str | None, as_json: bool) -> int:  # click passes flags so
     """Say what runs where, who releases, and what is open; exit 11 when a person is needed."""
     settings = settings_of(config)
     begun = time.monotonic()
