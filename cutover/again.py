@@ -24,15 +24,19 @@ def shipped() -> tuple[str, ...]:
     return (SHIPPED,) if Path(SHIPPED).is_dir() else ("--pyargs", "cutover.smoke")
 
 
+def gates(paths: Sequence[str]) -> list[str]:
+    """The paths of a session without its checks: what may be asked in a moment."""
+    return [path for path in paths if Path(path).name.split(".")[-1] != "checks"]
+
+
 def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:
     """`14 yes`, or what the gate's child said: begins with `no` when a check failed, else `not asked` and why."""
-    gates = [path for path in paths if "checks" not in Path(path).name.split(".")[-1]]
     with tempfile.TemporaryDirectory() as folder:
         words = (
             sys.executable,
             "-m",
             "pytest",
-            *gates,
+            *gates(paths),
             f"--target={target}",
             "--no-rollback",
             f"--cutover-config={walk.settings.source}",
@@ -46,7 +50,7 @@ def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:
             "CUTOVER_STATE_DIR": str(walk.settings.state),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
-        done = host.run(words, deadline_s=DEADLINE_S, environment=environment, cwd=os.getcwd())
+        done = host.run(words, deadline_s=DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
         rows = _checks(Path(folder))
     bad = [row for row in rows if row["verdict"]["outcome"] == "no"]
     for row in rows:

@@ -15,6 +15,8 @@ from cutover.changes.up import Previous, up
 from cutover.changes.up import put_back as up_undo
 from cutover.compose import Compose, Rendered
 from cutover.errors import Failed, Inconclusive, UsageProblem
+from cutover.preparing import prepare
+from cutover.probes.logs import baseline
 from cutover.state import Record, now, write_atomically
 from cutover.walk import Walk
 
@@ -82,6 +84,8 @@ def deploy(walk: Walk) -> None:
     for old in previous.images.values() if previous else ():
         keep_image(settings.project, old)
     _network(settings.shared_network)
+    prepare(walk, rendered, path)
+    _keep_baseline(walk, colour)
     wait = settings.gate.up_budget or preflight.wait_for(
         preflight.image_healthcheck(image, rendered, settings.service)
     )
@@ -96,6 +100,7 @@ def deploy(walk: Walk) -> None:
         wait_s=wait,
         previous=previous,
     )
+    begun = time.monotonic()
     with walk.telling("T-10m", f"deploy {colour}") as words:
         done = walk.apply(change)
         found = _ask(walk, rendered.project)
@@ -105,6 +110,18 @@ def deploy(walk: Walk) -> None:
         _settle(walk, found, wait)
         words.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait:.0f} s")
     _remember(walk, found, name, config_hash)
+
+
+def _keep_baseline(walk: Walk, colour: str) -> None:
+    """Keep what the old container logged: a recreate deletes it. A first release is compared with the live colour."""
+    for each in (colour, walk.before):
+        if each is None:
+            continue
+        found = _ask(walk, walk.settings.compose_project(each))
+        before = baseline(found, walk.settings.logs) if found is not None else None
+        if before is not None:
+            walk.baselines[colour] = before
+            return
 
 
 def _ask(walk: Walk, project: str) -> engine.Container | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cutover import again, deploying, engine, preflight, release, scene, switching
-from cutover.errors import CutoverError, UsageProblem
+from cutover.errors import CutoverError, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxies import COLOURS
 from cutover.release import Tally
@@ -55,7 +55,6 @@ def finish(
     wish: Wish,
     evidence: Evidence,
     tally: Tally,
-    paths: Sequence[str],
     *,
     whole: bool,
     plan: bool,
@@ -84,7 +83,7 @@ def finish(
             code,
         )
     try:
-        ended = _finish(walk, tally, code, paths, whole=whole)
+        ended = _finish(walk, tally, code, whole=whole)
     except Exception as error:  # noqa: BLE001  # the end of a session must say what runs, whatever broke
         ended = _lost(walk, tally, f"{type(error).__name__}: {error}")
     walk.state.journal(
@@ -99,13 +98,13 @@ def _url_sentence(wish: Wish, code: int) -> str:
     return f"{target} {said}; a URL has no container here, so nothing else was asked and nothing could be changed."
 
 
-def _finish(walk: Walk, tally: Tally, code: int, paths: Sequence[str], *, whole: bool) -> Ended:
+def _finish(walk: Walk, tally: Tally, code: int, *, whole: bool) -> Ended:
     if release.proven(tally):
         return _keep(walk, tally, whole=whole)
     if walk.changed:
-        return _take_back(walk, tally, code, paths) if walk.wish.rollback else _leave(walk, tally, code)
+        return _take_back(walk, tally, code) if walk.wish.rollback else _leave(walk, tally, code)
     if code == release.FAILED and not walk.wish.armed and walk.wish.rollback and whole:
-        restored = _restore_proven(walk, tally, paths)
+        restored = _restore_proven(walk, tally)
         if restored is not None:
             return restored
     if code == release.FAILED:
@@ -173,7 +172,7 @@ def _record_what_runs(walk: Walk) -> None:
 
 
 # --- taking back -----------------------------------------------------------------------------------------------------
-def _take_back(walk: Walk, tally: Tally, code: int, paths: Sequence[str]) -> Ended:
+def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     """Run the undo, ask from outside what runs now, and say that."""
     begun = time.monotonic()
     _save_logs(walk)
@@ -189,11 +188,13 @@ def _take_back(walk: Walk, tally: Tally, code: int, paths: Sequence[str]) -> End
     if trouble:
         walk.told("", "undo", f"done, but {trouble}", begun, "no")
         return _lost(walk, tally, trouble)
-    seen = again.gate(walk, paths) if walk.before else ""
+    seen = again.gate(walk, walk.wish.paths) if walk.before else ""
     if seen.startswith("no"):
         return _lost(walk, tally, f"the old release does not pass the gate: {seen}")
-    names = " and ".join(change.name for change in reversed(walk.changes))
-    walk.told("", "undo", f"{names} taken back; {_says(walk)}{'; ' + seen if seen else ''}", begun)
+    if isinstance(walk.trouble, NeedsPerson):
+        return _lost(walk, tally, str(walk.trouble))
+    names = " and ".join(dict.fromkeys(change.name for change in reversed(walk.changes) if change.undo))
+    walk.told("", "undo", f"{names or 'nothing'} taken back; {_says(walk)}{'; ' + seen if seen else ''}", begun)
     return _ended(walk, Word.TAKEN_BACK, code, tally)
 
 
@@ -232,7 +233,7 @@ def _save_logs(walk: Walk) -> None:
             )
 
 
-def _restore_proven(walk: Walk, tally: Tally, paths: Sequence[str]) -> Ended | None:
+def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
     """A sure no on a release that is not proven: its colour's last proven release is put back; None if there is none."""
     colour = walk.target.colour
     found = (
@@ -253,7 +254,7 @@ def _restore_proven(walk: Walk, tally: Tally, paths: Sequence[str]) -> Ended | N
     walk.state.prepare()
     walk.lock()
     deploying.put_back(walk, good[-1])
-    ended = _take_back(walk, tally, release.FAILED, paths)
+    ended = _take_back(walk, tally, release.FAILED)
     walk.unlock()
     return ended
 

@@ -33,6 +33,8 @@ class Wish:
     """What a session was asked for."""
 
     targets: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    """The checklists that were named, to ask the gate again."""
     deploy: str | None = None
     switch: bool = False
     watch_s: float | None = None

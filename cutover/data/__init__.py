@@ -98,7 +98,7 @@ class Data:
     @property
     def location(self) -> Location | None:
         """Where the release's environment says that the data lives."""
-        colour = self.settings.colours.get(self.rendered.colour)  # type: ignore[call-overload]
+        colour = self.settings.colours.get(self.rendered.colour)
         where = str(colour.env_file if colour else self.rendered.colour)
         return locate(self.settings.database, self.rendered.environment(self.settings.service), where)
 

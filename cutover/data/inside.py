@@ -115,7 +115,7 @@ def put(copy: str, file: str) -> None:
 
     def waited(status: int, remaining: int, total: int) -> None:
         if remaining and time.monotonic() > end:
-            raise TimeoutError("somebody held the database locked for {:g} s".format(PATIENCE_S))
+            raise TimeoutError(f"somebody held the database locked for {PATIENCE_S:g} s")
 
     with closing(connect(copy)) as source, closing(connect(file)) as target:
         mode = target.execute("pragma journal_mode").fetchone()[0].decode()

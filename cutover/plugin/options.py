@@ -91,7 +91,11 @@ def wish(config: pytest.Config) -> Wish | None:
     except ValueError as error:
         raise pytest.UsageError(f"--watch: {error}") from error
     return Wish(
-        targets, option.deploy, bool(option.switch), watch, rollback=not option.no_rollback,
+        targets,
+        deploy=option.deploy,
+        switch=bool(option.switch),
+        watch_s=watch,
+        paths=_paths(config), rollback=not option.no_rollback,
         no_way_back=option.no_way_back, accept_contract=option.accept_contract, asked_at=config.stash[ASKED_AT],
     )  # fmt: skip
 
@@ -115,3 +119,8 @@ def is_selected(config: pytest.Config) -> bool:
     return any(getattr(config.option, attribute, None) for attribute in SELECTING) or any(
         "::" in each or each.endswith(".py") for each in config.args
     )
+
+
+def _paths(config: pytest.Config) -> tuple[str, ...]:
+    """The checklists as the command line names them, `--pyargs` included."""
+    return ("--pyargs", *config.args) if config.option.pyargs else tuple(config.args)

@@ -522,7 +522,6 @@ class Run:
                 self.wish,
                 self.evidence,
                 tally,
-                self.config.args,
                 whole=whole,
                 plan=self.config.option.plan,
             )

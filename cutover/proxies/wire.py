@@ -36,7 +36,7 @@ class Place:
         )
 
 
-class Broken(Exception):  # noqa: N818 - it is the connection that is broken
+class Broken(Exception):
     """The connection ended, or said what is no HTTP, in the middle of an answer."""
 
 

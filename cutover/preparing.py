@@ -1,0 +1,105 @@
+"""The data's part of a release: a snapshot that was restored, the new schema tried on it, then the migration."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from cutover import again, compose
+from cutover.compose import Rendered
+from cutover.data import Data
+from cutover.errors import Failed, Inconclusive, NeedsPerson, UsageProblem
+from cutover.verdict import Outcome
+from cutover.walk import Walk
+
+
+def prepare(walk: Walk, new: Rendered, release_file: Path) -> None:
+    """Snapshot, rehearse on its restored copy, migrate; raises UsageProblem, Failed, Inconclusive or NeedsPerson.
+
+    Until the migration nothing is changed; the migration itself has no undo, the schema stays.
+    """
+    settings = walk.settings
+    if settings.migrate is None and not settings.snapshot.enabled:
+        return
+    data = Data(settings, new, walk.state.root)
+    try:
+        if settings.snapshot.enabled and data.available():
+            _snapshot(walk, data)
+            if settings.migrate is not None and settings.snapshot.rehearse:
+                _rehearse(walk, data, new)
+            data.drop_scratch()
+        elif settings.snapshot.enabled:
+            walk.told("T-15m", "snapshot", "there is no database yet: nothing to snapshot", time.monotonic())
+        if settings.migrate is not None:
+            _migrate(walk, data, new, release_file)
+    finally:
+        data.close()
+
+
+def _snapshot(walk: Walk, data: Data) -> None:
+    """Take, restore, compare, rotate."""
+    with walk.telling("T-15m", "snapshot") as words:
+        taken = data.take()
+        verdict = walk.require(data.prove(taken), "prepare::snapshot")
+        data.rotate()
+        walk.evidence.fact("snapshot", {"file": str(taken.path), "sha256": taken.sha256})
+        words.append(verdict.reason)
+
+
+def _rehearse(walk: Walk, data: Data, new: Rendered) -> None:
+    """On the copy: the new image upgrades the schema, and the live image passes its gate."""
+    if walk.before is None:
+        return
+    live = compose.render(walk.settings, walk.before, walk.from_tag)
+    with walk.telling("T-15m", "way back") as words:
+        verdicts = data.rehearse(new, live)
+        bad = [each for each in verdicts if each.outcome is not Outcome.YES]
+        for each in verdicts:
+            walk.evidence.check(f"prepare::{each.question}", walk.before, 0, each, 0.0)
+        if bad and walk.wish.accept_contract:
+            words.append(f"accepted although: {bad[0].question}: {bad[0].reason}")
+            return
+        if bad:
+            kind = Failed if any(each.outcome is Outcome.NO for each in bad) else Inconclusive
+            raise kind(f"on the restored copy: {bad[0].question}: {bad[0].reason}; nothing was changed")
+        words.append(
+            f"on the restored copy: new schema applied, {walk.from_tag} passes {len(verdicts)} checks"
+        )
+
+
+def _migrate(walk: Walk, data: Data, new: Rendered, release_file: Path) -> None:
+    """The real migration, then the live colour's gate once more."""
+    before = _head(data)
+    with walk.telling("T-10m", "migrate") as words:
+        done = walk.apply(data.migrate_change(new, release_file))
+        after = _head(data)
+        if not done.ok:
+            raise Failed(f"the migration failed: {done.last_line}; the schema is at {after or 'no revision'}")
+        if after != before:
+            walk.evidence.fact("schema", after)
+        words.append(
+            f"{before or 'nothing'} → {after}" if after != before else f"schema is at {after or 'its head'}"
+        )
+    if after == before or walk.before is None or walk.before == walk.target.colour:
+        return
+    begun = time.monotonic()
+    said = again.gate(walk, again.gates(walk.wish.paths))
+    walk.told(
+        "T-10m",
+        f"smoke[{walk.before}]",
+        f"{said} on the new schema",
+        begun,
+        "no" if said.startswith("no") else "yes",
+    )
+    if said.startswith("no"):
+        raise NeedsPerson(
+            f"{walk.before} does not pass on the new schema: {said}; the data from before: cutover restore"
+        )
+
+
+def _head(data: Data) -> str:
+    """The schema's revision; empty where there is no database yet."""
+    try:
+        return data.head() if data.available() else ""
+    except UsageProblem:
+        return ""
