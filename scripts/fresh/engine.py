@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from scripts.fresh import apt
-from scripts.fresh.run import Done, Words, ask, must, which
+from scripts.fresh.run import MUTE, Done, Words, ask, must, which
 from scripts.fresh.steps import StopError, say, step, tail
 
 VERSION: Words = ("docker", "version", "--format", "{{.Server.Version}}, API {{.Server.APIVersion}}")
@@ -43,6 +43,8 @@ def advice(answer: Done, host: str | None, *, may_install: bool) -> str | None:
     """Why starting an engine would be wrong or impossible, as a person would want to read it."""
     if "permission denied" in answer.output.lower():
         return "an engine is there, but you may not use it: sudo usermod -aG docker $USER, then log in again"
+    if answer.output.startswith(MUTE):
+        return f"an engine is there, but mute ({answer.output}): look at its log, or restart it"
     if host:
         return f"the engine at DOCKER_HOST={host} does not answer: start it, or unset DOCKER_HOST"
     if not may_install:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Words = tuple[str, ...]
+# How the answer of a command begins that was ended by its deadline.
+MUTE = "no end after"
 # Administrators' tools are not in the PATH of every user who may still look at them.
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -50,7 +52,7 @@ def ask(words: Words, *, seconds: float, env: Mapping[str, str] | None = None) -
             env={**os.environ, **(env or {})},
         )
     except subprocess.TimeoutExpired:
-        return Done(None, f"no end after {seconds:.0f} s")
+        return Done(None, f"{MUTE} {seconds:.0f} s")
     except OSError as error:
         return Done(None, str(error))
     return Done(done.returncode, done.stdout)

@@ -121,6 +121,7 @@ def test_the_machines_own_policy_stays(tmp_path: Path) -> None:
 
 
 REFUSED = run.Done(1, "Cannot connect to the Docker daemon at unix:///var/run/docker.sock")
+HUNG = run.ask(("sleep", "60"), seconds=0.01)
 FORBIDDEN = run.Done(1, "permission denied while trying to connect to the Docker daemon socket")
 
 
@@ -136,6 +137,7 @@ FORBIDDEN = run.Done(1, "permission denied while trying to connect to the Docker
             True,
             "the engine at DOCKER_HOST=tcp://10.0.0.1:2375 does not answer",
         ),
+        (HUNG, None, True, "an engine is there, but mute (no end after 0 s)"),
         (FORBIDDEN, None, False, "an engine is there, but you may not use it"),
     ],
 )
