@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cutover.commands.common import common, settings_of, tell
 from cutover.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -17,29 +17,24 @@ if TYPE_CHECKING:
     from cutover.env.check import Checked
 
 
-@click.group("env")
+@click.group
 def command() -> None:
     """Check the colours' env files, or write one from a template with references to secrets."""
 
 
 @command.command("check")
-@click.option("--cutover-config", metavar="FILE", help="Another cutover.toml.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def check(cutover_config: str | None, *, as_json: bool) -> None:
+@common
+def check(config: str | None, as_json: bool) -> int:
     """Say what is wrong with each colour's env file, one line each, and how the colours differ.
 
     Complete against env_template, no placeholder, mode 0600, not tracked by git, a tag that does not move,
     URLs that can be read. Values are never shown. Ends with 4 when something is wrong.
     """
-    from cutover import settings
     from cutover.env.check import check as look
 
-    found = look(settings.load(settings.find(cutover_config, os.environ, Path.cwd()), os.environ), os.environ)
-    click.echo(
-        "\n".join([json.dumps(as_document(found), ensure_ascii=False)] if as_json else as_lines(found))
-    )
-    if found.findings:
-        raise SystemExit(UsageProblem.exit_code)
+    found = look(settings_of(config), os.environ)
+    tell(as_json, as_document(found), as_lines(found))
+    return UsageProblem.exit_code if found.findings else 0
 
 
 def as_document(found: Checked) -> dict[str, object]:
@@ -80,8 +75,9 @@ def as_lines(found: Checked) -> list[str]:
     metavar="KEY",
     help="Stays as it is in FILE.",
 )
-def render(template: Path, out: Path, keep: Sequence[str]) -> None:
-    r"""Write FILE (0600) from TEMPLATE, each reference replaced by the secret that it leads to.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
+def render(template: Path, out: Path, keep: Sequence[str], as_json: bool) -> int:
+    """Write FILE (0600) from TEMPLATE, each reference replaced by the secret that it leads to.
 
     \b
     op://vault/item/field     1Password, by its CLI `op`
@@ -91,19 +87,23 @@ def render(template: Path, out: Path, keep: Sequence[str]) -> None:
 
     A reference is a whole value, or stands inside one, as in redis://:{{ env:NAME | url }}@cache:6379/0,
     where `| url` percent-encodes it. All or nothing: if one leads nowhere, FILE is not written (exit 4).
-    """
-    from cutover.env.check import tracked
+    """  # noqa: D301  # click reads a backspace as "do not wrap"
     from cutover.env.references import Sources
     from cutover.env.render import render as write
 
-    if out.exists() and tracked(out):
-        raise UsageProblem(f"{out} is tracked by git: secrets are never committed, name another file")
-    if not out.resolve().parent.is_dir():
-        raise UsageProblem(f"{out}: no such folder")
+    fit_to_write(out)
     missing = write(template, out, Sources(os.environ), keep=keep)
-    for each in missing:
-        click.echo(str(each), err=True)
-    if missing:
-        click.echo(f"{out} was not written", err=True)
-        raise SystemExit(UsageProblem.exit_code)
-    click.echo(f"wrote {out}, mode 0600")
+    told = [str(each) for each in missing]
+    said = [*told, f"{out} was not written"] if missing else [f"wrote {out}, mode 0600"]
+    tell(as_json, {"file": str(out), "written": not missing, "missing": told}, said)
+    return UsageProblem.exit_code if missing else 0
+
+
+def fit_to_write(out: Path) -> None:
+    """Raise UsageProblem where secrets must not, or cannot, be written."""
+    from cutover.env.check import tracked
+
+    if not out.resolve().parent.is_dir():
+        raise UsageProblem(f"{out}: there is no such folder")
+    if tracked(out):
+        raise UsageProblem(f"{out} is tracked by git, and secrets are never committed: name another file")
