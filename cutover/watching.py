@@ -7,16 +7,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cutover.verdict import Outcome, Verdict
+from cutover.verdict import Outcome, Verdict, unknown
 
 UNKNOWNS_IN_A_ROW = 4
 
 
 class Watched(Protocol):
-    """One question that the watch asks again and again."""
+    """One question that the watch asks again and again.
 
-    name: str
-    every_s: float
+    A question that asks in the background may have `asked: int`, the number of answers and silences that it
+    has seen: an unknown then counts once for each of them, not once for each tick.
+    """
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+
+    @property
+    def every_s(self) -> float:
+        """Seconds between two ticks."""
 
     def tick(self, now: float) -> None:
         """Ask once and remember; never raises for a silent service, engine or proxy."""
@@ -35,7 +44,35 @@ class Observed:
     """Name of the question that ended it early; empty for a full watch."""
 
 
-def watch(
+@dataclass(slots=True)
+class _Row:
+    """One question's place in the watch."""
+
+    question: Watched
+    due: float
+    unknowns: int = 0
+    counted: int = -1
+
+    def tick(self, now: float) -> Verdict:
+        """Ask, judge, and count unknowns in a row."""
+        self.due += self.question.every_s
+        if self.due <= now:  # a late watch does not catch up
+            self.due = now + self.question.every_s
+        try:
+            self.question.tick(now)
+            verdict = self.question.verdict()
+        except Exception as error:  # noqa: BLE001 - a question with a mistake must not end a watch like a crash
+            verdict = unknown(self.question.name, f"could not be asked: {type(error).__name__}: {error}")
+        asked = getattr(self.question, "asked", self.counted + 1)
+        if verdict.outcome is not Outcome.UNKNOWN:
+            self.unknowns = 0
+        elif asked != self.counted:
+            self.unknowns += 1
+        self.counted = asked
+        return verdict
+
+
+def watch(  # noqa: PLR0913 - time is an argument, for the tests
     questions: Sequence[Watched],
     duration_s: float,
     *,
@@ -45,26 +82,37 @@ def watch(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Observed:
-    """Tick *questions* for *duration_s*; end at the first sure no, or when one is unknown four times in a row."""
+    """Tick *questions* for *duration_s*; end at the first sure no, or at four unknowns in a row.
+
+    Each question is asked when its own time has come; *on_tick* is told the time left and the verdicts each
+    *tick_s*, and at the end.
+    """
     begun = clock()
     seen = Observed()
-    due = dict.fromkeys((each.name for each in questions), begun)
-    unknowns = dict.fromkeys(due, 0)
+    rows = [_Row(each, begun) for each in questions]
+    told = begun - tick_s
     while True:
         now = clock()
-        for each in questions:
-            if due[each.name] <= now:
-                each.tick(now)
-                due[each.name] = max(due[each.name] + each.every_s, now)
-                verdict = seen.verdicts[each.name] = each.verdict()
-                unknowns[each.name] = unknowns[each.name] + 1 if verdict.outcome is Outcome.UNKNOWN else 0
-                if each.name in report_only:
-                    continue
-                if verdict.outcome is Outcome.NO or unknowns[each.name] >= UNKNOWNS_IN_A_ROW:
-                    seen.ended_by, seen.seconds = each.name, clock() - begun
-                    return seen
+        for row in (each for each in rows if each.due <= now):
+            verdict = seen.verdicts[row.question.name] = row.tick(now)
+            if row.question.name not in report_only and _ends(verdict, row.unknowns):
+                seen.ended_by = row.question.name
+                break
         seen.seconds = clock() - begun
-        on_tick(max(0.0, duration_s - seen.seconds), seen.verdicts)
-        if seen.seconds >= duration_s:
+        over = bool(seen.ended_by) or seen.seconds >= duration_s
+        if over or now - told >= tick_s:
+            told = now
+            on_tick(max(0.0, duration_s - seen.seconds), seen.verdicts)
+        if over:
             return seen
-        sleep(max(0.01, min(tick_s, begun + duration_s - clock())))
+        sleep(_until(clock(), [begun + duration_s, told + tick_s, *(row.due for row in rows)]))
+
+
+def _ends(verdict: Verdict, unknowns: int) -> bool:
+    """Whether this verdict ends the watch."""
+    return verdict.outcome is Outcome.NO or unknowns >= UNKNOWNS_IN_A_ROW
+
+
+def _until(now: float, moments: Sequence[float]) -> float:
+    """Seconds to the next of *moments*, at least a hundredth, so that a late watch does not spin."""
+    return max(0.01, min(moments) - now)

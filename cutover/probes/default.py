@@ -1,0 +1,165 @@
+"""What the watch ticks unless a team says otherwise, and its names, known from the settings alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cutover import engine, http
+from cutover.evidence import Evidence
+from cutover.probes import availability, flaps, traffic
+from cutover.probes.excused import Excused, Forgiving, OldTrouble
+from cutover.proxies.access_log import Tail
+from cutover.settings import Settings
+from cutover.target import Control, Target
+from cutover.verdict import Verdict, not_asked
+from cutover.watching import Watched
+
+if TYPE_CHECKING:
+    import httpx
+
+TROUBLE_S = 1.0  # the old colour is looked at before a no counts: longer would delay the way back
+ERROR = 500
+NO_CONTAINER = "a plain URL has no container that could be seen"
+
+
+@dataclass(slots=True)
+class NotAsked:
+    """A question that cannot be asked of this target; its name stays in the list, with the reason."""
+
+    name: str
+    reason: str
+    every_s: float = 3600.0
+
+    def tick(self, now: float) -> None:
+        """Nothing."""
+
+    def verdict(self) -> Verdict:
+        """Not asked, and why."""
+        return not_asked(self.name, self.reason)
+
+
+def names_for(settings: Settings) -> list[str]:
+    """The names of the questions that `watched_for` gives, in its order."""
+    return [name for name, wanted in _wanted(settings).items() if wanted]
+
+
+def _wanted(settings: Settings) -> dict[str, bool]:
+    """Each question, and whether `cutover.toml` has what it needs."""
+    proxy = settings.proxy
+    return {
+        "availability": True,
+        "colour": bool(proxy and proxy.url),
+        "5xx": bool(proxy and proxy.access_log),
+        "latency": bool(proxy and proxy.access_log),
+        "restarts": True,
+        "health": True,
+        "way back": len(settings.colours) > 1,
+    }
+
+
+def watched_for(
+    settings: Settings, live: Target, old: Target | None, control: Control, evidence: Evidence, since: float
+) -> list[Watched]:
+    """The questions about *live*, which has the traffic since *since* (epoch), and *old*, which had it."""
+    made = _Made(settings, live, old, control, evidence, since)
+    found = {each.name: each for each in (*made.probes(), *made.traffic(), *made.containers())}
+    return [found.get(name) or NotAsked(name, made.why_not(name)) for name in names_for(settings)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The questions of one watch, by the source that they share."""
+
+    settings: Settings
+    live: Target
+    old: Target | None
+    control: Control
+    evidence: Evidence
+    since: float
+
+    @property
+    def colour(self) -> str:
+        return self.live.colour or self.live.name
+
+    def why_not(self, name: str) -> str:
+        """Why *name* has no question on this target."""
+        if name == "colour":
+            return f"{self.live} is not asked through the proxy"
+        return "no other colour runs" if name == "way back" else NO_CONTAINER
+
+    def probes(self) -> list[Watched]:
+        """The questions that our own requests through the proxy answer."""
+        settings = self.settings
+        every_s = 1 / settings.watch.probes_per_second
+        prober = availability.Prober(
+            self._client(self.live),
+            settings.ready.path,
+            self.control,
+            settings.proxy.colour_header if settings.proxy else "",
+            self._client(self.old) if self.old else None,
+        )
+        asked = availability.Availability(
+            prober,
+            settings.slo.availability,
+            every_s,
+            self.evidence,
+            self.colour,
+            most=self._in_flight(every_s),
+        )
+        if not (self.live.through_proxy and self.live.colour):
+            return [asked]
+        return [asked, availability.ColourSeen(asked, self.live.colour, every_s)]
+
+    def _in_flight(self, every_s: float) -> int:
+        """So many probes that a hung service does not slow them down."""
+        return int(self.settings.ready.deadline / every_s) + 2
+
+    def traffic(self) -> list[Watched]:
+        """The questions that the proxy's access log answers."""
+        proxy = self.settings.proxy
+        if proxy is None or proxy.access_log is None or self.live.colour is None:
+            return []
+        own = frozenset({self.settings.ready.path, proxy.control})
+        log = Tail(proxy.access_log)
+        log.skip()
+        before = (
+            traffic.before(proxy.access_log, self.old.colour or "", self.since, own) if self.old else None
+        )
+        seen = traffic.Traffic(
+            log, self.live.colour, self.since, own, self.evidence, before or traffic.Before()
+        )
+        slo = self.settings.slo
+        return [self._excused(traffic.Errors(seen, slo)), self._excused(traffic.Latency(seen, slo))]
+
+    def containers(self) -> list[Watched]:
+        """The questions that the engine answers about both colours' containers."""
+        if self.live.project is None:
+            return []
+        live = flaps.Watchman(partial(engine.the_container, self.live.project, self.live.service))
+        old = None
+        if self.old is not None and self.old.project is not None:
+            old = flaps.Watchman(partial(engine.the_container, self.old.project, self.old.service))
+        restarts, health, *back = flaps.questions(live, old, self.old.name if self.old else "")
+        return [restarts, self._excused(health), *back]
+
+    def _excused(self, question: Forgiving) -> Watched:
+        """*question*, whose no does not count while the old colour is in the same trouble."""
+        if self.old is None:
+            return question
+        return Excused(
+            question, OldTrouble(partial(not_ready, self._client(self.old), self.settings.ready.path))
+        )
+
+    def _client(self, target: Target) -> httpx.Client:
+        verify = self.settings.proxy.verify if self.settings.proxy and target.through_proxy else True
+        return http.client(target.base_url, self.settings.ready.deadline, verify, keep_alive=False)
+
+
+def not_ready(client: httpx.Client, path: str) -> str:
+    """What is wrong with a colour that runs; empty when it is ready, or not there at all."""
+    said = http.ask(client, "GET", path, http.Asking(deadline_s=TROUBLE_S, tries=1))
+    if isinstance(said, http.Silence):
+        return f"the old colour does not answer {path} in {TROUBLE_S:g} s" if said.kind == "timeout" else ""
+    return f"the old colour answers {path} with {said.status} too" if said.status >= ERROR else ""

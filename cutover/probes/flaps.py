@@ -1,0 +1,144 @@
+"""Do both colours stay up: restarts, health, and whether the way back is still open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cutover.engine import Container, EngineSilent
+from cutover.probes.background import Background, Start, in_thread
+from cutover.probes.health import ALIVE, evidence, how_it_died, judge_health
+from cutover.probes.restarts import Life, life
+from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
+
+Find = Callable[[], Container | None]
+
+
+@dataclass(slots=True)
+class Watchman:
+    """Looks at one colour's container for all questions about it."""
+
+    find: Find
+    start: Start = in_thread
+    first: Life | None = None
+    now: Container | None = None
+    asked: int = 0
+    silent: str = ""
+    """Why the engine's last answer is missing; empty while it answers."""
+    unhealthy: int = 0
+    """How often the container was seen to turn unhealthy."""
+    background: Background[Container | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.background = Background(self.find, 1, self.start)
+
+    def look(self) -> None:
+        """Ask the engine once more; take in its answer."""
+        was = self.now.health_status if self.now else ""
+        try:
+            answers = self.background.tick()
+        except EngineSilent as error:
+            self.silent, self.asked = str(error), self.asked + 1
+            return
+        for container in answers:
+            self.silent, self.now, self.asked = "", container, self.asked + 1
+            if container is not None:
+                self.first = self.first or life(container)
+                self.unhealthy += container.health_status == "unhealthy" != was
+
+
+def judge_restarts(first: Life | None, now: Container | None) -> Verdict:
+    """No at any restart of the live colour: another id, start or count, or no longer running."""
+    question = "restarts"
+    if first is None or now is None:
+        return no(question, "its container is gone", expected="a running container", seen="gone")
+    if now.id != first.id:
+        seen = f"container {first.id[:12]} was replaced by {now.short}"
+        return no(question, seen, expected="the same container", seen=seen, **evidence(now))
+    if now.status not in ALIVE:
+        return no(question, how_it_died(now), expected="running", seen=now.status, **evidence(now))
+    if life(now) != first:
+        times = max(1, now.restart_count - first.restart_count)
+        why = ", out of memory" if now.oom_killed else f", last exit code {now.exit_code}"
+        seen = f"started anew {times} time{'s' if times > 1 else ''} since the watch began{why}"
+        return no(question, seen, expected="no restart", seen=seen, **evidence(now))
+    return yes(question, f"none, running since {now.started_at[:19]}", expected="none", **evidence(now))
+
+
+def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:
+    """No once the live colour's own HEALTHCHECK has called it unhealthy: its retries are patience enough."""
+    verdict = judge_health(now, None)
+    if verdict.outcome is Outcome.UNKNOWN:
+        return not_asked("health", verdict.reason)
+    if unhealthy and now is not None and verdict.ok:
+        seen = f"turned unhealthy {unhealthy} time{'s' if unhealthy > 1 else ''} since the watch began"
+        return no("health", f"{seen}, healthy now", expected="healthy", seen=seen, **evidence(now))
+    return verdict
+
+
+def judge_way_back(first: Life | None, now: Container | None, colour: str) -> Verdict:
+    """Whether the old colour could take over at once; never a no: a dead old colour is no reason to go there.
+
+    What is wrong is reported: taking back then first brings the old colour up, and takes as long as that.
+    """
+    question = "way back"
+    if now is None:
+        return not_asked(question, f"reported: {colour} is gone; taking back would first have to start it")
+    if now.status not in ALIVE:
+        return not_asked(
+            question, f"reported: {colour}: {how_it_died(now)}; taking back would first start it"
+        )
+    if now.health_status == "unhealthy":
+        return not_asked(question, f"reported: {colour}: {judge_health(now, None).reason}")
+    if first is not None and life(now) != first:
+        return not_asked(question, f"reported: {colour} was started anew; it is {now.health_status} now")
+    return yes(question, f"{colour} is warm: running, health {now.health_status}", **evidence(now))
+
+
+@dataclass(slots=True)
+class Seen:
+    """A question about what *watchman* sees; the one with `looks` asks the engine for all of them."""
+
+    name: str
+    watchman: Watchman
+    judge: Callable[[Watchman], Verdict]
+    looks: bool = False
+    every_s: float = 1.0
+    reports_only: bool = False
+
+    @property
+    def asked(self) -> int:
+        """How often the engine answered or was silent."""
+        return self.watchman.asked
+
+    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+        """Look once more."""
+        if self.looks:
+            self.watchman.look()
+
+    def verdict(self) -> Verdict:
+        """The judgement of what the engine said last."""
+        if not self.watchman.asked:
+            return not_asked(self.name, "the engine has not answered yet")
+        if self.watchman.silent:
+            if self.reports_only:
+                return not_asked(self.name, f"reported: {self.watchman.silent}")
+            return unknown(self.name, self.watchman.silent, expected="an answer of the engine")
+        return self.judge(self.watchman)
+
+    def forgive(self) -> None:
+        """Begin to count anew."""
+        self.watchman.unhealthy = 0
+
+
+def questions(live: Watchman, old: Watchman | None, old_colour: str) -> list[Seen]:
+    """Restarts and health of the live colour; the old one only as the way back."""
+    found = [
+        Seen("restarts", live, lambda man: judge_restarts(man.first, man.now), looks=True),
+        Seen("health", live, lambda man: judge_flaps(man.now, man.unhealthy)),
+    ]
+    if old is not None:
+        back = Seen("way back", old, lambda man: judge_way_back(man.first, man.now, old_colour), looks=True)
+        back.reports_only = True
+        found.append(back)
+    return found

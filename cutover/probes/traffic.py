@@ -1,0 +1,263 @@
+"""What the users of the live colour get, from the proxy's access log: failed requests and latency."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cutover.evidence import Evidence
+from cutover.proxies.access_log import Request, Tail, parse
+from cutover.settings import Slo
+from cutover.statistics import Histogram, Sequential, more_often
+from cutover.verdict import Verdict, no, not_asked, yes
+
+FAILED = 500
+ALPHA = 0.001
+RECENT_S = 10
+BACK = 1 << 22  # bytes of log before the switch that the old colour is judged by: some 20,000 requests
+WINDOW_S = 5.0
+WINDOW_NEEDS = 50
+RATIO = 1.5
+FLOOR_S = 0.05
+SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(slots=True)
+class Counts:
+    """Requests and how many of them failed: in all, and in each of the newest seconds."""
+
+    requests: int = 0
+    failed: int = 0
+    seconds: deque[list[int]] = field(default_factory=lambda: deque(maxlen=RECENT_S))
+
+    def add(self, ts: float, *, failed: bool) -> None:
+        """Count one request that ended at *ts*."""
+        self.requests += 1
+        self.failed += failed
+        if not self.seconds or int(ts) > self.seconds[-1][0]:
+            self.seconds.append([int(ts), 0, 0])
+        self.seconds[-1][1] += 1
+        self.seconds[-1][2] += failed
+
+    @property
+    def recent(self) -> tuple[int, int]:
+        """Failed and all requests of the newest ten seconds that had any."""
+        return sum(row[2] for row in self.seconds), sum(row[1] for row in self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the old colour's users got before the switch."""
+
+    requests: int = 0
+    failed: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The latency of one window of at least 5 s and 50 requests, in seconds, by the name of its quantile."""
+
+    requests: int
+    quantiles: dict[str, float]
+
+
+@dataclass(slots=True)
+class Windows:
+    """The last two closed windows, and the one that fills."""
+
+    closed: tuple[Window, ...] = ()
+    filling: Histogram = field(default_factory=Histogram)
+    begun: float = 0.0
+
+    def add(self, ts: float, seconds: float) -> Window | None:
+        """Take in one request; the window that it closes, if it is long and full enough by now."""
+        self.begun = self.begun or ts
+        self.filling.add(seconds)
+        if self.filling.count < WINDOW_NEEDS or ts - self.begun < WINDOW_S:
+            return None
+        window = Window(
+            self.filling.count, {name: self.filling.quantile(share) for name, share in SHARES.items()}
+        )
+        self.closed = (*self.closed, window)[-2:]
+        self.filling, self.begun = Histogram(), 0.0
+        return window
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Reads the access log once for all questions about it; memory stays constant.
+
+    Requests for *own_paths* (readiness, the proxy's control) are not users'.
+    """
+
+    log: Tail
+    live: str
+    since: float
+    own_paths: frozenset[str]
+    evidence: Evidence
+    before: Before = field(default_factory=Before)
+    counts: Counts = field(default_factory=Counts)
+    windows: Windows = field(default_factory=Windows)
+
+    def read(self) -> int:
+        """Take in what was logged since the last read; the number of users' requests in it."""
+        fresh = [request for request in self.log.read_new() if self._is_users(request)]
+        for request in fresh:
+            self.counts.add(request.ts, failed=request.status >= FAILED)
+            window = self.windows.add(request.ts, request.seconds)
+            for name, value in (window.quantiles if window else {}).items():
+                self.evidence.sample(name, self.live, value)
+        self.evidence.sample("requests", self.live, len(fresh))
+        self.evidence.sample("5xx", self.live, sum(request.status >= FAILED for request in fresh))
+        return len(fresh)
+
+    def _is_users(self, request: Request) -> bool:
+        return request.colour == self.live and request.ts >= self.since and request.path not in self.own_paths
+
+
+def before(path: Path, colour: str, until: float, own_paths: frozenset[str]) -> Before:
+    """What *colour* did up to *until*, from the last 4 MiB of the log."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - BACK))
+            text = file.read(BACK).decode(errors="replace")
+    except OSError:
+        return Before()
+    return sum_up(filter(None, map(parse, text.splitlines())), colour, until, own_paths)
+
+
+def sum_up(requests: Iterable[Request], colour: str, until: float, own_paths: frozenset[str]) -> Before:
+    """The requests that *colour* answered up to *until*, as counts."""
+    number = failed = 0
+    latency = Histogram()
+    for request in requests:
+        if request.colour == colour and request.ts < until and request.path not in own_paths:
+            number += 1
+            failed += request.status >= FAILED
+            latency.add(request.seconds)
+    return Before(number, failed, latency)
+
+
+def judge_errors(counts: Counts, test: Sequential, old: Before, needed: int) -> Verdict:
+    """No when more requests fail than the SLO allows, for sure, and more than the old colour's did.
+
+    Sure is an exact binomial test of all requests since the switch and of the newest ten seconds, asked again
+    at each look within one alpha of 0.001. More than the old colour's: the chance that both rates are
+    the same is below 0.001. A no needs no minimum, a yes needs *needed* requests.
+    """
+    question, expected = "5xx", f"at most {test.bound:.2%} of requests failed"
+    bad, seen = _worse(counts, test.bound)
+    got = f"{bad / seen:.1%} ({bad} of {seen})" if seen else "no requests"
+    was = (
+        f"the old colour had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
+    )
+    if test.sure and old.requests and more_often(bad, seen, old.failed, old.requests) >= ALPHA:
+        return not_asked(question, f"reported: {got} failed, but {was}: not this release")
+    if test.sure:
+        return no(
+            question,
+            f"expected {expected}, got {got}; {was}",
+            expected=expected,
+            seen=got,
+            failed=counts.failed,
+        )
+    if counts.requests < needed:
+        return not_asked(question, f"{counts.requests} requests, needs {needed}")
+    reason = f"{counts.failed} of {counts.requests} requests failed; {was}"
+    return yes(question, reason, expected=expected, seen=f"{counts.failed} of {counts.requests}")
+
+
+def _worse(counts: Counts, bound: float) -> tuple[int, int]:
+    """The newest seconds when they are above *bound*, all that was seen else: what a person points at."""
+    bad, seen = counts.recent
+    return (bad, seen) if seen and bad / seen > bound else (counts.failed, counts.requests)
+
+
+@dataclass(slots=True)
+class Errors:
+    """The share of users' requests that fail (5xx), judged by `judge_errors`."""
+
+    traffic: Traffic
+    slo: Slo
+    every_s: float = 0.5
+    name: str = "5xx"
+    test: Sequential = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.test = Sequential(self.slo.errors, ALPHA)
+
+    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+        """Read the log on; a look is spent only when there is something new."""
+        if self.traffic.read():
+            counts = self.traffic.counts
+            self.test.look((counts.failed, counts.requests), counts.recent)
+
+    def verdict(self) -> Verdict:
+        """The judgement of all requests so far."""
+        return judge_errors(self.traffic.counts, self.test, self.traffic.before, self.slo.requests_needed)
+
+    def forgive(self) -> None:
+        """Begin to count anew."""
+        self.traffic.counts = Counts()
+        self.test = Sequential(self.slo.errors, ALPHA)
+
+
+def bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:
+    """What each quantile may be, and by what: the SLO, else half as much again as the old colour's p95."""
+    given = {name: value for name in SHARES if (value := getattr(slo, name)) is not None}
+    if given:
+        return {name: (value, "slo") for name, value in given.items()}
+    if old.count < WINDOW_NEEDS:
+        return {}
+    return {"p95": (max(old.quantile(0.95) * RATIO, old.quantile(0.95) + FLOOR_S), "old colour × 1.5")}
+
+
+def judge_latency(windows: tuple[Window, ...], allowed: dict[str, tuple[float, str]]) -> Verdict:
+    """No when a quantile is above its bound in two windows in a row.
+
+    A window lasts at least 5 s and has at least 50 requests. Without an SLO the bound is 1.5 times the old
+    colour's p95 before the switch, and at least 50 ms above it.
+    """
+    question = "latency"
+    if not windows:
+        return not_asked(question, f"no window of {WINDOW_NEEDS} requests yet")
+    newest = windows[-1]
+    shown = ", ".join(f"{name} {newest.quantiles[name] * 1000:.0f} ms" for name in SHARES)
+    if not allowed:
+        return not_asked(
+            question, f"no [slo], and too few requests before the switch to compare with: {shown}"
+        )
+    for name, (bound, by) in allowed.items():
+        expected = f"{name} at most {bound * 1000:.0f} ms ({by})"
+        over = [window for window in windows[-2:] if window.quantiles[name] > bound]
+        if len(over) == 2:  # noqa: PLR2004 - twice in a row
+            got = " and ".join(f"{window.quantiles[name] * 1000:.0f} ms" for window in over)
+            reason = f"expected {expected}, got {got} in two windows in a row"
+            return no(question, reason, expected=expected, seen=got, requests=sum(w.requests for w in over))
+    expected = ", ".join(f"{name} at most {bound * 1000:.0f} ms" for name, (bound, _by) in allowed.items())
+    return yes(question, f"{shown} of {newest.requests} requests", expected=expected, seen=shown)
+
+
+@dataclass(slots=True)
+class Latency:
+    """How long users wait, judged by `judge_latency`; looks at what *traffic* has read."""
+
+    traffic: Traffic
+    slo: Slo
+    every_s: float = 1.0
+    name: str = "latency"
+
+    def tick(self, now: float) -> None:
+        """Nothing: the question about failed requests has read the log."""
+
+    def verdict(self) -> Verdict:
+        """The judgement of the last two windows."""
+        return judge_latency(self.traffic.windows.closed, bounds(self.slo, self.traffic.before.latency))
+
+    def forgive(self) -> None:
+        """Begin to count anew."""
+        self.traffic.windows = Windows()

@@ -1,0 +1,39 @@
+"""The default list agrees with its names, whatever the target is and whatever cutover.toml has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutover.evidence import Evidence
+from cutover.probes.default import names_for, watched_for
+from cutover.settings import Settings
+from cutover.target import Control, Target
+
+LIVE = Target("live", "live", "http://127.0.0.1:9", "green", "recall_green", through_proxy=True)
+OLD = Target("blue", "colour", "http://127.0.0.1:9", "blue", "recall_blue")
+URL = Target("http://127.0.0.1:9", "url", "http://127.0.0.1:9")
+BARE: dict[str, Any] = {"project": "recall", "colours": {"blue": {"env_file": ".env.blue"}}}
+FULL: dict[str, Any] = {
+    "project": "recall",
+    "colours": {colour: {"env_file": f".env.{colour}"} for colour in ("blue", "green")},
+    "proxy": {"driver": "nginx", "url": "http://127.0.0.1:9", "access_log": "access.json"},
+}
+
+
+@pytest.mark.parametrize("table", [BARE, FULL], ids=["bare", "full"])
+@pytest.mark.parametrize("live", [LIVE, URL], ids=str)
+@pytest.mark.parametrize("old", [OLD, None], ids=str)
+def test_the_names_are_known_beforehand(
+    table: dict[str, Any], live: Target, old: Target | None, tmp_path: Path
+) -> None:
+    """Each name has its question, in the same order; what this target cannot be asked says so itself."""
+    settings = Settings.model_validate(table)
+    if settings.proxy:
+        proxy = settings.proxy.model_copy(update={"access_log": tmp_path / "access.json"})
+        settings = settings.model_copy(update={"proxy": proxy})
+    watched = watched_for(settings, live, old, Control(lambda: True), Evidence(), 0.0)
+    assert [each.name for each in watched] == names_for(settings)
+    assert [each.verdict().question for each in watched] == names_for(settings)

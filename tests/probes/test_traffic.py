@@ -1,0 +1,148 @@
+"""Users' requests are judged by what the proxy logged: failed ones and latency."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutover.evidence import Evidence
+from cutover.probes.traffic import (
+    Before,
+    Counts,
+    Errors,
+    Latency,
+    Traffic,
+    Window,
+    before,
+    bounds,
+    judge_errors,
+    judge_latency,
+)
+from cutover.proxies.access_log import Tail
+from cutover.settings import Slo
+from cutover.statistics import Histogram, Sequential
+from cutover.verdict import Outcome
+
+YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
+SINCE = 1000.0
+SLO = Slo.model_validate({})
+
+
+def line(ts: float, status: int = 200, seconds: float = 0.01, colour: str = "green", path: str = "/m") -> str:
+    """One line as the proxy writes it."""
+    entry: dict[str, Any] = {
+        "ts": ts, "colour": colour, "status": status, "seconds": seconds, "connection": "1", "method": "GET",
+        "path": path, "upstream": str(seconds), "upstream_addr": "127.0.0.1:1",
+    }  # fmt: skip
+    return json.dumps(entry) + "\n"
+
+
+def counts(per_second: list[tuple[int, int]]) -> tuple[Counts, Sequential]:
+    """Requests and failures of each second, looked at once a second."""
+    found, test = Counts(), Sequential(0.01)
+    for second, (requests, failed) in enumerate(per_second):
+        for number in range(requests):
+            found.add(SINCE + second, failed=number < failed)
+        test.look((found.failed, found.requests), found.recent)
+    return found, test
+
+
+@pytest.mark.parametrize(
+    ("per_second", "old", "outcome", "reason"),
+    [
+        ([], Before(), NOT_ASKED, "0 requests, needs 100"),
+        ([(3, 0)], Before(), NOT_ASKED, "3 requests, needs 100"),
+        ([(50, 0)] * 2, Before(), YES, "0 of 100 requests failed; nothing seen before"),
+        ([(1, 1)], Before(), NOT_ASKED, "1 requests, needs 100"),
+        ([(5, 5)], Before(), NO, "expected at most 1.00% of requests failed, got 100.0% (5 of 5)"),
+        ([(50, 5)], Before(), NO, "10.0% (5 of 50)"),
+        ([(50, 1)] * 4, Before(), YES, "4 of 200 requests failed"),
+        ([(50, 0)] * 60 + [(50, 25)], Before(9000), NO, "5.0% (25 of 500); the old colour had 0 of 9000"),
+        ([(100, 5)] * 20, Before(9000, 400), NOT_ASKED, "had 400 of 9000 before: not this release"),
+        ([(100, 20)] * 20, Before(9000, 400), NO, "20.0% (200 of 1000); the old colour had 400"),
+        ([(1000, 10)] * 60, Before(9000), YES, "600 of 60000 requests failed; the old colour had 0"),
+    ],
+)  # fmt: skip
+def test_failed_requests(
+    per_second: list[tuple[int, int]], old: Before, outcome: Outcome, reason: str
+) -> None:
+    """A no is sure and worse than the old colour's, a yes has its minimum, between them it claims nothing."""
+    found, test = counts(per_second)
+    verdict = judge_errors(found, test, old, needed=100)
+    assert verdict.outcome is outcome, verdict
+    assert reason in verdict.reason
+
+
+def window(p95: float) -> Window:
+    """A window with that p95."""
+    return Window(60, {"p50": 0.01, "p95": p95, "p99": 2 * p95})
+
+
+@pytest.mark.parametrize(
+    ("p95s", "allowed", "outcome", "reason"),
+    [
+        ([], {"p95": (0.3, "slo")}, NOT_ASKED, "no window of 50 requests yet"),
+        ([0.1], {}, NOT_ASKED, "no [slo], and too few requests before the switch to compare with"),
+        ([0.1], {"p95": (0.3, "slo")}, YES, "p50 10 ms, p95 100 ms, p99 200 ms of 60 requests"),
+        ([0.9], {"p95": (0.3, "slo")}, YES, "p95 900 ms"),
+        ([0.9, 0.1], {"p95": (0.3, "slo")}, YES, "p95 100 ms"),
+        ([0.1, 0.9], {"p95": (0.3, "slo")}, YES, "p95 900 ms"),
+        ([0.9, 0.8], {"p95": (0.3, "slo")}, NO, "expected p95 at most 300 ms (slo), got 900 ms and 800 ms"),
+        ([0.2, 0.2], {"p95": (0.3, "slo"), "p99": (0.3, "slo")}, NO, "expected p99 at most 300 ms (slo)"),
+    ],
+)
+def test_latency(
+    p95s: list[float], allowed: dict[str, tuple[float, str]], outcome: Outcome, reason: str
+) -> None:
+    """Twice in a row above its bound is a no, once is not."""
+    verdict = judge_latency(tuple(map(window, p95s)), allowed)
+    assert verdict.outcome is outcome, verdict
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize(("old_p95", "bound"), [(0.010, 0.060), (0.099, 0.149), (0.200, 0.300), (1.0, 1.5)])
+def test_without_slo_the_old_colour_is_the_bound(old_p95: float, bound: float) -> None:
+    """Half as much again, and at least 50 ms more: a quick service may vary."""
+    old = Histogram()
+    for _ in range(100):
+        old.add(old_p95)
+    assert bounds(SLO, old)["p95"][0] == pytest.approx(bound, rel=0.05)
+    assert bounds(Slo.model_validate({"p99": "500ms"}), old) == {"p99": (0.5, "slo")}
+    assert bounds(SLO, Histogram()) == {}
+
+
+def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
+    """Only the live colour's users count, from the switch on; the series go to the report."""
+    log = tmp_path / "access.json"
+    log.write_text(
+        "".join(line(SINCE - 10 + n / 10, colour="blue") for n in range(60)) + line(SINCE - 1, 500)
+    )
+    old = before(log, "blue", SINCE, frozenset())
+    assert (old.requests, old.failed) == (60, 0)
+    reader, evidence = Tail(log), Evidence()
+    reader.skip()
+    traffic = Traffic(reader, "green", SINCE, frozenset({"/readyz"}), evidence, old)
+    errors, latency = Errors(traffic, SLO), Latency(traffic, SLO)
+    with log.open("a") as out:
+        out.write(line(SINCE - 1, 500))
+        out.write(line(SINCE + 1, 500, colour="blue"))
+        out.write(line(SINCE + 1, 503, path="/readyz"))
+        out.write("not json\n")
+        out.writelines(line(SINCE + n / 10, seconds=0.4) for n in range(120))
+    errors.tick(0.0)
+    latency.tick(0.0)
+    assert errors.verdict().reason == "0 of 120 requests failed; the old colour had 0 of 60 before"
+    assert latency.verdict().outcome is NO
+    assert "(old colour × 1.5)" in latency.verdict().reason
+    assert {each.series for each in evidence.samples} == {"requests", "5xx", "p50", "p95", "p99"}
+    for question in (errors, latency):
+        question.forgive()
+        assert question.verdict().outcome is NOT_ASKED
+
+
+def test_without_a_log_nothing_was_before(tmp_path: Path) -> None:
+    """A proxy that has not written yet is no error."""
+    assert before(tmp_path / "none", "blue", SINCE, frozenset()).requests == 0
