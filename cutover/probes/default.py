@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from cutover import engine, http
 from cutover.evidence import Evidence
-from cutover.probes import availability, flaps, traffic
+from cutover.engine import Container
+from cutover.probes import availability, flaps, log_watch, traffic
 from cutover.probes.excused import Excused, Forgiving, OldTrouble
 from cutover.proxies.access_log import Tail
 from cutover.settings import Settings
@@ -56,6 +58,8 @@ def _wanted(settings: Settings) -> dict[str, bool]:
         "restarts": True,
         "health": True,
         "way back": len(settings.colours) > 1,
+        "log errors": True,
+        "new errors": True,
     }
 
 
@@ -64,11 +68,11 @@ def watched_for(
 ) -> list[Watched]:
     """The questions about *live*, which has the traffic since *since* (epoch), and *old*, which had it."""
     made = _Made(settings, live, old, control, evidence, since)
-    found = {each.name: each for each in (*made.probes(), *made.traffic(), *made.containers())}
+    found = {each.name: each for each in (*made.probes(), *made.traffic(), *made.containers(), *made.logs())}
     return [found.get(name) or NotAsked(name, made.why_not(name)) for name in names_for(settings)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Made:
     """The questions of one watch, by the source that they share."""
 
@@ -78,6 +82,14 @@ class _Made:
     control: Control
     evidence: Evidence
     since: float
+    trouble: OldTrouble | None = None
+    """Whether the old colour is in trouble too; one for all questions, for they say no together."""
+
+    def __post_init__(self) -> None:
+        if self.old is not None:
+            self.trouble = OldTrouble(
+                partial(not_ready, client(self.settings, self.old), self.settings.ready.path)
+            )
 
     @property
     def colour(self) -> str:
@@ -94,11 +106,11 @@ class _Made:
         settings = self.settings
         every_s = 1 / settings.watch.probes_per_second
         prober = availability.Prober(
-            self._client(self.live),
+            client(settings, self.live),
             settings.ready.path,
             self.control,
             settings.proxy.colour_header if settings.proxy else "",
-            self._client(self.old) if self.old else None,
+            client(settings, self.old) if self.old else None,
         )
         asked = availability.Availability(
             prober,
@@ -135,31 +147,43 @@ class _Made:
 
     def containers(self) -> list[Watched]:
         """The questions that the engine answers about both colours' containers."""
-        if self.live.project is None:
+        find, find_old = finder(self.live), finder(self.old)
+        if find is None:
             return []
-        live = flaps.Watchman(partial(engine.the_container, self.live.project, self.live.service))
-        old = None
-        if self.old is not None and self.old.project is not None:
-            old = flaps.Watchman(partial(engine.the_container, self.old.project, self.old.service))
+        live, old = flaps.Watchman(find), flaps.Watchman(find_old) if find_old else None
         restarts, health, *back = flaps.questions(live, old, self.old.name if self.old else "")
         return [restarts, self._excused(health), *back]
 
+    def logs(self) -> list[Watched]:
+        """The questions that the logs of both colours answer."""
+        find = finder(self.live)
+        if find is None:
+            return []
+        rules, since = self.settings.logs, self.since
+        seen = log_watch.LogWatch(find, finder(self.old), rules, since, self.evidence, self.colour)
+        return [self._excused(each) for each in log_watch.questions(seen)]
+
     def _excused(self, question: Forgiving) -> Watched:
         """*question*, whose no does not count while the old colour is in the same trouble."""
-        if self.old is None:
-            return question
-        return Excused(
-            question, OldTrouble(partial(not_ready, self._client(self.old), self.settings.ready.path))
-        )
-
-    def _client(self, target: Target) -> httpx.Client:
-        verify = self.settings.proxy.verify if self.settings.proxy and target.through_proxy else True
-        return http.client(target.base_url, self.settings.ready.deadline, verify, keep_alive=False)
+        return Excused(question, self.trouble) if self.trouble else question
 
 
-def not_ready(client: httpx.Client, path: str) -> str:
+def client(settings: Settings, target: Target) -> httpx.Client:
+    """A client for *target* that opens a new connection for each request, as new users do."""
+    verify = settings.proxy.verify if settings.proxy and target.through_proxy else True
+    return http.client(target.base_url, settings.ready.deadline, verify, keep_alive=False)
+
+
+def finder(target: Target | None) -> Callable[[], Container | None] | None:
+    """Finds the container of *target* each time anew; None for one that has no container to be seen."""
+    if target is None or target.project is None:
+        return None
+    return partial(engine.the_container, target.project, target.service)
+
+
+def not_ready(asked: httpx.Client, path: str) -> str:
     """What is wrong with a colour that runs; empty when it is ready, or not there at all."""
-    said = http.ask(client, "GET", path, http.Asking(deadline_s=TROUBLE_S, tries=1))
+    said = http.ask(asked, "GET", path, http.Asking(deadline_s=TROUBLE_S, tries=1))
     if isinstance(said, http.Silence):
         return f"the old colour does not answer {path} in {TROUBLE_S:g} s" if said.kind == "timeout" else ""
     return f"the old colour answers {path} with {said.status} too" if said.status >= ERROR else ""

@@ -1,0 +1,275 @@
+"""Whether the live colour logs more errors than the old one did, or errors that nobody knew, since the switch.
+
+The rules, with their numbers. Errors of a signature that the old colour logs in the same minutes are not
+counted: they are not this release's. Of the others, since the switch and in the newest minute:
+
+- *log errors* is a no with at least `floor` (5) errors which the old colour's rate before the switch gives by
+  chance in fewer than 1 of 1,000 watches (a conditional binomial; each look spends its part of that), and more
+  than in the old colour's own worst stretch of that length;
+- *new errors* is a no with at least `floor` errors of signatures that neither colour had logged before, if
+  they are crashes (traceback, critical, fatal), or if no such error in all the time before makes so many now
+  as unlikely.
+
+Logs are read on from the last stamp, a bounded number of lines at a time; memory is constant.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cutover import engine
+from cutover.engine import Container, EngineSilent
+from cutover.evidence import Evidence
+from cutover.probes.background import Background, Start, in_thread
+from cutover.probes.errors_in_logs import LoggedError, errors_in, stamped
+from cutover.probes.logs import BEFORE, LEAST_EXPOSURE_S, Window, baseline, worst
+from cutover.settings import Logs
+from cutover.statistics import more_often, spent
+from cutover.verdict import Verdict, no, not_asked, unknown, yes
+
+ALPHA = 0.001
+RECENT_S = 60.0
+MOST_SIGNATURES = 500
+MOST_RECENT = 2000
+FEWEST_LINES = 200
+NO_READING = "does not support reading"
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads one container's log on from where it was left."""
+
+    container_id: str
+    rules: Logs
+    since: float
+    lines: int = 0
+    skipped: int = 0
+    """How often more was logged than one read takes: counts are then too low, never too high."""
+    ask: Callable[..., list[str]] = engine.logs
+    _tail: int = FEWEST_LINES
+
+    def read(self) -> list[LoggedError]:
+        """The errors that were logged since the last read; raises EngineSilent."""
+        tail = self._tail
+        lines = self.ask(self.container_id, since=self.since - BEFORE, tail=tail)
+        fresh = [line for line in lines if stamped(line)[0] > self.since]
+        self.skipped += len(fresh) >= tail
+        self._tail = min(self.rules.tail, max(FEWEST_LINES, 4 * len(fresh)))
+        self.lines += len(fresh)
+        self.since = max([self.since, *(stamped(line)[0] for line in fresh)])
+        return errors_in(fresh, self.rules)
+
+
+@dataclass(slots=True)
+class Tally:
+    """The errors of one colour since the switch: by signature, and those of the newest minute."""
+
+    begun: float
+    now: float = 0.0
+    by_signature: Counter[str] = field(default_factory=Counter)
+    severe: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+    recent: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=MOST_RECENT))
+
+    def add(self, errors: Sequence[LoggedError], now: float) -> None:
+        """Count *errors*; signatures beyond the five hundredth are counted as one."""
+        self.now = now
+        for each in errors:
+            known = each.signature in self.by_signature or len(self.by_signature) < MOST_SIGNATURES
+            name = each.signature if known else "(others)"
+            self.by_signature[name] += 1
+            self.severe[name] += each.severe
+            self.examples.setdefault(name, each.text)
+            self.recent.append((each.at, name))
+
+    def counts(self, names: frozenset[str]) -> list[tuple[int, float]]:
+        """How many errors of *names* there were, and in how many seconds: in all, and in the newest minute."""
+        whole = sum(self.by_signature[name] for name in names)
+        newest = sum(name in names for at, name in self.recent if at >= self.now - RECENT_S)
+        seconds = max(1.0, self.now - self.begun)
+        return [(whole, seconds), (newest, min(seconds, RECENT_S))]
+
+    def most(self, names: frozenset[str]) -> str:
+        """The most frequent of *names*, as often as it came."""
+        name = max(names, key=lambda each: self.by_signature[each])
+        return f"{self.by_signature[name]} × {self.examples[name]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """All that both rules look at."""
+
+    live: Tally
+    shared: frozenset[str]
+    """Signatures that the old colour logged in the same minutes."""
+    before: Window | None
+    """The old colour's log up to the switch."""
+    known: frozenset[str]
+    """Signatures that either colour had logged up to the switch."""
+    look: int
+    lines: int
+
+    @property
+    def own(self) -> frozenset[str]:
+        """Signatures of errors that only the live colour logs now."""
+        return frozenset(self.live.by_signature) - self.shared
+
+    @property
+    def not_own(self) -> str:
+        """What is to be said of the others."""
+        number = sum(self.live.by_signature[name] for name in self.live.by_signature if name in self.shared)
+        return f"; {number} more are logged by both colours: not this release" if number else ""
+
+
+def judge_rate(seen: Seen, floor: int) -> Verdict:
+    """Judge *log errors* by the rule at the head of this file."""
+    question, (whole, seconds) = "log errors", seen.live.counts(seen.own)[0]
+    before = seen.before
+    if before is None or before.seconds < LEAST_EXPOSURE_S:
+        reason = (
+            f"{whole} errors in {seconds:.0f} s; less than a minute of the old colour's log to compare with"
+        )
+        return not_asked(question, reason + seen.not_own)
+    was = f"the old colour logged {len(before.errors)} in {before.seconds:.0f} s before"
+    for count, length in seen.live.counts(seen.own):
+        chance = more_often(count, length, len(before.errors), before.seconds)
+        if count >= floor and chance <= spent(ALPHA, seen.look) / 2 and count > worst(before, length):
+            reason = f"{count} errors in {length:.0f} s, {was}: {seen.live.most(seen.own)}"
+            return no(
+                question, reason, expected="as many errors as before", seen=f"{count}", lines=seen.lines
+            )
+    reason = f"{whole} errors in {seconds:.0f} s ({seen.lines} log lines), {was}{seen.not_own}"
+    return yes(question, reason, expected="as many errors as before", seen=f"{whole}")
+
+
+def judge_new(seen: Seen, floor: int) -> Verdict:
+    """Judge *new errors* by the rule at the head of this file."""
+    question, fresh = "new errors", seen.own - seen.known
+    count, seconds = seen.live.counts(fresh)[0]
+    crashes = frozenset(name for name in fresh if seen.live.severe[name])
+    if sum(seen.live.severe[name] for name in crashes) >= floor:
+        reason = f"crashes of a new kind in {seconds:.0f} s: {seen.live.most(crashes)}"
+        return no(question, reason, expected="no new kind of error", seen=seen.live.most(crashes))
+    exposure = seen.before.seconds if seen.before else 0.0
+    for number, length in seen.live.counts(fresh):
+        sure = more_often(number, length, 0, exposure) <= spent(ALPHA, seen.look) / 2
+        if exposure >= LEAST_EXPOSURE_S and number >= floor and sure:
+            reason = f"{number} errors of a new kind in {length:.0f} s: {seen.live.most(fresh)}"
+            return no(question, reason, expected="no new kind of error", seen=seen.live.most(fresh))
+    reason = f"{count} of a new kind in {seconds:.0f} s" if count else f"none in {seconds:.0f} s"
+    return yes(question, reason + seen.not_own, expected="no new kind of error", kinds=len(fresh))
+
+
+@dataclass(slots=True)
+class LogWatch:
+    """Reads the logs of both colours for both questions, in the background."""
+
+    live: Callable[[], Container | None]
+    old: Callable[[], Container | None] | None
+    rules: Logs
+    since: float
+    evidence: Evidence
+    colour: str
+    start: Start = in_thread
+    clock: Callable[[], float] = time.time
+    asked: int = 0
+    silent: str = ""
+    tallies: tuple[Tally, Tally] = field(init=False)
+    readers: list[Reader | None] = field(default_factory=lambda: [None, None])
+    before: Window | None = None
+    known: frozenset[str] = frozenset()
+    background: Background[list[list[LoggedError]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tallies = (Tally(self.since), Tally(self.since))
+        self.background = Background(self._ask, 1, self.start)
+
+    def read(self) -> None:
+        """Take in what was logged since the last time, and ask for more."""
+        try:
+            answers = self.background.tick()
+        except EngineSilent as error:
+            self.silent, self.asked = str(error), self.asked + 1
+            return
+        for answer in answers:
+            self.silent, self.asked = "", self.asked + 1
+            for tally, errors in zip(self.tallies, answer, strict=True):
+                tally.add(errors, self.clock())
+            self.evidence.sample("log errors", self.colour, len(answer[0]))
+
+    def _ask(self) -> list[list[LoggedError]]:
+        if self.readers[0] is None:
+            self._begin()
+        return [reader.read() if reader else [] for reader in self.readers]
+
+    def _begin(self) -> None:
+        """Find both containers, and what each of them had logged up to the switch."""
+        live, old = self.live(), self.old() if self.old else None
+        windows = [self._up_to_now(each) for each in (live, old)]
+        self.before = windows[1]
+        self.known = frozenset().union(*(each.signatures for each in windows if each))
+        self.readers = [Reader(each.id, self.rules, self.since) if each else None for each in (live, old)]
+
+    def _up_to_now(self, container: Container | None) -> Window | None:
+        seen = baseline(container, self.rules) if container else None
+        if seen is None:
+            return None
+        late = max(0.0, seen.ended - self.since)
+        errors = tuple(each for each in seen.errors if each.at < self.since)
+        return Window(errors, seen.lines, max(0.0, seen.seconds - late), self.since)
+
+    def seen(self) -> Seen:
+        """What the judges look at."""
+        live, old = self.tallies
+        lines = self.readers[0].lines if self.readers[0] else 0
+        return Seen(live, frozenset(old.by_signature), self.before, self.known, max(1, self.asked), lines)
+
+    def forgive(self) -> None:
+        """Begin to count anew."""
+        self.tallies = (Tally(self.clock()), Tally(self.clock()))
+
+
+@dataclass(slots=True)
+class LogQuestion:
+    """One question about what *watch* reads; the one with `reads` reads for both."""
+
+    name: str
+    watch: LogWatch
+    judge: Callable[[Seen, int], Verdict]
+    reads: bool = False
+    every_s: float = 2.0
+
+    @property
+    def asked(self) -> int:
+        """How often the log was read, or could not be."""
+        return self.watch.asked
+
+    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+        """Read on."""
+        if self.reads:
+            self.watch.read()
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was logged since the switch."""
+        if NO_READING in self.watch.silent:
+            return not_asked(self.name, "its logging driver does not support reading")
+        if self.watch.silent:
+            return unknown(self.name, self.watch.silent, expected="the container's log")
+        if not self.watch.asked:
+            return not_asked(self.name, "the log has not been read yet")
+        return self.judge(self.watch.seen(), self.watch.rules.floor)
+
+    def forgive(self) -> None:
+        """Begin to count anew."""
+        self.watch.forgive()
+
+
+def questions(watch: LogWatch) -> list[LogQuestion]:
+    """The rate of errors, and new kinds of them."""
+    return [
+        LogQuestion("log errors", watch, judge_rate, reads=True),
+        LogQuestion("new errors", watch, judge_new),
+    ]

@@ -1,0 +1,152 @@
+"""The log since the switch is compared with the old colour's: before the switch, and in the same minutes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from cutover.engine import EngineSilent
+from cutover.evidence import Evidence
+from cutover.probes.background import at_once
+from cutover.probes.errors_in_logs import LoggedError
+from cutover.probes.log_watch import LogWatch, Reader, Seen, Tally, judge_new, judge_rate, questions
+from cutover.probes.logs import Window
+from cutover.settings import Logs
+from cutover.verdict import Outcome
+
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
+SINCE = 1_700_000_000.0
+RULES = Logs()
+
+
+def errors(names: str, *, severe: bool = False, at: float = SINCE, every: float = 0.0) -> list[LoggedError]:
+    """One error for each letter; the letter is its signature."""
+    return [LoggedError(at + index * every, name, severe, f"{name}!") for index, name in enumerate(names)]
+
+
+def seen(
+    live: Sequence[LoggedError],
+    *,
+    seconds: float = 30.0,
+    shared: str = "",
+    before: Window | None,
+    look: int = 15,
+) -> Seen:
+    """What the judges look at: *live* errors in *seconds*, after *before*."""
+    tally = Tally(SINCE)
+    tally.add(live, SINCE + seconds)
+    return Seen(tally, frozenset(shared), before, before.signatures if before else frozenset(), look, 500)
+
+
+def before(names: str = "", seconds: float = 600.0) -> Window:
+    """The old colour's log: its errors were spread evenly over the time."""
+    spread = errors(names, at=SINCE - seconds, every=seconds / max(1, len(names)))
+    return Window(tuple(spread), 1000, seconds, SINCE)
+
+
+@pytest.mark.parametrize(
+    ("asked", "outcome", "reason"),
+    [
+        (seen([], before=before()), YES, "0 errors in 30 s (500 log lines), the old colour logged 0 in 600 s"),
+        (seen(errors("a" * 4), before=before()), YES, "4 errors in 30 s"),
+        (seen(errors("a" * 5), before=before()), NO, "5 errors in 30 s, the old colour logged 0 in 600 s before: 5 × a!"),
+        (seen(errors("a" * 5), before=before("a" * 60)), YES, "5 errors in 30 s"),
+        (seen(errors("a" * 60), before=before("a" * 60)), NO, "60 errors in 30 s"),
+        (seen(errors("a" * 60), shared="a", before=before()), YES, "60 more are logged by both colours: not this release"),
+        (seen(errors("a" * 60 + "b" * 6), shared="a", before=before()), NO, "6 errors in 30 s"),
+        (seen(errors("a" * 60), before=before("a", 59.0)), NOT_ASKED, "less than a minute of the old colour's log"),
+        (seen(errors("a" * 60), before=None), NOT_ASKED, "less than a minute of the old colour's log"),
+        (
+            seen(errors("a" * 40, at=SINCE + 3570), seconds=3600.0, before=before("a" * 400, 3600.0), look=1800),
+            NO,
+            "40 errors in 60 s, the old colour logged 400 in 3600 s",
+        ),
+        (seen(errors("a" * 9), before=Window(tuple(errors("a" * 9, at=SINCE - 60)), 9, 600.0)), YES, "9 errors in 30 s"),
+    ],
+)  # fmt: skip
+def test_the_rate_of_errors(asked: Seen, outcome: Outcome, reason: str) -> None:
+    """Surely more than before, above the floor and above the old colour's worst moment; shared ones never."""
+    verdict = judge_rate(asked, 5)
+    assert verdict.outcome is outcome, verdict
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("asked", "outcome", "reason"),
+    [
+        (seen([], before=before()), YES, "none in 30 s"),
+        (seen(errors("n" * 4), before=before("a" * 600)), YES, "4 of a new kind in 30 s"),
+        (seen(errors("n" * 5), before=before("a" * 600)), NO, "5 errors of a new kind in 30 s: 5 × n!"),
+        (seen(errors("nopqr"), before=before("a" * 600)), NO, "5 errors of a new kind in 30 s"),
+        (seen(errors("a" * 50), before=before("a")), YES, "none in 30 s"),
+        (seen(errors("n" * 50), shared="n", before=before("a")), YES, "50 more are logged by both colours"),
+        (seen(errors("n" * 50), before=None), YES, "50 of a new kind in 30 s"),
+        (seen(errors("n" * 5, severe=True), before=None), NO, "crashes of a new kind in 30 s: 5 × n!"),
+        (seen(errors("n" * 4, severe=True), before=None), YES, "4 of a new kind in 30 s"),
+    ],
+)
+def test_new_kinds_of_errors(asked: Seen, outcome: Outcome, reason: str) -> None:
+    """Five of a kind that nobody knew are a no, however many others the old colour logs."""
+    verdict = judge_new(asked, 5)
+    assert verdict.outcome is outcome, verdict
+    assert reason in verdict.reason
+
+
+def test_memory_stays_constant() -> None:
+    """A release that logs a new kind of error each time does not fill the watch's memory."""
+    tally = Tally(SINCE)
+    for number in range(5000):
+        tally.add([LoggedError(SINCE + number, f"kind {number}", severe=False, text="x")], SINCE + number)
+    assert len(tally.by_signature) == len(tally.examples) == 501
+    assert tally.by_signature["(others)"] == 4500
+    assert len(tally.recent) == 2000
+
+
+def line(at: float, level: str = "info", message: str = "request") -> str:
+    """A log line as the engine stamps it."""
+    stamp = datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
+    return f"{stamp} {json.dumps({'level': level, 'msg': message})}"
+
+
+def test_each_line_is_read_once() -> None:
+    """The next read begins behind the last stamp; a flood makes the next read larger, within the limit."""
+    log = [line(SINCE + number / 100, "error", "boom") for number in range(300)]
+    tails: list[int] = []
+
+    def ask(_container: str, *, since: float, tail: int) -> list[str]:
+        tails.append(tail)
+        return log[-tail:]  # also older ones, as the engine does where a float cannot tell
+
+    reader = Reader("c", RULES.model_copy(update={"tail": 1000}), SINCE - 1, ask=ask)
+    assert [len(reader.read()) for _ in range(3)] == [200, 0, 0]
+    assert (tails, reader.skipped, reader.lines) == ([200, 800, 200], 1, 200)
+    log.append(line(SINCE + 9, "error", "boom"))
+    assert len(reader.read()) == 1
+
+
+def test_a_log_that_cannot_be_read() -> None:
+    """A driver without reading is not asked, a silent engine is unknown, and before the first read nothing is claimed."""
+    watch = LogWatch(lambda: None, None, RULES, SINCE, Evidence(), "green", at_once, lambda: SINCE + 10)
+    rate, new = questions(watch)
+    assert rate.verdict().reason == "the log has not been read yet"
+    watch.silent, watch.asked = "the Docker engine does not answer", 1
+    assert (rate.verdict().outcome, new.verdict().outcome) == (UNKNOWN, UNKNOWN)
+    watch.silent = "the log cannot be read: configured logging driver does not support reading"
+    assert rate.verdict().reason == "its logging driver does not support reading"
+
+
+def test_a_silent_engine_counts_each_time() -> None:
+    """Each silence is counted once, for the four in a row that end a watch."""
+
+    def silent() -> None:
+        raise EngineSilent("the Docker engine does not answer")
+
+    watch = LogWatch(silent, None, RULES, SINCE, Evidence(), "green", at_once, lambda: SINCE + 10)
+    rate, new = questions(watch)
+    for _ in range(3):
+        rate.tick(0.0)
+        new.tick(0.0)
+    assert (rate.asked, new.asked, rate.verdict().outcome) == (3, 3, UNKNOWN)
