@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cutover.settings import Settings
 
 __all__ = ["Data", "Taken"]
+SCRATCH_ENV = "scratch.env"
 
 
 class Store(Protocol):
@@ -74,6 +75,12 @@ class Store(Protocol):
     def drop(self, name: str) -> None:
         """Remove the copy *name*."""
 
+    def drop_words(self, name: str, env_file: Path) -> tuple[str, ...]:
+        """The words that remove the copy *name* without us, reading secrets from *env_file*; empty: no need or no way."""
+
+    def environment(self) -> dict[str, str]:
+        """What those words must know."""
+
     def scratches(self) -> list[str]:
         """The scratch copies that are there."""
 
@@ -116,6 +123,16 @@ class Data:
             self._store = _open(self.settings, self.rendered, self.location, self.folder)
         return self._store
 
+    def snapshot_change(self) -> Change:
+        """The change to apply before `take`: its undo removes what a session that dies would leave."""
+        from cutover.changes.snapshot import snapshot
+        from cutover.data.rehearsal import names
+
+        scratch = self.store.scratch_name(f"{os.getpid()}")
+        drop, needs = self.store.drop_words(scratch, self.folder / SCRATCH_ENV), self.folder / SCRATCH_ENV
+        text = f"{self.store.name}, restored beside itself"
+        return snapshot(self.folder, text, names(self.settings.project), drop, needs)
+
     # --- snapshots -----------------------------------------------------------------------------------------------
     def take(self) -> Taken:
         """Write a snapshot, described by a JSON beside it; raises UsageProblem, Failed or Locked: nothing was changed."""
@@ -135,6 +152,7 @@ class Data:
         self._hold()
         self.drop_scratch()
         self.store.need_room()
+        self._announce()
         verdict = self._restored(taken, self.store.scratch_name(f"{os.getpid()}"))
         if verdict.outcome is Outcome.NO:
             self.drop_scratch()
@@ -170,6 +188,12 @@ class Data:
             restore_s=round(seconds, 3),
         )
 
+    def _announce(self) -> None:
+        """Leave, for the undo script, what it needs to drop the scratch database: a private file, no argument."""
+        lines = [f"{key}={value}\n" for key, value in self.store.environment().items()]
+        with files.private(self.folder / SCRATCH_ENV) as out:
+            out.write("".join(lines).encode())
+
     def kept(self) -> list[Taken]:
         """The snapshots that are kept, the newest first."""
         return files.kept(self.folder)
@@ -197,6 +221,7 @@ class Data:
         for name in self.store.scratches():
             self.store.drop(name)
         self.scratch = ""
+        (self.folder / SCRATCH_ENV).unlink(missing_ok=True)
 
     def head(self) -> str:
         """The revision that the schema is at now; empty where no table says one."""
@@ -296,3 +321,14 @@ def _networks(settings: Settings, rendered: Rendered) -> list[str]:
     models = rendered.model.get("networks") or {}
     named = [str((models.get(name) or {}).get("name", name)) for name in joined]
     return [*named, *([settings.database.network] if settings.database and settings.database.network else [])]
+
+
+def of(settings: Settings) -> Data:
+    """The data of the service of *settings*, as the first colour that has an env file names it."""
+    from cutover.compose import render
+
+    colours = [colour for colour, each in settings.colours.items() if each.env_file.is_file()]
+    if not colours:
+        first = next(iter(settings.colours.values()))
+        raise UsageProblem(f"{first.env_file}: no such file (colours.*.env_file in {settings.source})")
+    return Data(settings, render(settings, colours[0]), settings.state)

@@ -116,6 +116,17 @@ class Postgres:
             f"set client_min_messages = error; drop database if exists {_identifier(name)} with (force);"
         )
 
+    def drop_words(self, name: str, env_file: Path) -> tuple[str, ...]:
+        """The words that drop a scratch database without us; where the programs run here, the next snapshot does."""
+        if not self.tools.container:
+            return ()
+        drop = ("dropdb", "--if-exists", "--force", name)
+        return ("docker", "exec", "--env-file", str(env_file), self.tools.container, *drop)
+
+    def environment(self) -> dict[str, str]:
+        """What those words must know."""
+        return self.tools.environment()
+
     def scratches(self) -> list[str]:
         """The scratch databases of ours that are there."""
         start = self.scratch_name("")
@@ -163,6 +174,17 @@ class Postgres:
             else:
                 return
 
+    def carry(self, new: str) -> None:
+        """Give *new* the settings and the access rights of this database: a dump holds what is inside it only."""
+        self.tools.ask(CARRY.format(new=_literal(new)))
+
+    def identity(self, name: str) -> str:
+        """What stays with a database through a rename."""
+        found = self.tools.ask(
+            f"select oid from pg_database where datname = {_literal(name)};", name=self.maintenance()
+        )
+        return found[0] if found else ""
+
     def maintenance(self) -> str:
         """A database to be connected to while this one is renamed."""
         return "postgres" if self.name != "postgres" else "template1"
@@ -179,6 +201,22 @@ select format('create database %I template template0 encoding %L lc_collate %L l
   case when to_jsonb(d) ->> 'datlocprovider' = 'i' then
     format(' locale_provider icu icu_locale %L', coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale')) end)
 from pg_database d where datname = current_database()
+\\gexec
+"""
+
+# Who connects to a database has its settings, so "from current" copies them without quoting them again.
+CARRY = """\
+select format('alter database %I set %s from current', {new}, split_part(one, '=', 1))
+from pg_db_role_setting s, unnest(s.setconfig) one, pg_database d
+where d.datname = current_database() and s.setdatabase = d.oid and s.setrole = 0
+\\gexec
+select format('revoke all on database %I from public', {new}) from pg_database
+where datname = current_database() and datacl is not null
+\\gexec
+select format('grant %s on database %I to %s%s', privilege_type, {new},
+  case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,
+  case when is_grantable then ' with grant option' end)
+from pg_database, aclexplode(datacl) where datname = current_database() and grantee <> datdba
 \\gexec
 """
 
@@ -228,7 +266,7 @@ def find_container(networks: Sequence[str], name: str) -> str:
                     attached[network]["IPAddress"],
                 ]
             if name in names:
-                return str(row["Id"])
+                return str(row["Id"])[:12]
     except (DockerException, RequestException) as error:
         raise engine.EngineSilent(f"the Docker engine does not answer: {error}") from error
     return ""

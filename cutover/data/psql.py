@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import subprocess
 import tempfile
 import time
@@ -51,6 +52,13 @@ class Tools:
     def environment(self, name: str | None = None) -> dict[str, str]:
         """The values to those names, for the process environment and nothing else."""
         return self.database.environment(name)
+
+    def look(self, name: str) -> str:
+        """The line with which a person looks into the database *name*; psql asks for the password."""
+        database = self.database
+        address = ("--host", database.host, "--port", str(database.port), "--username", database.user)
+        there = ("docker", "exec", "--interactive", "--tty", self.container) if self.container else ()
+        return shlex.join((*there, "psql", *address, "--dbname", name))
 
     def ask(self, sql: str, *, name: str | None = None, deadline_s: float = QUESTION_S) -> list[str]:
         """The lines that *sql* answers, tab-separated; raises Failed with PostgreSQL's own words."""

@@ -115,6 +115,15 @@ class Sqlite:
             raise ValueError(f"{name} is not a copy of ours")
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
+    def drop_words(self, name: str, env_file: Path) -> tuple[str, ...]:
+        """Nothing: scratch copies lie beside the snapshots, and are removed with them."""
+        del name, env_file
+        return ()
+
+    def environment(self) -> dict[str, str]:
+        """Nothing."""
+        return {}
+
     def scratches(self) -> list[str]:
         """The scratch copies that are there."""
         return sorted(path.name for path in self.folder.glob(f"{SCRATCH}*"))
