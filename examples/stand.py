@@ -1,0 +1,315 @@
+"""A stand: the example service with both colours and an nginx, apart from everything else on the machine.
+
+The demo, the engine tests and the benches all release on one; each has names and ports of its own and takes away
+just what it made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from examples.images import image
+from examples.releases import REPO, build
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PROXY = REPOSITORY / "deploy" / "proxy" / "nginx"
+PLUGINS = (
+    "-p", "cutover.plugin", "-p", "pytest_html.plugin", "-p", "pytest_metadata.plugin", "-p", "pytest_timeout",
+)  # fmt: skip
+GOOD = "sha-1111111"
+START_S = 60.0
+RUN_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a session ended."""
+
+    code: int
+    out: str
+
+    @property
+    def last(self) -> str:
+        """Its last lines, from the word on."""
+        return self.out[-3000:]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody has; asked for together, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@dataclass(slots=True)
+class Stand:
+    """One service of its own: *name* begins the name of everything that it makes."""
+
+    folder: Path
+    name: str
+    extra: str = ""
+    """More TOML for cutover.toml."""
+    proxied: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables of both colours' env files."""
+    ports: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        blue, green, proxy = free_ports(3)
+        self.ports = {"blue": blue, "green": green, "proxy": proxy}
+
+    # --- what is where -------------------------------------------------------------------------------------------
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return self.folder / "state" / self.name
+
+    @property
+    def marker(self) -> Path:
+        """nginx's marker directory."""
+        return self.folder / "state" / f"{self.name}-live"
+
+    @property
+    def access_log(self) -> Path:
+        """What nginx logs."""
+        return self.folder / "log" / "access.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """The stand's cutover.toml."""
+        return self.folder / "deploy" / "cutover.toml"
+
+    @property
+    def url(self) -> str:
+        """Where users come in."""
+        return f"http://127.0.0.1:{self.ports['proxy']}"
+
+    def env_file(self, colour: str) -> Path:
+        """The env file of *colour*."""
+        return self.folder / "deploy" / f".env.{colour}"
+
+    def project(self, colour: str) -> str:
+        """The Compose project of *colour*."""
+        return f"{self.name}_{colour}"
+
+    # --- coming and going ----------------------------------------------------------------------------------------
+    def make(self) -> Stand:
+        """Write the files, start the proxy; the colours are empty."""
+        deploy = self.folder / "deploy"
+        deploy.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / "deploy" / "docker-compose.yml", deploy / "docker-compose.yml")
+        for colour in ("blue", "green"):
+            self._write_env(colour)
+        self.config.write_text(self.toml())
+        if self.proxied:
+            self._start_nginx()
+        return self
+
+    def _write_env(self, colour: str) -> None:
+        values = {
+            "IMAGE_REPO": REPO, "IMAGE_TAG": GOOD, "COMPOSE_PROJECT_NAME": self.project(colour),
+            "API_HTTP_PORT": str(self.ports[colour]), "DATABASE_URL": "", "REDIS_URL": "", "VLLM_ENDPOINT": "",
+            "SHARED_NETWORK": f"{self.name}_shared", "SHARED_VOLUME": f"{self.name}_data",
+        } | dict(self.environment)  # fmt: skip
+        path = self.env_file(colour)
+        path.touch(0o600)
+        path.chmod(0o600)
+        path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
+
+    def toml(self) -> str:
+        """The stand's cutover.toml: quick, but by the same rules as any other."""
+        proxy = f"""
+[proxy]
+driver = "nginx"
+url = "{self.url}"
+marker = "{self.marker}"
+access_log = "{self.access_log}"
+drain = "20s"
+open_connections = 10
+new_connections = 5
+""" if self.proxied else ""  # fmt: skip
+        return f"""\
+project = "{self.name}"
+shared_network = "{self.name}_shared"
+reports = "{self.folder}/reports"
+state_dir = "{self.state}"
+
+[colours.blue]
+env_file = ".env.blue"
+project = "{self.project("blue")}"
+
+[colours.green]
+env_file = ".env.green"
+project = "{self.project("green")}"
+
+[version]
+json = {{ service = "recall", version = "{{tag}}" }}
+
+[gate]
+min_healthy = "2s"
+
+[[endpoints]]
+path = "/memories"
+
+[watch]
+duration = "3s"
+{proxy}{self.extra}"""
+
+    def _start_nginx(self) -> None:
+        """An nginx of this stand, on the host's network, as the shipped configuration wants it."""
+        self.marker.mkdir(parents=True, exist_ok=True)
+        self.marker.chmod(0o755)
+        self.marker.parent.chmod(0o755)
+        (self.marker / "here").touch()
+        if not (self.marker / "green").exists():
+            (self.marker / "blue").touch()
+        self.access_log.parent.mkdir(exist_ok=True)
+        self.access_log.parent.chmod(0o777)  # noqa: S103  # nginx in its container is nobody of ours
+        conf = self.folder / "nginx"
+        conf.mkdir(exist_ok=True)
+        words = {
+            "127.0.0.1:8000": f"127.0.0.1:{self.ports['blue']}", "127.0.0.1:8001": f"127.0.0.1:{self.ports['green']}",
+            "127.0.0.1:8080": f"127.0.0.1:{self.ports['proxy']}", "/var/log/nginx/cutover.log": "/log/access.jsonl",
+            "/var/lib/cutover/recall-live": "/live",
+        }  # fmt: skip
+        text = (PROXY / "cutover.conf").read_text()
+        for word, ours in words.items():
+            text = text.replace(word, ours)
+        (conf / "cutover.conf").write_text(text)
+        temporary = "".join(
+            f"    {kind}_temp_path /tmp/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        main = (PROXY / "nginx.conf").read_text().replace("/run/nginx.pid", "/tmp/nginx.pid")  # noqa: S108  # in its container
+        (conf / "nginx.conf").write_text(main.replace("    include cutover", f"{temporary}    include cutover"))
+        self.docker(
+            "run", "--detach", "--name", f"{self.name}-nginx", "--network", "host", "--read-only",
+            "--tmpfs", "/tmp", "--volume", f"{conf}:/etc/nginx/cutover:ro", "--volume", f"{self.marker}:/live:ro",
+            "--volume", f"{self.access_log.parent}:/log", image("nginx"),
+            "nginx", "-c", "/etc/nginx/cutover/nginx.conf",
+        )  # fmt: skip
+        self._wait(f"{self.url}/__cutover/alive")
+
+    def _wait(self, url: str) -> None:
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # our own http://127.0.0.1
+                    return
+            except OSError:
+                time.sleep(0.05)  # no event tells that another process listens
+        raise TimeoutError(f"{url} does not answer")
+
+    def remove(self) -> None:
+        """Take away what this stand made, by name and label, and nothing else."""
+        for colour in ("blue", "green"):
+            found = self.docker(
+                "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project(colour)}"
+            )  # fmt: skip
+            for each in found.split():
+                self.docker("rm", "--force", "--volumes", each, check=False)
+        for each in self.docker("ps", "--all", "--quiet", "--filter", f"label=cutover.keep={self.name}").split():
+            self.docker("rm", "--force", each, check=False)
+        self.docker("rm", "--force", f"{self.name}-nginx", f"{self.name}-migrate", check=False)
+        for colour in ("blue", "green"):
+            self.docker("network", "rm", f"{self.project(colour)}_default", check=False)
+        self.docker("network", "rm", f"{self.name}_shared", check=False)
+        self.docker("volume", "rm", f"{self.name}_data", check=False)
+
+    # --- acting --------------------------------------------------------------------------------------------------
+    def docker(self, *words: str, check: bool = True) -> str:
+        """What a docker command says."""
+        done = subprocess.run(
+            ("docker", *words), capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
+        )  # fmt: skip
+        if check and done.returncode:
+            raise RuntimeError(f"docker {' '.join(words[:3])}: {done.stderr.strip()}")
+        return done.stdout
+
+    def shell(self, **more: str) -> dict[str, str]:
+        """The environment of a session on this stand."""
+        dropped = {"PYTEST_ADDOPTS", "IMAGE_TAG", "COMPOSE_PROFILES", "GITHUB_STEP_SUMMARY", "PYTHONDONTWRITEBYTECODE"}
+        kept = {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("CUTOVER_")}
+        return kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CUTOVER_CONFIG": str(self.config), "CUTOVER_WHO": "ana"} | more
+
+    def pytest_words(self, *arguments: str) -> tuple[str, ...]:
+        """The words of a session from the clone."""
+        return (sys.executable, "-m", "pytest", *PLUGINS, *arguments)
+
+    def pytest(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Result:
+        """Run a session to its end."""
+        done = subprocess.run(
+            self.pytest_words(*arguments), capture_output=True, text=True, timeout=RUN_S, check=False,
+            env=self.shell(**environment), cwd=cwd or REPOSITORY, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return Result(done.returncode, done.stdout + done.stderr)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Begin a session, in a process group of its own."""
+        return subprocess.Popen(
+            self.pytest_words(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=self.shell(**environment), cwd=REPOSITORY, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def cutover(self, *arguments: str) -> Result:
+        """Run a `cutover` command."""
+        done = subprocess.run(
+            (sys.executable, "-m", "cutover", *arguments), capture_output=True, text=True, timeout=RUN_S, check=False,
+            env=self.shell(), cwd=REPOSITORY, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return Result(done.returncode, done.stdout + done.stderr)
+
+    def release(self, tag: str, target: str = "idle", *more: str, defect: str | None = None) -> Result:
+        """Build *tag* and release it through the gate."""
+        build(tag, defect)
+        return self.pytest("smoke", f"--target={target}", f"--deploy={tag}", *more)
+
+    # --- asking --------------------------------------------------------------------------------------------------
+    def ask(self, path: str = "/version", *, colour: str | None = None) -> dict[str, object]:
+        """The JSON that the service answers, through the proxy or of one colour; empty for silence."""
+        base = self.url if colour is None else f"http://127.0.0.1:{self.ports[colour]}"
+        try:
+            with urllib.request.urlopen(base + path, timeout=5) as answer:  # noqa: S310  # our own http://127.0.0.1
+                found: dict[str, object] = json.load(answer)
+                return found
+        except (OSError, ValueError, urllib.error.HTTPError):
+            return {}
+
+    def status(self) -> dict[str, object]:
+        """What `cutover status --json` says."""
+        done = self.cutover("status", "--json")
+        found: dict[str, object] = json.loads(done.out.splitlines()[-1])
+        return found
+
+    def running(self, colour: str) -> list[str]:
+        """The image names of the containers that run on *colour*."""
+        found = self.docker(
+            "ps", "--filter", f"label=com.docker.compose.project={self.project(colour)}", "--format", "{{.Image}}"
+        )  # fmt: skip
+        return found.split()
+
+
+def latest(folder: Path) -> Path:
+    """The newest report of a stand."""
+    return (folder / "reports" / "latest").resolve()
+
+
+def tags(names: Sequence[str]) -> list[str]:
+    """The tags of image names."""
+    return [name.rsplit(":", 1)[1] for name in names]
