@@ -27,13 +27,15 @@ class Live:
 class Proxy(Protocol):
     """One driver; it holds no state, the proxy does."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What `[proxy] driver` calls it."""
 
     def live(self) -> Live:
         """The live colour by the proxy's own answer (a request through it), never by our memory."""
 
     def agreed(self) -> Verdict:
-        """Whether the proxy's answer and its marker or configuration say the same; preflight refuses a no or unknown."""
+        """Whether the proxy's answer and its marker or configuration say the same; preflight wants a yes."""
 
     def switch(self, to: str) -> Change:
         """The change that sends new requests to *to*, and its undo, which first makes sure of nothing else."""

