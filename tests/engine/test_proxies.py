@@ -53,7 +53,7 @@ class Running:
         assert done.ok, done
 
 
-def way(port: int, scheme: str = "http", verify: Trust = True) -> Way:
+def way(port: int, *, scheme: str = "http", verify: Trust = True) -> Way:
     """How the proxy on *port* is asked."""
     return Way(f"{scheme}://127.0.0.1:{port}", "/version", "/__cutover/alive", "X-Colour", verify)
 
@@ -68,7 +68,7 @@ def nginx(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Ru
     lay(marker, "blue")
     main = configured.nginx(folder, colours.ports, port, marker, tls=tls)
     words = configured.nginx_words(tool("nginx", "nginx-light"), main)
-    asked = way(port, "https", str(tls[0])) if tls else way(port)
+    asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     with process(words, folder / "out", lambda: listens(port)):
         yield Running(Nginx(marker, asked), asked, port, folder / "access.log", folder, colours)
 
@@ -103,7 +103,7 @@ def traefik(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[
     port = free_port()
     static = configured.traefik(folder, colours.ports, port, tls=tls)
     binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or tool("traefik", "traefik")
-    asked = way(port, "https", str(tls[0])) if tls else way(port)
+    asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     driver = Traefik(folder / "cutover.yml", asked)
     with process((binary, f"--configFile={static}"), folder / "out", lambda: bool(driver.live().colour)):
         yield Running(driver, asked, port, folder / "access.log", folder, colours)

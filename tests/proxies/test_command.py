@@ -1,0 +1,153 @@
+"""A team's own words, the bare port, and how settings become a driver."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cutover import proxies
+from cutover.errors import UsageProblem
+from cutover.host import Done
+from cutover.proxies import Live, command, port_swap
+from cutover.proxies.command import Command
+from cutover.proxies.port_swap import PortSwap, published_on
+from cutover.settings import Settings
+from cutover.verdict import Outcome
+from tests.proxies.test_nginx import WAY
+
+PORTS = {"blue": 8000, "green": 8001}
+
+
+def test_fills_in_colour_and_port() -> None:
+    """Colour and port of the one who gets the traffic; other braces are the command's own."""
+    lb = Command(("lb", "--to={colour}:{port}", "{}", "{x}"), ("lb", "back", "{colour}"), (), PORTS, WAY)
+    change = lb.switch("green")
+    assert change.do == ("lb", "--to=green:8001", "{}", "{x}")
+    assert change.undo == ("timeout -k 10 60 lb back blue",)
+
+
+def test_the_way_back_is_the_way_there() -> None:
+    """Without undo words the switch words lead back."""
+    assert Command(("lb", "{colour}"), (), (), PORTS, WAY).switch("blue").undo == (
+        "timeout -k 10 60 lb green",
+    )
+
+
+def said(out: str, code: int = 0, err: str = "") -> Done:
+    """What status words said."""
+    return Done(("lb", "status"), code, out, err)
+
+
+@pytest.mark.parametrize(
+    ("status", "live", "outcome", "reason"),
+    [
+        (said("blue\n"), "blue", Outcome.YES, "lb and the answer say blue"),
+        (said("live colour:\n blue "), "blue", Outcome.YES, "lb and the answer say blue"),
+        (None, "blue", Outcome.YES, "blue answers; there are no status words to compare with"),
+        (said("green"), "blue", Outcome.NO, "lb says green, but blue answers"),
+        (said("red"), "blue", Outcome.UNKNOWN, "lb does not name a colour: it says 'red'"),
+        (said(""), "blue", Outcome.UNKNOWN, "lb does not name a colour: it says ''"),
+        (said("blue", 1, "no route"), "blue", Outcome.UNKNOWN, "lb does not name a colour: no route"),
+        (said("blue"), None, Outcome.UNKNOWN, "silence"),
+    ],
+)
+def test_agrees(status: Done | None, live: str | None, outcome: Outcome, reason: str) -> None:
+    """The status words and the answer must name the same colour."""
+    verdict = command.judge(status, Live(live, "silence"))
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+
+
+def settings(**proxy: object) -> Settings:
+    """Settings with this `[proxy]`."""
+    table = {
+        "project": "recall",
+        "state_dir": "/s/recall",
+        "colours": {"blue": {"env_file": "/b"}, "green": {"env_file": "/g"}},
+        "proxy": proxy,
+    }
+    return Settings.model_validate(table)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        {"driver": "nginx", "url": "http://127.0.0.1:1"},
+        {"driver": "traefik", "url": "http://127.0.0.1:1", "file": "/f.yml"},
+        {"driver": "command", "url": "http://127.0.0.1:1", "switch": ["lb", "{colour}"]},
+        {"driver": "port-swap"},
+    ],
+    ids=lambda proxy: proxy["driver"],
+)
+def test_each_driver_is_found_by_its_name(proxy: dict[str, object]) -> None:
+    """`[proxy] driver` names a file of the package, and its switch has a way back."""
+    made = proxies.driver(settings(**proxy), PORTS)
+    assert made is not None
+    assert made.name == proxy["driver"]
+    change = made.switch("green")
+    assert change.do
+    assert change.undo
+    assert "blue → green" in change.text
+
+
+@pytest.mark.parametrize(
+    "proxy", [{"driver": "traefik"}, {"driver": "command"}, {"driver": "command", "switch": ["a"]}]
+)
+def test_what_a_driver_needs_is_asked_for(proxy: dict[str, object]) -> None:
+    """A driver without its file or words is a usage problem that names the key."""
+    with pytest.raises(UsageProblem, match="proxy"):
+        proxies.driver(settings(**proxy), PORTS)
+
+
+def test_without_a_proxy_there_is_no_driver() -> None:
+    """No `[proxy]`, no driver."""
+    bare = Settings.model_validate({"project": "recall", "colours": {"blue": {"env_file": "/b"}}})
+    assert proxies.driver(bare, PORTS) is None
+
+
+def test_port_swap_frees_the_port_first() -> None:
+    """The old colour is taken away, then the new one is started on its port; the way back mirrors it."""
+    swap = PortSwap(8000, Path("/s"), {"blue": "recall_blue", "green": "recall_green"}, "api", WAY)
+    change = swap.switch("green")
+    assert change.do[:5] == ("sh", "/s/putback.sh", "recall_blue", "api", "")
+    assert "/s/releases/green/port-swap.yml" in change.do
+    free, ensure = change.undo
+    assert " 8000 recall_blue /s/putback.sh recall_green api" in free
+    assert ensure.startswith("timeout -k 10 120 sh /s/ensure.sh recall_blue api docker compose")
+    assert "/s/releases/blue/port-swap.yml" in ensure
+    assert "nobody answers while green starts" in change.text
+
+
+@pytest.mark.parametrize(
+    ("proxy", "port"),
+    [
+        ({"live_port": 9000, "url": "http://127.0.0.1:9001"}, 9000),
+        ({"url": "http://127.0.0.1:9001"}, 9001),
+        ({}, 8000),
+    ],
+)
+def test_the_port_that_users_know(proxy: dict[str, object], port: int) -> None:
+    """As configured, else the URL's, else blue's own."""
+    assert port_swap.make(settings(driver="port-swap", **proxy), PORTS).live_port == port
+
+
+def test_a_release_on_another_port() -> None:
+    """Only the published port of the one service changes."""
+    release = {
+        "services": {
+            "api": {
+                "image": "a$$b",
+                "ports": [{"target": 8000, "published": "8001", "host_ip": "127.0.0.1"}],
+            },
+            "worker": {"ports": [{"target": 1, "published": "8001"}]},
+        }
+    }
+    changed = json.loads(published_on(json.dumps(release), "api", 8000))
+    assert changed["services"]["api"]["ports"][0] == {
+        "target": 8000,
+        "published": "8000",
+        "host_ip": "127.0.0.1",
+    }
+    assert changed["services"]["worker"] == release["services"]["worker"]
+    assert changed["services"]["api"]["image"] == "a$$b"

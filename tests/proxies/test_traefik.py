@@ -1,0 +1,101 @@
+"""Traefik's prepared files: the words, and what the file in place says."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cutover.proxies import Live
+from cutover.proxies.nginx import Marker
+from cutover.proxies.traefik import Traefik, judge, judge_file, read
+from cutover.verdict import Outcome
+from tests.proxies.test_nginx import WAY, do, undo
+
+TEXTS = {"blue": b"blue", "green": b"green"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Blue's file in place, both prepared."""
+    place = tmp_path / "cutover it's.yml"
+    for colour in ("blue", "green"):
+        place.with_name(f"{place.name}.{colour}").write_text(colour)
+    place.write_text("blue")
+    return place
+
+
+def test_switch_moves_a_prepared_file(file: Path) -> None:
+    """There and back, each a no-op when run twice; the prepared files stay."""
+    change = Traefik(file, WAY).switch("green")
+    for run, colour in (
+        (undo, "blue"),
+        (do, "green"),
+        (do, "green"),
+        (undo, "blue"),
+        (undo, "blue"),
+        (do, "green"),
+    ):
+        assert run(change) == 0
+        assert file.read_text() == colour
+    assert {each.name.removeprefix(file.name) for each in file.parent.iterdir()} == {"", ".blue", ".green"}
+
+
+def test_switch_needs_no_space(file: Path) -> None:
+    """A process that may not write one byte can still switch and come back."""
+    change = Traefik(file, WAY).switch("green")
+    for words, colour in ((change.do, "green"), (("sh", "-c", change.undo[0]), "blue")):
+        subprocess.run(("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words), check=True)
+        assert file.read_text() == colour
+
+
+def test_a_changed_file_is_not_overwritten(file: Path) -> None:
+    """What somebody wrote by hand stays, and both ways fail loudly."""
+    file.write_text("by hand")
+    change = Traefik(file, WAY).switch("green")
+    assert (do(change), undo(change)) == (1, 1)
+    assert file.read_text() == "by hand"
+
+
+def test_the_end_of_a_half_done_switch(file: Path) -> None:
+    """A switch that was killed between link and rename is simply done again."""
+    file.with_name(f"{file.name}.new").write_text("half")
+    assert do(Traefik(file, WAY).switch("green")) == 0
+    assert file.read_text() == "green"
+
+
+@pytest.mark.parametrize(
+    ("there", "texts", "colour", "why"),
+    [
+        (b"blue", TEXTS, "blue", "/f is that of blue"),
+        (b"green", TEXTS, "green", "/f is that of green"),
+        (b"other", TEXTS, None, "/f is neither /f.blue nor /f.green: somebody changed it by hand"),
+        (b"one", {"blue": b"one", "green": b"one"}, None, "/f.blue and /f.green are the same"),
+    ],
+)
+def test_a_file_says(there: bytes, texts: dict[str, bytes], colour: str | None, why: str) -> None:
+    """The file in place is one of the two prepared ones, or nobody knows."""
+    assert judge_file("/f", there, texts) == Marker(colour, why)
+
+
+def test_reads_the_files(file: Path) -> None:
+    """The files of this host are read; a missing one is unknown."""
+    assert read(file).colour == "blue"
+    file.with_name(f"{file.name}.green").unlink()
+    assert read(file) == Marker(None, f"{file}.green: no such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("said", "live", "outcome", "reason"),
+    [
+        ("blue", Live("blue", ""), Outcome.YES, "file and proxy say blue"),
+        ("blue", Live("green", ""), Outcome.NO, "the file is that of blue, but green answers"),
+        ("blue", Live(None, "silence"), Outcome.UNKNOWN, "the file is that of blue, but silence"),
+        (None, Live("blue", ""), Outcome.UNKNOWN, "why"),
+    ],
+)
+def test_agrees(said: str | None, live: Live, outcome: Outcome, reason: str) -> None:
+    """File and answer must say the same."""
+    verdict = judge(Marker(said, "why"), live)
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
