@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asks("endpoints")
 def test_endpoint(
     http: httpx.Client, control: Control, settings: Settings, endpoint: Endpoint, expect: Expect
 ) -> None:
-    """The endpoint is answered with the status, JSON and headers that it should be, time after time in time."""
+    """The endpoint is answered with the right status, JSON and headers, and time after time in time."""
     expect(answered(http, control, endpoint))
     if endpoint.method == "GET":  # what writes is sent once, and undone
         expect(latency(http, control, endpoint.path, Sampling(endpoint.max_latency, settings.gate.samples)))

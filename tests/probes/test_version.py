@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cutover.http import Answer
+from cutover.probes.version import DEFAULT, judge_version
+from cutover.verdict import Outcome
+
+YES, NO = Outcome.YES, Outcome.NO
+RECALL = {"service": "recall", "version": "{tag}"}
+
+
+def said(body: Any, status: int = 200) -> Answer:
+    """What a service answered."""
+    return Answer(status, {"content-type": "application/json"}, json.dumps(body), "http://x/version", 0.01)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tag", "body", "outcome", "reason"),
+    [
+        (RECALL, "sha-2", {"service": "recall", "version": "sha-2", "since": 1}, YES, "version sha-2"),
+        (RECALL, "sha-2", {"service": "recall", "version": "sha-1"}, NO, 'expected "sha-2" (a string), got "sha-1"'),
+        (RECALL, "sha-2", {"service": "other", "version": "sha-2"}, NO, 'service: expected "recall"'),
+        (RECALL, "sha-2", {"service": "recall", "version": "sha-22"}, NO, 'got "sha-22"'),
+        (RECALL, "sha-2", {"service": "recall"}, NO, "there is no such key"),
+        (RECALL, None, {"service": "recall", "version": "sha-7"}, YES, "version sha-7"),
+        (RECALL, None, {"service": "recall", "version": ""}, NO, "<any version>"),
+        (RECALL, None, {"service": "recall", "version": None}, NO, "got null"),
+        (RECALL, None, {"service": "recall"}, NO, "there is no such key"),
+        (RECALL, None, {"service": "other", "version": "sha-7"}, NO, "service: expected"),
+        (RECALL, None, ["recall"], NO, "got"),
+        ({"build": {"tag": "v{tag}"}}, "1.2", {"build": {"tag": "v1.2"}}, YES, "as expected"),
+        ({"build": {"tag": "v{tag}"}}, None, {"build": {"tag": "v9"}}, YES, "as expected"),
+        ({"build": {"tag": "v{tag}"}}, None, {"build": {"tag": "9"}}, NO, "v<any version>"),
+        (DEFAULT, "sha-2", {"version": "sha-2"}, YES, "version sha-2"),
+        (DEFAULT, "1", {"version": 1}, NO, "got 1"),
+    ],
+)  # fmt: skip
+def test_version(wanted: dict[str, Any], tag: str | None, body: Any, outcome: Outcome, reason: str) -> None:
+    """Service and tag must be those of the release; without a tag, the service and some version."""
+    verdict = judge_version(said(body), wanted, tag)
+    assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
+
+
+def test_an_error_page_is_no_version() -> None:
+    """The body of another status is not looked at."""
+    verdict = judge_version(said({"service": "recall", "version": "sha-2"}, 404), RECALL, "sha-2")
+    assert (verdict.outcome, "got 404" in verdict.reason) == (NO, True)
