@@ -22,7 +22,7 @@ def said(body: Any, status: int = 200) -> Answer:
     ("wanted", "tag", "body", "outcome", "reason"),
     [
         (RECALL, "sha-2", {"service": "recall", "version": "sha-2", "since": 1}, YES, "version sha-2"),
-        (RECALL, "sha-2", {"service": "recall", "version": "sha-1"}, NO, "(a string), got \"sha-1\""),
+        (RECALL, "sha-2", {"service": "recall", "version": "sha-1"}, NO, '(a string), got "sha-1"'),
         (RECALL, "sha-2", {"service": "other", "version": "sha-2"}, NO, 'service: expected "recall"'),
         (RECALL, "sha-2", {"service": "recall", "version": "sha-22"}, NO, 'got "sha-22"'),
         (RECALL, "sha-2", {"service": "recall"}, NO, "there is no such key"),
