@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from cutover.host import run
+from cutover.probes.inside import Inside, Process, judge_listens, judge_read_only, judge_user, look
+from cutover.verdict import Outcome, Verdict
+
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
+ANYWHERE, LOOPBACK = frozenset({"00000000"}), frozenset({"0100007F"})
+SEEN = Inside(
+    listening={8000: ANYWHERE},
+    processes=(Process(1, 0, 10001, "docker-init"), Process(7, 1, 10001, "gunicorn")),
+    users={0: "root", 10001: "recall"},
+    writable={"/": False},
+)
+
+
+@dataclass
+class Done:
+    rc: int
+    stdout: str
+    stderr: str = ""
+
+
+class Container:
+    """A container that answers a look with one text."""
+
+    def __init__(self, rc: int, stdout: str, stderr: str = "") -> None:
+        self.done = Done(rc, stdout, stderr)
+
+    def run(self, command: str) -> Done:
+        """Say it."""
+        return self.done
+
+
+SOCKETS = """\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0B00007F:A3C5 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 51262 1 0 100 0 0 10 0
+   1: 00000000:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000 10001        0 51300 1 0 100 0 0 10 0
+   2: 030011AC:1F40 010011AC:D2F0 06 00000000:00000000 03:00001770 00000000     0        0 0 3 0
+"""
+STATUS = """\
+Name:\tdocker-init\nState:\tS (sleeping)\nPid:\t1\nPPid:\t0\nUid:\t10001\t10001\t10001\t10001
+Name:\tgunicorn\nState:\tS (sleeping)\nPid:\t7\nPPid:\t1\nUid:\t10001\t10001\t10001\t10001
+Name:\tcurl\nState:\tZ (zombie)\nPid:\t99\nPPid:\t1\nUid:\t0\t0\t0\t0
+Name:\tsh\nState:\tS (sleeping)\nPid:\t120\nPPid:\t0\nUid:\t0\t0\t0\t0
+Name:\tcat\nState:\tR (running)\nPid:\t121\nPPid:\t120\nUid:\t0\t0\t0\t0
+"""
+PASSWD = "root:x:0:0:root:/root:/bin/sh\nrecall:x:10001:10001::/app:/bin/false\n"
+
+
+def test_one_look_sees_everything() -> None:
+    """Sockets, the service's own processes, names and rights come from one command."""
+    parts = [SOCKETS, STATUS, PASSWD, "r /\nw /data\n"]
+    seen = look(Container(0, "--cutover--\n".join(parts)), ["/", "/data"])
+    assert seen.listening == {8000: ANYWHERE, 0xA3C5: frozenset({"0B00007F"})}
+    assert [(each.name, each.uid) for each in seen.processes] == [("docker-init", 10001), ("gunicorn", 10001)]
+    assert seen.users == {0: "root", 10001: "recall"}
+    assert seen.writable == {"/": False, "/data": True}
+
+
+class ThisMachine:
+    """A shell here, in place of one in a container."""
+
+    def run(self, command: str) -> Done:
+        """Run *command* as testinfra would."""
+        done = run(("sh", "-c", command), deadline_s=60)
+        return Done(done.code, done.out, done.err)
+
+
+def test_the_command_is_understood_by_a_real_shell(tmp_path: Path) -> None:
+    """A POSIX shell runs the look, odd paths too, and writes nothing."""
+    odd = tmp_path / "it's a path"
+    odd.mkdir()
+    seen = look(ThisMachine(), [str(odd), str(tmp_path / "missing")])
+    assert seen.writable == {str(odd): True, str(tmp_path / "missing"): False}
+    assert list(odd.iterdir()) == []
+    assert seen.users[0] == "root"
+
+
+@pytest.mark.parametrize(
+    ("container", "outcome", "reason"),
+    [
+        (Container(127, "", 'exec: "/bin/sh": stat /bin/sh: no such file'), NOT_ASKED, "has no shell"),
+        (Container(126, "", "OCI runtime exec failed"), NOT_ASKED, "has no shell"),
+        (Container(1, "", "Error: No such container: abc"), UNKNOWN, "No such container: abc"),
+        (Container(0, "garbage"), UNKNOWN, "could not look inside: garbage"),
+    ],
+)
+def test_what_cannot_be_seen(container: Container, outcome: Outcome, reason: str) -> None:
+    """An image without a shell is not asked; any other trouble is unknown, never a yes."""
+    seen = look(container, ["/"])
+    for verdict in (judge_listens(seen, 8000), judge_user(seen, ""), judge_read_only(seen)):
+        assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
+
+
+ROOT = replace(SEEN, processes=(Process(1, 0, 0, "gunicorn"), Process(7, 1, 10001, "gunicorn")))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome", "reason"),
+    [
+        (judge_listens(SEEN, 8000), YES, "on port 8000"),
+        (judge_listens(SEEN, 9000), NO, "nothing listens on port 9000 (listening: 8000)"),
+        (judge_listens(replace(SEEN, listening={}), 8000), NO, "(listening: nothing)"),
+        (judge_listens(replace(SEEN, listening={8000: LOOPBACK}), 8000), NO, "own loopback only"),
+        (judge_listens(replace(SEEN, listening={8000: LOOPBACK | ANYWHERE}), 8000), YES, "on port 8000"),
+        (judge_user(SEEN, ""), YES, "2 processes run as recall"),
+        (judge_user(SEEN, "recall"), YES, "run as recall"),
+        (judge_user(SEEN, "10001"), YES, "run as recall"),
+        (judge_user(SEEN, "app"), NO, "docker-init (PID 1) runs as recall, expected app"),
+        (judge_user(ROOT, ""), NO, "gunicorn (PID 1) runs as root, expected a user of its own"),
+        (judge_user(replace(SEEN, processes=()), ""), UNKNOWN, "no process of the service could be seen"),
+        (judge_user(replace(ROOT, processes=ROOT.processes[:1]), "root"), YES, "run as root"),
+        (judge_read_only(SEEN), YES, "its user cannot write to /"),
+        (judge_read_only(replace(SEEN, writable={"/": True, "/x": False})), NO, "its user may write to /"),
+    ],
+)  # fmt: skip
+def test_inside(verdict: Verdict, outcome: Outcome, reason: str) -> None:
+    """The service listens where the outside reaches it, is not root, and cannot write where it should not."""
+    assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
