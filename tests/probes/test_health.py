@@ -8,7 +8,7 @@ from cutover.engine import Container, EngineSilent
 from cutover.probes import health as probes
 from cutover.probes.health import budget, judge_health, wait_healthy
 from cutover.verdict import Outcome
-from tests.probes.containers import CHECK, ID, Engine, at, container, health, probe
+from tests.probes.inspected import CHECK, ID, Engine, at, container, health, probe
 
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 S = 10**9

@@ -8,7 +8,7 @@ import pytest
 from cutover.engine import Container
 from cutover.probes.identity import Expected, judge_identity
 from cutover.verdict import Outcome
-from tests.probes.containers import ID, IMAGE, OTHER, container
+from tests.probes.inspected import ID, IMAGE, OTHER, container
 
 YES, NO = Outcome.YES, Outcome.NO
 ALL = Expected(image=IMAGE, container=ID, config_hash="d" * 64, port=8001)

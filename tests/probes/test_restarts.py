@@ -6,7 +6,7 @@ from cutover.engine import Container, EngineSilent
 from cutover.probes.restarts import judge_restarts, judge_settled, settled
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.verdict import Outcome
-from tests.probes.containers import STARTED, Engine, at, container
+from tests.probes.inspected import STARTED, Engine, at, container
 
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 RUNNING = container()
