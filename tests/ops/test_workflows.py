@@ -1,0 +1,80 @@
+"""What holds for each workflow, before GitHub ever runs it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ops import workflows
+
+NAMES = sorted(path.name for path in workflows.FOLDER.iterdir())
+BIN = str(Path(sys.executable).parent)
+
+
+def tool(name: str) -> str:
+    """A linter of the extra dev."""
+    found = shutil.which(name, path=BIN)
+    assert found, f"{name} is missing: it is in the extra dev"
+    return found
+
+
+def test_zizmor_finds_nothing() -> None:
+    """The auditor of workflows has nothing to say, and needs no network for it."""
+    words = (tool("zizmor"), "--offline", "--no-progress", str(workflows.FOLDER))
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_pinned_and_may_do_nothing_by_default(name: str) -> None:
+    """Actions are named by commit, jobs say what they may do, and no expression is pasted into a shell."""
+    workflow = workflows.read(name)
+    assert workflow["permissions"] == {}
+    for job in workflow["jobs"].values():
+        assert "permissions" in job
+        assert "uses" in job or "timeout-minutes" in job
+    used = re.findall(r"^\s+(?:- )?uses: (\S+)", (workflows.FOLDER / name).read_text(), re.MULTILINE)
+    assert [each for each in used if not re.fullmatch(r"\./\S+|[\w-]+/[\w-]+@[0-9a-f]{40}", each)] == []
+    assert [step["name"] for step in workflows.steps(workflow) if "${{" in str(step.get("run"))] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_shell_is_clean(name: str) -> None:
+    """shellcheck finds nothing in what the steps run."""
+    for step in workflows.steps(workflows.read(name)):
+        if "run" in step:
+            words = (tool("shellcheck"), "--shell=bash", "--exclude=SC2029", "-")
+            done = subprocess.run(words, input=step["run"], capture_output=True, text=True, check=False)
+            assert done.stdout == "", step["name"]
+
+
+def test_the_last_word_on_the_server_is_recover() -> None:
+    """Whatever ended the session, what it left open is taken back, and its report is fetched and kept."""
+    steps = workflows.steps(workflows.read("session.yml"))
+    always = [step["name"] for step in steps if step.get("if") == "always()"]
+    assert always == [
+        "Take back what a dead session left open",
+        "Fetch the report",
+        "Keep the report",
+        "Forget the key",
+    ]
+
+
+def test_the_approved_release_is_the_one_that_was_proven() -> None:
+    """Both sessions name the tag that was built, and only the second one waits for the reviewers."""
+    jobs = workflows.read("release.yml")["jobs"]
+    tag = "${{ needs.build.outputs.tag }}"
+    assert [jobs[name]["with"]["tag"] for name in ("idle", "switch")] == [tag, tag]
+    assert jobs["switch"]["needs"] == ["build", "idle"]
+    assert jobs["switch"]["with"]["environment"] == "${{ inputs.environment }}"
+
+
+def test_the_key_is_seen_by_one_step() -> None:
+    """The deploy key is in the environment of the step that stores it, and of no other."""
+    steps = workflows.steps(workflows.read("session.yml"))
+    assert [step["name"] for step in steps if "DEPLOY_KEY" in step.get("env", {})] == ["Know the server"]
