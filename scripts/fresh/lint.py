@@ -24,8 +24,8 @@ def shells(root: Path) -> list[str]:
 
 def words(tools: Path, shell_files: Iterable[str], *, workflows: Path | None) -> Iterator[Words]:
     """Each linter with its arguments, the quickest first."""
-    yield (str(tools / "ruff"), "check", "--quiet", ".")
-    yield (str(tools / "ruff"), "format", "--check", "--quiet", ".")
+    yield (str(tools / "ruff"), "check", "--quiet", "--output-format=concise", ".")
+    yield (str(tools / "ruff"), "format", "--check", "--quiet", "--output-format=concise", ".")
     yield (str(tools / "shellcheck"), "--external-sources", *shell_files)
     if workflows is not None:
         yield (str(tools / "zizmor"), "--offline", "--quiet", str(workflows))

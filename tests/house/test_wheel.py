@@ -1,0 +1,132 @@
+"""The wheel: what is in it, and that another team's repository can gate with nothing but it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import threading
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+# Where the checkout puts it, and where the wheel does.
+PLACES = {"cutover/": "cutover/", "smoke/": "cutover/smoke/", "checks/": "cutover/checks/"}
+ANSWERS = {
+    "/readyz": {"ready": True},
+    "/healthz": {"status": "ok"},
+    "/version": {"service": "ledger", "version": "7"},
+}
+
+
+def run(*words: str | Path, cwd: Path, expect: int = 0) -> str:
+    """What *words* print in *cwd*, without anything of this checkout in the environment."""
+    env = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "CUTOVER"))
+    }
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env=env,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == expect, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree, built without a network."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tools of an environment that has the wheel; its dependencies are borrowed from ours."""
+    folder = tmp_path_factory.mktemp("stranger")
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
+    python = folder / "venv" / "bin" / "python"
+    into = ("--python", python, "install", "--quiet", "--no-index", "--no-deps")
+    run(sys.executable, "-m", "pip", "--disable-pip-version-check", *into, wheel, cwd=folder)
+    # A path alone: the .pth files of our environment, hence this checkout, stay out.
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
+    Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    return python.parent
+
+
+class Ledger(http.server.BaseHTTPRequestHandler):
+    """Somebody else's service: it is ready, and says what it is."""
+
+    def do_GET(self) -> None:
+        """Answer what the table says."""
+        answer = ANSWERS.get(self.path.partition("?")[0])
+        body = json.dumps(answer or {"error": "no such page"}).encode()
+        self.send_response(404 if answer is None else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        """Keep the output of the tests to the tests."""
+
+
+@pytest.fixture
+def ledger() -> Iterator[str]:
+    """The address of a service that runs while the test does."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ledger) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_wheel_carries_the_package_and_both_checklists(wheel: Path) -> None:
+    """Every file of the package, of smoke/ and of checks/ is in it, and nothing else is."""
+    kept = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
+    wanted = {
+        place + name.removeprefix(folder)
+        for folder, place in PLACES.items()
+        for name in kept
+        if name.startswith(folder) and (ROOT / name).is_file()
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == wanted
+
+
+def test_another_team_gates_with_nothing_but_the_wheel(stranger: Path, ledger: str, tmp_path: Path) -> None:
+    """`pytest --pyargs cutover.smoke --target=URL` passes in a folder that has nothing of ours."""
+    said = run(
+        stranger / "python", "-m", "pytest", "--pyargs", "cutover.smoke", f"--target={ledger}", cwd=tmp_path
+    )
+    assert " passed" in said
+    assert str(ROOT) not in said
+
+
+def test_the_console_script_comes_with_the_wheel(stranger: Path, tmp_path: Path) -> None:
+    """`cutover --help` and `python -m cutover --help` say the same."""
+    said = run(stranger / "cutover", "--help", cwd=tmp_path)
+    assert "rollback" in said
+    assert (
+        run(stranger / "python", "-m", "cutover", "--help", cwd=tmp_path).splitlines()[1:]
+        == said.splitlines()[1:]
+    )
