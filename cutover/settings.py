@@ -393,6 +393,11 @@ def find(given: str | None, environment: Mapping[str, str], here: Path) -> Path:
     )
 
 
+def plain() -> Settings:
+    """What a URL is asked by where there is no `cutover.toml`: the defaults, and `/version` too."""
+    return Settings(project="url", colours={"blue": Colour(env_file=Path(".env"))}, version=Version())
+
+
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of *path*; `CUTOVER_STATE_DIR` and `CUTOVER_REPORTS` in *environment* win over the file."""
     try:

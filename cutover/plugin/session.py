@@ -99,7 +99,8 @@ class Run:
             raise pytest.UsageError(str(problem)) from problem
         evidence = Evidence(file=None)
         terminal = console.Console(config)
-        walk = Walk(settings, wish, evidence, terminal.step) if settings else None
+        # A URL is asked where no colour of ours exists: nothing is rendered, locked or taken back for it.
+        walk = Walk(settings, wish, evidence, terminal.step) if settings and not _only_urls(wish) else None
         if config.option.xmlpath is None:
             config.option.xmlpath = str(folder / "junit.xml")
         if getattr(config.option, "htmlpath", None) is None and config.pluginmanager.hasplugin("html"):
@@ -136,10 +137,8 @@ class Run:
         self._signals.clear()
 
     def require_settings(self) -> Settings:
-        """The settings; raises UsageError for a plain URL without a cutover.toml."""
-        if self.settings is None:
-            raise pytest.UsageError("this test needs a cutover.toml")
-        return self.settings
+        """The settings; for a URL without a cutover.toml the defaults."""
+        return self.settings or settings_module.plain()
 
     # --- collecting ----------------------------------------------------------------------------------------------
     def generate(self, metafunc: pytest.Metafunc) -> None:
@@ -561,10 +560,14 @@ def _settings(config: pytest.Config, wish: Wish) -> Settings | None:
     try:
         path = settings_module.find(given, os.environ, config.invocation_params.dir)
     except UsageProblem:
-        if given is None and not wish.armed and all(scene.is_url(name) for name in wish.targets):
+        if given is None and _only_urls(wish):
             return None
         raise
     return settings_module.load(path, os.environ)
+
+
+def _only_urls(wish: Wish) -> bool:
+    return not wish.armed and all(scene.is_url(name) for name in wish.targets)
 
 
 def report_folder(settings: Settings | None, wish: Wish) -> Path:

@@ -76,8 +76,8 @@ def test_a_half_made_environment_has_no_stamp(tmp_path: Path, text: str | None) 
 
 def test_installs_only_what_is_missing() -> None:
     """A tool that came another way than by apt is as good."""
-    here = {"nginx": "/usr/sbin/nginx", "ssh": "/usr/bin/ssh"}
-    assert [package.name for package in apt.missing(apt.TESTS, here.get)] == ["haproxy", "chromium"]
+    here = {"dockerd": "/opt/bin/dockerd"}
+    assert apt.missing((apt.ENGINE, apt.CLIENT), here.get) == (apt.CLIENT,)
 
 
 def test_apt_is_called_once_and_asks_nothing() -> None:

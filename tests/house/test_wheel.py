@@ -113,11 +113,24 @@ def test_the_wheel_carries_the_package_and_both_checklists(wheel: Path) -> None:
     assert names == wanted
 
 
-def test_another_team_gates_with_nothing_but_the_wheel(stranger: Path, ledger: str, tmp_path: Path) -> None:
-    """`pytest --pyargs cutover.smoke --target=URL` passes in a folder that has nothing of ours."""
-    said = run(
-        stranger / "python", "-m", "pytest", "--pyargs", "cutover.smoke", f"--target={ledger}", cwd=tmp_path
-    )
+ELSEWHERE = """
+project = "ledger"
+version = { json = { service = "ledger" } }
+colours = { blue = { env_file = ".env.blue" }, green = { env_file = ".env.green" } }
+"""
+
+
+@pytest.mark.parametrize(
+    "toml", [None, ELSEWHERE], ids=["nothing of ours", "a configuration of another machine"]
+)
+def test_another_team_gates_a_url_with_nothing_but_the_wheel(
+    stranger: Path, ledger: str, tmp_path: Path, toml: str | None
+) -> None:
+    """A URL is asked in a folder without any file of ours, and where its colours' env files are not."""
+    if toml is not None:
+        (tmp_path / "cutover.toml").write_text(toml, encoding="utf-8")
+    command = ("-m", "pytest", "--pyargs", "cutover.smoke", f"--target={ledger}")
+    said = run(stranger / "python", *command, cwd=tmp_path)
     assert " passed" in said
     assert str(ROOT) not in said
 
