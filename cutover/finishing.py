@@ -188,8 +188,8 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     if trouble:
         walk.told("", "undo", f"done, but {trouble}", begun, "no")
         return _lost(walk, tally, trouble)
-    seen = again.gate(walk, walk.wish.paths) if walk.before else ""
-    if seen.startswith("no"):
+    seen = again.gate(walk, walk.wish.paths) if walk.before and walk.from_tag else ""
+    if seen.startswith("no") and _was_proven(walk):
         return _lost(walk, tally, f"the old release does not pass the gate: {seen}")
     if isinstance(walk.trouble, NeedsPerson):
         return _lost(walk, tally, str(walk.trouble))
@@ -198,10 +198,15 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     return _ended(walk, Word.TAKEN_BACK, code, tally)
 
 
+def _was_proven(walk: Walk) -> bool:
+    """Whether what ran before had passed a whole gate: one that never did may fail it now as it did before."""
+    return any(row.proven and row.tag == walk.from_tag for row in walk.state.records(walk.before or ""))
+
+
 def _says(walk: Walk) -> str:
     """What the proxy or the engine said after the take-back."""
-    if walk.before:
-        return f"{walk.before} serves {walk.from_tag or 'as before'}"
+    if walk.before and walk.from_tag:
+        return f"{walk.before} serves {walk.from_tag}"
     return "nothing runs there, as before"
 
 

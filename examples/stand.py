@@ -29,6 +29,13 @@ PLUGINS = (
 )  # fmt: skip
 GOOD = "sha-1111111"
 START_S = 60.0
+MIGRATE = """
+[migrate]
+command = ["flask", "db", "upgrade"]
+
+[database]
+sqlite = "/data/recall.db"
+"""
 RUN_S = 600.0
 
 
@@ -66,6 +73,8 @@ class Stand:
     extra: str = ""
     """More TOML for cutover.toml."""
     proxied: bool = True
+    migrate: bool = False
+    """Whether a release upgrades the schema first; without it only what needs no table is asked."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables of both colours' env files."""
     ports: dict[str, int] = field(init=False)
@@ -165,11 +174,11 @@ json = {{ service = "recall", version = "{{tag}}" }}
 min_healthy = "2s"
 
 [[endpoints]]
-path = "/memories"
+path = "{"/memories" if self.migrate else "/metrics"}"
 
 [watch]
 duration = "3s"
-{proxy}{self.extra}"""
+{proxy}{MIGRATE if self.migrate else ""}{self.extra}"""
 
     def _start_nginx(self) -> None:
         """An nginx of this stand, on the host's network, as the shipped configuration wants it."""

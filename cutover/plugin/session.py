@@ -86,6 +86,7 @@ class Run:
     ended: finishing.Ended | None = None
     targets: dict[Asked, Target] = field(default_factory=dict)
     _observed: Any = None
+    _told: set[int] = field(default_factory=set)
     _signals: dict[int, Any] = field(default_factory=dict)
 
     # --- coming to be --------------------------------------------------------------------------------------------
@@ -298,7 +299,8 @@ class Run:
             for name, row in self.rows.items()
             if row.stage == self.stage and row.outcome is not None and not row.not_asked
         }
-        if rows:
+        if rows and self.stage not in self._told:
+            self._told.add(self.stage)
             self.console.stage(self.stage, self.wish, rows, time.monotonic() - self.stage_begun)
 
     @pytest.hookimpl(wrapper=True)
