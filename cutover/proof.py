@@ -120,7 +120,7 @@ class Prover:
             open_connections=len(self._open),
             new_connections=len(self._new),
             reopened=sum(each.reopened for each in self._open),
-            control_answers=self.way.as_control().answers(),
+            way_is_good=self.way.as_control().answers(),
         )  # fmt: skip
 
     def _place_(self) -> Place:

@@ -100,29 +100,36 @@ def ask(
     url: str, path: str, *, verify: Trust = True, deadline_s: float = DEADLINE_S, method: str = "GET"
 ) -> Answer:
     """One request on a connection of its own, within *deadline_s* of wall time; never raises for silence."""
-    parts = urlsplit(url)
     until = time.monotonic() + deadline_s
-    connection = (
-        http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=deadline_s, context=tls_context(verify)
-        )
-        if parts.scheme == "https"
-        else http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=deadline_s)
-    )
+    connection = None
     try:
-        connection.request(method, parts.path.rstrip("/") + path, headers={"Connection": "close"})
+        connection = _connection(url, verify, deadline_s)
+        connection.request(method, urlsplit(url).path.rstrip("/") + path, headers={"Connection": "close"})
         response = connection.getresponse()
         headers = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, headers, _body(response, until))
     except (OSError, http.client.HTTPException) as error:
         return Answer(0, error=f"{type(error).__name__}: {error}".rstrip(": "))
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
+
+
+def _connection(url: str, verify: Trust, deadline_s: float) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "https":
+        context = tls_context(verify)
+        return http.client.HTTPSConnection(host, parts.port, timeout=deadline_s, context=context)
+    return http.client.HTTPConnection(host, parts.port, timeout=deadline_s)
 
 
 def tls_context(verify: Trust) -> ssl.SSLContext:
     """A context that trusts the system's authorities, those of a file, or (False) anybody."""
-    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    try:
+        context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    except OSError as error:  # which does not name the file
+        raise OSError(error.errno, f"{error.strerror or error}: {verify}") from error
     if verify is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -136,6 +143,8 @@ def _body(response: http.client.HTTPResponse, until: float) -> bytes:
         if time.monotonic() > until:
             raise TimeoutError("the answer did not end in time")
         part = response.read1(MOST_BYTES - len(body))
+        if not part and response.length:
+            raise http.client.IncompleteRead(body, response.length)
         if not part:
             break
         body += part

@@ -57,13 +57,13 @@ class Proof:
     waited_ms: float = 0.0
     timeline: tuple[tuple[int, int, int, int], ...] = ()
     errors: tuple[str, ...] = ()
-    control_answers: bool = True
+    way_is_good: bool = True
 
     def verdict(self) -> Verdict:
         """Yes: every request since was answered by the new colour, and none failed."""
         seen = self.as_json()
         evidence = {key: seen[key] for key in seen if key not in {"timeline", "to"}}
-        if self.first_answer_ms is None and not self.control_answers:
+        if self.first_answer_ms is None and not self.way_is_good:
             return unknown(
                 QUESTION, "neither the service nor the proxy itself answers since the switch", **evidence
             )
@@ -98,8 +98,13 @@ class Proof:
         return asdict(self) | {"timeline": [list(row) for row in self.timeline], "errors": list(self.errors)}
 
 
-def weigh(samples: Sequence[Sample], to: str, called: float, **counts: int | bool) -> Proof:
-    """The proof in *samples* of a switch to *to* that was called at *called*."""
+def weigh(
+    samples: Sequence[Sample], to: str, called: float, *, way_is_good: bool = True, **counts: int
+) -> Proof:
+    """The proof in *samples* of a switch to *to* that was called at *called*.
+
+    *way_is_good* says whether the proxy itself answers; any answer since the call shows that as well.
+    """
     settled = min((each.ended for each in samples if _by(each, to) and each.ended >= called), default=None)
     since = [each for each in samples if settled is not None and each.started >= settled]
     failed = [each for each in samples if each.failed and each.ended >= called]
@@ -117,6 +122,7 @@ def weigh(samples: Sequence[Sample], to: str, called: float, **counts: int | boo
         waited_ms=_ms(max((each.ended for each in samples), default=called) - called),
         timeline=timeline(samples, called),
         errors=tuple(text for text, _ in errors.most_common(MOST_ERRORS)),
+        way_is_good=way_is_good or any(each.status for each in samples if each.ended >= called),
         **counts,  # type: ignore[arg-type]
     )
 

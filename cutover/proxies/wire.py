@@ -53,11 +53,10 @@ class Connection:
     _writer: asyncio.StreamWriter | None = field(default=None, repr=False)
 
     async def open(self) -> None:
-        """Connect; a connection that was closed in between counts as reopened."""
+        """Connect where there is no connection; that it had been asked on before counts as reopened."""
         if self._reader is not None and not self._reader.at_eof():
             return
-        if self._reader is not None:
-            self.reopened += 1
+        self.reopened += self.asked > 0
         self.close()
         place = self.place
         self._reader, self._writer = await asyncio.open_connection(place.host, place.port, ssl=place.tls)
