@@ -192,10 +192,11 @@ def judge_silence(question: str, silent: Silence, control: Control) -> Verdict:
         good, why = control.answers(), ""
     except (EngineSilent, httpx.TransportError) as error:
         good, why = False, f" ({error})"
+    by = f" (control: {control.how})" if control.how else ""
     if good:
-        reason = f"{silent}, though the way is good{f': {control.how}' if control.how else ''}"
+        reason = f"{silent}, though the way is good{by}"
         return no(question, reason, expected="an answer", seen=silent.reason, **seen)
-    reason = f"{silent}, and the control question failed too{f': {control.how}' if control.how else ''}{why}"
+    reason = f"{silent}, and whose fault it is nobody knows{by}{why}"
     return unknown(question, reason, expected="an answer", seen=silent.reason, **seen)
 
 

@@ -1,0 +1,176 @@
+"""The gate's questions, asked of a real service in real containers."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import testinfra
+
+from cutover import engine
+from cutover.engine import Container
+from cutover.host import run
+from cutover.http import client
+from cutover.probes.health import health, wait_healthy
+from cutover.probes.identity import Expected, identity
+from cutover.probes.inside import judge_listens, judge_read_only, judge_user, look
+from cutover.probes.logs import baseline, logs
+from cutover.probes.ready import ready
+from cutover.probes.restarts import restarts, settled
+from cutover.probes.version import version
+from cutover.settings import Logs, Ready, Version
+from cutover.target import Control
+from cutover.verdict import Outcome
+from examples.releases import build
+
+pytestmark = pytest.mark.engine
+YES, NO = Outcome.YES, Outcome.NO
+DEADLINE_S = 120.0
+PATIENT = (
+    "--health-start-period",
+    "100s",
+)  # a busy machine boots slowly; only the hopeless must fail at once
+NUMBERS = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A container of the example."""
+
+    id: str
+
+    @property
+    def seen(self) -> Container:
+        """As the engine describes it now."""
+        found = engine.inspect(self.id)
+        assert found is not None
+        return found
+
+    @property
+    def port(self) -> int:
+        """The host port that it publishes."""
+        return int(self.seen.ports["8000/tcp"][0]["HostPort"])
+
+
+Start = Callable[..., Service]
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """A good release."""
+    return build("sha-9a7e001", repo="cutover-gate/api")
+
+
+@pytest.fixture
+def start(image: str) -> Iterator[Start]:
+    """Starts containers as the shipped Compose file does, and takes them away."""
+    begun: list[str] = []
+
+    def start(*options: str, hardened: bool = True) -> Service:
+        name = f"cutover-gate-{os.getpid()}-{next(NUMBERS)}"
+        hard = ("--init", "--read-only", "--tmpfs", "/tmp", "--tmpfs", "/data:uid=10001") if hardened else ()
+        patient = () if "--no-healthcheck" in options else PATIENT
+        words = ("docker", "run", "--detach", "--name", name, "--publish", "127.0.0.1::8000", *hard, *patient)
+        begun.append(name)
+        done = run((*words, *options, image), deadline_s=DEADLINE_S)
+        assert done.ok, done
+        return Service(done.out.strip())
+
+    yield start
+    for name in begun:
+        run(("docker", "rm", "--force", "--volumes", name), deadline_s=DEADLINE_S)
+
+
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    """Wait until something holds."""
+    until = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < until, what
+        time.sleep(0.2)
+
+
+def test_a_good_release_is_let_through(start: Start) -> None:
+    """Every question about a good release is answered with yes."""
+    service = start()
+    waited = wait_healthy(service.id)
+    host = testinfra.get_host(f"docker://{service.id}")
+    inside = look(host, ["/"])
+    control = Control(lambda: True, "the engine")
+    with client(f"http://127.0.0.1:{service.port}", 60) as http:
+        verdicts = [
+            waited,
+            settled(service.seen, 1.0),
+            ready(http, control, Ready(deadline=60.0)),
+            version(
+                http,
+                control,
+                Version.model_validate({"json": {"service": "recall", "version": "{tag}"}}),
+                "sha-9a7e001",
+            ),
+            identity(service.id, Expected(image=service.seen.image, container=service.id, port=service.port)),
+            health(service.id),
+            restarts(service.id),
+            logs(service.seen, None, Logs()),
+            judge_listens(inside, 8000),
+            judge_user(inside, "10001"),
+            judge_read_only(inside),
+        ]
+    assert [str(each) for each in verdicts if each.outcome is not YES] == []
+
+
+def test_the_port_of_another_container(start: Start) -> None:
+    """A container that runs, but whose port a stranger has, is not the one that answers."""
+    mine, stranger = start(), start()
+    verdict = identity(mine.id, Expected(container=mine.id, port=stranger.port))
+    assert (verdict.outcome, stranger.seen.name in verdict.reason) == (NO, True), verdict
+
+
+def test_no_healthcheck_is_told_at_once(start: Start) -> None:
+    """Without a HEALTHCHECK nobody waits, and nobody believes."""
+    verdict = wait_healthy(start("--no-healthcheck").id)
+    assert (verdict.outcome, "has no HEALTHCHECK" in verdict.reason) == (NO, True), verdict
+
+
+def test_a_crash_loop_fails_at_once(start: Start) -> None:
+    """A container that dies again and again is told with its last words, long before its budget is over."""
+    service = start("--env", "DEFECT=crash-at-start", "--restart", "always")
+    verdict = wait_healthy(service.id)
+    assert (verdict.outcome, "last log line" in verdict.reason) == (NO, True), verdict
+    assert "not healthy in" not in verdict.reason
+    eventually(lambda: restarts(service.id).outcome is NO, "the restarts are seen")
+
+
+def test_a_restart_in_between_is_seen(start: Start) -> None:
+    """A restarted container has the same id and no restart count, and is seen all the same."""
+    service = start()
+    before = service.seen
+    assert run(("docker", "restart", "--time", "1", service.id), deadline_s=DEADLINE_S).ok
+    verdict = settled(before, 0.0)
+    assert (verdict.outcome, "started anew" in verdict.reason) == (NO, True), verdict
+    assert health(service.id).outcome is YES
+
+
+def test_the_inside_of_a_bad_container(start: Start) -> None:
+    """Root, another port and a writable file system are seen from inside."""
+    service = start("--user", "0:0", "--env", "PORT=9000", hardened=False)
+    assert wait_healthy(service.id).outcome is YES
+    inside = look(testinfra.get_host(f"docker://{service.id}"), ["/"])
+    verdicts = [judge_listens(inside, 8000), judge_user(inside, ""), judge_read_only(inside)]
+    assert [each.outcome for each in verdicts] == [NO, NO, NO], verdicts
+
+
+def test_errors_against_the_release_before(start: Start) -> None:
+    """A spike is a no, against a quiet release and with none at all; words in INFO lines are no errors."""
+    quiet, chatty, spike = start(), start("--env", "DEFECT=chatty"), start("--env", "DEFECT=error-spike")
+    for service in (quiet, chatty, spike):
+        assert wait_healthy(service.id).outcome is YES
+    before = baseline(quiet.seen, Logs())
+    assert before is not None
+    assert before.lines > 0
+    assert logs(chatty.seen, before, Logs()).outcome is YES
+    eventually(lambda: logs(spike.seen, before, Logs()).outcome is NO, "the spike is seen")
+    eventually(lambda: logs(spike.seen, None, Logs()).outcome is NO, "it is seen without a baseline")
