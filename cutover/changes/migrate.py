@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cutover.changes import Change, Words
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cutover.compose import Compose
-    from cutover.settings import Migrate
+from cutover.compose import Compose
+from cutover.settings import Migrate
 
 MARGIN_S = 60.0
 GRACE_S = 10

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cutover.changes import Change, Words, line
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BUDGET_S = 30.0
 WITHIN_S = 60.0

@@ -46,8 +46,7 @@ def command(*, config: str | None, as_json: bool, file: str | None, yes: bool, b
         taken = None if back else restoring.chosen(data, file)
         if not yes:
             raise UsageProblem(f"{would(data, taken, back)}; nothing was changed: say --yes to do it")
-        done = restoring.back(data, back) if back else restoring.restore(data, taken) if taken else None
-        assert done is not None
+        done = restoring.restore(data, taken) if taken else restoring.back(data, back or "")
         state.journal(
             "restored", database=done.database, aside=done.aside, snapshot=taken.name if taken else ""
         )

@@ -9,80 +9,21 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-from cutover import host
-from cutover.compose import Compose
+from cutover.changes import Change
+from cutover.compose import Compose, Rendered, render
 from cutover.data import files
 from cutover.data.compare import QUESTION, compare
 from cutover.data.files import Taken
 from cutover.data.location import Location, PostgresUrl, SqliteFile, locate
+from cutover.data.opening import way
+from cutover.data.store import Store
 from cutover.errors import Failed, Locked, UsageProblem
+from cutover.settings import Settings
 from cutover.verdict import Outcome, Verdict, no, yes
 
-if TYPE_CHECKING:
-    from cutover.changes import Change
-    from cutover.compose import Rendered
-    from cutover.data.contents import Contents
-    from cutover.settings import Settings
-
-__all__ = ["Data", "Taken"]
+__all__ = ["Data", "Taken", "of"]
 SCRATCH_ENV = "scratch.env"
-
-
-class Store(Protocol):
-    """A database that can be dumped, restored under another name beside itself, and read."""
-
-    @property
-    def kind(self) -> str:
-        """`postgres` or `sqlite`."""
-
-    @property
-    def name(self) -> str:
-        """What people call the database."""
-
-    @property
-    def suffix(self) -> str:
-        """How its snapshots' names end."""
-
-    def exists(self) -> bool:
-        """Whether it is there yet."""
-
-    def size(self) -> int:
-        """Bytes on its disk."""
-
-    def head(self, name: str | None = None) -> str:
-        """The schema's revision, of it or of its copy *name*."""
-
-    def mount(self, name: str) -> tuple[Path, str]:
-        """The folder that holds the copy *name*, and where the service mounts it; only for files."""
-
-    def contents(self, name: str | None = None) -> Contents:
-        """What it, or its copy *name*, holds."""
-
-    def dump(self, path: Path, budget_s: float) -> tuple[int, str, Contents]:
-        """Write a dump: its size, checksum, and what was in it."""
-
-    def scratch_name(self, tail: str) -> str:
-        """The name of a scratch copy."""
-
-    def need_room(self) -> None:
-        """Raise UsageProblem where there is no room for a copy."""
-
-    def restore(self, path: Path, name: str, budget_s: float) -> None:
-        """Restore a dump as *name*."""
-
-    def drop(self, name: str) -> None:
-        """Remove the copy *name*."""
-
-    def drop_words(self, name: str, env_file: Path) -> tuple[str, ...]:
-        """The words that remove the copy *name* without us, reading secrets from *env_file*; empty: no need or no way."""
-
-    def environment(self) -> dict[str, str]:
-        """What those words must know."""
-
-    def scratches(self) -> list[str]:
-        """The scratch copies that are there."""
 
 
 @dataclass(slots=True)
@@ -120,7 +61,7 @@ class Data:
     def store(self) -> Store:
         """The database behind the location; raises UsageProblem where there is none or no way leads there."""
         if self._store is None:
-            self._store = _open(self.settings, self.rendered, self.location, self.folder)
+            self._store = way(self.settings, self.rendered, self.location, self.folder)
         return self._store
 
     def snapshot_change(self) -> Change:
@@ -135,7 +76,7 @@ class Data:
 
     # --- snapshots -----------------------------------------------------------------------------------------------
     def take(self) -> Taken:
-        """Write a snapshot, described by a JSON beside it; raises UsageProblem, Failed or Locked: nothing was changed."""
+        """Write a snapshot, described by a JSON beside it; raises UsageProblem, Failed or Locked."""
         self._hold()
         store, begun = self.store, time.monotonic()
         files.need_room(self.folder, store.size(), store.name)
@@ -282,53 +223,17 @@ class Data:
             self._busy = None
 
 
-def _safe(name: str) -> str:
-    """*name* as part of a file's name."""
-    return "".join(
-        sign if sign.isalnum() or sign in "._-" else "_" for sign in name.rsplit("/", 1)[-1]
-    ).lstrip(".")
-
-
-def _open(settings: Settings, rendered: Rendered, location: Location | None, folder: Path) -> Store:
-    """The way to the database."""
-    if location is None:
-        key = settings.database.url_key if settings.database else "DATABASE_URL"
-        raise UsageProblem(
-            f"no database to snapshot: {rendered.colour} has no {key}, and {settings.source} no [database] sqlite"
-        )
-    table = settings.database.schema_table if settings.database else "alembic_version"
-    if isinstance(location, SqliteFile):
-        from cutover.data import sqlite
-
-        return sqlite.find(rendered, settings.service, location.path, folder, table)
-    from cutover.data.postgres import Postgres, find_container
-    from cutover.data.psql import Tools
-
-    database = settings.database
-    container = database.container if database else ""
-    if not container:
-        container = find_container(_networks(settings, rendered), location.host)
-    if not container and not host.run(("pg_dump", "--version"), deadline_s=10).ok:
-        raise UsageProblem(
-            f"no container answers to {location.host!r} on the service's networks, and pg_dump is not installed here: set [database] container"
-        )
-    return Postgres(Tools(location, container), table)
-
-
-def _networks(settings: Settings, rendered: Rendered) -> list[str]:
-    """The real names of the networks that the service joins, and the one that `[database]` names."""
-    joined = rendered.service(settings.service).get("networks") or {}
-    models = rendered.model.get("networks") or {}
-    named = [str((models.get(name) or {}).get("name", name)) for name in joined]
-    return [*named, *([settings.database.network] if settings.database and settings.database.network else [])]
-
-
 def of(settings: Settings) -> Data:
     """The data of the service of *settings*, as the first colour that has an env file names it."""
-    from cutover.compose import render
-
     colours = [colour for colour, each in settings.colours.items() if each.env_file.is_file()]
     if not colours:
         first = next(iter(settings.colours.values()))
         raise UsageProblem(f"{first.env_file}: no such file (colours.*.env_file in {settings.source})")
     return Data(settings, render(settings, colours[0]), settings.state)
+
+
+def _safe(name: str) -> str:
+    """*name* as part of a file's name."""
+    return "".join(
+        sign if sign.isalnum() or sign in "._-" else "_" for sign in name.rsplit("/", 1)[-1]
+    ).lstrip(".")

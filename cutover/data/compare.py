@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
+from cutover.data.contents import Contents, Span
 from cutover.verdict import Verdict, no, not_asked, yes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Set
-
-    from cutover.data.contents import Contents, Span
 
 QUESTION = "snapshot"
 SHOWN = 5
@@ -55,7 +52,7 @@ def differences(expected: Contents, seen: Contents) -> Iterator[str]:
             yield f"{kind}: expected {ours_n}, got {theirs_n}"
 
 
-def _names(what: str, expected: Set[str], seen: Set[str]) -> Iterator[str]:
+def _names(what: str, expected: AbstractSet[str], seen: AbstractSet[str]) -> Iterator[str]:
     ours, theirs = set(expected), set(seen)
     yield from (f"{what} {name} is missing" for name in sorted(ours - theirs))
     yield from (f"{what} {name} is not in the original" for name in sorted(theirs - ours))

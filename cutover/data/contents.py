@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from typing import Any
 
 Span = tuple[int | None, int | None]
 """The least and the most that a sequence's value may be: it moves while others write. None: never used."""
@@ -64,9 +62,9 @@ def read(lines: Iterable[str]) -> Contents:
     sequences: dict[str, Span] = {}
     objects: dict[str, int] = {}
     for line in lines:
-        kind, *rest = line.rstrip("\n").split("\t")
+        kind, *rest = [*line.rstrip("\n").split("\t"), ""]
         if kind == "table":
-            tables[rest[0]] = Table(int(rest[1]), rest[2] if len(rest) > 2 else "")
+            tables[rest[0]] = Table(int(rest[1]), rest[2])
         elif kind == "sequence":
             value = int(rest[1]) if rest[1] else None
             sequences[rest[0]] = (value, value)

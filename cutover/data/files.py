@@ -11,19 +11,16 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, Any
 
 from cutover import host
 from cutover.data import contents
+from cutover.data.contents import Contents
 from cutover.errors import Failed, UsageProblem
 from cutover.secret import MASK
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
-    from cutover.data.contents import Contents
 
 Words = tuple[str, ...]
 PARTIAL = ".partial"
@@ -124,10 +121,10 @@ def proved(taken: Taken, restore_s: float) -> Taken:
 
 
 @contextlib.contextmanager
-def private(path: Path) -> Iterator[Any]:
+def private(path: Path) -> Iterator[IO[bytes]]:
     """*path* opened anew for writing, readable by its owner alone from its first moment; fsynced at the end."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(handle, "wb") as out:
+    with os.fdopen(handle, "wb") as out:
         os.fchmod(out.fileno(), 0o600)
         yield out
         out.flush()
@@ -168,7 +165,7 @@ def stream(
                 env=host.clean_environment(environment),
                 start_new_session=True,
             )
-            size, digest = _pump(process, out, deadline_s)
+            size, digest = _pump(process, pipe(process.stdout), out, deadline_s)
             said.seek(0)
             told = said.read().decode(errors="replace")
             if process.returncode:
@@ -181,15 +178,16 @@ def stream(
     return size, digest, told
 
 
-def _pump(process: subprocess.Popen[bytes], out: Any, deadline_s: float) -> tuple[int, str]:
+def _pump(
+    process: subprocess.Popen[bytes], source: IO[bytes], out: IO[bytes], deadline_s: float
+) -> tuple[int, str]:
     """Copy the output piece by piece; the process is gone afterwards, whatever happened."""
-    assert process.stdout is not None
     digest, size = hashlib.sha256(), 0
     late = threading.Timer(deadline_s, host.kill_group, (process,))
     late.daemon = True
     late.start()
     try:
-        while piece := process.stdout.read(PIECE):
+        while piece := source.read(PIECE):
             out.write(piece)
             digest.update(piece)
             size += len(piece)
@@ -197,8 +195,15 @@ def _pump(process: subprocess.Popen[bytes], out: Any, deadline_s: float) -> tupl
     finally:
         late.cancel()
         end(process)
-        process.stdout.close()
+        source.close()
     return size, digest.hexdigest()
+
+
+def pipe(end_of: IO[bytes] | None) -> IO[bytes]:
+    """A process's pipe that was asked for, and so is there."""
+    if end_of is None:
+        raise ValueError("no pipe was asked for")
+    return end_of
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
@@ -219,8 +224,9 @@ def need_room(folder: Path, needed: int, what: str) -> None:
     """Raise UsageProblem unless *folder* has room for twice *needed* bytes."""
     free = shutil.disk_usage(folder).free
     if free < NEEDED * needed:
+        wanted = megabytes(int(NEEDED * needed))
         raise UsageProblem(
-            f"{folder}: {megabytes(free)} free, a snapshot of {what} needs {megabytes(int(NEEDED * needed))} (twice its size)"
+            f"{folder}: {megabytes(free)} free, a snapshot of {what} needs {wanted} (twice its size)"
         )
 
 

@@ -13,7 +13,8 @@ import shutil
 import sqlite3
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
 TYPE_CHECKING = False  # typing itself would cost more to import than all the rest
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def read(connection: sqlite3.Connection, schema_table: str) -> dict[str, Any]:
         for row in connection.execute("select * from " + quoted(name)) if whole else ():
             rows, total = (
                 rows + 1,
-                total + int.from_bytes(hashlib.md5(repr(row).encode()).digest()[:8], "big"),
+                total + int.from_bytes(hashlib.sha256(repr(row).encode()).digest()[:8], "big"),
             )
         if not whole:
             rows = connection.execute("select count(*) from " + quoted(name)).fetchone()[0]
@@ -113,7 +114,7 @@ def put(copy: str, file: str) -> None:
     """
     end = time.monotonic() + PATIENCE_S
 
-    def waited(status: int, remaining: int, total: int) -> None:
+    def waited(_status: int, remaining: int, _total: int) -> None:
         if remaining and time.monotonic() > end:
             raise TimeoutError(f"somebody held the database locked for {PATIENCE_S:g} s")
 
@@ -131,18 +132,18 @@ def main(words: list[str]) -> None:
     try:
         if command == "dump":
             told = dump(file, copy, rest[0])
-            with open(copy, "rb") as out:
+            with Path(copy).open("rb") as out:
                 shutil.copyfileobj(out, sys.stdout.buffer)
             sys.stdout.flush()
-            print(json.dumps(told), file=sys.stderr)
+            sys.stderr.write(json.dumps(told) + "\n")
         elif command == "write":
-            with open(copy, "wb") as given:
+            with Path(copy).open("wb") as given:
                 shutil.copyfileobj(sys.stdin.buffer, given)
             put(copy, file)
     finally:
         for each in (copy, copy + "-wal", copy + "-shm", copy + "-journal"):
-            if os.path.exists(each):
-                os.unlink(each)
+            with suppress(FileNotFoundError):
+                Path(each).unlink()
 
 
 if __name__ == "__main__":

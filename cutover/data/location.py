@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from cutover.errors import UsageProblem
 from cutover.secret import MASK, Secret
 from cutover.settings import Database
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CONNECT_S = "10"
 
@@ -39,6 +36,8 @@ class PostgresUrl:
             "PGSSLMODE": self.sslmode,
             "PGCONNECT_TIMEOUT": CONNECT_S,
             "PGAPPNAME": "cutover",
+            "PGCLIENTENCODING": "UTF8",
+            "LC_MESSAGES": "C",  # what their errors say is read below
         }
         return {key: value for key, value in given.items() if value}
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from cutover.compose import Rendered
 from cutover.data import Data
@@ -19,10 +20,10 @@ from cutover.settings import load
 
 KEY = 0x6375746F766572  # "cutover": one for each database, whichever project migrates it
 HOLDER = f"""\
-select 'since ' || date_trunc('second', a.backend_start) || ' from ' || coalesce(a.client_addr::text, 'the server itself')
+select format('since %s from %s', date_trunc('second', a.backend_start), coalesce(a.client_addr::text, 'itself'))
 from pg_locks l join pg_stat_activity a using (pid)
-where l.locktype = 'advisory' and l.granted and l.database = (select oid from pg_database where datname = current_database())
-and l.classid = {KEY >> 32} and l.objid = {KEY & 0xFFFFFFFF} limit 1;
+where l.locktype = 'advisory' and l.granted and l.classid = {KEY >> 32} and l.objid = {KEY & 0xFFFFFFFF}
+and l.database = (select oid from pg_database where datname = current_database()) limit 1;
 """
 NO_LIMITS = """\
 select set_config(name, '0', false) from pg_settings
@@ -49,8 +50,8 @@ def hold(store: Postgres, wait_s: float) -> int:
     return session.hand_over()
 
 
-def main(words: list[str]) -> int:
-    """Take the lock, then become the words."""
+def main(words: list[str]) -> NoReturn:
+    """Take the lock, then become the words; ends with the error's exit code when that failed."""
     config, release, wait_s, *rest = words
     try:
         settings = load(Path(config), os.environ)
@@ -61,12 +62,12 @@ def main(words: list[str]) -> int:
         store = data.store
         if not isinstance(store, Postgres):
             raise UsageProblem("only PostgreSQL has session locks")
-        os.set_inheritable(hold(store, float(wait_s)), True)
+        os.set_inheritable(hold(store, float(wait_s)), True)  # noqa: FBT003  the standard library calls it so
     except CutoverError as error:
-        print(f"migrate: {error}", file=sys.stderr)
-        return error.exit_code
-    os.execvp(rest[0], rest)
+        sys.stderr.write(f"migrate: {error}\n")
+        sys.exit(error.exit_code)
+    os.execvp(rest[0], rest)  # noqa: S606  words, never a shell string
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

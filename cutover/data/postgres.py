@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cutover import host
 from cutover.data import contents, files, reading
+from cutover.data.contents import Contents
+from cutover.data.location import PostgresUrl
 from cutover.data.psql import Tools, refused
 from cutover.errors import Failed, UsageProblem
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cutover.data.contents import Contents
-    from cutover.data.location import PostgresUrl
 
 LONGEST_NAME = 63
 SCRATCH = "_cutover_scratch_"
@@ -195,11 +191,12 @@ class Postgres:
 
 
 CREATE = """\
-select format('create database %I template template0 encoding %L lc_collate %L lc_ctype %L connection limit %s%s%s', {name},
-  pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
+select format('create database %I template template0 encoding %L lc_collate %L lc_ctype %L connection limit %s%s%s',
+  {name}, pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
   case when pg_has_role(datdba, 'MEMBER') then format(' owner %I', pg_get_userbyid(datdba)) end,
   case when to_jsonb(d) ->> 'datlocprovider' = 'i' then
-    format(' locale_provider icu icu_locale %L', coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale')) end)
+    format(' locale_provider icu icu_locale %L',
+      coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale')) end)
 from pg_database d where datname = current_database()
 \\gexec
 """
@@ -244,7 +241,8 @@ def _first_error(done: host.Done) -> str:
 def free_of(table: str) -> int | None:
     """The free bytes of `df -Pk`, None for anything else."""
     rows = [line.split() for line in table.splitlines()[1:]]
-    return int(rows[0][3]) * 1024 if rows and len(rows[0]) >= 6 and rows[0][3].isdigit() else None
+    available = rows[0][3:4] if rows else []
+    return int(available[0]) * 1024 if available and available[0].isdigit() else None
 
 
 def find_container(networks: Sequence[str], name: str) -> str:

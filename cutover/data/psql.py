@@ -9,17 +9,15 @@ import shlex
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from cutover import host
+from cutover.data.files import end, pipe
+from cutover.data.location import PostgresUrl
 from cutover.errors import Failed, UsageProblem
 from cutover.secret import MASK
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cutover.data.location import PostgresUrl
 
 Words = tuple[str, ...]
 PSQL = (
@@ -33,6 +31,12 @@ PSQL = (
 )
 END = "cutover:end"
 QUESTION_S = 60.0
+NO_WAY = (
+    "connection to server",
+    "could not translate host name",
+    "No such container",
+    "executable file not found",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def refused(said: str) -> Failed | UsageProblem:
     lines = [line.strip() for line in MASK(said).splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line or "error:" in line or "FATAL" in line]
     text = (errors or lines or ["it ended without a word"])[0]
-    if "connection to server" in text or "No such container" in text or "executable file not found" in text:
+    if any(sign in text for sign in NO_WAY):
         return UsageProblem(f"the database cannot be reached: {text}")
     if "permission denied" in text or "server version mismatch" in said:
         return UsageProblem(f"the database refuses: {text}")
@@ -98,7 +102,7 @@ class Session:
     """One psql, asked one thing after the other; it dies with this process, and its locks with it."""
 
     def __init__(self, words: Words, environment: dict[str, str]) -> None:
-        self._said: IO[bytes] = tempfile.TemporaryFile()
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the psql
         self._process = subprocess.Popen(
             words,
             stdin=subprocess.PIPE,
@@ -107,19 +111,18 @@ class Session:
             env=host.clean_environment(environment),
             start_new_session=True,
         )
+        self._in, self._out = pipe(self._process.stdin), pipe(self._process.stdout)
         self._rest = b""
 
     def ask(self, sql: str, *, deadline_s: float = QUESTION_S) -> list[str]:
         """The lines that *sql* answers; raises Failed when PostgreSQL refuses or does not answer in time."""
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended: reading says why
-            self._process.stdin.write(f"{sql}\n\\echo {END}\n".encode())
-            self._process.stdin.flush()
+            self._in.write(f"{sql}\n\\echo {END}\n".encode())
+            self._in.flush()
         return self._lines_until_end(time.monotonic() + deadline_s)
 
     def _lines_until_end(self, deadline: float) -> list[str]:
-        assert self._process.stdout is not None
-        handle = self._process.stdout.fileno()
+        handle = self._out.fileno()
         mark = f"{END}\n".encode()
         while not (self._rest == mark or self._rest.endswith(b"\n" + mark)):
             if not select.select([handle], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -140,17 +143,13 @@ class Session:
 
     def hand_over(self) -> int:
         """The descriptor that keeps this psql alive, for a process that takes over from us by exec."""
-        assert self._process.stdin is not None
-        return self._process.stdin.fileno()
+        return self._in.fileno()
 
     def close(self) -> None:
         """End the psql; never raises."""
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
+            self._in.close()
             self._process.wait(timeout=5)
-        host.kill_group(self._process)
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        end(self._process)
+        self._out.close()
         self._said.close()

@@ -29,7 +29,8 @@ select 'sequence', schemaname || '.' || sequencename, last_value from pg_catalog
 """
 OBJECTS = f"""\
 select 'object', kind, sum(how_many) from (
-  select 'indexes' as kind, count(*) as how_many from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+  select 'indexes' as kind, count(*) as how_many from pg_catalog.pg_index i
+    join pg_catalog.pg_class c on c.oid = i.indexrelid
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_OURS}
   union all select 'constraints', count(*) from pg_catalog.pg_constraint c
     join pg_catalog.pg_namespace n on n.oid = c.connamespace where c.contype <> 'n' and {_OURS}

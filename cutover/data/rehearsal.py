@@ -11,19 +11,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cutover import engine, host
 from cutover.changes.migrate import migrate
-from cutover.compose import Compose
+from cutover.compose import Compose, Rendered
+from cutover.data import Data
 from cutover.data.location import PostgresUrl
+from cutover.engine import Container
 from cutover.target import Control
 from cutover.verdict import Verdict, no, unknown, yes
-
-if TYPE_CHECKING:
-    from cutover.compose import Rendered
-    from cutover.data import Data
-    from cutover.engine import Container
 
 STDIN = Path("-")
 START_S = 60.0

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from cutover.data import files
+from cutover.data import Data, files
 from cutover.data.compare import compare, plural
+from cutover.data.contents import Contents
+from cutover.data.files import Taken
 from cutover.data.postgres import Postgres, short
 from cutover.data.sqlite import Sqlite
-from cutover.errors import Failed, UsageProblem
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cutover.data import Data
-    from cutover.data.contents import Contents
-    from cutover.data.files import Taken
+from cutover.errors import CutoverError, Failed, UsageProblem
+from cutover.verdict import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +86,27 @@ def _by_rename(data: Data, store: Postgres, taken: Taken) -> Restored:
     begun, at = time.monotonic(), stamp()
     new, aside = short(store.name, f"_cutover_new_{at}"), short(store.name, f"_before_{at}")
     try:
-        store.restore(taken.path, new, data.settings.snapshot.budget)
-        verdict = compare(taken.contents, store.contents(new))
-        if not verdict.ok:
-            raise Failed(f"{verdict.reason}; nothing was changed")
-        store.carry(new)
+        _beside(data, store, taken, new)
         was = store.identity(new)
         store.swap(new, aside)
     except BaseException:
-        store.drop(new)
+        with contextlib.suppress(CutoverError):  # the first error is the one to tell
+            store.drop(new)
         raise
     if store.identity(store.name) != was:
         raise Failed(f"{store.name} is not the restored database: somebody else renamed it meanwhile")
     undo = ("cutover", "restore", "--cutover-config", str(data.settings.source), "--back", aside, "--yes")
     look = store.tools.look(aside)
     return Restored(store.name, time.monotonic() - begun, aside, look, shlex.join(undo), store.head())
+
+
+def _beside(data: Data, store: Postgres, taken: Taken, new: str) -> None:
+    """The snapshot as a database of its own, the same as when it was taken."""
+    store.restore(taken.path, new, data.settings.snapshot.budget)
+    verdict = compare(taken.contents, store.contents(new))
+    if verdict.outcome is Outcome.NO:
+        raise Failed(f"{verdict.reason}; nothing was changed")
+    store.carry(new)
 
 
 def back(data: Data, aside: str) -> Restored:

@@ -10,15 +10,13 @@ import tempfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cutover import engine, host
+from cutover.compose import Rendered
 from cutover.data import contents, files, inside
+from cutover.data.contents import Contents
 from cutover.errors import Failed, UsageProblem
-
-if TYPE_CHECKING:
-    from cutover.compose import Rendered
-    from cutover.data.contents import Contents
 
 SCRATCH = "scratch-"
 
@@ -183,16 +181,12 @@ def find(rendered: Rendered, service: str, path: str, folder: Path, schema_table
     if file is not None and os.access(file.parent, os.R_OK | os.W_OK | os.X_OK):
         return Sqlite(path, file, "", folder, schema_table)
     found = engine.the_container(rendered.project, service)
+    blocked = f"{path} of {rendered.colour}: its volume cannot be read from here, and"
     if found is None or not found.running:
-        raise UsageProblem(
-            f"{path} of {rendered.colour}: its volume cannot be read from here, and no container of it runs"
-        )
-    if not host.run(
-        ("docker", "exec", found.id, "python3", "-c", "import sqlite3"), deadline_s=files.QUICK_S
-    ).ok:
-        raise UsageProblem(
-            f"{path} of {rendered.colour}: its volume cannot be read from here, and its container has no python3 with sqlite3"
-        )
+        raise UsageProblem(f"{blocked} no container of it runs")
+    python = ("docker", "exec", found.id, "python3", "-c", "import sqlite3")
+    if not host.run(python, deadline_s=files.QUICK_S).ok:
+        raise UsageProblem(f"{blocked} its container has no python3 with sqlite3")
     return Sqlite(path, None, found.id, folder, schema_table)
 
 
