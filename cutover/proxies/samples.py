@@ -123,7 +123,7 @@ def weigh(
         timeline=timeline(samples, called),
         errors=tuple(text for text, _ in errors.most_common(MOST_ERRORS)),
         way_is_good=way_is_good or any(each.status for each in samples if each.ended >= called),
-        **counts,  # type: ignore[arg-type]
+        **counts,
     )
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import ssl
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
+from cutover.drain import wait_until_idle
 from cutover.host import run
+from cutover.proof import Plan, Prover
 from cutover.proxies import Proxy
 from cutover.proxies.access_log import Tail
-from cutover.proxies.asking import Trust, Way
+from cutover.proxies.asking import Trust, Way, ask
 from cutover.proxies.command import Command
+from cutover.proxies.connections import Connections
 from cutover.proxies.nginx import Nginx, lay
 from cutover.proxies.traefik import Traefik
 from cutover.verdict import Outcome
@@ -79,12 +86,14 @@ def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None)
     assert tls is None
     port, marker, name = free_port(), folder / "live", f"cutover-proxies-{free_port()}"
     lay(marker, "blue")
-    configured.nginx(folder, colours.ports, port, marker)
+    own = folder / "nginx"
+    own.mkdir()
+    configured.nginx(own, colours.ports, port, marker)
     mounts = [
-        f"{folder}/nginx.conf:/etc/nginx/nginx.conf:ro",
-        f"{folder}/cutover.conf:/etc/nginx/cutover.conf:ro",
+        f"{own}/nginx.conf:/etc/nginx/nginx.conf:ro",
+        f"{own}/cutover.conf:/etc/nginx/cutover.conf:ro",
         f"{marker}:{marker}:ro",
-        f"{folder}:{folder}",
+        f"{own}:{own}",
     ]
     flags = [word for mount in mounts for word in ("--volume", mount)]
     start = ("docker", "run", "--detach", "--name", name, "--network", "host", "--user", "root", *flags)
@@ -92,7 +101,7 @@ def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None)
     try:
         assert done.ok, done
         wait_until(lambda: listens(port), "nginx in its container answers")
-        yield Running(Nginx(marker, way(port)), way(port), port, folder / "access.log", folder, colours)
+        yield Running(Nginx(marker, way(port)), way(port), port, own / "access.log", folder, colours)
     finally:
         run(("docker", "rm", "--force", "--volumes", name), deadline_s=DEADLINE_S)
 
@@ -167,3 +176,185 @@ def _count(log: Tail, logged: dict[str, int]) -> int:
         if each.colour:  # the rest is what the proxy answered by itself
             logged[each.colour] += 1
     return sum(logged.values())
+
+
+@dataclass
+class Talk:
+    """A WebSocket that is open through the proxy; each line comes back with the colour before it."""
+
+    socket: socket.socket
+    answers: BinaryIO
+
+    def say(self, word: str) -> str:
+        """The echo of *word*."""
+        self.socket.sendall(f"{word}\n".encode())
+        return self.answers.readline().decode().strip()
+
+
+@contextmanager
+def websocket(seen: Running, ca: Path) -> Iterator[Talk]:
+    """Open a WebSocket through TLS, by hand: a proxy only copies what follows."""
+    context = ssl.create_default_context(cafile=str(ca))
+    raw = socket.create_connection(("127.0.0.1", seen.port), timeout=DEADLINE_S)
+    with context.wrap_socket(raw, server_hostname="127.0.0.1") as secure, secure.makefile("rb") as answers:
+        secure.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{seen.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        assert b"101" in answers.readline()
+        while answers.readline() != b"\r\n":
+            pass
+        yield Talk(secure, answers)
+
+
+@pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
+def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_path: Path) -> None:
+    """Through TLS a WebSocket, a stream and a request of ten seconds outlive a switch, and the drain waits for them."""
+    ca, key = configured.certificate(tmp_path)
+    with start(tmp_path, colours, (ca, key)) as seen, ThreadPoolExecutor(2) as pool:
+        assert seen.driver.agreed().ok, seen.driver.agreed()
+        long = pool.submit(ask, seen.way.url, "/slow?s=10", verify=str(ca), deadline_s=DEADLINE_S)
+        stream = pool.submit(
+            ask, seen.way.url, "/stream?n=50&every=0.2", verify=str(ca), deadline_s=DEADLINE_S
+        )
+        in_flight = Connections(seen.port, colours.blue.port)
+        with websocket(seen, ca) as talk:
+            assert talk.say("before") == "blue before"
+            wait_until(lambda: colours.blue.in_flight == 3, "all three have reached blue")
+            seen.go("green")
+            assert talk.say("after") == "blue after"
+            assert (in_flight.count() or 0) >= 3
+        drained = wait_until_idle("blue", in_flight.count, budget_s=DEADLINE_S)
+        assert drained.verdict("take back").ok, drained
+        assert (long.done(), stream.done()) == (True, True)
+        assert (long.result().status, long.result().headers["x-colour"]) == (200, "blue")
+        assert stream.result().body == b"".join(b"%04d\n" % number for number in range(50))
+        assert drained.most >= 1
+        assert colours.blue.in_flight == 0
+
+
+def test_a_stream_is_passed_on_as_it_comes(colours: Colours, tmp_path: Path) -> None:
+    """nginx holds nothing back: the first piece is there while the last one is still far."""
+    with (
+        nginx(tmp_path, colours) as seen,
+        socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as one,
+    ):
+        one.sendall(b"GET /stream?n=2&every=600 HTTP/1.1\r\nHost: x\r\n\r\n")
+        got = b""
+        while b"0000\n" not in got:
+            part = one.recv(4096)
+            assert part, got
+            got += part
+
+
+def remade(marker: Path) -> None:
+    """Somebody has made the directory anew."""
+    for each in marker.iterdir():
+        each.unlink()
+    (marker / "blue").touch()
+
+
+BY_HAND: list[tuple[str, Callable[[Path], object], Outcome, str]] = [
+    ("both", lambda marker: (marker / "green").touch(), Outcome.UNKNOWN, "names blue and green"),
+    ("neither", lambda marker: (marker / "blue").unlink(), Outcome.UNKNOWN, "names neither blue nor green"),
+    ("made anew", remade, Outcome.UNKNOWN, "has lost its file here"),
+    ("closed", lambda marker: marker.chmod(0o700), Outcome.UNKNOWN, "has mode 0700"),
+    ("gone", shutil.rmtree, Outcome.UNKNOWN, "no such file or directory"),
+    ("moved", lambda marker: (marker / "blue").rename(marker / "green"), Outcome.YES, "say green"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome", "reason"), [row[1:] for row in BY_HAND], ids=[row[0] for row in BY_HAND]
+)
+def test_nginx_marker_changed_by_hand(
+    change: Callable[[Path], object], outcome: Outcome, reason: str, colours: Colours, tmp_path: Path
+) -> None:
+    """What somebody did to the marker directory is said, and nothing is written over it."""
+    with nginx(tmp_path, colours) as seen:
+        assert seen.driver.agreed().ok
+        change(tmp_path / "live")
+        verdict = seen.driver.agreed()
+        assert verdict.outcome is outcome, verdict
+        assert reason in verdict.reason
+
+
+def test_a_container_that_looks_at_another_directory(colours: Colours, tmp_path: Path) -> None:
+    """A marker directory that was replaced is the old one for the container: host and proxy disagree."""
+    with nginx_in_a_container(tmp_path, colours) as seen:
+        assert seen.driver.agreed().ok
+        marker = tmp_path / "live"
+        marker.rename(tmp_path / "away")
+        lay(marker, "green")
+        verdict = seen.driver.agreed()
+        assert verdict.outcome is Outcome.NO, verdict
+        assert verdict.reason == "the marker names green, but blue answers"
+
+
+def test_nginx_that_cannot_see_the_marker(colours: Colours, tmp_path: Path) -> None:
+    """A marker that only this host sees is no switch: nginx says that it is lost, and that is unknown."""
+    with nginx(tmp_path, colours) as seen:
+        elsewhere = tmp_path / "elsewhere"
+        lay(elsewhere, "blue")
+        shutil.rmtree(tmp_path / "live")
+        verdict = Nginx(elsewhere, seen.way).agreed()
+        assert verdict.outcome is Outcome.UNKNOWN
+        assert verdict.reason.startswith("nginx does not see this host's marker directory")
+
+
+def test_traefik_file_changed_by_hand(colours: Colours, tmp_path: Path) -> None:
+    """A file that is neither prepared one is said, and the switch leaves it alone."""
+    with traefik(tmp_path, colours) as seen:
+        file = tmp_path / "cutover.yml"
+        changed = file.read_text() + "# by hand\n"
+        file.unlink()
+        file.write_text(changed)
+        assert seen.driver.agreed().outcome is Outcome.UNKNOWN
+        assert not run(seen.driver.switch("green").do, deadline_s=DEADLINE_S).ok
+        assert file.read_text() == changed
+
+
+@pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
+def test_a_dead_colour_is_still_named(start: Start, colours: Colours, tmp_path: Path) -> None:
+    """When the live colour does not answer, the proxy's own word says who that is, so that a way back exists."""
+    with start(tmp_path, colours) as seen:
+        seen.go("green")
+        colours.stop("green")
+        live = seen.driver.live()
+        assert live.colour == "green", live
+        assert "which does not answer" in live.how
+        assert seen.driver.control().answers()
+        seen.come_back("green")
+        wait_until(lambda: seen.driver.live().colour == "blue", "blue serves again")
+
+
+@pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
+def test_a_switch_is_proven(start: Start, colours: Colours, tmp_path: Path) -> None:
+    """Connections that were open before it and new ones, GET and POST, are all answered by the new colour."""
+    with start(tmp_path, colours) as seen:
+        prover = Prover(seen.way, Plan("/version", "/echo", open_connections=20, new_connections=10))
+        try:
+            assert prover.begin().ok
+            prover.about_to_switch()
+            assert run(seen.driver.switch("green").do, deadline_s=DEADLINE_S).ok
+            proof = prover.prove("green")
+        finally:
+            prover.close()
+        assert proof.verdict().ok, proof
+        assert proof.answered == proof.requests >= 30 * 2 * 3
+        assert (proof.failed, proof.wrong, proof.reopened) == (0, 0, 0)
+
+
+def test_frozen_writes_are_told_when_to_come_back(colours: Colours, tmp_path: Path) -> None:
+    """While the file `freeze` lies there, writes get 503 with Retry-After and reads go on; then all is as before."""
+    with nginx(tmp_path, colours) as seen:
+        freeze = tmp_path / "live" / "freeze"
+        freeze.touch()
+        refused = ask(seen.way.url, "/echo", method="POST")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "30")
+        assert b"frozen" in refused.body
+        for method in ("GET", "HEAD", "OPTIONS"):
+            assert ask(seen.way.url, "/version", method=method).status == 200
+        assert seen.driver.agreed().ok
+        freeze.unlink()
+        assert ask(seen.way.url, "/echo", method="POST").status == 200
