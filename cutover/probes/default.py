@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cutover import engine, http
-from cutover.evidence import Evidence
 from cutover.engine import Container
-from cutover.probes import availability, flaps, log_watch, traffic
+from cutover.evidence import Evidence
+from cutover.probes import alerts, availability, dependencies, flaps, log_watch, resources, traffic
 from cutover.probes.excused import Excused, Forgiving, OldTrouble
 from cutover.proxies.access_log import Tail
 from cutover.settings import Settings
@@ -60,6 +60,12 @@ def _wanted(settings: Settings) -> dict[str, bool]:
         "way back": len(settings.colours) > 1,
         "log errors": True,
         "new errors": True,
+        "cpu": True,
+        "memory": True,
+        "oom": True,
+        "leak": True,
+        **{f"dependency {each.name}": True for each in settings.dependencies},
+        "alerts": settings.alerts is not None,
     }
 
 
@@ -68,7 +74,7 @@ def watched_for(
 ) -> list[Watched]:
     """The questions about *live*, which has the traffic since *since* (epoch), and *old*, which had it."""
     made = _Made(settings, live, old, control, evidence, since)
-    found = {each.name: each for each in (*made.probes(), *made.traffic(), *made.containers(), *made.logs())}
+    found = {each.name: each for each in made.all()}
     return [found.get(name) or NotAsked(name, made.why_not(name)) for name in names_for(settings)]
 
 
@@ -85,11 +91,16 @@ class _Made:
     trouble: OldTrouble | None = None
     """Whether the old colour is in trouble too; one for all questions, for they say no together."""
 
+    asker: dependencies.Asker | None = None
+
     def __post_init__(self) -> None:
+        self.asker = self._asker()
         if self.old is not None:
-            self.trouble = OldTrouble(
-                partial(not_ready, client(self.settings, self.old), self.settings.ready.path)
-            )
+            self.trouble = OldTrouble(partial(self._trouble_of, client(self.settings, self.old)))
+
+    def all(self) -> list[Watched]:
+        """Every question that this target can be asked."""
+        return [*self.probes(), *self.traffic(), *self.containers(), *self.logs(), *self.outside()]
 
     @property
     def colour(self) -> str:
@@ -152,7 +163,14 @@ class _Made:
             return []
         live, old = flaps.Watchman(find), flaps.Watchman(find_old) if find_old else None
         restarts, health, *back = flaps.questions(live, old, self.old.name if self.old else "")
-        return [restarts, self._excused(health), *back]
+        gauge = resources.Gauge(live, self.evidence, self.colour)
+        beside = resources.Gauge(old, self.evidence, self.old.name) if old and self.old else None
+        return [
+            restarts,
+            self._excused(health),
+            *back,
+            *resources.questions(gauge, self.settings.slo, beside),
+        ]
 
     def logs(self) -> list[Watched]:
         """The questions that the logs of both colours answer."""
@@ -162,6 +180,29 @@ class _Made:
         rules, since = self.settings.logs, self.since
         seen = log_watch.LogWatch(find, finder(self.old), rules, since, self.evidence, self.colour)
         return [self._excused(each) for each in log_watch.questions(seen)]
+
+    def outside(self) -> list[Watched]:
+        """The questions about what the service needs, and about those who watch when nobody does."""
+        found: list[Watched] = []
+        if self.asker is not None:
+            found += dependencies.questions(self.settings.dependencies, self.asker)
+        if self.settings.alerts is not None:
+            found.append(self._excused(alerts.AlertsQuestion(self.settings.alerts)))
+        return found
+
+    def _asker(self) -> dependencies.Asker | None:
+        wanted, find, find_old = self.settings.dependencies, finder(self.live), finder(self.old)
+        if not wanted or find is None:
+            return None
+        old = (lambda: dependencies.ask(find_old(), wanted)) if find_old else None
+        allowed_s = self.settings.slo.dependency
+        return dependencies.Asker(lambda: dependencies.ask(find(), wanted), old, allowed_s, self.evidence)
+
+    def _trouble_of(self, asked: httpx.Client) -> str:
+        """What is wrong with the old colour now, in words: it is not ready, or lacks a dependency."""
+        return not_ready(asked, self.settings.ready.path) or (
+            self.asker.trouble_of_old() if self.asker else ""
+        )
 
     def _excused(self, question: Forgiving) -> Watched:
         """*question*, whose no does not count while the old colour is in the same trouble."""

@@ -21,6 +21,8 @@ class Watchman:
     find: Find
     start: Start = in_thread
     first: Life | None = None
+    first_oom: bool = False
+    """Whether the engine had already called it out of memory when it was first seen."""
     now: Container | None = None
     asked: int = 0
     silent: str = ""
@@ -43,7 +45,8 @@ class Watchman:
         for container in answers:
             self.silent, self.now, self.asked = "", container, self.asked + 1
             if container is not None:
-                self.first = self.first or life(container)
+                if self.first is None:
+                    self.first, self.first_oom = life(container), container.oom_killed
                 self.unhealthy += container.health_status == "unhealthy" != was
 
 
