@@ -201,17 +201,12 @@ duration = "3s"
         for word, ours in words.items():
             text = text.replace(word, ours)
         (conf / "cutover.conf").write_text(text)
-        temporary = "".join(
-            f"    {kind}_temp_path /tmp/{kind};\n"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        main = (PROXY / "nginx.conf").read_text().replace("/run/nginx.pid", "/tmp/nginx.pid")  # noqa: S108  # in its container
-        (conf / "nginx.conf").write_text(main.replace("    include cutover", f"{temporary}    include cutover"))
+        (conf / "nginx.conf").write_text((PROXY / "nginx.conf").read_text())
         self.docker(
             "run", "--detach", "--name", f"{self.name}-nginx", "--network", "host", "--read-only",
             "--tmpfs", "/tmp", "--volume", f"{conf}:/etc/nginx/cutover:ro", "--volume", f"{self.marker}:/live:ro",
             "--volume", f"{self.access_log.parent}:/log", image("nginx"),
-            "nginx", "-c", "/etc/nginx/cutover/nginx.conf",
+            "nginx", "-c", "/etc/nginx/cutover/nginx.conf", "-g", "daemon off;",
         )  # fmt: skip
         self._wait(f"{self.url}/__cutover/alive")
 
