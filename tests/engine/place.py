@@ -1,0 +1,140 @@
+"""A place on the engine where tests run the shipped Compose file; all in it is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import httpx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COMPOSE_FILE = Path(__file__).parents[2] / "deploy" / "docker-compose.yml"
+DEADLINE_S = 120.0
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Place:
+    """A network, a volume and Compose projects of one test, under one unused name."""
+
+    folder: Path
+    name: str = field(default_factory=lambda: f"example-{uuid.uuid4().hex[:8]}")
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Make the network that the projects join."""
+        docker("network", "create", self.network)
+
+    def close(self) -> None:
+        """Take away all that was made here, and nothing else."""
+        for colour in self.ports:
+            self.compose(
+                colour,
+                "--profile",
+                "*",
+                "down",
+                "--volumes",
+                "--remove-orphans",
+                "--timeout",
+                "1",
+                check=False,
+            )
+        docker("volume", "rm", "--force", f"{self.name}-data", f"{self.name}-db", check=False)
+        docker("network", "rm", self.network, check=False)
+
+    @property
+    def network(self) -> str:
+        """The name of the shared network."""
+        return f"{self.name}-net"
+
+    def configure(self, colour: str, **values: str) -> None:
+        """Write the env file of *colour*, with a port that is free now."""
+        self.ports.setdefault(colour, free_port())
+        given = {
+            "COMPOSE_PROJECT_NAME": f"{self.name}_{colour}",
+            "API_HTTP_PORT": str(self.ports[colour]),
+            "SHARED_NETWORK": self.network,
+            "SHARED_VOLUME": f"{self.name}-data",
+            "DB_VOLUME": f"{self.name}-db",
+            **{f"{part}_ALIAS": f"{self.name}-{part.lower()}" for part in ("DB", "CACHE", "AI")},
+            **values,
+        }
+        lines = [f"{key}='{value}'\n" for key, value in given.items()]
+        (self.folder / f".env.{colour}").write_text("".join(lines))
+
+    def compose(self, colour: str, *words: str, check: bool = True) -> str:
+        """Run Compose on *colour*'s project."""
+        env_file = str(self.folder / f".env.{colour}")
+        return docker("compose", "--file", str(COMPOSE_FILE), "--env-file", env_file, *words, check=check)
+
+    def up(self, colour: str, *services: str) -> None:
+        """Start *services* and wait until they are healthy."""
+        wait = ("--wait", "--wait-timeout", str(round(DEADLINE_S)))
+        self.compose(colour, "up", "--detach", "--no-deps", "--pull", "never", *wait, *(services or ("api",)))
+
+    def migrate(self, colour: str) -> str:
+        """Bring the schema to the newest revision of *colour*'s image; raises with what it said."""
+        return self.compose(colour, "run", "--rm", "--no-deps", "-T", "api", "flask", "db", "upgrade")
+
+    def container(self, colour: str, service: str = "api") -> str:
+        """The id of the container of *service*."""
+        return self.compose(colour, "ps", "--all", "--quiet", service).strip()
+
+    def client(self, colour: str) -> httpx.Client:
+        """A client of *colour* on its own port."""
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.ports[colour]}", timeout=60, trust_env=False)
+
+
+def docker(*words: str, check: bool = True, merge: bool = False) -> str:
+    """Run a Docker command; its output (with *merge* also its errors), or RuntimeError with what it said."""
+    # A variable of ours in the caller's environment would beat the env file.
+    mine = (
+        "IMAGE_",
+        "COMPOSE_",
+        "API_HTTP_",
+        "DATABASE_",
+        "REDIS_",
+        "VLLM_",
+        "SHARED_",
+        "POSTGRES_",
+        "DB_",
+        "AI_",
+        "CACHE_",
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(mine)}
+    done = subprocess.run(
+        ("docker", *words),
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+        check=False,
+    )
+    if check and done.returncode:
+        raise RuntimeError(f"docker {' '.join(words)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr if merge else done.stdout
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def eventually(ask: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
+    """The first true answer of *ask*; fails after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not (answer := ask()):
+        assert time.monotonic() < end, f"still {answer!r} after {deadline_s:g} s"
+        time.sleep(0.1)
+    return answer

@@ -1,0 +1,1 @@
+"""Tests of the service that is released for demonstration and for tests."""

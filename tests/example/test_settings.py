@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from examples.recall.settings import EMBEDDED, colour, database_url, read
+
+
+@pytest.mark.parametrize(
+    ("project", "expected"),
+    [
+        ("recall_blue", "blue"),
+        ("recall_green", "green"),
+        ("recall-green", "green"),
+        ("my_recall-blue", "blue"),
+        ("recall", ""),
+        ("", ""),
+    ],
+)
+def test_the_colour_is_the_last_word_of_the_project(project: str, expected: str) -> None:
+    """A container knows its colour without being told twice."""
+    assert colour(project) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", EMBEDDED),
+        ("postgres://u:p@h/d", "postgresql://u:p@h/d"),
+        ("postgresql://u:postgres%3A%2F%2F@h/d", "postgresql://u:postgres%3A%2F%2F@h/d"),
+        ("sqlite:////tmp/x.db", "sqlite:////tmp/x.db"),
+    ],
+)
+def test_a_database_url_is_what_sqlalchemy_reads(url: str, expected: str) -> None:
+    """Without a URL the data is embedded, and the short scheme of providers is understood."""
+    assert database_url(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "field", "expected"),
+    [
+        ({}, "tag", "unknown"),
+        ({"BUILT_AS": "sha-1111111"}, "tag", "sha-1111111"),
+        ({"BUILT_AS": "sha-1111111", "IMAGE_TAG": ""}, "tag", "sha-1111111"),
+        ({"BUILT_AS": "sha-1111111", "IMAGE_TAG": "sha-2222222"}, "tag", "sha-2222222"),
+        ({"COLOUR": "red", "COMPOSE_PROJECT_NAME": "recall_blue"}, "colour", "red"),
+        ({"COLOUR": "", "COMPOSE_PROJECT_NAME": "recall_blue"}, "colour", "blue"),
+        ({"VLLM_ENDPOINT": "http://ai:8000/v1/"}, "ai_endpoint", "http://ai:8000"),
+        ({"VLLM_ENDPOINT": "http://ai:8000"}, "ai_endpoint", "http://ai:8000"),
+        ({}, "embedded", True),
+        ({"DATABASE_URL": "postgresql://h/d"}, "embedded", False),
+        ({}, "text_column", "text"),
+        ({"DEFECT": "migration-contract"}, "text_column", "body"),
+        ({"DEFECT_SECONDS": ""}, "defect_seconds", 20),
+    ],
+)
+def test_what_is_unset_or_empty_has_a_default_that_runs(
+    environment: dict[str, str], field: str, expected: object
+) -> None:
+    """Compose hands on empty strings for what nobody set."""
+    assert getattr(read(environment), field) == expected
