@@ -18,6 +18,7 @@ DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # the engine
 RETRIES = 3
 LAST_LINES = 10
 NO_HEALTHCHECK = "has no HEALTHCHECK, so nobody knows when it breaks"
+SAID = {"paused": "paused: it answers nobody", "created": "created, but never started"}
 ALIVE = frozenset({"created", "running"})  # created: the engine has not started it yet
 
 
@@ -140,8 +141,8 @@ def how_it_died(seen: Container) -> str:
     """What became of a container that does not serve."""
     if seen.status == "restarting":
         return f"crash loop: restarted {seen.restart_count} times, last exit code {seen.exit_code}"
-    if seen.status == "paused":
-        return "paused: it answers nobody"
+    if seen.status in SAID:
+        return SAID[seen.status]
     lived = seconds_of(seen.finished_at) - seconds_of(seen.started_at)
     after = f" {spoken(lived)} after its start" if lived > 0 else ""
     why = ", killed for its memory limit" if seen.oom_killed else ""

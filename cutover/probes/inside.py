@@ -13,6 +13,9 @@ LISTEN = "0A"
 LOOPBACK = frozenset({"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"})
 NO_SHELL = frozenset({126, 127})
 NEXT = "--cutover--"
+RIGHTS = (
+    'if test -w "$path"; then echo w; else echo r; fi; stat -c "%u %g %a" "$path" 2>/dev/null || echo 0 0 0'
+)
 
 
 class Ran(Protocol):
@@ -38,6 +41,7 @@ class Process:
     parent: int
     uid: int
     name: str
+    groups: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Inside:
     processes: tuple[Process, ...]
     users: Mapping[int, str]
     writable: Mapping[str, bool]
-    """By path whether the user who looked, the image's own, may write there."""
+    """By path whether the service's own user may write there."""
     problem: str = ""
     """Why nothing could be seen."""
     shell: bool = True
@@ -62,19 +66,15 @@ def look(host: Host, paths: Sequence[str]) -> Inside:
         "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null",
         "cat /proc/[0-9]*/status 2>/dev/null",
         "cat /etc/passwd 2>/dev/null",
-        f'for path in {words}; do if test -w "$path"; then echo "w $path"; else echo "r $path"; fi; done',
+        "id -u",
     )
-    done = host.run(f"; echo {NEXT}; ".join(parts))
+    done = host.run(f"; echo {NEXT}; ".join(parts) + f"; for path in {words}; do {RIGHTS}; done")
     if done.rc in NO_SHELL or not done.stdout.count(NEXT):
         said = " ".join((done.stderr or done.stdout).split())[:200] or f"exit {done.rc}"
         return Inside({}, (), {}, {}, problem=said, shell=done.rc not in NO_SHELL)
-    sockets, status, passwd, writable = done.stdout.split(f"{NEXT}\n")
-    return Inside(
-        listening=read_sockets(sockets),
-        processes=tuple(service_processes(read_processes(status))),
-        users=read_users(passwd),
-        writable={line[2:]: line[0] == "w" for line in writable.splitlines() if line},
-    )
+    sockets, status, passwd, rights = done.stdout.split(f"{NEXT}\n")
+    processes = tuple(service_processes(read_processes(status)))
+    return Inside(read_sockets(sockets), processes, read_users(passwd), read_rights(rights, paths, processes))
 
 
 def read_sockets(text: str) -> dict[int, frozenset[str]]:
@@ -95,7 +95,8 @@ def read_processes(text: str) -> list[Process]:
         rows = dict(line.partition(":\t")[::2] for line in ("Name:\t" + block).splitlines())
         if "Pid" in rows and not rows.get("State", "").startswith("Z"):
             uid = int(rows["Uid"].split()[1])  # the effective one
-            found.append(Process(int(rows["Pid"]), int(rows["PPid"]), uid, rows["Name"]))
+            groups = frozenset(int(gid) for gid in (rows["Gid"] + " " + rows.get("Groups", "")).split())
+            found.append(Process(int(rows["Pid"]), int(rows["PPid"]), uid, rows["Name"], groups))
     return found
 
 
@@ -115,6 +116,30 @@ def read_users(passwd: str) -> dict[int, str]:
     """Names by user id, of an `/etc/passwd`."""
     rows = [line.split(":") for line in passwd.splitlines()]
     return {int(row[2]): row[0] for row in reversed(rows) if len(row) > 2 and row[2].isdigit()}  # noqa: PLR2004
+
+
+def read_rights(text: str, paths: Sequence[str], processes: Sequence[Process]) -> dict[str, bool]:
+    """By path whether the service may write there.
+
+    What was tried holds for whoever looked. An image that starts as root and then becomes another user is looked at
+    by root, who may write anywhere that is not read-only: for it the owner and mode of the path decide.
+    """
+    looker, *lines = text.splitlines() or [""]
+    pairs = zip(paths, lines[::2], lines[1::2], strict=False)
+    others = [each for each in processes if str(each.uid) != looker]
+    return {
+        path: tried == "w" and (not others or looker != "0" or any(_may_write(each, stat) for each in others))
+        for path, tried, stat in pairs
+    }
+
+
+def _may_write(process: Process, stat: str) -> bool:
+    """Whether *process* may write to what has this owner, group and mode."""
+    owner, group, mode = stat.split()
+    bits = int(mode, 8)
+    if process.uid == int(owner):
+        return bool(bits & 0o200)
+    return bool(bits & (0o020 if int(group) in process.groups else 0o002))
 
 
 def judge_listens(seen: Inside, port: int) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cutover.engine import Container, EngineSilent
-from cutover.probes.health import ALIVE, ENGINE, Asked, evidence, how_it_died, with_last_words
+from cutover.probes.health import ENGINE, Asked, evidence, how_it_died, with_last_words
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.verdict import Verdict, no, unknown, yes
 
@@ -41,7 +41,7 @@ def judge_restarts(seen: Container | None, now: float) -> Verdict:
     """No for a container that does not run, or that was restarted and has not stood for ten minutes since."""
     if seen is None:
         return no("restarts", "the container is gone")
-    if seen.status not in ALIVE:
+    if not seen.running:
         return no("restarts", how_it_died(seen), **evidence(seen))
     age = max(0.0, now - seconds_of(seen.started_at))
     if not seen.restart_count:
@@ -73,7 +73,7 @@ def judge_settled(before: Container, after: Container | None, min_healthy_s: flo
     """Yes when the same container is still in the same life, and running."""
     if after is None:
         return no("settled", f"{before.name} ({before.short}) is gone")
-    if after.status not in ALIVE:
+    if not after.running:
         return no("settled", how_it_died(after), **evidence(after))
     if life(after) != life(before):
         reason = f"started anew within {min_healthy_s:g} s: {before.started_at}, then {after.started_at}"

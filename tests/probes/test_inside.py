@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from cutover.host import run
-from cutover.probes.inside import Inside, Process, judge_listens, judge_read_only, judge_user, look
+from cutover.probes.inside import (
+    Inside,
+    Process,
+    judge_listens,
+    judge_read_only,
+    judge_user,
+    look,
+    read_rights,
+)
 from cutover.verdict import Outcome, Verdict
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
@@ -43,24 +51,54 @@ SOCKETS = """\
    1: 00000000:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000 10001        0 51300 1 0 100 0 0 10 0
    2: 030011AC:1F40 010011AC:D2F0 06 00000000:00000000 03:00001770 00000000     0        0 0 3 0
 """
-STATUS = """\
-Name:\tdocker-init\nState:\tS (sleeping)\nPid:\t1\nPPid:\t0\nUid:\t10001\t10001\t10001\t10001
-Name:\tgunicorn\nState:\tS (sleeping)\nPid:\t7\nPPid:\t1\nUid:\t10001\t10001\t10001\t10001
-Name:\tcurl\nState:\tZ (zombie)\nPid:\t99\nPPid:\t1\nUid:\t0\t0\t0\t0
-Name:\tsh\nState:\tS (sleeping)\nPid:\t120\nPPid:\t0\nUid:\t0\t0\t0\t0
-Name:\tcat\nState:\tR (running)\nPid:\t121\nPPid:\t120\nUid:\t0\t0\t0\t0
-"""
+STATUS = "".join(
+    f"Name:\t{name}\nState:\t{state}\nPid:\t{pid}\nPPid:\t{parent}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n{rest}\n"
+    for name, state, pid, parent, uid, rest in (
+        ("docker-init", "S (sleeping)", 1, 0, 10001, "Gid:\t5\t5\t5\t5"),
+        ("gunicorn", "S (sleeping)", 7, 1, 10001, "Gid:\t5\t5\t5\t5\nGroups:\t6 7"),
+        ("curl", "Z (zombie)", 99, 1, 0, "Gid:\t0\t0\t0\t0"),
+        ("sh", "S (sleeping)", 120, 0, 0, "Gid:\t0\t0\t0\t0"),
+        ("cat", "R (running)", 121, 120, 0, "Gid:\t0\t0\t0\t0"),
+    )
+)
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nrecall:x:10001:10001::/app:/bin/false\n"
 
 
 def test_one_look_sees_everything() -> None:
     """Sockets, the service's own processes, names and rights come from one command."""
-    parts = [SOCKETS, STATUS, PASSWD, "r /\nw /data\n"]
+    parts = [SOCKETS, STATUS, PASSWD, "10001\nr\n0 0 755\nw\n10001 0 755\n"]
     seen = look(Container(0, "--cutover--\n".join(parts)), ["/", "/data"])
     assert seen.listening == {8000: ANYWHERE, 0xA3C5: frozenset({"0B00007F"})}
     assert [(each.name, each.uid) for each in seen.processes] == [("docker-init", 10001), ("gunicorn", 10001)]
+    assert seen.processes[1].groups == {5, 6, 7}
     assert seen.users == {0: "root", 10001: "recall"}
     assert seen.writable == {"/": False, "/data": True}
+
+
+@pytest.mark.parametrize(
+    ("looker", "tried", "stat", "writable"),
+    [
+        ("10001", "r", "0 0 755", False),
+        ("10001", "w", "10001 0 755", True),
+        # The image starts as root and becomes uid 10001: root's own rights say nothing.
+        ("0", "w", "0 0 755", False),
+        ("0", "w", "0 0 777", True),
+        ("0", "w", "10001 0 755", True),
+        ("0", "w", "10001 0 555", False),
+        ("0", "w", "0 5 775", True),
+        ("0", "w", "0 9 775", False),
+        ("0", "r", "10001 0 755", False),
+    ],
+)
+def test_rights_are_those_of_the_service(looker: str, tried: str, stat: str, *, writable: bool) -> None:
+    """A path is writable when the service's own user may write there, whoever looked."""
+    service = [Process(7, 1, 10001, "gunicorn", frozenset({5}))]
+    assert read_rights(f"{looker}\n{tried}\n{stat}\n", ["/"], service) == {"/": writable}
+
+
+def test_root_may_write() -> None:
+    """A service that runs as root may write where root may."""
+    assert read_rights("0\nw\n0 0 755\n", ["/"], [Process(1, 0, 0, "gunicorn")]) == {"/": True}
 
 
 class ThisMachine:
@@ -76,6 +114,7 @@ def test_the_command_is_understood_by_a_real_shell(tmp_path: Path) -> None:
     """A POSIX shell runs the look, odd paths too, and writes nothing."""
     odd = tmp_path / "it's a path"
     odd.mkdir()
+    odd.chmod(0o777)  # whoever looks: here every process of the machine is "the service"
     seen = look(ThisMachine(), [str(odd), str(tmp_path / "missing")])
     assert seen.writable == {str(odd): True, str(tmp_path / "missing"): False}
     assert list(odd.iterdir()) == []

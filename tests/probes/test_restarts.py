@@ -23,6 +23,7 @@ RUNNING = container()
         (container(restarts=1), 86400 * 21, YES, "none for 21 d 0 h (restarted 1 times, the"),
         (container("restarting", restarts=7, exit_code=1), 1, NO, "crash loop: restarted 7 times"),
         (container("exited", exit_code=1), 1, NO, "exited (1)"),
+        (container("created"), 1, NO, "created, but never started"),
     ],
 )  # fmt: skip
 def test_restarts(seen: Container | None, age: float, outcome: Outcome, reason: str) -> None:
