@@ -62,6 +62,7 @@ class Sqlite:
     def contents(self, name: str | None = None) -> Contents:
         """What it, or the scratch copy *name*, holds."""
         if name is None and self.file is None:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # a state without a snapshot has none
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
                 return self.dump(Path(folder) / "now", files.QUICK_S)[2]
         return read(self.file if name is None and self.file else self._copy(name or ""), self.schema_table)
