@@ -1,0 +1,174 @@
+"""A dependency is asked in its own protocol from inside; what fails for both colours is nobody's release."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from cutover.engine import EngineSilent
+from cutover.evidence import Evidence
+from cutover.probes import asked_inside
+from cutover.probes.background import at_once
+from cutover.probes.dependencies import Answer, Answers, Asker, judge_dependency, questions
+from cutover.settings import Dependency
+from cutover.verdict import Outcome
+
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
+GOOD, SLOW, DOWN = Answer(2.0), Answer(1500.0), Answer(error="Connection refused")
+UNSET = Answer(why_not="DATABASE_URL is not set in the container")
+
+
+@pytest.mark.parametrize(
+    ("streak", "live", "old", "outcome", "reason"),
+    [
+        (0, GOOD, None, YES, "2 ms"),
+        (0, GOOD, Answer(3.0), YES, "2 ms, 3 ms from the old colour"),
+        (0, GOOD, DOWN, YES, "2 ms, Connection refused from the old colour"),
+        (1, DOWN, GOOD, NOT_ASKED, "Connection refused, once; 2 in a row are a no"),
+        (2, DOWN, GOOD, NO, "expected an answer within 1000 ms, got Connection refused, 2 ms from the old colour"),
+        (2, DOWN, None, NO, "expected an answer within 1000 ms, got Connection refused"),
+        (9, DOWN, DOWN, NOT_ASKED, "fails for both colours: Connection refused: not this release"),
+        (9, SLOW, SLOW, NOT_ASKED, "reported: dependency db fails for both colours: 1500 ms: not this release"),
+        (2, SLOW, GOOD, NO, "expected an answer within 1000 ms, got 1500 ms, 2 ms from the old colour"),
+        (2, DOWN, UNSET, NO, "got Connection refused, DATABASE_URL is not set in the container from the old colour"),
+        (0, UNSET, GOOD, NOT_ASKED, "DATABASE_URL is not set in the container"),
+        (0, None, GOOD, NOT_ASKED, "the container does not run"),
+    ],
+)  # fmt: skip
+def test_dependency(
+    streak: int, live: Answer | None, old: Answer | None, outcome: Outcome, reason: str
+) -> None:
+    """Bad twice in a row for the live colour alone is a no."""
+    verdict = judge_dependency("db", streak, live, old, 1.0)
+    assert (verdict.question, verdict.outcome) == ("dependency db", outcome)
+    assert reason in verdict.reason
+
+
+def asker(live: list[Answers | Exception | None], old: Answers | None = None) -> Asker:
+    """An asker whose live colour gives one answer after the other."""
+    rest = list(live)
+
+    def ask() -> Answers | None:
+        answer = rest.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return Asker(ask, (lambda: old) if old else None, 1.0, Evidence(), at_once)
+
+
+def test_streaks_and_silence() -> None:
+    """Bad answers in a row are counted for each dependency; a silent engine is unknown."""
+    wanted = [Dependency(name=name, kind="tcp") for name in ("db", "cache")]
+    asked = asker(
+        [
+            {"db": DOWN, "cache": GOOD},
+            {"db": DOWN, "cache": GOOD},
+            {"db": GOOD, "cache": GOOD},
+            EngineSilent("mute"),
+        ]
+    )
+    db, cache = questions(wanted, asked)
+    outcomes = [(db.verdict().outcome, cache.verdict().outcome)]
+    for _ in range(4):
+        for question in (db, cache):
+            question.tick(0.0)
+        outcomes.append((db.verdict().outcome, cache.verdict().outcome))
+    assert outcomes == [(NOT_ASKED, NOT_ASKED), (NOT_ASKED, YES), (NO, YES), (YES, YES), (UNKNOWN, UNKNOWN)]
+    assert (db.asked, db.name) == (4, "dependency db")
+
+
+def test_the_old_colours_trouble_is_told() -> None:
+    """Which dependency fails for the old colour, in words, for who is about to say no."""
+    assert asker([], {"db": GOOD, "ai": DOWN}).trouble_of_old() == (
+        "dependency ai fails for the old colour too (Connection refused)"
+    )
+    assert asker([], {"db": GOOD, "cache": UNSET}).trouble_of_old() == ""
+    assert asker([]).trouble_of_old() == ""
+
+
+@contextmanager
+def server(*answers: bytes) -> Iterator[int]:
+    """A server that gives one answer to each thing it is told, then hangs up; the port."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(60)
+            for answer in answers:
+                self.request.recv(4096)
+                self.request.sendall(answer)
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+
+    with Server(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield listening.server_address[1]
+        finally:
+            listening.shutdown()
+            thread.join()
+
+
+STARTING = b"E\x00\x00\x00\x40SFATAL\x00C57P03\x00Mthe database system is starting up\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("kind", "url", "answers", "said"),
+    [
+        ("tcp", "tcp://127.0.0.1:{}", (b"",), None),
+        ("postgres", "postgresql+psycopg://u:p@127.0.0.1:{}/recall", (b"N", b"R\x00\x00\x00\x17"), None),
+        (
+            "postgres",
+            "postgresql://127.0.0.1:{}/recall",
+            (b"N", STARTING),
+            "the database system is starting up",
+        ),
+        (
+            "postgres",
+            "postgresql://127.0.0.1:{}/recall",
+            (b"H",),
+            "not PostgreSQL: it answered an SSLRequest with b'H'",
+        ),
+        ("redis", "redis://127.0.0.1:{}/0", (b"+PONG\r\n",), None),
+        ("redis", "redis://127.0.0.1:{}/0", (b"-NOAUTH Authentication required.\r\n",), None),
+        ("redis", "redis://127.0.0.1:{}/0", (b"-LOADING Redis is loading\r\n",), "LOADING Redis is loading"),
+        ("http", "http://127.0.0.1:{}/v1", (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",), None),
+        ("http", "http://127.0.0.1:{}", (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n",), None),
+        ("http", "http://127.0.0.1:{}", (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n",), "status 503"),
+        ("http", "http://127.0.0.1:{}", (b"",), "RemoteDisconnected"),
+    ],
+)
+def test_each_protocol_is_spoken(kind: str, url: str, answers: tuple[bytes, ...], said: str | None) -> None:
+    """A right greeting is an answer, a server that is not ready yet says why, another protocol is found out."""
+    with server(*answers) as port:
+        found = asked_inside.ask({"name": "x", "kind": kind, "url": url.format(port), "path": ""})
+    assert found.get("error") == said
+    assert ("ms" in found) is (said is None)
+
+
+def test_no_answer_says_why_and_tells_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused, unknown and unset are told apart; a password of the environment is in none of them."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        monkeypatch.setenv("DATABASE_URL", f"postgresql://u:hunter22@127.0.0.1:{port}/recall")
+        monkeypatch.delenv("REDIS_URL", raising=False)
+        wanted: list[dict[str, Any]] = [
+            {"name": "db", "kind": "postgres", "url_key": "DATABASE_URL"},
+            {"name": "cache", "kind": "redis", "url_key": "REDIS_URL"},
+            {"name": "ai", "kind": "http", "url": "http://no-such-host.invalid:80"},
+        ]
+        found = asked_inside.ask_all(wanted)
+    assert found == {
+        "db": {"error": "Connection refused"},
+        "cache": {"unset": "REDIS_URL"},
+        "ai": {"error": "its host name is not known here"},
+    }

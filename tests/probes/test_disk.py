@@ -1,0 +1,46 @@
+"""Room on the disk is space and inodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cutover.probes.disk import Room, disk, judge_disk, room
+from cutover.settings import Settings
+from cutover.verdict import Outcome
+
+YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("free", "inodes_free", "inodes", "outcome", "reason"),
+    [
+        (50, 900, 1000, YES, "/data: 50% (50.0 of 100 GB) free"),
+        (10, 900, 1000, YES, "/data: 10% (10.0 of 100 GB) free"),
+        (9, 900, 1000, NO, "/data: expected 10% free, got 9% (9.0 of 100 GB)"),
+        (50, 50, 1000, NO, "/data: expected 10% of the inodes free, got 5%"),
+        (50, 0, 0, YES, "/data: 50% (50.0 of 100 GB) free"),
+    ],
+)
+def test_room(free: int, inodes_free: int, inodes: int, outcome: Outcome, reason: str) -> None:
+    """Less than the least share of either is a no; a file system without inodes has none to run out of."""
+    verdict = judge_disk(Room(Path("/data"), 1, free * GB, 100 * GB, inodes_free, inodes), 0.1)
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+
+
+def test_a_path_that_is_not_there_yet_is_asked_of_its_parent(tmp_path: Path) -> None:
+    """State and reports may still have to be made."""
+    assert room(tmp_path / "a" / "b").size == room(tmp_path).size > 0
+
+
+def test_each_file_system_is_asked_once(tmp_path: Path) -> None:
+    """State and reports on one disk are one verdict."""
+    table = {
+        "project": "p", "colours": {"blue": {"env_file": ".env"}}, "state_dir": tmp_path / "state",
+        "reports": tmp_path / "reports", "slo": {"disk_free": 0.0},
+    }  # fmt: skip
+    verdicts = disk(Settings.model_validate(table))
+    assert 1 <= len(verdicts) <= 2
+    assert {each.outcome for each in verdicts} == {YES}
