@@ -34,6 +34,8 @@ class Plan:
     rounds: int = 3
     deadline_s: float = 10.0
     settle_s: float = 10.0
+    gap_announced: bool = False
+    """A port swap: nobody answers for a while, and everybody was told so."""
     longest_s: float = 300.0
     """The stream ends by itself after this time, whatever becomes of the session."""
 
@@ -63,12 +65,18 @@ class Prover:
         return ("GET", "POST") if self.plan.post else ("GET",)
 
     @classmethod
-    def of(cls, settings: Settings, *, post: bool = True, url: str = "") -> Prover:
-        """The prover that `[proxy]` describes; *post* is False while writes are frozen."""
+    def of(cls, settings: Settings) -> Prover:
+        """The prover that `[proxy]` describes; it posts nothing where writes are frozen meanwhile."""
         proxy = settings.proxy
         assert proxy is not None  # noqa: S101 - there is no switch without a [proxy]
-        way = Way.of(settings, url)
-        plan = Plan(way.path, proxy.post if post else "", proxy.open_connections, proxy.new_connections)
+        way = Way.of(settings)
+        plan = Plan(
+            way.path,
+            "" if settings.freeze else proxy.post,
+            proxy.open_connections,
+            proxy.new_connections,
+            gap_announced=proxy.driver == "port-swap",
+        )
         return cls(way, plan)
 
     def begin(self) -> Verdict:
@@ -120,6 +128,7 @@ class Prover:
             open_connections=len(self._open),
             new_connections=len(self._new),
             reopened=sum(each.reopened for each in self._open),
+            gap_announced=self.plan.gap_announced,
             way_is_good=self.way.as_control().answers(),
         )  # fmt: skip
 

@@ -46,12 +46,12 @@ class Way:
     deadline_s: float = DEADLINE_S
 
     @classmethod
-    def of(cls, settings: Settings, url: str = "") -> Way:
+    def of(cls, settings: Settings) -> Way:
         """The way that `[proxy]` describes."""
         proxy = settings.proxy
         assert proxy is not None  # noqa: S101 - a driver is only made for a [proxy]
         return cls(
-            (url or proxy.url).rstrip("/"),
+            proxy.url.rstrip("/"),
             proxy.path or (settings.version.path if settings.version else settings.ready.path),
             proxy.control,
             proxy.colour_header,

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 from cutover import host
 from cutover.changes import Change, line
 from cutover.compose import Compose
+from cutover.errors import UsageProblem
 from cutover.proxies import COLOURS, Live, other
 from cutover.proxies.asking import Way, ask, colour_of
 from cutover.proxies.command import judge
 from cutover.settings import Settings
+from cutover.state import write_atomically
 from cutover.target import Control
 from cutover.verdict import Verdict
 
@@ -97,15 +99,27 @@ class PortSwap:
         return host.Done(done.words, done.code, out, done.err)
 
 
-def make(settings: Settings, ports: dict[str, int]) -> PortSwap:
+def make(settings: Settings, _ports: dict[str, int]) -> PortSwap:
     """The driver that `[proxy]` describes."""
     proxy = settings.proxy
-    assert proxy is not None  # noqa: S101 - a driver is only made for a [proxy]
-    port = proxy.live_port or urlsplit(proxy.url).port or ports["blue"]
+    if proxy is None or not urlsplit(proxy.url).port:
+        raise UsageProblem(
+            f"{settings.source}: proxy.url is missing: http://127.0.0.1:PORT, the port that users know"
+        )
+    port = proxy.live_port or urlsplit(proxy.url).port or 0
     projects: dict[str, str] = {colour: settings.compose_project(colour) for colour in settings.colours}
-    way = Way.of(settings, proxy.url or f"http://127.0.0.1:{port}")
     wait = settings.gate.up_budget or WAIT_S
-    return PortSwap(port, settings.state, projects, settings.service, way, wait)
+    return PortSwap(port, settings.state, projects, settings.service, Way.of(settings), wait)
+
+
+def lay(state: Path, releases: Mapping[str, Path], service: str, port: int) -> None:
+    """Write for each colour the release that it has on the live port, beside its own file of *releases*.
+
+    Both are needed before a switch: one to go there, one to come back.
+    """
+    for colour, release in releases.items():
+        text = published_on(release.read_text(encoding="utf-8"), service, port)
+        write_atomically(state / "releases" / colour / RELEASE, text)
 
 
 def published_on(release: str, service: str, port: int) -> str:

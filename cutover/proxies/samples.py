@@ -12,6 +12,7 @@ from cutover.verdict import Verdict, no, unknown, yes
 
 BUCKET_S = 0.1
 MOST_ERRORS = 5
+FOR_EVER_S = 1e9
 SERVER_ERROR = 500
 QUESTION = "proof"
 
@@ -39,7 +40,8 @@ class Proof:
 
     `requests` are those sent after the first answer of the new colour: of them `answered` came from it and
     `wrong` from another. `failed` counts every request that ended without an answer or with a 5xx since the
-    switch was called, also those in flight. `timeline` has a row [ms, blue, green, failed] for each 100 ms.
+    switch was called, also those in flight; where a gap was announced, those in it are `failed_in_gap`.
+    `timeline` has a row [ms, blue, green, failed] for each 100 ms.
     """
 
     to: str
@@ -48,6 +50,7 @@ class Proof:
     wrong: int = 0
     failed: int = 0
     failed_before: int = 0
+    failed_in_gap: int = 0
     posts: int = 0
     open_connections: int = 0
     new_connections: int = 0
@@ -90,7 +93,15 @@ class Proof:
         return (
             f"{_count(self.requests, 'request')} on {self.open_connections} open and "
             f"{self.new_connections} new connections: {self.answered:,} {self.to}, {self.failed} failed, "
-            f"longest gap {self.longest_gap_ms:.0f} ms"
+            f"longest gap {self.longest_gap_ms:.0f} ms{self._announced()}"
+        )
+
+    def _announced(self) -> str:
+        """What the gap that was announced did to users."""
+        return (
+            f" with {_count(self.failed_in_gap, 'failed request')} in it, as announced"
+            if self.failed_in_gap
+            else ""
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -99,15 +110,24 @@ class Proof:
 
 
 def weigh(
-    samples: Sequence[Sample], to: str, called: float, *, way_is_good: bool = True, **counts: int
+    samples: Sequence[Sample],
+    to: str,
+    called: float,
+    *,
+    way_is_good: bool = True,
+    gap_announced: bool = False,
+    **counts: int,
 ) -> Proof:
     """The proof in *samples* of a switch to *to* that was called at *called*.
 
-    *way_is_good* says whether the proxy itself answers; any answer since the call shows that as well.
+    *way_is_good* says whether the proxy itself answers; any answer since the call shows that as well. With
+    *gap_announced* (a port swap) requests may fail until the first answer of *to*.
     """
     settled = min((each.ended for each in samples if _by(each, to) and each.ended >= called), default=None)
     since = [each for each in samples if settled is not None and each.started >= settled]
-    failed = [each for each in samples if each.failed and each.ended >= called]
+    trouble = [each for each in samples if each.failed and each.ended >= called]
+    gap_ends = settled if gap_announced and settled is not None else called - FOR_EVER_S
+    failed = [each for each in trouble if each.started >= gap_ends]
     errors = Counter(each.error or f"{each.method} was answered {each.status}" for each in failed)
     return Proof(
         to=to,
@@ -115,6 +135,7 @@ def weigh(
         answered=sum(_by(each, to) for each in since),
         wrong=sum(not each.failed and each.colour != to for each in since),
         failed=len(failed),
+        failed_in_gap=len(trouble) - len(failed),
         failed_before=sum(each.failed and each.ended < called for each in samples),
         posts=sum(each.method == "POST" for each in since),
         first_answer_ms=None if settled is None else _ms(settled - called),

@@ -76,7 +76,7 @@ def settings(**proxy: object) -> Settings:
         {"driver": "nginx", "url": "http://127.0.0.1:1"},
         {"driver": "traefik", "url": "http://127.0.0.1:1", "file": "/f.yml"},
         {"driver": "command", "url": "http://127.0.0.1:1", "switch": ["lb", "{colour}"]},
-        {"driver": "port-swap"},
+        {"driver": "port-swap", "url": "http://127.0.0.1:1"},
     ],
     ids=lambda proxy: proxy["driver"],
 )
@@ -92,7 +92,14 @@ def test_each_driver_is_found_by_its_name(proxy: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "proxy", [{"driver": "traefik"}, {"driver": "command"}, {"driver": "command", "switch": ["a"]}]
+    "proxy",
+    [
+        {"driver": "traefik"},
+        {"driver": "command"},
+        {"driver": "command", "switch": ["a"]},
+        {"driver": "port-swap"},
+        {"driver": "port-swap", "url": "http://example"},
+    ],
 )
 def test_what_a_driver_needs_is_asked_for(proxy: dict[str, object]) -> None:
     """A driver without its file or words is a usage problem that names the key."""
@@ -124,11 +131,10 @@ def test_port_swap_frees_the_port_first() -> None:
     [
         ({"live_port": 9000, "url": "http://127.0.0.1:9001"}, 9000),
         ({"url": "http://127.0.0.1:9001"}, 9001),
-        ({}, 8000),
     ],
 )
 def test_the_port_that_users_know(proxy: dict[str, object], port: int) -> None:
-    """As configured, else the URL's, else blue's own."""
+    """As configured, else the URL's."""
     assert port_swap.make(settings(driver="port-swap", **proxy), PORTS).live_port == port
 
 

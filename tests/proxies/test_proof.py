@@ -83,6 +83,17 @@ def test_silence_of_everything_is_unknown() -> None:
     assert proof.verdict().outcome is Outcome.UNKNOWN
 
 
+def test_a_gap_that_was_announced() -> None:
+    """A port swap may fail requests until its first answer, which are counted and said; none after it."""
+    gap = [*BEFORE, at(0.001, "", 0), at(1, "", 0), at(2), at(2.1), at(2.2)]
+    proof = weigh(gap, "green", CALLED, gap_announced=True)
+    assert (proof.failed, proof.failed_in_gap) == (0, 2)
+    assert proof.verdict().ok
+    assert str(proof).endswith("longest gap 2100 ms with 2 failed requests in it, as announced")
+    assert weigh([*gap, at(3, "", 0)], "green", CALLED, gap_announced=True).verdict().outcome is Outcome.NO
+    assert weigh(gap, "green", CALLED).verdict().outcome is Outcome.NO
+
+
 def test_counts_and_times() -> None:
     """Requests, posts, the first answer and the longest gap, as JSON for the report."""
     proof = weigh(

@@ -1,0 +1,130 @@
+"""The port swap with a real engine: the new colour takes the users' port over, and gives it back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from cutover.compose import Compose
+from cutover.host import run
+from cutover.proof import Plan, Prover
+from cutover.proxies.asking import Way
+from cutover.proxies.port_swap import PortSwap, lay
+from examples.images import image
+from tests.proxies.servers import free_port
+
+pytestmark = pytest.mark.engine
+DEADLINE_S = 120.0
+SERVER = """
+import http.server, os, socketserver
+class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("X-Colour", os.environ["COLOUR"])
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
+"""
+
+
+@dataclass
+class Stand:
+    """Two Compose projects without a proxy: blue has the users' port, green one of its own."""
+
+    driver: PortSwap
+    folder: Path
+
+    def compose(self, colour: str) -> Compose:
+        """The project of *colour* with its own release."""
+        return Compose(self.driver.projects[colour], self.folder / f"{colour}.yml")
+
+    def take_back(self) -> None:
+        """Run the undo lines as takeback.sh does."""
+        done = run(("sh", "-eu", "-c", "\n".join(self.driver.switch("green").undo)), deadline_s=DEADLINE_S)
+        assert done.ok, done
+
+    def container(self, colour: str) -> str:
+        """The id of the running container of *colour*, empty if there is none."""
+        label = f"label=com.docker.compose.project={self.driver.projects[colour]}"
+        return run(("docker", "ps", "--quiet", "--filter", label), deadline_s=DEADLINE_S).out.strip()
+
+
+def release(colour: str, port: int) -> str:
+    """A rendered release: a small server that says its colour."""
+    service = {
+        "image": image("base"),
+        "command": ["python3", "-u", "-c", SERVER],
+        "environment": {"COLOUR": colour},
+        "ports": [{"target": 8000, "published": str(port), "host_ip": "127.0.0.1", "protocol": "tcp"}],
+        "healthcheck": {
+            "test": ["CMD", "curl", "-fsS", "http://127.0.0.1:8000/"],
+            "interval": "1s",
+            "retries": 30,
+        },
+        "stop_signal": "SIGKILL",
+    }
+    return json.dumps({"services": {"api": service}})
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Iterator[Stand]:
+    """Both colours run, blue on the users' port."""
+    live, idle, tag = free_port(), free_port(), f"cutover-proxies-swap-{free_port()}"
+    state = tmp_path / "state"
+    for name in ("putback.sh", "ensure.sh"):
+        state.mkdir(exist_ok=True)
+        (state / name).write_text((resources.files("cutover") / "shell" / name).read_text())
+    files = {}
+    for colour, port in (("blue", live), ("green", idle)):
+        (state / "releases" / colour).mkdir(parents=True)
+        files[colour] = tmp_path / f"{colour}.yml"
+        files[colour].write_text(release(colour, port))
+    lay(state, files, "api", live)
+    way = Way(f"http://127.0.0.1:{live}", "/", "/", "X-Colour")
+    seen = Stand(PortSwap(live, state, {each: f"{tag}-{each}" for each in files}, "api", way), tmp_path)
+    try:
+        for colour in files:
+            done = run(seen.compose(colour).up("api", wait_s=60), deadline_s=DEADLINE_S)
+            assert done.ok, done
+        yield seen
+    finally:
+        for colour in files:
+            run(seen.compose(colour).words("down", "--volumes", "--timeout", "1"), deadline_s=DEADLINE_S)
+
+
+def test_the_port_is_taken_over_and_given_back(stand: Stand) -> None:
+    """The gap is measured, the new colour answers on the users' port; the undo leads back, also when run twice."""
+    blue = stand.container("blue")
+    stand.take_back()  # of what never happened
+    assert stand.container("blue") == blue
+    assert stand.container("green") != ""
+    assert stand.driver.agreed().ok, stand.driver.agreed()
+
+    prover = Prover(stand.driver.way, Plan("/", open_connections=5, new_connections=5, gap_announced=True))
+    try:
+        assert prover.begin().ok
+        prover.about_to_switch()
+        done = run(stand.driver.switch("green").do, deadline_s=DEADLINE_S)
+        assert done.ok, done
+        proof = prover.prove("green")
+    finally:
+        prover.close()
+    assert proof.verdict().ok, proof
+    assert proof.failed_in_gap > 0
+    assert proof.longest_gap_ms > 0
+    assert stand.driver.live().colour == "green"
+    assert stand.driver.agreed().ok
+    assert stand.container("blue") == ""
+    assert stand.driver.control().answers()
+
+    for _ in ("first", "again"):
+        stand.take_back()
+        assert stand.driver.live().colour == "blue"
+        assert stand.driver.agreed().ok
+    assert stand.container("green") == ""
