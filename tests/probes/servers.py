@@ -106,7 +106,10 @@ def _whole(request: bytes) -> bool:
     return b"\r\n\r\n" in request or request.startswith(b"\x16")
 
 
+SILENT = socket.socket()  # bound and never listening: the port stays ours, and refuses
+SILENT.bind(("127.0.0.1", 0))
+
+
 def nobody() -> str:
     """The base URL of a port where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return f"http://127.0.0.1:{SILENT.getsockname()[1]}"
