@@ -15,6 +15,12 @@ class Seen(Enum):
     NEVER = "never: it is good, only noisy"
 
 
+# The common revisions, oldest first. An earlier release is one that does not know the last of them.
+REVISIONS = ("8c1f_memories", "a2d9_source", "b771_tags", "c40e_pinned")
+# The code names a column of the second.
+FEWEST = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Defect:
     """One way in which a release differs from a good one built from the same source."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples.building import have
-from examples.catalogue import DEFECTS, Seen
+from examples.catalogue import DEFECTS, FEWEST, REVISIONS, Seen
 from examples.images import image
 
 if TYPE_CHECKING:
@@ -31,12 +31,15 @@ class Release:
     defect: str | None = None
     seconds: float = 20
     repo: str = REPO
+    revisions: int = len(REVISIONS)
 
     def __post_init__(self) -> None:
         if not TAG.fullmatch(self.tag):
             raise ValueError(f"tag {self.tag!r} is not of the form sha-<7 hex digits>")
         if self.defect is not None and self.defect not in DEFECTS:
             raise ValueError(f"unknown defect {self.defect!r}: there are {', '.join(DEFECTS)}")
+        if not FEWEST <= self.revisions <= len(REVISIONS):
+            raise ValueError(f"{self.revisions} revisions: there are {FEWEST} to {len(REVISIONS)}")
 
     @property
     def reference(self) -> str:
@@ -45,7 +48,7 @@ class Release:
 
     def dockerfile(self, common: str) -> str:
         """The Dockerfile: what is common to all releases, then what makes this one."""
-        lines = [f"ENV BUILT_AS={self.tag}"]
+        lines = [*self._older(), f"ENV BUILT_AS={self.tag}"]
         if self.defect is not None:
             lines += [
                 f"ENV DEFECT={self.defect} DEFECT_SECONDS={self.seconds:g}",
@@ -53,13 +56,27 @@ class Release:
             ]
         return "\n".join([common.rstrip("\n"), *lines, ""])
 
+    def _older(self) -> tuple[str, ...]:
+        """The lines that take away the revisions which this release does not know yet."""
+        unknown = [f"recall/migrations/versions/*{name}*" for name in REVISIONS[self.revisions :]]
+        extra = "recall/migrations/contract recall/migrations/broken"
+        return ("USER 0", f"RUN rm -r {' '.join(unknown)} {extra}", "USER 10001:10001") if unknown else ()
 
-def build(tag: str, defect: str | None = None, *, repo: str = REPO, seconds: float = 20) -> str:
+
+def build(
+    tag: str,
+    defect: str | None = None,
+    *,
+    repo: str = REPO,
+    seconds: float = 20,
+    revisions: int = len(REVISIONS),
+) -> str:
     """Have ``repo:tag`` on the engine, built from today's source with *defect*; answers its reference.
 
-    *seconds* is how long ``breaks-later`` stays good. A tag that is up to date is left alone.
+    *seconds* is how long ``breaks-later`` stays good; with fewer *revisions* it is an earlier release, which
+    knows only the oldest ones. A tag that is up to date is left alone.
     """
-    release = Release(tag, defect, seconds, repo)
+    release = Release(tag, defect, seconds, repo, revisions)
     image("base")
     common = (SOURCE / "Dockerfile").read_text()
     return have(
@@ -85,13 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("--defect", help="one of those that `list` shows")
     one.add_argument("--seconds", type=float, default=20, help="how long breaks-later stays good")
     one.add_argument("--repo", default=REPO)
+    one.add_argument("--revisions", type=int, default=len(REVISIONS), help="how many migrations it knows")
     commands.add_parser("list", help="show the named defects")
     given = parser.parse_args(arguments)
     if given.command == "list":
         print(listing())
         return 0
     try:
-        print(build(given.tag, given.defect, repo=given.repo, seconds=given.seconds))
+        how = {"repo": given.repo, "seconds": given.seconds, "revisions": given.revisions}
+        print(build(given.tag, given.defect, **how))
     except (ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1

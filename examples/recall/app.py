@@ -15,7 +15,9 @@ from .outside import Cache, Model
 def create() -> Flask:
     """Put the parts together; nothing outside is asked yet, so a missing database is not a crash."""
     told = settings.read(os.environ)
-    logs.set_up()
+    # Migrations run in a one-off container of the same image: a defect must not plant itself there.
+    serving = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
+    logs.set_up(serving=serving)
     app = Flask("recall")
     app.config["RECALL"] = told
     app.extensions["recall_cache"] = Cache(told.redis_url)
@@ -24,8 +26,7 @@ def create() -> Flask:
     watching.watch(app, told)
     app.register_blueprint(api)
     app.register_error_handler(HTTPException, _explain)
-    # Migrations run in a one-off container of the same image: it must not serve, nor crash, nor leak.
-    if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn"):
+    if serving:
         defects.plant(app, told)
     return app
 

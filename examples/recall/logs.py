@@ -1,4 +1,4 @@
-"""One JSON object per line on stdout, also for what gunicorn and libraries say."""
+"""One JSON object per line, also for what gunicorn and libraries say."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def set_up() -> None:
-    """Send what this process logs to stdout as JSON lines; under gunicorn its configuration says the same."""
-    handler = logging.StreamHandler(sys.stdout)
+def set_up(*, serving: bool) -> None:
+    """Log as JSON lines: a server on stdout, a command on stderr, where they do not mix with its answer."""
+    handler = logging.StreamHandler(sys.stdout if serving else sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

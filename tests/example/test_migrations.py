@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from examples.catalogue import REVISIONS
+
 MIGRATIONS = Path(__file__).parents[2] / "examples" / "recall" / "migrations"
 EXPANDING = {"create_table", "add_column", "create_index"}
 
@@ -47,7 +49,7 @@ def test_the_revisions_are_one_line() -> None:
         at = steps[at]
         walked.append(at)
     assert sorted(walked) == sorted(steps.values())
-    assert len(walked) == 4
+    assert walked == [name.split("_")[0] for name in REVISIONS]
 
 
 def test_the_revisions_only_expand() -> None:

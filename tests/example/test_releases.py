@@ -29,6 +29,13 @@ def test_an_unknown_defect_is_answered_with_the_known_ones() -> None:
         Release("sha-1111111", "wrong-versoin")
 
 
+@pytest.mark.parametrize("revisions", [1, 5])
+def test_a_release_knows_the_revisions_that_its_code_needs(revisions: int) -> None:
+    """No release is built that could not run on its own schema."""
+    with pytest.raises(ValueError, match="revisions: there are 2 to 4"):
+        Release("sha-1111111", revisions=revisions)
+
+
 @pytest.mark.parametrize(
     ("release", "lines"),
     [
@@ -44,6 +51,18 @@ def test_an_unknown_defect_is_answered_with_the_known_ones() -> None:
         (
             Release("sha-2222222", "no-healthcheck"),
             ["ENV BUILT_AS=sha-2222222", "ENV DEFECT=no-healthcheck DEFECT_SECONDS=20", "HEALTHCHECK NONE"],
+        ),
+        (
+            Release("sha-2222222", revisions=3),
+            [
+                "USER 0",
+                (
+                    "RUN rm -r recall/migrations/versions/*c40e_pinned* "
+                    "recall/migrations/contract recall/migrations/broken"
+                ),
+                "USER 10001:10001",
+                "ENV BUILT_AS=sha-2222222",
+            ],
         ),
         (
             Release("sha-2222222", "runs-as-root"),
