@@ -1,0 +1,221 @@
+"""Each way in which a pytest session may end: what was changed is taken back, or nothing was changed."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.plugin.project import GOOD, Project, until
+
+FIRST = "def test_a_first(target):\n    assert target\n\n"
+# name: (test file, arguments, exit code; None: any but 0 that says so)
+ENDS: dict[str, tuple[str, tuple[str, ...], int]] = {
+    "a failure": (FIRST + "def test_b(target):\n    assert 1 == 2\n", (), 1),
+    "pytest.fail": (FIRST + "import pytest\ndef test_b(target):\n    pytest.fail('no')\n", (), 1),
+    "an error that is no assertion": (FIRST + "def test_b(target):\n    raise RuntimeError('x')\n", (), 10),
+    "a setup error": (
+        FIRST + "import pytest\n@pytest.fixture\ndef f(target):\n    raise RuntimeError('x')\ndef test_b(f):\n    pass\n", (), 10,
+    ),
+    "a teardown error": (
+        FIRST + "import pytest\n@pytest.fixture\ndef f(target):\n    yield\n    raise RuntimeError('x')\ndef test_b(f):\n    pass\n", (), 10,
+    ),
+    "all skipped": ("import pytest\ndef test_b(target):\n    pytest.skip('later')\n", (), 10),
+    "one skipped": (FIRST + "import pytest\ndef test_b(target):\n    pytest.skip('later')\n", (), 10),
+    "all xfail": ("import pytest\n@pytest.mark.xfail\ndef test_b(target):\n    assert 0\n", (), 10),
+    "xpass": ("import pytest\n@pytest.mark.xfail(strict=False)\ndef test_b(target):\n    assert 1\n", (), 10),
+    "an empty parameter set": (
+        "import pytest\n@pytest.mark.parametrize('x', [])\ndef test_b(target, x):\n    pass\n" + FIRST, (), 10,
+    ),
+    "-x at the first failure": (FIRST + "def test_b(target):\n    assert 0\ndef test_c(target):\n    pass\n", ("-x",), 1),
+    "--maxfail": (FIRST + "def test_b(target):\n    assert 0\ndef test_c(target):\n    pass\n", ("--maxfail=1",), 1),
+    "KeyboardInterrupt in a test": (FIRST + "def test_b(target):\n    raise KeyboardInterrupt\n", (), 2),
+    "KeyboardInterrupt in a fixture": (
+        FIRST + "import pytest\n@pytest.fixture\ndef f(target):\n    raise KeyboardInterrupt\ndef test_b(f):\n    pass\n", (), 2,
+    ),
+    "pytest.exit": (FIRST + "import pytest\ndef test_b(target):\n    pytest.exit('enough')\n", (), 2),
+    "pytest.exit with 0": (FIRST + "import pytest\ndef test_b(target):\n    pytest.exit('enough', returncode=0)\n", (), 10),
+    "sys.exit(0)": (FIRST + "import sys\ndef test_b(target):\n    sys.exit(0)\n", (), 10),
+    "the test's own time-out": (
+        FIRST + "import time, pytest\n@pytest.mark.timeout(1)\ndef test_b(target):\n    time.sleep(30)\n", (), 10,
+    ),
+    "a time-out that is swallowed": (
+        FIRST + "import time, pytest\n@pytest.mark.timeout(1)\ndef test_b(target):\n"
+        "    try:\n        time.sleep(30)\n    except BaseException:\n        pass\n    assert False\n", (), 1,
+    ),
+    "a hung fixture": (
+        FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    time.sleep(30)\n"
+        "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", (), 10,
+    ),
+    "--max-warnings": (FIRST + "import warnings\ndef test_b(target):\n    warnings.warn('w')\n", ("--max-warnings=0",), 10),
+    "an exit status that a plugin made 0": (
+        FIRST + "def test_b(target):\n    assert 0\n", ("-p", "liar"), 1,
+    ),
+    "a plugin that breaks the report": (FIRST + "def test_b(target):\n    pass\n", ("-p", "logbreaker"), 3),
+    "a plugin that raises at the end": (FIRST + "def test_b(target):\n    pass\n", ("-p", "endbreaker"), 3),
+    "a session fixture that raises at the end": (
+        FIRST + "import pytest\n@pytest.fixture(scope='session')\ndef f(target):\n    yield\n    raise RuntimeError('x')\n"
+        "def test_b(f):\n    pass\n", (), 10,
+    ),
+}  # fmt: skip
+PLUGINS = {
+    "liar": "import pytest\n@pytest.hookimpl(trylast=True)\ndef pytest_sessionfinish(session):\n    session.exitstatus = 0\n",
+    "logbreaker": "def pytest_runtest_logreport(report):\n    if report.when == 'call' and 'test_b' in report.nodeid:\n        raise ValueError('x')\n",
+    "endbreaker": "def pytest_sessionfinish(session):\n    raise ValueError('x')\n",
+}  # fmt: skip
+DEATHS = {
+    "os._exit(0)": "import os\ndef test_b(target):\n    os._exit(0)\n",
+    "os._exit(0) after a failure": "import os\ndef test_a2(target):\n    assert 0\ndef test_b(target):\n    os._exit(0)\n",
+    "a segmentation fault": "import ctypes\ndef test_b(target):\n    ctypes.string_at(0)\n",
+    "SIGKILL": "import os, signal\ndef test_b(target):\n    os.kill(os.getpid(), signal.SIGKILL)\n",
+    "SIGKILL of the whole group": "import os, signal\ndef test_b(target):\n    os.killpg(0, signal.SIGKILL)\n",
+    "SIGQUIT": "import os, signal\ndef test_b(target):\n    os.kill(os.getpid(), signal.SIGQUIT)\n",
+    "a thread's time-out": (
+        "import time, pytest\n@pytest.mark.timeout(1, method='thread')\ndef test_b(target):\n    time.sleep(30)\n"
+    ),
+    "death while a fork lives on": (
+        "import os, time\ndef test_b(target):\n    if os.fork() == 0:\n        time.sleep(3)\n        os._exit(0)\n    os._exit(0)\n"
+    ),
+}
+
+
+@pytest.fixture
+def breakers(project: Project) -> Project:
+    """The project with the plugins that break a session."""
+    for name, text in PLUGINS.items():
+        (project.folder / f"{name}.py").write_text(text)
+    return project
+
+
+def test_a_good_session_is_kept(project: Project) -> None:
+    """When every test says yes the change stays, the release is closed, and the exit code is 0."""
+    project.test(GOOD)
+    done = project.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.mark.exists()
+    assert not project.is_open
+    assert "RELEASED" in done.stdout
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_session_that_ends_badly_takes_its_change_back(breakers: Project, name: str) -> None:
+    """However pytest ends, what is not proven is taken back, at once, and the exit code says how it ended."""
+    text, arguments, code = ENDS[name]
+    breakers.test(text)
+    done = breakers.run(*arguments, PYTHONPATH=f"{breakers.folder}:{breakers.environment()['PYTHONPATH']}")
+    assert done.returncode == code, done.stdout + done.stderr
+    assert not breakers.mark.exists()
+    assert not breakers.is_open
+
+
+@pytest.mark.parametrize("name", DEATHS)
+def test_a_session_that_dies_is_taken_back_by_its_guard(project: Project, name: str) -> None:
+    """No hook of pytest runs when a process dies; the guard, which waits for its lock, takes the release back."""
+    project.test(FIRST + DEATHS[name])
+    done = project.run()
+    assert "RELEASED" not in done.stdout
+    until(lambda: not project.is_open and not project.mark.exists(), f"the guard takes back; {done.stdout}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_session_in_order(project: Project, number: signal.Signals) -> None:
+    """SIGTERM, SIGHUP and Ctrl-C take back within the session, with a report, and exit 2."""
+    project.test(FIRST + f"import os\ndef test_b(target):\n    os.kill(os.getpid(), {int(number)})\n")
+    done = project.run()
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert not project.mark.exists()
+    assert not project.is_open
+    assert (project.folder / "reports" / "latest" / "report.html").exists()
+
+
+def test_a_second_ctrl_c_does_not_stop_the_take_back(project: Project) -> None:
+    """Nothing interrupts a take-back."""
+    slow = "import pytest\nfrom cutover.changes import Change\n@pytest.fixture(scope='session')\ndef slow(cutover_run, target):\n" \
+        "    cutover_run.walk.apply(Change('slow', 'x', ('true',), ('sleep 2',), 10.0))\n"  # fmt: skip
+    body = "import os, signal, threading\ndef test_b(slow):\n" \
+        "    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n    os.kill(os.getpid(), signal.SIGINT)\n"  # fmt: skip
+    project.test(slow + FIRST + body)
+    done = project.run()
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert not project.mark.exists()
+    assert not project.is_open
+
+
+def test_a_background_job_that_ignores_ctrl_c_can_be_stopped(project: Project) -> None:
+    """SIGINT that was inherited as ignored is heard again."""
+    project.test(FIRST + "import os, signal\ndef test_b(target):\n    os.kill(os.getpid(), signal.SIGINT)\n    import time; time.sleep(20)\n")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = project.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, out
+    assert not project.mark.exists()
+
+
+def test_a_closed_pipe_does_not_undo_the_take_back(project: Project) -> None:
+    """`pytest | head` breaks the output, never the way back."""
+    project.test(FIRST + "def test_b(target):\n    print('x' * 100_000)\n    assert 0\n")
+    process = project.start("-v", "-s")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    process.wait(timeout=120)
+    until(lambda: not project.is_open and not project.mark.exists(), "taken back")
+
+
+@pytest.mark.parametrize("option", ["--collect-only", "--fixtures", "--setup-plan"])
+def test_looking_changes_nothing(project: Project, option: str) -> None:
+    """An option that only shows something neither releases nor takes back."""
+    project.test(GOOD)
+    project.run(option)
+    assert not project.mark.exists()
+    assert not project.is_open
+
+
+REFUSED = {
+    "a bad path": ("nowhere", "--target=green"),
+    "an unknown option": ("gate", "--target=green", "--no-such-option"),
+    "a bad node id": ("gate/test_gate.py::test_none", "--target=green"),
+    "a plugin that is missing": ("gate", "--target=green", "-p", "no_such_plugin"),
+    "an unwritable report": ("gate", "--target=green", "--html=/proc/none/x.html"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_typing_error_changes_nothing(project: Project, name: str) -> None:
+    """What pytest itself refuses ends before anything is changed."""
+    project.test(GOOD)
+    words = (*project.words()[:-2], *REFUSED[name])
+    import subprocess
+
+    done = subprocess.run(
+        words, cwd=project.folder, env=project.environment(), capture_output=True, text=True, timeout=120, check=False
+    )  # fmt: skip
+    assert done.returncode not in {0, 1}
+    assert not project.mark.exists()
+    assert not project.is_open
+
+
+@pytest.mark.parametrize("text", ["import nothing_here\n", "def test_b(:\n"])
+def test_a_collection_error_changes_nothing(project: Project, text: str) -> None:
+    """A checklist that cannot be read is no verdict on the service."""
+    project.test(GOOD)
+    project.test(text, "test_broken.py")
+    assert project.run().returncode == 2
+    assert not project.mark.exists()
+
+
+def test_a_broken_conftest_changes_nothing(project: Project) -> None:
+    """Exit 4, before any session."""
+    project.test(GOOD)
+    (project.folder / "gate" / "conftest.py").write_text("import nothing_here\n")
+    assert project.run().returncode == 4
+    assert not project.mark.exists()
+
+
+def test_no_test_is_no_proof(project: Project) -> None:
+    """An empty checklist ends with 5 and changes nothing."""
+    assert project.run().returncode == 5
+    assert not project.mark.exists()
