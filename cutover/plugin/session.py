@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 GATE, THROUGH_PROXY, WATCH = 0, 1, 2
 OWN_TIMEOUT_S = 120.0
+SECOND_CTRL_C_S = 15.0
 
 
 class NotAnswered(Exception):
@@ -86,6 +87,7 @@ class Run:
     ended: finishing.Ended | None = None
     targets: dict[Asked, Target] = field(default_factory=dict)
     _observed: Any = None
+    _interrupted: float = float("-inf")
     _told: set[int] = field(default_factory=set)
     _signals: dict[int, Any] = field(default_factory=dict)
 
@@ -104,7 +106,7 @@ class Run:
         walk = Walk(settings, wish, evidence, terminal.step) if settings and not _only_urls(wish) else None
         if config.option.xmlpath is None:
             config.option.xmlpath = str(folder / "junit.xml")
-        if getattr(config.option, "htmlpath", None) is None and config.pluginmanager.hasplugin("html"):
+        if getattr(config.option, "htmlpath", "none here") is None:
             config.option.htmlpath = str(folder / "report.html")
             config.option.self_contained_html = True
         run = cls(config, wish, settings, folder, evidence, walk, terminal)
@@ -117,6 +119,12 @@ class Run:
             return
 
         def interrupt(number: int, _frame: object) -> None:
+            # A second one would cut into pytest's own way to the end, before the take-back has begun; after
+            # a while it counts again, for a test may have swallowed the first.
+            now = time.monotonic()
+            if now - self._interrupted < SECOND_CTRL_C_S:
+                return
+            self._interrupted = now
             raise KeyboardInterrupt(signal.Signals(number).name)
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -504,15 +512,17 @@ class Run:
         tally = self.tally(int(session.exitstatus))
         if not release.proven(tally):
             self._end(session, tally)
+        broken: BaseException | None = None
         try:
             yield
-        except BaseException:
-            self._end(session, release.Tally(tally.required, release.INTERNAL, tally.stages, tally.trouble))
-            raise
-        finally:
-            if self.ended is None:
-                self._end(session, self.tally(int(session.exitstatus)))
-            self._report()
+        except BaseException as error:  # noqa: BLE001  # whatever another plugin does, this release has an end
+            broken = error
+        code = release.INTERNAL if broken is not None else int(session.exitstatus)
+        self._end(session, self.tally(code))
+        self._report()
+        if broken is not None:
+            text = f"a plugin broke the end of the session: {type(broken).__name__}: {broken}"
+            raise pytest.exit.Exception(text, returncode=self.ended.code if self.ended else release.INTERNAL)
 
     def _end(self, session: pytest.Session, tally: release.Tally) -> None:
         """Keep or take back, once."""
@@ -526,7 +536,7 @@ class Run:
                 whole=whole,
                 plan=self.config.option.plan,
             )
-            session.exitstatus = self.ended.code
+        session.exitstatus = self.ended.code
 
     def _report(self) -> None:
         """Write the files of the report, and the last lines below pytest's own summary."""
