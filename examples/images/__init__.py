@@ -13,6 +13,7 @@ IMAGES: dict[str, tuple[str, Path]] = {
     "nginx": ("cutover-nginx:1", HERE / "nginx"),
     "postgres": ("cutover-postgres:15", HERE / "postgres"),
     "redis": ("cutover-redis:7", HERE / "redis"),
+    "prometheus": ("cutover-prometheus:2", HERE / "prometheus"),
 }
 
 
