@@ -59,7 +59,7 @@ def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:
         return f"no: {bad[0]['verdict']['question']}: {bad[0]['verdict']['reason']}"
     if not done.ok:
         return f"smoke[{target}] not asked: {done.last_line}"
-    return f"smoke[{target}] {len(rows)} yes"
+    return f"smoke[{target}] {len({row['test'] for row in rows})} yes"
 
 
 def _checks(folder: Path) -> list[dict[str, Any]]:

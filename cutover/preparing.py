@@ -29,7 +29,7 @@ def prepare(walk: Walk, new: Rendered, release_file: Path) -> None:
                 _rehearse(walk, data, new)
             data.drop_scratch()
         elif settings.snapshot.enabled:
-            walk.told("T-15m", "snapshot", "there is no database yet: nothing to snapshot", time.monotonic())
+            walk.told("T-15m", "snapshot", "there is no database yet: nothing to snapshot", None)
         if settings.migrate is not None:
             _migrate(walk, data, new, release_file)
     finally:

@@ -181,9 +181,9 @@ def drain(walk: Walk) -> None:
     if proxy is None or walk.before is None:
         return
     with walk.telling("T-0", f"drain {walk.before}") as words:
-        verdict = wait(walk.settings, walk.before, walk.scene.port(walk.before))
+        verdict = wait(walk.settings, walk.before, walk.scene.port(walk.before)).verdict(proxy.on_drain_timeout)
         walk.evidence.check("switch::drain", walk.before, 1, verdict, 0.0)
-        if verdict.outcome is not Outcome.YES and proxy.on_drain_timeout == "take back":
+        if verdict.outcome is not Outcome.YES:
             raise Failed(f"drain: {verdict.reason}")
         words.append(verdict.reason)
 
@@ -254,7 +254,7 @@ def after_commit(walk: Walk) -> None:
     if old is None or walk.settings.proxy is None:
         return
     if walk.settings.watch.retire == "keep":
-        walk.told("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback", time.monotonic())
+        walk.told("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback", None)
         return
     begun = time.monotonic()
     said = retire(walk, old)

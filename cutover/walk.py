@@ -189,9 +189,9 @@ class Walk:
         return str(rows[-1].get("who", "the guard")) if rows else "the guard"
 
     # --- telling -------------------------------------------------------------------------------------------------
-    def told(self, moment: str, name: str, text: str, begun: float, outcome: str = "yes") -> None:
+    def told(self, moment: str, name: str, text: str, begun: float | None, outcome: str = "yes") -> None:
         """Keep one line of the run of show as evidence, and say it."""
-        spent = time.monotonic() - begun
+        spent = 0.0 if begun is None else time.monotonic() - begun
         self.evidence.step(moment, name, text, spent, outcome)
         self.say(moment, name, text, spent, outcome)
 

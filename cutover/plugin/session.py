@@ -350,7 +350,7 @@ class Run:
             return ("passed" if report.when == "call" else "", "", "")
         if report.failed:
             return ("failed" if report.when == "call" else "error", "", "")
-        return None
+        return ("skipped", "", "")
 
     # --- what the fixtures give ----------------------------------------------------------------------------------
     def _walk(self) -> Walk:
