@@ -12,7 +12,7 @@ LEAST_LENGTH = 4  # shorter values ("db", "1") would star out half of a report a
 PLAIN_WORDS = frozenset(
     {"true", "false", "none", "null", "prod", "production", "info", "debug", "warning", "error"}
 )
-URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
+URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]{0,30}://[^\s:/@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Mask:
         """*text* with each known value, and the password of any URL, starred out."""
         for value in sorted(self.values, key=len, reverse=True):
             text = text.replace(value, STARS)
-        return URL_PASSWORD.sub(rf"\g<head>{STARS}", text)
+        return URL_PASSWORD.sub(rf"\g<head>{STARS}", text) if "://" in text else text
 
 
 MASK = Mask()
