@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cutover.secret import MASK
-from cutover.verdict import Verdict
+from cutover.verdict import Outcome, Verdict
+
+BATCH = 200  # points of the watch in one line of the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Step:
     text: str
     seconds: float
     at: float
+    """When it ended, in seconds since 1970."""
     outcome: str = "yes"
 
 
@@ -61,7 +65,11 @@ class Evidence:
     again: list[dict[str, Any]] = field(default_factory=list)
     """Checks of a gate that ran again as a child, after a take-back or on a new schema."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Who, from, to, proof of the switch, times, exit code: what the head of the report says."""
+    """Who, from, to, proof of the switch, times: what `cutover.report.facts` lists, and what else is worth it."""
+    lost: int = 0
+    """Lines that could not be written, for example to a full disk, and lines of a file that cannot be read."""
+    _written: int = 0
+    """How many of the samples are in the file."""
 
     def check(self, test: str, target: str, stage: int, verdict: Verdict, seconds: float) -> Check:
         """Keep the verdict of one check."""
@@ -78,17 +86,66 @@ class Evidence:
         return row
 
     def sample(self, series: str, colour: str, value: float) -> None:
-        """Keep one point of a series; points are not written one by one, the watch ticks often."""
+        """Keep one point of a series; points are written in batches, for the watch ticks often."""
         self.samples.append(Sample(series, colour, self.clock(), value))
+        if len(self.samples) - self._written >= BATCH:
+            self.flush()
 
     def fact(self, key: str, value: Any) -> None:
         """Keep a fact of the whole session, a JSON value."""
         self.facts[key] = value
         self._write("fact", {"key": key, "value": value})
 
+    def flush(self) -> None:
+        """Write the points that are not in the file yet."""
+        rows = [[each.series, each.colour, each.at, each.value] for each in self.samples[self._written :]]
+        self._written = len(self.samples)
+        if rows:
+            self._write("samples", {"rows": rows})
+
     def _write(self, kind: str, row: dict[str, Any]) -> None:
         if self.file is None:
             return
-        line = MASK(json.dumps({"kind": kind, **row}, ensure_ascii=False, default=str))
-        with self.file.open("a", encoding="utf-8") as out:
-            out.write(line + "\n")
+        line = MASK(json.dumps({"kind": kind, **row}, ensure_ascii=False, default=str)) + "\n"
+        try:
+            with self.file.open("a", encoding="utf-8", errors="replace") as out:
+                out.write(line)
+        except OSError:
+            # A full disk is no reason to stop a release, least of all a take-back; the report says what is lost.
+            self.lost += 1
+
+
+def load(file: Path) -> Evidence:
+    """The evidence that a session wrote to *file*; damaged lines, as a killed session leaves them, are counted."""
+    evidence = Evidence()
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            _take_in(evidence, json.loads(line))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            evidence.lost += 1
+    return evidence
+
+
+def _take_in(evidence: Evidence, row: dict[str, Any]) -> None:
+    kind = row.pop("kind")
+    if kind == "check":
+        verdict = row.pop("verdict")
+        verdict["outcome"] = Outcome(verdict["outcome"])
+        evidence.checks.append(Check(verdict=Verdict(**verdict), **row))
+    elif kind == "step":
+        evidence.steps.append(Step(**row))
+    elif kind == "samples":
+        evidence.samples += [Sample(*each) for each in row["rows"]]
+    elif kind == "fact":
+        evidence.facts[row["key"]] = row["value"]
+
+
+def journal(file: Path) -> list[dict[str, Any]]:
+    """The lines of a journal, damaged ones and a missing file left out."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                rows += [row] if isinstance(row, dict) else []
+    return rows

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cutover.evidence import BATCH, Evidence, journal, load
+from cutover.secret import MASK
+from cutover.verdict import no, yes
+
+
+def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
+    """Checks, steps, points and facts come back from the file as they were."""
+    evidence = Evidence(tmp_path / "e.jsonl", clock=lambda: 7.0)
+    evidence.check("t", "green", 1, no("ready", "503", expected="200", seen="503", body={"a": [1]}), 0.5)
+    evidence.step("T-0", "switch", "blue → green", 0.1)
+    evidence.fact("to", {"tag": "sha-2"})
+    for number in range(BATCH + 3):
+        evidence.sample("p95 seconds", "green", float(number))
+    evidence.flush()
+    again = load(tmp_path / "e.jsonl")
+    assert (again.checks, again.steps, again.samples, again.facts) == (
+        evidence.checks,
+        evidence.steps,
+        evidence.samples,
+        evidence.facts,
+    )
+    assert len((tmp_path / "e.jsonl").read_text(encoding="utf-8").splitlines()) == 5
+
+
+def test_nothing_secret_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is masked line by line."""
+    monkeypatch.setattr(MASK, "values", {"hunter22"})
+    evidence = Evidence(tmp_path / "e.jsonl")
+    evidence.check("t", "green", 0, yes("db", "hunter22", seen="hunter22"), 0.0)
+    evidence.fact("x", ["hunter22"])
+    assert "hunter22" not in (tmp_path / "e.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
+    """Evidence that cannot be written is counted, and the release goes on."""
+    evidence = Evidence(tmp_path / "no such folder" / "e.jsonl")
+    evidence.step("T-0", "switch", "x", 0.1)
+    assert evidence.lost == 1
+    assert evidence.steps
+
+
+def test_damaged_lines_are_counted_and_left_out(tmp_path: Path) -> None:
+    """A file cut anywhere gives all that is whole."""
+    file = tmp_path / "e.jsonl"
+    rows = [
+        '{"kind": "fact", "key": "a", "value": 1}',
+        "[]",
+        '{"kind": "check"}',
+        '{"kind": "later"}',
+        '{"kind": "st',
+    ]
+    file.write_text("\n".join(rows), encoding="utf-8")
+    again = load(file)
+    assert again.facts == {"a": 1}
+    assert again.lost == 3
+
+
+def test_a_journal_is_read_without_its_damaged_lines(tmp_path: Path) -> None:
+    """Half a line, a number or no file at all is no reason to have no report."""
+    file = tmp_path / "journal.jsonl"
+    file.write_text(json.dumps({"event": "open"}) + '\n7\n{"ev', encoding="utf-8")
+    assert journal(file) == [{"event": "open"}]
+    assert journal(tmp_path / "none") == []
