@@ -1,0 +1,9 @@
+#!/bin/sh
+# The whole cutover: deploy to the idle colour, gate, switch, prove, gate again, watch; flip back at the first no.
+# usage: cutover.sh --image-tag TAG [pytest options]
+set -eu
+case ${1-}:${2-} in
+    --image-tag:?*) tag=$2; shift 2 ;;
+    *) echo "usage: cutover.sh --image-tag TAG [--watch=DURATION]" >&2; exit 4 ;;
+esac
+exec "$(dirname "$0")/../session" smoke checks --target=idle "--deploy=$tag" --switch "$@"
