@@ -3,7 +3,7 @@
 # usage: smoke_test.sh URL [pytest options]
 set -eu
 case ${1-} in
-    http://?* | https://?*) url=$1; shift ;;
+    http*://?*) url=$1; shift ;;
     *) echo "usage: smoke_test.sh URL, like http://127.0.0.1:8001" >&2; exit 4 ;;
 esac
 exec "$(dirname "$0")/../session" smoke "--target=$url" "$@"
