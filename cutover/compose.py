@@ -143,8 +143,8 @@ def hashes(compose: Compose) -> dict[str, str]:
     done = host.run(compose.config("--hash", "*"), deadline_s=DEADLINE_S)
     if not done.ok:
         raise UsageProblem(f"docker compose config --hash: {done.last_line}")
-    rows = (line.split() for line in done.out.splitlines())
-    return {row[0]: row[1] for row in rows if len(row) == 2}
+    rows = (line.partition(" ") for line in done.out.splitlines())
+    return {service: label.strip() for service, _, label in rows if label}
 
 
 def complaints(settings: Settings, rendered: Rendered, environment: Mapping[str, str]) -> list[str]:
@@ -169,7 +169,7 @@ def complaints(settings: Settings, rendered: Rendered, environment: Mapping[str,
 
 def is_private(path: Path) -> bool:
     """Whether only its owner can read *path*, and the owner is us or root."""
-    status = os.stat(path)
+    status = path.stat()
     return not status.st_mode & 0o077 and status.st_uid in {os.geteuid(), 0}
 
 

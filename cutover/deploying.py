@@ -199,7 +199,8 @@ def _why_not_up(done: host.Done, found: engine.Container | None, wait: float) ->
         tail = []
     health = f", {found.health_status}" if found.health else ""
     lines = f"; last log lines: {' | '.join(tail)}" if tail else ""
-    return f"did not become healthy in {wait:.0f} s: {said}; container is {found.status}{health}, exit code {found.exit_code}{lines}"
+    state = f"container is {found.status}{health}, exit code {found.exit_code}{lines}"
+    return f"did not become healthy in {wait:.0f} s: {said}; {state}"
 
 
 def _remember(walk: Walk, found: engine.Container, name: str, config_hash: str) -> None:

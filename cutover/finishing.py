@@ -194,7 +194,9 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     if isinstance(walk.trouble, NeedsPerson):
         return _lost(walk, tally, str(walk.trouble))
     names = " and ".join(dict.fromkeys(change.name for change in reversed(walk.changes) if change.undo))
-    walk.told("", "undo", f"{names or 'nothing'} taken back; {_says(walk)}{'; ' + seen if seen else ''}", begun)
+    walk.told(
+        "", "undo", f"{names or 'nothing'} taken back; {_says(walk)}{'; ' + seen if seen else ''}", begun
+    )
     return _ended(walk, Word.TAKEN_BACK, code, tally)
 
 
@@ -219,8 +221,13 @@ def _not_as_before(walk: Walk) -> str:
         found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
         now_there = found.image if found and found.running else None
         if now_there != image:
-            return f"{colour} runs {(now_there or 'nothing')[7:19] or 'nothing'}, it ran {(image or 'nothing')[7:19] or 'nothing'}"
+            return f"{colour} runs {_short(now_there)}, it ran {_short(image)}"
     return ""
+
+
+def _short(image: str | None) -> str:
+    """The beginning of an image's ID."""
+    return image.removeprefix("sha256:")[:12] if image else "nothing"
 
 
 def _save_logs(walk: Walk) -> None:
@@ -239,7 +246,7 @@ def _save_logs(walk: Walk) -> None:
 
 
 def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
-    """A sure no on a release that is not proven: its colour's last proven release is put back; None if there is none."""
+    """Put the colour's last proven release back after a sure no on one that is not; None if there is none."""
     colour = walk.target.colour
     found = (
         engine.the_container(walk.target.project or "", walk.settings.service)
@@ -300,13 +307,20 @@ def _ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
     )
     proof = walk.evidence.facts.get("proof") or {}
     ending = Ending(
-        word, walk.settings.project, code, running, asked_s_ago=time.monotonic() - asked,
-        why=() if good else _why(tally, walk.evidence, walk), see=_see(walk.evidence), next=next_ if word is not Word.UNDO_FAILED else (),
-        proven=len(tally.tests(Outcome.YES)), open=walk.state.open_release() is not None,
+        word,
+        walk.settings.project,
+        code,
+        running,
+        asked_s_ago=time.monotonic() - asked,
+        why=() if good else _why(tally, walk.evidence, walk),
+        see=_see(walk.evidence),
+        next=next_ if word is not Word.UNDO_FAILED else (),
+        proven=len(tally.tests(Outcome.YES)),
+        open=walk.state.open_release() is not None,
         roll_back_s=walk.evidence.facts.get("flip_s") if good else None,
         failed_requests=proof.get("failed") if walk.switched and not good else None,
         schema=str(walk.evidence.facts.get("schema", "")) if not good else "",
-    )  # fmt: skip
+    )
     return Ended(ending, code)
 
 

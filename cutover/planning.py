@@ -25,7 +25,8 @@ def _deploy(walk: Walk, colour: str, tag: str) -> Iterator[str]:
     new = compose.render(settings, colour, tag)
     old = engine.the_container(settings.compose_project(colour), settings.service)
     previous, _ = preflight.previous_of(walk.state, walk.scene, colour)
-    yield f"would deploy {new.image(settings.service)} on {colour} (port {new.port(settings.service)}); runs now: {old.image_name if old else 'nothing'}"
+    now = old.image_name if old else "nothing"
+    yield f"would deploy {new.image(settings.service)} on {colour} (port {new.port(settings.service)}); runs now: {now}"
     if settings.migrate:
         yield f"would migrate with: {' '.join(settings.migrate.command)}; no undo, the schema stays"
     if old is not None:

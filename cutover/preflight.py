@@ -33,7 +33,8 @@ def problems(
     yield from compose.complaints(settings, rendered, environment)
     free = shutil.disk_usage(settings.state).free
     if free < LEAST_FREE_BYTES:
-        yield f"{settings.state}: {free // 2**20} MiB free, {LEAST_FREE_BYTES // 2**20} MiB needed to write the way back"
+        needed = LEAST_FREE_BYTES // 2**20
+        yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the way back"
     yield from _port(settings, rendered)
     if scene.proxy is not None:
         agreed = scene.proxy.agreed()
@@ -47,7 +48,9 @@ def _port(settings: Settings, rendered: Rendered) -> Iterator[str]:
     ours = engine.containers(rendered.project)
     strangers = [each for each in engine.published_by(port) if each.id not in {one.id for one in ours}]
     if strangers:
-        yield f"port {port} of {rendered.colour} is taken by the container {strangers[0].name} (project {strangers[0].labels.get('com.docker.compose.project', 'none')})"
+        first = strangers[0]
+        whose = first.labels.get("com.docker.compose.project", "none")
+        yield f"port {port} of {rendered.colour} is taken by the container {first.name} (project {whose})"
     elif not any(each.running for each in ours) and not can_bind(port):
         yield f"port {port} of {rendered.colour} is taken by another process on this host"
 

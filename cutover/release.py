@@ -13,7 +13,7 @@ INCONCLUSIVE, NEEDS_PERSON, LOCKED = 10, 11, 12
 
 @dataclass(frozen=True, slots=True)
 class Required:
-    """One collected test: its stage (0 gate, 1 gate through the proxy, 2 watch) and its outcome, None if it never ran."""
+    """One collected test: its stage (0 gate, 1 through the proxy, 2 watch) and its outcome, None if it never ran."""
 
     test: str
     stage: int
@@ -53,7 +53,7 @@ def proven(tally: Tally) -> bool:
 
 
 def exit_code(tally: Tally) -> int:
-    """The session's exit code, whatever pytest's own: 2, 3 before 1 before 10 before 5 (11 and 12 are said elsewhere)."""
+    """The session's exit code, whatever pytest's own: 2, 3 before 1 before 10 before 5 (11, 12: elsewhere)."""
     if tally.pytest_exit in {INTERRUPTED, INTERNAL, USAGE}:
         return tally.pytest_exit
     if tally.trouble is Outcome.NO or tally.tests(Outcome.NO):

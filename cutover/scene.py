@@ -83,9 +83,8 @@ def colour_of(scene: Scene, name: str) -> str:
             f"unknown target {name!r}: {scene.settings.source} has {', '.join(known)}; also live, idle or a URL"
         )
     if name not in scene.rendered:
-        raise UsageProblem(
-            f"{scene.settings.colours[name].env_file}: no such file (colours.{name}.env_file in {scene.settings.source})"
-        )
+        env_file = scene.settings.colours[name].env_file
+        raise UsageProblem(f"{env_file}: no such file (colours.{name}.env_file in {scene.settings.source})")
     return name
 
 

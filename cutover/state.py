@@ -57,7 +57,7 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Replace *path* by *text*, durably, readable as *mode* says from its first moment."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(handle, "w", encoding="utf-8") as out:
+    with os.fdopen(handle, "w", encoding="utf-8") as out:
         out.write(text)
         out.flush()
         os.fsync(out.fileno())
@@ -95,7 +95,8 @@ class State:
         for folder in (self.root, *self.root.parents):
             if (folder / ".git").exists():
                 raise UsageProblem(
-                    f"state directory {self.root} lies in the checkout {folder}: a `git clean` would delete an open undo; set state_dir"
+                    f"state directory {self.root} lies in the checkout {folder}, where a `git clean` would delete an open "
+                    "undo: set state_dir"
                 )
         try:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
@@ -167,10 +168,9 @@ class State:
     def told(self) -> str:
         """One line on who is releasing."""
         owner = self.owner()
-        return (
-            f"{owner.get('who', 'somebody')} is releasing {owner.get('what', '(unknown)')} since {owner.get('since', '?')} "
-            f"(pid {owner.get('pid', '?')} on {owner.get('host', '?')}, alive); nothing was changed"
-        )
+        who, what = owner.get("who", "somebody"), owner.get("what", "(unknown)")
+        where = f"pid {owner.get('pid', '?')} on {owner.get('host', '?')}, alive"
+        return f"{who} is releasing {what} since {owner.get('since', '?')} ({where}); nothing was changed"
 
     # --- the open release ----------------------------------------------------------------------------------------
     def open_release(self) -> str | None:

@@ -181,7 +181,9 @@ def drain(walk: Walk) -> None:
     if proxy is None or walk.before is None:
         return
     with walk.telling("T-0", f"drain {walk.before}") as words:
-        verdict = wait(walk.settings, walk.before, walk.scene.port(walk.before)).verdict(proxy.on_drain_timeout)
+        verdict = wait(walk.settings, walk.before, walk.scene.port(walk.before)).verdict(
+            proxy.on_drain_timeout
+        )
         walk.evidence.check("switch::drain", walk.before, 1, verdict, 0.0)
         if verdict.outcome is not Outcome.YES:
             raise Failed(f"drain: {verdict.reason}")

@@ -147,9 +147,8 @@ class Walk:
         if not done.ok:
             from cutover.errors import NeedsPerson
 
-            raise NeedsPerson(
-                f"a half-done release {left} could not be taken back: {done.last_line}; run: {self.state.take_back_command}"
-            )
+            what = f"a half-done release {left} could not be taken back: {done.last_line}"
+            raise NeedsPerson(f"{what}; run: {self.state.take_back_command}")
         self.state.journal("recovered", release=left)
         self.told(
             "T-15m", "recover", f"the release {left} of a session that died was taken back; going on", begun

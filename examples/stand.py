@@ -189,7 +189,7 @@ duration = "3s"
         if not (self.marker / "green").exists():
             (self.marker / "blue").touch()
         self.access_log.parent.mkdir(exist_ok=True)
-        self.access_log.parent.chmod(0o777)  # noqa: S103  # nginx in its container is nobody of ours
+        self.access_log.parent.chmod(0o777)  # nginx in its container is nobody of ours
         conf = self.folder / "nginx"
         conf.mkdir(exist_ok=True)
         words = {
@@ -204,7 +204,7 @@ duration = "3s"
         (conf / "nginx.conf").write_text((PROXY / "nginx.conf").read_text())
         self.docker(
             "run", "--detach", "--name", f"{self.name}-nginx", "--network", "host", "--read-only",
-            "--tmpfs", "/tmp", "--volume", f"{conf}:/etc/nginx/cutover:ro", "--volume", f"{self.marker}:/live:ro",
+            "--tmpfs", f"{os.sep}tmp", "--volume", f"{conf}:/etc/nginx/cutover:ro", "--volume", f"{self.marker}:/live:ro",
             "--volume", f"{self.access_log.parent}:/log", image("nginx"),
             "nginx", "-c", "/etc/nginx/cutover/nginx.conf", "-g", "daemon off;",
         )  # fmt: skip
@@ -228,7 +228,9 @@ duration = "3s"
             )  # fmt: skip
             for each in found.split():
                 self.docker("rm", "--force", "--volumes", each, check=False)
-        for each in self.docker("ps", "--all", "--quiet", "--filter", f"label=cutover.keep={self.name}").split():
+        for each in self.docker(
+            "ps", "--all", "--quiet", "--filter", f"label=cutover.keep={self.name}"
+        ).split():
             self.docker("rm", "--force", each, check=False)
         self.docker("rm", "--force", f"{self.name}-nginx", f"{self.name}-migrate", check=False)
         for colour in ("blue", "green"):
@@ -248,9 +250,27 @@ duration = "3s"
 
     def shell(self, **more: str) -> dict[str, str]:
         """The environment of a session on this stand."""
-        dropped = {"PYTEST_ADDOPTS", "IMAGE_TAG", "COMPOSE_PROFILES", "GITHUB_STEP_SUMMARY", "PYTHONDONTWRITEBYTECODE"}
-        kept = {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("CUTOVER_")}
-        return kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CUTOVER_CONFIG": str(self.config), "CUTOVER_WHO": "ana"} | more
+        dropped = {
+            "PYTEST_ADDOPTS",
+            "IMAGE_TAG",
+            "COMPOSE_PROFILES",
+            "GITHUB_STEP_SUMMARY",
+            "PYTHONDONTWRITEBYTECODE",
+        }
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in dropped and not key.startswith("CUTOVER_")
+        }
+        return (
+            kept
+            | {
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                "CUTOVER_CONFIG": str(self.config),
+                "CUTOVER_WHO": "ana",
+            }
+            | more
+        )
 
     def pytest_words(self, *arguments: str) -> tuple[str, ...]:
         """The words of a session from the clone."""

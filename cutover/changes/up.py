@@ -50,10 +50,14 @@ def put_back(
     # The tag may have moved, and the file names the image by its tag.
     tags = [line("docker", "tag", image, name, within_s=30) for name, image in previous.images.items()]
     bound = previous.wait_s + 120
-    return (*tags, *(
-        line("sh", script, project, service, previous.containers.get(service, ""), *compose.up(service, wait_s=previous.wait_s), within_s=bound)
+    script_of = (
+        line(
+            "sh", script, project, service, previous.containers.get(service, ""),
+            *compose.up(service, wait_s=previous.wait_s), within_s=bound,
+        )
         for service in services
-    ))  # fmt: skip
+    )  # fmt: skip
+    return (*tags, *script_of)
 
 
 def ensure(state: Path, compose: Compose, service: str, *, wait_s: float) -> str:

@@ -34,9 +34,8 @@ def command(config: str | None, as_json: bool) -> int:  # click passes flags so
             seconds = time.monotonic() - begun
         live = scene.who_is_live(settings, walk.scene.proxy)
         if not done.ok or live.colour != walk.before:
-            raise NeedsPerson(
-                f"the rehearsal could not be taken back: {done.last_line if not done.ok else live.how}; run: {state.take_back_command}"
-            )
+            why = done.last_line if not done.ok else live.how
+            raise NeedsPerson(f"the rehearsal could not be taken back: {why}; run: {state.take_back_command}")
         state.journal("rehearsed", seconds=round(seconds, 4), who=preflight.who())
     proof = walk.evidence.facts.get("proof") or {}
     if not proof:

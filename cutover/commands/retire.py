@@ -23,7 +23,7 @@ def command(config: str | None, as_json: bool) -> int:  # click passes flags so
     with state.locked({"who": preflight.who(), "what": "retire", "since": now()}):
         if state.open_release():
             raise UsageProblem(
-                f"release {state.open_release()} is open: its way back needs the idle colour; run `cutover recover` first"
+                f"release {state.open_release()} is open, its way back needs the idle colour: `cutover recover` first"
             )
         here = scene.look(settings)
         if here.live.colour is None:

@@ -103,9 +103,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             rows.append(_row("live" if colour == live else "idle" if live else "    ", colour, each))
     last = facts["last"]
     if last:
-        rows.append(
-            f"  last   {last['at']} {last['event']}{' ' + str(last.get('tag')) if last.get('tag') else ''}{' by ' + str(last['who']) if last.get('who') else ''}"
-        )
+        said = [last["at"], last["event"], last.get("tag"), f"by {last['who']}" if last.get("who") else None]
+        rows.append(f"  last   {' '.join(str(each) for each in said if each)}")
     return [*first, *rows, f"  open   {_open(facts)}"]
 
 
@@ -123,7 +122,8 @@ def clock_of(stamp: str) -> str:
 def _open(facts: dict[str, Any]) -> str:
     if facts["held_by"]:
         held = facts["held_by"]
-        return f"{held.get('who')} is releasing {held.get('what')} since {held.get('since')} (pid {held.get('pid')}, alive)"
+        who, what, since = held.get("who"), held.get("what"), held.get("since")
+        return f"{who} is releasing {what} since {since} (pid {held.get('pid')}, alive)"
     if facts["open"]:
         guard = "its guard is taking it back" if facts["guard"] else "no guard lives: run `cutover recover`"
         return f"release {facts['open']}, its session is gone; {guard}"

@@ -26,9 +26,26 @@ if TYPE_CHECKING:
 Expect = Callable[["Verdict | Iterable[Verdict]"], None]
 
 __all__ = [
-    "baseline", "container", "control", "cutover_run", "deployed", "endpoint", "engine", "evidence", "expect", "expected", "expected_tag",
-    "http", "seen", "settings", "switched", "target", "watch", "watched", "watched_name",
-]  # fmt: skip
+    "baseline",
+    "container",
+    "control",
+    "cutover_run",
+    "deployed",
+    "endpoint",
+    "engine",
+    "evidence",
+    "expect",
+    "expected",
+    "expected_tag",
+    "http",
+    "seen",
+    "settings",
+    "switched",
+    "target",
+    "watch",
+    "watched",
+    "watched_name",
+]
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def add(parser: pytest.Parser) -> None:
     add(
         "--switch",
         action="store_true",
-        help="after the gate: send the traffic to the target, prove it, gate again through the proxy, watch; flip back if anything fails",
+        help="then send the traffic there, prove it, gate again through the proxy, watch; flip back if anything fails",
     )
     add(
         "--watch", metavar="DURATION", help='how long checks/ observe, like "15m" (default: [watch] duration)'

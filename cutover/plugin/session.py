@@ -236,7 +236,8 @@ class Run:
         asked = _param(item)
         plain = asked is not None and scene.is_url(asked.name)
         if plain and needs & {"container", "proxy", "dependencies", "database", "colour"}:
-            return f"{asked.name if asked else 'this'} is a plain URL, so its container and its surroundings cannot be seen"
+            name = asked.name if asked else "this"
+            return f"{name} is a plain URL, so its container and its surroundings cannot be seen"
         settings = self.settings
         have = {
             "version": plain or (settings is not None and settings.version is not None),

@@ -77,7 +77,11 @@ class Project:
     def environment(self, **more: str) -> dict[str, str]:
         """No engine, no foreign plugins."""
         dropped = {"PYTEST_ADDOPTS", "GITHUB_STEP_SUMMARY"}
-        kept = {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("CUTOVER_")}
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in dropped and not key.startswith("CUTOVER_")
+        }
         return kept | {
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "DOCKER_HOST": f"unix://{self.folder}/no.sock",
             "PYTHONPATH": str(REPOSITORY), "CUTOVER_WHO": "ana",

@@ -143,7 +143,10 @@ def test_a_second_ctrl_c_does_not_stop_the_take_back(project: Project) -> None:
 
 def test_a_background_job_that_ignores_ctrl_c_can_be_stopped(project: Project) -> None:
     """SIGINT that was inherited as ignored is heard again."""
-    project.test(FIRST + "import os, signal\ndef test_b(target):\n    os.kill(os.getpid(), signal.SIGINT)\n    import time; time.sleep(20)\n")
+    project.test(
+        FIRST
+        + "import os, signal\ndef test_b(target):\n    os.kill(os.getpid(), signal.SIGINT)\n    import time; time.sleep(20)\n"
+    )
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process = project.start()
