@@ -19,7 +19,7 @@ def prepare(walk: Walk, new: Rendered, release_file: Path) -> None:
     Until the migration nothing is changed; the migration itself has no undo, the schema stays.
     """
     settings = walk.settings
-    if settings.migrate is None and not settings.snapshot.enabled:
+    if not walk.wish.migrate or (settings.migrate is None and not settings.snapshot.enabled):
         return
     data = Data(settings, new, walk.state.root)
     try:

@@ -94,10 +94,8 @@ class State:
             )
         for folder in (self.root, *self.root.parents):
             if (folder / ".git").exists():
-                raise UsageProblem(
-                    f"state directory {self.root} lies in the checkout {folder}, where a `git clean` would delete an open "
-                    "undo: set state_dir"
-                )
+                why = "a `git clean` would delete an open undo; set state_dir"
+                raise UsageProblem(f"state directory {self.root} lies in the checkout {folder}: {why}")
         try:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
             self._copy_shell_files()

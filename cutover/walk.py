@@ -40,6 +40,7 @@ class Wish:
     watch_s: float | None = None
     rollback: bool = True
     no_way_back: bool = False
+    migrate: bool = True
     accept_contract: bool = False
     asked_at: float | None = None
     """When the session was started (monotonic): its patience with the lock begins then."""

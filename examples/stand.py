@@ -204,7 +204,8 @@ duration = "3s"
         (conf / "nginx.conf").write_text((PROXY / "nginx.conf").read_text())
         self.docker(
             "run", "--detach", "--name", f"{self.name}-nginx", "--network", "host", "--read-only",
-            "--tmpfs", f"{os.sep}tmp", "--volume", f"{conf}:/etc/nginx/cutover:ro", "--volume", f"{self.marker}:/live:ro",
+            "--tmpfs", f"{os.sep}tmp",
+            "--volume", f"{conf}:/etc/nginx/cutover:ro", "--volume", f"{self.marker}:/live:ro",
             "--volume", f"{self.access_log.parent}:/log", image("nginx"),
             "nginx", "-c", "/etc/nginx/cutover/nginx.conf", "-g", "daemon off;",
         )  # fmt: skip

@@ -114,6 +114,7 @@ def _deploy(settings: Settings, tag: str) -> int:
         "--target=live",
         f"--deploy={tag}",
         "--no-rollback",
+        "--no-migrate",
         f"--cutover-config={settings.source}",
         *again.ALL_PLUGINS,
     )

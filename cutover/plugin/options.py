@@ -57,6 +57,11 @@ def add(parser: pytest.Parser) -> None:
     add("--cutover-config", metavar="FILE", help="another cutover.toml")
     add("--no-way-back", action="store_true", help="release although what runs now could not be put back")
     add(
+        "--no-migrate",
+        action="store_true",
+        help="leave the schema as it is: an older release cannot upgrade it",
+    )
+    add(
         "--accept-contract",
         action="store_true",
         help="migrate although the old release could not be proven on the new schema",

@@ -130,11 +130,17 @@ def test_a_signal_ends_the_session_in_order(project: Project, number: signal.Sig
 
 def test_a_second_ctrl_c_does_not_stop_the_take_back(project: Project) -> None:
     """Nothing interrupts a take-back."""
-    slow = "import pytest\nfrom cutover.changes import Change\n@pytest.fixture(scope='session')\ndef slow(cutover_run, target):\n" \
-        "    cutover_run.walk.apply(Change('slow', 'x', ('true',), ('sleep 2',), 10.0))\n"  # fmt: skip
-    body = "import os, signal, threading\ndef test_b(slow):\n" \
-        "    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n    os.kill(os.getpid(), signal.SIGINT)\n"  # fmt: skip
-    project.test(slow + FIRST + body)
+    slow = """
+import os, pytest, signal, threading
+from cutover.changes import Change
+@pytest.fixture(scope="session")
+def slow(cutover_run, target):
+    cutover_run.walk.apply(Change("slow", "x", ("true",), ("sleep 2",), 10.0))
+def test_b(slow):
+    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+    project.test(FIRST + slow)
     done = project.run()
     assert done.returncode == 2, done.stdout + done.stderr
     assert not project.mark.exists()
