@@ -135,7 +135,9 @@ def _variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
     """KEY=VALUE lines without what we passed ourselves."""
     ours = host.clean_environment() | {"PWD": ""}  # Compose adds the folder that it runs in
     rows = (line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return {key: value for key, value in rows if key not in ours} | dict(override)
+    # The command line tells its plugins how it was called: the word "docker" is no secret.
+    theirs = ((key, value) for key, value in rows if not key.startswith("DOCKER_CLI_"))
+    return {key: value for key, value in theirs if key not in ours} | dict(override)
 
 
 def hashes(compose: Compose) -> dict[str, str]:

@@ -37,6 +37,8 @@ command = ["flask", "db", "upgrade"]
 sqlite = "/data/recall.db"
 """
 RUN_S = 600.0
+MEMORIES = """path = "/memories"
+json = { memories = [] }"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ json = {{ service = "recall", version = "{{tag}}" }}
 min_healthy = "2s"
 
 [[endpoints]]
-path = "{"/memories" if self.migrate else "/metrics"}"
+{MEMORIES if self.migrate else 'path = "/metrics"'}
 
 [watch]
 duration = "3s"

@@ -9,14 +9,20 @@ from typing import Any
 
 from cutover.http import Answer, shortened
 
-WORDS = {bool: "boolean", str: "string", int: "number", float: "number", dict: "object", list: "list"}
+WORDS = {
+    bool: "a boolean",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+}
 TAG = "{tag}"
 
 
 def spelt(value: Any) -> str:
-    """*value* as JSON, short, with its type where the spelling alone could be misread."""
-    text = shortened(json.dumps(value, ensure_ascii=False), 80)
-    return f"{text} (a string)" if isinstance(value, str) else text
+    """*value* as JSON, short."""
+    return shortened(json.dumps(value, ensure_ascii=False), 80)
 
 
 def kind(value: Any) -> str:
@@ -25,24 +31,28 @@ def kind(value: Any) -> str:
 
 
 def differences(wanted: Any, seen: Any, at: str = "") -> list[str]:
-    """Where *seen* is not what *wanted* asks for, one line each; an object may hold more than is wanted."""
-    here = f"{at}: " if at else ""
+    """Where *seen* is not what *wanted* asks for, one line each.
+
+    An object may hold more than is wanted; an empty list stands for any list, as an empty object for any object.
+    """
+    here = f"{at} " if at else ""
     if kind(wanted) != kind(seen):
-        return [f"{here}expected {spelt(wanted)}, got {spelt(seen)}"]
+        what = "" if seen is None else f" ({kind(seen)})"
+        return [f"expected {here}{spelt(wanted)}, got {spelt(seen)}{what}"]
     if isinstance(wanted, dict):
         return [line for key in wanted for line in _of_key(wanted, seen, str(key), at)]
     if isinstance(wanted, list):
-        if len(wanted) != len(seen):
-            return [f"{here}expected {len(wanted)} elements, got {len(seen)}"]
-        pairs = enumerate(zip(wanted, seen, strict=True))
+        if wanted and len(wanted) != len(seen):
+            return [f"expected {here}with {len(wanted)} elements, got {len(seen)}"]
+        pairs = enumerate(zip(wanted, seen, strict=False))
         return [line for i, (one, other) in pairs for line in differences(one, other, f"{at}[{i}]")]
-    return [] if wanted == seen else [f"{here}expected {spelt(wanted)}, got {spelt(seen)}"]
+    return [] if wanted == seen else [f"expected {here}{spelt(wanted)}, got {spelt(seen)}"]
 
 
 def _of_key(wanted: dict[str, Any], seen: dict[str, Any], key: str, at: str) -> list[str]:
     path = f"{at}.{key}" if at else key
     if key not in seen:
-        return [f"{path}: expected {spelt(wanted[key])}, but there is no such key"]
+        return [f"expected {path} {spelt(wanted[key])}, there is no such key"]
     return differences(wanted[key], seen[key], path)
 
 
