@@ -151,17 +151,16 @@ def _half(check: Check | None, limits: Limits) -> str:
 
 def not_asked(evidence: Evidence) -> str:
     """What was not asked, by reason, so that nobody takes silence for a yes."""
-    rows = [tuple(map(str, row)) for row in evidence.facts.get("not asked") or () if len(row) == 2]  # noqa: PLR2004 - pairs
-    if not rows:
+    by_reason = {str(why): list(tests) for why, tests in mapping(evidence.facts, "not_asked").items()}
+    if not by_reason:
         return ""
-    by_reason: dict[str, list[str]] = {}
-    for test, reason in rows:
-        by_reason.setdefault(reason, []).append(test)
     said = "".join(
         f"<li>{esc(reason)}: {', '.join(f'<code>{esc(test)}</code>' for test in tests[:100])}</li>"
         for reason, tests in by_reason.items()
     )
-    return section("not-asked", "Not asked", f"<ul>{said}</ul>", esc(count(len(rows), "check")))
+    return section(
+        "not-asked", "Not asked", f"<ul>{said}</ul>", esc(count(sum(map(len, by_reason.values())), "check"))
+    )
 
 
 def logs(evidence: Evidence, limits: Limits) -> str:

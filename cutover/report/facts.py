@@ -6,9 +6,9 @@ A session calls `evidence.fact(key, value)` with any of these, each as soon as i
 |---|---|
 | `project`, `target`, `who`, `command`, `release` | texts; `release` is the id that `open` names |
 | `from`, `to` | `{"colour": "blue", "tag": "sha-1", "digest": "sha256:…"}` |
-| `began`, `ended` | seconds since 1970 |
+| `began`, `ended` | seconds since 1970, or RFC 3339 |
 | `time_zone` | an IANA name, `[show] time_zone`; empty: the machine's own |
-| `not asked` | `[[test, reason], …]` |
+| `not_asked` | `{reason: [test, …]}` |
 | `proof` | see `cutover.report.proof` |
 | `versions` | `{"pytest": "9.2.0", …}` |
 | `logs` | `{"green": "the last lines of its log, as saved before it was stopped"}` |
@@ -84,11 +84,23 @@ def number(facts: Mapping[str, Any], key: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
+def moment(facts: Mapping[str, Any], key: str) -> float | None:
+    """The fact as seconds since 1970, whether it was kept so or as RFC 3339; None where it is not known."""
+    value = facts.get(key)
+    if not isinstance(value, str):
+        return number(facts, key)
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except ValueError:
+        return None
+
+
 def span(evidence: Evidence) -> tuple[float, float] | None:
     """When the session began and ended: as it said itself, else from its first and last record."""
     seen = [step.at - step.seconds for step in evidence.steps] + [step.at for step in evidence.steps]
     seen += [check.at for check in evidence.checks]
-    began, ended = number(evidence.facts, "began"), number(evidence.facts, "ended")
+    began, ended = moment(evidence.facts, "began"), moment(evidence.facts, "ended")
+    began = moment(evidence.facts, "begun") if began is None else began
     if began is None and not seen:
         return None
     first = min(seen) if began is None else began

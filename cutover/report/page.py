@@ -8,17 +8,18 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from cutover.evidence import Evidence
 from cutover.report import charts, checks, head
 from cutover.report.ending import Ending
 from cutover.report.facts import Times, mapping, text, times
-from cutover.report.html import TIGHT, Limits, cut, esc, masked_page, pairs, section
+from cutover.report.html import TIGHT, Limits, cut, esc, pairs, section
+from cutover.report.tests_html import below
 from cutover.report.words import count
 
 MOST_BYTES = 3_000_000
-BEGIN, END = "<!--cutover:begin-->", "<!--cutover:end-->"
 SCRIPT = re.compile(r"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 
 
@@ -52,7 +53,7 @@ def body(
         inner = _sections(evidence, ending, undo, journal, limits)
         if len(inner.encode()) <= MOST_BYTES * 0.8:
             break
-    return f'{BEGIN}<style>{style}</style><main class="cutover">{inner}</main><script>{script}</script>{END}'
+    return f'<style>{style}</style><main class="cutover">{inner}</main><script>{script}</script>'
 
 
 def _shipped(name: str) -> str:
@@ -152,17 +153,20 @@ def _versions(evidence: Evidence, limits: Limits) -> str:
     return section("versions", "Versions", pairs(rows) + said)
 
 
-def finished(page: str, inner: str, alone: str) -> str:
-    """pytest-html's *page* with *inner* as it is now, a policy and the mask; *alone* where it grew too large.
+def finish_page(
+    file: Path, evidence: Evidence, ending: Ending, undo: str = "", journal: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Make *file* the report: above what pytest-html wrote there, or alone where it wrote nothing.
 
-    What pytest-html wrote before the session's end between our two marks is replaced, for only now all is known.
+    Called at the very end, for only now everything is known; a reader never finds half a page.
     """
-    before, mark, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    if not mark or not after:
-        return alone
-    done = _headed(masked_page(before) + inner + masked_page(after))
-    return done if len(done.encode()) <= MOST_BYTES else alone
+    alone = render(evidence, ending, undo, journal)
+    there = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    page = below(there, body(evidence, ending, undo, journal), title(evidence, ending)) if there else None
+    done = _headed(page) if page is not None else alone
+    draft = file.with_name(f".{file.name}.draft")
+    draft.write_text(done if len(done.encode()) <= MOST_BYTES else alone, encoding="utf-8", errors="replace")
+    draft.replace(file)
 
 
 def _headed(page: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from cutover.evidence import Evidence, load
 from cutover.report.facts import ending_of
-from cutover.report.page import BEGIN, END, MOST_BYTES, body, finished, render, title
+from cutover.report.page import MOST_BYTES, finish_page, render, title
 from cutover.secret import MASK
 from cutover.verdict import no, yes
 from tests.report.endings import RELEASED, TAKEN_BACK
@@ -96,7 +96,7 @@ def _evil(evidence: Evidence) -> None:
         evidence.fact(key, {"colour": EVIL, "tag": EVIL, "digest": EVIL})
     evidence.fact("versions", {EVIL: EVIL})
     evidence.fact("logs", {EVIL: EVIL})
-    evidence.fact("not asked", [[EVIL, EVIL]])
+    evidence.fact("not_asked", {EVIL: [EVIL]})
     evidence.fact("proof", {"buckets": [[0, EVIL, 3, 1]], "before": EVIL, "after": EVIL})
     evidence.step(EVIL, EVIL, EVIL, 1.0, EVIL)
     for stage in (0, 1):
@@ -135,33 +135,17 @@ def test_secrets_are_stars_in_every_place(monkeypatch: pytest.MonkeyPatch) -> No
     assert "***" in page
 
 
-def test_pytests_own_part_is_masked_however_it_was_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest-html escapes for HTML, JSON and HTML again; a secret is found through all of it."""
-    import html
-    import json
-
-    secret = 'p"a&ss<word>é'
-    monkeypatch.setattr(MASK, "values", {secret})
-    shown = [
-        html.escape(secret),
-        html.escape(json.dumps(html.escape(secret))),
-        html.escape(json.dumps(secret)),
-    ]
-    page = f'<html><head><meta charset="utf-8"/></head>{" ".join(shown)}{BEGIN}{END}<p>{shown[1]}</p></html>'
-    done = finished(page, "inner", "alone")
-    assert "word" not in done
-    assert "inner" in done
-
-
-def test_what_is_replaced_at_the_end_is_all_between_the_marks() -> None:
-    """The last word of the session replaces what pytest-html was given earlier; without marks the page stands alone."""
-    page = f'<html><head><meta charset="utf-8"/></head><body>{body(Evidence(), TAKEN_BACK)}<i>tests</i></body></html>'
-    done = finished(page, body(Evidence(), RELEASED), "alone")
-    assert "RELEASED" in done
-    assert "TAKEN BACK" not in done
-    assert done.endswith("<i>tests</i></body></html>")
-    assert finished("<html></html>", "inner", "alone") == "alone"
-    assert finished(page.replace("tests", "x" * MOST_BYTES), "inner", "alone") == "alone"
+@pytest.mark.parametrize(
+    "others", ["", "<html>by somebody else</html>", '<body><p data-jsonblob="{"></p></body>']
+)
+def test_without_pytests_page_ours_stands_alone(others: str, tmp_path: Path) -> None:
+    """Where pytest-html wrote nothing, or nothing that can be made safe, the report is ours alone."""
+    file = tmp_path / "report.html"
+    file.write_text(others, encoding="utf-8")
+    made = taken_back()
+    finish_page(file, made.evidence, made.ending, made.undo, list(made.journal))
+    assert file.read_text(encoding="utf-8") == page_of(made)
+    assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_page_of_a_flood_stays_small_and_says_what_is_missing() -> None:
