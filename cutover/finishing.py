@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cutover import again, deploying, engine, preflight, release, scene, switching
 from cutover.errors import CutoverError, NeedsPerson, UsageProblem
@@ -36,8 +36,10 @@ def begin(walk: Walk, *, plan: bool) -> None:
     wish = walk.wish
     facts = walk.evidence
     facts.fact("project", walk.settings.project)
+    facts.fact("target", walk.target.name)
     facts.fact("who", preflight.who())
-    facts.fact("begun", now())
+    facts.fact("began", time.time())
+    facts.fact("time_zone", walk.settings.show.time_zone)
     facts.fact("from", {"tag": walk.from_tag, "colour": walk.before})
     if wish.switch:
         switching.check(walk)
@@ -384,21 +386,29 @@ def write(
     folder: Path, walk: Walk | None, evidence: Evidence, ended: Ended, unasked: Mapping[str, Sequence[str]]
 ) -> None:
     """The files of the report: the undo as it stood, this release's journal, the page."""
-    evidence.fact("not_asked", {why: list(tests) for why, tests in unasked.items()})
-    evidence.fact("ending", ended.ending.as_json())
-    undo, rows = "", []
-    if walk is not None and walk.changed:
-        with contextlib.suppress(OSError):
-            shutil.copyfile(walk.state.root / "undo.sh", folder / "undo.sh")
-            undo = (folder / "undo.sh").read_text(encoding="utf-8")
-        rows = [row for row in walk.state.history() if row.get("release") == walk.release_id]
-        (folder / "journal.jsonl").write_text(
-            "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-        )
-    with contextlib.suppress(ImportError):
-        from cutover.report.page import finish_page
+    from cutover.report.page import finish_page
 
-        finish_page(folder / "report.html", evidence, ended.ending, undo, rows)
+    evidence.fact("ended", time.time())
+    evidence.fact("not asked", [[test, why] for why, tests in unasked.items() for test in tests])
+    if walk is not None and walk.release_id:
+        evidence.fact("release", walk.release_id)
+    evidence.fact("ending", ended.ending.as_json())
+    undo, rows = _papers(folder, walk)
+    finish_page(folder / "report.html", evidence, ended.ending, undo, rows)
+
+
+def _papers(folder: Path, walk: Walk | None) -> tuple[str, list[dict[str, Any]]]:
+    """Copy the undo as it stood and this release's journal into the report's folder; both, to be shown."""
+    if walk is None or not walk.changed:
+        return "", []
+    rows = [row for row in walk.state.history() if row.get("release") == walk.release_id]
+    undo = ""
+    with contextlib.suppress(OSError):
+        undo = (walk.state.root / "undo.sh").read_text(encoding="utf-8")
+        (folder / "undo.sh").write_text(undo, encoding="utf-8")
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / "journal.jsonl").write_text(text, encoding="utf-8")
+    return undo, rows
 
 
 def write_summary(path: Path, evidence: Evidence, ended: Ended) -> None:

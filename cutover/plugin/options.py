@@ -100,9 +100,13 @@ def wish(config: pytest.Config) -> Wish | None:
         deploy=option.deploy,
         switch=bool(option.switch),
         watch_s=watch,
-        paths=_paths(config), rollback=not option.no_rollback,
-        no_way_back=option.no_way_back, accept_contract=option.accept_contract, asked_at=config.stash[ASKED_AT],
-    )  # fmt: skip
+        paths=_paths(config),
+        rollback=not option.no_rollback,
+        no_way_back=option.no_way_back,
+        migrate=not option.no_migrate,
+        accept_contract=option.accept_contract,
+        asked_at=config.stash[ASKED_AT],
+    )
 
 
 def refuse_selection(config: pytest.Config, armed: str) -> None:

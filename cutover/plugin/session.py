@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -110,6 +111,7 @@ class Run:
             config.option.htmlpath = str(folder / "report.html")
             config.option.self_contained_html = True
         run = cls(config, wish, settings, folder, evidence, walk, terminal)
+        evidence.fact("command", "pytest " + shlex.join(config.invocation_params.args))
         run._catch_signals()
         return run
 
