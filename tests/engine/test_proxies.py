@@ -211,11 +211,11 @@ def websocket(seen: Running, ca: Path) -> Iterator[Talk]:
 def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_path: Path) -> None:
     """Through TLS a WebSocket, a stream and a request of ten seconds outlive a switch, and the drain waits for them."""
     ca, key = configured.certificate(tmp_path)
-    with start(tmp_path, colours, (ca, key)) as seen, ThreadPoolExecutor(2) as pool:
+    with start(tmp_path, colours, (ca, key)) as seen, ThreadPoolExecutor(3) as pool:
         assert seen.driver.agreed().ok, seen.driver.agreed()
-        long = pool.submit(ask, seen.way.url, "/slow?s=10", verify=str(ca), deadline_s=DEADLINE_S)
+        long = pool.submit(ask, seen.way.url, "/slow?s=10&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S)
         stream = pool.submit(
-            ask, seen.way.url, "/stream?n=50&every=0.2", verify=str(ca), deadline_s=DEADLINE_S
+            ask, seen.way.url, "/stream?n=50&every=0.2&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S
         )
         in_flight = Connections(seen.port, colours.blue.port)
         with websocket(seen, ca) as talk:
@@ -224,12 +224,21 @@ def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_pa
             seen.go("green")
             assert talk.say("after") == "blue after"
             assert (in_flight.count() or 0) >= 3
-        drained = wait_until_idle("blue", in_flight.count, budget_s=DEADLINE_S)
+        polls: list[int | None] = []
+
+        def count() -> int | None:
+            polls.append(in_flight.count())
+            return polls[-1]
+
+        draining = pool.submit(wait_until_idle, "blue", count, budget_s=2 * DEADLINE_S)
+        wait_until(lambda: len(polls) > 25, "the drain has looked for two seconds and more")
+        colours.blue.let_go = True
+        drained = draining.result()
         assert drained.verdict("take back").ok, drained
         assert (long.done(), stream.done()) == (True, True)
         assert (long.result().status, long.result().headers["x-colour"]) == (200, "blue")
         assert stream.result().body == b"".join(b"%04d\n" % number for number in range(50))
-        assert drained.most >= 1
+        assert (drained.most, drained.left) == (2, 0)
         assert colours.blue.in_flight == 0
 
 

@@ -42,7 +42,8 @@ def wait_until(true: Callable[[], bool], what: str, within_s: float = DEADLINE_S
 class Backend:
     """A colour: says its name in X-Colour, answers slowly, in pieces or as a WebSocket when asked to.
 
-    `/slow?s=2` answers after two seconds, `/stream?n=20&every=0.1` in chunks, `/ws` echoes lines.
+    `/slow?s=2` answers after two seconds, `/stream?n=20&every=0.1` in chunks, `/ws` echoes lines; with `&hold=1`
+    the end waits for `let_go` as well, so that a busy machine is not too slow for a test.
     """
 
     colour: str
@@ -50,6 +51,7 @@ class Backend:
     in_flight: int = 0
     asked: int = 0
     status: int = 200
+    let_go: bool = False
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self) -> asyncio.Server:
@@ -82,6 +84,10 @@ class Backend:
             self.in_flight -= 1
         return headers.get("connection", "").lower() != "close" and "upgrade" not in headers
 
+    async def _held(self, query: dict[str, float]) -> None:
+        while query.get("hold") and not self.let_go:  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.05)
+
     async def _answer(
         self,
         reader: asyncio.StreamReader,
@@ -110,9 +116,11 @@ class Backend:
                 writer.write(b"5\r\n%04d\n\r\n" % number)
                 await writer.drain()
                 await asyncio.sleep(query["every"])
+            await self._held(query)
             writer.write(b"0\r\n\r\n")
             return
         await asyncio.sleep(query.get("s", 0))
+        await self._held(query)
         body = json.dumps({"service": "recall", "method": method, "got": len(sent)}).encode()
         writer.write(
             f"HTTP/1.1 {self.status} X\r\n{common}Content-Length: {len(body)}\r\n\r\n".encode() + body
