@@ -1,0 +1,196 @@
+"""The watch's questions about containers, asked of the real engine: memory, CPU, logs, restarts, dependencies."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from cutover import engine
+from cutover.engine import Container
+from cutover.evidence import Evidence
+from cutover.probes import dependencies, flaps, log_watch, resources, usage
+from cutover.probes.background import at_once
+from cutover.probes.stamps import seconds_of
+from cutover.settings import Dependency, Logs, Slo
+from cutover.verdict import Outcome, Verdict
+from cutover.watching import Watched
+from examples.images import image
+
+pytestmark = pytest.mark.engine
+YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
+DEADLINE_S = 120.0
+SLEEPS = ("sleep", "1000")
+LIMITED = ("--memory", "64m", "--memory-swap", "64m", "--cpus", "0.5")
+CHILD_IS_KILLED = """
+import os, subprocess, sys, time
+subprocess.run([sys.executable, "-c", "x = bytearray(200_000_000)"])
+time.sleep(1000)
+"""
+BUSY = "x = bytearray(20_000_000)\nwhile True: pass"
+Start = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def reference() -> str:
+    """An image with Python in it."""
+    return image("base")
+
+
+@pytest.fixture
+def start(reference: str) -> Iterator[Start]:
+    """Starts containers of that image (or another); they are gone afterwards."""
+    ids: list[str] = []
+
+    def run(*words: str, options: tuple[str, ...] = (), of: str = reference) -> str:
+        name = f"watch-test-{uuid.uuid4().hex[:8]}"
+        ids.append(docker("run", "--detach", "--init", "--name", name, *options, of, *words).strip())
+        return ids[-1]
+
+    yield run
+    if ids:
+        docker("rm", "--force", "--volumes", *ids)
+
+
+def docker(*words: str) -> str:
+    """What docker said; fails when it failed."""
+    done = subprocess.run(("docker", *words), capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def until(questions: list[Watched], name: str, outcome: Outcome, words: str = "") -> Verdict:
+    """The verdict of the question called *name*, once it is *outcome* with *words*, or the deadline has passed."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        for each in questions:
+            each.tick(time.monotonic())
+        verdict = next(each.verdict() for each in questions if each.name == name)
+        if (verdict.outcome is outcome and words in verdict.reason) or time.monotonic() > end:
+            return verdict
+        time.sleep(0.1)
+
+
+def about(container_id: str) -> list[Watched]:
+    """All questions of the engine about one container."""
+    watchman = flaps.Watchman(partial(engine.inspect, container_id), at_once)
+    gauge = resources.Gauge(watchman, Evidence(), "green", start=at_once)
+    return [*flaps.questions(watchman, None, ""), *resources.questions(gauge, Slo.model_validate({}))]
+
+
+def test_cgroup_and_engine_tell_the_same(start: Start) -> None:
+    """The quick way through files and the slow one through the engine agree on memory and CPU time."""
+    busy = start("python3", "-c", BUSY, options=LIMITED)
+    end = time.monotonic() + DEADLINE_S
+    while (found := usage.from_cgroup(busy)) is None or found.anonymous < 20_000_000:
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
+    told = usage.from_engine(busy)
+    later = usage.from_cgroup(busy)
+    assert told is not None
+    assert later is not None
+    assert found.cpu_s <= told.cpu_s <= later.cpu_s
+    assert told.anonymous == pytest.approx(later.anonymous, rel=0.2)
+    assert told.memory == pytest.approx(later.memory, rel=0.2)
+    cores = (later.cpu_s - found.cpu_s) / (later.at - found.at)
+    assert 0.01 < cores < 1.0
+
+
+def test_a_stopped_container_has_no_reading(start: Start) -> None:
+    """Zeros are not a reading, and a container that is gone has none either."""
+    gone = start("true")
+    docker("wait", gone)
+    assert usage.read(gone) is None
+    assert usage.read("f" * 64) is None
+
+
+def test_a_killed_child_is_noticed(start: Start) -> None:
+    """The kernel kills a worker for the limit while the service lives on: the engine's own flag misses it."""
+    victim = start("python3", "-c", CHILD_IS_KILLED, options=LIMITED)
+    docker("exec", victim, "true")
+    watchman = flaps.Watchman(partial(engine.inspect, victim), at_once)
+    gauge = resources.Gauge(watchman, Evidence(), "green", start=at_once, oom_before=0)
+    asked: list[Watched] = [*flaps.questions(watchman, None, "")]
+    asked += resources.questions(gauge, Slo.model_validate({}))
+    verdict = until(asked, "oom", NO)
+    assert verdict.reason == "the kernel killed 1 process for the memory limit"
+    assert watchman.now is not None
+    assert watchman.now.running
+
+
+def test_a_restart_is_a_no(start: Start) -> None:
+    """Whoever restarts it and however well it runs afterwards: the same container began anew."""
+    steady = start(*SLEEPS)
+    asked = about(steady)
+    assert until(asked, "restarts", YES).outcome is YES
+    docker("restart", "--time", "1", steady)
+    assert until(asked, "restarts", NO).reason.startswith("started anew 1 time since the watch began")
+
+
+@pytest.fixture
+def both(start: Start) -> tuple[str, str]:
+    """The live colour and the old one, both silent so far."""
+    return start(*SLEEPS), start(*SLEEPS)
+
+
+def said(container_id: str, line: str, times: int) -> None:
+    """Write *line* into the container's log."""
+    docker(
+        "exec", container_id, "sh", "-c", f"for i in $(seq {times}); do echo '{line} '$i; done > /proc/1/fd/1"
+    )
+
+
+def test_the_log_is_read_on(both: tuple[str, str]) -> None:
+    """Crashes of a new kind on the live colour are a no, with the line; those of both colours are not counted."""
+    live, _old = both
+    finds = [partial(engine.inspect, each) for each in both]
+    since = seconds_of(engine.daemon_time())
+    watch = log_watch.LogWatch(finds[0], finds[1], Logs(), since, Evidence(), "green", at_once)
+    asked: list[Watched] = [*log_watch.questions(watch)]
+    assert until(asked, "new errors", YES).reason.startswith("none in ")
+
+    for each in reversed(both):
+        said(each, "CRITICAL the database is down", 20)
+    verdict = until(asked, "new errors", YES, "20 more are logged by both colours: not this release")
+    assert verdict.outcome is YES, verdict
+
+    said(live, "CRITICAL no such column", 6)
+    verdict = until(asked, "new errors", NO)
+    assert "crashes of a new kind" in verdict.reason
+    assert "CRITICAL no such column" in verdict.reason
+
+
+def test_dependencies_are_asked_from_inside(start: Start) -> None:
+    """Both colours reach a real Redis; stopped, it fails for both, which is reported; for one alone it is a no."""
+    cache = start(of=image("redis"))
+    address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", cache).strip()
+    live, old = (start(*SLEEPS, options=("--env", f"REDIS_URL=redis://{address}:6379/0")) for _ in range(2))
+    elsewhere = start(*SLEEPS, options=("--env", "REDIS_URL=redis://127.0.0.1:1/0"))
+    wanted = [Dependency(name="cache", kind="redis", url_key="REDIS_URL")]
+
+    def of(container_id: str) -> Callable[[], dependencies.Answers | None]:
+        return lambda: dependencies.ask(engine.inspect(container_id), wanted)
+
+    def about_cache(live_id: str) -> list[Watched]:
+        asker = dependencies.Asker(of(live_id), of(old), 5.0, Evidence(), at_once)
+        return [*dependencies.questions(wanted, asker)]
+
+    assert until(about_cache(live), "dependency cache", YES).outcome is YES
+    alone = until(about_cache(elsewhere), "dependency cache", NO)
+    assert "got Connection refused" in alone.reason
+    asked = about_cache(live)
+    docker("stop", "--time", "1", cache)
+    verdict = until(asked, "dependency cache", NOT_ASKED)
+    assert "fails for both colours" in verdict.reason
+
+
+def test_a_container_without_python_is_not_asked(start: Start) -> None:
+    """Where there is nothing to ask with, that is said, and takes nobody back."""
+    bare = engine.inspect(start(*SLEEPS, of="debian:bookworm-slim"))
+    assert isinstance(bare, Container)
+    found = dependencies.ask(bare, [Dependency(name="db", kind="tcp", url="tcp://127.0.0.1:1")])
+    assert found == {"db": dependencies.Answer(why_not="no python3 in the container to ask with")}
