@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import sys
 import time
 from dataclasses import dataclass, field
@@ -134,6 +135,11 @@ class Data:
         lines = [f"{key}={value}\n" for key, value in self.store.environment().items()]
         with files.private(self.folder / SCRATCH_ENV) as out:
             out.write("".join(lines).encode())
+
+    def restore_line(self, taken: Taken) -> str:
+        """The one command with which a person puts *taken* back."""
+        words = ("cutover", "restore", "--cutover-config", str(self.settings.source), taken.name, "--yes")
+        return shlex.join(words)
 
     def kept(self) -> list[Taken]:
         """The snapshots that are kept, the newest first."""

@@ -66,14 +66,14 @@ def locate(database: Database | None, environment: Mapping[str, str], where: str
     url = environment.get(settings.url_key, "").strip()
     if not url:
         return SqliteFile(settings.sqlite) if settings.sqlite else None
-    scheme = urlsplit(url).scheme.split("+", 1)[0]
+    scheme = url.partition("://")[0].split("+", 1)[0].lower()
     if scheme in {"postgres", "postgresql"}:
         return read_postgres(url, f"{where}: {settings.url_key}")
     if scheme == "sqlite":
         path = urlsplit(url).path[1:]  # sqlite:////data/recall.db: three slashes of the URL, then the path
         return SqliteFile(path if path.startswith("/") else settings.sqlite or path)
     raise UsageProblem(
-        f"{where}: {settings.url_key} is a {scheme or 'nameless'} URL; snapshots know postgresql and sqlite"
+        f"{where}: {settings.url_key} is {f'a {scheme}' if '://' in url else 'no'} URL; snapshots know postgresql and sqlite"
     )
 
 

@@ -91,6 +91,10 @@ def refused(said: str) -> Failed | UsageProblem:
     lines = [line.strip() for line in MASK(said).splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line or "error:" in line or "FATAL" in line]
     text = (errors or lines or ["it ended without a word"])[0]
+    if "executable file not found" in text:
+        return UsageProblem(
+            f"{text}: name a container that has PostgreSQL's programs in [database] container"
+        )
     if any(sign in text for sign in NO_WAY):
         return UsageProblem(f"the database cannot be reached: {text}")
     if "permission denied" in text or "server version mismatch" in said:

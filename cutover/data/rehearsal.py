@@ -5,10 +5,11 @@ Nothing of the real service is touched, and writing endpoints are asked too: the
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,20 @@ from cutover import engine, host
 from cutover.changes.migrate import migrate
 from cutover.compose import Compose, Rendered
 from cutover.data import Data
-from cutover.data.location import PostgresUrl
+from cutover.data.location import PostgresUrl, locate
 from cutover.engine import Container
+from cutover.errors import NeedsPerson, UsageProblem
+from cutover.settings import Database
 from cutover.target import Control
 from cutover.verdict import Verdict, no, unknown, yes
 
 STDIN = Path("-")
 START_S = 60.0
 PAUSE_S = 0.25
+LOG_LINES = 20
+STOP = (
+    "its release names the database in a way that we do not know; look at it, then: cutover snapshot --list"
+)
 NOT_THERE = ("depends_on", "container_name", "ports", "profiles")
 
 
@@ -81,13 +88,23 @@ def on_copy(rendered: Rendered, service: str, where: Copy, image: str = "") -> s
     return json.dumps(model | {"services": {service: one}})
 
 
-def _copy(data: Data) -> Copy:
+def _copy(data: Data, rendered: Rendered, service: str) -> Copy:
     location = data.location
     if isinstance(location, PostgresUrl):
-        key = data.settings.database.url_key if data.settings.database else "DATABASE_URL"
-        return Copy({key: location.url_of(data.scratch).reveal()})
+        return Copy(copy_variables(location, rendered.environment(service), data.scratch))
     folder, mounted_at = data.store.mount(data.scratch)
     return Copy(folder=folder, mounted_at=mounted_at)
+
+
+def copy_variables(location: PostgresUrl, environment: Mapping[str, str], scratch: str) -> dict[str, str]:
+    """Each variable that is a URL of the database, by whatever name, driver or pooler, with the copy in its place."""
+    pointed = {}
+    for key in environment:
+        with contextlib.suppress(UsageProblem):
+            found = locate(Database(url_key=key), environment, "")
+            if isinstance(found, PostgresUrl) and found.name == location.name:
+                pointed[key] = found.url_of(scratch).reveal()
+    return pointed
 
 
 # --- the new image ---------------------------------------------------------------------------------------------
@@ -96,12 +113,17 @@ def upgrade(data: Data, new: Rendered) -> Verdict:
     question, settings = "rehearsal: migrate", data.settings.migrate
     if settings is None:
         return yes(question, "no [migrate] command: the schema stays")
-    text = on_copy(new, settings.service, _copy(data))
+    text = on_copy(new, settings.service, _copy(data, new, settings.service))
     name = names(data.settings.project)[0]
     change = migrate(data.state_dir, Compose(new.project, STDIN), settings, name, options=data.options(new))
     before, begun = data.store.head(data.scratch), time.monotonic()
-    done = host.run(change.do, deadline_s=change.budget_s, stdin=text.encode())
+    real = data.head()
+    done = host.run(change.do, deadline_s=change.budget_s, stdin=text.encode(), cwd=str(data.state_dir))
     seconds = round(time.monotonic() - begun, 3)
+    if data.head() != real:
+        raise NeedsPerson(
+            f"the rehearsal reached the real database: it was at {real or 'none'}, it is at {data.head()}; {STOP}"
+        )
     if done.code == host.TIMED_OUT:
         return no(question, f"no end within {settings.budget:g} s", seconds=seconds)
     if not done.ok:
@@ -117,6 +139,13 @@ def upgrade(data: Data, new: Rendered) -> Verdict:
     return yes(question, f"{text} in {seconds:.1f} s", seconds=seconds, before=before, head=head)
 
 
+def why(done: host.Done) -> str:
+    """The line that names the reason: a traceback's last error, not the link to its manual below it."""
+    lines = [line.strip() for line in (done.out + "\n" + done.err).splitlines() if "error" in line.lower()]
+    named = [line for line in lines if "http" not in line and not line.startswith(("File ", "raise "))]
+    return (named or [done.last_line])[-1]
+
+
 # --- the old image ---------------------------------------------------------------------------------------------
 def gate(data: Data, live: Rendered, image: str) -> Iterator[Verdict]:
     """What a throw-away container of the live release answers on the upgraded copy."""
@@ -125,7 +154,9 @@ def gate(data: Data, live: Rendered, image: str) -> Iterator[Verdict]:
     listens = settings.gate.listens
     flags = ("--detach", "--no-deps", "--name", name, "--publish", f"127.0.0.1::{listens}", "-T")
     words = Compose(live.project, STDIN).words("run", *flags, service)
-    done = host.run(words, deadline_s=START_S, stdin=on_copy(live, service, _copy(data), image).encode())
+    text = on_copy(live, service, _copy(data, live, service), image)
+    # Compose would read a stray .env of the folder that it runs in.
+    done = host.run(words, deadline_s=START_S, stdin=text.encode(), cwd=str(data.state_dir))
     found = engine.inspect(name)
     if not done.ok or found is None:
         yield no(

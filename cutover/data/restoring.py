@@ -138,6 +138,7 @@ def _in_place(data: Data, store: Sqlite, taken: Taken) -> Restored:
         raise Failed(
             f"{store.name} is at revision {store.head() or 'none'} after the restore, expected {taken.contents.head}"
         )
-    undo = ("cutover", "restore", "--cutover-config", str(data.settings.source), before.name, "--yes")
     look = shlex.join(("sqlite3", "-readonly", str(before.path)))
-    return Restored(store.name, time.monotonic() - begun, before.name, look, shlex.join(undo), store.head())
+    return Restored(
+        store.name, time.monotonic() - begun, before.name, look, data.restore_line(before), store.head()
+    )

@@ -163,7 +163,7 @@ class Sqlite:
         )
 
     def _inside(self, *words: str) -> host.Done:
-        return host.run(("docker", "exec", self.container, *words), deadline_s=files.QUICK_S)
+        return host.run(("docker", "exec", self.container, *words), deadline_s=files.QUICK_S, mask=False)
 
 
 def read(file: Path, schema_table: str) -> Contents:
@@ -206,7 +206,6 @@ def here(rendered: Rendered, service: str, path: str) -> Path | None:
 
 
 def _mountpoint(volume: str) -> str:
-    done = host.run(
-        ("docker", "volume", "inspect", "--format", "{{.Mountpoint}}", volume), deadline_s=files.QUICK_S
-    )
+    words = ("docker", "volume", "inspect", "--format", "{{.Mountpoint}}", volume)
+    done = host.run(words, deadline_s=files.QUICK_S, mask=False)
     return done.out.strip() if done.ok else ""

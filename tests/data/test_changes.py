@@ -13,11 +13,20 @@ from cutover.changes.migrate import container_name, migrate
 from cutover.changes.snapshot import snapshot
 from cutover.compose import Compose, Rendered
 from cutover.data import Data
-from cutover.data.rehearsal import Copy, on_copy
+from cutover.data.location import PostgresUrl, locate
+from cutover.data.rehearsal import Copy, copy_variables, on_copy, why
+from cutover.host import Done
 from cutover.settings import Migrate, Settings
 
 MIGRATE = Migrate(command=("flask", "db", "upgrade"))
 PASSWORD = "s3cret$one"
+TRACEBACK = """\
+  File "x.py", line 1
+    raise OperationalError()
+sqlalchemy.exc.ProgrammingError: column is missing
+[SQL: alter]
+(Background on this error at: https://sqlalche.me/e/14/f405)
+"""
 
 
 def _rendered(**service: Any) -> Rendered:
@@ -101,6 +110,23 @@ def test_the_copy_replaces_the_database_and_nothing_else() -> None:
     assert rendered.image("api") == "recall/api:sha-2"
 
 
+def test_every_url_of_the_database_is_pointed_at_the_copy() -> None:
+    """A release that names its database twice, or by another driver, never reaches the real one in a rehearsal."""
+    environment = {
+        "DATABASE_URL": "postgresql://u:p@db/recall",
+        "SQLALCHEMY_DATABASE_URI": "postgresql+psycopg2://v:q@pool:6432/recall?sslmode=disable",
+        "REPORTS_URL": "postgresql://u:p@db/reports",
+        "REDIS_URL": "redis://cache/0",
+        "ODD": "postgresql://[",
+    }
+    located = locate(None, environment, "")
+    assert isinstance(located, PostgresUrl)
+    assert copy_variables(located, environment, "scratch") == {
+        "DATABASE_URL": "postgresql://u:p@db/scratch",
+        "SQLALCHEMY_DATABASE_URI": "postgresql+psycopg2://v:q@pool:6432/scratch?sslmode=disable",
+    }
+
+
 def test_the_copy_of_a_file_is_mounted_over_the_volume(tmp_path: Path) -> None:
     """SQLite: the folder of the scratch copy stands where the volume did, other mounts stay."""
     volumes = [
@@ -112,3 +138,21 @@ def test_the_copy_of_a_file_is_mounted_over_the_volume(tmp_path: Path) -> None:
         {"type": "bind", "source": "/x", "target": "/x"},
         {"type": "bind", "source": str(tmp_path), "target": "/data"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("out", "err", "reason"),
+    [
+        (
+            TRACEBACK,
+            "",
+            "sqlalchemy.exc.ProgrammingError: column is missing",
+        ),
+        ("done 1\ndone 2", "", "done 2"),
+        ("", "ERROR:  lock timeout", "ERROR:  lock timeout"),
+        ("", "", "exit 1 without a word"),
+    ],
+)
+def test_a_failed_upgrade_is_told_by_the_line_that_names_it(out: str, err: str, reason: str) -> None:
+    """The last error of a traceback, not what stands around it."""
+    assert why(Done(("x",), 1, out, err)) == reason
