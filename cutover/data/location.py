@@ -72,9 +72,8 @@ def locate(database: Database | None, environment: Mapping[str, str], where: str
     if scheme == "sqlite":
         path = urlsplit(url).path[1:]  # sqlite:////data/recall.db: three slashes of the URL, then the path
         return SqliteFile(path if path.startswith("/") else settings.sqlite or path)
-    raise UsageProblem(
-        f"{where}: {settings.url_key} is {f'a {scheme}' if '://' in url else 'no'} URL; snapshots know postgresql and sqlite"
-    )
+    kind = f"a {scheme} URL" if "://" in url else "no URL"
+    raise UsageProblem(f"{where}: {settings.url_key} is {kind}; snapshots know postgresql and sqlite")
 
 
 def read_postgres(url: str, what: str) -> PostgresUrl:
