@@ -24,6 +24,7 @@ SHELL_FILES = ("step.sh", "takeback.sh", "guard.sh", "putback.sh", "ensure.sh", 
 PATIENCE_S = 0.3
 LEAST_PATIENCE_S = 0.1
 TAKEN_BY_ANOTHER = 75
+NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
 KILL_MARGIN_S = 30.0
 TAKE_BACK_DEADLINE_S = 900.0
 
@@ -54,14 +55,19 @@ def now() -> str:
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Replace *path* by *text*, durably, readable as *mode* says from its first moment."""
+    """Replace *path* by *text*, durably, readable as *mode* says; on a full disk it raises and leaves *path* alone."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(handle, "w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.rename(path)
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            os.fchmod(out.fileno(), mode)  # whatever the umask is
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -72,6 +78,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def did_take_back(done: host.Done, release_id: str) -> bool:
+    """Whether this very run of takeback.sh took the release back, and not its session's end or somebody else's run."""
+    return done.ok and f"taken back: {release_id}" in done.out.splitlines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ class State:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
             self._copy_shell_files()
         except OSError as error:
-            raise UsageProblem(f"state directory {self.root} cannot be written: {error.strerror}") from error
+            raise self._unwritable(error) from error
 
     def _copy_shell_files(self) -> None:
         shipped = resources.files("cutover") / "shell"
@@ -138,7 +149,11 @@ class State:
                     os.close(handle)
                     raise Locked(self.told()) from None
                 time.sleep(0.02)
-        write_atomically(self.root / "owner.json", json.dumps(dict(owner)))
+        try:
+            write_atomically(self.root / "owner.json", json.dumps(dict(owner)))
+        except OSError as error:
+            os.close(handle)
+            raise self._unwritable(error) from error
         return handle
 
     def is_held(self) -> bool:
@@ -179,18 +194,39 @@ class State:
             return None
 
     def begin(self, release_id: str, max_s: float) -> None:
-        """Open the release, with nothing to undo yet, and start the guard that outlives this session."""
-        write_atomically(self.root / "undo.sh", undo_script(()))
-        write_atomically(self.root / "open", release_id + "\n")
-        self.guard(release_id, max_s)
+        """Open the release, with nothing to undo yet, and start the guard that outlives this session.
+
+        Raises UsageProblem, with nothing changed, while another one is open, for its undo would be lost, and on a
+        full disk, for ours could not be written.
+        """
+        with self._hand():
+            left = self.open_release()
+            if left is not None:
+                raise UsageProblem(
+                    f"release {left} is open and its session is gone: run `cutover recover` first"
+                )
+            try:
+                write_atomically(self.root / "undo.sh", undo_script(()))
+                write_atomically(self.root / "open", release_id + "\n")
+            except OSError as error:
+                raise self._unwritable(error) from error
+        try:
+            self.guard(release_id, max_s)
+        except OSError as error:
+            self.close(release_id)
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> UsageProblem:
+        return UsageProblem(
+            f"state directory {self.root} cannot be written: {error.strerror}; nothing was changed"
+        )
 
     def guard(self, release_id: str, max_s: float) -> int:
-        """Start the guard: no inherited descriptor or environment, a session of its own; returns its pid."""
-        kept = {key: os.environ[key] for key in ("DOCKER_HOST", "DOCKER_CONFIG", "HOME") if key in os.environ}
+        """Start the guard: nothing inherited but the environment of a step, a session of its own; returns its pid."""
         process = subprocess.Popen(
             ("sh", str(self.root / "guard.sh"), str(self.root), release_id, f"{max_s:g}"),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={"PATH": host.FIXED_PATH, **kept}, start_new_session=True, cwd="/",
+            env=host.clean_environment(), start_new_session=True, cwd="/",
         )  # fmt: skip
         write_atomically(self.root / "guard.pid", f"{process.pid} {release_id}\n")
         return process.pid
@@ -207,12 +243,16 @@ class State:
     def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> host.Done:
         """Run the last of *changes* under the hand, the undo of all of them written before it.
 
-        Answers with 75 when somebody else has taken the release back meanwhile.
+        Answers with 75 when somebody else has taken the release back meanwhile. Where the undo cannot be written,
+        or no guard be started, nothing is done and the answer says so.
         """
-        if not self.guard_lives(release_id):
-            self.guard(release_id, max_s)
         change = changes[-1]
-        write_atomically(self.root / "undo.new", undo_script(changes))
+        try:
+            if not self.guard_lives(release_id):
+                self.guard(release_id, max_s)
+            write_atomically(self.root / "undo.new", undo_script(changes))
+        except OSError as error:
+            return host.Done(change.do, NOT_WRITTEN, "", f"{change.name}: {self._unwritable(error)}")
         words = (
             "sh",
             str(self.root / "step.sh"),
@@ -287,9 +327,9 @@ class State:
     # --- the journal ---------------------------------------------------------------------------------------------
     def journal(self, event: str, **facts: Any) -> None:
         """Append one masked line; a full disk is no reason to stop a take-back, so it is only not written."""
-        line = (
-            MASK(json.dumps({"at": now(), "event": event, **facts}, ensure_ascii=False, default=str)) + "\n"
-        )
+        # Masked before it is quoted: a secret with a quote in it is spelt differently in JSON, a key is never one.
+        shown = {key: MASK(each) if isinstance(each, str) else each for key, each in facts.items()}
+        line = json.dumps({"at": now(), "event": event, **shown}, ensure_ascii=False, default=str) + "\n"
         with contextlib.suppress(OSError):
             handle = os.open(
                 self.root / "journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600

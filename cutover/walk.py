@@ -160,8 +160,9 @@ class Walk:
     def apply(self, change: Change) -> host.Done:
         """Run a change with its undo written first; raises Failed when somebody else took the release back."""
         if self.release_id is None:
-            self.release_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
-            self.state.begin(self.release_id, self.settings.max_release)
+            release_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
+            self.state.begin(release_id, self.settings.max_release)
+            self.release_id = release_id
             self.state.journal(
                 "open", release=self.release_id, who=preflight.who(), what=self.owner()["what"]
             )
@@ -184,7 +185,7 @@ class Walk:
         rows = [
             row
             for row in self.state.history()
-            if row.get("event") == "taken back" and row.get("release") == self.release_id
+            if row.get("event") in {"taking back", "taken back"} and row.get("release") == self.release_id
         ]
         return str(rows[-1].get("who", "the guard")) if rows else "the guard"
 
