@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -33,8 +35,18 @@ class Secret:
 
 
 def forms_of(value: str) -> set[str]:
-    """Each spelling in which *value* may turn up: itself, quoted for a URL, with Compose's doubled dollars."""
-    return {value, quote(value, safe=""), quote(value), unquote(value), value.replace("$", "$$")}
+    """Each spelling in which *value* may turn up: itself, as URL, JSON, HTML and shells quote it, Compose's dollars."""
+    return {
+        value,
+        quote(value, safe=""),
+        quote(value),
+        unquote(value),
+        value.replace("$", "$$"),
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        html.escape(value),
+        value.replace("'", "'\"'\"'"),
+    }
 
 
 def passwords_in(value: str) -> set[str]:
