@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cutover import again, deploying, engine, preflight, release, scene, switching
-from cutover.errors import CutoverError, NeedsPerson, UsageProblem
+from cutover.errors import CutoverError, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxies import COLOURS
 from cutover.release import Tally
@@ -103,6 +103,8 @@ def _url_sentence(wish: Wish, code: int) -> str:
 def _finish(walk: Walk, tally: Tally, code: int, *, whole: bool) -> Ended:
     if release.proven(tally):
         return _keep(walk, tally, whole=whole)
+    if not walk.changed and isinstance(walk.trouble, UsageProblem):
+        return _ended(walk, Word.NOTHING_CHANGED, release.USAGE, tally)
     if walk.changed:
         return _take_back(walk, tally, code) if walk.wish.rollback else _leave(walk, tally, code)
     if code == release.FAILED and not walk.wish.armed and walk.wish.rollback and whole:
@@ -266,7 +268,13 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
     if not good:
         return None
     walk.state.prepare()
-    walk.lock()
+    try:
+        walk.lock()
+    except Locked:
+        return None
+    if walk.state.open_release() is not None:
+        walk.unlock()  # a dead session's: its guard takes back more than we would
+        return None
     deploying.put_back(walk, good[-1])
     ended = _take_back(walk, tally, release.FAILED)
     walk.unlock()

@@ -75,7 +75,7 @@ def switch(walk: Walk) -> None:
                 raise Failed(f"the switch to {to} failed: {done.last_line}")
             walk.switched = True
             seconds = time.monotonic() - begun
-            _seen_live(walk, to)
+            seen_live(walk, to)
             walk.evidence.fact("switched_at", time.time())
             words.append(f"{walk.before} → {to}, done and seen after {1000 * seconds:.0f} ms")
         with walk.telling("T-0", "proof") as words:
@@ -93,7 +93,7 @@ def _told(proof: Proof, to: str) -> str:
     return f"{proof.verdict().reason} ({to})"
 
 
-def _seen_live(walk: Walk, to: str) -> None:
+def seen_live(walk: Walk, to: str) -> None:
     """The proxy itself says that *to* is live; some take a moment to read their file."""
     deadline = time.monotonic() + SWITCH_DEADLINE_S
     while True:

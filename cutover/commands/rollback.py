@@ -11,11 +11,11 @@ import click
 
 from cutover import again, engine, host, preflight, scene, switching
 from cutover.commands.common import common, settings_of, tell
-from cutover.errors import Failed, NeedsPerson, UsageProblem
+from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxies import other
 from cutover.settings import Settings
-from cutover.state import State, now
+from cutover.state import State, did_take_back, now
 from cutover.walk import Walk, Wish
 
 
@@ -44,12 +44,16 @@ def command(config: str | None, as_json: bool, to_tag: str | None) -> int:  # cl
 
 def _take_back(state: State, left: str, as_json: bool) -> int:  # click's flag passed on
     """A living session learns it from the hand: its next step answers 75, and it ends with 1."""
-    state.journal("taken back", release=left, who=preflight.who(), why="cutover rollback")
+    # Before, because that session may ask who it was in the very moment in which it is done.
+    state.journal("taking back", release=left, who=preflight.who(), why="cutover rollback")
     done = state.take_back(left)
     if not done.ok:
         raise NeedsPerson(
             f"release {left} could not be taken back: {done.last_line}; run: {state.take_back_command}"
         )
+    if not did_take_back(done, left):
+        raise Failed(f"release {left} ended by itself while it was to be taken back; see `cutover status`")
+    state.journal("taken back", release=left, who=preflight.who(), why="cutover rollback")
     tell(as_json, {"taken_back": left}, [f"release {left} was taken back; see `cutover status`"])
     return 0
 
@@ -62,19 +66,23 @@ def _warm(settings: Settings, colour: str) -> bool:
 def _flip(settings: Settings, state: State, as_json: bool) -> int:  # click's flag passed on
     """Switch to the other colour, which runs; asked from the proxy afterwards."""
     with state.locked({"who": preflight.who(), "what": "a rollback", "since": now()}):
+        left = state.open_release()
+        if left is not None:  # opened after we looked, by a session that is gone: the lock is ours
+            return _take_back(state, left, as_json)
         walk = Walk(settings, Wish(("idle",), switch=True), Evidence(), lambda *_: None)
         walk.begin_here()
         to, begun = walk.target.colour or "", time.monotonic()
         switching.check(walk)
         done = walk.apply(switching.switch_change(walk, to, walk.old))
+        if not done.ok:
+            raise _undone(state, walk.release_id or "", Failed(f"the flip to {to} failed: {done.last_line}"))
+        try:
+            switching.seen_live(walk, to)
+        except (Failed, Inconclusive) as error:
+            raise _undone(state, walk.release_id or "", error) from error
         seconds = time.monotonic() - begun
-        live = scene.who_is_live(settings, walk.scene.proxy)
-        if not done.ok or live.colour != to:
-            state.take_back(walk.release_id or "")
-            raise Failed(
-                f"the flip to {to} failed: {done.last_line if not done.ok else live.how}; it was taken back"
-            )
-        state.close(walk.release_id or "")
+        if not state.close(walk.release_id or ""):
+            raise Failed(f"the flip to {to} was taken back by {walk.taken_by()}")
         state.journal(
             "rolled back", release=walk.release_id, colour=to, tag=walk.target.tag, who=preflight.who()
         )
@@ -84,6 +92,16 @@ def _flip(settings: Settings, state: State, as_json: bool) -> int:  # click's fl
     if seen.startswith("no"):
         raise NeedsPerson(f"{to} is live and does not pass the gate: {seen}")
     return 0
+
+
+def _undone(state: State, release_id: str, error: CutoverError) -> CutoverError:
+    """The error of a flip, with what became of its take-back."""
+    done = state.take_back(release_id)
+    if done.ok:
+        return type(error)(f"{error}; it was taken back")
+    return NeedsPerson(
+        f"{error}; nor could it be taken back: {done.last_line}; run: {state.take_back_command}"
+    )
 
 
 def _last_proven(settings: Settings, state: State, live: str | None) -> str:
