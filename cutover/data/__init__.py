@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shlex
@@ -19,7 +20,7 @@ from cutover.data.files import Taken
 from cutover.data.location import Location, PostgresUrl, SqliteFile, locate
 from cutover.data.opening import way
 from cutover.data.store import Store
-from cutover.errors import Failed, Locked, UsageProblem
+from cutover.errors import CutoverError, Failed, Locked, UsageProblem
 from cutover.settings import Settings
 from cutover.verdict import Outcome, Verdict, no, yes
 
@@ -223,7 +224,10 @@ class Data:
             left.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others take and restore."""
+        """Remove a scratch copy that is still there, and let others take and restore; never raises."""
+        if self.scratch:
+            with contextlib.suppress(CutoverError):  # the next snapshot removes it
+                self.drop_scratch()
         if self._busy is not None:
             os.close(self._busy)
             self._busy = None

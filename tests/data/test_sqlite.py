@@ -195,6 +195,15 @@ def test_only_one_at_a_time(file: Path, make: Callable[..., Data]) -> None:
     assert not (first.folder / "x.partial").exists()
 
 
+def test_a_session_that_ends_in_the_middle_leaves_no_copy(file: Path, make: Callable[..., Data]) -> None:
+    """Closing removes the scratch copy that a rehearsal would have used, and lets the next one begin."""
+    first, second = make(), make()
+    assert first.prove(first.take()).ok
+    first.close()
+    assert not list(first.folder.glob("scratch*"))
+    assert second.prove(second.take()).ok
+
+
 def test_a_restore_replaces_what_open_connections_see(file: Path, make: Callable[..., Data]) -> None:
     """The live file keeps its identity, whoever has it open sees the snapshot, and the way back is a snapshot too."""
     data = make()
