@@ -16,7 +16,7 @@ from cutover.errors import CutoverError, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxies import COLOURS
 from cutover.release import Tally
-from cutover.report.ending import Ending, Running, Why, Word
+from cutover.report.ending import Ending, Running, Why, Word, sentence
 from cutover.state import Record, now
 from cutover.verdict import Outcome
 from cutover.walk import Walk, Wish
@@ -45,6 +45,8 @@ def begin(walk: Walk, *, plan: bool) -> None:
         switching.check(walk)
     if wish.deploy is not None:
         deploying.check(walk)
+    if wish.armed and not plan:
+        send(walk, "begin", f"{walk.owner()['what']} begins")
     if plan:
         from cutover import planning
 
@@ -88,9 +90,9 @@ def finish(
         ended = _finish(walk, tally, code, whole=whole)
     except Exception as error:  # noqa: BLE001  # the end of a session must say what runs, whatever broke
         ended = _lost(walk, tally, f"{type(error).__name__}: {error}")
-    walk.state.journal(
-        "end", release=walk.release_id, word=str(ended.ending.word), code=ended.code
-    ) if wish.armed or walk.changed else None
+    if wish.armed or walk.changed:
+        walk.state.journal("end", release=walk.release_id, word=str(ended.ending.word), code=ended.code)
+        notify(walk, ended)
     return ended
 
 
@@ -327,11 +329,17 @@ def _ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
         next=next_ if word is not Word.UNDO_FAILED else (),
         proven=len(tally.tests(Outcome.YES)),
         open=walk.state.open_release() is not None,
-        roll_back_s=walk.evidence.facts.get("flip_s") if good else None,
+        roll_back_s=_rehearsed(walk) if good and walk.switched else None,
         failed_requests=proof.get("failed") if walk.switched and not good else None,
         schema=str(walk.evidence.facts.get("schema", "")) if not good else "",
     )
     return Ended(ending, code)
+
+
+def _rehearsed(walk: Walk) -> float | None:
+    """Seconds of the way back in the last rehearsal; None if nobody has ever rehearsed it."""
+    rows = [row for row in walk.state.history() if row.get("event") == "rehearsed"]
+    return float(rows[-1]["seconds"]) if rows else None
 
 
 def _see(evidence: Evidence) -> str:
@@ -379,6 +387,29 @@ def what_runs(walk: Walk) -> list[Running]:
     if walk.target.colour and not (live and live.colour):
         shown.sort(key=lambda each: each.colour != walk.target.colour)
     return shown
+
+
+EVENTS = {Word.RELEASED: "released", Word.TAKEN_BACK: "taken back", Word.UNDO_FAILED: "needs person"}
+
+
+def notify(walk: Walk, ended: Ended) -> None:
+    """Tell the team's own command how it ended; that it could not be told is told here, and changes nothing."""
+    event = EVENTS.get(ended.ending.word)
+    if event is not None:
+        send(walk, event, sentence(ended.ending), ended.code)
+
+
+def send(walk: Walk, event: str, text: str, code: int | None = None) -> None:
+    """Run the command of `[notices]` for *event*."""
+    if walk.settings.notices is None:
+        return
+    from cutover.notices import Notice, tell
+
+    tag, before = walk.target.tag or "", walk.from_tag or ""
+    notice = Notice(event, text, tag, before, walk.target.colour or "", preflight.who(), _see(walk.evidence), code)
+    failed = tell(walk.settings, notice)
+    if failed:
+        walk.told("", "notice", failed, None, "unknown")
 
 
 def point_latest(folder: Path) -> None:
