@@ -406,7 +406,9 @@ def send(walk: Walk, event: str, text: str, code: int | None = None) -> None:
     from cutover.notices import Notice, tell
 
     tag, before = walk.target.tag or "", walk.from_tag or ""
-    notice = Notice(event, text, tag, before, walk.target.colour or "", preflight.who(), _see(walk.evidence), code)
+    notice = Notice(
+        event, text, tag, before, walk.target.colour or "", preflight.who(), _see(walk.evidence), code
+    )
     failed = tell(walk.settings, notice)
     if failed:
         walk.told("", "notice", failed, None, "unknown")

@@ -428,7 +428,8 @@ def _first(error: ValidationError) -> str:
     shown = (
         "" if isinstance(first["input"], dict) or "is no duration" in message else f", got {first['input']!r}"
     )
-    return f"{key}: {message[0].lower()}{message[1:]}{shown}"
+    lowered = message if message[1:2].isupper() else f"{message[0].lower()}{message[1:]}"
+    return f"{key}: {lowered}{shown}"
 
 
 def _allowed(location: tuple[int | str, ...]) -> list[str]:

@@ -49,8 +49,8 @@ def _proxy(walk: Walk) -> Proxy:
 def switch_change(walk: Walk, to: str, old: Previous | None) -> Change:
     """The switch, whose undo makes sure that the old colour runs before the traffic goes back to it."""
     change = _proxy(walk).switch(to)
-    if old is None:
-        return change
+    if old is None or change.name != "switch" or _proxy(walk).name == "port-swap":
+        return change  # a port swap starts the old colour again by itself, on the port that users know
     settings = walk.settings
     project = Compose(settings.compose_project(other(to)), old.file)
     first = ensure(walk.state.root, project, settings.service, wait_s=old.wait_s)

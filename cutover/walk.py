@@ -108,7 +108,7 @@ class Walk:
     def begin_here(self) -> None:
         """Resolve the target and who is live, by somebody who holds the lock already or needs none."""
         self.scene = scene.look(self.settings)
-        self.target = scene.target_named(self.scene, self.wish.targets[0])
+        self.target, *_ = [scene.target_named(self.scene, name) for name in self.wish.targets]
         self.before = self.scene.live.colour
         self.from_tag = (
             scene.running_tag(self.settings, self.before or self.target.colour or "")

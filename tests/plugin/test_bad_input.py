@@ -1,0 +1,194 @@
+"""Bad input: one line that says what, where it came from and what is allowed; exit 4; nothing changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.project import GOOD, Project
+
+Break = Callable[[Project], None]
+
+
+def toml(text: str, instead: str = "") -> Break:
+    """Add *text* to cutover.toml, or replace *instead* by it."""
+
+    def change(project: Project) -> None:
+        path = project.folder / "cutover.toml"
+        old = path.read_text()
+        path.write_text(old.replace(instead, text) if instead else old + text)
+
+    return change
+
+
+def env(text: str, mode: int = 0o600) -> Break:
+    """Make *text* green's env file."""
+
+    def change(project: Project) -> None:
+        path = project.folder / ".env.green"
+        path.write_text(text)
+        path.chmod(mode)
+
+    return change
+
+
+def compose(text: str) -> Break:
+    """Make *text* the Compose file."""
+
+    def change(project: Project) -> None:
+        (project.folder / "docker-compose.yml").write_text(text)
+
+    return change
+
+
+def gone(name: str) -> Break:
+    """Take a file away."""
+
+    def change(project: Project) -> None:
+        (project.folder / name).unlink()
+
+    return change
+
+
+def nothing(project: Project) -> None:
+    """The command line alone is wrong."""
+    del project
+
+
+# what is wrong: (how, arguments, environment, what the line must say)
+CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
+    "an unknown target": (nothing, ("--target=gren",), {}, ("unknown target 'gren'", "blue, green")),
+    "two targets of a deploy": (nothing, ("--target=blue", "--deploy=sha-2"), {}, ("exactly one --target",)),
+    "an empty tag": (nothing, ("--deploy=",), {}, ("--deploy needs an image tag",)),
+    "a tag that moves": (nothing, ("--deploy=latest",), {}, ("IMAGE_TAG=latest is not pinned", "sha-<commit>")),
+    "no watch's unit": (nothing, ("--watch=15",), {}, ("--watch", "unit")),
+    "-k with a deploy": (nothing, ("--deploy=sha-2", "-k", "good"), {}, ("-k with --deploy",)),
+    "-m with a deploy": (nothing, ("--deploy=sha-2", "-m", "engine"), {}, ("-m with --deploy",)),
+    "--deselect with a deploy": (nothing, ("--deploy=sha-2", "--deselect=gate/test_gate.py"), {}, ("--deselect with --deploy",)),
+    "--ignore with a deploy": (nothing, ("--deploy=sha-2", "--ignore=gate/x"), {}, ("--ignore with --deploy",)),
+    "a single file with a deploy": (nothing, ("gate/test_gate.py", "--deploy=sha-2"), {}, ("gate/test_gate.py with --deploy",)),
+    "a switch without a proxy": (nothing, ("--switch",), {}, ("--switch",)),
+    "malformed TOML": (toml("project = [\n", 'project = "trap"\n'), (), {}, ("not valid TOML",)),
+    "no cutover.toml": (gone("cutover.toml"), (), {}, ("no cutover.toml", "--cutover-config")),
+    "another cutover.toml that is not there": (nothing, ("--cutover-config=none.toml",), {}, ("none.toml: no such file",)),
+    "an unknown key": (toml("[gate]\nmin_health = '5s'\n"), (), {}, ("unknown key 'gate.min_health'", "min_healthy")),
+    "a wrong type": (toml("[gate]\nsamples = 'many'\n"), (), {}, ("gate.samples", "many")),
+    "a duration without a unit": (toml("[gate]\nmin_healthy = 5\n"), (), {}, ("gate.min_healthy", "unit")),
+    "a wrong unit": (toml("[gate]\nmin_healthy = '5 parsecs'\n"), (), {}, ("gate.min_healthy", "ms, s, m, h, d")),
+    "an unknown colour": (toml("[colours.red]\nenv_file = '.env.red'\n"), (), {}, ("unknown colour 'red'", "blue, green")),
+    "an unknown driver": (toml("[proxy]\ndriver = 'varnish'\n"), (), {}, ("proxy.driver", "nginx")),
+    "a writing endpoint that does not say so": (
+        toml("[[endpoints]]\npath = '/x'\nmethod = 'POST'\n"), (), {}, ("POST /x changes something", "writes = true"),
+    ),
+    "a missing env file": (gone(".env.green"), (), {}, (".env.green: no such file", "colours.green.env_file")),
+    "an unset variable": (env("API_HTTP_PORT=18001\n"), (), {}, ("IMAGE_TAG",)),
+    "a placeholder": (
+        env("IMAGE_TAG=sha-1\nAPI_HTTP_PORT=18001\nDATABASE_URL=postgresql://u:<password>@db/x\n"), ("--deploy=sha-2",), {},
+        ("DATABASE_URL", "placeholder"),
+    ),
+    "an env file that others can read": (
+        env("IMAGE_TAG=sha-1\nAPI_HTTP_PORT=18001\n", 0o644), ("--deploy=sha-2",), {}, ("can be read by others", "chmod 600"),
+    ),
+    "a data profile of a colour": (
+        env("IMAGE_TAG=sha-1\nAPI_HTTP_PORT=18001\nCOMPOSE_PROFILES=db\n"), ("--deploy=sha-2",), {}, ("its own empty db",),
+    ),
+    "a variable exported in the shell": (
+        env("IMAGE_TAG=sha-1\nAPI_HTTP_PORT=18001\nLOG_LEVEL=info\n"), ("--deploy=sha-2",), {"LOG_LEVEL": "debug"},
+        ("LOG_LEVEL is exported in this shell", "unset LOG_LEVEL"),
+    ),
+    "an invalid compose file": (compose("services:\n  api:\n    imag: x\n"), (), {}, ("docker compose config",)),
+    "a missing compose file": (gone("docker-compose.yml"), (), {}, ("docker-compose.yml: no such file",)),
+    "an engine that does not answer": (nothing, ("--deploy=sha-2",), {}, ("the Docker engine does not answer",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_is_one_line_and_exit_4(project: Project, name: str) -> None:
+    """What cannot be done is said in one line, before anything is changed."""
+    break_it, arguments, environment, said = CASES[name]
+    project.test(GOOD)
+    break_it(project)
+    done = project.run(*arguments, **environment)
+    assert done.returncode == 4, done.stdout + done.stderr
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR: ")]
+    assert len(lines) == 1, done.stdout + done.stderr
+    for word in said:
+        assert word in lines[0]
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not project.mark.exists()
+    assert not project.is_open
+
+
+def test_no_target_is_never_a_silent_pass(project: Project) -> None:
+    """A checklist without --target is exit 4, with the targets that may be named."""
+    project.test(GOOD)
+    import subprocess
+
+    words = [word for word in project.words() if word != "--target=green"]
+    done = subprocess.run(
+        words,
+        cwd=project.folder,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "no target: say --target=blue, green, live, idle or a URL" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("option", ["--deploy=sha-2", "--switch", "--plan"])
+def test_an_option_that_releases_needs_a_target(project: Project, option: str) -> None:
+    """Nothing is released to nowhere."""
+    project.test(GOOD)
+    import subprocess
+
+    words = [word for word in project.words(option) if word != "--target=green"]
+    done = subprocess.run(
+        words,
+        cwd=project.folder,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert option.split("=", maxsplit=1)[0] in done.stderr + done.stdout
+
+
+def test_reports_that_cannot_be_written_are_refused(project: Project) -> None:
+    """A release without evidence is none."""
+    project.test(GOOD)
+    toml('reports = "/proc/none"', 'reports = "reports"')(project)
+    done = project.run()
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "cannot be written" in done.stdout + done.stderr
+    assert not project.mark.exists()
+
+
+def test_a_state_directory_in_the_checkout_is_refused(project: Project) -> None:
+    """A CI's `git clean` would delete an open undo."""
+    project.test(GOOD)
+    (project.folder / ".git").mkdir()
+    inside = project.folder / "state"
+    done = project.run("--deploy=sha-2", CUTOVER_STATE_DIR=str(inside))
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "lies in the checkout" in done.stdout + done.stderr
+    assert not inside.exists() or not (inside / "open").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can own a folder that others may write")
+def test_a_state_directory_that_others_may_write_is_refused(project: Project, tmp_path: Path) -> None:
+    """Whoever can write the undo can run anything as us."""
+    project.test(GOOD)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    done = project.run("--deploy=sha-2", CUTOVER_STATE_DIR=str(shared))
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "not owned by this user alone" in done.stdout + done.stderr
