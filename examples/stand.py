@@ -1,4 +1,4 @@
-"""A stand: the example service with both colours and an nginx, apart from everything else on the machine.
+"""A stand: the example service with both colours and a proxy, apart from everything else on the machine.
 
 The demo, the engine tests and the benches all release on one; each has names and ports of its own and takes away
 just what it made.
@@ -18,12 +18,12 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from examples.images import image
+from examples import proxying
 from examples.releases import REPO, build
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PROXY = REPOSITORY / "deploy" / "proxy" / "nginx"
 PLUGINS = (
     "-p", "cutover.plugin", "-p", "pytest_html.plugin", "-p", "pytest_metadata.plugin", "-p", "pytest_timeout",
 )  # fmt: skip
@@ -75,6 +75,7 @@ class Stand:
     extra: str = ""
     """More TOML for cutover.toml."""
     proxied: bool = True
+    driver: Literal["nginx", "traefik"] = "nginx"
     migrate: bool = False
     """Whether a release upgrades the schema first; without it only what needs no table is asked."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -129,7 +130,7 @@ class Stand:
             self._write_env(colour)
         self.config.write_text(self.toml())
         if self.proxied:
-            self._start_nginx()
+            self._start_proxy()
         return self
 
     def _write_env(self, colour: str) -> None:
@@ -147,9 +148,9 @@ class Stand:
         """The stand's cutover.toml: quick, but by the same rules as any other."""
         proxy = f"""
 [proxy]
-driver = "nginx"
+driver = "{self.driver}"
 url = "{self.url}"
-marker = "{self.marker}"
+{self._place()}
 access_log = "{self.access_log}"
 drain = "20s"
 open_connections = 10
@@ -182,35 +183,22 @@ min_healthy = "2s"
 duration = "3s"
 {proxy}{MIGRATE if self.migrate else ""}{self.extra}"""
 
-    def _start_nginx(self) -> None:
-        """An nginx of this stand, on the host's network, as the shipped configuration wants it."""
-        self.marker.mkdir(parents=True, exist_ok=True)
-        self.marker.chmod(0o755)
-        self.marker.parent.chmod(0o755)
-        (self.marker / "here").touch()
-        if not (self.marker / "green").exists():
-            (self.marker / "blue").touch()
+    def _place(self) -> str:
+        """Where the proxy looks for the colour."""
+        if self.driver == "nginx":
+            return f'marker = "{self.marker}"'
+        return f'file = "{self.folder}/traefik/cutover.yml"'
+
+    def _start_proxy(self) -> None:
+        """The proxy of this stand, on the host's network, as the shipped configuration wants it."""
         self.access_log.parent.mkdir(exist_ok=True)
-        self.access_log.parent.chmod(0o777)  # nginx in its container is nobody of ours
-        conf = self.folder / "nginx"
-        conf.mkdir(exist_ok=True)
-        words = {
-            "127.0.0.1:8000": f"127.0.0.1:{self.ports['blue']}", "127.0.0.1:8001": f"127.0.0.1:{self.ports['green']}",
-            "127.0.0.1:8080": f"127.0.0.1:{self.ports['proxy']}", "/var/log/nginx/cutover.log": "/log/access.jsonl",
-            "/var/lib/cutover/recall-live": "/live",
-        }  # fmt: skip
-        text = (PROXY / "cutover.conf").read_text()
-        for word, ours in words.items():
-            text = text.replace(word, ours)
-        (conf / "cutover.conf").write_text(text)
-        (conf / "nginx.conf").write_text((PROXY / "nginx.conf").read_text())
-        self.docker(
-            "run", "--detach", "--name", f"{self.name}-nginx", "--network", "host", "--read-only",
-            "--tmpfs", f"{os.sep}tmp",
-            "--volume", f"{conf}:/etc/nginx/cutover:ro", "--volume", f"{self.marker}:/live:ro",
-            "--volume", f"{self.access_log.parent}:/log", image("nginx"),
-            "nginx", "-c", "/etc/nginx/cutover/nginx.conf", "-g", "daemon off;",
-        )  # fmt: skip
+        self.access_log.parent.chmod(0o777)  # the proxy in its container is nobody of ours
+        words = (
+            proxying.nginx(self.folder / "nginx", self.marker, self.access_log, self.ports)
+            if self.driver == "nginx"
+            else proxying.traefik(self.folder / "traefik", self.access_log, self.ports)
+        )
+        self.docker("run", "--detach", "--name", f"{self.name}-proxy", *words)
         self._wait(f"{self.url}/__cutover/alive")
 
     def _wait(self, url: str) -> None:
@@ -235,7 +223,7 @@ duration = "3s"
             "ps", "--all", "--quiet", "--filter", f"label=cutover.keep={self.name}"
         ).split():
             self.docker("rm", "--force", each, check=False)
-        self.docker("rm", "--force", f"{self.name}-nginx", f"{self.name}-migrate", check=False)
+        self.docker("rm", "--force", f"{self.name}-proxy", f"{self.name}-migrate", check=False)
         for colour in ("blue", "green"):
             self.docker("network", "rm", f"{self.project(colour)}_default", check=False)
         self.docker("network", "rm", f"{self.name}_shared", check=False)

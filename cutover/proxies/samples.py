@@ -12,7 +12,6 @@ from cutover.verdict import Verdict, no, unknown, yes
 
 BUCKET_S = 0.1
 MOST_ERRORS = 5
-FOR_EVER_S = 1e9
 SERVER_ERROR = 500
 QUESTION = "proof"
 
@@ -126,8 +125,12 @@ def weigh(
     settled = min((each.ended for each in samples if _by(each, to) and each.ended >= called), default=None)
     since = [each for each in samples if settled is not None and each.started >= settled]
     trouble = [each for each in samples if each.failed and each.ended >= called]
-    gap_ends = settled if gap_announced and settled is not None else called - FOR_EVER_S
-    failed = [each for each in trouble if each.started >= gap_ends]
+    before = [each for each in samples if each.failed and each.ended < called]
+    in_gap = [each for each in trouble if settled is not None and each.started < settled]
+    # Where the old colour failed before, its last bad answers are no fault of the switch; a lost one always is.
+    old = [each for each in in_gap if before and each.status and not gap_announced]
+    excused = {id(each) for each in (in_gap if gap_announced else old)}
+    failed = [each for each in trouble if id(each) not in excused]
     errors = Counter(each.error or f"{each.method} was answered {each.status}" for each in failed)
     return Proof(
         to=to,
@@ -135,8 +138,8 @@ def weigh(
         answered=sum(_by(each, to) for each in since),
         wrong=sum(not each.failed and each.colour != to for each in since),
         failed=len(failed),
-        failed_in_gap=len(trouble) - len(failed),
-        failed_before=sum(each.failed and each.ended < called for each in samples),
+        failed_in_gap=len(in_gap) if gap_announced else 0,
+        failed_before=len(before) + len(old),
         posts=sum(each.method == "POST" for each in since),
         first_answer_ms=None if settled is None else _ms(settled - called),
         longest_gap_ms=_ms(longest_gap(samples, called)),

