@@ -61,6 +61,14 @@ AFTER = [at(0.01), at(0.05), at(0.1, method="POST")]
             Outcome.NO,
             "no answer from green 3.0 s after the switch",
         ),
+        # Also its last answer, after the switch had been called; a connection that breaks then is another thing.
+        ([at(-0.2, "blue", 500), at(-0.005, "", 502), *AFTER], Outcome.YES, "2 requests on"),
+        (
+            [at(-0.2, "blue", 500), at(-0.005, "", 0), *AFTER],
+            Outcome.NO,
+            "1 request failed around the switch",
+        ),
+        ([*BEFORE, at(-0.005, "", 502), *AFTER], Outcome.NO, "1 request failed around the switch: GET was"),
         ([*BEFORE, at(0.01)], Outcome.NO, "no request was sent after the first answer of green"),
         (
             [*BEFORE, at(0.1, "", 0)],
