@@ -9,6 +9,7 @@ from cutover.probes.health import ENGINE, Asked, evidence, how_it_died, with_las
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.verdict import Verdict, no, unknown, yes
 
+AFTER_HEALTHY_S = 1.0
 STEADY_S = 600.0
 """After so long a life an earlier restart is history, though the engine counts it for ever."""
 
@@ -53,29 +54,52 @@ def judge_restarts(seen: Container | None, now: float) -> Verdict:
 
 
 def settled(before: Container, min_healthy_s: float, asked: Asked = ENGINE) -> Verdict:
-    """Look at the container until it has stood for *min_healthy_s* since its start, by the engine's clock."""
+    """Look at the container until it has stood for *min_healthy_s* since its start, by the engine's clock.
+
+    One that took longer than that to become healthy is looked at for a second more: some die of their first answer.
+    """
     try:
-        age = seconds_of(asked.now()) - seconds_of(before.started_at)
-        until = asked.clock() + min_healthy_s - age
+        begun, now = asked.clock(), seconds_of(asked.now())
         while True:
-            verdict = judge_settled(before, asked.inspect(before.id), min_healthy_s)
-            if not verdict.ok:
+            seen = asked.inspect(before.id)
+            verdict = judge_settled(before, seen, min_healthy_s)
+            if seen is None or not verdict.ok:
                 return with_last_words(verdict, before.id, asked)
-            left = until - asked.clock()
-            if left <= 0:
+            stood = seconds_of(before.started_at) + min_healthy_s
+            left = max(stood, healthy_since(seen) + min(min_healthy_s, AFTER_HEALTHY_S)) - now
+            if asked.clock() - begun >= left:
                 return verdict
-            asked.sleep(min(left, 0.5))
+            asked.sleep(min(begun + left - asked.clock(), 0.5))
     except EngineSilent as error:
         return unknown("settled", str(error))
 
 
-def judge_settled(before: Container, after: Container | None, min_healthy_s: float) -> Verdict:
-    """Yes when the same container is still in the same life, and running."""
+def healthy_since(seen: Container) -> float:
+    """When the first of its last good probes ended, as far as the engine still knows; 0.0 if none was good."""
+    good = 0.0
+    for entry in reversed((seen.health or {}).get("Log") or []):
+        if entry.get("ExitCode"):
+            break
+        good = seconds_of(entry.get("End", ""))
+    return good
+
+
+def unchanged(before: Container, asked: Asked = ENGINE) -> Verdict:
+    """Ask the engine whether the container is still in the life that *before* was seen in."""
+    try:
+        return judge_settled(before, asked.inspect(before.id), None).named("unchanged")
+    except EngineSilent as error:
+        return unknown("unchanged", str(error))
+
+
+def judge_settled(before: Container, after: Container | None, min_healthy_s: float | None) -> Verdict:
+    """Yes when the same container is still in the same life, and running; None: since it was first seen."""
+    span = "since it was first seen" if min_healthy_s is None else f"in {min_healthy_s:g} s"
     if after is None:
         return no("settled", f"{before.name} ({before.short}) is gone")
     if not after.running:
         return no("settled", how_it_died(after), **evidence(after))
     if life(after) != life(before):
-        reason = f"started anew within {min_healthy_s:g} s: {before.started_at}, then {after.started_at}"
+        reason = f"started anew: at {before.started_at}, then at {after.started_at}"
         return no("settled", reason, expected="no restart", **evidence(after))
-    return yes("settled", f"no restart in {min_healthy_s:g} s", **evidence(after))
+    return yes("settled", f"no restart {span}", **evidence(after))

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from cutover.engine import Container, EngineSilent
-from cutover.probes.restarts import judge_restarts, judge_settled, settled
+from cutover.probes.restarts import judge_restarts, judge_settled, settled, unchanged
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.verdict import Outcome
-from tests.probes.inspected import STARTED, Engine, at, container
+from tests.probes.inspected import STARTED, Engine, at, container, health, probe
 
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 RUNNING = container()
@@ -38,7 +41,7 @@ def test_restarts(seen: Container | None, age: float, outcome: Outcome, reason: 
         (RUNNING, YES, "no restart in 5 s"),
         (None, NO, "is gone"),
         (container(restarts=1), NO, "started anew"),
-        (container(started=at(3)), NO, f"started anew within 5 s: {STARTED}, then {at(3)}"),
+        (container(started=at(3)), NO, f"started anew: at {STARTED}, then at {at(3)}"),
         (container(id_="e" * 64), NO, "started anew"),
         (container("restarting", restarts=2), NO, "crash loop"),
         (container("exited"), NO, "exited (0)"),
@@ -56,6 +59,30 @@ def test_settled_waits_from_the_start() -> None:
     engine.now = 2.0
     assert settled(RUNNING, 5.0, engine.asked()).outcome is YES
     assert sum(engine.naps) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("probes", "waited"),
+    [
+        ((probe(9.5),), 0.5),
+        ((probe(8.9, 1), probe(9.9)), 0.9),
+        ((probe(8.0), probe(9.0)), 0.0),
+        ((probe(9.9, 1),), 0.0),
+    ],
+)
+def test_a_slow_start_is_looked_at_a_second_longer(probes: Sequence[dict[str, Any]], waited: float) -> None:
+    """Who became healthy only after `min_healthy` has to stand for a second since its first good probe."""
+    engine = Engine(container(health=health("healthy", *probes)))
+    engine.now = 10.0
+    assert settled(RUNNING, 5.0, engine.asked()).outcome is YES
+    assert sum(engine.naps) == pytest.approx(waited, abs=1e-3)
+
+
+def test_the_same_life_is_asked_for_again() -> None:
+    """At the end of the gate the container is still in the life that it was seen in at the beginning."""
+    assert unchanged(RUNNING, Engine(RUNNING).asked()).reason == "no restart since it was first seen"
+    assert unchanged(RUNNING, Engine(container(restarts=1)).asked()).outcome is NO
+    assert unchanged(RUNNING, Engine(EngineSilent("mute")).asked()).outcome is UNKNOWN
 
 
 def test_settled_does_not_wait_for_an_old_container() -> None:
