@@ -53,7 +53,10 @@ def check(settings: Settings, environment: Mapping[str, str]) -> Checked:
     seen.findings += judge.lacking(read, where)
     seen.findings += judge.not_apart(read, where, apart(settings))
     seen.findings += judge.not_shared(read, where, shared(settings))
-    seen.rows = parity(read, public=settings.public_keys, apart=(*apart(settings), settings.tag_key))
+    public = (*settings.public_keys, settings.port_key, settings.tag_key, settings.image_repo_key)
+    seen.rows = (
+        parity(read, public=public, apart=(*apart(settings), settings.tag_key)) if len(read) > 1 else []
+    )
     return seen
 
 

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.engine import wheelhouse
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.engine
 
-ROOT = Path(__file__).parents[2]
 IMAGE = "cutover-test-suite:1"
 
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The suite, from a folder of wheels of the pinned versions; apt's layer stays with the engine."""
-    folder = tmp_path_factory.mktemp("suite")
-    pins = re.findall(r"^[\w.-]+==\S+", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
-    (folder / "pins.txt").write_text("\n".join(pins))
-    wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation")
-    where = ("--wheel-dir", str(folder / "wheels"), "--constraint", str(folder / "pins.txt"), str(ROOT))
-    subprocess.run((*wheel, *where), check=True, timeout=300)
-    build = ("docker", "build", "--quiet", "--tag", IMAGE, "--file", str(ROOT / "Dockerfile"))
-    subprocess.run((*build, str(folder / "wheels")), check=True, timeout=500, env={**ENVIRONMENT})
+    wheels = wheelhouse.fill(tmp_path_factory.mktemp("wheels"))
+    build = ("docker", "build", "--quiet", "--tag", IMAGE, "--file", str(wheelhouse.ROOT / "Dockerfile"))
+    subprocess.run((*build, str(wheels)), check=True, timeout=500, env=ENVIRONMENT)
     return IMAGE
 
 
