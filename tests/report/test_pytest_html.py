@@ -4,6 +4,7 @@ import html
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,17 @@ def pytest_metadata(metadata):
 """
 
 
-@pytest.fixture
-def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The report of a real session with pytest-html, finished by us."""
-    monkeypatch.setattr(MASK, "values", set())
-    MASK.learn([SECRET])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MASK, "values", set())
+        MASK.learn([SECRET])
+        yield made_by_pytest(tmp_path_factory.mktemp("session"))
+
+
+def made_by_pytest(tmp_path: Path) -> Path:
+    """Run the checklist in *tmp_path* with pytest-html and put our page above its table."""
     (tmp_path / "test_list.py").write_text(CHECKLIST, encoding="utf-8")
     (tmp_path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     file = tmp_path / "report.html"

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cutover.evidence import Evidence
+from cutover.report.summary import MOST_BYTES, code, error_lines, plain, properties, summary
+from cutover.secret import MASK
+from cutover.verdict import no, unknown, yes
+from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
+from tests.report.sessions import Session, good, taken_back, undo_failed
+
+
+@pytest.mark.parametrize(
+    ("session", "first", "counts"),
+    [
+        (good, "## ✅ RELEASED: recall", "15 yes"),
+        (taken_back, "## ↩️ TAKEN BACK: recall", "13 yes, 1 no, 1 unknown"),
+        (undo_failed, "## 🚨 UNDO FAILED: recall", "13 yes, 1 no"),
+    ],
+)
+def test_the_answer_and_the_counts_come_first(
+    session: Callable[[], Session], first: str, counts: str
+) -> None:
+    """A summary begins with the verdict, its sentence and the counts."""
+    made = session()
+    lines = summary(made.evidence, made.ending).splitlines()
+    assert lines[0] == first
+    assert lines[4].startswith(
+        f"{counts} · exit {made.ending.exit_code} · `sha-4f1c2aa` → `sha-9b7d001` · by ana"
+    )
+
+
+def test_failed_checks_are_listed_before_passed_ones() -> None:
+    """Nobody searches the one failure among fifty passed checks."""
+    made = taken_back()
+    text = summary(made.evidence, made.ending)
+    assert text.index("| ✗ no |") < text.index("| ? unknown |") < text.index("| ✓ yes |")
+
+
+def test_a_person_in_need_finds_the_command() -> None:
+    """The one command to run is in the summary as code."""
+    assert f"**run** `{UNDO_FAILED.run}` on web-1" in summary(undo_failed().evidence, UNDO_FAILED)
+
+
+def test_a_summary_stays_below_the_limit_and_says_what_is_left_out() -> None:
+    """Above 1 MiB GitHub refuses the whole summary; below it as much as fits is kept, failed ones first."""
+    evidence = Evidence(clock=lambda: 1756947000.0)
+    for number in range(9000):
+        verdict = (no if number == 8999 else yes)("question", "é" * 200)
+        evidence.check(f"smoke/test_x.py::test[{number}]", "green", 0, verdict, 0.1)
+    text = summary(evidence, TAKEN_BACK)
+    assert len(text.encode()) <= MOST_BYTES
+    assert "test[8999]" in text
+    assert "more checks left out: evidence.jsonl in the report has all" in text
+    assert text.endswith("has all.\n")
+    assert len(summary(evidence, TAKEN_BACK, most=900).encode()) <= 900
+
+
+def test_a_service_writes_no_markup_into_the_summary() -> None:
+    """Bodies and log lines are text: no cell is broken, nobody is mentioned, nothing is linked or fetched."""
+    evil = "a|b\n# head <img src=x> ![x](http://e.example/p.png) @everyone `code`"
+    assert plain(evil) == (
+        "a\\|b \\# head &lt;img src=x&gt; !\\[x\\](http:\u200b//e.example/p.png) @\u200beveryone \\`code\\`"
+    )
+    assert code(evil).count("`") == 2
+    evidence = Evidence(clock=lambda: 1756947000.0)
+    evidence.step("T-0", "switch", evil, 1.0)
+    evidence.check(evil, evil, 0, no(evil, evil), 0.1)
+    assert "<img" not in summary(evidence, TAKEN_BACK).replace(code(evil), "")
+
+
+def test_at_most_ten_annotations_worst_first() -> None:
+    """Ten lines at most, the verdict first, then failures, and the last one counts the rest."""
+    evidence = Evidence()
+    for number in range(20):
+        verdict = (no if number == 19 else unknown)("q", f"reason {number}")
+        evidence.check(f"t{number}", "green", 0, verdict, 0.1)
+    lines = error_lines(evidence, TAKEN_BACK)
+    assert len(lines) == 10
+    assert lines[0].startswith("::error title=TAKEN BACK::recall runs sha-4f1c2aa on blue")
+    assert lines[1] == "::error title=t19::q: reason 19"
+    assert lines[-1] == "::error title=more::12 more checks failed: see the job summary"
+
+
+def test_a_good_release_annotates_nothing() -> None:
+    """Silence is golden."""
+    made = good()
+    assert error_lines(made.evidence, made.ending) == []
+
+
+def test_a_service_writes_no_workflow_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body with line breaks and `::` stays inside its annotation, masked."""
+    monkeypatch.setattr(MASK, "values", {"hunter22"})
+    evidence = Evidence()
+    evidence.check("t:1,2", "green", 0, no("q", "100 %\n::set-output name=x::hunter22"), 0.1)
+    line = error_lines(evidence, TAKEN_BACK)[1]
+    assert line == "::error title=t%3A1%2C2::q: 100 %25 ::set-output name=x::***"
+
+
+def test_junit_says_what_was_released() -> None:
+    """The suite's properties name ending, tags, person and counts, and leave out what is not known."""
+    made = good()
+    found = dict(properties(made.evidence, made.ending))
+    assert found["cutover.ending"] == "RELEASED"
+    assert found["cutover.to"] == "sha-9b7d001"
+    assert found["cutover.checks"] == "15 yes"
+    assert dict(properties(Evidence(), RELEASED))["cutover.checks"] == "no check ran"
+    assert "cutover.from" not in dict(properties(Evidence(), RELEASED))
