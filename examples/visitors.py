@@ -1,0 +1,60 @@
+"""Visitors: somebody who asks all the time, so that a release is also seen from outside."""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+EVERY_S = 0.1
+PATIENCE_S = 5
+
+
+@dataclass(slots=True)
+class Visitors:
+    """What the visitors of *url* were answered; complete after the `with` block."""
+
+    url: str
+    answered: Counter[str] = field(default_factory=Counter)
+    """By the release that said so of itself."""
+    failed: int = 0
+
+    def ask(self) -> None:
+        """One visit, on a connection of its own."""
+        try:
+            with urllib.request.urlopen(self.url, timeout=PATIENCE_S) as answer:  # noqa: S310  # our own http://127.0.0.1
+                self.answered[answer.headers.get("X-Release", "somebody")] += 1
+        except OSError:
+            self.failed += 1
+
+    def __str__(self) -> str:
+        return told(self.answered, self.failed)
+
+
+def told(answered: Mapping[str, int], failed: int) -> str:
+    """`214 requests: 120 answered by sha-1111111, 94 by sha-2222222, 0 failed`."""
+    shares = [f"{number} by {release}" for release, number in answered.items()]
+    shown = ", ".join(shares).replace(" by ", " answered by ", 1)
+    total = sum(answered.values()) + failed
+    return f"{total} requests: {shown}{', ' if shown else ''}{failed} failed"
+
+
+@contextmanager
+def visiting(url: str) -> Iterator[Visitors]:
+    """Ask *url* ten times a second until the block ends."""
+    seen, over = Visitors(url), threading.Event()
+
+    def visit() -> None:
+        while not over.wait(EVERY_S):
+            seen.ask()
+
+    thread = threading.Thread(target=visit, name="visitors", daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join(PATIENCE_S + 1)

@@ -1,0 +1,77 @@
+"""The demo's programme: what it promises can be built, called and told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from examples import demo
+from examples.catalogue import DEFECTS
+from examples.stand import REPOSITORY
+from examples.visitors import told
+
+
+def test_shows_what_a_release_may_come_to() -> None:
+    """A good one is kept; the wrong version, the crash, the silence, the errors and the late break are taken back."""
+    shown = {act.defect: act.code for act in demo.ACTS}
+    assert shown == {
+        None: 0, "wrong-version": 1, "crash-at-start": 1, "never-ready": 1, "error-spike": 1, "breaks-later": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("act", demo.ACTS, ids=lambda act: act.tag)
+def test_an_act_can_be_played(act: demo.Act) -> None:
+    """Its script is there, its defect is in the catalogue, and only a good release serves afterwards."""
+    assert Path(REPOSITORY, act.script).stat().st_mode & 0o100
+    assert act.defect is None or act.defect in DEFECTS
+    assert act.serves == (act.tag if act.code == 0 else demo.SECOND)
+
+
+def test_no_two_acts_share_a_tag() -> None:
+    """A tag means one release."""
+    assert len({act.tag for act in demo.ACTS}) == len(demo.ACTS)
+
+
+@pytest.mark.parametrize(
+    ("results", "code", "line"),
+    [
+        ([True, True], 0, "2 of 2 as they must, in 90 s"),
+        ([True, False], 1, "1 of 2 as they must, in 90 s"),
+    ],
+)
+def test_counts_what_was_as_it_must(
+    results: list[bool], code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is 0 only if every act ended as it must; the reports' folder is the last word."""
+    assert demo.ended(results, 90.2) == code
+    said = capsys.readouterr().out.split("\n")
+    assert said[1] == line
+    assert said[2].endswith(str(REPOSITORY / "reports"))
+
+
+@pytest.mark.parametrize(
+    ("answered", "failed", "line"),
+    [
+        ({"sha-1": 2, "sha-2": 3}, 0, "5 requests: 2 answered by sha-1, 3 by sha-2, 0 failed"),
+        ({"sha-1": 2}, 1, "3 requests: 2 answered by sha-1, 1 failed"),
+        ({}, 4, "4 requests: 4 failed"),
+        ({}, 0, "0 requests: 0 failed"),
+    ],
+)
+def test_tells_what_visitors_saw(answered: dict[str, int], failed: int, line: str) -> None:
+    """One line: how many asked, who answered, how many were not answered."""
+    assert told(answered, failed) == line
+
+
+def test_reads_only_whole_lines(tmp_path: Path) -> None:
+    """A line that is being written just now is read next time."""
+    path = tmp_path / "evidence.jsonl"
+    path.write_text('{"kind": "step", "name": "switch"}\n{"kind": "st')
+    assert demo.rows(path) == [{"kind": "step", "name": "switch"}]
+
+
+def test_one_demo_a_checkout() -> None:
+    """A second one does not touch what the first one shows."""
+    with demo.alone(), pytest.raises(BlockingIOError), demo.alone():
+        pass
