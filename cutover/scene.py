@@ -10,6 +10,7 @@ from cutover import engine
 from cutover.compose import Rendered, render
 from cutover.errors import UsageProblem
 from cutover.proxies import COLOURS, Live, Proxy, driver, other
+from cutover.proxies.port_swap import PortSwap
 from cutover.settings import Settings
 from cutover.target import Control, Target
 
@@ -26,7 +27,9 @@ class Scene:
     live: Live
 
     def port(self, colour: str) -> int:
-        """The loopback port of *colour*."""
+        """The loopback port of *colour*; after a port swap the live colour has the users' one."""
+        if isinstance(self.proxy, PortSwap) and colour == self.live.colour:
+            return self.proxy.live_port
         return self.rendered[colour].port(self.settings.service)
 
     def url(self, colour: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cutover import compose, engine, preflight, scene
+from cutover import compose, engine, preflight, scene, swapping
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure
 from cutover.compose import Compose
@@ -49,7 +49,7 @@ def _proxy(walk: Walk) -> Proxy:
 def switch_change(walk: Walk, to: str, old: Previous | None) -> Change:
     """The switch, whose undo makes sure that the old colour runs before the traffic goes back to it."""
     change = _proxy(walk).switch(to)
-    if old is None or change.name != "switch" or _proxy(walk).name == "port-swap":
+    if old is None or swapping.swaps(walk):
         return change  # a port swap starts the old colour again by itself, on the port that users know
     settings = walk.settings
     project = Compose(settings.compose_project(other(to)), old.file)
@@ -67,6 +67,7 @@ def switch(walk: Walk) -> None:
     prover = Prover.of(settings)
     try:
         walk.require(prover.begin(), "switch::open connections", 1)
+        swapping.prepare(walk, to)
         prover.about_to_switch()
         with walk.telling("T-0", "switch") as words:
             begun = time.monotonic()
@@ -76,6 +77,7 @@ def switch(walk: Walk) -> None:
             walk.switched = True
             seconds = time.monotonic() - begun
             seen_live(walk, to)
+            swapping.settle(walk, to)
             walk.evidence.fact("switched_at", time.time())
             words.append(f"{walk.before} → {to}, done and seen after {1000 * seconds:.0f} ms")
         with walk.telling("T-0", "proof") as words:
@@ -254,6 +256,11 @@ def after_commit(walk: Walk) -> None:
     """Keep the old colour warm or stop it, as cutover.toml says; the release is committed, so this has no undo."""
     old = walk.before
     if old is None or walk.settings.proxy is None:
+        return
+    if swapping.swaps(walk):
+        swapping.commit(walk)
+        said = f"the port swap has stopped it; {walk.settings.port_key} is swapped in both env files"
+        walk.told("T+15m", f"retire {old}", said, time.monotonic())
         return
     if walk.settings.watch.retire == "keep":
         walk.told("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback", None)

@@ -75,7 +75,8 @@ class Stand:
     extra: str = ""
     """More TOML for cutover.toml."""
     proxied: bool = True
-    driver: Literal["nginx", "traefik"] = "nginx"
+    driver: Literal["nginx", "traefik", "port-swap"] = "nginx"
+    """With port-swap there is no proxy: users know blue's port to begin with."""
     migrate: bool = False
     """Whether a release upgrades the schema first; without it only what needs no table is asked."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -84,7 +85,7 @@ class Stand:
 
     def __post_init__(self) -> None:
         blue, green, proxy = free_ports(3)
-        self.ports = {"blue": blue, "green": green, "proxy": proxy}
+        self.ports = {"blue": blue, "green": green, "proxy": blue if self.driver == "port-swap" else proxy}
 
     # --- what is where -------------------------------------------------------------------------------------------
     @property
@@ -129,7 +130,7 @@ class Stand:
         for colour in ("blue", "green"):
             self._write_env(colour)
         self.config.write_text(self.toml())
-        if self.proxied:
+        if self.proxied and self.driver != "port-swap":
             self._start_proxy()
         return self
 
@@ -185,6 +186,8 @@ duration = "3s"
 
     def _place(self) -> str:
         """Where the proxy looks for the colour."""
+        if self.driver == "port-swap":
+            return ""
         if self.driver == "nginx":
             return f'marker = "{self.marker}"'
         return f'file = "{self.folder}/traefik/cutover.yml"'

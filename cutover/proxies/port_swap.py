@@ -22,10 +22,18 @@ from cutover.verdict import Verdict
 
 RELEASE = "port-swap.yml"
 """`releases/<colour>/port-swap.yml`: the colour's release on the live port (see `published_on`)."""
+OWN = "own-port.yml"
+"""The idle colour's release on its own port, there only where coming back starts it again."""
 WAIT_S = 60.0
 STOP_S = 60.0
 ASK_S = 10.0
 LABEL = "com.docker.compose.project"
+# Not before both ways are there: the old colour is the only one that answers.
+TAKE = (
+    '[ -s "$1" ] && [ -s "$2" ] || { echo "$1 or $2 is missing: nothing was stopped" >&2; exit 1; }; '
+    'shift 2; exec "$@"'
+)
+AGAIN = '[ -s "$1" ] || exit 0; shift; exec "$@"'
 # Nothing to do while the old colour still has the port: the swap never began.
 FREE = (
     '[ -n "$(docker ps --quiet --filter "publish=$1" --filter "label=com.docker.compose.project=$2")" ] '
@@ -64,12 +72,13 @@ class PortSwap:
     def switch(self, to: str) -> Change:
         """Stop the old colour, then start *to* on its port; the gap is as long as the start takes."""
         old = other(to)
+        there = ("sh", "-c", TAKE, "sh", str(self._file(to, RELEASE)), str(self._file(old, RELEASE)))
         take = ("sh", str(self.state / "putback.sh"), self.projects[old], self.service, "")
         return Change(
             "switch",
             f"{old} → {to} on port {self.live_port}: nobody answers while {to} starts",
-            (*take, *self._up(to)),
-            (self._free(old, to), self._ensure(old)),
+            (*there, *take, *self._up(to)),
+            (self._free(old, to), self._ensure(old), self._again(to)),
             STOP_S + self.wait_s,
         )
 
@@ -77,9 +86,11 @@ class PortSwap:
         """Whether the engine says that a container holds the live port."""
         return Control(lambda: bool(self._holder().out.strip()), f"docker ps, port {self.live_port}")
 
-    def _up(self, colour: str) -> tuple[str, ...]:
-        file = self.state / "releases" / colour / RELEASE
-        return Compose(self.projects[colour], file).up(self.service, wait_s=self.wait_s)
+    def _file(self, colour: str, name: str) -> Path:
+        return self.state / "releases" / colour / name
+
+    def _up(self, colour: str, name: str = RELEASE) -> tuple[str, ...]:
+        return Compose(self.projects[colour], self._file(colour, name)).up(self.service, wait_s=self.wait_s)
 
     def _free(self, old: str, to: str) -> str:
         script = str(self.state / "putback.sh")
@@ -89,6 +100,11 @@ class PortSwap:
     def _ensure(self, old: str) -> str:
         words = ("sh", str(self.state / "ensure.sh"), self.projects[old], self.service, *self._up(old))
         return line(*words, within_s=self.wait_s + STOP_S)
+
+    def _again(self, to: str) -> str:
+        """Start *to* on its own port once more, where it was warm before and this release did not deploy it."""
+        words = ("sh", str(self.state / "ensure.sh"), self.projects[to], self.service, *self._up(to, OWN))
+        return line("sh", "-c", AGAIN, "sh", str(self._file(to, OWN)), *words, within_s=self.wait_s + STOP_S)
 
     def _holder(self) -> host.Done:
         """The colour whose container holds the live port, as the engine says."""

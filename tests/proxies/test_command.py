@@ -117,12 +117,14 @@ def test_port_swap_frees_the_port_first() -> None:
     """The old colour is taken away, then the new one is started on its port; the way back mirrors it."""
     swap = PortSwap(8000, Path("/s"), {"blue": "recall_blue", "green": "recall_green"}, "api", WAY)
     change = swap.switch("green")
-    assert change.do[:5] == ("sh", "/s/putback.sh", "recall_blue", "api", "")
+    assert change.do[6:11] == ("sh", "/s/putback.sh", "recall_blue", "api", "")
     assert "/s/releases/green/port-swap.yml" in change.do
-    free, ensure = change.undo
+    free, ensure, again = change.undo
     assert " 8000 recall_blue /s/putback.sh recall_green api" in free
     assert ensure.startswith("timeout -k 10 120 sh /s/ensure.sh recall_blue api docker compose")
     assert "/s/releases/blue/port-swap.yml" in ensure
+    assert "sh /s/ensure.sh recall_green api docker compose" in again
+    assert "/s/releases/green/own-port.yml" in again
     assert "nobody answers while green starts" in change.text
 
 

@@ -1,0 +1,76 @@
+"""The port swap inside a release: what it needs beforehand, what runs after it, and what its commit writes down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cutover import engine, preflight, scene
+from cutover.deploying import rewrite_tag
+from cutover.errors import Failed
+from cutover.proxies import other
+from cutover.proxies.port_swap import OWN, RELEASE, PortSwap, lay
+from cutover.state import Record, now, write_atomically
+from cutover.walk import Walk
+
+
+def swaps(walk: Walk) -> bool:
+    """Whether the switch of this release is a port swap."""
+    return isinstance(walk.scene.proxy, PortSwap)
+
+
+def prepare(walk: Walk, to: str) -> None:
+    """Write the releases of both colours as they are on the live port; raises UsageProblem where one is unknown."""
+    proxy = walk.scene.proxy
+    if not isinstance(proxy, PortSwap):
+        return
+    files = {}
+    for colour in (to, other(to)):
+        previous, _ = preflight.previous_of(walk.state, walk.scene, colour)
+        if previous is not None:
+            files[colour] = previous.file
+    if walk.pending is not None:
+        files[to] = scene.release_path(walk.settings, to, walk.pending.file)
+    lay(walk.state.root, files, walk.settings.service, proxy.live_port)
+    own = scene.release_path(walk.settings, to, OWN)
+    # What this release deployed is taken back by its own undo: started once more it could fail, and stop that one.
+    if walk.deployed or to not in files:
+        own.unlink(missing_ok=True)
+    else:
+        write_atomically(own, files[to].read_text(encoding="utf-8"))
+
+
+def settle(walk: Walk, to: str) -> None:
+    """What runs on the live port now is what will be recorded; raises Failed when nothing does."""
+    if not swaps(walk):
+        return
+    project, service = walk.settings.compose_project(to), walk.settings.service
+    found = engine.the_container(project, service)
+    if found is None or not found.running:
+        raise Failed(f"after the switch no container of {to} runs")
+    name = f"swapped-{found.short}.yml"
+    text = scene.release_path(walk.settings, to, RELEASE).read_text(encoding="utf-8")
+    write_atomically(scene.release_path(walk.settings, to, name), text)
+    base = walk.pending or next(
+        (each for each in reversed(walk.state.records(to)) if each.image == found.image), _first(found, to)
+    )
+    walk.pending = replace(base, container=found.id, config_hash=found.config_hash, file=name)
+
+
+def _first(found: engine.Container, colour: str) -> Record:
+    tag = scene.tag_of(found.image_name) or ""
+    return Record(
+        colour, tag, found.image, found.config_hash, found.id, "", proven=False, by=preflight.who(), at=now()
+    )
+
+
+def commit(walk: Walk) -> None:
+    """Make the env files say which colour has the users' port now, as the runbook has it; at commit only."""
+    proxy, to = walk.scene.proxy, walk.target.colour
+    if not isinstance(proxy, PortSwap) or to is None:
+        return
+    own = walk.scene.rendered[to].port(walk.settings.service)
+    if own == proxy.live_port:
+        return
+    for colour, port in ((to, proxy.live_port), (other(to), own)):
+        if colour in walk.scene.rendered:
+            rewrite_tag(walk.settings.colours[colour].env_file, walk.settings.port_key, str(port))
