@@ -6,9 +6,9 @@ counted: they are not this release's. Of the others, since the switch and in the
 - *log errors* is a no with at least `floor` (5) errors which the old colour's rate before the switch gives by
   chance in fewer than 1 of 1,000 watches (a conditional binomial; each look spends its part of that), and more
   than in the old colour's own worst stretch of that length;
-- *new errors* is a no with at least `floor` errors of signatures that neither colour had logged before, if
-  they are crashes (traceback, critical, fatal), or if no such error in all the time before makes so many now
-  as unlikely.
+- *new errors* is a no with at least `floor` errors of signatures that the old colour never logged, if they are
+  crashes (traceback, critical, fatal), or if no such error in all the time before makes so many now as
+  unlikely; where there is less than a minute of that, with twice `floor` that go on for 20 s and more.
 
 Logs are read on from the last stamp, a bounded number of lines at a time; memory is constant.
 """
@@ -16,86 +16,22 @@ Logs are read on from the last stamp, a bounded number of lines at a time; memor
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cutover import engine
 from cutover.engine import Container, EngineSilent
 from cutover.evidence import Evidence
 from cutover.probes.background import Background, Start, in_thread
-from cutover.probes.errors_in_logs import LoggedError, errors_in, stamped
-from cutover.probes.logs import BEFORE, LEAST_EXPOSURE_S, Window, baseline, worst
+from cutover.probes.errors_in_logs import LoggedError
+from cutover.probes.log_tally import Reader, Tally
+from cutover.probes.logs import LEAST_EXPOSURE_S, Window, baseline, worst
 from cutover.settings import Logs
 from cutover.statistics import more_often, spent
 from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 ALPHA = 0.001
-RECENT_S = 60.0
-MOST_SIGNATURES = 500
-MOST_RECENT = 2000
-FEWEST_LINES = 200
+GOES_ON_S = 20.0
 NO_READING = "does not support reading"
-
-
-@dataclass(slots=True)
-class Reader:
-    """Reads one container's log on from where it was left."""
-
-    container_id: str
-    rules: Logs
-    since: float
-    lines: int = 0
-    skipped: int = 0
-    """How often more was logged than one read takes: counts are then too low, never too high."""
-    ask: Callable[..., list[str]] = engine.logs
-    _tail: int = FEWEST_LINES
-
-    def read(self) -> list[LoggedError]:
-        """The errors that were logged since the last read; raises EngineSilent."""
-        tail = self._tail
-        lines = self.ask(self.container_id, since=self.since - BEFORE, tail=tail)
-        fresh = [line for line in lines if stamped(line)[0] > self.since]
-        self.skipped += len(fresh) >= tail
-        self._tail = min(self.rules.tail, max(FEWEST_LINES, 4 * len(fresh)))
-        self.lines += len(fresh)
-        self.since = max([self.since, *(stamped(line)[0] for line in fresh)])
-        return errors_in(fresh, self.rules)
-
-
-@dataclass(slots=True)
-class Tally:
-    """The errors of one colour since the switch: by signature, and those of the newest minute."""
-
-    begun: float
-    now: float = 0.0
-    by_signature: Counter[str] = field(default_factory=Counter)
-    severe: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    recent: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=MOST_RECENT))
-
-    def add(self, errors: Sequence[LoggedError], now: float) -> None:
-        """Count *errors*; signatures beyond the five hundredth are counted as one."""
-        self.now = now
-        for each in errors:
-            known = each.signature in self.by_signature or len(self.by_signature) < MOST_SIGNATURES
-            name = each.signature if known else "(others)"
-            self.by_signature[name] += 1
-            self.severe[name] += each.severe
-            self.examples.setdefault(name, each.text)
-            self.recent.append((each.at, name))
-
-    def counts(self, names: frozenset[str]) -> list[tuple[int, float]]:
-        """How many errors of *names* there were, and in how many seconds: in all, and in the newest minute."""
-        whole = sum(self.by_signature[name] for name in names)
-        newest = sum(name in names for at, name in self.recent if at >= self.now - RECENT_S)
-        seconds = max(1.0, self.now - self.begun)
-        return [(whole, seconds), (newest, min(seconds, RECENT_S))]
-
-    def most(self, names: frozenset[str]) -> str:
-        """The most frequent of *names*, as often as it came."""
-        name = max(names, key=lambda each: self.by_signature[each])
-        return f"{self.by_signature[name]} × {self.examples[name]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +44,7 @@ class Seen:
     before: Window | None
     """The old colour's log up to the switch."""
     known: frozenset[str]
-    """Signatures that either colour had logged up to the switch."""
+    """Signatures that the old colour had logged up to the switch; without one, the live colour's own."""
     look: int
     lines: int
 
@@ -128,11 +64,10 @@ def judge_rate(seen: Seen, floor: int) -> Verdict:
     """Judge *log errors* by the rule at the head of this file."""
     question, (whole, seconds) = "log errors", seen.live.counts(seen.own)[0]
     before = seen.before
-    if before is None or before.seconds < LEAST_EXPOSURE_S:
-        reason = (
-            f"{whole} errors in {seconds:.0f} s; less than a minute of the old colour's log to compare with"
+    if before is None:
+        return not_asked(
+            question, f"{whole} errors in {seconds:.0f} s; no log of an old colour to compare with"
         )
-        return not_asked(question, reason + seen.not_own)
     was = f"the old colour logged {len(before.errors)} in {before.seconds:.0f} s before"
     for count, length in seen.live.counts(seen.own):
         chance = more_often(count, length, len(before.errors), before.seconds)
@@ -156,11 +91,19 @@ def judge_new(seen: Seen, floor: int) -> Verdict:
     exposure = seen.before.seconds if seen.before else 0.0
     for number, length in seen.live.counts(fresh):
         sure = more_often(number, length, 0, exposure) <= spent(ALPHA, seen.look) / 2
-        if exposure >= LEAST_EXPOSURE_S and number >= floor and sure:
+        if number >= floor and (
+            sure or (exposure < LEAST_EXPOSURE_S and _goes_on(seen.live, fresh, 2 * floor))
+        ):
             reason = f"{number} errors of a new kind in {length:.0f} s: {seen.live.most(fresh)}"
             return no(question, reason, expected="no new kind of error", seen=seen.live.most(fresh))
     reason = f"{count} of a new kind in {seconds:.0f} s" if count else f"none in {seconds:.0f} s"
     return yes(question, reason + seen.not_own, expected="no new kind of error", kinds=len(fresh))
+
+
+def _goes_on(live: Tally, names: frozenset[str], least: int) -> bool:
+    """Whether at least *least* errors of *names* came over 20 s and more, one of them just now."""
+    at = [moment for moment, name in live.recent if name in names]
+    return len(at) >= least and at[-1] - at[0] >= GOES_ON_S and live.now - at[-1] <= GOES_ON_S
 
 
 @dataclass(slots=True)
@@ -210,7 +153,8 @@ class LogWatch:
         live, old = self.live(), self.old() if self.old else None
         windows = [self._up_to_now(each) for each in (live, old)]
         self.before = windows[1]
-        self.known = frozenset().union(*(each.signatures for each in windows if each))
+        own = windows[0].signatures if windows[0] else frozenset()
+        self.known = self.before.signatures if self.before else own
         self.readers = [Reader(each.id, self.rules, self.since) if each else None for each in (live, old)]
 
     def _up_to_now(self, container: Container | None) -> Window | None:

@@ -12,7 +12,8 @@ from cutover.engine import EngineSilent
 from cutover.evidence import Evidence
 from cutover.probes.background import at_once
 from cutover.probes.errors_in_logs import LoggedError
-from cutover.probes.log_watch import LogWatch, Reader, Seen, Tally, judge_new, judge_rate, questions
+from cutover.probes.log_tally import Reader, Tally
+from cutover.probes.log_watch import LogWatch, Seen, judge_new, judge_rate, questions
 from cutover.probes.logs import Window
 from cutover.settings import Logs
 from cutover.verdict import Outcome
@@ -57,8 +58,9 @@ def before(names: str = "", seconds: float = 600.0) -> Window:
         (seen(errors("a" * 60), before=before("a" * 60)), NO, "60 errors in 30 s"),
         (seen(errors("a" * 60), shared="a", before=before()), YES, "60 more are logged by both colours"),
         (seen(errors("a" * 60 + "b" * 6), shared="a", before=before()), NO, "6 errors in 30 s"),
-        (seen(errors("a" * 60), before=before("a", 59.0)), NOT_ASKED, "less than a minute of the old colour's log"),
-        (seen(errors("a" * 60), before=None), NOT_ASKED, "less than a minute of the old colour's log"),
+        (seen(errors("a" * 60), before=before("a", 20.0)), NO, "60 errors in 30 s"),
+        (seen(errors("a" * 6), before=before("", 20.0)), YES, "6 errors in 30 s"),
+        (seen(errors("a" * 60), before=None), NOT_ASKED, "no log of an old colour to compare with"),
         (
             seen(errors("a" * 40, at=SINCE + 3570), seconds=3600.0, before=before("a" * 400, 3600.0), look=1800),
             NO,
@@ -84,6 +86,11 @@ def test_the_rate_of_errors(asked: Seen, outcome: Outcome, reason: str) -> None:
         (seen(errors("a" * 50), before=before("a")), YES, "none in 30 s"),
         (seen(errors("n" * 50), shared="n", before=before("a")), YES, "50 more are logged by both colours"),
         (seen(errors("n" * 50), before=None), YES, "50 of a new kind in 30 s"),
+        (seen(errors("n" * 10, every=3.0), before=None), NO, "10 errors of a new kind in 30 s"),
+        (seen(errors("n" * 10, every=3.0), before=before("", 20.0)), NO, "10 errors of a new kind in 30 s"),
+        (seen(errors("n" * 9, every=3.0), before=None), YES, "9 of a new kind in 30 s"),
+        (seen(errors("n" * 10, every=2.0), before=None), YES, "10 of a new kind in 30 s"),
+        (seen(errors("n" * 10, every=3.0), seconds=59.0, before=None), YES, "10 of a new kind in 59 s"),
         (seen(errors("n" * 5, severe=True), before=None), NO, "crashes of a new kind in 30 s: 5 × n!"),
         (seen(errors("n" * 4, severe=True), before=None), YES, "4 of a new kind in 30 s"),
     ],
