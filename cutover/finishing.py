@@ -317,7 +317,7 @@ def _ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
         if good or word is Word.PLAN_ONLY
         else ("fix and run the same command again; nothing is locked, nothing is half done",)
     )
-    proof = walk.evidence.facts.get("proof") or {}
+    failed, failed_s = _users_saw(walk)
     ending = Ending(
         word,
         walk.settings.project,
@@ -330,10 +330,25 @@ def _ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
         proven=len(tally.tests(Outcome.YES)),
         open=walk.state.open_release() is not None,
         roll_back_s=_rehearsed(walk) if good and walk.switched else None,
-        failed_requests=proof.get("failed") if walk.switched and not good else None,
+        failed_requests=failed if walk.switched and not good else None,
+        failed_s=failed_s if walk.switched and not good else None,
         schema=str(walk.evidence.facts.get("schema", "")) if not good else "",
     )
     return Ended(ending, code)
+
+
+def _users_saw(walk: Walk) -> tuple[int | None, float | None]:
+    """Failed requests since the switch and in how many seconds: by the proxy's log, else by the proof alone."""
+    from cutover.probes.traffic import failed_since
+
+    proof, proxy = walk.evidence.facts.get("proof") or {}, walk.settings.proxy
+    switched = [step.at - step.seconds for step in walk.evidence.steps if step.name == "switch"]
+    colour = walk.target.colour
+    if proxy is None or proxy.access_log is None or colour is None or not switched:
+        return proof.get("failed"), None
+    return failed_since(
+        proxy.access_log, colour, switched[-1], frozenset({proxy.control, walk.settings.ready.path})
+    )
 
 
 def _rehearsed(walk: Walk) -> float | None:

@@ -118,16 +118,34 @@ class Traffic:
         return request.colour == self.live and request.ts >= self.since and request.path not in self.own_paths
 
 
-def before(path: Path, colour: str, until: float, own_paths: frozenset[str]) -> Before:
-    """What *colour* did up to *until*, from the last 4 MiB of the log."""
+def newest(path: Path) -> list[Request]:
+    """The requests in the last 4 MiB of the log; none where there is no log."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - BACK))
             text = file.read(BACK).decode(errors="replace")
     except OSError:
-        return Before()
-    return sum_up(filter(None, map(parse, text.splitlines())), colour, until, own_paths)
+        return []
+    return [request for line in text.splitlines() if (request := parse(line))]
+
+
+def before(path: Path, colour: str, until: float, own_paths: frozenset[str]) -> Before:
+    """What *colour* did up to *until*, by the newest part of the log."""
+    return sum_up(newest(path), colour, until, own_paths)
+
+
+def failed_since(path: Path, colour: str, since: float, own_paths: frozenset[str]) -> tuple[int, float]:
+    """How many of users' requests *colour* failed since *since*, and in how many seconds."""
+    at = [
+        request.ts
+        for request in newest(path)
+        if request.colour == colour
+        and request.ts >= since
+        and request.status >= FAILED
+        and request.path not in own_paths
+    ]
+    return len(at), max(at) - min(at) if at else 0.0
 
 
 def sum_up(requests: Iterable[Request], colour: str, until: float, own_paths: frozenset[str]) -> Before:

@@ -18,6 +18,7 @@ from cutover.probes.traffic import (
     Window,
     before,
     bounds,
+    failed_since,
     judge_errors,
     judge_latency,
 )
@@ -146,3 +147,12 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
 def test_without_a_log_nothing_was_before(tmp_path: Path) -> None:
     """A proxy that has not written yet is no error."""
     assert before(tmp_path / "none", "blue", SINCE, frozenset()).requests == 0
+    assert failed_since(tmp_path / "none", "blue", SINCE, frozenset()) == (0, 0.0)
+
+
+def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
+    """A take-back says how many requests failed, and for how long."""
+    log = tmp_path / "access.json"
+    rows = [(SINCE - 1, 500), (SINCE + 1, 500), (SINCE + 2, 200), (SINCE + 3.5, 502)]
+    log.write_text("".join(line(ts, status) for ts, status in rows) + line(SINCE + 9, 503, path="/readyz"))
+    assert failed_since(log, "green", SINCE, frozenset({"/readyz"})) == (2, 2.5)
