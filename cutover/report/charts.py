@@ -6,6 +6,7 @@ Shapes say what colours say: blue is dashed and green is solid, each line is nam
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from cutover.report.words import duration
 
 NARROW, WIDE, HEIGHT = 520, 1040, 190
 LEFT, RIGHT, TOP, BOTTOM = 62, 56, 26, 22
+QUANTILE = re.compile(r"p\d{1,3}")
 Point = tuple[float, float]
 MARKED: Mapping[str, str] = {
     "deploy": "deploy",
@@ -88,10 +90,16 @@ def thinned(points: Sequence[Point], most: int) -> list[Point]:
 
 def spelled(series: str) -> tuple[str, Callable[[float], str]]:
     """A series' title and how its values are written; the last word of its name is the unit."""
+    if QUANTILE.fullmatch(series):
+        series = f"{series} latency seconds"
     title, _, unit = series.rpartition(" ")
     match unit:
         case "seconds":
             return title, lambda value: duration(value) if value else "0"
+        case "ms":
+            return title, lambda value: duration(value / 1000) if value else "0"
+        case "MB" | "cores":
+            return title, lambda value: f"{value:,.4g} {unit}"
         case "bytes":
             return title, lambda value: f"{value / 1e6:,.4g} MB"
         case "share" | "ratio":
@@ -155,9 +163,12 @@ def _summary(line: Sequence[Point], spell: Callable[[float], str]) -> str:
 
 def _line(colour: str, line: Sequence[Point], scale: Scale) -> str:
     kind = f"line {tint(colour)}"
-    if len(line) == 1:
-        (at, value) = line[0]
-        return f'<circle class="{kind} dot" cx="{scale.x(at):.1f}" cy="{scale.y(value):.1f}" r="2.5"/>'
+    if len(line) == 1 or {value for _at, value in line} == {1.0}:
+        # Things that happened, each a 1, are dots: a line would say that it went on in between.
+        return "".join(
+            f'<circle class="{kind} dot" cx="{scale.x(at):.1f}" cy="{scale.y(value):.1f}" r="2.5"/>'
+            for at, value in line
+        )
     path = " ".join(f"{scale.x(at):.1f},{scale.y(value):.1f}" for at, value in line)
     return f'<polyline class="{kind}" points="{path}"/>'
 

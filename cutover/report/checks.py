@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from cutover.evidence import Check, Evidence
+from cutover.report import facts
 from cutover.report.ending import Ending
 from cutover.report.facts import Times, mapping
 from cutover.report.html import KINDS, Limits, cut, esc, mark, pairs, section, value_of
@@ -151,7 +152,7 @@ def _half(check: Check | None, limits: Limits) -> str:
 
 def not_asked(evidence: Evidence) -> str:
     """What was not asked, by reason, so that nobody takes silence for a yes."""
-    by_reason = {str(why): list(tests) for why, tests in mapping(evidence.facts, "not_asked").items()}
+    by_reason = facts.not_asked(evidence.facts)
     if not by_reason:
         return ""
     said = "".join(

@@ -8,7 +8,8 @@ A session calls `evidence.fact(key, value)` with any of these, each as soon as i
 | `from`, `to` | `{"colour": "blue", "tag": "sha-1", "digest": "sha256:…"}` |
 | `began`, `ended` | seconds since 1970, or RFC 3339 |
 | `time_zone` | an IANA name, `[show] time_zone`; empty: the machine's own |
-| `not_asked` | `{reason: [test, …]}` |
+| `not asked` | `[[test, reason], …]` |
+| `switched_at` | seconds since 1970 |
 | `proof` | see `cutover.report.proof` |
 | `versions` | `{"pytest": "9.2.0", …}` |
 | `logs` | `{"green": "the last lines of its log, as saved before it was stopped"}` |
@@ -17,6 +18,8 @@ A session calls `evidence.fact(key, value)` with any of these, each as soon as i
 
 from __future__ import annotations
 
+import contextlib
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -84,6 +87,25 @@ def number(facts: Mapping[str, Any], key: str) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
+def versions() -> dict[str, str]:
+    """What the report says of the machinery that made it: the fact `versions`."""
+    from importlib import metadata
+
+    found = {"Python": platform.python_version(), "system": platform.platform(terse=True)}
+    for name in ("pytest-cutover", "pytest", "pytest-html", "pytest-testinfra", "httpx", "docker"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def not_asked(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What was not asked: reason and tests, in the order in which they were found."""
+    found: dict[str, list[str]] = {}
+    for test, reason in facts.get("not asked") or ():
+        found.setdefault(str(reason), []).append(str(test))
+    return found
+
+
 def moment(facts: Mapping[str, Any], key: str) -> float | None:
     """The fact as seconds since 1970, whether it was kept so or as RFC 3339; None where it is not known."""
     value = facts.get(key)
@@ -100,7 +122,6 @@ def span(evidence: Evidence) -> tuple[float, float] | None:
     seen = [step.at - step.seconds for step in evidence.steps] + [step.at for step in evidence.steps]
     seen += [check.at for check in evidence.checks]
     began, ended = moment(evidence.facts, "began"), moment(evidence.facts, "ended")
-    began = moment(evidence.facts, "begun") if began is None else began
     if began is None and not seen:
         return None
     first = min(seen) if began is None else began

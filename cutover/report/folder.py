@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,18 @@ class Folder:
     journal: list[dict[str, Any]]
 
 
+MOST_LOG = 60_000
+
+
+def saved_logs(path: Path) -> dict[str, str]:
+    """The end of each log that the session saved beside its report, for the page's fact `logs`."""
+    found = {}
+    for file in sorted(path.glob("*.log"))[:20]:
+        with contextlib.suppress(OSError):
+            found[file.stem] = file.read_text(encoding="utf-8", errors="replace")[-MOST_LOG:]
+    return found
+
+
 def read(path: Path) -> Folder:
     """The session whose report is in *path*; raises UsageProblem where there is none."""
     file = path / "evidence.jsonl"
@@ -34,6 +47,7 @@ def read(path: Path) -> Folder:
         evidence = load(file)
     except OSError as error:
         raise UsageProblem(f"{file}: {error.strerror}") from error
+    evidence.facts.setdefault("logs", saved_logs(path))
     script = path / "undo.sh"
     try:
         undo = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""

@@ -75,7 +75,8 @@ def _side(side: Mapping[str, Any], label: str) -> str:
         return ""
     colour = text(side, "colour")
     named = f'<span class="chip {esc(colour)}">{esc(colour)}</span>' if colour else ""
-    digest = f"<code>{esc(side['digest'])}</code>" if side.get("digest") else ""
+    digest = text(side, "digest") or text(side, "image")
+    digest = f"<code>{esc(digest)}</code>" if digest else ""
     return f"<div><small>{label}</small> {named} <b>{esc(text(side, 'tag') or 'nothing')}</b>{digest}</div>"
 
 
@@ -167,6 +168,6 @@ def _bar(step: Step, begin: float, whole: float) -> str:
 def proof_of_switch(evidence: Evidence, times: Times) -> str:
     """The proof of the switch as one picture."""
     seen = mapping(evidence.facts, "proof")
-    at = number(seen, "switched_at")
+    at = number(evidence.facts, "switched_at")
     note = f"at {esc(times.full(at))}" if at is not None else ""
     return section("proof", "Proof of the switch", proof.picture(seen), note) if seen else ""

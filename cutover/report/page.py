@@ -15,6 +15,7 @@ from cutover.evidence import Evidence
 from cutover.report import charts, checks, head
 from cutover.report.ending import Ending
 from cutover.report.facts import Times, mapping, text, times
+from cutover.report.folder import saved_logs
 from cutover.report.html import TIGHT, Limits, cut, esc, pairs, section
 from cutover.report.tests_html import below
 from cutover.report.words import count
@@ -160,6 +161,7 @@ def finish_page(
 
     Called at the very end, for only now everything is known; a reader never finds half a page.
     """
+    evidence.facts.setdefault("logs", saved_logs(file.parent))
     alone = render(evidence, ending, undo, journal)
     there = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     page = below(there, body(evidence, ending, undo, journal), title(evidence, ending)) if there else None

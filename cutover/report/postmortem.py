@@ -9,7 +9,7 @@ from typing import Any
 from cutover.evidence import Check, Evidence, Step
 from cutover.report import proof
 from cutover.report.ending import Ending, Word, sentence
-from cutover.report.facts import Times, mapping, moment, span, text, times
+from cutover.report.facts import Times, mapping, moment, not_asked, span, text, times
 from cutover.report.folder import Folder
 from cutover.report.summary import code, counted, plain
 from cutover.report.words import count, duration
@@ -167,8 +167,7 @@ def _questions(evidence: Evidence, ending: Ending) -> Iterator[str]:
 
 def _gaps(evidence: Evidence, ending: Ending) -> Iterator[str]:
     """What was not asked is what the runbook does not cover here."""
-    rows = mapping(evidence.facts, "not_asked")
-    for reason, tests in rows.items():
+    for reason, tests in not_asked(evidence.facts).items():
         yield f"- not asked: {plain(str(reason))} ({count(len(tests), 'check')})"
     seen = {check.stage for check in evidence.checks}
     if 2 not in seen and ending.word not in {Word.GATE_PASSED, Word.PLAN_ONLY}:  # noqa: PLR2004 - the watch's stage

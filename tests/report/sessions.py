@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutover.evidence import Evidence
+from cutover.proxies.samples import Sample, weigh
 from cutover.report import proof
 from cutover.report.ending import Ending
 from cutover.verdict import Verdict, no, unknown, yes
@@ -83,9 +84,9 @@ def _begin(file: Path | None = None) -> tuple[Evidence, Clock]:
             "Docker engine": "20.10.24",
             "Compose": "5.0.1",
         },
-        "not_asked": {
-            "[proxy] url is plain http, so there is no certificate": ["checks/test_tls.py::test_days_left"]
-        },
+        "not asked": [
+            ["checks/test_tls.py::test_days_left", "[proxy] url is plain http, so there is no certificate"]
+        ],
     }.items():
         evidence.fact(key, value)
     return evidence, clock
@@ -126,20 +127,16 @@ def _until_switch(evidence: Evidence, clock: Clock) -> None:
     _step(evidence, clock, ("T-0", "switch", "blue → green in 1.6 ms", 0.0016))
 
 
-def _proof(clock: Clock, failed: int = 0) -> dict[str, object]:
-    switched = clock.at
-    answers = [(switched - 3 + n / 400, "blue", True) for n in range(1200)]
-    answers += [
-        (switched + 0.002 + n / 400, "green", not (n > 300 and n % 29 == 5 and failed)) for n in range(1200)
-    ]
-    return proof.fact(
-        answers,
-        switched_at=switched,
-        before="blue",
-        after="green",
-        open_connections=120,
-        new_connections=40,
-    )
+def _proof(evidence: Evidence, clock: Clock, failed: int = 0) -> None:
+    """The proof as the prover weighs it: 400 requests a second for three seconds before and after the switch."""
+    samples = [Sample(n / 400 - 3.004, n / 400 - 3, "blue", 200) for n in range(1200)]
+    for n in range(1200):
+        bad = n > 300 and n % 29 == 5 and failed
+        samples.append(Sample(n / 400 + 0.001, n / 400 + 0.005, "" if bad else "green", 0 if bad else 200))
+    weighed = weigh(samples, "green", 0.0, open_connections=120, new_connections=40)
+    evidence.fact("switched_at", clock.at)
+    evidence.fact("proof", weighed.as_json())
+    _step(evidence, clock, ("", "proof", proof.words(evidence.facts["proof"]), 3.0))
 
 
 def _watch(evidence: Evidence, clock: Clock, ticks: int, *, bad_from: int = 10**6) -> None:
@@ -166,8 +163,7 @@ def good(file: Path | None = None) -> Session:
     """A cutover as it should be: everything passed, green stays."""
     evidence, clock = _begin(file)
     _until_switch(evidence, clock)
-    evidence.fact("proof", _proof(clock))
-    _step(evidence, clock, ("", "proof", proof.words(evidence.facts["proof"]), 3.0))
+    _proof(evidence, clock)
     _gate(evidence, clock, "live", 1)
     _step(evidence, clock, ("", "smoke[live]", "7 yes, the same 7 as before the switch", 0.8))
     _step(evidence, clock, ("", "drain blue", "3 requests in flight, last one done after 6.2 s", 6.2))
@@ -189,8 +185,7 @@ def taken_back(file: Path | None = None) -> Session:
     """A release that failed under traffic: flipped back, blue serves again."""
     evidence, clock = _begin(file)
     _until_switch(evidence, clock)
-    evidence.fact("proof", _proof(clock, failed=31))
-    _step(evidence, clock, ("", "proof", proof.words(evidence.facts["proof"]), 3.0))
+    _proof(evidence, clock, failed=31)
     slow = unknown(
         "latency", "the proxy's own location was silent too", expected="at most 300 ms", seen="no answer"
     )

@@ -4,9 +4,11 @@ import re
 
 import pytest
 
-from cutover.evidence import Sample, Step
+from cutover.evidence import Sample as Point
+from cutover.evidence import Step
+from cutover.proxies.samples import Sample, weigh
 from cutover.report.charts import charts, marks_of, spelled, thinned, ticks
-from cutover.report.proof import buckets, coarser, fact, picture, words
+from cutover.report.proof import buckets, coarser, picture, words
 
 
 def clock(at: float) -> str:
@@ -47,7 +49,7 @@ def test_thinning_keeps_every_peak() -> None:
 def test_each_series_is_a_picture_with_its_marks() -> None:
     """Both colours are named, what happened is a line with its name, and the numbers are there in words."""
     samples = [
-        Sample("p95 latency seconds", colour, 100.0 + n, 0.08)
+        Point("p95 latency seconds", colour, 100.0 + n, 0.08)
         for n in range(9)
         for colour in ("blue", "green")
     ]
@@ -67,9 +69,9 @@ def test_each_series_is_a_picture_with_its_marks() -> None:
 
 def test_numbers_that_are_none_draw_nothing() -> None:
     """A value that is no number, or a series without any, is no picture and no error."""
-    odd = [Sample("x", "blue", 1.0, float("nan")), Sample("x", "blue", 1.0, float("inf"))]
+    odd = [Point("x", "blue", 1.0, float("nan")), Point("x", "blue", 1.0, float("inf"))]
     assert charts(odd, [], clock) == ""
-    assert "<circle" in charts([Sample("x", "", 1.0, 0.0)], [], clock)
+    assert "<circle" in charts([Point("x", "", 1.0, 0.0)], [], clock)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,10 @@ def test_numbers_that_are_none_draw_nothing() -> None:
         ("memory bytes", 181e6, ("memory", "181 MB")),
         ("5xx share", 0.048, ("5xx", "4.8 %")),
         ("cpu percent", 20, ("cpu", "20 %")),
+        ("memory MB", 181, ("memory", "181 MB")),
+        ("cpu cores", 0.25, ("cpu", "0.25 cores")),
+        ("p99", 0.084, ("p99 latency", "84 ms")),
+        ("redis ms", 1.2, ("redis", "1.2 ms")),
         ("p95 seconds", 0.084, ("p95", "84 ms")),
         ("restarts", 3, ("restarts", "3")),
     ],
@@ -96,38 +102,46 @@ def test_steps_that_change_traffic_are_marks() -> None:
     assert [name for _at, name in marks_of(steps)] == ["deploy", "switch", "take back"]
 
 
-def test_the_proof_counts_what_was_answered() -> None:
-    """The fact of a proof is computed from its answers: who, how many, failures, the longest gap."""
-    answers = [(9.9, "blue", True), (10.0, "green", True), (10.011, "green", False), (10.3, "green", True)]
-    seen = fact(
-        answers, switched_at=10.0, before="blue", after="green", open_connections=3, new_connections=1
-    )
-    assert words(seen) == (
-        "4 requests on 3 open and 1 new connections: 1 blue, 2 green, 1 failed, longest gap 0.3 s"
-    )
-    assert seen["buckets"] == [[-0.1, "blue", 1, 0], [0.0, "green", 1, 1], [0.3, "green", 1, 0]]
+def test_the_proof_is_said_in_one_line() -> None:
+    """What was asked on which connections, who answered, what failed, how long nobody was answered."""
+    seen = weigh(
+        [Sample(-0.2, -0.1, "blue", 200), Sample(0.0, 0.002, "green", 200), Sample(0.1, 0.3, "green", 200)],
+        "green",
+        0.0,
+        open_connections=3,
+        new_connections=1,
+    ).as_json()
+    assert words(seen) == "1 request on 3 open and 1 new connections: 1 green, 0 failed, longest gap 0.3 s"
+    assert words(seen | {"failed_in_gap": 2}).endswith("0.3 s with 2 failed requests in it, as announced")
+    assert words({}) == "0 requests: 0 answered, 0 failed, longest gap 0.0 ms"
 
 
 def test_the_proof_is_one_picture() -> None:
-    """Colours as bars, failures as crosses, the switch as a line."""
-    answers = [(n / 100, "blue" if n < 300 else "green", n != 400) for n in range(600)]
-    drawn = picture(fact(answers, switched_at=3.0, before="blue", after="green"))
-    assert drawn.count('class="failed"') == 1
-    assert ">switch</text>" in drawn
-    assert drawn.count('class="bar blue"') > 10
-    assert drawn.count('class="bar green"') > 10
+    """Colours as bars, failures as crosses, the switch as a line, and each of them named."""
+    samples = [Sample(n / 100 - 3, n / 100 - 3, "blue", 200) for n in range(300)]
+    samples += [Sample(n / 100, n / 100, "green", 500 if n == 100 else 200) for n in range(300)]
+    drawn = picture(weigh(samples, "green", 0.0).as_json())
+    assert drawn.count('class="failed"') == 2
+    assert drawn.count('class="bar blue"') == 31
+    assert drawn.count('class="bar green"') == 31
+    assert {"switch", "blue", "green", "failed"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawn))
 
 
-def test_rows_without_failures_and_no_rows_are_fine() -> None:
-    """A bucket may leave its failures out; a proof without buckets has no picture."""
-    assert buckets({"buckets": [[0.0, "green", 3]]})[0.0]["green"] == (3, 0)
+def test_a_proof_without_a_timeline_has_no_picture() -> None:
+    """Where nothing was asked nothing is drawn."""
     assert picture({"requests": 3}) == ""
 
 
 def test_many_buckets_become_few_and_lose_nothing() -> None:
     """A long proof is drawn coarser with the same number of requests."""
-    found = {n * 0.05: {"green": (2, 1)} for n in range(5000)}
-    wide, size = coarser(found, 0.05)
+    wide, size = coarser(buckets({"timeline": [[n * 100, 2, 1, 0] for n in range(-100, 4900)]}))
     assert len(wide) <= 240
-    assert size == pytest.approx(1.05)
-    assert sum(good for colours in wide.values() for good, _bad in colours.values()) == 10_000
+    assert size == pytest.approx(2.1)
+    assert sum(bucket["blue"] for bucket in wide.values()) == 10_000
+
+
+def test_things_that_happened_are_dots() -> None:
+    """A probe that failed now and then is no line from one failure to the next."""
+    drawn = charts([Point("probe failed", "green", float(at), 1.0) for at in (1, 5, 9)], [], clock)
+    assert drawn.count("<circle") == 3
+    assert "<polyline" not in drawn

@@ -96,8 +96,8 @@ def _evil(evidence: Evidence) -> None:
         evidence.fact(key, {"colour": EVIL, "tag": EVIL, "digest": EVIL})
     evidence.fact("versions", {EVIL: EVIL})
     evidence.fact("logs", {EVIL: EVIL})
-    evidence.fact("not_asked", {EVIL: [EVIL]})
-    evidence.fact("proof", {"buckets": [[0, EVIL, 3, 1]], "before": EVIL, "after": EVIL})
+    evidence.fact("not asked", [[EVIL, EVIL]])
+    evidence.fact("proof", {"timeline": [[0, 3, 1, 1]], "to": EVIL, "requests": 4})
     evidence.step(EVIL, EVIL, EVIL, 1.0, EVIL)
     for stage in (0, 1):
         verdict = no(EVIL, EVIL, expected=EVIL, seen=EVIL, **{EVIL: EVIL, "deep": {EVIL: [EVIL]}})

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from cutover.report.junit import finish_junit, with_properties
+from cutover.secret import MASK
+from tests.report.sessions import taken_back
+
+XML = (
+    '<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="0" '
+    'tests="1">{0}<testcase classname="a" name="b"><failure message="got hunter22&amp;&lt;x&gt;">&quot;</failure>'
+    "</testcase></testsuite></testsuites>"
+)
+
+
+@pytest.mark.parametrize("there", ["", '<properties><property name="own" value="1"/></properties>'])
+def test_the_suite_says_what_was_released(
+    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The properties stand in the suite, beside those of a team, and no secret is left in the file."""
+    monkeypatch.setattr(MASK, "values", {"hunter22&<x>"})
+    file = tmp_path / "junit.xml"
+    file.write_text(XML.format(there), encoding="utf-8")
+    made = taken_back()
+    finish_junit(file, made.evidence, made.ending)
+    text = file.read_text(encoding="utf-8")
+    suite = ET.fromstring(text).find("testsuite")  # noqa: S314 - our own file
+    assert suite is not None
+    found = {each.get("name"): each.get("value") for each in suite.iterfind("properties/property")}
+    assert found["cutover.ending"] == "TAKEN BACK"
+    assert found["cutover.checks"] == "13 yes, 1 no, 1 unknown"
+    assert ("own" in found) is bool(there)
+    assert len(suite.findall("properties")) == 1
+    assert suite[0].tag == "properties"
+    assert "hunter22" not in text
+
+
+def test_what_is_no_suite_is_left_alone(tmp_path: Path) -> None:
+    """No file, an empty suite or something else is no reason to fail at the end of a release."""
+    made = taken_back()
+    finish_junit(tmp_path / "none.xml", made.evidence, made.ending)
+    assert not list(tmp_path.iterdir())
+    assert with_properties("<other/>", [("a", "b")]) == "<other/>"
+    assert with_properties('<testsuite name="x"/>', [("a", "b")]) == '<testsuite name="x"/>'
+    assert 'value="&quot;&lt;�"' in with_properties('<testsuite name="x"></testsuite>', [("a", '"<\x00')])
