@@ -50,7 +50,7 @@ def check(walk: Walk) -> None:
     way = (
         f"way back {scene.running_tag(walk.settings, rendered.colour)}"
         if previous
-        else "nothing runs there, and nothing is its way back"
+        else "nothing runs there, so its way back is to remove it"
     )
     walk.told("T-15m", "preflight", f"{rendered.image(walk.settings.service)} is {image[7:19]}; {way}", begun)
 
@@ -104,8 +104,8 @@ def deploy(walk: Walk) -> None:
     with walk.telling("T-10m", f"deploy {colour}") as words:
         done = walk.apply(change)
         found = _ask(walk, rendered.project)
-        if not done.ok or found is None or not found.running:
-            raise Failed(_why_not_up(done, found, wait))
+        if found is None or not found.running or not done.ok:
+            raise _not_up(walk, done, found, time.monotonic() - begun, wait)
         _identify(found, image, config_hash)
         _settle(walk, found, wait)
         words.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait:.0f} s")
@@ -188,19 +188,18 @@ def _settle(walk: Walk, found: engine.Container, wait: float) -> None:
     walk.require(settled(found, walk.settings.gate.min_healthy), "deploy::settled")
 
 
-def _why_not_up(done: host.Done, found: engine.Container | None, wait: float) -> str:
-    """One line on a failed `up`: Compose's word, the container's state, its last log lines."""
-    said = done.last_line if not done.ok else "compose said healthy"
-    if found is None:
-        return f"{said}; no container is there"
-    try:
-        tail = [row.split(" ", 1)[-1] for row in engine.logs(found.id, tail=3)]
-    except engine.EngineSilent:
-        tail = []
-    health = f", {found.health_status}" if found.health else ""
-    lines = f"; last log lines: {' | '.join(tail)}" if tail else ""
-    state = f"container is {found.status}{health}, exit code {found.exit_code}{lines}"
-    return f"did not become healthy in {wait:.0f} s: {said}; {state}"
+def _not_up(
+    walk: Walk, done: host.Done, found: engine.Container | None, waited: float, wait: float
+) -> Failed:
+    """What became of it, with its last words; they are kept as evidence."""
+    from cutover.probes.came_up import not_up
+    from cutover.probes.health import with_last_words
+
+    verdict = not_up(found, "healthy" if done.ok else done.last_line, waited, wait)
+    if found is not None:
+        verdict = with_last_words(verdict, found.id)
+    walk.evidence.check("deploy::up", walk.target.name, 0, verdict, waited)
+    return Failed(f"{verdict.question}: {verdict.reason}")
 
 
 def _remember(walk: Walk, found: engine.Container, name: str, config_hash: str) -> None:

@@ -310,6 +310,9 @@ class Run:
             for name, row in self.rows.items()
             if row.stage == self.stage and row.outcome is not None and not row.not_asked
         }
+        lost = all(row.phases.get("setup") == "failed" for row in rows.values())
+        if lost and self.walk is not None and self.walk.trouble is not None:
+            return  # the step that failed has a line of its own; no test of this stage was asked
         if rows and self.stage not in self._told:
             self._told.add(self.stage)
             self.console.stage(self.stage, self.wish, rows, time.monotonic() - self.stage_begun)
@@ -352,7 +355,7 @@ class Run:
         if report.passed:
             return ("passed" if report.when == "call" else "", "", "")
         if report.failed:
-            return ("failed" if report.when == "call" else "error", "", "")
+            return ("failed", "", "FAILED") if report.when == "call" else ("error", "", "ERROR")
         return ("skipped", "", "")
 
     # --- what the fixtures give ----------------------------------------------------------------------------------
@@ -364,21 +367,27 @@ class Run:
     def _guarded(self, act: Callable[[Walk], None]) -> None:
         """Do a change; when it fails the session ends with one error, not one for each test."""
         walk = self._walk()
+        trouble: CutoverError
         try:
             act(walk)
         except (CutoverError, docker_engine.EngineSilent) as error:
             trouble = error if isinstance(error, CutoverError) else Inconclusive(str(error))
-            walk.trouble = trouble
-            if self._session is not None:
-                self._session.shouldfail = str(trouble)
-            if isinstance(trouble, Inconclusive):
-                raise NotAnswered(str(trouble)) from None
-            pytest.fail(str(trouble), pytrace=False)
         except Exception as error:
             walk.trouble = Inconclusive(f"internal error: {type(error).__name__}: {error}")
-            if self._session is not None:
-                self._session.shouldfail = str(walk.trouble)
+            self._stop(str(walk.trouble))
             raise
+        else:
+            return
+        # Outside of the except block: pytest would print the first error above the second one.
+        walk.trouble = trouble
+        self._stop("the release did not get further")
+        if isinstance(trouble, Inconclusive):
+            raise NotAnswered(str(trouble))
+        pytest.fail(str(trouble), pytrace=False)
+
+    def _stop(self, why: str) -> None:
+        if self._session is not None:
+            self._session.shouldfail = why
 
     def deploy(self) -> str | None:
         """Deploy what was wished, if anything was."""

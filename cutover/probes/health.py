@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 from cutover import engine
 from cutover.engine import Container, EngineSilent
 from cutover.http import shortened
+from cutover.probes.errors_in_logs import MESSAGE_KEYS
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.verdict import Outcome, Verdict, no, unknown, yes
 
@@ -174,10 +176,22 @@ def with_last_words(verdict: Verdict, container_id: str, asked: Asked = ENGINE) 
     said = [line for line in lines if line.strip()]
     if not said:
         return verdict
-    words = f"{verdict.reason}; last log line: {shortened(said[-1], 120)}"
+    words = f"{verdict.reason}; last log line: {shortened(told(said[-1]), 120)}"
     return replace(
         verdict, reason=words, evidence={**verdict.evidence, "log": [shortened(each) for each in said]}
     )
+
+
+def told(line: str) -> str:
+    """What a log line says: of a JSON object its level and message, else all of it."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(entry, dict):
+        return line
+    message = next((str(entry[key]) for key in MESSAGE_KEYS if entry.get(key)), "")
+    return f"{entry.get('level', '')} {message}".strip() if message else line
 
 
 def evidence(seen: Container) -> dict[str, Any]:
