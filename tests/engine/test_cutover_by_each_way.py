@@ -1,0 +1,63 @@
+"""A whole session behind Traefik and by a port swap: one that stays, and one that is taken back under traffic."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from examples.releases import build
+from examples.stand import GOOD, Stand
+from tests.proxies.servers import wait_until
+
+pytestmark = pytest.mark.engine
+BETTER, BAD = "sha-2222222", "sha-bad0b1e"
+NEVER_S = 3600.0
+
+
+@pytest.fixture(params=["traefik", "port-swap"])
+def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
+    """A stand with a proven release on blue, which is live."""
+    driver: Literal["traefik", "port-swap"] = request.param
+    one = Stand(tmp_path, f"proxies-{uuid.uuid4().hex[:8]}", driver=driver)
+    try:
+        one.make()
+        first = one.release(GOOD, "live" if driver == "traefik" else "blue")
+        assert first.code == 0, first.out
+        yield one
+    finally:
+        one.remove()
+
+
+def test_a_cutover_stays_and_a_bad_one_is_taken_back(stand: Stand) -> None:
+    """The proof says what users saw; a release that breaks after the switch ends with 1 and the old one serves."""
+    build(BETTER)
+    done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={BETTER}", "--switch", "--watch=2s")
+    assert done.code == 0, done.out
+    assert stand.ask()["colour"] == "green"
+    told = " ".join(done.out.split())  # as one line, wherever the terminal's was broken
+    proof = re.search(
+        r"proof ([\d,]+) requests on 10 open and 5 new connections: \1 green, 0 failed", done.out
+    )
+    assert proof, done.out
+    assert ("as announced" in told) == (stand.driver == "port-swap")
+
+    build(BAD, "breaks-later", seconds=NEVER_S)
+    session = stand.start("smoke", "checks", "--target=idle", f"--deploy={BAD}", "--switch", "--watch=5m")
+    try:
+        # It breaks when users have it, not at a time that a busy machine may miss.
+        wait_until(lambda: stand.ask().get("version") == BAD, "the bad release is live", within_s=300)
+        label = f"label=com.docker.compose.project={stand.project('blue')}"
+        stand.docker("exec", stand.docker("ps", "--quiet", "--filter", label).strip(), "touch", "/tmp/break")
+        out, _ = session.communicate(timeout=300)
+    finally:
+        session.kill()
+        session.wait()
+    assert session.returncode == 1, out
+    assert "TAKEN BACK" in out
+    assert (stand.ask()["colour"], stand.ask()["version"]) == ("green", BETTER)
+    assert stand.running("green") == [f"recall/api:{BETTER}"]
