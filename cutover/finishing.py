@@ -442,8 +442,12 @@ def write(
     folder: Path, walk: Walk | None, evidence: Evidence, ended: Ended, unasked: Mapping[str, Sequence[str]]
 ) -> None:
     """The files of the report: the undo as it stood, this release's journal, the page."""
+    from cutover.report.facts import versions
+    from cutover.report.junit import finish_junit
     from cutover.report.page import finish_page
 
+    evidence.flush()
+    evidence.fact("versions", versions())
     evidence.fact("ended", time.time())
     evidence.fact("not asked", [[test, why] for why, tests in unasked.items() for test in tests])
     if walk is not None and walk.release_id:
@@ -451,6 +455,7 @@ def write(
     evidence.fact("ending", ended.ending.as_json())
     undo, rows = _papers(folder, walk)
     finish_page(folder / "report.html", evidence, ended.ending, undo, rows)
+    finish_junit(folder / "junit.xml", evidence, ended.ending)
 
 
 def _papers(folder: Path, walk: Walk | None) -> tuple[str, list[dict[str, Any]]]:

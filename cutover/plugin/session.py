@@ -22,7 +22,7 @@ from cutover import finishing, release, scene
 from cutover import settings as settings_module
 from cutover.errors import CutoverError, Inconclusive, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
-from cutover.plugin import console, options
+from cutover.plugin import console, masking, options
 from cutover.settings import Settings
 from cutover.target import Control, Target
 from cutover.verdict import Outcome, Verdict
@@ -323,6 +323,7 @@ class Run:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Learn what each phase of a test said."""
         report = yield
+        masking.mask(report)
         row = self.rows.get(item.nodeid)
         if row is not None:
             row.phases[report.when] = "xfailed" if hasattr(report, "wasxfail") else report.outcome
@@ -561,6 +562,10 @@ class Run:
         if summary:
             with contextlib.suppress(OSError):
                 finishing.write_summary(Path(summary), self.evidence, self.ended)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            from cutover.report.summary import error_lines
+
+            self.console.lines(error_lines(self.evidence, self.ended.ending))
         sys.stdout.flush()
 
 

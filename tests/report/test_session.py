@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.plugin.project import Project
+
+SECRET = 'canary"&<7f3a>'
+LEAKING = f"""
+import pytest
+from cutover.verdict import no
+
+
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>"])
+def test_leaks(target, name):
+    print({SECRET!r})
+    assert name == {SECRET!r}
+
+
+def test_answers_wrongly(target, expect):
+    expect(no("database", "refused " + {SECRET!r}, seen={SECRET!r}, body={{"dsn": {SECRET!r}}}))
+
+
+def test_skips(target):
+    pytest.skip({SECRET!r})
+"""
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
+    """A session whose tests print a value of the env file, taken back; the project and what was printed."""
+    root = tmp_path_factory.mktemp("project")
+    project = Project.at(root)
+    with (project.folder / ".env.green").open("a", encoding="utf-8") as env:
+        env.write(f"DB_PASSWORD='{SECRET}'\n")
+    compose = project.folder / "docker-compose.yml"
+    text = compose.read_text(encoding="utf-8")
+    compose.write_text(f"{text}    environment: {{DB_PASSWORD: '${{DB_PASSWORD:-}}'}}\n", encoding="utf-8")
+    project.test(LEAKING)
+    done = project.run(GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(root / "summary.md"))
+    assert done.returncode == 1, done.stdout + done.stderr
+    return project, done.stdout + done.stderr
+
+
+def folder_of(project: Project) -> Path:
+    """Where the report is."""
+    return project.folder / "reports" / "latest"
+
+
+def test_no_secret_is_in_any_file_or_line(session: tuple[Project, str]) -> None:
+    """Terminal, page, JUnit, evidence and job summary are masked, however each of them escapes."""
+    project, printed = session
+    files = [file for file in folder_of(project).rglob("*") if file.is_file()]
+    texts = {file.name: file.read_text(encoding="utf-8") for file in files}
+    texts |= {
+        "terminal": printed,
+        "summary": (project.folder.parent / "summary.md").read_text(encoding="utf-8"),
+    }
+    assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= set(texts)
+    for name, text in texts.items():
+        assert "canary" not in text, name
+        assert "7f3a" not in text, name
+
+
+def test_the_report_is_whole(session: tuple[Project, str]) -> None:
+    """The page is headed by how it ended, and has the reason, the undo, the journal and pytest's own table."""
+    page = (folder_of(session[0]) / "report.html").read_text(encoding="utf-8")
+    for said in (
+        "TAKEN BACK",
+        'id="failed"',
+        "refused ***",
+        'id="undo"',
+        'id="journal"',
+        'id="results-table"',
+    ):
+        assert said in page
+    assert "<img" not in page.replace('<img src="" />', "")
+    assert "could not be made" not in page
+
+
+def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
+    """Evidence, JUnit and job summary tell the same ending."""
+    project, printed = session
+    rows = [json.loads(line) for line in (folder_of(project) / "evidence.jsonl").read_text("utf-8").splitlines()]
+    facts = {row["key"]: row["value"] for row in rows if row["kind"] == "fact"}
+    suite = ET.parse(folder_of(project) / "junit.xml").find("testsuite/properties")  # noqa: S314 - our own file
+    assert suite is not None
+    found = {each.get("name"): each.get("value") for each in suite}
+    assert facts["ending"]["word"] == found["cutover.ending"] == "TAKEN BACK"
+    assert "pytest" in facts["versions"]
+    summary = (project.folder.parent / "summary.md").read_text(encoding="utf-8")
+    assert summary.startswith("## ↩️ TAKEN BACK: trap")
+    assert "::error title=TAKEN BACK::" in printed
