@@ -23,6 +23,7 @@ from cutover import settings as settings_module
 from cutover.errors import CutoverError, Inconclusive, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.plugin import console, masking, options
+from cutover.secret import MASK
 from cutover.settings import Settings
 from cutover.target import Control, Target
 from cutover.verdict import Outcome, Verdict
@@ -60,6 +61,11 @@ class Row:
     phases: dict[str, str] = field(default_factory=dict)
     unknown: bool = False
     not_asked: str = ""
+    said: str = ""
+    """The first line of what went wrong."""
+    seconds: float = 0.0
+    told: set[Outcome] = field(default_factory=set)
+    """The outcomes of the verdicts that `expect` was given."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -327,9 +333,23 @@ class Run:
         row = self.rows.get(item.nodeid)
         if row is not None:
             row.phases[report.when] = "xfailed" if hasattr(report, "wasxfail") else report.outcome
+            row.seconds += report.duration
             if call.excinfo is not None:
                 row.unknown = row.unknown or is_unknown(call.excinfo.value)
+                row.said = row.said or _first_line(call.excinfo.value)
+            if report.when == "teardown":
+                self._keep_untold(item, row)
         return report
+
+    def _keep_untold(self, item: pytest.Item, row: Row) -> None:
+        """A test that ended without `expect`, or otherwise than its verdicts, is a check of the report too."""
+        outcome = row.outcome
+        if outcome is None or row.not_asked or (row.told and outcome in row.told | {Outcome.YES}):
+            return
+        asked = _param(item)
+        reason = row.said or ("passed" if outcome is Outcome.YES else "it did not pass")
+        verdict = Verdict(item.name.partition("[")[0], outcome, reason)
+        self.evidence.check(item.nodeid, asked.name if asked else "", row.stage, verdict, row.seconds)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -480,6 +500,8 @@ class Run:
 
         def expect(verdicts: Verdict | Iterable[Verdict]) -> None:
             found = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
+            if row is not None:
+                row.told |= {each.outcome for each in found}
             for verdict in found:
                 self.evidence.check(
                     item.nodeid,
@@ -574,6 +596,12 @@ def _param(item: pytest.Item) -> Asked | None:
     spec = getattr(item, "callspec", None)
     found = spec.params.get("target") if spec is not None else None
     return found if isinstance(found, Asked) else None
+
+
+def _first_line(error: BaseException) -> str:
+    """What went wrong, masked, on one line."""
+    text = str(error).strip() or type(error).__name__
+    return MASK(text.splitlines()[0])
 
 
 def is_unknown(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from cutover.evidence import load
 from tests.plugin.project import Project
 
 SECRET = 'canary"&<7f3a>'
@@ -26,6 +27,10 @@ def test_answers_wrongly(target, expect):
 
 def test_skips(target):
     pytest.skip({SECRET!r})
+
+
+def test_passes_without_expect(target):
+    pass
 """
 
 
@@ -81,10 +86,25 @@ def test_the_report_is_whole(session: tuple[Project, str]) -> None:
     assert "could not be made" not in page
 
 
+def test_tests_without_expect_are_checks_too(session: tuple[Project, str]) -> None:
+    """Each test is in the evidence once, with its outcome, whether it used `expect` or a plain assert."""
+    checks = load(folder_of(session[0]) / "evidence.jsonl").checks
+    found = {check.verdict.question: str(check.verdict.outcome) for check in checks}
+    assert found == {
+        "test_leaks": "no",
+        "database": "no",
+        "test_skips": "unknown",
+        "test_passes_without_expect": "yes",
+    }
+    assert len(checks) == 4
+
+
 def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
     """Evidence, JUnit and job summary tell the same ending."""
     project, printed = session
-    rows = [json.loads(line) for line in (folder_of(project) / "evidence.jsonl").read_text("utf-8").splitlines()]
+    rows = [
+        json.loads(line) for line in (folder_of(project) / "evidence.jsonl").read_text("utf-8").splitlines()
+    ]
     facts = {row["key"]: row["value"] for row in rows if row["kind"] == "fact"}
     suite = ET.parse(folder_of(project) / "junit.xml").find("testsuite/properties")  # noqa: S314 - our own file
     assert suite is not None
