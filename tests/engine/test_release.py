@@ -1,0 +1,199 @@
+"""The main job on a real engine: a good release is kept, a bad one takes itself back."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.releases import build
+from examples.stand import Stand, latest, tags
+
+pytestmark = pytest.mark.engine
+CANARY = "canary-7f3e9a1c"
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """A stand on which sha-1111111 is live and proven."""
+    made = Stand(tmp_path_factory.mktemp("stand"), f"rel{uuid.uuid4().hex[:6]}")
+    try:
+        made.make()
+        done = made.release("sha-1111111", "live")
+        assert done.code == 0, done.out
+        yield made
+    finally:
+        made.remove()
+
+
+def serves(stand: Stand, tag: str) -> None:
+    """The proxy answers with *tag*, nothing is open, and `status` says the same."""
+    assert stand.ask()["version"] == tag
+    status = stand.status()
+    live = status["colours"][status["live"]]  # type: ignore[index]
+    assert live["tag"] == tag
+    assert status["open"] is None
+
+
+def test_the_first_release_is_kept_and_proven(stand: Stand) -> None:
+    """Nothing ran before; now the proxy answers with the release, and it is recorded as proven."""
+    serves(stand, "sha-1111111")
+    record = json.loads((stand.state / "releases" / "blue" / "records.json").read_text())[-1]
+    assert record["proven"]
+    assert record["tag"] == "sha-1111111"
+
+
+def test_the_same_release_again_is_a_no_op(stand: Stand) -> None:
+    """What already runs and is proven is gated again, and its container stays the same."""
+    before = stand.status()["colours"]["blue"]["container"]  # type: ignore[index]
+    done = stand.release("sha-1111111", "live")
+    assert done.code == 0, done.out
+    assert "nothing to do" in done.out
+    assert stand.status()["colours"]["blue"]["container"] == before  # type: ignore[index]
+
+
+BAD = {
+    "wrong-version": "sha-bad0001",
+    "ready-503": "sha-bad0002",
+    "never-ready": "sha-bad0003",
+    "crash-at-start": "sha-bad0004",
+    "crash-loop-late": "sha-bad0005",
+    "error-spike": "sha-bad0006",
+}
+
+
+@pytest.mark.parametrize("defect", BAD)
+def test_a_bad_release_in_place_is_taken_back(stand: Stand, defect: str) -> None:
+    """The runbook's minimal-downtime way: the old release serves again, by the proxy's own answer."""
+    done = stand.release(BAD[defect], "live", defect=defect)
+    assert done.code == 1, done.out
+    assert "TAKEN BACK" in done.out
+    serves(stand, "sha-1111111")
+    report = latest(stand.folder)
+    assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= set(os.listdir(report))
+
+
+def test_a_bad_first_release_of_a_colour_is_removed(stand: Stand) -> None:
+    """Where nothing ran before, nothing runs afterwards."""
+    assert stand.running("green") == []
+    done = stand.release("sha-bad0001", "green", defect="wrong-version")
+    assert done.code == 1, done.out
+    assert stand.running("green") == []
+    serves(stand, "sha-1111111")
+
+
+def test_a_plan_changes_nothing(stand: Stand) -> None:
+    """--plan says what would be done and undone, and ends with 5."""
+    build("sha-2222222")
+    done = stand.pytest("smoke", "--target=idle", "--deploy=sha-2222222", "--plan")
+    assert done.code == 5, done.out
+    assert "PLAN ONLY" in done.out
+    assert "would deploy recall/api:sha-2222222 on green" in done.out
+    assert stand.running("green") == []
+
+
+REFUSED = {
+    "an image that is nowhere": ("--target=idle", "--deploy=sha-0f0f0f0", "sha-0f0f0f0"),
+    "the live colour by its name": ("--target=blue", "--deploy=sha-1111111", "blue is live: say --target=live"),
+    "a switch to the live colour": ("--target=live", "--switch", "it is live already"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_done_changes_nothing(stand: Stand, name: str) -> None:
+    """One line, exit 4, and the same containers as before."""
+    before = stand.status()["colours"]
+    target, wish, said = REFUSED[name]
+    done = stand.pytest("smoke", "checks", target, wish)
+    assert done.code == 4, done.out
+    assert said in done.out
+    assert stand.status()["colours"] == before
+
+
+def test_a_stranger_on_the_port_is_refused(stand: Stand) -> None:
+    """A recreate would remove the old container before it finds out that its port is taken."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", stand.ports["green"])):
+        done = stand.pytest("smoke", "--target=green", "--deploy=sha-1111111")
+    assert done.code == 4, done.out
+    assert f"port {stand.ports['green']} of green is taken by another process" in done.out
+
+
+def test_a_url_is_asked_what_can_be_asked(stand: Stand) -> None:
+    """A plain URL has no container: the rest is listed as not asked, and does not count."""
+    done = stand.pytest("smoke", f"--target={stand.url}")
+    assert done.code == 0, done.out
+    assert "is a plain URL" in done.out
+
+
+def test_a_diagnosis_at_night_rolls_nothing_back(stand: Stand) -> None:
+    """A gate that fails on a proven release only says so."""
+    broken = stand.folder / "broken.toml"
+    text = stand.config.read_text().replace('path = "/metrics"', 'path = "/nowhere"')
+    broken.write_text(text)
+    (stand.folder / "deploy" / "broken.toml").write_text(text)
+    before = stand.status()["colours"]
+    done = stand.pytest("smoke", "--target=live", "--cutover-config", str(stand.folder / "deploy" / "broken.toml"))
+    assert done.code == 1, done.out
+    assert "GATE FAILED" in done.out
+    assert stand.status()["colours"] == before
+
+
+def test_a_release_that_is_not_proven_is_put_back_by_its_gate(stand: Stand) -> None:
+    """Deployed by hand and failing its gate: the colour's last proven release runs again."""
+    done = stand.release("sha-1111111", "green")
+    assert done.code == 0, done.out
+    build("sha-bad0001", "wrong-version")
+    compose = ("compose", "-p", stand.project("green"), "-f", str(stand.folder / "deploy" / "docker-compose.yml"))
+    env = stand.env_file("green")
+    env.write_text(env.read_text().replace("sha-1111111", "sha-bad0001"))
+    stand.docker(*compose, "--env-file", str(env), "up", "--detach", "--no-deps", "--wait", "api")
+    assert tags(stand.running("green")) == ["sha-bad0001"]
+    done = stand.pytest("smoke", "--target=green")
+    assert done.code == 1, done.out
+    assert "TAKEN BACK" in done.out
+    assert tags(stand.running("green")) == ["sha-1111111"]
+
+
+def test_what_a_person_deployed_can_be_replaced_and_put_back(stand: Stand) -> None:
+    """A container that Compose started from today's files is adopted: its way back is written down."""
+    env = stand.env_file("green")
+    env.write_text(env.read_text().replace("sha-bad0001", "sha-1111111"))
+    done = stand.release("sha-bad0001", "green", defect="wrong-version")
+    assert done.code == 1, done.out
+    assert tags(stand.running("green")) == ["sha-1111111"]
+
+
+def test_no_rollback_leaves_it_as_it_is(stand: Stand) -> None:
+    """--no-rollback reports, and neither guard nor recover touches it afterwards."""
+    done = stand.release("sha-bad0001", "green", "--no-rollback", defect="wrong-version")
+    assert done.code == 1, done.out
+    assert "LEFT AS IT IS" in done.out
+    assert tags(stand.running("green")) == ["sha-bad0001"]
+    assert stand.status()["open"] is None
+    assert stand.cutover("recover").out.startswith("nothing is open")
+
+
+def test_no_value_of_an_env_file_is_in_any_artefact(tmp_path: Path) -> None:
+    """A secret of the env file is in no log, report, argument list or journal, on good and bad ways alike."""
+    stand = Stand(
+        tmp_path, f"can{uuid.uuid4().hex[:6]}", proxied=False,
+        environment={"VLLM_ENDPOINT": f"'http://user:{CANARY}@127.0.0.1:9/v1'"},
+    )  # fmt: skip
+    try:
+        stand.make()
+        said = stand.release("sha-1111111", "blue").out  # not ready: its AI endpoint does not answer
+        said += stand.release("sha-bad0004", "blue", defect="crash-at-start").out
+        said += stand.cutover("status").out
+        assert CANARY not in said
+        for path in [*stand.folder.rglob("*")]:
+            private = path.parent.name in {"blue", "green"} and path.suffix == ".yml"  # the 0600 release files
+            if path.is_file() and not private and not path.name.startswith(".env"):
+                assert CANARY.encode() not in path.read_bytes(), path
+    finally:
+        stand.remove()
