@@ -80,7 +80,7 @@ def finish(
                 word,
                 wish.targets[0],
                 code,
-                why=_why(tally, evidence, None),
+                why=() if code == release.OK else _why(tally, evidence, None),
                 proven=len(tally.tests(Outcome.YES)),
                 sentence=_url_sentence(wish, code),
             ),

@@ -39,10 +39,14 @@ def prepare(walk: Walk, new: Rendered, release_file: Path) -> None:
 def _snapshot(walk: Walk, data: Data) -> None:
     """Take, restore, compare, rotate."""
     with walk.telling("T-15m", "snapshot") as words:
+        done = walk.apply(data.snapshot_change())
+        if not done.ok:
+            raise Failed(f"the snapshot could not be begun: {done.last_line}")
         taken = data.take()
         verdict = walk.require(data.prove(taken), "prepare::snapshot")
         data.rotate()
         walk.evidence.fact("snapshot", {"file": str(taken.path), "sha256": taken.sha256})
+        walk.evidence.fact("restore", data.restore_line(taken))
         words.append(verdict.reason)
 
 
@@ -92,8 +96,9 @@ def _migrate(walk: Walk, data: Data, new: Rendered, release_file: Path) -> None:
         "no" if said.startswith("no") else "yes",
     )
     if said.startswith("no"):
+        restore = walk.evidence.facts.get("restore", "cutover restore")
         raise NeedsPerson(
-            f"{walk.before} does not pass on the new schema: {said}; the data from before: cutover restore"
+            f"{walk.before} does not pass on the new schema: {said}; the data from before: {restore}"
         )
 
 

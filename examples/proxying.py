@@ -44,8 +44,17 @@ def traefik(folder: Path, log: Path, ports: Mapping[str, int]) -> Words:
         _copy(f"traefik/cutover.yml.{colour}", folder, _places(ports))
     if not (folder / "cutover.yml").exists():
         shutil.copy(folder / "cutover.yml.blue", folder / "cutover.yml")
-    mounts = (f"{folder}:/etc/traefik:ro", f"{log.parent}:/log", f"{Path(binary).resolve()}:/usr/local/bin/traefik:ro")
-    return (*_flags(mounts), image("nginx"), "/usr/local/bin/traefik", "--configFile=/etc/traefik/traefik.yml")
+    mounts = (
+        f"{folder}:/etc/traefik:ro",
+        f"{log.parent}:/log",
+        f"{Path(binary).resolve()}:/usr/local/bin/traefik:ro",
+    )
+    return (
+        *_flags(mounts),
+        image("nginx"),
+        "/usr/local/bin/traefik",
+        "--configFile=/etc/traefik/traefik.yml",
+    )
 
 
 def _places(ports: Mapping[str, int]) -> dict[str, str]:

@@ -77,6 +77,8 @@ class Stand:
     proxied: bool = True
     driver: Literal["nginx", "traefik", "port-swap"] = "nginx"
     """With port-swap there is no proxy: users know blue's port to begin with."""
+    min_healthy: str = "2s"
+    """Shorter than what a real release should stand for, to keep the tests quick."""
     migrate: bool = False
     """Whether a release upgrades the schema first; without it only what needs no table is asked."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -175,7 +177,7 @@ project = "{self.project("green")}"
 json = {{ service = "recall", version = "{{tag}}" }}
 
 [gate]
-min_healthy = "2s"
+min_healthy = "{self.min_healthy}"
 
 [[endpoints]]
 {MEMORIES if self.migrate else 'path = "/metrics"'}

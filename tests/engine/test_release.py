@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ CANARY = "canary-7f3e9a1c"
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """A stand on which sha-1111111 is live and proven."""
-    made = Stand(tmp_path_factory.mktemp("stand"), f"rel{uuid.uuid4().hex[:6]}")
+    made = Stand(tmp_path_factory.mktemp("stand"), f"rel{uuid.uuid4().hex[:6]}", min_healthy="5s")
     try:
         made.make()
         done = made.release("sha-1111111", "live")
@@ -74,7 +73,9 @@ def test_a_bad_release_in_place_is_taken_back(stand: Stand, defect: str) -> None
     assert "TAKEN BACK" in done.out
     serves(stand, "sha-1111111")
     report = latest(stand.folder)
-    assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= set(os.listdir(report))
+    assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= set(
+        os.listdir(report)
+    )
 
 
 def test_a_bad_first_release_of_a_colour_is_removed(stand: Stand) -> None:
@@ -98,7 +99,11 @@ def test_a_plan_changes_nothing(stand: Stand) -> None:
 
 REFUSED = {
     "an image that is nowhere": ("--target=idle", "--deploy=sha-0f0f0f0", "sha-0f0f0f0"),
-    "the live colour by its name": ("--target=blue", "--deploy=sha-1111111", "blue is live: say --target=live"),
+    "the live colour by its name": (
+        "--target=blue",
+        "--deploy=sha-1111111",
+        "blue is live: say --target=live",
+    ),
     "a switch to the live colour": ("--target=live", "--switch", "it is live already"),
 }
 
@@ -138,7 +143,9 @@ def test_a_diagnosis_at_night_rolls_nothing_back(stand: Stand) -> None:
     broken.write_text(text)
     (stand.folder / "deploy" / "broken.toml").write_text(text)
     before = stand.status()["colours"]
-    done = stand.pytest("smoke", "--target=live", "--cutover-config", str(stand.folder / "deploy" / "broken.toml"))
+    done = stand.pytest(
+        "smoke", "--target=live", "--cutover-config", str(stand.folder / "deploy" / "broken.toml")
+    )
     assert done.code == 1, done.out
     assert "GATE FAILED" in done.out
     assert stand.status()["colours"] == before
@@ -149,7 +156,13 @@ def test_a_release_that_is_not_proven_is_put_back_by_its_gate(stand: Stand) -> N
     done = stand.release("sha-1111111", "green")
     assert done.code == 0, done.out
     build("sha-bad0001", "wrong-version")
-    compose = ("compose", "-p", stand.project("green"), "-f", str(stand.folder / "deploy" / "docker-compose.yml"))
+    compose = (
+        "compose",
+        "-p",
+        stand.project("green"),
+        "-f",
+        str(stand.folder / "deploy" / "docker-compose.yml"),
+    )
     env = stand.env_file("green")
     env.write_text(env.read_text().replace("sha-1111111", "sha-bad0001"))
     stand.docker(*compose, "--env-file", str(env), "up", "--detach", "--no-deps", "--wait", "api")
@@ -192,7 +205,9 @@ def test_no_value_of_an_env_file_is_in_any_artefact(tmp_path: Path) -> None:
         said += stand.cutover("status").out
         assert CANARY not in said
         for path in [*stand.folder.rglob("*")]:
-            private = path.parent.name in {"blue", "green"} and path.suffix == ".yml"  # the 0600 release files
+            private = (
+                path.parent.name in {"blue", "green"} and path.suffix == ".yml"
+            )  # the 0600 release files
             if path.is_file() and not private and not path.name.startswith(".env"):
                 assert CANARY.encode() not in path.read_bytes(), path
     finally:
