@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from cutover.state import Record, now
 from cutover.verdict import Outcome
 from cutover.walk import Walk, Wish
 
+SPOKEN = {"up": "deploy"}
+"""What people call a change that is named otherwise in the journal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -30,7 +33,7 @@ class Ended:
     code: int
 
 
-def begin(walk: Walk, *, plan: bool) -> None:
+def begin(walk: Walk, *, plan: bool, greet: Callable[[Walk], None] = lambda _walk: None) -> None:
     """Everything that can be refused, asked before the first test; raises UsageProblem, Locked or NeedsPerson."""
     walk.begin()
     wish = walk.wish
@@ -41,6 +44,7 @@ def begin(walk: Walk, *, plan: bool) -> None:
     facts.fact("began", time.time())
     facts.fact("time_zone", walk.settings.show.time_zone)
     facts.fact("from", {"tag": walk.from_tag, "colour": walk.before})
+    greet(walk)
     if wish.switch:
         switching.check(walk)
     if wish.deploy is not None:
@@ -199,7 +203,8 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
         return _lost(walk, tally, f"the old release does not pass the gate: {seen}")
     if isinstance(walk.trouble, NeedsPerson):
         return _lost(walk, tally, str(walk.trouble))
-    names = " and ".join(dict.fromkeys(change.name for change in reversed(walk.changes) if change.undo))
+    done_before = [SPOKEN.get(each.name, each.name) for each in reversed(walk.changes) if each.undo]
+    names = " and ".join(dict.fromkeys(done_before))
     walk.told(
         "", "undo", f"{names or 'nothing'} taken back; {_says(walk)}{'; ' + seen if seen else ''}", begun
     )
@@ -344,8 +349,13 @@ def _users_saw(walk: Walk) -> tuple[int | None, float | None]:
     proof, proxy = walk.evidence.facts.get("proof") or {}, walk.settings.proxy
     switched = [step.at - step.seconds for step in walk.evidence.steps if step.name == "switch"]
     colour = walk.target.colour
-    if proxy is None or proxy.access_log is None or colour is None or not switched:
-        return proof.get("failed"), None
+    if (
+        proxy is None
+        or colour is None
+        or not switched
+        or not (proxy.access_log and proxy.access_log.is_file())
+    ):
+        return proof.get("failed") or None, None  # none of the proof's own says nothing of users
     return failed_since(
         proxy.access_log, colour, switched[-1], frozenset({proxy.control, walk.settings.ready.path})
     )
@@ -364,7 +374,8 @@ def _see(evidence: Evidence) -> str:
 def _why(tally: Tally, evidence: Evidence, walk: Walk | None) -> tuple[Why, ...]:
     """The reasons of a bad end, from the verdicts; at most five."""
     bad = [
-        Why(each.test, f"{each.verdict.question}: {each.verdict.reason}")
+        # A question of the release's own, like deploy::up, is no test that anybody could open.
+        Why(each.test if ".py::" in each.test else "", f"{each.verdict.question}: {each.verdict.reason}")
         for each in evidence.checks
         if each.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}
     ]

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cutover.evidence import Check, Evidence, Step
+from cutover.evidence import Evidence, Step
 from cutover.report import terminal
 
 if TYPE_CHECKING:
     from cutover.finishing import Ended
     from cutover.verdict import Verdict
-    from cutover.walk import Wish
+    from cutover.walk import Walk, Wish
 
 GATE, THROUGH_PROXY = 0, 1
 
@@ -48,6 +48,7 @@ class Console:
         if reporter is not None and self.config.get_verbosity() <= 0:
             reporter.showfspath = False
             reporter._show_progress_info = False  # noqa: SLF001  # no public switch but an ini file
+            self.config.option.no_header = True  # the first line says what a release is about; -v has both
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:
@@ -75,6 +76,16 @@ class Console:
         if self._progress:
             reporter.write("\r\x1b[K")
             self._progress = False
+
+    def greet(self, walk: Walk, folder: Path) -> None:
+        """The first line: what is released where, from which to which, by whom."""
+        wish, target = walk.wish, walk.target
+        where = target.colour or target.name if len(wish.targets) == 1 else ", ".join(wish.targets)
+        who = terminal.Who(
+            walk.settings.project, where, walk.from_tag or "", wish.deploy or target.tag or "",
+            str(walk.evidence.facts.get("who", "")), f"{os.path.relpath(folder)}{os.sep}",
+        )  # fmt: skip
+        self.lines([terminal.first_line(who, self.look)])
 
     def step(self, moment: str, name: str, text: str, seconds: float, outcome: str) -> None:
         """One line of the run of show."""
@@ -125,17 +136,15 @@ class Console:
         """The last lines, below pytest's own summary."""
         del folder
         look = self.look
+        told = {each.reason for each in ended.ending.why}
         bad = [
             line
             for check in evidence.checks
             if terminal.says_more(check.verdict)
-            for line in _short(check, look)
+            and f"{check.verdict.question}: {check.verdict.reason}" not in told
+            for line in terminal.check_lines(check, look)
         ]
         not_asked = terminal.not_asked_lines(
             [(test, why) for why, tests in unasked.items() for test in tests], look
         )
         self.lines(["", *bad, *not_asked, *terminal.last_lines(ended.ending, look)])
-
-
-def _short(check: Check, look: terminal.Look) -> list[str]:
-    return terminal.check_lines(check, look)

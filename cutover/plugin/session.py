@@ -272,7 +272,7 @@ class Run:
         self._open_report()
         try:
             if self.walk is not None:
-                finishing.begin(self.walk, plan=self.config.option.plan)
+                finishing.begin(self.walk, plan=self.config.option.plan, greet=self._greet)
         except Locked as locked:
             raise pytest.exit.Exception(str(locked), returncode=release.LOCKED) from locked
         except NeedsPerson as lost:
@@ -285,6 +285,9 @@ class Run:
         finishing.point_latest(self.folder)
         self.stage_begun = time.monotonic()
         return None
+
+    def _greet(self, walk: Walk) -> None:
+        self.console.greet(walk, self.folder)
 
     def _open_report(self) -> None:
         """Make the report folder; what is seen from here on is written as it comes."""

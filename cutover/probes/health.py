@@ -20,6 +20,7 @@ DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # the engine
 RETRIES = 3
 LAST_LINES = 10
 NO_HEALTHCHECK = "has no HEALTHCHECK, so nobody knows when it breaks"
+UNTOLD = frozenset({"time", "timestamp", "@timestamp", "ts", "logger"})
 SAID = {"paused": "paused: it answers nobody", "created": "created, but never started"}
 ALIVE = frozenset({"created", "running"})  # created: the engine has not started it yet
 
@@ -183,15 +184,18 @@ def with_last_words(verdict: Verdict, container_id: str, asked: Asked = ENGINE) 
 
 
 def told(line: str) -> str:
-    """What a log line says: of a JSON object its level and message, else all of it."""
+    """What a log line says: of a JSON object its level, its message and then what else it holds, but for the time."""
     try:
         entry = json.loads(line)
     except ValueError:
         return line
     if not isinstance(entry, dict):
         return line
-    message = next((str(entry[key]) for key in MESSAGE_KEYS if entry.get(key)), "")
-    return f"{entry.get('level', '')} {message}".strip() if message else line
+    key = next((each for each in MESSAGE_KEYS if entry.get(each)), "")
+    rest = [f"{name}={value}" for name, value in entry.items() if name not in {key, "level", *UNTOLD}]
+    return (
+        " ".join(str(part) for part in (entry.get("level"), entry.get(key), *rest) if part) if key else line
+    )
 
 
 def evidence(seen: Container) -> dict[str, Any]:

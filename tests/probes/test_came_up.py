@@ -45,6 +45,10 @@ def test_says_what_became_of_it(found: Container | None, reason: str) -> None:
         ("KeyError: 'DATABASE_URL'", "KeyError: 'DATABASE_URL'"),
         ('{"time": "…", "level": "ERROR", "msg": "no database"}', "ERROR no database"),
         ('{"message": "no database"}', "no database"),
+        (
+            '{"ts": 1, "level": "WARN", "msg": "request", "path": "/readyz", "status": 503}',
+            "WARN request path=/readyz status=503",
+        ),
         ('{"level": "ERROR"}', '{"level": "ERROR"}'),
         ("[1, 2]", "[1, 2]"),
     ],
