@@ -73,9 +73,9 @@ def test_a_bad_release_in_place_is_taken_back(stand: Stand, defect: str) -> None
     assert "TAKEN BACK" in done.out
     serves(stand, "sha-1111111")
     report = latest(stand.folder)
-    assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= set(
-        os.listdir(report)
-    )
+    assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= {
+        each.name for each in report.iterdir()
+    }
 
 
 def test_a_bad_first_release_of_a_colour_is_removed(stand: Stand) -> None:
