@@ -93,8 +93,10 @@ class Console:
         self.lines(terminal.step_lines(row, self.look, moment=moment != self.moment))
         self.moment = moment
 
-    def stage(self, stage: int, wish: Wish, rows: Mapping[str, Any], seconds: float) -> None:
-        """`smoke[green]  14 yes  0.7 s`."""
+    def stage(
+        self, stage: int, wish: Wish, rows: Mapping[str, Any], seconds: float, evidence: Evidence
+    ) -> None:
+        """`smoke[green]  14 yes  0.7 s`, said and kept."""
         if stage > THROUGH_PROXY:
             return
         counts = {
@@ -104,13 +106,9 @@ class Console:
         text = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
         outcome = "no" if counts["no"] else "unknown" if counts["unknown"] else "yes"
         name = f"smoke[{'live' if stage == THROUGH_PROXY else wish.targets[0].split('://')[-1]}]"
-        self.step(
-            "T-10m" if stage == GATE and wish.armed else "T-0" if wish.armed else "",
-            name,
-            text,
-            seconds,
-            outcome,
-        )
+        moment = "T-10m" if stage == GATE and wish.armed else "T-0" if wish.armed else ""
+        evidence.step(moment, name, text, seconds, outcome)
+        self.step(moment, name, text, seconds, outcome)
 
     def progress(self, left: float, total: float, verdicts: dict[str, Verdict]) -> None:
         """The watch's line: rewritten in place on a terminal, once a minute in a log."""

@@ -324,7 +324,8 @@ class Run:
             return  # the step that failed has a line of its own; no test of this stage was asked
         if rows and self.stage not in self._told:
             self._told.add(self.stage)
-            self.console.stage(self.stage, self.wish, rows, time.monotonic() - self.stage_begun)
+            spent = time.monotonic() - self.stage_begun
+            self.console.stage(self.stage, self.wish, rows, spent, self.evidence)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

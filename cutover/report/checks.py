@@ -14,7 +14,7 @@ from cutover.report.words import count, duration
 from cutover.verdict import Outcome, Verdict
 
 STAGES: Mapping[int, str] = {0: "gate", 1: "through the proxy", 2: "watch"}
-ORDER = (Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED, Outcome.YES)
+ORDER = (Outcome.NO, Outcome.UNKNOWN, Outcome.YES, Outcome.NOT_ASKED)
 MOST_OPEN = 50
 PARAMETER = re.compile(r"\[(.*)\]$", re.DOTALL)
 
@@ -105,16 +105,18 @@ def key(check: Check) -> str:
 def side_by_side(evidence: Evidence, limits: Limits) -> str:
     """The gate before the switch beside the same gate through the proxy, what differs first."""
     before, after = _by_key(evidence.checks, 0), _by_key(evidence.checks, 1)
-    if not after:
+    keys = [name for name in before if name in after]
+    if not keys:
         return ""
-    keys = [name for name in before | after if name in after or name in before]
-    keys.sort(key=lambda name: _outcome(before.get(name)) == _outcome(after.get(name)))
-    rows = "".join(_pair(name, before.get(name), after.get(name), limits) for name in keys[: limits.checks])
-    targets = [next(iter(side.values())).target if side else "" for side in (before, after)]
+    differ = {name for name in keys if before[name].verdict.outcome is not after[name].verdict.outcome}
+    keys.sort(key=lambda name: name not in differ)
+    rows = "".join(
+        _pair(name, before[name], after[name], limits, name in differ) for name in keys[: limits.checks]
+    )
+    targets = [side[keys[0]].target for side in (before, after)]
     head = f"<th>check</th><th>before the switch: {esc(targets[0])}</th><th>after: {esc(targets[1])}</th>"
     table = f'<div class="wide"><table class="sides"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-    same = sum(_outcome(before.get(name)) == _outcome(after.get(name)) for name in keys)
-    note = f"{same:,} of {count(len(keys), 'check')} answered the same"
+    note = f"{len(keys) - len(differ):,} of {count(len(keys), 'check')} answered the same"
     return section("sides", "Before and after the switch", table, esc(note))
 
 
@@ -132,18 +134,12 @@ def _rank(check: Check) -> int:
     return ORDER.index(check.verdict.outcome)
 
 
-def _outcome(check: Check | None) -> str:
-    return str(check.verdict.outcome) if check else "only once"
+def _pair(name: str, before: Check, after: Check, limits: Limits, differs: bool) -> str:
+    kind = ' class="differs"' if differs else ""
+    return f"<tr{kind}><td><code>{esc(name)}</code></td>{_half(before, limits)}{_half(after, limits)}</tr>"
 
 
-def _pair(name: str, before: Check | None, after: Check | None, limits: Limits) -> str:
-    differs = ' class="differs"' if _outcome(before) != _outcome(after) else ""
-    return f"<tr{differs}><td><code>{esc(name)}</code></td>{_half(before, limits)}{_half(after, limits)}</tr>"
-
-
-def _half(check: Check | None, limits: Limits) -> str:
-    if check is None:
-        return '<td class="none">not asked here</td>'
+def _half(check: Check, limits: Limits) -> str:
     took = f" <small>{esc(duration(check.seconds))}</small>" if check.seconds else ""
     return (
         f"<td>{mark(check.verdict.outcome)}{took}<br>{cut(check.verdict.reason, min(limits.value, 400))}</td>"

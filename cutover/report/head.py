@@ -63,21 +63,23 @@ def todo(ending: Ending) -> str:
     return f'<div class="todo">{pairs(rows)}</div>' if any(said for _key, said in rows) else ""
 
 
-def from_to(evidence: Evidence) -> str:
+def from_to(evidence: Evidence, ending: Ending) -> str:
     """Which release of which colour, before and after, with the digests in full."""
-    sides = [_side(mapping(evidence.facts, key), label) for key, label in (("from", "from"), ("to", "to"))]
-    shown = [side for side in sides if side]
-    return f'<div class="fromto">{"<b class=arrow>→</b>".join(shown)}</div>' if shown else ""
+    shown = [_side(mapping(evidence.facts, key), key, ending) for key in ("from", "to")]
+    return (
+        f'<div class="fromto">{"<b class=arrow>→</b>".join(filter(None, shown))}</div>' if any(shown) else ""
+    )
 
 
-def _side(side: Mapping[str, Any], label: str) -> str:
+def _side(side: Mapping[str, Any], label: str, ending: Ending) -> str:
     if not side:
         return ""
-    colour = text(side, "colour")
+    colour, tag = text(side, "colour"), text(side, "tag")
     named = f'<span class="chip {esc(colour)}">{esc(colour)}</span>' if colour else ""
-    digest = text(side, "digest") or text(side, "image")
-    digest = f"<code>{esc(digest)}</code>" if digest else ""
-    return f"<div><small>{label}</small> {named} <b>{esc(text(side, 'tag') or 'nothing')}</b>{digest}</div>"
+    ran = (each.digest for each in ending.running if (each.colour, each.tag) == (colour, tag))
+    digest = text(side, "digest") or text(side, "image") or next(ran, "")
+    full = f"<code>{esc(digest)}</code>" if digest else ""
+    return f"<div><small>{label}</small> {named} <b>{esc(tag or 'nothing')}</b>{full}</div>"
 
 
 def runs_now(ending: Ending) -> str:

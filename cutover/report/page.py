@@ -69,7 +69,7 @@ def _sections(
         lambda: _title(evidence, ending),
         lambda: head.band(ending),
         lambda: head.todo(ending),
-        lambda: head.from_to(evidence),
+        lambda: head.from_to(evidence, ending),
         lambda: head.who_when(evidence, ending, clock),
         lambda: head.timeline(evidence, clock),
         lambda: head.proof_of_switch(evidence, clock),

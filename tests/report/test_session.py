@@ -97,6 +97,8 @@ def test_tests_without_expect_are_checks_too(session: tuple[Project, str]) -> No
         "test_passes_without_expect": "yes",
     }
     assert len(checks) == 4
+    page = (folder_of(session[0]) / "report.html").read_text(encoding="utf-8")
+    assert "smoke[green]</td><td>1 yes, 2 no, 1 unknown" in page
 
 
 def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
