@@ -1,0 +1,184 @@
+"""The very lines of .github/workflows/session.yml, run against a server with sshd and an engine of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from examples import releases
+from tests.engine.serving import Server, server
+from tests.ops import workflows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
+
+REPO = "recall-ssh/api"
+FIRST, GOOD, LATE, BAD = "sha-5500001", "sha-5500002", "sha-5500003", "sha-5500004"
+CANARY = "canary-of-the-pull-token"
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose first release runs on blue, made as a person would."""
+    for tag in (FIRST, GOOD, LATE):
+        releases.build(tag, repo=REPO)
+    releases.build(BAD, "wrong-version", repo=REPO)
+    with server(tmp_path_factory.mktemp("server"), repo=REPO, tags=(FIRST, GOOD, LATE, BAD)) as made:
+        made.run(f"scripts/deploy/server_deploy.sh --image-tag {FIRST}")
+        yield made
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A runner of GitHub with its folders, and one job on it."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, step: str, **more: str) -> subprocess.Popen[str]:
+        """Begin the `run:` lines of the step of that name, in the shell that a runner uses."""
+        text = workflows.lines(workflows.read("session.yml"), step)
+        return subprocess.Popen(
+            ("bash", "-e", "-c", text),
+            cwd=self.folder,
+            env=self.environment | more,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, step: str, **more: str) -> tuple[int, str]:
+        """The exit code and the output of a step."""
+        process = self.start(step, **more)
+        said, _ = process.communicate(timeout=900)
+        return process.returncode, said
+
+    def release(self, script: str, tag: str, target: str = "") -> tuple[int, str]:
+        """The steps of one job: the session, whose code and words are the answer, then what always runs."""
+        code, said = self.run("Run the session", SCRIPT=script, TARGET=target, TAG=tag)
+        recovered, last = self.run("Take back what a dead session left open")
+        assert recovered == 0, last
+        fetched, why = self.run("Fetch the report")
+        assert fetched == 0, why
+        return code, said
+
+    @property
+    def report(self) -> Path:
+        """The report that came home."""
+        return self.folder / "reports" / self.environment["REPORT"]
+
+
+@pytest.fixture
+def runner(web: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Runner:
+    """A runner that knows the server."""
+    key = tmp_path / "key"
+    subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
+    public = key.with_suffix(".pub").read_text()
+    web.run(f"cat >> /home/deploy/.ssh/authorized_keys <<'END'\n{public}END\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "RUNNER_TEMP": str(tmp_path / "temp"),
+        "GITHUB_ACTOR": "ana",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+        "REPORT": f"ci-1-1-{request.node.name[:20]}",
+        "DEPLOY_HOST": "127.0.0.1",
+        "DEPLOY_PORT": str(web.port),
+        "DEPLOY_USER": "deploy",
+        "DEPLOY_KEY": key.read_text(),
+        "DEPLOY_KNOWN_HOSTS": f"[127.0.0.1]:{web.port} {web.host_key}",
+        "DEPLOY_PATH": "/srv/recall",
+        "GHCR_USERNAME": "ana",
+        "GHCR_TOKEN": CANARY,
+        "CUTOVER": ".venv/bin/cutover",
+    }
+    made = Runner(tmp_path, environment)
+    assert made.run("Know the server") == (0, "")
+    return made
+
+
+def live(web: Server) -> str:
+    """Which tag the users of the server get, asked through its proxy."""
+    return web.run("curl --silent http://127.0.0.1:8080/version").split('"version":"')[1].split('"')[0]
+
+
+def test_refuses_a_server_that_it_does_not_know(web: Server, runner: Runner) -> None:
+    """Another host key than the one that was given ends the job before anything is said to the server."""
+    before = web.run("ls /var/lib/cutover/recall")
+    stranger = web.host_key[:-8] + "AAAAAAAA"
+    runner.run("Know the server", DEPLOY_KNOWN_HOSTS=f"[127.0.0.1]:{web.port} {stranger}")
+    code, said = runner.run("Run the session", SCRIPT="scripts/deploy/cutover.sh", TARGET="", TAG=GOOD)
+    assert code == 255
+    assert "Host key verification failed" in said
+    assert web.run("ls /var/lib/cutover/recall") == before
+
+
+def test_a_release_goes_from_the_idle_colour_to_the_users(web: Server, runner: Runner) -> None:
+    """The first job proves it where no user is, the second one switches; reports and summary come home."""
+    before = live(web)
+    code, said = runner.release("scripts/deploy/server_deploy.sh", GOOD, target="idle")
+    assert (code, live(web)) == (0, before), said
+    code, said = runner.release("scripts/deploy/cutover.sh", GOOD)
+    assert (code, live(web)) == (0, GOOD), said
+    assert f"RELEASED  recall runs {GOOD}" in said
+    assert len(list(runner.report.glob("*/report.html"))) >= 2
+    assert GOOD in (runner.folder / "summary.md").read_text()
+    assert CANARY not in said + "".join(
+        path.read_text(errors="replace") for path in runner.report.rglob("*") if path.is_file()
+    )
+
+
+def test_a_bad_release_ends_the_job_and_its_report_comes_home(web: Server, runner: Runner) -> None:
+    """The job ends with the code of the session, users saw nothing of it, and the reason is in the report."""
+    before = live(web)
+    code, said = runner.release("scripts/deploy/server_deploy.sh", BAD, target="idle")
+    assert (code, live(web)) == (1, before), said
+    assert "TAKEN BACK" in said
+    assert BAD in (runner.folder / "summary.md").read_text()
+    assert len(list(runner.report.glob("*/report.html"))) >= 1
+
+
+def test_a_cut_connection_leaves_nothing_half_done(web: Server, runner: Runner) -> None:
+    """When ssh dies in the middle, the session goes on to its own end, and the users stay where they were."""
+    before = live(web)
+    session = runner.start(
+        "Run the session", SCRIPT="scripts/deploy/server_deploy.sh", TARGET="idle", TAG=LATE
+    )
+    wait(lambda: session.poll() is not None or opened(web), "a release was opened")
+    os.killpg(session.pid, signal.SIGKILL)
+    session.communicate(timeout=60)
+    wait(lambda: not opened(web) and free(web), "the release was closed and the lock let go")
+    assert runner.run("Take back what a dead session left open")[0] == 0
+    assert live(web) == before
+    assert "open   nothing" in web.run(".venv/bin/cutover status")
+    assert '"event": "end"' in web.run("tail -n 1 /var/lib/cutover/recall/journal.jsonl")
+
+
+def opened(web: Server) -> bool:
+    """Whether a release is open there."""
+    return web.run("test -s /var/lib/cutover/recall/open && echo yes || :") != ""
+
+
+def free(web: Server) -> bool:
+    """Whether nobody holds the release lock there."""
+    return web.run("flock -n /var/lib/cutover/recall/alive true && echo yes || :") != ""
+
+
+def wait(until: object, what: str) -> None:
+    """Return when *until* says yes; a busy machine may take its time."""
+    assert callable(until)
+    deadline = time.monotonic() + 300
+    while not until():
+        assert time.monotonic() < deadline, f"not within 300 s: {what}"
+        time.sleep(0.2)
