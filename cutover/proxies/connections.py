@@ -81,16 +81,19 @@ class Connections:
         sockets = self._sockets()
         doors = [each for each in sockets if each.state == LISTEN and each.local_port == self.proxy_port]
         listening = {each.inode for each in doors}
-        if not listening:
+        if not listening or self._is_published():
             return None
         holders = self._names_of_holders(listening)
-        if BLIND in holders:
-            return None
         if not holders:  # not allowed to look: then everybody's count, but for our own
             mine = frozenset(_inodes(self.proc / str(os.getpid())))
             return in_flight([each for each in sockets if each.inode not in mine], self.port, None)
         owned = frozenset(inode for pid in self._pids() if _name(pid) in holders for inode in _inodes(pid))
         return in_flight(sockets, self.port, owned)
+
+    def _is_published(self) -> bool:
+        """Whether the port is one that the engine publishes: its command line can be read by anybody."""
+        wanted = f"-host-port\0{self.proxy_port}\0"
+        return any(_name(pid) == BLIND and wanted in _words(pid) for pid in self._pids())
 
     def _sockets(self) -> list[Socket]:
         tables = []
@@ -109,6 +112,13 @@ class Connections:
 def _name(pid: Path) -> str:
     try:
         return (pid / "comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _words(pid: Path) -> str:
+    try:
+        return (pid / "cmdline").read_text(errors="replace")
     except OSError:
         return ""
 

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -74,6 +75,19 @@ def test_of_nobody_nothing_is_known(door: socket.socket) -> None:
     port = door.getsockname()[1]
     door.close()
     assert Connections(port, 1).count() is None
+
+
+@pytest.mark.parametrize(("published", "known"), [(8080, False), (8081, True)])
+def test_of_a_published_port_nothing_is_known(published: int, known: bool, tmp_path: Path) -> None:
+    """A proxy in a network of its own has connections that this host does not see; another port says nothing."""
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "tcp").write_text(TABLE)
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "comm").write_text("docker-proxy\n")
+    (tmp_path / "7" / "cmdline").write_text(
+        f"/usr/bin/docker-proxy\0-proto\0tcp\0-host-port\0{published}\0-container-ip\0"
+    )
+    assert (Connections(8080, 8000, tmp_path).count() is not None) is known
 
 
 class Time:

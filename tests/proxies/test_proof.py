@@ -207,4 +207,4 @@ def test_nobody_to_connect_to() -> None:
         one.close()
         one.close()
     assert verdict.outcome is Outcome.UNKNOWN
-    assert verdict.reason.startswith("6 of 6 connections: ConnectionRefusedError")
+    assert verdict.reason.startswith("12 of 12 first requests: ConnectionRefusedError")
