@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cutover import host
-from cutover.env import judge
+from cutover.env import dotenv, judge
 from cutover.errors import UsageProblem
 from cutover.secret import MASK
 from cutover.settings import Settings
@@ -150,14 +150,16 @@ def hashes(compose: Compose) -> dict[str, str]:
 
 
 def complaints(settings: Settings, rendered: Rendered, environment: Mapping[str, str]) -> list[str]:
-    """What is wrong with a colour's configuration, one line each; pure but for the env file's mode.
+    """What is wrong with a colour's configuration, one line each.
 
     *environment* is the caller's own: a variable exported there would silently beat the env file for anybody who
     runs Compose by hand, so one that differs is refused.
     """
     where, values = str(settings.colours[rendered.colour].env_file), rendered.variables
     image, tag = rendered.image(settings.service), rendered.tag(settings.service)
+    template = dotenv.read(settings.env_template) if settings.env_template else {}
     found = [
+        *judge.incomplete(values, template, where),
         *judge.unpinned(image, tag, where, settings.tag_key),
         *judge.placeholders(values, where),
         *judge.broken_urls(values, where),

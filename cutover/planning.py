@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 from cutover import compose, engine, preflight, scene
 from cutover.secret import STARS
+from cutover.show import timetable
 from cutover.walk import Walk
+
+LEAD = timedelta(minutes=15)
 
 
 def lines(walk: Walk) -> Iterator[str]:
     """One line for each thing that would be done, and for each difference to what runs."""
     wish, colour = walk.wish, walk.target.colour or ""
+    if wish.switch:
+        # As if the session began now; each moment comes as soon as the one before it is done.
+        yield from timetable(walk.settings.show, datetime.now(UTC) + LEAD)
     if wish.deploy is not None:
         yield from _deploy(walk, colour, wish.deploy)
     if wish.switch:

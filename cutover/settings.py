@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     BaseModel,
@@ -284,11 +285,20 @@ class Show(Section):
     """`[show]`: the run of show as people read it."""
 
     time_zone: str = ""
-    owners: dict[str, str] = Field(default_factory=dict)
-    """Keys are `T-15m`, `T-10m`, `T-0`, `T+15m`."""
+    owners: dict[Literal["T-15m", "T-10m", "T-0", "T+15m"], str] = Field(default_factory=dict)
     prerequisites: tuple[str, ...] = ()
     ask: bool = False
     """Ask a person to confirm the prerequisites and to say go before the switch."""
+
+    @model_validator(mode="after")
+    def _time_zone_is_known(self) -> Show:
+        try:
+            ZoneInfo(self.time_zone or "UTC")
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(
+                f"this host knows no time zone {self.time_zone!r}; write it like Asia/Tokyo"
+            ) from error
+        return self
 
 
 class Settings(Section):

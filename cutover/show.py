@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-from cutover.errors import UsageProblem
+from zoneinfo import ZoneInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,13 +37,7 @@ class Answer:
 
 def zone_of(show: Show) -> ZoneInfo | None:
     """The team's own time zone, None when only UTC is wanted."""
-    if not show.time_zone:
-        return None
-    try:
-        return ZoneInfo(show.time_zone)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        what = f"show.time_zone: this host knows no {show.time_zone!r}; write it like Asia/Tokyo"
-        raise UsageProblem(what) from error
+    return ZoneInfo(show.time_zone) if show.time_zone else None
 
 
 def both_times(at: datetime, zone: ZoneInfo | None) -> str:
@@ -60,20 +52,11 @@ def both_times(at: datetime, zone: ZoneInfo | None) -> str:
 
 def timetable(show: Show, switch_at: datetime) -> list[str]:
     """One line for each moment: when it is if the switch is at *switch_at*, what happens, whose it is."""
-    zone = zone_of(show)
+    zone, owners = zone_of(show), {str(moment): f" · {owner}" for moment, owner in show.owners.items()}
     return [
-        f"{moment:<6} {both_times(switch_at + offset, zone)}  {what}{_owner(show, moment)}"
+        f"{moment:<6} {both_times(switch_at + offset, zone)}  {what}{owners.get(moment, '')}"
         for moment, (offset, what) in MOMENTS.items()
     ]
-
-
-def _owner(show: Show, moment: str) -> str:
-    return f" · {show.owners[moment]}" if show.owners.get(moment) else ""
-
-
-def unknown_moments(show: Show) -> list[str]:
-    """The owners' moments that the run of show does not have."""
-    return [moment for moment in show.owners if moment not in MOMENTS]
 
 
 def question(settings: Settings, colour: str, tag: str, at: datetime) -> list[str]:

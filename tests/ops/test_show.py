@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from cutover import show
-from cutover.errors import UsageProblem
 from cutover.settings import Settings
 
 AT = datetime(2025, 9, 4, 16, 10, tzinfo=UTC)
@@ -50,10 +50,18 @@ def test_lists_the_moments_with_their_owners() -> None:
     ]
 
 
-def test_names_a_time_zone_that_is_none() -> None:
-    """A slip in the time zone is told before anything happens."""
-    with pytest.raises(UsageProblem, match="this host knows no 'Asia/Tokio'"):
-        show.zone_of(settings(time_zone="Asia/Tokio").show)
+@pytest.mark.parametrize(
+    ("of_show", "expected"),
+    [
+        ({"time_zone": "Asia/Tokio"}, "this host knows no time zone 'Asia/Tokio'; write it like Asia/Tokyo"),
+        ({"time_zone": "../x"}, "this host knows no time zone '../x'"),
+        ({"owners": {"T-5m": "bo"}}, "'T-15m', 'T-10m', 'T-0' or 'T+15m'"),
+    ],
+)
+def test_names_a_slip_before_anything_happens(of_show: dict[str, Any], expected: str) -> None:
+    """A time zone or a moment that does not exist is an error of the configuration."""
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        settings(**of_show)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +112,3 @@ def test_does_not_wait_for_ever() -> None:
     read, write = os.pipe()
     with os.fdopen(read) as stdin, os.fdopen(write, "w"):
         assert show.reply(stdin, patience_s=0.01) is None
-
-
-def test_knows_its_moments() -> None:
-    """An owner of a moment that does not exist is found."""
-    assert show.unknown_moments(settings(owners={"T-0": "ana", "T-5m": "bo"}).show) == ["T-5m"]
