@@ -95,9 +95,9 @@ def spelled(series: str) -> tuple[str, Callable[[float], str]]:
     title, _, unit = series.rpartition(" ")
     match unit:
         case "seconds":
-            return title, lambda value: duration(value) if value else "0"
+            return title, _seconds
         case "ms":
-            return title, lambda value: duration(value / 1000) if value else "0"
+            return title, lambda value: _seconds(value / 1000)
         case "MB" | "cores":
             return title, lambda value: f"{value:,.4g} {unit}"
         case "bytes":
@@ -107,6 +107,13 @@ def spelled(series: str) -> tuple[str, Callable[[float], str]]:
         case "percent" | "%":
             return title, lambda value: f"{value:.3g} %"
     return series, lambda value: f"{value:,.4g}"
+
+
+def _seconds(value: float) -> str:
+    """As `duration`, with the digits that an axis needs: its ticks at 0.25 s and 0.75 s are neither 0.2 nor 0.8."""
+    if not value or abs(value) >= 60:  # noqa: PLR2004 - minutes are read as minutes
+        return duration(value) if value else "0"
+    return f"{value * 1000:.3g} ms" if abs(value) < 1 else f"{value:.3g} s"
 
 
 def charts(
@@ -132,6 +139,8 @@ def chart(
     points = [point for line in lines.values() for point in line]
     title, spell = spelled(series)
     grid = ticks(min(0.0, *(v for _t, v in points)), max(v for _t, v in points) or 1.0)
+    if all(float(value).is_integer() for _t, value in points):
+        grid = [value for value in grid if value.is_integer()]  # nobody has half an error
     t0, t1 = min(t for t, _v in points), max(t for t, _v in points)
     near = [(at, name) for at, name in marks if t0 - 1.0 * max(t1 - t0, 1) <= at <= t1 + max(t1 - t0, 1)]
     scale = Scale(min([t0, *(at for at, _n in near)]), max([t1, *(at for at, _n in near)]), grid[0], grid[-1])

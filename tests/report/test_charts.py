@@ -82,6 +82,8 @@ def test_numbers_that_are_none_draw_nothing() -> None:
         ("cpu percent", 20, ("cpu", "20 %")),
         ("memory MB", 181, ("memory", "181 MB")),
         ("cpu cores", 0.25, ("cpu", "0.25 cores")),
+        ("x seconds", 0.25, ("x", "250 ms")),
+        ("x seconds", 90, ("x", "1 min 30 s")),
         ("p99", 0.084, ("p99 latency", "84 ms")),
         ("redis ms", 1.2, ("redis", "1.2 ms")),
         ("p95 seconds", 0.084, ("p95", "84 ms")),
@@ -92,6 +94,13 @@ def test_a_series_names_its_unit(series: str, value: float, said: tuple[str, str
     """The last word of a series is its unit, and every number on the axis carries it."""
     name, spell = spelled(series)
     assert (name, spell(value)) == said
+
+
+def test_what_is_counted_has_whole_ticks() -> None:
+    """Nobody has half an error: an axis of counts has no fractions."""
+    drawn = charts([Point("5xx", "green", float(at), float(at % 2)) for at in range(9)], [], clock)
+    assert "0.25" not in drawn
+    assert {"0", "1"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawn))
 
 
 def test_steps_that_change_traffic_are_marks() -> None:
