@@ -137,8 +137,11 @@ class State:
             os.close(handle)
 
     def acquire(self, owner: Mapping[str, Any], asked_at: float | None = None) -> int:
-        """The descriptor that is the lock, as long as it is open; raises Locked."""
-        handle = os.open(self.root / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """The descriptor that is the lock, as long as it is open; raises Locked, or UsageProblem on a full disk."""
+        try:
+            handle = os.open(self.root / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unwritable(error) from error
         deadline = max((asked_at or time.monotonic()) + PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S)
         while True:
             try:
@@ -199,21 +202,17 @@ class State:
         Raises UsageProblem, with nothing changed, while another one is open, for its undo would be lost, and on a
         full disk, for ours could not be written.
         """
-        with self._hand():
-            left = self.open_release()
-            if left is not None:
-                raise UsageProblem(
-                    f"release {left} is open and its session is gone: run `cutover recover` first"
-                )
-            try:
+        try:
+            with self._hand():
+                left = self.open_release()
+                if left is not None:
+                    raise UsageProblem(f"release {left} is open: run `cutover recover` first")
                 write_atomically(self.root / "undo.sh", undo_script(()))
                 write_atomically(self.root / "open", release_id + "\n")
-            except OSError as error:
-                raise self._unwritable(error) from error
-        try:
             self.guard(release_id, max_s)
         except OSError as error:
-            self.close(release_id)
+            with contextlib.suppress(OSError):
+                self.close(release_id)
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> UsageProblem:

@@ -1,0 +1,139 @@
+"""A full disk: a release is refused before anything is changed, and what is open is still taken back or committed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cutover.changes import undo_script
+from cutover.errors import UsageProblem
+from cutover.state import NOT_WRITTEN, State, did_take_back, write_atomically
+from tests.crash.acting import ID, second, write
+from tests.crash.place import NEW, OLD, Place
+
+SIZE = "size=128k,nr_inodes=40"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of a few pages and a few names."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ("mount", "-t", "tmpfs", "-o", SIZE, "tmpfs", str(folder)), check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(("umount", "--lazy", str(folder)), check=True)
+
+
+@pytest.fixture
+def small(disk: Path, tmp_path: Path) -> Place:
+    """A place whose state is on the small disk, and what it changes on another."""
+    thing = tmp_path / "thing"
+    thing.write_text(OLD)
+    Path(f"{thing}.before").write_text(OLD)
+    return Place(tmp_path, State(disk / "state"), thing)
+
+
+def fill(disk: Path) -> None:
+    """Leave no page and no name."""
+    with contextlib.suppress(OSError), (disk / "full").open("wb", buffering=0) as out:
+        while True:
+            out.write(bytes(4096))
+    with contextlib.suppress(OSError):
+        for number in range(1000):
+            (disk / f"full{number}").touch()
+
+
+def test_a_release_is_refused_on_a_full_disk(small: Place, disk: Path) -> None:
+    """The lock says so with exit 4, and nothing was changed."""
+    small.state.prepare()
+    fill(disk)
+    with pytest.raises(
+        UsageProblem, match=r"cannot be written: No space left on device; nothing was changed"
+    ):
+        small.state.acquire({"who": "ana"})
+    assert not small.state.is_held()
+    assert small.state.open_release() is None
+
+
+def test_a_state_directory_is_refused_on_a_full_disk(small: Place, disk: Path) -> None:
+    """The first release ever on a full disk is refused too."""
+    fill(disk)
+    with pytest.raises(UsageProblem, match=r"state directory .*: No space left on device"):
+        small.state.prepare()
+
+
+def test_no_release_is_opened_on_a_disk_that_filled_up_meanwhile(small: Place, disk: Path) -> None:
+    """Between the lock and the first change the disk got full: nothing is open, nothing was changed."""
+    small.state.prepare()
+    with small.state.locked({"who": "ana"}):
+        fill(disk)
+        with pytest.raises(UsageProblem, match="nothing was changed"):
+            small.state.begin(ID, 60.0)
+        assert small.state.open_release() is None
+    assert not list(small.state.root.glob(".*"))
+
+
+def test_no_change_is_made_whose_undo_cannot_be_written(small: Place, disk: Path) -> None:
+    """The step answers that its undo cannot be written; its words were not run, what was done before is undone."""
+    small.state.prepare()
+    with small.state.locked({"who": "ana"}):
+        small.state.begin(ID, 60.0)
+        changes = [write(small.thing)]
+        assert small.state.step(ID, changes, 60.0).ok
+        fill(disk)
+        changes.append(second(small.thing))
+        done = small.state.step(ID, changes, 60.0)
+        assert done.code == NOT_WRITTEN
+        assert "No space left on device" in done.last_line
+        assert did_take_back(small.state.take_back(ID), ID)
+        small.assert_taken_back()
+
+
+def test_a_full_disk_stops_no_guard(small: Place, disk: Path) -> None:
+    """A session that dies on a full disk is taken back: that needs renames alone, not even the guard's log."""
+    _open(small)
+    fill(disk)
+    words = ("sh", str(small.state.root / "guard.sh"), str(small.state.root), ID, "60")
+    assert subprocess.run(words, check=False, env=os.environ | {"CUTOVER_GUARD_TRIES": "1"}).returncode == 0
+    small.assert_taken_back()
+
+
+def test_a_full_disk_stops_no_commit(small: Place, disk: Path) -> None:
+    """The commit is a rename."""
+    _open(small)
+    fill(disk)
+    assert small.state.close(ID)
+    small.state.journal("released", release=ID)
+    assert small.is_closed
+    assert small.says == NEW
+
+
+def test_a_full_disk_leaves_what_was_written_before(small: Place, disk: Path) -> None:
+    """A file that cannot be replaced keeps its old text, and no draft lies beside it."""
+    small.state.prepare()
+    path = small.state.root / "records.json"
+    write_atomically(path, "[]")
+    fill(disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "x" * 100_000)
+    assert path.read_text() == "[]"
+    assert not list(small.state.root.glob(".*"))
+
+
+def _open(small: Place) -> None:
+    """A release whose session is gone, as `begin` and a step leave it."""
+    small.state.prepare()
+    with small.state._hand():
+        write_atomically(small.state.root / "undo.sh", undo_script([write(small.thing)]))
+        write_atomically(small.state.root / "open", f"{ID}\n")
+    (small.state.root / "alive").touch()
+    small.thing.write_text(NEW)

@@ -1,0 +1,301 @@
+"""The death matrix, with the real shell files and trivial words: whatever dies, wherever, one state is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cutover.changes import Change
+from cutover.errors import Locked
+from cutover.state import TAKEN_BY_ANOTHER, did_take_back
+from tests.crash.acting import ID, second
+from tests.crash.place import NEW, OLD, Place, go_on, kill, lives, reads, until
+
+# The commands of a step in their order: what is dead before or after each of them.
+STEP = ("flock", "cat open", "sync undo.new", "mv undo.new undo.sh", "sync", "timeout", "half done", "done")
+DEATHS = [
+    pytest.param(number, when, id=f"{when} {command}")
+    for number, command in enumerate(STEP, 1)
+    for when in ("before", "after")
+    if (command, when) != ("timeout", "after")  # it becomes the words
+]
+TAKE_BACK = ("flock", "cat open", "the undo", "mv open", "rm", "sync")
+
+
+@pytest.mark.parametrize(
+    "victims", [("step",), ("session",), ("session", "step"), ("session", "step", "guard")], ids="+".join
+)
+@pytest.mark.parametrize(("at", "when"), DEATHS)
+def test_a_death_in_a_step_leaves_what_was_there(
+    place: Place, at: int, when: str, victims: tuple[str, ...]
+) -> None:
+    """Whoever dies at whatever point of a step, the take-back puts back what was there, once."""
+    with place.session(environment=place.shims(at, when, *victims)) as session:
+        said = session.communicate()[0]
+    assert "committed" not in said
+    if "guard" in victims:
+        assert place.state.open_release() == ID
+        assert place.state.take_back(ID).ok
+    place.assert_taken_back()
+
+
+@pytest.mark.parametrize("point", ["opened", "undo written", "did write", "did second"])
+@pytest.mark.parametrize("guarded", [True, False], ids=["guard", "no guard"])
+def test_a_death_between_steps_leaves_what_was_there(place: Place, point: str, guarded: bool) -> None:
+    """A session that dies between two steps, or before its first, is taken back by its guard or by the next."""
+    with place.session(point) as session:
+        assert place.state.open_release() == ID
+        if not guarded:
+            kill(place.guard)
+        session.kill()
+        session.wait()
+    if not guarded:
+        assert place.state.open_release() == ID
+        assert did_take_back(place.state.take_back(ID), ID)
+    place.assert_taken_back()
+
+
+def test_a_death_after_the_commit_changes_nothing(place: Place) -> None:
+    """The commit is one rename: a session that dies right after it has released."""
+    with place.session("renamed") as session:
+        session.kill()
+        session.wait()
+        place.assert_kept()
+    assert not did_take_back(place.state.take_back(ID), ID)
+    assert place.says == NEW
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_death_around_the_commit_leaves_one_of_two_states(place: Place, number: int) -> None:
+    """Committed or taken back, and never said to be committed when it was taken back."""
+    with place.session("did second") as session:
+        go_on(session)
+        for _ in range(number * 300):
+            os.getpid()  # a different moment each time, without a clock
+        session.kill()
+        said = session.communicate()[0]
+    until(lambda: not lives(place.guard), "the guard goes")
+    assert place.is_closed
+    taken = f"taken back: {ID}" in (place.state.root / "guard.log").read_text()
+    assert place.says == (OLD if taken else NEW)
+    assert not (taken and "committed True" in said)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at", range(1, len(TAKE_BACK) + 1), ids=TAKE_BACK)
+def test_a_take_back_that_dies_is_finished_by_the_next(place: Place, at: int, when: str) -> None:
+    """A take-back that is killed at any of its commands is repeated, and then nothing is half done."""
+    place.left_open()
+    shims = place.shims(at, when, "step")
+    words = ("sh", str(place.state.root / "takeback.sh"), str(place.state.root), ID)
+    path = f"{shims['SHIMS']}:{os.environ['PATH']}"
+    killed = subprocess.run(words, env=shims | {"PATH": path}, check=False, start_new_session=True)
+    assert killed.returncode == -signal.SIGKILL
+    if place.state.open_release() is None:
+        assert place.says == OLD
+    assert place.state.take_back(ID).ok
+    place.assert_taken_back()
+
+
+def test_two_take_backs_at_once_do_it_once(place: Place) -> None:
+    """Taking back is serialised: of several at once exactly one does it, and all end well."""
+    place.left_open()
+    words = ("sh", str(place.state.root / "takeback.sh"), str(place.state.root), ID)
+    running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [each.communicate()[0] for each in running]
+    assert [each.returncode for each in running] == [0, 0, 0, 0]
+    assert sorted(said) == ["", "", "", f"taken back: {ID}\n"]
+    place.assert_taken_back()
+
+
+def test_a_paused_session_is_not_dead(place: Place) -> None:
+    """A stopped session holds its lock: nobody else releases, its guard waits, and going on it commits."""
+    with place.session("did second") as session:
+        session.send_signal(signal.SIGSTOP)
+        with pytest.raises(Locked, match=r"ana is releasing a test since .* alive"):
+            place.state.acquire({"who": "ben"})
+        assert lives(place.guard)
+        assert (place.state.open_release(), place.says) == (ID, NEW)
+        session.send_signal(signal.SIGCONT)
+        go_on(session)
+        assert reads(session, "committed True")
+        session.wait()
+    place.assert_kept()
+
+
+def test_a_take_back_waits_for_an_orphan(place: Place) -> None:
+    """A word that outlives its session and its step holds the hand: the undo runs after it, not under it."""
+    place.left_open()
+    may_end = place.folder / "end"
+    os.mkfifo(may_end)
+    (place.state.root / "undo.new").write_text((place.state.root / "undo.sh").read_text())
+    words = ("sh", "-c", 'read -r _ <"$1"; echo late >"$2"', "sh", str(may_end), str(place.thing))
+    step = subprocess.Popen(
+        ("sh", str(place.state.root / "step.sh"), str(place.state.root), ID, "60", *words)
+    )
+    until(lambda: Path(f"/proc/{step.pid}/comm").read_text() == "timeout\n", "the words run")
+    kill(step.pid)
+    step.wait()
+    taking = subprocess.Popen(("sh", str(place.state.root / "takeback.sh"), str(place.state.root), ID))
+    assert not place.hand_is_free()
+    assert (taking.poll(), place.state.open_release()) == (None, ID)
+    may_end.write_text("now\n")
+    assert taking.wait() == 0
+    place.assert_taken_back()
+
+
+def test_a_take_back_does_not_wait_for_ever(place: Place) -> None:
+    """A word that never ends does not hold a take-back for ever: it fails, says why, and nothing is closed."""
+    place.left_open()
+    words = ("sh", str(place.state.root / "takeback.sh"), str(place.state.root), ID)
+    with place.state._hand():
+        done = subprocess.run(
+            words, env=os.environ | {"CUTOVER_HAND_S": "0.2"}, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert "still runs" in done.stderr
+    assert place.state.open_release() == ID
+
+
+def test_a_step_after_somebody_elses_take_back_does_nothing(place: Place) -> None:
+    """75: the release is no longer ours, and not a word was run."""
+    place.left_open()
+    assert place.state.take_back(ID).ok
+    with place.state.locked({"who": "ana"}):
+        assert place.state.step(ID, [second(place.thing)], 3600.0).code == TAKEN_BY_ANOTHER
+    place.assert_taken_back()
+
+
+def test_a_step_without_its_undo_does_nothing(place: Place) -> None:
+    """What could not be taken back is not done."""
+    place.left_open()
+    touched = place.folder / "touched"
+    words = ("sh", str(place.state.root / "step.sh"), str(place.state.root), ID, "60", "touch", str(touched))
+    assert subprocess.run(words, check=False, stderr=subprocess.DEVNULL).returncode
+    assert not touched.exists()
+
+
+def test_a_living_session_learns_that_it_was_taken_back(place: Place) -> None:
+    """Somebody takes back while the session lives: its next step answers 75 and its end changes nothing."""
+    with place.session("did write") as session:
+        assert did_take_back(place.state.take_back(ID), ID)
+        go_on(session)
+        assert reads(session, f"second {TAKEN_BY_ANOTHER}")
+        assert reads(session, "undone 0")
+    place.assert_taken_back()
+
+
+def test_a_commit_after_somebody_elses_take_back_is_none(place: Place) -> None:
+    """A session that was taken back before its commit is told so by the commit."""
+    with place.session("did second") as session:
+        assert did_take_back(place.state.take_back(ID), ID)
+        go_on(session)
+        assert reads(session, "committed False")
+    place.assert_taken_back()
+
+
+def test_a_guard_that_was_killed_is_replaced_by_the_next_step(place: Place) -> None:
+    """The session looks at its guard before each change, and starts another if it is gone."""
+    with place.session("did write") as session:
+        first = place.guard
+        kill(first)
+        until(lambda: not lives(first), "it is dead")
+        go_on(session)
+        assert reads(session, "second 0")
+        assert place.guard != first
+        assert lives(place.guard) or place.is_closed
+
+
+def test_a_hung_session_is_ended_by_its_guard(place: Place) -> None:
+    """After the longest time of a release it is taken back, though its session lives; that one learns it."""
+    with place.session("did write", longest=0.5) as session:
+        until(lambda: place.is_closed, "the guard takes back")
+        assert session.poll() is None
+        go_on(session)
+        assert reads(session, f"second {TAKEN_BY_ANOTHER}")
+    place.assert_taken_back()
+
+
+def test_a_guard_that_gives_up_calls_a_person(place: Place) -> None:
+    """An undo that keeps failing leaves the release open and says whose; once it can be done, all is well again."""
+    cause = place.folder / "cause"
+    cause.touch()
+    place.left_open(f"[ ! -e {cause} ]\ncp {place.thing}.before {place.thing}\n")
+    assert _guarded(place, tries="2").returncode == 0
+    assert (place.state.needs_person(), place.state.open_release()) == (ID, ID)
+    assert not place.state.take_back(ID).ok
+    cause.unlink()
+    assert did_take_back(place.state.take_back(ID), ID)
+    place.assert_taken_back()
+
+
+def test_a_guard_tries_again(place: Place) -> None:
+    """An engine that restarts fails an undo once or twice: the guard goes on until it works."""
+    place.left_open(
+        f'echo x >>"{place.folder}/tries"\n[ "$(wc -l <"{place.folder}/tries")" -ge 3 ]\ncp {place.thing}.before {place.thing}\n'
+    )
+    _guarded(place, tries="5")
+    assert (place.folder / "tries").read_text() == "x\nx\nx\n"
+    place.assert_taken_back()
+
+
+def test_the_first_undo_line_that_fails_stops_the_take_back(place: Place) -> None:
+    """A line that needs another one does not run without it; what was not taken back stays open."""
+    place.left_open(f"false\nrm -f {place.thing}\n")
+    assert not place.state.take_back(ID).ok
+    assert (place.state.open_release(), place.says) == (ID, NEW)
+
+
+def test_a_lost_undo_is_no_undo(place: Place) -> None:
+    """A release whose undo script is gone is not said to be taken back."""
+    place.left_open()
+    (place.state.root / "undo.sh").unlink()
+    assert not place.state.take_back(ID).ok
+    assert place.state.open_release() == ID
+
+
+@pytest.mark.parametrize("script", ["step.sh", "takeback.sh", "guard.sh"])
+def test_no_id_means_no_release(place: Place, script: str) -> None:
+    """An empty release id, with nothing open, does not run the undo of a release that was committed long ago."""
+    place.left_open()
+    assert place.state.close(ID)
+    words = ("sh", str(place.state.root / script), str(place.state.root), "", "1", "true")
+    assert subprocess.run(words, check=False, stderr=subprocess.DEVNULL).returncode == 2
+    assert place.says == NEW
+
+
+def test_signals_do_not_stop_a_take_back(place: Place) -> None:
+    """Ctrl-C, a hang-up or a TERM during a take-back are ignored by it."""
+    ready, may_end = place.folder / "ready", place.folder / "end"
+    os.mkfifo(ready)
+    os.mkfifo(may_end)
+    place.left_open(f"echo >{ready}\nread -r _ <{may_end}\ncp {place.thing}.before {place.thing}\n")
+    words = ("sh", str(place.state.root / "takeback.sh"), str(place.state.root), ID)
+    taking = subprocess.Popen(words, start_new_session=True)
+    ready.read_text()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.killpg(taking.pid, number)
+    may_end.write_text("now\n")
+    assert taking.wait() == 0
+    assert place.says == OLD
+
+
+def test_words_that_take_too_long_are_ended(place: Place) -> None:
+    """The budget of a change ends its words and what they started; the hand is free afterwards."""
+    place.left_open()
+    slow = Change("slow", "never ends", ("sh", "-c", "sleep 600; touch never"), (), 0.3)
+    with place.state.locked({"who": "ana"}):
+        assert place.state.step(ID, [slow], 3600.0).code == 124
+    assert place.hand_is_free()
+
+
+def _guarded(place: Place, *, tries: str) -> subprocess.CompletedProcess[bytes]:
+    """The guard of a release whose session is gone."""
+    return subprocess.run(
+        ("sh", str(place.state.root / "guard.sh"), str(place.state.root), ID, "60"),
+        env=os.environ | {"CUTOVER_GUARD_TRIES": tries, "CUTOVER_GUARD_PAUSE_S": "0.05"}, check=False,
+    )  # fmt: skip
