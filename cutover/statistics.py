@@ -49,9 +49,8 @@ def more_often(hits: int, exposure: float, hits_before: int, exposure_before: fl
     Conditional on the sum, so it needs no rate and stays exact where nothing was seen before. An exposure is
     a number of requests or of seconds.
     """
-    if exposure <= 0.0:
-        return 1.0
-    return binomial_tail(hits, hits + hits_before, exposure / (exposure + max(0.0, exposure_before)))
+    whole = exposure + exposure_before
+    return binomial_tail(hits, hits + hits_before, exposure / whole if whole > 0 else 1.0)
 
 
 def spent(alpha: float, look: int) -> float:

@@ -14,7 +14,6 @@ at least `floor` (5) of them and
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from cutover.engine import Container, EngineSilent
 from cutover.probes.errors_in_logs import LoggedError, errors_in, stamped
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.settings import Logs
+from cutover.statistics import more_often
 from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 ALPHA = 0.001
@@ -134,26 +134,8 @@ def judge_logs(now: Window, before: Baseline | None, floor: int) -> Verdict:
 def _is_spike(now: Window, before: Baseline) -> bool:
     """Whether neither the old rate nor the old release's worst moment explains so many errors."""
     count = len(now.errors)
-    by_rate = by_chance(count, now.seconds, len(before.errors), before.seconds)
-    return by_rate <= ALPHA and by_chance(count, 1, worst(before, now.seconds), 1) <= ALPHA_WORST
-
-
-def by_chance(new: int, new_s: float, old: int, old_s: float) -> float:
-    """How likely at least *new* of all errors fall into the new window if nothing has changed.
-
-    Given their sum, they are spread over the two windows by their lengths (a conditional binomial).
-    """
-    total, share = new + old, new_s / (new_s + old_s) if new_s + old_s > 0 else 1.0
-    if new <= 0 or share >= 1:
-        return 1.0
-    if share <= 0:
-        return 0.0
-    logs_ = (
-        math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
-        + k * math.log(share) + (total - k) * math.log1p(-share)
-        for k in range(new, total + 1)
-    )  # fmt: skip
-    return min(1.0, math.fsum(math.exp(each) for each in logs_))
+    by_rate = more_often(count, now.seconds, len(before.errors), before.seconds)
+    return by_rate <= ALPHA and more_often(count, 1, worst(before, now.seconds), 1) <= ALPHA_WORST
 
 
 def worst(before: Baseline, seconds: float) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cutover.probes.errors_in_logs import LoggedError, errors_in, signature
-from cutover.probes.logs import Window, by_chance, judge_logs, window, worst
+from cutover.probes.logs import Window, judge_logs, window, worst
 from cutover.settings import Logs
 from cutover.verdict import Outcome
 from tests.probes.inspected import STARTED, at
@@ -116,24 +116,6 @@ def test_a_team_has_a_level_key_of_its_own() -> None:
 def test_signatures_forget_what_varies(one: str, other: str) -> None:
     """Two lines that differ by numbers and ids are of one kind."""
     assert signature(one) == signature(other)
-
-
-@pytest.mark.parametrize(
-    ("new", "new_s", "old", "old_s", "chance"),
-    [
-        (3, 60, 0, 60, 0.125),
-        (5, 60, 0, 60, 0.031),
-        (6, 60, 0, 60, 0.016),
-        (15, 60, 5, 60, 0.021),
-        (70, 60, 50, 60, 0.041),
-        (0, 60, 5, 60, 1.0),
-        (5, 60, 0, 0, 1.0),
-        (5, 0, 5, 60, 0.0),
-    ],
-)
-def test_chance(new: int, new_s: float, old: int, old_s: float, chance: float) -> None:
-    """How likely so many new errors are when nothing has changed; known values of the binomial."""
-    assert by_chance(new, new_s, old, old_s) == pytest.approx(chance, abs=0.001)
 
 
 START = 1756948200.5

@@ -56,7 +56,17 @@ def test_a_longer_window_may_hold_more() -> None:
     """Counts are compared by exposure: ten times the time, ten times the errors is no change."""
     assert more_often(50, 600.0, 5, 60.0) > 0.3
     assert more_often(50, 60.0, 5, 60.0) < 1e-6
-    assert more_often(1, 0.0, 0, 60.0) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("hits", "exposure", "before", "exposure_before", "chance"),
+    [(0, 60, 5, 60, 1.0), (5, 60, 0, 0, 1.0), (5, 0, 5, 60, 0.0), (0, 0, 0, 0, 1.0), (3, 0, 0, 0, 1.0)],
+)
+def test_windows_without_length(
+    hits: int, exposure: float, before: int, exposure_before: float, chance: float
+) -> None:
+    """Nothing seen is always likely, nothing to compare with proves nothing, errors in no time at all do."""
+    assert more_often(hits, exposure, before, exposure_before) == chance
 
 
 def test_all_looks_together_spend_one_alpha() -> None:
