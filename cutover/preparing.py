@@ -51,10 +51,11 @@ def _snapshot(walk: Walk, data: Data) -> None:
 
 
 def _rehearse(walk: Walk, data: Data, new: Rendered) -> None:
-    """On the copy: the new image upgrades the schema, and the live image passes its gate."""
+    """On the copy: the new image upgrades the schema, and the live image, where one runs, passes its gate."""
     if walk.before is None:
         return
-    live = compose.render(walk.settings, walk.before, walk.from_tag)
+    # A first release: the proxy names a colour, and nothing runs there that could be asked.
+    live = compose.render(walk.settings, walk.before, walk.from_tag) if walk.from_tag else None
     with walk.telling("T-15m", "way back") as words:
         verdicts = data.rehearse(new, live)
         bad = [each for each in verdicts if each.outcome is not Outcome.YES]
@@ -66,9 +67,12 @@ def _rehearse(walk: Walk, data: Data, new: Rendered) -> None:
         if bad:
             kind = Failed if any(each.outcome is Outcome.NO for each in bad) else Inconclusive
             raise kind(f"on the restored copy: {bad[0].question}: {bad[0].reason}; nothing was changed")
-        words.append(
-            f"on the restored copy: new schema applied, {walk.from_tag} passes {len(verdicts)} checks"
+        way = (
+            f"{walk.from_tag} passes {len(verdicts)} checks"
+            if live
+            else "no release runs that has to live with it"
         )
+        words.append(f"on the restored copy: new schema applied, {way}")
 
 
 def _migrate(walk: Walk, data: Data, new: Rendered, release_file: Path) -> None:

@@ -154,8 +154,8 @@ class Data:
             files.delete(each)
         return gone
 
-    def rehearse(self, new: Rendered, live: Rendered, live_image: str = "") -> list[Verdict]:
-        """Whether *new* upgrades the scratch and *live*, run from *live_image*, then passes its gate on it.
+    def rehearse(self, new: Rendered, live: Rendered | None, live_image: str = "") -> list[Verdict]:
+        """Whether *new* upgrades the scratch and *live*, if any, run from *live_image*, then passes its gate on it.
 
         The first no ends it, and nothing was changed: the old release does not live with the new schema.
         """

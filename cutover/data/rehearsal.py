@@ -35,12 +35,15 @@ STOP = (
 NOT_THERE = ("depends_on", "container_name", "ports", "profiles")
 
 
-def rehearse(data: Data, new: Rendered, live: Rendered, live_image: str = "") -> list[Verdict]:
-    """The verdicts of the upgrade and of the gate, in order; the first no of the upgrade ends it."""
+def rehearse(data: Data, new: Rendered, live: Rendered | None, live_image: str = "") -> list[Verdict]:
+    """The verdicts of the upgrade and of the gate, in order; the first no of the upgrade ends it.
+
+    Without a *live* release there is nothing that has to live with the new schema.
+    """
     clear(data)
     try:
         upgraded = upgrade(data, new)
-        return [upgraded, *gate(data, live, live_image)] if upgraded.ok else [upgraded]
+        return [upgraded, *gate(data, live, live_image)] if upgraded.ok and live else [upgraded]
     except engine.EngineSilent as error:
         return [unknown("rehearsal", str(error))]
     finally:
