@@ -1,0 +1,111 @@
+"""Releases of a service on PostgreSQL, Redis and an AI endpoint, while a client writes rows all the time."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from examples.stand import Result, Stand, latest
+from tests.day.canaries import sampled, told
+from tests.day.parts import BAD, BROKEN, CONTRACT, GOOD, OLDER, SETTINGS, Parts, made
+from tests.day.writer import Writer, writing
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+
+@dataclass(slots=True)
+class Service:
+    """A stand with its data, and all that its sessions have printed."""
+
+    stand: Stand
+    parts: Parts
+    said: list[str] = field(default_factory=list)
+
+    def release(self, tag: str, target: str, *more: str) -> Result:
+        """Release *tag* with the process list in view."""
+        made(tag)
+        with sampled(self.parts.password) as processes:
+            done = self.stand.pytest("smoke", "checks", f"--target={target}", f"--deploy={tag}", *more)
+        self.said.append(done.out)
+        assert processes.samples > 0
+        assert processes.found == set()
+        return done
+
+    def live(self) -> object:
+        """The tag that users get."""
+        return self.stand.ask().get("version")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """An older release, whose schema lacks the newest revisions, serves on blue."""
+    name, folder = f"pgrel{secrets.token_hex(3)}", tmp_path_factory.mktemp("stand")
+    parts = Parts(name)
+    stand = Stand(folder, name, extra=SETTINGS, migrate=True, environment=parts.environment)
+    try:
+        parts.start(folder, stand)
+        stand.make()
+        ready = Service(stand, parts)
+        first = ready.release(OLDER, "live")
+        assert first.code == 0, first.last
+        yield ready
+    finally:
+        parts.remove(stand)
+        stand.remove()
+
+
+def facts(folder: Path) -> dict[str, object]:
+    """The facts of the newest report."""
+    rows = [json.loads(row) for row in (latest(folder) / "evidence.jsonl").read_text().splitlines()]
+    return {row["name"]: row["value"] for row in rows if row.get("kind") == "fact"}
+
+
+def test_every_acknowledged_row_survives_a_release_over_a_migration(service: Service) -> None:
+    """The schema is upgraded and the users switched while a client writes: no row that it was promised is missing."""
+    before = service.parts.head()
+    with writing(Writer(service.stand.url)) as writer:
+        writer.until(20, 60)
+        done = service.release(GOOD, "idle", "--switch", "--watch=3s")
+        writer.until(len(writer.acknowledged) + 20, 60)
+    assert done.code == 0, done.last
+    assert service.live() == GOOD
+    assert service.parts.head() != before
+    assert set(writer.acknowledged) <= service.parts.texts()
+    assert writer.failed == 0
+    proved = service.stand.cutover("snapshot", "--list")
+    assert "proved" in proved.out, proved.out
+
+
+@pytest.mark.parametrize(
+    ("tag", "why"),
+    [
+        (CONTRACT, "on the restored copy: rehearsal: GET /memories"),
+        (BROKEN, "on the restored copy: rehearsal: migrate"),
+        (BAD, "version"),
+    ],
+    ids=["a schema that the old code cannot live with", "a migration that fails", "a release that is bad"],
+)
+def test_a_no_before_the_switch_leaves_users_and_rows_as_they_were(
+    service: Service, tag: str, why: str
+) -> None:
+    """The old release goes on serving and writing; a migration that was tried on the copy has not touched the schema."""
+    live, before = service.live(), service.parts.head()
+    with writing(Writer(service.stand.url)) as writer:
+        writer.until(20, 60)
+        done = service.release(tag, "idle", "--switch", "--watch=3s")
+        writer.until(len(writer.acknowledged) + 20, 60)
+    assert done.code == 1, done.last
+    assert why in done.out
+    assert service.live() == live
+    assert set(writer.acknowledged) <= service.parts.texts()
+    assert writer.failed == 0
+    if tag != BAD:
+        assert service.parts.head() == before
+    # Good, bad and crashing paths have run by now, so their traces are looked through here.
+    assert not any(service.parts.password in each for each in service.said)
+    assert told([service.stand.folder / "reports", service.stand.state], service.parts.password) == []
