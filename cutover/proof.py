@@ -159,6 +159,8 @@ class Prover:
         """One user, who asks at fixed times however slow the answers are, and posts each second time."""
         begun = time.monotonic() + delay
         for number in range(round(self.plan.longest_s / every)):
+            if self._stopping.is_set():  # who is late does not wait below, and would never notice
+                return
             wait = max(0.0, begun + number * every - time.monotonic())
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait)

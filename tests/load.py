@@ -117,6 +117,8 @@ def load(  # every number is a promise of the caller
         every = connections / rate
         begun = time.monotonic() + number / rate
         for turn in range(1, round(longest_s / every) + 2):
+            if seen.stopping.is_set():  # who is late does not wait below, and would never notice
+                return
             due = begun + (turn - 1) * every
             with suppress(TimeoutError):
                 await asyncio.wait_for(seen.stopping.wait(), max(0.0, due - time.monotonic()))

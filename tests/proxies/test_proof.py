@@ -154,7 +154,7 @@ def colours() -> Iterator[Colours]:
 
 def prover(port: int, **more: float) -> Prover:
     """A prover that asks a server of ours, quickly."""
-    plan = Plan("/version", "/echo", 6, 3, 60.0, settle_s=more.get("settle_s", 30.0))
+    plan = Plan("/version", "/echo", 6, 3, more.get("rate", 60.0), settle_s=more.get("settle_s", 30.0))
     return Prover(Way(f"http://127.0.0.1:{port}", "/version", "/version", "X-Colour"), plan)
 
 
@@ -184,6 +184,19 @@ def test_a_switch_that_did_not_happen(colours: Colours) -> None:
         one.close()
     assert verdict.outcome is Outcome.NO
     assert verdict.reason.startswith("no answer from green")
+
+
+def test_ends_although_nobody_can_keep_up(colours: Colours) -> None:
+    """Users who are late all the time, as on an overloaded machine, stop when they are told to."""
+    one = prover(colours.green.port, rate=1e6)
+    try:
+        one.begin()
+        one.about_to_switch()
+        proof = one.prove("green")
+    finally:
+        one.close()
+    assert proof.verdict().ok
+    assert proof.requests < 1e6
 
 
 def test_a_new_colour_that_fails(colours: Colours) -> None:
