@@ -22,6 +22,7 @@ PASSED_ON = (
     "DOCKER_TLS_VERIFY",
     "LANG",
 )
+LAST_WORDS_S = 1.0
 TIMED_OUT = 124  # what timeout(1) says, so that a reader of the journal sees one number for one thing
 
 
@@ -82,13 +83,16 @@ def run(
     try:
         out, err = process.communicate(stdin, timeout=deadline_s)
     except subprocess.TimeoutExpired:
+        code = process.poll()
         kill_group(process)
-        out, err = process.communicate()
+        out, err = _last_words(process)
+        if code is not None:  # it ended; what it started has kept our pipes
+            return _done(words, code, out, err, mask=mask)
         err += f"\n{shlex.join(list(words)[:3])} …: no end after {deadline_s:g} s".encode()
         return _done(words, TIMED_OUT, out, err, mask=mask)
     except BaseException:  # a Ctrl-C must not leave the child behind
         kill_group(process)
-        process.communicate()
+        _last_words(process)
         raise
     return _done(words, process.returncode, out, err, mask=mask)
 
@@ -99,6 +103,18 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def _last_words(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """What a killed command has said; a child of it that left the group may hold the pipes for ever."""
+    try:
+        out, err = process.communicate(timeout=LAST_WORDS_S)
+    except subprocess.TimeoutExpired as late:
+        out, err = late.output or b"", late.stderr or b""
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+    return out, err
 
 
 def _done(words: Sequence[str], code: int, out: bytes, err: bytes, *, mask: bool) -> Done:

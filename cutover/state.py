@@ -94,6 +94,11 @@ class State:
     # --- laying it out -------------------------------------------------------------------------------------------
     def prepare(self) -> None:
         """Create the directory (0700) with its shell files; raises UsageProblem for one that others could change."""
+        real = self.root.resolve()
+        for folder in (real, *real.parents):
+            if (folder / ".git").exists():
+                why = "a `git clean` would delete an open undo; set state_dir"
+                raise UsageProblem(f"state directory {self.root} lies in the checkout {folder}: {why}")
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = self.root.stat()
@@ -103,10 +108,6 @@ class State:
             raise UsageProblem(
                 f"state directory {self.root} is not owned by this user alone: chmod 700 and chown it"
             )
-        for folder in (self.root, *self.root.parents):
-            if (folder / ".git").exists():
-                why = "a `git clean` would delete an open undo; set state_dir"
-                raise UsageProblem(f"state directory {self.root} lies in the checkout {folder}: {why}")
         try:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
             self._copy_shell_files()
@@ -176,10 +177,10 @@ class State:
     def owner(self) -> dict[str, Any]:
         """Who held the lock last: who, since, pid, host, what."""
         try:
-            found: dict[str, Any] = json.loads((self.root / "owner.json").read_text(encoding="utf-8"))
+            found = json.loads((self.root / "owner.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
     def told(self) -> str:
         """One line on who is releasing."""
@@ -345,4 +346,4 @@ class State:
             for line in (self.root / "journal.jsonl").read_text(encoding="utf-8").splitlines():
                 with contextlib.suppress(ValueError):
                     rows.append(json.loads(line))
-        return rows
+        return [row for row in rows if isinstance(row, dict)]

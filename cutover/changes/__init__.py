@@ -33,7 +33,7 @@ def line(*words: str, within_s: float | None = None) -> str:
 def undo_script(changes: Sequence[Change]) -> str:
     """The script that takes back all *changes*, the newest first."""
     blocks = [
-        f"# {change.name}: {change.text}\n" + "\n".join(change.undo)
+        f"# {' '.join(f'{change.name}: {change.text}'.split())}\n" + "\n".join(change.undo)
         for change in reversed(changes)
         if change.undo
     ]

@@ -1,0 +1,99 @@
+"""Changes are values; the script that takes them back is sh that anybody may run."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cutover.changes import Change, line, undo_script
+from cutover.changes.up import Previous, ensure, put_back, up
+from cutover.compose import Compose
+
+
+def change(name: str, *undo: str) -> Change:
+    """A change that does nothing."""
+    return Change(name, f"the {name}", ("true",), undo, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "within", "text"),
+    [
+        (("rm", "-f", "/a/b"), None, "rm -f /a/b"),
+        (("rm", "-f", "/a b"), None, "rm -f '/a b'"),
+        (("rm", "-f", "/it's"), 10, "timeout -k 10 10 rm -f '/it'\"'\"'s'"),
+        (("echo", "$HOME", "`id`", "a;b", "*"), None, "echo '$HOME' '`id`' 'a;b' '*'"),
+        (("echo", "", "a\nb"), 0.5, "timeout -k 10 0.5 echo '' 'a\nb'"),
+    ],
+)
+def test_a_line_is_its_words(words: tuple[str, ...], within: float | None, text: str) -> None:
+    """What a shell makes of a line are the words that were given, bounded where that is asked."""
+    assert line(*words, within_s=within) == text
+    if words[0] == "echo" and within is None:
+        said = subprocess.run(("sh", "-c", text), capture_output=True, text=True, check=True).stdout
+        assert said == " ".join(words[1:]) + "\n"
+
+
+def test_the_newest_change_is_taken_back_first() -> None:
+    """Lines of one change in their order, those of later changes before those of earlier ones; empty ones are left out."""
+    script = undo_script([change("up", "one", "two"), change("migrate"), change("switch", "three")])
+    assert script == (
+        "# Takes this release back. Safe to run twice.\n# switch: the switch\nthree\n# up: the up\none\ntwo\n"
+    )
+
+
+@pytest.mark.parametrize("changes", [[], [change("migrate")]])
+def test_nothing_to_undo_is_a_script_that_does_nothing(changes: list[Change], tmp_path: Path) -> None:
+    """A release that has changed nothing can be taken back too."""
+    script = tmp_path / "undo.sh"
+    script.write_text(undo_script(changes))
+    assert subprocess.run(("sh", "-eu", str(script)), check=False).returncode == 0
+
+
+def test_a_change_of_several_lines_of_text_stays_a_comment(tmp_path: Path) -> None:
+    """A name or text with a line break does not become a command of the undo."""
+    touched = tmp_path / "touched"
+    script = tmp_path / "undo.sh"
+    script.write_text(undo_script([Change("up", f"green\ntouch {touched}", ("true",), ("true",), 1.0)]))
+    subprocess.run(("sh", "-eu", str(script)), check=True)
+    assert not touched.exists()
+
+
+COMPOSE = Compose("recall_green", Path("/s/releases/green/2.yml"))
+UP = ("docker", "compose", "--project-name", "recall_green", "--file", "/s/releases/green/2.yml", "up")
+FLAGS = ("--detach", "--no-deps", "--pull", "never", "--wait", "--wait-timeout", "20")
+PREVIOUS = Previous(Path("/s/releases/green/1.yml"), {"api": "c1"}, {"recall:sha-1": "sha256:11"}, 20.0)
+
+
+def test_up_is_compose_up() -> None:
+    """The do is one `up` of the rendered file, with a budget of the wait and a margin."""
+    made = up(Path("/s"), COMPOSE, ("api",), text="green to sha-2", wait_s=20, previous=PREVIOUS)
+    assert made.do == (*UP, *FLAGS, "api")
+    assert made.budget_s > 20
+
+
+def test_the_undo_of_up_is_the_previous_file() -> None:
+    """The tag first, for it may have moved; then the service from the file that nobody edits, unless it never went."""
+    lines = put_back(Path("/s"), "recall_green", ("api",), PREVIOUS)
+    assert lines == (
+        "timeout -k 10 30 docker tag sha256:11 recall:sha-1",
+        "timeout -k 10 140 sh /s/putback.sh recall_green api c1 "
+        + shlex.join((*UP, *FLAGS, "api")).replace("2.yml", "1.yml"),
+    )
+
+
+def test_the_undo_of_a_first_up_takes_it_away() -> None:
+    """Where nothing ran before, nothing runs afterwards."""
+    lines = put_back(Path("/s"), "recall_green", ("api", "worker"), None)
+    assert lines == (
+        "timeout -k 10 120 sh /s/putback.sh recall_green api '' true",
+        "timeout -k 10 120 sh /s/putback.sh recall_green worker '' true",
+    )
+
+
+def test_the_old_colour_is_made_sure_of_by_one_line() -> None:
+    """Before the traffic goes back, the old colour is started unless it runs."""
+    text = ensure(Path("/s"), COMPOSE, "api", wait_s=20)
+    assert text.startswith("timeout -k 10 80 sh /s/ensure.sh recall_green api docker compose ")

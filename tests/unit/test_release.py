@@ -1,0 +1,133 @@
+"""What becomes of a release: kept only on positive proof."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from cutover.release import (
+    FAILED,
+    INCONCLUSIVE,
+    INTERNAL,
+    INTERRUPTED,
+    NOTHING_RAN,
+    OK,
+    USAGE,
+    Required,
+    Tally,
+    count,
+    exit_code,
+    outcome_of,
+    proven,
+    reason,
+)
+from cutover.verdict import Outcome
+
+YES, NO, UNKNOWN, NEVER = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, None
+GATE, WHOLE = frozenset({0}), frozenset({0, 1, 2})
+
+
+def tally(
+    *outcomes: Outcome | None,
+    pytest_exit: int = 0,
+    stages: frozenset[int] = GATE,
+    trouble: Outcome | None = None,
+) -> Tally:
+    """A tally of one test for each outcome, all in the first stage."""
+    return Tally(
+        [Required(f"t{n}", 0, each) for n, each in enumerate(outcomes)], pytest_exit, stages, trouble
+    )
+
+
+def staged(*rows: tuple[int, Outcome | None], pytest_exit: int = 0) -> Tally:
+    """A tally of a whole cutover: (stage, outcome) of each test."""
+    return Tally([Required(f"t{n}", stage, each) for n, (stage, each) in enumerate(rows)], pytest_exit, WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "why"),
+    [
+        (tally(YES), OK, None),
+        (tally(YES, YES), OK, None),
+        (tally(YES, NO), FAILED, "1 check failed: t1"),
+        (tally(NO, NO, pytest_exit=1), FAILED, "2 checks failed: t0"),
+        (tally(YES, UNKNOWN), INCONCLUSIVE, "1 check could not be answered: t1"),
+        (tally(NO, UNKNOWN), FAILED, "1 check failed: t0"),
+        (tally(UNKNOWN, pytest_exit=1), INCONCLUSIVE, "1 check could not be answered: t0"),
+        (tally(), NOTHING_RAN, "no check ran, so nothing was verified"),
+        (tally(pytest_exit=5), NOTHING_RAN, "no check ran, so nothing was verified"),
+        (tally(YES, NEVER), INCONCLUSIVE, "1 check never ran: t1"),
+        (tally(NEVER, NEVER), INCONCLUSIVE, "2 checks never ran: t0"),
+        (tally(NEVER, pytest_exit=1), FAILED, "1 check never ran: t0"),
+        (tally(YES, pytest_exit=1), FAILED, "pytest ended without proof"),
+        (tally(YES, pytest_exit=5), INCONCLUSIVE, "pytest ended without proof"),
+        (tally(YES, pytest_exit=6), INCONCLUSIVE, "pytest ended without proof"),
+        (tally(YES, trouble=NO), FAILED, "a step of the release failed"),
+        (tally(YES, trouble=UNKNOWN), INCONCLUSIVE, "a step of the release could not be verified"),
+        (tally(UNKNOWN, trouble=NO), FAILED, "a step of the release failed"),
+        (tally(NEVER, trouble=UNKNOWN), INCONCLUSIVE, "a step of the release could not be verified"),
+        (tally(NO, YES, trouble=UNKNOWN), FAILED, "1 check failed: t0"),
+        (tally(YES, NEVER, pytest_exit=2), INTERRUPTED, "the session was interrupted"),
+        (tally(NO, pytest_exit=2), INTERRUPTED, "the session was interrupted"),
+        (tally(NO, pytest_exit=3), INTERNAL, "the session broke: an internal error, not the service"),
+        (tally(YES, pytest_exit=4), USAGE, "pytest ended without proof"),
+        (staged((0, YES), (1, YES), (2, YES)), OK, None),
+        (staged((0, YES), (1, YES)), INCONCLUSIVE, "pytest ended without proof"),
+        (staged((0, YES), (2, YES)), INCONCLUSIVE, "pytest ended without proof"),
+        (staged((0, YES), (1, NO), (2, NEVER), pytest_exit=1), FAILED, "1 check failed: t1"),
+        (staged((0, YES), (1, UNKNOWN), (2, NEVER)), INCONCLUSIVE, "1 check could not be answered: t1"),
+    ],
+)  # fmt: skip
+def test_a_release_is_kept_on_proof_alone(asked: Tally, code: int, why: str | None) -> None:
+    """One exit code for each end, by the order 2, 3 before 1 before 10 before 5, and one line that says why."""
+    assert exit_code(asked) == code
+    assert proven(asked) is (code == OK)
+    if why is not None:
+        assert reason(asked) == why
+
+
+@pytest.mark.parametrize("pytest_exit", range(7))
+@pytest.mark.parametrize("trouble", [None, YES, NO, UNKNOWN])
+@pytest.mark.parametrize("outcomes", [*itertools.combinations_with_replacement([YES, NO, UNKNOWN, NEVER], 2)])
+def test_only_what_is_proven_ends_with_0(
+    outcomes: tuple[Outcome | None, ...], trouble: Outcome | None, pytest_exit: int
+) -> None:
+    """0 and proven are one thing, whatever pytest itself says; a sure no without an interruption is never 10."""
+    asked = tally(*outcomes, pytest_exit=pytest_exit, trouble=trouble)
+    assert (exit_code(asked) == OK) is proven(asked)
+    assert proven(asked) is (set(outcomes) == {YES} and trouble is None and pytest_exit == 0)
+    if NO in outcomes and pytest_exit not in {2, 3, 4}:
+        assert exit_code(asked) == FAILED
+
+
+CLEAN = {"setup": "passed", "call": "passed", "teardown": "passed"}
+
+
+@pytest.mark.parametrize(
+    ("phases", "unknown", "outcome"),
+    [
+        (CLEAN, False, YES),
+        (CLEAN | {"call": "failed"}, False, NO),
+        (CLEAN | {"call": "failed"}, True, UNKNOWN),
+        (CLEAN | {"call": "skipped"}, False, UNKNOWN),
+        (CLEAN | {"call": "xfailed"}, False, UNKNOWN),
+        (CLEAN | {"teardown": "failed"}, False, UNKNOWN),
+        (CLEAN | {"call": "failed", "teardown": "failed"}, False, NO),
+        ({"setup": "failed", "teardown": "passed"}, False, UNKNOWN),
+        ({"setup": "skipped", "teardown": "passed"}, False, UNKNOWN),
+        ({"setup": "passed", "call": "passed"}, False, UNKNOWN),
+        ({"setup": "passed"}, False, UNKNOWN),
+    ],
+)
+def test_a_test_says_yes_only_when_all_of_it_passed(
+    phases: dict[str, str], unknown: bool, outcome: Outcome
+) -> None:
+    """A call that passed between a clean setup and teardown is a yes, a failed assertion a no, all else unknown."""
+    assert outcome_of(phases, unknown) is outcome
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 checks"), (1, "1 check"), (2, "2 checks")])
+def test_checks_are_counted_in_english(number: int, text: str) -> None:
+    """One check, two checks."""
+    assert count([None] * number) == text
