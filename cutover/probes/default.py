@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from cutover import engine, http
 from cutover.engine import Container
 from cutover.evidence import Evidence
-from cutover.probes import alerts, availability, dependencies, flaps, log_watch, resources, traffic
+from cutover.probes import (
+    alerts,
+    availability,
+    dependencies,
+    endpoint_watch,
+    flaps,
+    log_watch,
+    resources,
+    traffic,
+)
 from cutover.probes.excused import Excused, Forgiving, OldTrouble
 from cutover.proxies.access_log import Tail
 from cutover.settings import Settings
@@ -53,6 +62,7 @@ def _wanted(settings: Settings) -> dict[str, bool]:
     return {
         "availability": True,
         "colour": bool(proxy and proxy.url),
+        "endpoints": bool(endpoint_watch.readable(settings.endpoints)),
         "5xx": bool(proxy and proxy.access_log),
         "latency": bool(proxy and proxy.access_log),
         "restarts": True,
@@ -131,9 +141,17 @@ class _Made:
             self.colour,
             most=self._in_flight(every_s),
         )
-        if not (self.live.through_proxy and self.live.colour):
-            return [asked]
-        return [asked, availability.ColourSeen(asked, self.live.colour, every_s)]
+        found: list[Watched] = [asked]
+        if self.live.through_proxy and self.live.colour:
+            found.append(availability.ColourSeen(asked, self.live.colour, every_s))
+        return [*found, *self._endpoints(prober)]
+
+    def _endpoints(self, prober: availability.Prober) -> list[Watched]:
+        wanted = endpoint_watch.readable(self.settings.endpoints)
+        if not wanted:
+            return []
+        asker = endpoint_watch.Asker(wanted, prober.http, self.control, prober.old)
+        return [self._excused(endpoint_watch.Endpoints(asker))]
 
     def _in_flight(self, every_s: float) -> int:
         """So many probes that a hung service does not slow them down."""

@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 from cutover import http
@@ -109,7 +110,7 @@ class Case:
             self.act(scene)
 
 
-HTTP = ("availability", "5xx", "latency")
+HTTP = ("availability", "5xx", "latency", "endpoints")
 GONE = ("availability", "5xx", "restarts", "health", "oom")
 CASES = (
     Case("5xx-all", "every request fails", HTTP),
@@ -121,7 +122,8 @@ CASES = (
     Case("slow-all", "each answer takes 0.8 s", HTTP),
     Case("slow-tail", "one answer in five takes 1.5 s", HTTP),
     Case("reset", "connections are closed without an answer", HTTP),
-    Case("cut", "answers end in the middle", (*HTTP, "new errors")),
+    Case("cut", "answers end in the middle", HTTP),
+    Case("other-json", "answers hold something else", ("endpoints",)),
     Case("crash", "the process ends; the engine starts it again", GONE),
     Case("killed", "docker kill", GONE, lambda scene: docker("kill", scene.live.id)),
     Case("stopped", "docker stop", GONE, lambda scene: docker("stop", "--time", "1", scene.live.id)),
@@ -172,7 +174,7 @@ def asked(url: str) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
-    except OSError:
+    except (OSError, HTTPException):
         return 0
 
 
@@ -235,6 +237,7 @@ def settings_of(scene: Scene) -> Settings:
             "access_log": scene.proxy.log,
         },
         "slo": {"p95": "500ms", "requests_needed": 50},
+        "endpoints": [{"path": "/memories", "json": {"path": "/memories"}, "max_latency": "5s"}],
         "dependencies": [{"name": "db", "kind": "tcp", "url_key": "DB_URL"}],
     }
     return Settings.model_validate(table)

@@ -126,7 +126,7 @@ class Service(BaseHTTPRequestHandler):
                 time.sleep(seconds)
                 status = max(status, worse)
         self._log(path, status)
-        return self._answer(status, {"path": path})
+        return self._answer(status, {"path": "/elsewhere" if "other-json" in BROKEN else path})
 
     def _log(self, path: str, status: int) -> None:
         if "logs-only" in BROKEN:

@@ -17,6 +17,7 @@ OLD = Target("blue", "colour", "http://127.0.0.1:9", "blue", "recall_blue")
 URL = Target("http://127.0.0.1:9", "url", "http://127.0.0.1:9")
 BARE: dict[str, Any] = {"project": "recall", "colours": {"blue": {"env_file": ".env.blue"}}}
 FULL: dict[str, Any] = {
+    "endpoints": [{"path": "/memories"}],
     "project": "recall",
     "colours": {colour: {"env_file": f".env.{colour}"} for colour in ("blue", "green")},
     "proxy": {"driver": "nginx", "url": "http://127.0.0.1:9", "access_log": "access.json"},
