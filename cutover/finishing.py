@@ -425,6 +425,12 @@ def notify(walk: Walk, ended: Ended) -> None:
         send(walk, event, sentence(ended.ending), ended.code)
 
 
+def tell_switched(walk: Walk) -> None:
+    """Tell the team's own command that users get the new release, which was proven, and is watched from here on."""
+    text = f"{walk.settings.project} serves {walk.target.tag} on {walk.target.colour}, watched from here on"
+    send(walk, "switched", text)
+
+
 def send(walk: Walk, event: str, text: str, code: int | None = None) -> None:
     """Run the command of `[notices]` for *event*."""
     if walk.settings.notices is None:

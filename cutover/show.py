@@ -52,9 +52,9 @@ def both_times(at: datetime, zone: ZoneInfo | None) -> str:
 
 def timetable(show: Show, switch_at: datetime) -> list[str]:
     """One line for each moment: when it is if the switch is at *switch_at*, what happens, whose it is."""
-    zone, owners = zone_of(show), {str(moment): f" · {owner}" for moment, owner in show.owners.items()}
+    zone, owners = zone_of(show), {str(moment): f"{owner}: " for moment, owner in show.owners.items()}
     return [
-        f"{moment:<6} {both_times(switch_at + offset, zone)}  {what}{owners.get(moment, '')}"
+        f"{moment:<6} {both_times(switch_at + offset, zone)}  {owners.get(moment, '')}{what}"
         for moment, (offset, what) in MOMENTS.items()
     ]
 

@@ -63,7 +63,7 @@ def switch(walk: Walk) -> None:
 
     settings, to = walk.settings, walk.target.colour or ""
     _go(walk)
-    _freeze(walk)
+    frozen_at = _freeze(walk)
     prover = Prover.of(settings)
     try:
         walk.require(prover.begin(), "switch::open connections", 1)
@@ -88,7 +88,7 @@ def switch(walk: Walk) -> None:
     finally:
         prover.close()
     _after_switch(walk, to)
-    _unfreeze(walk)
+    _unfreeze(walk, frozen_at)
 
 
 def _told(proof: Proof, to: str) -> str:
@@ -123,10 +123,11 @@ def _go(walk: Walk) -> None:
     walk.told("T-0", "go", answer.why, begun)
 
 
-def _freeze(walk: Walk) -> None:
-    """Answer writes with 503 while the switch happens, where that was asked for."""
+def _freeze(walk: Walk) -> float:
+    """Answer writes with 503 while the switch happens, where that was asked for; since when."""
+    begun = time.monotonic()
     if walk.settings.freeze is None:
-        return
+        return begun
     from cutover.changes.freeze import freeze
 
     with walk.telling("T-0", "freeze") as words:
@@ -134,18 +135,22 @@ def _freeze(walk: Walk) -> None:
         if not done.ok:
             raise Failed(f"the write freeze failed: {done.last_line}")
         words.append("writes are answered with 503 and Retry-After")
+    return begun
 
 
-def _unfreeze(walk: Walk) -> None:
+def _unfreeze(walk: Walk, frozen_at: float) -> None:
+    """Let writes through again, and say how long users waited; longer than promised is too late to act on."""
     if walk.settings.freeze is None:
         return
-    from cutover.changes.freeze import thaw
+    from cutover.changes.freeze import judge_frozen, thaw
 
     with walk.telling("T-0", "unfreeze") as words:
         done = walk.apply(thaw(walk.settings))
         if not done.ok:
             raise Failed(f"the write freeze could not be lifted: {done.last_line}")
-        words.append("writes are answered again")
+        verdict = judge_frozen(time.monotonic() - frozen_at, walk.settings.freeze.max)
+        walk.evidence.fact("frozen_s", round(time.monotonic() - frozen_at, 1))
+        words.append(f"writes are answered again; {verdict.reason}")
 
 
 def _after_switch(walk: Walk, to: str) -> None:

@@ -429,6 +429,7 @@ class Run:
             from cutover import switching
 
             self._guarded(switching.switch)
+            finishing.tell_switched(self._walk())
             self.stage_begun = time.monotonic()
         return self.wish.switch
 

@@ -43,9 +43,9 @@ def test_lists_the_moments_with_their_owners() -> None:
     """Each moment of the runbook has its time, what happens then, and whose it is."""
     given = settings(time_zone="Asia/Tokyo", owners={"T-0": "ana", "T-15m": "bo"})
     assert show.timetable(given.show, AT) == [
-        "T-15m  15:55 UTC (00:55 JST on Fri 5 Sep)  preflight, snapshot, way back on the restored copy · bo",
+        "T-15m  15:55 UTC (00:55 JST on Fri 5 Sep)  bo: preflight, snapshot, way back on the restored copy",
         "T-10m  16:00 UTC (01:00 JST on Fri 5 Sep)  migrate, deploy to the idle colour, gate",
-        "T-0    16:10 UTC (01:10 JST on Fri 5 Sep)  go/no-go, switch, proof, gate again, drain · ana",
+        "T-0    16:10 UTC (01:10 JST on Fri 5 Sep)  ana: go/no-go, switch, proof, gate again, drain",
         "T+15m  16:25 UTC (01:25 JST on Fri 5 Sep)  watch, keep warm or retire, notice",
     ]
 
