@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 from cutover import again, deploying, engine, preflight, release, scene, switching
 from cutover.errors import CutoverError, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
-from cutover.proxies import COLOURS
 from cutover.release import Tally
-from cutover.report.ending import Ending, Running, Why, Word, sentence
+from cutover.report.ending import Why, Word
+from cutover.saying import Ended, ended, notify, of_url, send
 from cutover.state import Record, now
-from cutover.verdict import Outcome
 from cutover.walk import Walk, Wish
 
 SPOKEN = {"up": "deploy"}
 """What people call a change that is named otherwise in the journal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The end of a session: what people are told, and the exit code."""
-
-    ending: Ending
-    code: int
 
 
 def begin(walk: Walk, *, plan: bool, greet: Callable[[Walk], None] = lambda _walk: None) -> None:
@@ -70,47 +58,24 @@ def finish(
     """Keep or take back; never raises, whatever breaks is a person's business and says so."""
     code = release.exit_code(tally)
     if plan and walk is not None:
-        return _ended(walk, Word.PLAN_ONLY, release.NOTHING_RAN, tally)
+        return ended(walk, Word.PLAN_ONLY, release.NOTHING_RAN, tally)
     if walk is None:
-        word = (
-            Word.GATE_PASSED
-            if code == release.OK
-            else Word.INCONCLUSIVE
-            if code != release.FAILED
-            else Word.GATE_FAILED
-        )
-        return Ended(
-            Ending(
-                word,
-                wish.targets[0],
-                code,
-                why=() if code == release.OK else _why(tally, evidence, None),
-                proven=len(tally.tests(Outcome.YES)),
-                sentence=_url_sentence(wish, code),
-            ),
-            code,
-        )
+        return of_url(wish, evidence, tally, code)
     try:
-        ended = _finish(walk, tally, code, whole=whole)
+        end = _finish(walk, tally, code, whole=whole)
     except Exception as error:  # noqa: BLE001  # the end of a session must say what runs, whatever broke
-        ended = _lost(walk, tally, f"{type(error).__name__}: {error}")
+        end = _lost(walk, tally, f"{type(error).__name__}: {error}")
     if wish.armed or walk.changed:
-        walk.state.journal("end", release=walk.release_id, word=str(ended.ending.word), code=ended.code)
-        notify(walk, ended)
-    return ended
-
-
-def _url_sentence(wish: Wish, code: int) -> str:
-    target = ", ".join(wish.targets)
-    said = "passed what can be asked over HTTP" if code == release.OK else "did not pass"
-    return f"{target} {said}; a URL has no container here, so nothing else was asked and nothing could be changed."
+        walk.state.journal("end", release=walk.release_id, word=str(end.ending.word), code=end.code)
+        notify(walk, end)
+    return end
 
 
 def _finish(walk: Walk, tally: Tally, code: int, *, whole: bool) -> Ended:
     if release.proven(tally):
         return _keep(walk, tally, whole=whole)
     if not walk.changed and isinstance(walk.trouble, UsageProblem):
-        return _ended(walk, Word.NOTHING_CHANGED, release.USAGE, tally)
+        return ended(walk, Word.NOTHING_CHANGED, release.USAGE, tally)
     if walk.changed:
         return _take_back(walk, tally, code) if walk.wish.rollback else _leave(walk, tally, code)
     if code == release.FAILED and not walk.wish.armed and walk.wish.rollback and whole:
@@ -125,7 +90,7 @@ def _finish(walk: Walk, tally: Tally, code: int, *, whole: bool) -> Ended:
             if code in {release.INTERRUPTED, release.INTERNAL, release.USAGE}
             else Word.INCONCLUSIVE
         )
-    return _ended(walk, word, code, tally)
+    return ended(walk, word, code, tally)
 
 
 # --- keeping ---------------------------------------------------------------------------------------------------------
@@ -152,7 +117,7 @@ def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
             tag=walk.target.tag,
             who=preflight.who(),
         )
-    return _ended(walk, Word.RELEASED if done else Word.GATE_PASSED, release.OK, tally)
+    return ended(walk, Word.RELEASED if done else Word.GATE_PASSED, release.OK, tally)
 
 
 def _record_what_runs(walk: Walk) -> None:
@@ -208,7 +173,7 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     walk.told(
         "", "undo", f"{names or 'nothing'} taken back; {_says(walk)}{'; ' + seen if seen else ''}", begun
     )
-    return _ended(walk, Word.TAKEN_BACK, code, tally)
+    return ended(walk, Word.TAKEN_BACK, code, tally)
 
 
 def _was_proven(walk: Walk) -> bool:
@@ -283,9 +248,9 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
         walk.unlock()  # a dead session's: its guard takes back more than we would
         return None
     deploying.put_back(walk, good[-1])
-    ended = _take_back(walk, tally, release.FAILED)
+    end = _take_back(walk, tally, release.FAILED)
     walk.unlock()
-    return ended
+    return end
 
 
 def _leave(walk: Walk, tally: Tally, code: int) -> Ended:
@@ -294,207 +259,19 @@ def _leave(walk: Walk, tally: Tally, code: int) -> Ended:
     walk.state.journal("left as it is", release=walk.release_id, who=preflight.who())
     if walk.pending is not None:
         walk.state.keep_record(walk.pending)
-    return _ended(walk, Word.LEFT_AS_IT_IS, code, tally)
+    return ended(walk, Word.LEFT_AS_IT_IS, code, tally)
 
 
 def _taken_by_another(walk: Walk, tally: Tally) -> Ended:
     """Somebody ran the take-back while we were at it."""
-    ended = _ended(walk, Word.TAKEN_BACK, release.FAILED, tally)
+    told = ended(walk, Word.TAKEN_BACK, release.FAILED, tally)
     why = (Why("", f"the release was taken back by {walk.taken_by()}"),)
-    return Ended(replace(ended.ending, why=why), release.FAILED)
+    return Ended(replace(told.ending, why=why), release.FAILED)
 
 
 def _lost(walk: Walk, tally: Tally, why: str) -> Ended:
     """A person is needed: what runs now, what was tried, the one command."""
-    ended = _ended(walk, Word.UNDO_FAILED, release.NEEDS_PERSON, tally)
+    told = ended(walk, Word.UNDO_FAILED, release.NEEDS_PERSON, tally)
     run = walk.state.take_back_command if walk.state.open_release() else "cutover status"
     where = f"on {os.uname().nodename}; safe to run again"
-    return Ended(replace(ended.ending, tried=(why,), run=run, run_where=where), release.NEEDS_PERSON)
-
-
-# --- saying ----------------------------------------------------------------------------------------------------------
-def _ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
-    good = word in {Word.RELEASED, Word.GATE_PASSED}
-    asked = time.monotonic()
-    running = tuple(what_runs(walk))
-    next_ = (
-        ()
-        if good or word is Word.PLAN_ONLY
-        else ("fix and run the same command again; nothing is locked, nothing is half done",)
-    )
-    failed, failed_s = _users_saw(walk)
-    ending = Ending(
-        word,
-        walk.settings.project,
-        code,
-        running,
-        asked_s_ago=time.monotonic() - asked,
-        why=() if good else _why(tally, walk.evidence, walk),
-        see=_see(walk.evidence),
-        next=next_ if word is not Word.UNDO_FAILED else (),
-        proven=len(tally.tests(Outcome.YES)),
-        open=walk.state.open_release() is not None,
-        roll_back_s=_rehearsed(walk) if good and walk.switched else None,
-        failed_requests=failed if walk.switched and not good else None,
-        failed_s=failed_s if walk.switched and not good else None,
-        schema=str(walk.evidence.facts.get("schema", "")) if not good else "",
-    )
-    return Ended(ending, code)
-
-
-def _users_saw(walk: Walk) -> tuple[int | None, float | None]:
-    """Failed requests since the switch and in how many seconds: by the proxy's log, else by the proof alone."""
-    from cutover.probes.traffic import failed_since
-
-    proof, proxy = walk.evidence.facts.get("proof") or {}, walk.settings.proxy
-    switched = [step.at - step.seconds for step in walk.evidence.steps if step.name == "switch"]
-    colour = walk.target.colour
-    if (
-        proxy is None
-        or colour is None
-        or not switched
-        or not (proxy.access_log and proxy.access_log.is_file())
-    ):
-        return proof.get("failed") or None, None  # none of the proof's own says nothing of users
-    return failed_since(
-        proxy.access_log, colour, switched[-1], frozenset({proxy.control, walk.settings.ready.path})
-    )
-
-
-def _rehearsed(walk: Walk) -> float | None:
-    """Seconds of the way back in the last rehearsal; None if nobody has ever rehearsed it."""
-    rows = [row for row in walk.state.history() if row.get("event") == "rehearsed"]
-    return float(rows[-1]["seconds"]) if rows else None
-
-
-def _see(evidence: Evidence) -> str:
-    return str(evidence.file.parent / "report.html") if evidence.file else ""
-
-
-def _why(tally: Tally, evidence: Evidence, walk: Walk | None) -> tuple[Why, ...]:
-    """The reasons of a bad end, from the verdicts; at most five."""
-    bad = [
-        # A question of the release's own, like deploy::up, is no test that anybody could open.
-        Why(each.test if ".py::" in each.test else "", f"{each.verdict.question}: {each.verdict.reason}")
-        for each in evidence.checks
-        if each.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}
-    ]
-    if walk is not None and walk.trouble is not None and not bad:
-        bad = [Why("", str(walk.trouble))]
-    return tuple(bad[:5]) or (Why("", release.reason(tally)),)
-
-
-def what_runs(walk: Walk) -> list[Running]:
-    """What each colour runs, asked now; what cannot be asked says so."""
-    live = scene.who_is_live(walk.settings, walk.scene.proxy) if hasattr(walk, "scene") else None
-    shown = []
-    for colour in (each for each in COLOURS if each in walk.settings.colours):
-        try:
-            found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
-        except engine.EngineSilent:
-            shown.append(Running(colour, "", "could not be asked", live=bool(live and live.colour == colour)))
-            continue
-        if found is None:
-            continue
-        state = (
-            ("runs" if found.health_status in {"healthy", "none"} else found.health_status)
-            if found.running
-            else found.status
-        )
-        shown.append(
-            Running(
-                colour,
-                scene.tag_of(found.image_name) or found.image[7:19],
-                state,
-                live=bool(live and live.colour == colour),
-                digest=found.image,
-            )
-        )
-    if walk.target.colour and not (live and live.colour):
-        shown.sort(key=lambda each: each.colour != walk.target.colour)
-    return shown
-
-
-EVENTS = {Word.RELEASED: "released", Word.TAKEN_BACK: "taken back", Word.UNDO_FAILED: "needs person"}
-
-
-def notify(walk: Walk, ended: Ended) -> None:
-    """Tell the team's own command how it ended; that it could not be told is told here, and changes nothing."""
-    event = EVENTS.get(ended.ending.word)
-    if event is not None:
-        send(walk, event, sentence(ended.ending), ended.code)
-
-
-def tell_switched(walk: Walk) -> None:
-    """Tell the team's own command that users get the new release, which was proven, and is watched from here on."""
-    text = f"{walk.settings.project} serves {walk.target.tag} on {walk.target.colour}, watched from here on"
-    send(walk, "switched", text)
-
-
-def send(walk: Walk, event: str, text: str, code: int | None = None) -> None:
-    """Run the command of `[notices]` for *event*."""
-    if walk.settings.notices is None:
-        return
-    from cutover.notices import Notice, tell
-
-    tag, before = walk.target.tag or "", walk.from_tag or ""
-    notice = Notice(
-        event, text, tag, before, walk.target.colour or "", preflight.who(), _see(walk.evidence), code
-    )
-    failed = tell(walk.settings, notice)
-    if failed:
-        walk.told("", "notice", failed, None, "unknown")
-
-
-def point_latest(folder: Path) -> None:
-    """Make `reports/latest` mean this session."""
-    link = folder.parent / "latest"
-    with contextlib.suppress(OSError):
-        draft = folder.parent / f".latest-{os.getpid()}"
-        draft.symlink_to(folder.name)
-        draft.replace(link)
-
-
-def write(
-    folder: Path, walk: Walk | None, evidence: Evidence, ended: Ended, unasked: Mapping[str, Sequence[str]]
-) -> None:
-    """The files of the report: the undo as it stood, this release's journal, the page."""
-    from cutover.report.facts import versions
-    from cutover.report.junit import finish_junit
-    from cutover.report.page import finish_page
-
-    evidence.flush()
-    evidence.fact("versions", versions())
-    evidence.fact("ended", time.time())
-    evidence.fact("not asked", [[test, why] for why, tests in unasked.items() for test in tests])
-    if walk is not None and walk.release_id:
-        evidence.fact("release", walk.release_id)
-    evidence.fact("ending", ended.ending.as_json())
-    undo, rows = _papers(folder, walk)
-    finish_page(folder / "report.html", evidence, ended.ending, undo, rows)
-    finish_junit(folder / "junit.xml", evidence, ended.ending)
-
-
-def _papers(folder: Path, walk: Walk | None) -> tuple[str, list[dict[str, Any]]]:
-    """Copy the undo as it stood and this release's journal into the report's folder; both, to be shown."""
-    if walk is None or not walk.changed:
-        return "", []
-    rows = [row for row in walk.state.history() if row.get("release") == walk.release_id]
-    undo = ""
-    with contextlib.suppress(OSError):
-        undo = (walk.state.root / "undo.sh").read_text(encoding="utf-8")
-        (folder / "undo.sh").write_text(undo, encoding="utf-8")
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (folder / "journal.jsonl").write_text(text, encoding="utf-8")
-    return undo, rows
-
-
-def write_summary(path: Path, evidence: Evidence, ended: Ended) -> None:
-    """The job summary of a CI that has one."""
-    from cutover.report.summary import summary
-
-    with path.open("a", encoding="utf-8") as out:
-        out.write(summary(evidence, ended.ending))
-
-
-__all__ = ["Ended", "UsageProblem", "begin", "finish", "point_latest", "what_runs", "write", "write_summary"]
+    return Ended(replace(told.ending, tried=(why,), run=run, run_where=where), release.NEEDS_PERSON)

@@ -17,7 +17,7 @@ from cutover.evidence import Evidence, Step
 from cutover.report import terminal
 
 if TYPE_CHECKING:
-    from cutover.finishing import Ended
+    from cutover.saying import Ended
     from cutover.verdict import Verdict
     from cutover.walk import Walk, Wish
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cutover.plugin import given
 from cutover.plugin.options import RUN
 
 if TYPE_CHECKING:
@@ -77,13 +78,13 @@ def _released_first(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(scope="session")
 def deployed(cutover_run: Run) -> str | None:
     """The tag that --deploy put on the target; keeping or taking back is the session's end, not a finalizer."""
-    return cutover_run.deploy()
+    return given.deploy(cutover_run)
 
 
 @pytest.fixture(scope="session")
 def switched(cutover_run: Run, deployed: str | None) -> bool:  # noqa: ARG001  # the order is the point
     """Whether --switch sent the traffic to the target."""
-    return cutover_run.switch()
+    return given.switch(cutover_run)
 
 
 @pytest.fixture(scope="session")
@@ -92,19 +93,19 @@ def target(request: pytest.FixtureRequest, cutover_run: Run, deployed: str | Non
     asked = request.param
     if asked.after_switch:
         request.getfixturevalue("switched")
-    return cutover_run.target(asked)
+    return given.target(cutover_run, asked)
 
 
 @pytest.fixture(scope="session")
 def control(cutover_run: Run, target: Target) -> Control:
     """Tells the service's silence from a cut way."""
-    return cutover_run.control(target)
+    return given.control(cutover_run, target)
 
 
 @pytest.fixture(scope="session")
 def http(cutover_run: Run, target: Target) -> Iterator[httpx.Client]:
     """An HTTP client bound to the target: no redirects, no proxies from the environment."""
-    with cutover_run.http(target) as client:
+    with given.http(cutover_run, target) as client:
         yield client
 
 
@@ -117,9 +118,9 @@ def engine() -> DockerClient:
 
 
 @pytest.fixture(scope="session")
-def seen(cutover_run: Run, target: Target) -> Container:
+def seen(target: Target) -> Container:
     """The target's container as the engine describes it now."""
-    return cutover_run.container_of(target)
+    return given.container_of(target)
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +134,7 @@ def container(seen: Container) -> Any:
 @pytest.fixture(scope="session")
 def baseline(cutover_run: Run, target: Target) -> Baseline | None:
     """The log of the container that ran on this colour before, None if there was none."""
-    return cutover_run.baseline(target)
+    return given.baseline(cutover_run, target)
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +146,7 @@ def expected_tag(target: Target) -> str | None:
 @pytest.fixture(scope="session")
 def expected(cutover_run: Run, target: Target) -> Expected:
     """The identity that the target should have."""
-    return cutover_run.expected(target)
+    return given.expected(cutover_run, target)
 
 
 @pytest.fixture
@@ -158,7 +159,7 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
 @pytest.fixture(scope="session")
 def watched(cutover_run: Run, target: Target) -> list[Watched]:
     """The questions that the watch ticks; override it to add your own."""
-    return cutover_run.watched(target)
+    return given.watched(cutover_run, target)
 
 
 @pytest.fixture(scope="session")
@@ -168,7 +169,7 @@ def watch(
     """What was observed for the whole watch, or until the first sure no."""
     if cutover_run.wish.switch:
         request.getfixturevalue("switched")
-    return cutover_run.watch(target, watched)
+    return given.watch(cutover_run, target, watched)
 
 
 @pytest.fixture
@@ -180,4 +181,4 @@ def watched_name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def expect(request: pytest.FixtureRequest, cutover_run: Run) -> Expect:
     """Records verdicts as evidence, and fails the test on a no or an unknown."""
-    return cutover_run.expecting(request.node)
+    return given.expecting(cutover_run, request.node)

@@ -1,0 +1,182 @@
+"""What the fixtures give: each fixture is one call of a function here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cutover import engine as docker_engine
+from cutover import saying, scene
+from cutover.errors import CutoverError, Inconclusive
+from cutover.plugin.required import Asked, NotAnswered, param, stage_of
+from cutover.target import Control, Target
+from cutover.verdict import Outcome, Verdict
+from cutover.walk import Walk
+
+if TYPE_CHECKING:
+    import httpx
+
+    from cutover.plugin.session import Run
+    from cutover.probes.identity import Expected
+    from cutover.probes.logs import Baseline
+    from cutover.watching import Observed, Watched
+
+
+def walk_of(run: Run) -> Walk:
+    """The session's walk; raises UsageError for plain URLs."""
+    if run.walk is None:
+        raise pytest.UsageError("this needs a cutover.toml")
+    return run.walk
+
+
+def _guarded(run: Run, act: Callable[[Walk], None]) -> None:
+    """Do a change; when it fails the session ends with one error, not one for each test."""
+    walk = walk_of(run)
+    trouble: CutoverError
+    try:
+        act(walk)
+    except (CutoverError, docker_engine.EngineSilent) as error:
+        trouble = error if isinstance(error, CutoverError) else Inconclusive(str(error))
+    except Exception as error:
+        walk.trouble = Inconclusive(f"internal error: {type(error).__name__}: {error}")
+        _stop(run, str(walk.trouble))
+        raise
+    else:
+        return
+    # Outside of the except block: pytest would print the first error above the second one.
+    walk.trouble = trouble
+    _stop(run, "the release did not get further")
+    if isinstance(trouble, Inconclusive):
+        raise NotAnswered(str(trouble))
+    pytest.fail(str(trouble), pytrace=False)
+
+
+def _stop(run: Run, why: str) -> None:
+    """End the session before its next test."""
+    if run.session is not None:
+        run.session.shouldfail = why
+
+
+def deploy(run: Run) -> str | None:
+    """Deploy what was wished, if anything was."""
+    if run.wish.deploy is not None:
+        from cutover import deploying
+
+        _guarded(run, deploying.deploy)
+        run.stage_begun = time.monotonic()
+    return run.wish.deploy
+
+
+def switch(run: Run) -> bool:
+    """Switch, if that was wished."""
+    if run.wish.switch:
+        from cutover import switching
+
+        _guarded(run, switching.switch)
+        saying.tell_switched(walk_of(run))
+        run.stage_begun = time.monotonic()
+    return run.wish.switch
+
+
+def target(run: Run, asked: Asked) -> Target:
+    """The target that a test's parameter means."""
+    if asked not in run.targets:
+        if run.walk is None:
+            run.targets[asked] = scene.target_named(None, asked.name)
+        elif run.wish.armed and not asked.after_switch:
+            run.targets[asked] = run.walk.target
+        else:
+            here = run.walk.scene.again() if asked.after_switch else run.walk.scene
+            run.targets[asked] = scene.target_named(here, asked.name)
+    return run.targets[asked]
+
+
+def control(run: Run, target: Target) -> Control:
+    """How the target's silence is told from a cut way."""
+    return scene.control_of(run.walk.scene if run.walk else None, target)
+
+
+def http(run: Run, target: Target) -> httpx.Client:
+    """A client bound to *target*."""
+    from cutover.http import client
+
+    deadline = run.settings.gate.deadline if run.settings else 5.0
+    verify = (
+        run.settings.proxy.verify if run.settings and run.settings.proxy and target.through_proxy else True
+    )
+    return client(target.base_url, deadline, verify=verify)
+
+
+def container_of(target: Target) -> docker_engine.Container:
+    """The container of *target* now."""
+    if target.project is None:
+        raise pytest.UsageError(f"{target.name} is a plain URL: it has no container here")
+    found = docker_engine.the_container(target.project, target.service)
+    if found is None:
+        pytest.fail(f"no container of {target.service} in project {target.project}", pytrace=False)
+    return found
+
+
+def baseline(run: Run, target: Target) -> Baseline | None:
+    """The log that was kept before the deploy."""
+    return run.walk.baselines.get(target.colour or "") if run.walk else None
+
+
+def expected(run: Run, target: Target) -> Expected:
+    """What should run there."""
+    from cutover.identifying import expected
+
+    return expected(walk_of(run), target)
+
+
+def watched(run: Run, target: Target) -> list[Watched]:
+    """The questions of the watch."""
+    from cutover import switching
+
+    return switching.questions(walk_of(run), target)
+
+
+def watch(run: Run, target: Target, questions: list[Watched]) -> Observed:
+    """Watch once for the whole session."""
+    if run.observed is None:
+        from cutover import switching
+
+        run.observed = switching.watch(
+            walk_of(run), target, questions, run.watch_seconds(), run.console.progress
+        )
+        run.console.end_progress()
+    return run.observed
+
+
+def expecting(run: Run, item: pytest.Item) -> Callable[[Verdict | Iterable[Verdict]], None]:
+    """The `expect` of one test."""
+    begun = time.monotonic()
+    asked = param(item)
+    row = run.rows.get(item.nodeid)
+
+    def expect(verdicts: Verdict | Iterable[Verdict]) -> None:
+        found = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
+        if row is not None:
+            row.told |= {each.outcome for each in found}
+        for verdict in found:
+            run.evidence.check(
+                item.nodeid,
+                asked.name if asked else "",
+                stage_of(item),
+                verdict,
+                time.monotonic() - begun,
+            )
+        worst = {outcome: [each for each in found if each.outcome is outcome] for outcome in Outcome}
+        if worst[Outcome.NO]:
+            pytest.fail("\n".join(str(each) for each in worst[Outcome.NO]), pytrace=False)
+        if worst[Outcome.UNKNOWN]:
+            raise NotAnswered("\n".join(str(each) for each in worst[Outcome.UNKNOWN]))
+        if not worst[Outcome.YES] and row is not None:
+            row.not_asked = found[0].reason if found else "nothing to ask"
+            run.unasked.setdefault(row.not_asked, []).append(item.nodeid)
+            pytest.skip(f"not asked: {row.not_asked}")
+
+    return expect

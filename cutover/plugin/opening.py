@@ -1,0 +1,54 @@
+"""What a session is opened with: its settings, and the folder of its report."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cutover import scene
+from cutover import settings as settings_module
+from cutover.errors import UsageProblem
+from cutover.settings import Settings
+from cutover.walk import Wish
+
+
+def settings_for(config: pytest.Config, wish: Wish) -> Settings | None:
+    """The settings; None for plain URLs where no cutover.toml is found nor named."""
+    given = config.option.cutover_config
+    try:
+        path = settings_module.find(given, os.environ, config.invocation_params.dir)
+    except UsageProblem:
+        if given is None and only_urls(wish):
+            return None
+        raise
+    return settings_module.load(path, os.environ)
+
+
+def only_urls(wish: Wish) -> bool:
+    """Whether nothing but plain URLs is asked, and nothing changed."""
+    return not wish.armed and all(scene.is_url(name) for name in wish.targets)
+
+
+def report_folder(settings: Settings | None, wish: Wish) -> Path:
+    """`reports/<utc>-<target>-<tag>`; raises UsageProblem where it cannot be written."""
+    root = settings.reports if settings else Path(os.environ.get("CUTOVER_REPORTS", "reports")).absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageProblem(f"reports folder {root} cannot be written: {error.strerror}") from error
+    name = "".join(
+        each if each.isalnum() or each in "-." else "-"
+        for each in f"{wish.targets[0].split('://')[-1]}-{wish.deploy or 'gate'}"
+    )
+    stem = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{name}"
+    return next(
+        each
+        for each in (root / f"{stem}{'' if not n else f'-{n}'}" for n in range(1000))
+        if not each.exists()
+    )
