@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import shutil
+import signal
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from examples.releases import build
+from examples.stand import Stand
 from tests.engine import wheelhouse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.engine
@@ -86,3 +93,64 @@ def test_passes_on_how_it_ended(image: str, tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "no target" in done.stderr
     assert "cutover.toml" not in done.stderr
+
+
+def mounts(stand: Stand) -> tuple[str, ...]:
+    """The engine's socket and client, and the stand's folder: what docs/dev/deploy_server.md mounts."""
+    client = shutil.which("docker")
+    plugins = json.loads(stand.docker("info", "--format", "{{json .ClientInfo.Plugins}}"))
+    compose = next(each["Path"] for each in plugins if each["Name"] == "compose")
+    pairs = (
+        "/var/run/docker.sock:/var/run/docker.sock",
+        f"{client}:/usr/bin/docker:ro",
+        f"{compose}:/usr/libexec/docker/cli-plugins/docker-compose:ro",
+        f"{stand.folder}:{stand.folder}",
+    )
+    return tuple(word for pair in pairs for word in ("--volume", pair))
+
+
+def test_takes_back_what_a_killed_session_left(image: str, tmp_path: Path) -> None:
+    """The guard ends with the container, so its first process does the guard's work before it ends."""
+    stand = Stand(tmp_path, f"suite{secrets.token_hex(3)}")
+    name = f"{stand.name}-session"
+    build("sha-7700001")
+    stand.make()
+    try:
+        words = ("pytest", "--pyargs", "cutover.smoke", "--target=green", "--deploy=sha-7700001")
+        place = (
+            "--workdir",
+            str(stand.folder),
+            "--env",
+            f"CUTOVER_CONFIG={stand.config}",
+            "--network",
+            "host",
+        )
+        stand.docker("run", "--detach", "--name", name, *place, *mounts(stand), image, *words)
+        wait(lambda: (stand.state / "open").exists() or not running(stand, name))
+        assert running(stand, name), stand.docker("logs", name)
+        os.kill(pid_of(stand, name, "pytest"), signal.SIGKILL)
+        wait(lambda: not running(stand, name))
+        assert stand.docker("inspect", "--format", "{{.State.ExitCode}}", name).strip() == "137"
+        assert (stand.status()["open"], stand.running("green")) == (None, [])
+    finally:
+        stand.docker("rm", "--force", name, check=False)
+        stand.remove()
+
+
+def running(stand: Stand, name: str) -> bool:
+    """Whether the container runs."""
+    return stand.docker("inspect", "--format", "{{.State.Running}}", name).strip() == "true"
+
+
+def pid_of(stand: Stand, name: str, word: str) -> int:
+    """The process of the container that the shell in it has started: its number here, on the host."""
+    rows = stand.docker("top", name, "-eo", "pid,args").splitlines()[1:]
+    return next(int(row.split()[0]) for row in rows if "python" in row and word in row)
+
+
+def wait(until: Callable[[], bool]) -> None:
+    """Return when *until* says yes; a busy machine may take its time."""
+    deadline = time.monotonic() + 300
+    while not until():
+        assert time.monotonic() < deadline, "not within 300 s"
+        time.sleep(0.05)
