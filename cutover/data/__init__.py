@@ -56,7 +56,10 @@ class Data:
         """Whether there is a database to take a snapshot of; raises UsageProblem for one of unknown kind."""
         location = self.location
         if isinstance(location, SqliteFile):
-            return self.store.exists()
+            from cutover.data.sqlite import never_made
+
+            # Before the very first release no container can be asked, and the volume cannot be seen.
+            return not never_made(self.rendered, self.settings.service, location.path) and self.store.exists()
         return location is not None
 
     @property

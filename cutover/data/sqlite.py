@@ -191,18 +191,36 @@ def find(rendered: Rendered, service: str, path: str, folder: Path, schema_table
     return Sqlite(path, None, found.id, folder, schema_table)
 
 
+def never_made(rendered: Rendered, service: str, path: str) -> bool:
+    """Whether *path* lies in a named volume that the engine does not have: there is no data yet."""
+    volume = _volume(rendered, _mount(rendered, service, path))
+    if not volume:
+        return False
+    done = host.run(("docker", "volume", "inspect", volume), deadline_s=files.QUICK_S, mask=False)
+    return not done.ok and "no such volume" in done.err.lower()
+
+
 def here(rendered: Rendered, service: str, path: str) -> Path | None:
     """Where the mount that holds *path* lies on this host; None if it has none that can be seen from here."""
+    mount = _mount(rendered, service, path)
+    volume = _volume(rendered, mount)
+    source = _mountpoint(volume) if volume else mount.get("source", "")
+    return Path(source) / PurePosixPath(path).relative_to(mount["target"]) if source else None
+
+
+def _mount(rendered: Rendered, service: str, path: str) -> dict[str, Any]:
+    """The innermost mount that holds *path*; empty without one."""
     mounts: list[dict[str, Any]] = list(rendered.service(service).get("volumes") or ())
     holding = [each for each in mounts if PurePosixPath(path).is_relative_to(each.get("target", "?"))]
-    if not holding:
-        return None
-    mount = max(holding, key=lambda each: len(each["target"]))
+    return max(holding, key=lambda each: len(each["target"]), default={})
+
+
+def _volume(rendered: Rendered, mount: dict[str, Any]) -> str:
+    """The engine's name of a named volume; empty for any other mount."""
+    if mount.get("type") != "volume":
+        return ""
     source = mount.get("source", "")
-    if mount.get("type") == "volume":
-        name = ((rendered.model.get("volumes") or {}).get(source) or {}).get("name", source)
-        source = _mountpoint(name)
-    return Path(source) / PurePosixPath(path).relative_to(mount["target"]) if source else None
+    return str(((rendered.model.get("volumes") or {}).get(source) or {}).get("name", source))
 
 
 def _mountpoint(volume: str) -> str:
