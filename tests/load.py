@@ -44,6 +44,8 @@ class Shot:
     status: int
     ask: Ask
     error: str = ""
+    release: str = ""
+    """Which release said so of itself, in X-Release."""
 
     @property
     def failed(self) -> bool:
@@ -128,7 +130,9 @@ def load(  # every number is a promise of the caller
             sent = time.monotonic()
             answer = await connection.ask(ask.method, ask.path, ask.body, deadline_s)
             colour = colour_of(answer, header)
-            seen.shots.append(Shot(due, sent, time.monotonic(), colour, answer.status, ask, answer.error))
+            release = answer.headers.get("x-release", "")
+            shot = Shot(due, sent, time.monotonic(), colour, answer.status, ask, answer.error, release)
+            seen.shots.append(shot)
 
     async def everybody() -> None:
         await asyncio.gather(*(user(*each) for each in enumerate(seen.connections)))

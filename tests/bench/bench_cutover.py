@@ -1,0 +1,185 @@
+"""A whole release with `--switch` while users come: one that is kept, and one that breaks under traffic.
+
+    .venv/bin/python tests/bench/bench_cutover.py [kept] [taken-back] [--times N] [--dry]
+
+kept        a good release, watched to its end: no request may fail
+taken-back  one that answers 500 to everybody some seconds after the switch: how long until the old colour serves
+
+Users: 100 kept-alive connections, 50 requests/s open loop, half of them POST that write a row, and others that take
+three seconds each. The service is examples/recall in two containers behind nginx, all on this machine.
+About 45 s each; it ends with 1 when a request of `kept` failed or a goal was missed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from examples.stand import REPOSITORY, Stand
+from tests.bench import write
+from tests.bench.common import Rows, asked, begin, built, merged, publish, say, stand, table
+from tests.load import Ask, Load, load, percentile
+
+SECTION = "cutover"
+CONNECTIONS, RATE = 100, 50
+WRITES = (Ask("GET", "/version"), Ask("POST", "/memories", b'{"text": "hello"}', every=2))
+SLOW = (Ask("GET", "/slow?seconds=3"),)
+SLOW_CONNECTIONS, SLOW_RATE = 8, 1
+REST_S, AFTER_S = 5.0, 3.0
+BREAKS_AFTER_S = 4.0
+GOAL_S = 2.0
+LONGEST_S = 600.0
+
+
+@contextmanager
+def users(url: str) -> Iterator[Load]:
+    """The whole load; those who wait long have connections of their own, or they would hide what the others see."""
+    with (
+        load(url, connections=SLOW_CONNECTIONS, rate=SLOW_RATE, asks=SLOW, longest_s=LONGEST_S) as slow,
+        load(url, connections=CONNECTIONS, rate=RATE, asks=WRITES, longest_s=LONGEST_S) as quick,
+    ):
+        time.sleep(REST_S)
+        yield quick
+        time.sleep(AFTER_S)
+    quick.shots += slow.shots
+
+
+def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Load]:
+    """Release *tag* under load, and break it while it is watched; the exit code, and what users saw."""
+    words = (
+        "smoke",
+        "checks",
+        "--target=idle",
+        f"--deploy={tag}",
+        "--no-migrate",
+        "--switch",
+        f"--watch={watch_s}s",
+    )
+    said = on.folder / "said"
+    with users(on.url) as seen, said.open("w") as out, subprocess.Popen(
+        on.pytest_words(*words), env=on.shell(), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+    ) as session:  # fmt: skip
+        if breaks:
+            break_it(on, session, str(on.ask()["colour"]))
+        code = session.wait(LONGEST_S)
+    if code != int(breaks):
+        say(said.read_text()[-3000:])
+    return code, seen
+
+
+def break_it(on: Stand, session: subprocess.Popen[bytes], old: str) -> None:
+    """Let all be well for some seconds after the drain, then make each answer of the new colour a 500."""
+    new = "green" if old == "blue" else "blue"
+    while f'"name": "drain {old}"' not in evidence(on):
+        if session.poll() is not None:
+            return
+        time.sleep(0.1)  # no event tells that another process wrote a line
+    time.sleep(BREAKS_AFTER_S)
+    on.docker("exec", f"{on.project(new)}-api-1", "touch", "/tmp/break")
+
+
+def evidence(on: Stand) -> str:
+    """What the newest session has written so far; empty before it has begun."""
+    found = sorted((on.folder / "reports").glob("*/evidence.jsonl"), key=lambda each: each.stat().st_mtime)
+    return found[-1].read_text(encoding="utf-8") if found else ""
+
+
+def row(name: str, tag: str, code: int, seen: Load, where: str) -> dict[str, Any]:
+    """What is worth keeping of one release."""
+    return {
+        "tag": tag,
+        "code": code,
+        "requests": len(seen.shots),
+        "posts": sum(each.ask.method == "POST" for each in seen.shots),
+        "slow": sum("slow" in each.ask.path for each in seen.shots),
+        "failed": len(seen.failed),
+        "reset": sum(each.status == 0 for each in seen.shots),
+        "new": sum(each.release == tag for each in seen.shots),
+        "gap_ms": seen.longest_gap() * 1000,
+        "p99_ms": percentile(seen.latencies(), 0.99) * 1000,
+        "back_s": back(seen, tag) if name == "taken-back" else None,
+        "where": where,
+    }
+
+
+def back(seen: Load, bad: str) -> float | None:
+    """Seconds from the first bad answer until all are answered by the old release; None without a bad one."""
+    failed = [each.ended for each in seen.failed]
+    if not failed:
+        return None
+    last = max(
+        [*failed, *(each.ended for each in seen.shots if each.release == bad and "slow" not in each.ask.path)]
+    )
+    served = [
+        each.ended for each in seen.shots if not each.failed and each.release != bad and each.ended > last
+    ]
+    return min(served) - min(failed) if served else None
+
+
+def told(rows: Rows) -> list[str]:
+    """The section as people read it."""
+    cells = [
+        (
+            name, one["code"], f"{one['requests']:,} ({one['posts']:,} POST, {one['slow']} of 3 s)", one["new"],
+            f"**{one['failed']}** ({one['reset']} without an answer)", f"{one['gap_ms']:.0f} ms",
+            f"{one['p99_ms']:.0f} ms", f"**{one['back_s']:.2f} s**" if one["back_s"] is not None else "-",
+        )
+        for name, one in rows.items()
+    ]  # fmt: skip
+    return [
+        "## A whole release under load",
+        "",
+        "`python tests/bench/bench_cutover.py`: `pytest smoke checks --target=idle --deploy=… --switch --watch=…` while",
+        f"{CONNECTIONS} kept-alive connections ask {RATE} times a second, open loop: half POST that write a row, others",
+        "that take three seconds each. `taken-back` answers 500 to everybody some seconds after the switch: those are",
+        "its failed requests, and the last column is the time from the first of them until the old release answers",
+        f"all (goal: ≤ {GOAL_S:g} s).",
+        "",
+        *table(
+            ("release", "exit", "requests", "by the new one", "failed", "longest gap", "p99", "until the old one serves"),
+            cells,
+        ),
+    ]  # fmt: skip
+
+
+def missed(name: str, one: dict[str, Any]) -> bool:
+    """Whether a goal was missed."""
+    if name.startswith("kept"):
+        return bool(one["code"] or one["failed"])
+    return bool(one["code"] != 1 or one["reset"] or one["back_s"] is None or one["back_s"] > GOAL_S)
+
+
+def main() -> int:
+    """Measure, print, write; 1 when a request failed that must not, or a goal was missed."""
+    options = asked(__doc__, ("kept", "taken-back"))
+    where, rows = write.machine(), {}
+    tags = {
+        "kept": [built("cutover one"), built("cutover two")],
+        "taken-back": [built("breaks-later", "breaks-later")],
+    }
+    with stand("cutover", migrate=True) as on:
+        begin(on, built("cutover live"))
+        for name in options.names:
+            for turn in range(options.times):
+                tag = tags[name][turn % len(tags[name])]
+                breaks = name == "taken-back"
+                code, seen = release(on, tag, 60 if breaks else 10, breaks=breaks)
+                label = name if options.times == 1 else f"{name} {turn + 1}"
+                rows[label] = row(name, tag, code, seen, where)
+                say(
+                    f"{label}: exit {code}, {len(seen.failed)} of {len(seen.shots)} failed, back {rows[label]['back_s']}"
+                )
+    publish(SECTION, told(merged(SECTION, rows)), merged(SECTION, rows), dry=options.dry)
+    times = [one["back_s"] for one in rows.values() if one["back_s"] is not None]
+    if len(times) > 1:
+        say(f"median until the old one serves: {statistics.median(times):.2f} s")
+    return 1 if any(missed(name, one) for name, one in rows.items()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
