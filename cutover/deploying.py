@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cutover import compose, engine, host, preflight, scene
+from cutover import compose, engine, host, preflight, registry, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous, up
 from cutover.changes.up import put_back as up_undo
@@ -60,7 +60,9 @@ def deploy(walk: Walk) -> None:
     settings, state = walk.settings, walk.state
     rendered, image, previous = plan(walk)
     colour = rendered.colour
-    walk.evidence.fact("to", {"tag": walk.wish.deploy, "image": image, "colour": colour})
+    fact = registry.inspected(rendered.image(walk.settings.service))
+    digest = fact.digest if fact else ""
+    walk.evidence.fact("to", {"tag": walk.wish.deploy, "image": image, "digest": digest, "colour": colour})
     text = rendered.text
     name = (
         f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yml"

@@ -67,16 +67,10 @@ def can_bind(port: int) -> bool:
 
 
 def image_of(rendered: Rendered, service: str) -> str:
-    """The ID of the image to run; raises UsageProblem when it is neither here nor in its registry."""
-    reference = rendered.image(service)
-    found = engine.image_id(reference)
-    if found is None:
-        try:
-            from cutover.registry import ensure_image
-        except ImportError:
-            raise UsageProblem(f"image {reference} is not on this host") from None
-        found = ensure_image(reference).id
-    return found
+    """The ID of the image to run; raises UsageProblem when it is nowhere, or for another machine than this."""
+    from cutover.registry import ensure_image
+
+    return ensure_image(rendered.image(service)).id
 
 
 def previous_of(state: State, scene: Scene, colour: str) -> tuple[Previous | None, Record | None]:

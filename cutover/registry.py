@@ -202,6 +202,6 @@ REASONS = (
     (("toomanyrequests", "rate limit"), "{registry} answers no more requests for now: sign in, or wait"),
     (
         ("connection refused", "timeout", "no end after", "unreachable", "reset by peer"),
-        "{registry} does not answer",
+        "{reference} is not here, and {registry} does not answer",
     ),
 )

@@ -143,7 +143,9 @@ def test_says_that_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, and not listening
         host = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(UsageProblem, match=f"^{host} does not answer$"):
+        with pytest.raises(
+            UsageProblem, match=f"^{host}/ana/api:sha-1 is not here, and {host} does not answer$"
+        ):
             registry.ensure_image(f"{host}/ana/api:sha-1", {})
 
 

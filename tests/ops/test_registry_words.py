@@ -51,8 +51,12 @@ def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
             "ghcr.io shows a certificate that the engine does not trust: give it the CA in certs.d",
         ),
         ("write /x: no space left on device", True, "R: no space left on this host"),
-        ("dial tcp 1.2.3.4:443: connect: connection refused", True, "ghcr.io does not answer"),
-        ("docker pull R …: no end after 1800 s", True, "ghcr.io does not answer"),
+        (
+            "dial tcp 1.2.3.4:443: connect: connection refused",
+            True,
+            "R is not here, and ghcr.io does not answer",
+        ),
+        ("docker pull R …: no end after 1800 s", True, "R is not here, and ghcr.io does not answer"),
         ("something else", True, "R: something else"),
     ],
 )
