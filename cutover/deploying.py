@@ -53,6 +53,9 @@ def check(walk: Walk) -> None:
         else "nothing runs there, so its way back is to remove it"
     )
     walk.told("T-15m", "preflight", f"{rendered.image(walk.settings.service)} is {image[7:19]}; {way}", begun)
+    if not preflight.recovers_at_boot():
+        said = "nothing runs `cutover recover` after a reboot of this host: install deploy/cutover-recover.service"
+        walk.told("T-15m", "boot", said, None, "not asked")
 
 
 def deploy(walk: Walk) -> None:

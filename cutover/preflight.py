@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from cutover import compose, engine
@@ -146,6 +148,19 @@ def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[
     if said.get("retries"):
         over["Retries"] = int(said["retries"])
     return dict(image) | over
+
+
+BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var/spool/cron/crontabs")
+
+
+def recovers_at_boot(folders: tuple[str, ...] = BOOT_UNITS) -> bool:
+    """Whether a unit or a crontab of this host runs `cutover recover` after a reboot, as far as we may read them."""
+    for folder in map(Path, folders):
+        for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if path.is_file() and "cutover recover" in path.read_text(encoding="utf-8", errors="replace"):
+                    return True
+    return False
 
 
 def require(found: Iterator[str]) -> None:

@@ -260,13 +260,6 @@ class Notices(Section):
     budget: Duration = 10.0
 
 
-class Stage(Section):
-    """`[stages.…]`: a stage of the run of show with its owner."""
-
-    name: str
-    owner: str = ""
-
-
 class Show(Section):
     """`[show]`: the run of show as people read it."""
 
