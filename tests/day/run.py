@@ -131,9 +131,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cutover-day-") as folder:
         started = time.monotonic()
         with begun(Path(folder)) as day:
-            print(
-                Row("registry, server, data, proxy, monitoring", True, time.monotonic() - started, "run"),
-                flush=True,
+            say(
+                Row(
+                    "registry, server, data, proxy, monitoring",
+                    good=True,
+                    seconds=time.monotonic() - started,
+                    end="run",
+                )
             )
             steps = walked(day, until)
             rows.append(next(steps))

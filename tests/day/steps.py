@@ -135,22 +135,31 @@ class Day:
         return f"flipped back, users get {live}; {self.writer.failed - failed} writes were refused meanwhile"
 
     def _break(self) -> None:
-        """Make the release LATER answer 500 as soon as users reach it."""
-        eventually(lambda: self.live() == LATER, f"users get {LATER}")
+        """Make the release LATER answer 500 once its switch is proved and the watch begins."""
+        eventually(
+            lambda: self.live() == LATER and self._told('"drain '),
+            f"users get {LATER}, and the old colour is drained",
+        )
         colour = str(self.stand.ask()["colour"])
         self.stand.docker("exec", f"{self.stand.project(colour)}-api-1", "touch", "/tmp/break")
 
+    def _told(self, words: str) -> bool:
+        """Whether the evidence of the session that runs has *words* already."""
+        found = sorted((self.stand.folder / "reports").glob(f"2*-{LATER}/evidence.jsonl"))
+        return bool(found) and words in found[-1].read_text()
+
     def restore(self) -> str:
         """Restore of the snapshot."""
+        before = set(self.writer.acknowledged)
         self.command("snapshot")
-        before = self.rows()
         self.writer.until(len(self.writer.acknowledged) + 100, 120)
         done = self.command("restore", "--yes")
         aside = done.out.split("is kept as ", 1)[1].split(";", 1)[0]
         self.writer.until(len(self.writer.acknowledged) + 100, 120)
+        acknowledged = set(self.writer.acknowledged)  # before the databases are asked: the client goes on
         restored, kept = self.parts.texts(), self.parts.texts(aside)
-        must(set(self.writer.acknowledged) <= restored | kept, "acknowledged rows are in neither database")
-        must(before & set(self.writer.acknowledged) <= restored, "rows of the snapshot are missing")
+        must(acknowledged <= restored | kept, "acknowledged rows are in neither database")
+        must(before <= restored, "rows of the snapshot are missing")
         return (
             f"{len(restored)} rows live, {len(kept)} put aside as {aside}: every acknowledged row is in them"
         )
@@ -164,10 +173,11 @@ class Day:
         ]
         with writing(self.writer, connections=4, per_second=100):
             self.writer.until(ROWS, 400)
+        acknowledged = set(self.writer.acknowledged)
         there = self.parts.texts().union(*(self.parts.texts(name) for name in aside))
-        missing = set(self.writer.acknowledged) - there
+        missing = acknowledged - there
         must(not missing, f"{len(missing)} acknowledged rows are missing")
-        return f"{len(self.writer.acknowledged)} acknowledged, 0 missing, {self.writer.failed} refused"
+        return f"{len(acknowledged)} acknowledged, 0 missing, {self.writer.failed} refused"
 
     def reports(self) -> str:
         """Reports in Chromium."""

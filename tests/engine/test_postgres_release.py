@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
-from examples.stand import Result, Stand, latest
+from examples.stand import Result, Stand
 from tests.day.canaries import sampled, told
 from tests.day.parts import BAD, BROKEN, CONTRACT, GOOD, OLDER, SETTINGS, Parts, made
 from tests.day.writer import Writer, writing
@@ -57,12 +55,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     finally:
         parts.remove(stand)
         stand.remove()
-
-
-def facts(folder: Path) -> dict[str, object]:
-    """The facts of the newest report."""
-    rows = [json.loads(row) for row in (latest(folder) / "evidence.jsonl").read_text().splitlines()]
-    return {row["name"]: row["value"] for row in rows if row.get("kind") == "fact"}
 
 
 def test_every_acknowledged_row_survives_a_release_over_a_migration(service: Service) -> None:

@@ -1,0 +1,49 @@
+"""The search for canaries finds one wherever it may be planted."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.day.canaries import Processes, told
+
+CANARY = "canary-of-this-test"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "found"),
+    [
+        ("journal.jsonl", 0o600, True),
+        ("reports/one/report.html", 0o644, True),
+        ("old/journal.jsonl.gz", 0o600, True),
+        ("releases/green/one.yml", 0o644, True),
+        ("releases/green/one.yml", 0o600, False),
+        ("snapshots/scratch.env", 0o600, False),
+    ],
+)
+def test_finds_a_canary_in_every_file_that_need_not_hold_it(
+    tmp_path: Path, name: str, mode: int, found: bool
+) -> None:
+    """Only a rendered release and what a snapshot needs may hold a secret, and only in private."""
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = f"postgresql://recall:{CANARY}@db/recall".encode()
+    file.write_bytes(gzip.compress(text) if file.suffix == ".gz" else text)
+    file.chmod(mode)
+    assert told([tmp_path], CANARY) == ([name] if found else [])
+
+
+def test_finds_a_canary_in_a_command_line() -> None:
+    """A process that was given a secret as a word is seen."""
+    seen = Processes((CANARY,))
+    with subprocess.Popen(
+        (sys.executable, "-c", "input()", CANARY), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        seen.look()
+        assert process.stdin is not None
+        process.stdin.close()
+    assert any(CANARY in words for words in seen.found)
