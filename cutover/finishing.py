@@ -222,35 +222,39 @@ def _save_logs(walk: Walk) -> None:
 
 
 def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
-    """Put the colour's last proven release back after a sure no on one that is not; None if there is none."""
-    colour = walk.target.colour
-    found = (
-        engine.the_container(walk.target.project or "", walk.settings.service)
-        if colour and walk.target.kind != "url"
-        else None
-    )
-    if colour is None or len(walk.wish.targets) != 1:
+    """Put the colour's last proven release back after a sure no on one that is not; None if nothing is touched."""
+    record, begun = _to_put_back(walk), time.monotonic()
+    if record is None:
         return None
-    records = walk.state.records(colour) if walk.settings.state.exists() else []
-    if found is not None and any(
-        row.proven and row.is_running(found.id, found.image, found.config_hash) for row in records
-    ):
-        return None
-    good = [row for row in records if row.proven]
-    if not good:
-        return None
-    walk.state.prepare()
     try:
+        walk.state.prepare()
         walk.lock()
-    except Locked:
+        if walk.state.open_release() is not None:
+            return None  # a dead session's: its guard takes back more than we would
+        deploying.put_back(walk, record)
+        return _take_back(walk, tally, release.FAILED)
+    except (UsageProblem, Locked) as error:
+        if walk.changed:
+            raise
+        walk.told("", "put back", str(error), begun, "no")
         return None
-    if walk.state.open_release() is not None:
-        walk.unlock()  # a dead session's: its guard takes back more than we would
+    finally:
+        walk.unlock()
+
+
+def _to_put_back(walk: Walk) -> Record | None:
+    """The colour's last proven release, unless exactly a proven one runs, or what runs cannot be asked."""
+    colour = walk.target.colour
+    if colour is None or len(walk.wish.targets) != 1 or not walk.settings.state.exists():
         return None
-    deploying.put_back(walk, good[-1])
-    end = _take_back(walk, tally, release.FAILED)
-    walk.unlock()
-    return end
+    good = [row for row in walk.state.records(colour) if row.proven]
+    try:
+        found = engine.the_container(walk.target.project or "", walk.settings.service)
+    except engine.EngineSilent:
+        return None
+    if found is not None and any(row.is_running(found.id, found.image, found.config_hash) for row in good):
+        return None
+    return good[-1] if good else None
 
 
 def _leave(walk: Walk, tally: Tally, code: int) -> Ended:

@@ -1,0 +1,212 @@
+"""Two at once: sessions, and the commands that people run beside them. No engine: the change is one file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cutover.commands import rollback
+from cutover.errors import Failed
+from cutover.state import State
+from tests.crash.place import kill, lives
+from tests.plugin.project import GOOD, Project, until
+
+WAITS = """\
+def test_waits(target):
+    open({waiting!r}, "w").close()
+    open({go!r}).read()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project without an engine, whose gate waits for us."""
+    made = Project.at(tmp_path)
+    os.mkfifo(tmp_path / "go")
+    made.test(GOOD + WAITS.format(waiting=str(tmp_path / "waiting"), go=str(tmp_path / "go")))
+    return made
+
+
+@contextmanager
+def releasing(project: Project) -> Iterator[subprocess.Popen[str]]:
+    """A session that has made its change and waits in its gate; whatever becomes of the test, it ends with it."""
+    with project.start() as session:
+        try:
+            until(
+                lambda: (project.mark.parent / "waiting").exists() or session.poll() is not None, "the gate"
+            )
+            assert session.poll() is None, session.communicate()[0]
+            assert project.is_open
+            assert project.mark.exists()
+            yield session
+        finally:
+            session.kill()
+
+
+def goes_on(project: Project, session: subprocess.Popen[str]) -> str:
+    """Let the gate go on, and return all that the session said."""
+    (project.mark.parent / "go").write_text("go\n")
+    return session.communicate()[0]
+
+
+def cutover(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command, run by another person."""
+    return subprocess.run(
+        (sys.executable, "-m", "cutover", *arguments), cwd=project.folder, env=project.environment(CUTOVER_WHO="ben"),
+        text=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def dies(project: Project, session: subprocess.Popen[str]) -> str:
+    """Kill guard and session, and return what is left open."""
+    guard = int((project.state / "guard.pid").read_text().split()[0])
+    kill(guard)
+    until(lambda: not lives(guard), "the guard is dead")
+    session.kill()
+    session.wait()
+    return (project.state / "open").read_text().strip()
+
+
+def test_the_second_session_changes_nothing(project: Project) -> None:
+    """One goes on and is kept, the other exits 12, says who it is, and has touched nothing."""
+    with releasing(project) as first:
+        before = {path: path.stat().st_mtime_ns for path in project.state.iterdir()}
+        second = project.run("--deploy=sha-2", CUTOVER_WHO="ben")
+        assert second.returncode == 12, second.stdout
+        assert "ana@" in second.stdout + second.stderr
+        assert (
+            f"pid {first.pid} on {os.uname().nodename}, alive); nothing was changed"
+            in second.stdout + second.stderr
+        )
+        assert {path: path.stat().st_mtime_ns for path in project.state.iterdir()} == before
+        assert "RELEASED" in goes_on(project, first)
+        assert first.wait() == 0
+    assert project.mark.exists()
+    assert not project.is_open
+
+
+def test_a_rollback_ends_a_living_session(project: Project) -> None:
+    """`cutover rollback` is never told that it is locked: the open release is taken back, and its session says by whom."""
+    with releasing(project) as session:
+        done = cutover(project, "rollback")
+        assert done.returncode == 0, done.stderr
+        assert "was taken back" in done.stdout
+        assert not project.mark.exists()
+        said = goes_on(project, session)
+        assert session.wait() == 1
+    assert "the release was taken back by ben" in said
+    assert not project.mark.exists()
+    assert not project.is_open
+
+
+def test_a_rollback_that_comes_too_late_says_so(tmp_path: Path) -> None:
+    """A release that was committed in that moment is not said to be taken back."""
+    state = State(tmp_path / "state")
+    state.prepare()
+    (state.root / "closed.7").write_text("7\n")
+    with pytest.raises(Failed, match="ended by itself"):
+        rollback._take_back(state, "7", as_json=False)
+    assert [row["event"] for row in state.history()] == ["taking back"]
+
+
+def test_a_living_session_is_not_recovered(project: Project) -> None:
+    """`cutover recover` exits 12 and says who is alive; that one goes on and is kept."""
+    with releasing(project) as session:
+        done = cutover(project, "recover")
+        assert done.returncode == 12
+        assert "ana@" in done.stderr
+        assert project.mark.exists()
+        assert "RELEASED" in goes_on(project, session)
+
+
+def test_status_names_who_releases(project: Project) -> None:
+    """While a session lives `status` says whose it is and what is open, and that its guard lives."""
+    with releasing(project) as session:
+        facts = json.loads(cutover(project, "status", "--json").stdout)
+        assert facts["held_by"]["who"].startswith("ana@")
+        assert facts["held_by"]["pid"] == session.pid
+        assert facts["open"] == (project.state / "open").read_text().strip()
+        assert facts["guard"] is True
+        assert "ana@" in cutover(project, "status").stdout
+        goes_on(project, session)
+
+
+def test_what_a_dead_session_left_is_named_and_recovered(project: Project) -> None:
+    """Its guard dead too: `status` names it, `retire` is refused, `recover` takes it back, once."""
+    with releasing(project) as session:
+        left = dies(project, session)
+    facts = json.loads(cutover(project, "status", "--json").stdout)
+    assert (facts["open"], facts["held_by"], facts["guard"]) == (left, None, False)
+    assert "no guard lives: run `cutover recover`" in cutover(project, "status").stdout
+    refused = cutover(project, "retire")
+    assert (refused.returncode, f"release {left} is open" in refused.stderr) == (4, True)
+    recovered = cutover(project, "recover", "--json")
+    assert (recovered.returncode, json.loads(recovered.stdout)) == (0, {"recovered": left})
+    assert not project.mark.exists()
+    assert not project.is_open
+    again = cutover(project, "recover", "--json")
+    assert (again.returncode, json.loads(again.stdout)) == (0, {"recovered": None})
+    assert json.loads(cutover(project, "status", "--json").stdout)["open"] is None
+
+
+def test_the_next_session_takes_back_what_a_dead_one_left(project: Project) -> None:
+    """Before anything else; that its own preflight then ends it is another matter."""
+    with releasing(project) as session:
+        dies(project, session)
+    assert project.mark.exists()
+    done = project.run("--deploy=sha-2")
+    assert done.returncode == 4, done.stdout
+    assert not project.mark.exists()
+    assert not project.is_open
+
+
+def test_a_rollback_takes_back_what_a_dead_session_left(project: Project) -> None:
+    """Nobody need know whether the session lives."""
+    with releasing(project) as session:
+        dies(project, session)
+    assert cutover(project, "rollback").returncode == 0
+    assert not project.mark.exists()
+
+
+def test_a_gate_beside_a_dead_release_opens_nothing_over_it(project: Project) -> None:
+    """A gate that fails while a dead session's release is open leaves that one's undo alone."""
+    with releasing(project) as session:
+        left = dies(project, session)
+    undo = (project.state / "undo.sh").read_text()
+    (project.folder / "gate" / "conftest.py").unlink()
+    project.test("def test_bad(target):\n    assert 0\n")
+    assert project.run().returncode == 1
+    assert ((project.state / "open").read_text().strip(), (project.state / "undo.sh").read_text()) == (
+        left,
+        undo,
+    )
+    assert cutover(project, "recover").returncode == 0
+    assert not project.mark.exists()
+
+
+def test_a_person_is_asked_for_first(project: Project) -> None:
+    """An undo that was given up: `status` says so first with the command to run, the next session too; both exit 11."""
+    with releasing(project) as session:
+        left = dies(project, session)
+    (project.state / "undo.sh").write_text("echo no engine >&2; exit 1\n")
+    (project.state / "NEEDS_PERSON").write_text(f"{left}\n")
+    status = cutover(project, "status")
+    command = f"sh {project.state}/takeback.sh {project.state} {left}"
+    assert status.returncode == 11
+    assert status.stdout.startswith(
+        f"A PERSON IS NEEDED: the take-back of {left} was given up; run: {command}"
+    )
+    done = project.run("--deploy=sha-2")
+    assert done.returncode == 11, done.stdout
+    assert f"no engine; run: {command}" in done.stdout + done.stderr
+    assert cutover(project, "recover").returncode == 11
+    (project.state / "undo.sh").write_text(f"rm -f {project.mark}\n")
+    subprocess.run(command.split(), check=True)
+    assert cutover(project, "status").returncode == 0
