@@ -27,6 +27,8 @@ TAKEN_BY_ANOTHER = 75
 NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
 KILL_MARGIN_S = 30.0
 TAKE_BACK_DEADLINE_S = 900.0
+GUARDS: list[subprocess.Popen[bytes]] = []
+"""Kept, for a Popen that is dropped warns that its process still runs, and to a strict gate that is an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,7 @@ class State:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             env=host.clean_environment(), start_new_session=True, cwd="/",
         )  # fmt: skip
+        GUARDS.append(process)
         write_atomically(self.root / "guard.pid", f"{process.pid} {release_id}\n")
         return process.pid
 
