@@ -16,37 +16,31 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from examples.stand import REPOSITORY, Stand
 from tests.bench import write
-from tests.bench.common import Rows, asked, begin, built, merged, publish, say, stand, table
-from tests.load import Ask, Load, load, percentile
+from tests.bench.common import (
+    CONNECTIONS,
+    RATE,
+    Rows,
+    asked,
+    begin,
+    built,
+    merged,
+    publish,
+    say,
+    stand,
+    table,
+    users,
+)
+from tests.load import Ask, Load, percentile
 
 SECTION = "cutover"
-CONNECTIONS, RATE = 100, 50
 WRITES = (Ask("GET", "/version"), Ask("POST", "/memories", b'{"text": "hello"}', every=2))
-SLOW = (Ask("GET", "/slow?seconds=3"),)
-SLOW_CONNECTIONS, SLOW_RATE = 8, 1
-REST_S, AFTER_S = 5.0, 3.0
 BREAKS_AFTER_S = 4.0
 GOAL_S = 2.0
 LONGEST_S = 600.0
-
-
-@contextmanager
-def users(url: str) -> Iterator[Load]:
-    """The whole load; those who wait long have connections of their own, or they would hide what the others see."""
-    with (
-        load(url, connections=SLOW_CONNECTIONS, rate=SLOW_RATE, asks=SLOW, longest_s=LONGEST_S) as slow,
-        load(url, connections=CONNECTIONS, rate=RATE, asks=WRITES, longest_s=LONGEST_S) as quick,
-    ):
-        time.sleep(REST_S)
-        yield quick
-        time.sleep(AFTER_S)
-    quick.shots += slow.shots
 
 
 def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Load]:
@@ -61,7 +55,7 @@ def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Lo
         f"--watch={watch_s}s",
     )
     said = on.folder / "said"
-    with users(on.url) as seen, said.open("w") as out, subprocess.Popen(
+    with users(on.url, WRITES) as seen, said.open("w") as out, subprocess.Popen(
         on.pytest_words(*words), env=on.shell(), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out
     ) as session:  # fmt: skip
         if breaks:

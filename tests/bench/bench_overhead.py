@@ -134,14 +134,14 @@ class Bare:
         )  # fmt: skip
         return Result(done.returncode, done.stdout + done.stderr)
 
-    def up(self, tag: str, *more: str) -> Result:
-        """Recreate with another image, and wait until it is healthy."""
+    def up(self, tag: str, *, wait: bool = True) -> Result:
+        """Recreate with another image; with *wait* until it is healthy."""
         values = {
             "IMAGE_REPO": REPO, "IMAGE_TAG": tag, "COMPOSE_PROJECT_NAME": self.project, "API_HTTP_PORT": self.port,
             "SHARED_NETWORK": f"{self.on.name}_shared", "SHARED_VOLUME": f"{self.on.name}_data",
         }  # fmt: skip
         self.env_file.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
-        return self.compose("up", "--detach", *(more or ("--wait",)))
+        return self.compose("up", "--detach", *(("--wait",) if wait else ()))
 
     def down(self) -> None:
         """Take it away; network and volume are the stand's."""

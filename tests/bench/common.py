@@ -24,10 +24,17 @@ from typing import Any, Literal
 from examples.releases import build
 from examples.stand import Result, Stand
 from tests.bench import write
+from tests.load import Ask, Load, load
 
 REPO = "cutover-bench/api"
 # Breaks only when it is told to, not because a bench takes long.
 STAYS_GOOD_S = 86_400
+# Users: the quick ones, and those who wait long on connections of their own, or they would hide what others see.
+CONNECTIONS, RATE = 100, 50
+SLOW = (Ask("GET", "/slow?seconds=3"),)
+SLOW_CONNECTIONS, SLOW_RATE = 8, 1
+BEFORE_S, AFTER_S = 5.0, 3.0
+LONGEST_S = 600.0
 Rows = dict[str, dict[str, Any]]
 
 
@@ -87,6 +94,19 @@ def timed(act: Callable[[], Result]) -> tuple[float, Result]:
     begun = time.monotonic()
     result = act()
     return time.monotonic() - begun, result
+
+
+@contextmanager
+def users(url: str, asks: Sequence[Ask], *, before_s: float = BEFORE_S) -> Iterator[Load]:
+    """Users who come some seconds before the block and stay some after it; complete afterwards."""
+    with (
+        load(url, connections=SLOW_CONNECTIONS, rate=SLOW_RATE, asks=SLOW, longest_s=LONGEST_S) as slow,
+        load(url, connections=CONNECTIONS, rate=RATE, asks=asks, longest_s=LONGEST_S) as quick,
+    ):
+        time.sleep(before_s)
+        yield quick
+        time.sleep(AFTER_S)
+    quick.shots += slow.shots
 
 
 # --- arguments ---------------------------------------------------------------------------------------------------
