@@ -6,6 +6,7 @@ Asked for both colours: what fails for both is not this release's doing, and is 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -19,6 +20,7 @@ from cutover.settings import Dependency
 from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 IN_A_ROW = 2
+EVERY_S, HURRY_S = 5.0, 1.0
 CANNOT_RUN = frozenset({126, 127})
 
 
@@ -145,7 +147,16 @@ class Asker:
     background: Background[tuple[Answers | None, Answers | None]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.background = Background(lambda: (self.live(), self._old()), 1, self.start)
+        self.background = Background(self._both, 1, self.start)
+
+    def _both(self) -> tuple[Answers | None, Answers | None]:
+        """Both colours at the same time: what hangs for both is waited for once."""
+        old: list[Answers | None] = []
+        beside = threading.Thread(target=lambda: old.append(self._old()), daemon=True)
+        beside.start()
+        live = self.live()
+        beside.join()
+        return live, old[0] if old else None
 
     def _old(self) -> Answers | None:
         """The old colour is only compared with: its silence is no answer, not an error."""
@@ -188,12 +199,16 @@ class DependencyQuestion:
     dependency: str
     asker: Asker
     asks: bool = False
-    every_s: float = 5.0
 
     @property
     def name(self) -> str:
         """What reports call it."""
         return f"dependency {self.dependency}"
+
+    @property
+    def every_s(self) -> float:
+        """Each five seconds; each second while one fails, so that a no is soon sure."""
+        return HURRY_S if any(self.asker.streaks.values()) else EVERY_S
 
     @property
     def asked(self) -> int:

@@ -74,11 +74,20 @@ def lose_dependency() -> None:
     NEEDED.close()
 
 
+def fill() -> None:
+    """Hold 94 % of the 128 MiB that the container may have."""
+    while True:
+        _size, resident, shared = (int(word) for word in Path("/proc/self/statm").read_text().split()[:3])
+        if (resident - shared) * 4096 > 0.94 * (128 << 20):
+            return
+        KEPT.append(bytearray(b"x") * 1_000_000)
+
+
 ACTS: dict[str, Any] = {
     "crash": lambda: threading.Timer(0.05, die).start(),
     "oom": lambda: threading.Timer(0.05, lambda: KEPT.append(bytearray(b"x" * 400_000_000))).start(),
     "oom-child": lambda: subprocess.Popen([sys.executable, "-c", HOLD.format(size=400_000_000)]),
-    "memory": lambda: KEPT.append(bytearray(b"x" * 78_000_000)),
+    "memory": fill,
     "cpu": lambda: [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)],
     "cpu-spike": lambda: subprocess.Popen(["timeout", "5", sys.executable, "-c", "while True: pass"]),
     "unhealthy": lambda: Path("/tmp/sick").touch(),
