@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 OWN_TIMEOUT_S = 120.0
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)  # pytest keeps plugins in sets where folders have conftests of their own
 class Run:
     """One pytest session with a target."""
 
