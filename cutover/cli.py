@@ -9,7 +9,8 @@ import sys
 import click
 
 from cutover import __version__, commands
-from cutover.errors import CutoverError
+from cutover.engine import EngineSilent
+from cutover.errors import CutoverError, Inconclusive
 
 HIDDEN = {"common"}
 
@@ -49,6 +50,9 @@ def main() -> None:
     except CutoverError as error:
         click.echo(f"cutover: {error}", err=True)
         sys.exit(error.exit_code)
+    except EngineSilent as error:
+        click.echo(f"cutover: {error}; see `cutover status` when it does", err=True)
+        sys.exit(Inconclusive.exit_code)
     except click.exceptions.Abort:
         click.echo("cutover: interrupted", err=True)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +28,18 @@ def client(deadline_s: int = DEADLINE_S) -> DockerClient:
     try:
         return docker.from_env(timeout=deadline_s)
     except DockerException as error:
-        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+        place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        raise EngineSilent(f"the Docker engine at {place} does not answer: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    """The operating system's own word below what the SDK wraps around it; else the whole."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror.lower()
+        below = below.__cause__ or below.__context__
+    return str(error)
 
 
 @dataclass(frozen=True, slots=True)

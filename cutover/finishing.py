@@ -43,7 +43,7 @@ def begin(walk: Walk, *, plan: bool, greet: Callable[[Walk], None] = lambda _wal
         from cutover import planning
 
         for line in planning.lines(walk):
-            walk.told("", "plan", line, time.monotonic())
+            walk.told("", "plan", line, None)
 
 
 def finish(

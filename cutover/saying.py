@@ -16,6 +16,7 @@ from cutover.evidence import Evidence
 from cutover.proxies import COLOURS
 from cutover.release import Tally
 from cutover.report.ending import Ending, Running, Why, Word, sentence
+from cutover.report.words import near
 from cutover.verdict import Outcome
 from cutover.walk import Walk, Wish
 
@@ -73,7 +74,7 @@ def ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
         code,
         running,
         asked_s_ago=time.monotonic() - asked,
-        why=() if good else _why(tally, walk.evidence, walk),
+        why=() if good or word is Word.PLAN_ONLY else _why(tally, walk.evidence, walk),
         see=_see(walk.evidence),
         next=next_ if word is not Word.UNDO_FAILED else (),
         proven=len(tally.tests(Outcome.YES)),
@@ -112,7 +113,7 @@ def _rehearsed(walk: Walk) -> float | None:
 
 
 def _see(evidence: Evidence) -> str:
-    return str(evidence.file.parent / "report.html") if evidence.file else ""
+    return str(near(evidence.file.parent / "report.html")) if evidence.file else ""
 
 
 def _why(tally: Tally, evidence: Evidence, walk: Walk | None) -> tuple[Why, ...]:

@@ -184,11 +184,12 @@ def session(act: Act, stand: Stand, lock: int) -> int:
     """Run the act's command, its output straight to this terminal; Ctrl-C is passed on once, and waited for."""
     here = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     environment = stand.shell(CUTOVER_REPORTS=str(REPORTS), PATH=here)
+    before = folders(act)
     with subprocess.Popen(
         act.words, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=(lock,)
     ) as running:  # fmt: skip
         if act.breaks:
-            threading.Thread(target=break_it, args=(stand, running), daemon=True).start()
+            threading.Thread(target=break_it, args=(act, stand, running, before), daemon=True).start()
         try:
             return running.wait()
         except KeyboardInterrupt:
@@ -198,17 +199,22 @@ def session(act: Act, stand: Stand, lock: int) -> int:
             raise
 
 
-def break_it(stand: Stand, running: subprocess.Popen[bytes]) -> None:
+def break_it(act: Act, stand: Stand, running: subprocess.Popen[bytes], before: frozenset[Path]) -> None:
     """As soon as the new release is being watched, make every answer of it a 500."""
     while running.poll() is None:
-        steps = [row for row in rows(REPORTS / "latest" / "evidence.jsonl") if row.get("kind") == "step"]
+        steps = [row for each in folders(act) - before for row in rows(each / "evidence.jsonl")]
         drained = [row["name"].split()[1] for row in steps if str(row.get("name")).startswith("drain ")]
-        if drained and any(row.get("name") == "switch" for row in steps):
+        if drained:
             time.sleep(4)  # some time in which all is well
             colour = next(each for each in ("blue", "green") if each != drained[0])
             stand.docker("exec", f"{stand.project(colour)}-api-1", "touch", f"{os.sep}tmp/break", check=False)
             return
         time.sleep(0.2)  # no event tells that another process wrote a line
+
+
+def folders(act: Act) -> frozenset[Path]:
+    """The reports of this act's release, those of earlier demos too."""
+    return frozenset(REPORTS.glob(f"*-{act.tag}*"))
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -118,7 +118,8 @@ def _last_proven(settings: Settings, state: State, live: str | None) -> str:
         if row.proven and row.tag != running
     ]
     if not good:
-        raise UsageProblem(f"no proven release but {running or 'nothing'} is recorded; say --to-tag")
+        known = f"no other release than {running}, which runs, is" if running else "no release is"
+        raise UsageProblem(f"{known} recorded as proven, so there is none to roll back to; say --to-tag")
     return max(good, key=lambda row: row.at).tag
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from cutover.evidence import Evidence, Step
 from cutover.report import terminal
+from cutover.report.words import near
 
 if TYPE_CHECKING:
     from cutover.saying import Ended
@@ -83,7 +84,7 @@ class Console:
         where = target.colour or target.name if len(wish.targets) == 1 else ", ".join(wish.targets)
         who = terminal.Who(
             walk.settings.project, where, walk.from_tag or "", wish.deploy or target.tag or "",
-            str(walk.evidence.facts.get("who", "")), f"{os.path.relpath(folder)}{os.sep}",
+            str(walk.evidence.facts.get("who", "")), f"{near(folder)}{os.sep}",
         )  # fmt: skip
         self.lines([terminal.first_line(who, self.look)])
 

@@ -27,6 +27,7 @@ from cutover.plugin.required import (
     THROUGH_PROXY,
     WATCH,
     Asked,
+    NotAnswered,
     Row,
     first_line,
     is_unknown,
@@ -250,6 +251,8 @@ class Run:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Learn what each phase of a test said."""
         report = yield
+        if call.excinfo is not None and isinstance(call.excinfo.value, NotAnswered):
+            report.longrepr = str(call.excinfo.value)  # where in our code that was raised helps nobody
         masking.mask(report)
         row = self.rows.get(item.nodeid)
         if row is not None:
