@@ -11,7 +11,7 @@ from cutover.cli import cutover
 from cutover.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-DOCS = ("docs/runbook.md", "docs/dev/deploy_server.md", "docs/getting-started.md")
+DOCS = ("README.md", "docs/runbook.md", "docs/dev/deploy_server.md", "docs/getting-started.md")
 # Written by a person or a session, so they are not in the tree.
 MADE = re.compile(r"/\.env\.\w+(\.template)?$")
 

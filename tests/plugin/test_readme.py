@@ -1,0 +1,67 @@
+"""The README's tables are the code's: each option, fixture and exit code, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cutover import release
+from cutover.plugin import fixtures, options
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+CODES = (
+    "OK",
+    "FAILED",
+    "INTERRUPTED",
+    "INTERNAL",
+    "USAGE",
+    "NOTHING_RAN",
+    "INCONCLUSIVE",
+    "NEEDS_PERSON",
+    "LOCKED",
+)
+
+
+def first_column(heading: str) -> list[str]:
+    """The first cells of the rows below *heading*."""
+    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [row.split("|")[1].strip() for row in rows[2:]]
+
+
+def test_lists_each_option() -> None:
+    """Who reads the table knows all of our options."""
+    parser = pytest.Parser(_ispytest=True)
+    options.add(parser)
+    known = {name for option in parser.getgroup("cutover").options for name in option.names()}
+    assert {cell.strip("`").split("=")[0] for cell in first_column("Options")} == known
+
+
+def test_lists_each_fixture() -> None:
+    """Who reads the table knows what a check may ask for."""
+    assert sorted(cell.strip("`") for cell in first_column("Fixtures")) == sorted(fixtures.__all__)
+
+
+def test_lists_each_exit_code() -> None:
+    """Who reads the table knows what each end means."""
+    listed = [int(code) for cell in first_column("Exit codes") for code in cell.split(",")]
+    assert sorted(listed) == sorted(getattr(release, name) for name in CODES)
+
+
+def test_each_link_leads_somewhere() -> None:
+    """A document that is linked is in the tree."""
+    root = Path(__file__).parents[2]
+    linked = re.findall(r"\]\(([^):]+)\)", README)
+    assert linked
+    assert [path for path in linked if not (root / path).exists()] == []
+
+
+def test_transcripts_are_of_a_real_run() -> None:
+    """No placeholder stands where a run should, and both ends are shown."""
+    shown = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    assert [
+        any(line.startswith(word) for line in shown[n].splitlines())
+        for n, word in enumerate(("RELEASED", "TAKEN BACK"))
+    ] == [True, True]
