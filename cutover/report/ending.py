@@ -130,7 +130,8 @@ def _sentences(ending: Ending) -> Iterable[str]:
         case Word.LEFT_AS_IT_IS:
             yield f"{_runs(ending)}, not proven; nothing was taken back, as asked for."
         case _:
-            yield f"{_runs(ending)}{', as before' if ending.as_before and ending.running else ''}."
+            known = ending.running or ending.asked_s_ago is not None
+            yield f"{_runs(ending)}{', as before' if ending.as_before and known else ''}."
     yield from _cost(ending)
 
 
@@ -151,7 +152,10 @@ def _open(ending: Ending) -> str:
 def _runs(ending: Ending) -> str:
     shown = ending.live or next(iter(ending.running), None)
     if shown is None:
-        return f"what {ending.project} runs could not be asked"
+        asked = ending.asked_s_ago is not None
+        return (
+            f"nothing of {ending.project} runs" if asked else f"what {ending.project} runs could not be asked"
+        )
     where = f" on {shown.colour}" if shown.colour else ""
     what = f"{ending.project} runs {shown.tag}{where}"
     return what if shown.state in {"", "runs", "healthy"} else f"{what} ({shown.state})"

@@ -114,6 +114,10 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
             "INCONCLUSIVE  what recall runs could not be asked. The schema stays at b771.",
         ),
         (
+            Ending(Word.TAKEN_BACK, "recall", 1, asked_s_ago=0.1),
+            "TAKEN BACK  nothing of recall runs, as before.",
+        ),
+        (
             Ending(Word.LEFT_AS_IT_IS, "recall", 1, (Running("green", "sha-2", "unhealthy", live=True),)),
             (
                 "LEFT AS IT IS  recall runs sha-2 on green (unhealthy), not proven; "
