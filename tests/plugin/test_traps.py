@@ -216,6 +216,16 @@ def test_a_collection_error_changes_nothing(project: Project, text: str) -> None
     assert not project.mark.exists()
 
 
+def test_a_gate_in_two_folders_is_one_gate(project: Project) -> None:
+    """A conftest that holds for one of them only is no reason to break: pytest then keeps its plugins in a set."""
+    project.test(GOOD)
+    (project.folder / "team").mkdir()
+    (project.folder / "team" / "test_team.py").write_text("def test_team():\n    pass\n")
+    done = project.run("team")
+    assert done.returncode == 0, done.stdout
+    assert project.mark.exists()
+
+
 def test_a_broken_conftest_changes_nothing(project: Project) -> None:
     """Exit 4, before any session."""
     project.test(GOOD)
