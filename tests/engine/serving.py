@@ -98,10 +98,9 @@ def image(folder: Path) -> str:
 
 
 @contextmanager
-def server(folder: Path, *, repo: str, tags: Sequence[str]) -> Iterator[Server]:
+def server(folder: Path, wheels: Path, *, repo: str, tags: Sequence[str]) -> Iterator[Server]:
     """A server with the images *repo*:*tags* that is ready for its first release; gone afterwards."""
     (folder / "image").mkdir()
-    (folder / "wheels").mkdir()
     made = Server(f"cutover-test-server-{secrets.token_hex(4)}")
     volume = ("--volume", f"{made.name}:/var/lib/docker")
     built = image(folder / "image")
@@ -110,7 +109,7 @@ def server(folder: Path, *, repo: str, tags: Sequence[str]) -> Iterator[Server]:
     try:
         _engine_answers(made)
         docker("exec", made.name, "sh", "-euc", FOLDERS)
-        docker("cp", str(wheelhouse.fill(folder / "wheels")), f"{made.name}:/wheels")
+        docker("cp", str(wheels), f"{made.name}:/wheels")
         _check_out(made)
         made.load([f"{repo}:{tag}" for tag in tags])
         made.run(SETTINGS.replace("@repo@", repo).replace("@tag@", tags[0]))

@@ -76,11 +76,8 @@ def repository(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, wheels: Path) -> dict[str, str]:
     """A shell like any other; packages come from a folder of wheels, and the state goes into one of ours."""
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    wheelhouse.fill(wheels)
     kept = {
         key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ
     }

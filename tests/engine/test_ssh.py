@@ -27,12 +27,12 @@ CANARY = "canary-of-the-pull-token"
 
 
 @pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def web(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Server]:
     """A server whose first release runs on blue, made as a person would."""
     for tag in (FIRST, GOOD, LATE):
         releases.build(tag, repo=REPO)
     releases.build(BAD, "wrong-version", repo=REPO)
-    with server(tmp_path_factory.mktemp("server"), repo=REPO, tags=(FIRST, GOOD, LATE, BAD)) as made:
+    with server(tmp_path_factory.mktemp("server"), wheels, repo=REPO, tags=(FIRST, GOOD, LATE, BAD)) as made:
         made.run(f"scripts/deploy/server_deploy.sh --image-tag {FIRST}")
         yield made
 

@@ -29,9 +29,8 @@ IMAGE = "cutover-test-suite:1"
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+def image(wheels: Path) -> str:
     """The suite, from a folder of wheels of the pinned versions; apt's layer stays with the engine."""
-    wheels = wheelhouse.fill(tmp_path_factory.mktemp("wheels"))
     build = ("docker", "build", "--quiet", "--tag", IMAGE, "--file", str(wheelhouse.ROOT / "Dockerfile"))
     subprocess.run((*build, str(wheels)), check=True, timeout=500, env=ENVIRONMENT)
     return IMAGE
