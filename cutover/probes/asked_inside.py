@@ -7,17 +7,18 @@ an answer holds milliseconds or an error, never a URL.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import socket
-import ssl
 import struct
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
+
+if TYPE_CHECKING:
+    import ssl
 
 DEADLINE_S = 3.0
 SERVER_ERROR = 500
@@ -30,6 +31,8 @@ def ask(one: dict[str, Any]) -> dict[str, Any]:
     url = one.get("url") or os.environ.get(one.get("url_key", ""), "")
     if not url:
         return {"unset": one.get("url_key") or "url"}
+    if one.get("kind") == "http":
+        import http.client  # noqa: F401 - its loading is not the dependency's time
     begun = time.monotonic()
     try:
         parts = urlsplit(url)
@@ -41,7 +44,7 @@ def ask(one: dict[str, Any]) -> dict[str, Any]:
         return {"error": "its host name is not known here"}
     except socket.timeout:  # noqa: UP041 - another class before Python 3.10
         return {"error": f"no answer in {DEADLINE_S:g} s"}
-    except (OSError, ValueError, http.client.HTTPException) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer
         return {"error": getattr(error, "strerror", None) or type(error).__name__}
     return {"ms": round((time.monotonic() - begun) * 1000, 1)}
 
@@ -85,6 +88,8 @@ def _postgres_error(text: bytes) -> str:
 
 def _tls(plain: socket.socket) -> ssl.SSLSocket:
     """TLS without verification: whether it answers is asked, whether it is trusted is the service's business."""
+    import ssl  # half of the start-up, for one who needs it
+
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -103,6 +108,8 @@ def redis(parts: SplitResult, host: str, port: int, _path: str) -> None:
 
 def web(parts: SplitResult, host: str, port: int, path: str) -> None:
     """GET; a 401 is an answer too, a 5xx is a no."""
+    import http.client
+
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(host, port, timeout=DEADLINE_S)
     try:

@@ -20,7 +20,7 @@ from cutover.settings import Dependency
 from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 IN_A_ROW = 2
-EVERY_S, HURRY_S = 5.0, 1.0
+EVERY_S, HURRY_S = 10.0, 1.0
 CANNOT_RUN = frozenset({126, 127})
 
 
@@ -52,7 +52,7 @@ def ask(container: Container | None, wanted: Sequence[Dependency]) -> Answers | 
     """Ask every dependency from inside *container*, None while it does not run; raises EngineSilent."""
     if container is None or not container.running:
         return None
-    words = ["python3", "-c", script(), json.dumps([_row(each) for each in wanted])]
+    words = ["python3", "-I", "-S", "-c", script(), json.dumps([_row(each) for each in wanted])]
     code, out, err = run_inside(container.id, words)
     if code in CANNOT_RUN or "executable file not found" in err + out:
         return {each.name: Answer(why_not="no python3 in the container to ask with") for each in wanted}
@@ -207,7 +207,7 @@ class DependencyQuestion:
 
     @property
     def every_s(self) -> float:
-        """Each five seconds; each second while one fails, so that a no is soon sure."""
+        """Each ten seconds; each second while one fails, so that a no is soon sure."""
         return HURRY_S if any(self.asker.streaks.values()) else EVERY_S
 
     @property

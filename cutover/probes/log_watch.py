@@ -146,7 +146,24 @@ class LogWatch:
     def _ask(self) -> list[list[LoggedError]]:
         if self.readers[0] is None:
             self._begin()
-        return [reader.read() if reader else [] for reader in self.readers]
+        return [self._read(self.readers[0], self.live), self._beside()]
+
+    def _read(self, reader: Reader | None, find: Callable[[], Container | None]) -> list[LoggedError]:
+        """The new errors of one container; one that is gone logs nothing, and its own question says so."""
+        try:
+            return reader.read() if reader else []
+        except EngineSilent:
+            container = find()  # raises again when it is the engine that is silent
+            if container is not None and reader is not None and container.id == reader.container_id:
+                raise
+            return []
+
+    def _beside(self) -> list[LoggedError]:
+        """The old colour is only compared with: what cannot be read of it is no reason to go back to it."""
+        try:
+            return self._read(self.readers[1], self.old) if self.old else []
+        except EngineSilent:
+            return []
 
     def _begin(self) -> None:
         """Find both containers, and what each of them had logged up to the switch."""

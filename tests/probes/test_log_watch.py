@@ -17,6 +17,7 @@ from cutover.probes.log_watch import LogWatch, Seen, judge_new, judge_rate, ques
 from cutover.probes.logs import Window
 from cutover.settings import Logs
 from cutover.verdict import Outcome
+from tests.probes.containers import container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 SINCE = 1_700_000_000.0
@@ -143,6 +144,25 @@ def test_a_log_that_cannot_be_read() -> None:
     assert (rate.verdict().outcome, new.verdict().outcome) == (UNKNOWN, UNKNOWN)
     watch.silent = "the log cannot be read: configured logging driver does not support reading"
     assert rate.verdict().reason == "its logging driver does not support reading"
+
+
+@pytest.mark.parametrize("gone", ["live", "old"])
+def test_a_container_that_is_gone_logs_nothing(gone: str) -> None:
+    """Its log cannot be read, and that is neither unknown nor a no: another question tells that it is gone."""
+
+    def unreadable(container_id: str, **_window: object) -> list[str]:
+        if container_id == gone:
+            raise EngineSilent("the log cannot be read: no such container")
+        return []
+
+    there = {"live": container(id="live"), "old": container(id="old")}
+    watch = LogWatch(lambda: there["live"], lambda: there["old"], RULES, SINCE, Evidence(), "green", at_once)
+    watch.readers = [Reader(name, RULES, SINCE, ask=unreadable) for name in there]
+    there[gone] = container(id="another")
+    rate, new = questions(watch)
+    for _ in range(5):
+        rate.tick(0.0)
+    assert (rate.verdict().outcome, new.verdict().outcome) == (NOT_ASKED, YES)
 
 
 def test_a_silent_engine_counts_each_time() -> None:
