@@ -28,7 +28,7 @@ from tests.day.steps import Day, Unexpected, must
 from tests.day.writer import Writer, writing
 from tests.engine.test_registry import NAME, TOKEN
 
-PER_SECOND = 15
+PER_SECOND = 25
 LIMIT_S = 1800.0
 HERE = "the server is this host: sshd as a process of its own, a clone as DEPLOY_PATH, this host's engine"
 
