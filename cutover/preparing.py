@@ -88,7 +88,8 @@ def _migrate(walk: Walk, data: Data, new: Rendered, release_file: Path) -> None:
         words.append(
             f"{before or 'nothing'} → {after}" if after != before else f"schema is at {after or 'its head'}"
         )
-    if after == before or walk.before is None or walk.before == walk.target.colour:
+    nobody = walk.before in {None, walk.target.colour} or not walk.from_tag
+    if after == before or nobody:
         return
     begun = time.monotonic()
     said = again.gate(walk, again.gates(walk.wish.paths))

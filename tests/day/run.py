@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from examples.stand import Stand
 from tests.bench.write import machine, section
@@ -101,6 +103,8 @@ def walked(day: Day, until: float) -> Iterator[Row]:
         except (Unexpected, TimeoutError, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
             good, end = False, f"{type(error).__name__}: {error}"
         yield Row(name, good=good, seconds=time.monotonic() - start, end=end)
+        if step == day.first and not good:
+            return  # there is nothing to release over
 
 
 def table(rows: list[Row], refused: int, written: int) -> str:
@@ -119,6 +123,10 @@ def say(line: object) -> None:
     sys.stdout.flush()
 
 
+def _leave(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """The command line; 0 when every step ended as it must."""
     parser = argparse.ArgumentParser(prog="python -m tests.day.run", description=__doc__)
@@ -126,6 +134,8 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="copy reports and screenshots there")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds after which no step begins")
     given = parser.parse_args()
+    for each in (signal.SIGINT, signal.SIGTERM):  # whoever ends it, all that it made is taken away
+        signal.signal(each, _leave)
     until, rows = time.monotonic() + given.limit, []
     say(HERE)
     with tempfile.TemporaryDirectory(prefix="cutover-day-") as folder:
