@@ -25,7 +25,7 @@ from urllib.request import urlopen
 from tests.bench import write
 from tests.bench.chart import Bar, chart
 from tests.bench.common import CONNECTIONS, RATE, Rows, asked, built, merged, publish, say, table, users
-from tests.bench.ways import OTHERS, WAYS, Way
+from tests.bench.ways import OTHERS, WAYS, Way, listening
 from tests.load import Ask, Load
 
 SECTION = "beside"
@@ -53,7 +53,7 @@ class Change:
 
 def change(way: Way, tag: str, *, back: bool) -> Change:
     """Change to *tag* under load, and wait until it has all users."""
-    with users(way.url, ASKS) as seen:
+    with listening(way.on) as health, users(way.url, ASKS) as seen:
         since, begun = time.time(), time.monotonic()
         done = way.roll_back(tag) if back else way.release(tag)
         took = time.monotonic() - begun
@@ -61,7 +61,7 @@ def change(way: Way, tag: str, *, back: bool) -> Change:
     if done.code:
         say(done.last)
     late = [each.ended for each in seen.shots if not_there(each, tag) and each.due > begun]
-    healthy = None if back else way.healthy_since(tag, since)
+    healthy = health.first(tag)
     return Change(
         code=done.code,
         took_s=took,

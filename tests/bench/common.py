@@ -78,7 +78,9 @@ def stand(
 
 def begin(on: Stand, tag: str) -> None:
     """Make *tag* the live and proven release of an empty stand."""
-    first = on.pytest("smoke", "--target=live", f"--deploy={tag}")
+    # Without a proxy nobody is live yet.
+    target = "blue" if on.driver == "port-swap" else "live"
+    first = on.pytest("smoke", f"--target={target}", f"--deploy={tag}")
     require(first, 0)
 
 
@@ -149,13 +151,13 @@ def merged(section: str, rows: Mapping[str, Mapping[str, Any]], page: Path = wri
     return before | {name: dict(row) for name, row in rows.items()}
 
 
-def publish(section: str, lines: Sequence[str], rows: Rows, *, dry: bool) -> None:
+def publish(section: str, lines: Sequence[str], rows: Rows, *, dry: bool, page: Path = write.PAGE) -> None:
     """Print the section; unless *dry*, write it with its rows, so that the next run can measure a part of them."""
     text = "\n".join([*lines, "", *measured(rows)])
     say(text)
     if not dry:
         kept = json.dumps(rows, ensure_ascii=False).replace(">", "\\u003e")
-        write.section(section, f"{text}\n\n<!-- rows of {section}: {kept} -->")
+        write.section(section, f"{text}\n\n<!-- rows of {section}: {kept} -->", page)
 
 
 def measured(rows: Rows) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -28,8 +27,9 @@ LONGEST_S = 300.0
 
 
 class Way(Protocol):
-    """How somebody releases, and where their users come in."""
+    """How somebody releases, on which stand, and where their users come in."""
 
+    on: Stand
     url: str
 
     def first(self, tag: str) -> None:
@@ -41,34 +41,48 @@ class Way(Protocol):
     def roll_back(self, tag: str) -> Result:
         """Give them *tag* again, which they had before."""
 
-    def healthy_since(self, tag: str, since: float) -> float | None:
-        """When the engine first called a container of *tag* healthy after *since*, both in seconds since 1970."""
+
+@dataclass(slots=True)
+class Health:
+    """What the engine said while a block ran: its memory is short, so it is listened to."""
+
+    on: Stand
+    said: str = ""
+
+    def first(self, tag: str) -> float | None:
+        """When a container of *tag* was first called healthy, in seconds since 1970."""
+        rows = [row.split() for row in self.said.splitlines()]
+        mine = [row for row in rows if row[1].startswith(f"{self.on.name}_") and row[2].endswith(f":{tag}")]
+        return min((int(row[0]) / 1e9 for row in mine), default=None)
 
 
-def healthy(on: Stand, tag: str, since: float) -> float | None:
-    """What the engine's events say of the stand's containers."""
+@contextmanager
+def listening(on: Stand) -> Iterator[Health]:
+    """Hear which containers get healthy; complete after the block."""
     form = (
         '{{.TimeNano}} {{index .Actor.Attributes "com.docker.compose.project"}} {{.Actor.Attributes.image}}'
     )
-    asked = ("events", "--since", f"{since:.3f}", "--until", f"{time.time():.3f}", "--format", form)
-    said = on.docker(*asked, "--filter", "event=health_status: healthy").splitlines()
-    rows = [row.split() for row in said]
-    found = [
-        int(row[0]) / 1e9 for row in rows if row[1].startswith(f"{on.name}_") and row[2].endswith(f":{tag}")
-    ]
-    return min(found, default=None)
+    words = ("docker", "events", "--filter", "event=health_status: healthy", "--format", form)
+    heard = Health(on)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as events:
+        try:
+            yield heard
+        finally:
+            events.terminate()
+            heard.said = events.communicate()[0]
 
 
 @dataclass(slots=True)
 class Compose:
     """`docker compose up -d`, users on the published port."""
 
+    on: Stand
     bare: Bare
-    url: str = ""
+    url: str
 
     def first(self, tag: str) -> None:
         """Started and healthy."""
-        self.bare.on.docker("network", "create", f"{self.bare.on.name}_shared", check=False)
+        self.on.docker("network", "create", f"{self.on.name}_shared", check=False)
         require(self.bare.up(tag), 0)
 
     def release(self, tag: str) -> Result:
@@ -78,10 +92,6 @@ class Compose:
     def roll_back(self, tag: str) -> Result:
         """The same with the old tag."""
         return self.bare.up(tag, wait=False)
-
-    def healthy_since(self, tag: str, since: float) -> float | None:
-        """By the engine's events."""
-        return healthy(self.bare.on, tag, since)
 
 
 SCRIPT = """\
@@ -147,10 +157,6 @@ class Script:
         self.live = "green" if self.live == "blue" else "blue"
         return self._run("\n".join(["set -eu", *self._text(self.live).splitlines()[-2:]]))
 
-    def healthy_since(self, tag: str, since: float) -> float | None:
-        """By the engine's events."""
-        return healthy(self.on, tag, since)
-
     def _text(self, colour: str) -> str:
         port = self.on.ports[colour]
         return SCRIPT.format(
@@ -188,10 +194,6 @@ class Ours:
         del tag
         return self.on.cutover("rollback")
 
-    def healthy_since(self, tag: str, since: float) -> float | None:
-        """By the engine's events."""
-        return healthy(self.on, tag, since)
-
 
 @contextmanager
 def compose() -> Iterator[Way]:
@@ -199,7 +201,7 @@ def compose() -> Iterator[Way]:
     with stand("compose", proxied=False) as on:
         bare = Bare(on)
         try:
-            yield Compose(bare, f"http://127.0.0.1:{bare.port}")
+            yield Compose(on, bare, f"http://127.0.0.1:{bare.port}")
         finally:
             bare.down()
 
