@@ -98,16 +98,12 @@ def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
     """Commit: one rename under the hand, and only then is it said."""
     if walk.release_id is not None and not walk.state.close(walk.release_id):
         return _taken_by_another(walk, tally)
-    record = walk.pending
-    if record is not None:
-        walk.state.keep_record(replace(record, proven=whole))
-        colour = walk.settings.colours[record.colour]
-        with contextlib.suppress(OSError):
-            deploying.rewrite_tag(colour.env_file, walk.settings.tag_key, record.tag)
+    if walk.pending is not None:
+        _remember(walk, replace(walk.pending, proven=whole))
     elif whole and walk.target.colour is not None and not walk.wish.armed:
         _record_what_runs(walk)
     if walk.switched:
-        switching.after_commit(walk)
+        _after_commit(walk)
     done = walk.changed or walk.wish.armed
     if walk.changed:
         walk.state.journal(
@@ -118,6 +114,28 @@ def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
             who=preflight.who(),
         )
     return ended(walk, Word.RELEASED if done else Word.GATE_PASSED, release.OK, tally)
+
+
+def _remember(walk: Walk, record: Record) -> None:
+    """Record what was released, and say it in the env file; the release stays, also where a disk is full."""
+    begun = time.monotonic()
+    try:
+        walk.state.keep_record(record)
+        colour = walk.settings.colours[record.colour]
+        deploying.rewrite_tag(colour.env_file, walk.settings.tag_key, record.tag)
+    except OSError as error:
+        walk.told("", "record", f"not written: {error.strerror}: {error.filename}", begun, "unknown")
+
+
+def _after_commit(walk: Walk) -> None:
+    """What follows a commit; the release stays, whatever becomes of it."""
+    begun = time.monotonic()
+    try:
+        switching.after_commit(walk)
+    except (CutoverError, engine.EngineSilent, OSError) as error:
+        walk.told(
+            "T+15m", f"retire {walk.before}", f"not done: {error}; see cutover status", begun, "unknown"
+        )
 
 
 def _record_what_runs(walk: Walk) -> None:

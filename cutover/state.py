@@ -23,6 +23,7 @@ from cutover.secret import MASK
 SHELL_FILES = ("step.sh", "takeback.sh", "guard.sh", "putback.sh", "ensure.sh", "migrate.sh")
 PATIENCE_S = 0.3
 LEAST_PATIENCE_S = 0.1
+HAND_PATIENCE_S = 60.0
 TAKEN_BY_ANOTHER = 75
 NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
 KILL_MARGIN_S = 30.0
@@ -80,6 +81,19 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flock(handle: int, deadline: float) -> bool:
+    """Whether the lock could be had until *deadline* (monotonic)."""
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def did_take_back(done: host.Done, release_id: str) -> bool:
@@ -146,15 +160,9 @@ class State:
         except OSError as error:
             raise self._unwritable(error) from error
         deadline = max((asked_at or time.monotonic()) + PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S)
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(handle)
-                    raise Locked(self.told()) from None
-                time.sleep(0.02)
+        if not _flock(handle, deadline):
+            os.close(handle)
+            raise Locked(self.told())
         try:
             write_atomically(self.root / "owner.json", json.dumps(dict(owner)))
         except OSError as error:
@@ -273,7 +281,7 @@ class State:
 
     def close(self, release_id: str) -> bool:
         """Commit: one rename under the hand; False when somebody else has closed it before."""
-        with self._hand():
+        with self._hand(TAKE_BACK_DEADLINE_S):
             if self.open_release() != release_id:
                 return False
             (self.root / "open").rename(self.root / f"closed.{release_id}")
@@ -282,10 +290,12 @@ class State:
         return True
 
     @contextlib.contextmanager
-    def _hand(self) -> Iterator[None]:
+    def _hand(self, within_s: float = HAND_PATIENCE_S) -> Iterator[None]:
+        """Hold the hand; raises UsageProblem when what an earlier step has left behind does not let it go."""
         handle = os.open(self.root / "hand", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not _flock(handle, time.monotonic() + within_s):
+                raise UsageProblem(f"a step of a release still runs: see fuser {self.root}/hand")
             yield
         finally:
             os.close(handle)

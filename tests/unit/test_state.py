@@ -178,6 +178,16 @@ def test_a_release_opens_with_a_guard_and_closes_once(state: State) -> None:
     until(lambda: not lives(pid), "the guard goes")
 
 
+def test_what_an_earlier_release_left_running_is_named(state: State) -> None:
+    """A daemon that a step started holds the hand: the next release says so, and does not wait for ever."""
+    with (
+        state._hand(),
+        pytest.raises(UsageProblem, match=f"still runs: see fuser {state.root}/hand"),
+        state._hand(0.05),
+    ):
+        pytest.fail("held twice")
+
+
 @pytest.mark.parametrize("text", ["", "x", "1 2 3", f"1 {ID}", f"99999999 {ID}"])
 def test_what_is_no_guard_is_none(state: State, text: str) -> None:
     """A number that another process has by now is no guard of ours."""
