@@ -208,8 +208,8 @@ def _says(walk: Walk) -> str:
 
 def _not_as_before(walk: Walk) -> str:
     """What differs from before, asked from outside; empty when nothing does."""
-    live = scene.who_is_live(walk.settings, walk.scene.proxy)
-    if walk.before is not None and live.colour != walk.before:
+    live = switching.settled(walk, walk.before) if walk.before is not None else None
+    if live is not None and live.colour != walk.before:
         return f"traffic goes to {live.colour or 'nobody known'} ({live.how}), it went to {walk.before}"
     for colour, image in walk.images_before.items():
         found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
@@ -277,10 +277,12 @@ def _to_put_back(walk: Walk) -> Record | None:
 
 def _leave(walk: Walk, tally: Tally, code: int) -> Ended:
     """--no-rollback: close the release as it is, which guard and recover respect."""
-    walk.state.close(walk.release_id or "")
+    if not walk.state.close(walk.release_id or ""):
+        return _taken_by_another(walk, tally)
     walk.state.journal("left as it is", release=walk.release_id, who=preflight.who())
     if walk.pending is not None:
-        walk.state.keep_record(walk.pending)
+        with contextlib.suppress(OSError):
+            walk.state.keep_record(walk.pending)
     return ended(walk, Word.LEFT_AS_IT_IS, code, tally)
 
 

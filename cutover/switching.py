@@ -12,7 +12,7 @@ from cutover.changes import Change
 from cutover.changes.up import Previous, ensure
 from cutover.compose import Compose
 from cutover.errors import Failed, Inconclusive, UsageProblem
-from cutover.proxies import Proxy, other
+from cutover.proxies import Live, Proxy, other
 from cutover.target import Target
 from cutover.verdict import Outcome, Verdict
 from cutover.walk import Walk
@@ -95,16 +95,21 @@ def _told(proof: Proof, to: str) -> str:
     return f"{proof.verdict().reason} ({to})"
 
 
-def seen_live(walk: Walk, to: str) -> None:
-    """The proxy itself says that *to* is live; some take a moment to read their file."""
+def settled(walk: Walk, expected: str | None) -> Live:
+    """Who is live, asked until it is *expected* or a deadline is over: some proxies read their file a moment later."""
     deadline = time.monotonic() + SWITCH_DEADLINE_S
     while True:
-        live = _proxy(walk).live()
-        if live.colour == to:
-            return
-        if time.monotonic() >= deadline:
-            break
+        live = scene.who_is_live(walk.settings, walk.scene.proxy)
+        if live.colour == expected or time.monotonic() >= deadline:
+            return live
         time.sleep(0.02)  # the proxy is asked, not waited for: its own delay is what is measured here
+
+
+def seen_live(walk: Walk, to: str) -> None:
+    """The proxy itself says that *to* is live; raises Failed or Inconclusive."""
+    live = settled(walk, to)
+    if live.colour == to:
+        return
     if live.colour is None:
         raise Inconclusive(f"who is live after the switch is unknown: {live.how}")
     raise Failed(f"after the switch to {to} the proxy still sends traffic to {live.colour} ({live.how})")

@@ -6,7 +6,7 @@ import time
 
 import click
 
-from cutover import preflight, scene, switching
+from cutover import preflight, switching
 from cutover.commands.common import common, settings_of, tell
 from cutover.errors import Failed, NeedsPerson
 from cutover.evidence import Evidence
@@ -32,7 +32,7 @@ def command(config: str | None, as_json: bool) -> int:  # click passes flags so
             begun = time.monotonic()
             done = state.take_back(walk.release_id or "")
             seconds = time.monotonic() - begun
-        live = scene.who_is_live(settings, walk.scene.proxy)
+        live = switching.settled(walk, walk.before)
         if not done.ok or live.colour != walk.before:
             why = done.last_line if not done.ok else live.how
             raise NeedsPerson(f"the rehearsal could not be taken back: {why}; run: {state.take_back_command}")
