@@ -15,7 +15,7 @@ from cutover import engine, preflight, release, scene
 from cutover.evidence import Evidence
 from cutover.proxies import COLOURS
 from cutover.release import Tally
-from cutover.report.ending import Ending, Running, Why, Word, sentence
+from cutover.report.ending import NOTHING, Ending, Running, Why, Word, sentence
 from cutover.report.words import near
 from cutover.verdict import Outcome
 from cutover.walk import Walk, Wish
@@ -140,6 +140,8 @@ def what_runs(walk: Walk) -> list[Running]:
             shown.append(Running(colour, "", "could not be asked", live=bool(live and live.colour == colour)))
             continue
         if found is None:
+            if live and live.colour == colour:
+                shown.append(Running(colour, "", NOTHING, live=True))
             continue
         state = (
             ("runs" if found.health_status in {"healthy", "none"} else found.health_status)

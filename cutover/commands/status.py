@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from cutover.commands.common import common, settings_of, tell
 from cutover.proxies import other
 from cutover.report.words import clock, duration
 from cutover.scene import Scene
+from cutover.secret import MASK
 from cutover.settings import Settings
 from cutover.state import State
 from cutover.verdict import Outcome
@@ -42,10 +44,21 @@ def _facts(settings: Settings, here: Scene) -> dict[str, Any]:
         "open": state.open_release(),
         "held_by": state.owner() if state.is_held() else None,
         "guard": state.guard_lives(state.open_release() or "-"),
+        "guard_said": _guard_said(state),
         "needs_person": state.needs_person(),
         "run": state.take_back_command if state.open_release() else None,
         "last": _last(state),
     }
+
+
+def _guard_said(state: State) -> str:
+    """The last line that the guard of the open release wrote; empty before it has begun to take it back."""
+    log, begun = state.root / "guard.log", state.root / "open"
+    with contextlib.suppress(OSError):
+        if log.stat().st_mtime >= begun.stat().st_mtime:
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return ""
 
 
 def _colour(settings: Settings, state: State, here: Scene, colour: str) -> dict[str, Any]:
@@ -126,7 +139,10 @@ def _open(facts: dict[str, Any]) -> str:
         return f"{who} is releasing {what} since {since} (pid {held.get('pid')}, alive)"
     if facts["open"]:
         guard = "its guard is taking it back" if facts["guard"] else "no guard lives: run `cutover recover`"
-        return f"release {facts['open']}, its session is gone; {guard}"
+        said = (
+            f"\n  guard  {MASK(facts['guard_said'])}\n  run    {facts['run']}" if facts["guard_said"] else ""
+        )
+        return f"release {facts['open']}, its session is gone; {guard}{said}"
     return "nothing · lock free · guard not needed"
 
 

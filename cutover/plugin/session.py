@@ -36,6 +36,7 @@ from cutover.plugin.required import (
     why_not,
 )
 from cutover.plugin.signals import Signals
+from cutover.report.terminal import refused_lines
 from cutover.settings import Settings
 from cutover.target import Target
 from cutover.verdict import Outcome, Verdict
@@ -63,6 +64,8 @@ class Run:
     stage: int = GATE
     stage_begun: float = field(default_factory=time.monotonic)
     begun: bool = False
+    refused: list[str] = field(default_factory=list)
+    """The last lines of a session that was not begun."""
     ended: saying.Ended | None = None
     targets: dict[Asked, Target] = field(default_factory=dict)
     signals: Signals = field(default_factory=Signals)
@@ -192,8 +195,10 @@ class Run:
             if self.walk is not None:
                 finishing.begin(self.walk, plan=self.config.option.plan, greet=self._greet)
         except Locked as locked:
+            self.refused = refused_lines("LOCKED", str(locked), release.LOCKED, self.console.look)
             raise pytest.exit.Exception(str(locked), returncode=release.LOCKED) from locked
         except NeedsPerson as lost:
+            self.refused = refused_lines("UNDO FAILED", str(lost), release.NEEDS_PERSON, self.console.look)
             raise pytest.exit.Exception(str(lost), returncode=release.NEEDS_PERSON) from lost
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from problem
@@ -320,6 +325,7 @@ class Run:
         """Keep or take back: before the reports are written when it is a no, after all else when it is a yes."""
         if self.config.option.collectonly or not self.begun:
             yield
+            self.console.lines(self.refused)
             return
         self.signals.ignore()
         self.tell_stage()

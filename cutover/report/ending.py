@@ -24,6 +24,8 @@ class Word(StrEnum):
     PLAN_ONLY = "PLAN ONLY"
 
 
+NOTHING = "nothing runs"
+"""The state of a colour on which no container is."""
 GOOD = frozenset({Word.RELEASED, Word.GATE_PASSED})
 BAD = frozenset({Word.TAKEN_BACK, Word.GATE_FAILED, Word.LEFT_AS_IT_IS})
 
@@ -157,6 +159,13 @@ def _runs(ending: Ending) -> str:
             f"nothing of {ending.project} runs" if asked else f"what {ending.project} runs could not be asked"
         )
     where = f" on {shown.colour}" if shown.colour else ""
+    if not shown.tag:
+        empty = shown.state == NOTHING
+        return (
+            f"nothing of {ending.project} runs{where}"
+            if empty
+            else f"what {ending.project} runs{where} {shown.state}"
+        )
     what = f"{ending.project} runs {shown.tag}{where}"
     return what if shown.state in {"", "runs", "healthy"} else f"{what} ({shown.state})"
 
@@ -170,5 +179,7 @@ def right_now(ending: Ending) -> str:
 
 
 def _state(running: Running) -> str:
+    if running.state == NOTHING:
+        return f"{NOTHING} on {running.colour}"
     verb = "" if running.state.startswith(("fails", "runs", "could", "answers")) else "is "
     return f"{running.colour} {verb}{running.state or 'unknown'}{f' ({running.tag})' if running.tag else ''}"

@@ -146,6 +146,14 @@ def last_lines(ending: Ending, at: Look | None = None) -> list[str]:
     return [*lines, f"exit {ending.exit_code}"] if ending.exit_code else lines
 
 
+def refused_lines(word: str, why: str, exit_code: int, at: Look | None = None) -> list[str]:
+    """The end of a session that was not begun: why, the one command if there is one, the exit code."""
+    at = at or Look()
+    said, _, run = why.partition("; run: ")
+    lines = ["", f"{at.paint(word, 'bad' if run else 'unsure')}  {at.spell(said)}"]
+    return [*lines, *(_detail("run", run, at) if run else []), f"exit {exit_code}"]
+
+
 def _details(ending: Ending) -> Iterable[tuple[str, str]]:
     yield from (("why", f"{each.test}: {each.reason}" if each.test else each.reason) for each in ending.why)
     yield from (("tried", each) for each in ending.tried)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from cutover.evidence import Check, Step
-from cutover.report.ending import Ending, Running, Word, from_json
+from cutover.report.ending import NOTHING, Ending, Running, Word, from_json
 from cutover.report.terminal import (
     Look,
     Who,
@@ -15,6 +15,7 @@ from cutover.report.terminal import (
     look,
     not_asked_lines,
     outcome_of,
+    refused_lines,
     says_more,
     step_lines,
     tally,
@@ -118,6 +119,24 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
             "TAKEN BACK  nothing of recall runs, as before.",
         ),
         (
+            Ending(Word.TAKEN_BACK, "recall", 1, (Running("blue", "", NOTHING, live=True),)),
+            "TAKEN BACK  nothing of recall runs on blue, as before.",
+        ),
+        (
+            Ending(
+                Word.INCONCLUSIVE,
+                "recall",
+                10,
+                (Running("blue", "", "could not be asked", live=True),),
+                as_before=False,
+            ),
+            "INCONCLUSIVE  what recall runs on blue could not be asked.",
+        ),
+        (
+            Ending(Word.UNDO_FAILED, "recall", 11, (Running("blue", "", NOTHING, live=True),), asked_s_ago=2),
+            "UNDO FAILED  a person is needed. Right now: traffic goes to blue (asked 2 s ago) and nothing runs on blue.",
+        ),
+        (
             Ending(Word.LEFT_AS_IT_IS, "recall", 1, (Running("green", "sha-2", "unhealthy", live=True),)),
             (
                 "LEFT AS IT IS  recall runs sha-2 on green (unhealthy), not proven; "
@@ -133,6 +152,24 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
 def test_never_says_what_was_not_seen(ending: Ending, said: str) -> None:
     """The sentence is made from what was asked; what nobody answered is called so."""
     assert last_lines(ending, Look(width=200))[0] == said
+
+
+@pytest.mark.parametrize(
+    ("why", "lines"),
+    [
+        (
+            "ana is releasing; nothing was changed",
+            ["", "LOCKED  ana is releasing; nothing was changed", "exit 12"],
+        ),
+        (
+            "it could not be taken back; run: sh x y",
+            ["", "LOCKED  it could not be taken back", "  run   sh x y", "exit 12"],
+        ),
+    ],
+)
+def test_a_session_that_was_refused_ends_with_the_reason(why: str, lines: list[str]) -> None:
+    """The last lines say why nothing was begun, and the one command stands on a line of its own."""
+    assert refused_lines("LOCKED", why, 12) == lines
 
 
 @pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.word.name)
