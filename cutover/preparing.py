@@ -82,7 +82,9 @@ def _migrate(walk: Walk, data: Data, new: Rendered, release_file: Path) -> None:
         done = walk.apply(data.migrate_change(new, release_file))
         after = _head(data)
         if not done.ok:
-            raise Failed(f"the migration failed: {done.last_line}; the schema is at {after or 'no revision'}")
+            from cutover.data.rehearsal import why
+
+            raise Failed(f"the migration failed: {why(done)}; the schema is at {after or 'no revision'}")
         if after != before:
             walk.evidence.fact("schema", after)
         words.append(

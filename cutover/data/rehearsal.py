@@ -130,9 +130,7 @@ def upgrade(data: Data, new: Rendered) -> Verdict:
     if done.code == host.TIMED_OUT:
         return no(question, f"no end within {settings.budget:g} s", seconds=seconds)
     if not done.ok:
-        return no(
-            question, f"the new image cannot upgrade a copy of the data: {done.last_line}", code=done.code
-        )
+        return no(question, f"the new image cannot upgrade a copy of the data: {why(done)}", code=done.code)
     head = data.store.head(data.scratch)
     text = (
         f"revision {before or 'none'} → {head or 'none'}"
