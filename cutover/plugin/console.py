@@ -78,6 +78,13 @@ class Console:
             reporter.write("\r\x1b[K")
             self._progress = False
 
+    def refuse(self, lines: Sequence[str]) -> None:
+        """The last lines of a session that was not begun, in place of pytest's own on one line of exclamation marks."""
+        reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
+        if lines and reporter is not None:
+            reporter._keyboardinterrupt_memo = None  # noqa: SLF001  # it would say the same again, below us
+        self.lines(lines)
+
     def greet(self, walk: Walk, folder: Path) -> None:
         """The first line: what is released where, from which to which, by whom."""
         wish, target = walk.wish, walk.target

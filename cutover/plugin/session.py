@@ -325,7 +325,7 @@ class Run:
         """Keep or take back: before the reports are written when it is a no, after all else when it is a yes."""
         if self.config.option.collectonly or not self.begun:
             yield
-            self.console.lines(self.refused)
+            self.console.refuse(self.refused)
             return
         self.signals.ignore()
         self.tell_stage()
