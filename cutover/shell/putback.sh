@@ -2,9 +2,14 @@
 # putback.sh PROJECT SERVICE ID WORDS...: unless the service's only container is ID and runs, take all away and run the words
 set -eu
 project=$1 service=$2 id=$3; shift 3
+note="$(dirname "$0")/put-back.$project.$service"
 ours() { docker ps --no-trunc --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False "$@"; }
-# Compose creates the new container before it stops the old one: with ID alone there, no stop can be pending.
 all=$(ours --all) # an engine that does not answer ends this here
-if [ -n "$id" ] && [ "$all" = "$id" ] && [ "$(ours --filter status=running)" = "$id" ]; then exit 0; fi
+# Compose creates the new container before it stops the old one: with ID alone there, no stop can be pending.
+# What was put back in place of ID is as good: when a later line fails, this one runs again every few seconds.
+if [ -n "$id" ] && [ "$(ours --filter status=running)" = "$all" ]; then
+  if [ "$all" = "$id" ] || [ "$id $all" = "$(cat "$note" 2>/dev/null)" ]; then exit 0; fi
+fi
 for each in $all; do timeout -k 5 30 docker stop "$each" >/dev/null || :; docker rm --force "$each" >/dev/null; done
-exec "$@"
+"$@"
+echo "$id $(ours --all)" 2>/dev/null >"$note" || :

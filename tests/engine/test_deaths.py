@@ -118,6 +118,10 @@ def test_a_session_killed_while_the_old_container_is_gone(stand: Stand) -> None:
         until(lambda: old not in containers(stand, "blue"), "the old container is gone", session)
         die(session)
         only_serves(stand, OLD)
+    again = container(stand, "blue")
+    for _ in range(2):
+        subprocess.run(("sh", "-eu", str(stand.state / "undo.sh")), check=True, stdin=subprocess.DEVNULL)
+        assert container(stand, "blue") == again, "what is back is taken away once more"
 
 
 def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand) -> None:
