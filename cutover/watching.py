@@ -55,14 +55,14 @@ class _Row:
 
     def tick(self, now: float) -> Verdict:
         """Ask, judge, and count unknowns in a row."""
-        self.due += self.question.every_s
-        if self.due <= now:  # a late watch does not catch up
-            self.due = now + self.question.every_s
         try:
             self.question.tick(now)
             verdict = self.question.verdict()
         except Exception as error:  # noqa: BLE001 - a question with a mistake must not end a watch like a crash
             verdict = unknown(self.question.name, f"could not be asked: {type(error).__name__}: {error}")
+        self.due += self.question.every_s
+        if self.due <= now:  # a late watch does not catch up
+            self.due = now + self.question.every_s
         asked = getattr(self.question, "asked", self.counted + 1)
         if verdict.outcome is not Outcome.UNKNOWN:
             self.unknowns = 0

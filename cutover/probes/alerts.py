@@ -126,18 +126,19 @@ class AlertsQuestion:
     wanted: Alerts
     ask: Callable[[Alerts], Verdict] = alerts
     start: Start = in_thread
-    every_s: float = 10.0
+    pace_s: float = 0.0
+    every_s: float = 0.5
     name: str = "alerts"
     asked: int = 0
     last: Verdict | None = None
     background: Background[Verdict] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.background = Background(lambda: self.ask(self.wanted), 1, self.start)
+        self.background = Background(lambda: self.ask(self.wanted), 1, self.start, self.pace_s)
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+    def tick(self, now: float) -> None:
         """Ask once more."""
-        for verdict in self.background.tick():
+        for verdict in self.background.tick(now):
             self.last, self.asked = verdict, self.asked + 1
 
     def verdict(self) -> Verdict:

@@ -178,9 +178,9 @@ class Availability:
         self.tally = Tally(Sequential(1 - self.wanted))
         self.background = Background(self.prober, self.most, self.start)
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+    def tick(self, now: float) -> None:
         """Send one probe; take in those that ended."""
-        for probe in self.background.tick():
+        for probe in self.background.tick(now):
             self.asked += 1
             self.tally.add(probe)
             if probe.kind == "good":

@@ -27,22 +27,26 @@ def at_once(work: Callable[[], None]) -> None:
 class Background(Generic[T]):
     """Calls *ask* in the background, at most *most* times at once, and hands its answers to who ticks.
 
-    *ask* must be bounded by itself. What it raises is raised by the tick that collects it.
+    *ask* must be bounded by itself. What it raises is raised by the tick that collects it. Who ticks more often
+    than each *pace_s* asks no more often, but has the answers sooner.
     """
 
     ask: Callable[[], T]
     most: int = 1
     start: Start = in_thread
+    pace_s: float = 0.0
     grace_s: float = GRACE_S
     flying: int = 0
+    begun: float = float("-inf")
     answers: SimpleQueue[tuple[T | None, BaseException | None]] = field(default_factory=SimpleQueue)
 
-    def tick(self) -> list[T]:
-        """Ask once more unless too many are still out; return the answers that have come since."""
-        if self.flying < self.most:
-            self.flying += 1
+    def tick(self, now: float) -> list[T]:
+        """Ask once more unless it is too soon or too many are out; the answers that have come since."""
+        wait = 0.0
+        if self.flying < self.most and now - self.begun >= 0.9 * self.pace_s:
+            self.flying, self.begun, wait = self.flying + 1, now, self.grace_s
             self.start(self._work)
-        return self._collect()
+        return self._collect(wait)
 
     def _work(self) -> None:
         try:
@@ -50,9 +54,8 @@ class Background(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - it is raised again where it is collected
             self.answers.put((None, error))
 
-    def _collect(self) -> list[T]:
+    def _collect(self, wait: float) -> list[T]:
         come: list[T] = []
-        wait = self.grace_s
         while self.flying:
             try:
                 answer, error = self.answers.get(timeout=wait) if wait else self.answers.get_nowait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from cutover.probes import (
 )
 from cutover.probes.excused import Excused, Forgiving, OldTrouble
 from cutover.proxies.access_log import Tail
-from cutover.settings import Settings
+from cutover.settings import Dependency, Settings
 from cutover.target import Control, Target
 from cutover.verdict import Verdict, not_asked
 from cutover.watching import Watched
@@ -30,6 +30,8 @@ from cutover.watching import Watched
 if TYPE_CHECKING:
     import httpx
 
+# Seconds between two questions to one whom asking costs something; answers are taken in as they come.
+PACES = {"engine": 1.0, "logs": 2.0, "endpoints": 2.0, "dependencies": 10.0, "alerts": 10.0}
 TROUBLE_S = 1.0  # the old colour is looked at before a no counts: longer would delay the way back
 ERROR = 500
 NO_CONTAINER = "a plain URL has no container that could be seen"
@@ -151,7 +153,7 @@ class _Made:
         if not wanted:
             return []
         asker = endpoint_watch.Asker(wanted, prober.http, self.control, prober.old)
-        return [self._excused(endpoint_watch.Endpoints(asker))]
+        return [self._excused(endpoint_watch.Endpoints(asker, pace_s=PACES["endpoints"]))]
 
     def _in_flight(self, every_s: float) -> int:
         """So many probes that a hung service does not slow them down."""
@@ -179,7 +181,8 @@ class _Made:
         find, find_old = finder(self.live), finder(self.old)
         if find is None:
             return []
-        live, old = flaps.Watchman(find), flaps.Watchman(find_old) if find_old else None
+        live = flaps.Watchman(find, pace_s=PACES["engine"])
+        old = flaps.Watchman(find_old, pace_s=PACES["engine"]) if find_old else None
         restarts, health, *back = flaps.questions(live, old, self.old.name if self.old else "")
         gauge = resources.Gauge(live, self.evidence, self.colour)
         beside = resources.Gauge(old, self.evidence, self.old.name) if old and self.old else None
@@ -196,7 +199,9 @@ class _Made:
         if find is None:
             return []
         rules, since = self.settings.logs, self.since
-        seen = log_watch.LogWatch(find, finder(self.old), rules, since, self.evidence, self.colour)
+        seen = log_watch.LogWatch(
+            find, finder(self.old), rules, since, self.evidence, self.colour, pace_s=PACES["logs"]
+        )
         return [self._excused(each) for each in log_watch.questions(seen)]
 
     def outside(self) -> list[Watched]:
@@ -205,16 +210,17 @@ class _Made:
         if self.asker is not None:
             found += dependencies.questions(self.settings.dependencies, self.asker)
         if self.settings.alerts is not None:
-            found.append(self._excused(alerts.AlertsQuestion(self.settings.alerts)))
+            found.append(self._excused(alerts.AlertsQuestion(self.settings.alerts, pace_s=PACES["alerts"])))
         return found
 
     def _asker(self) -> dependencies.Asker | None:
         wanted, find, find_old = self.settings.dependencies, finder(self.live), finder(self.old)
         if not wanted or find is None:
             return None
-        old = (lambda: dependencies.ask(find_old(), wanted)) if find_old else None
+        old = partial(_inside, find_old, wanted) if find_old else None
         allowed_s = self.settings.slo.dependency
-        return dependencies.Asker(lambda: dependencies.ask(find(), wanted), old, allowed_s, self.evidence)
+        live = partial(_inside, find, wanted)
+        return dependencies.Asker(live, old, allowed_s, self.evidence, pace_s=PACES["dependencies"])
 
     def _trouble_of(self, asked: httpx.Client) -> str:
         """What is wrong with the old colour now, in words: it is not ready, or lacks a dependency."""
@@ -225,6 +231,13 @@ class _Made:
     def _excused(self, question: Forgiving) -> Watched:
         """*question*, whose no does not count while the old colour is in the same trouble."""
         return Excused(question, self.trouble) if self.trouble else question
+
+
+def _inside(
+    find: Callable[[], Container | None], wanted: Sequence[Dependency]
+) -> dependencies.Answers | None:
+    """What *wanted* answer from inside the container that is there now."""
+    return dependencies.ask(find(), wanted)
 
 
 def client(settings: Settings, target: Target) -> httpx.Client:

@@ -20,7 +20,7 @@ from cutover.settings import Dependency
 from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 IN_A_ROW = 2
-EVERY_S, HURRY_S = 10.0, 1.0
+HURRY_S = 1.0
 CANNOT_RUN = frozenset({126, 127})
 
 
@@ -139,6 +139,7 @@ class Asker:
     allowed_s: float
     evidence: Evidence
     start: Start = in_thread
+    pace_s: float = 0.0
     answers: Answers | None = None
     answers_old: Answers | None = None
     streaks: dict[str, int] = field(default_factory=dict)
@@ -147,7 +148,7 @@ class Asker:
     background: Background[tuple[Answers | None, Answers | None]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.background = Background(self._both, 1, self.start)
+        self.background = Background(self._both, 1, self.start, self.pace_s)
 
     def _both(self) -> tuple[Answers | None, Answers | None]:
         """Both colours at the same time: what hangs for both is waited for once."""
@@ -165,10 +166,12 @@ class Asker:
         except EngineSilent:
             return None
 
-    def look(self) -> None:
+    def look(self, now: float) -> None:
         """Ask once more; take in what was answered."""
+        # Sooner while one fails, so that a no is soon sure.
+        self.background.pace_s = min(self.pace_s, HURRY_S) if any(self.streaks.values()) else self.pace_s
         try:
-            come = self.background.tick()
+            come = self.background.tick(now)
         except EngineSilent as error:
             self.silent, self.asked = str(error), self.asked + 1
             return
@@ -199,6 +202,7 @@ class DependencyQuestion:
     dependency: str
     asker: Asker
     asks: bool = False
+    every_s: float = 0.5
 
     @property
     def name(self) -> str:
@@ -206,19 +210,14 @@ class DependencyQuestion:
         return f"dependency {self.dependency}"
 
     @property
-    def every_s(self) -> float:
-        """Each ten seconds; each second while one fails, so that a no is soon sure."""
-        return HURRY_S if any(self.asker.streaks.values()) else EVERY_S
-
-    @property
     def asked(self) -> int:
         """How often they were asked."""
         return self.asker.asked
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+    def tick(self, now: float) -> None:
         """Ask once more."""
         if self.asks:
-            self.asker.look()
+            self.asker.look(now)
 
     def verdict(self) -> Verdict:
         """The judgement of the last answers."""

@@ -91,7 +91,8 @@ class Endpoints:
 
     ask: Callable[[], list[Asked]]
     start: Start = in_thread
-    every_s: float = 2.0
+    pace_s: float = 0.0
+    every_s: float = 0.5
     name: str = "endpoints"
     asked: int = 0
     streaks: dict[str, int] = field(default_factory=dict)
@@ -99,11 +100,11 @@ class Endpoints:
     background: Background[list[Asked]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.background = Background(self.ask, 1, self.start)
+        self.background = Background(self.ask, 1, self.start, self.pace_s)
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+    def tick(self, now: float) -> None:
         """Ask one more round; take in the one that ended."""
-        for answers in self.background.tick():
+        for answers in self.background.tick(now):
             self.last, self.asked = answers, self.asked + 1
             for each in answers:
                 name = each.live.question

@@ -20,6 +20,7 @@ class Watchman:
 
     find: Find
     start: Start = in_thread
+    pace_s: float = 0.0
     first: Life | None = None
     first_oom: bool = False
     """Whether the engine had already called it out of memory when it was first seen."""
@@ -32,13 +33,13 @@ class Watchman:
     background: Background[Container | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.background = Background(self.find, 1, self.start)
+        self.background = Background(self.find, 1, self.start, self.pace_s)
 
-    def look(self) -> None:
+    def look(self, now: float) -> None:
         """Ask the engine once more; take in its answer."""
         was = self.now.health_status if self.now else ""
         try:
-            answers = self.background.tick()
+            answers = self.background.tick(now)
         except EngineSilent as error:
             self.silent, self.asked = str(error), self.asked + 1
             return
@@ -106,7 +107,7 @@ class Seen:
     watchman: Watchman
     judge: Callable[[Watchman], Verdict]
     looks: bool = False
-    every_s: float = 1.0
+    every_s: float = 0.5
     reports_only: bool = False
 
     @property
@@ -114,10 +115,10 @@ class Seen:
         """How often the engine answered or was silent."""
         return self.watchman.asked
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+    def tick(self, now: float) -> None:
         """Look once more."""
         if self.looks:
-            self.watchman.look()
+            self.watchman.look(now)
 
     def verdict(self) -> Verdict:
         """The judgement of what the engine said last."""

@@ -117,6 +117,7 @@ class LogWatch:
     evidence: Evidence
     colour: str
     start: Start = in_thread
+    pace_s: float = 0.0
     clock: Callable[[], float] = time.time
     asked: int = 0
     silent: str = ""
@@ -128,12 +129,12 @@ class LogWatch:
 
     def __post_init__(self) -> None:
         self.tallies = (Tally(self.since), Tally(self.since))
-        self.background = Background(self._ask, 1, self.start)
+        self.background = Background(self._ask, 1, self.start, self.pace_s)
 
-    def read(self) -> None:
+    def read(self, now: float) -> None:
         """Take in what was logged since the last time, and ask for more."""
         try:
-            answers = self.background.tick()
+            answers = self.background.tick(now)
         except EngineSilent as error:
             self.silent, self.asked = str(error), self.asked + 1
             return
@@ -201,17 +202,17 @@ class LogQuestion:
     watch: LogWatch
     judge: Callable[[Seen, int], Verdict]
     reads: bool = False
-    every_s: float = 2.0
+    every_s: float = 0.5
 
     @property
     def asked(self) -> int:
         """How often the log was read, or could not be."""
         return self.watch.asked
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+    def tick(self, now: float) -> None:
         """Read on."""
         if self.reads:
-            self.watch.read()
+            self.watch.read(now)
 
     def verdict(self) -> Verdict:
         """The judgement of all that was logged since the switch."""

@@ -48,10 +48,10 @@ class Gauge:
     def _ask(self) -> Usage | None:
         return self.read(self.watchman.now.id) if self.watchman.now else None
 
-    def look(self) -> None:
+    def look(self, now: float) -> None:
         """Take one more reading."""
         try:
-            readings = self.background.tick()
+            readings = self.background.tick(now)
         except EngineSilent as error:
             self.silent, self.asked = str(error), self.asked + 1
             return
@@ -143,12 +143,12 @@ class ResourceQuestion:
         """How many readings were taken or missed."""
         return self.gauge.asked
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+    def tick(self, now: float) -> None:
         """Take one more reading."""
         if self.looks:
-            self.gauge.look()
+            self.gauge.look(now)
         if self.beside:
-            self.beside.look()
+            self.beside.look(now)
 
     def verdict(self) -> Verdict:
         """The judgement of the readings so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -13,8 +14,8 @@ LONG_S = 60.0
 
 def test_a_quick_answer_comes_with_its_own_tick() -> None:
     """What answers at once is seen at once."""
-    assert Background(lambda: 7, grace_s=LONG_S).tick() == [7]
-    assert Background(lambda: 7, start=at_once).tick() == [7]
+    assert Background(lambda: 7, grace_s=LONG_S).tick(0.0) == [7]
+    assert Background(lambda: 7, start=at_once).tick(0.0) == [7]
 
 
 def test_a_slow_answer_is_not_waited_for() -> None:
@@ -27,11 +28,12 @@ def test_a_slow_answer_is_not_waited_for() -> None:
         return len(calls)
 
     asking = Background(ask, grace_s=0.001)
-    assert (asking.tick(), asking.tick()) == ([], [])
+    assert (asking.tick(0.0), asking.tick(0.0)) == ([], [])
     go.set()
-    asking.grace_s = LONG_S
-    assert asking.tick() == [1]
-    assert len(calls) == 1
+    end = time.monotonic() + LONG_S
+    while not (come := asking.tick(0.0)) and time.monotonic() < end:
+        time.sleep(0.001)
+    assert come == [1]
 
 
 def test_several_may_be_out_at_once() -> None:
@@ -44,7 +46,7 @@ def test_several_may_be_out_at_once() -> None:
 
     asking = Background(ask, 2, grace_s=0.001)
     for _ in range(4):
-        asking.tick()
+        asking.tick(0.0)
     assert asking.flying == 2
     assert asked.acquire(timeout=LONG_S)
     assert asked.acquire(timeout=LONG_S)
@@ -57,4 +59,13 @@ def test_an_error_is_raised_by_the_tick_that_collects_it() -> None:
     asking = Background(lambda: 1 // 0, start=at_once)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            asking.tick()
+            asking.tick(0.0)
+
+
+def test_ticking_more_often_asks_no_more_often() -> None:
+    """Answers are taken in as they come, while the question keeps its own pace."""
+    asked: list[float] = []
+    asking = Background(lambda: asked.append(0.0), pace_s=2.0, start=at_once)
+    come = [len(asking.tick(tick / 2)) for tick in range(9)]
+    assert come == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert len(asked) == 3

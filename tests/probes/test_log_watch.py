@@ -137,7 +137,7 @@ def test_each_line_is_read_once() -> None:
 
 def test_a_log_that_cannot_be_read() -> None:
     """A driver without reading is not asked, a silent engine is unknown, before the first read nothing is claimed."""
-    watch = LogWatch(lambda: None, None, RULES, SINCE, Evidence(), "green", at_once, lambda: SINCE + 10)
+    watch = LogWatch(lambda: None, None, RULES, SINCE, Evidence(), "green", at_once, clock=lambda: SINCE + 10)
     rate, new = questions(watch)
     assert rate.verdict().reason == "the log has not been read yet"
     watch.silent, watch.asked = "the Docker engine does not answer", 1
@@ -171,7 +171,7 @@ def test_a_silent_engine_counts_each_time() -> None:
     def silent() -> None:
         raise EngineSilent("the Docker engine does not answer")
 
-    watch = LogWatch(silent, None, RULES, SINCE, Evidence(), "green", at_once, lambda: SINCE + 10)
+    watch = LogWatch(silent, None, RULES, SINCE, Evidence(), "green", at_once, clock=lambda: SINCE + 10)
     rate, new = questions(watch)
     for _ in range(3):
         rate.tick(0.0)

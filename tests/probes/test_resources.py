@@ -99,7 +99,7 @@ def gauge(readings: Sequence[Usage | Exception | None]) -> Gauge:
         return answer
 
     watchman = Watchman(lambda: LIMITED, at_once)
-    watchman.look()
+    watchman.look(0.0)
     return Gauge(watchman, Evidence(), "green", read, at_once)
 
 
