@@ -121,8 +121,22 @@ def container_of(target: Target) -> docker_engine.Container:
 
 
 def baseline(run: Run, target: Target) -> Baseline | None:
-    """The log that was kept before the deploy."""
-    return run.walk.baselines.get(target.colour or "") if run.walk else None
+    """The log that was kept before the deploy; of a release that is proven, its own until then."""
+    if run.walk is None or target.colour is None:
+        return None
+    return run.walk.baselines.get(target.colour) or _until_proven(run.walk, target)
+
+
+def _until_proven(walk: Walk, target: Target) -> Baseline | None:
+    from cutover.probes.logs import until_proven
+    from cutover.probes.stamps import seconds_of
+
+    found = docker_engine.the_container(target.project or "", target.service)
+    records = walk.state.records(target.colour or "") if found else []
+    for row in reversed(records):
+        if found and row.proven and row.is_running(found.id, found.image, found.config_hash):
+            return until_proven(found, seconds_of(row.at), walk.settings.logs)
+    return None
 
 
 def expected(run: Run, target: Target) -> Expected:

@@ -87,6 +87,21 @@ def baseline(old: Container, rules: Logs) -> Baseline | None:
     return Window(first.errors + recent.errors, first.lines + recent.lines, seconds, ended)
 
 
+def until_proven(seen: Container, proven_at: float, rules: Logs) -> Baseline | None:
+    """What *seen* logged until its gate passed, while it is too young to be compared with its own last minutes.
+
+    What it was proven with is no news a minute later.
+    """
+    try:
+        started = seconds_of(seen.started_at)
+        if seconds_of(engine.daemon_time()) - started >= WINDOW_S + LEAST_EXPOSURE_S:
+            return None
+        lines = engine.logs(seen.id, since=started - BEFORE, until=proven_at, tail=rules.tail)
+    except EngineSilent:
+        return None
+    return window(lines, rules, started, proven_at)
+
+
 def logs(seen: Container, before: Baseline | None, rules: Logs) -> Verdict:
     """Read the log of *seen* since its start, at most ten minutes, and compare it with the one before.
 

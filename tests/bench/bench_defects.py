@@ -74,16 +74,17 @@ def measure(on: Stand, name: str, live: str, where: str) -> Row:
     seconds, done = timed(lambda: on.pytest("smoke", "--target=idle", f"--deploy={tag}", *more))
     new = sorted(reports(on) - before)
     seen = first_no(new[0]) if new else done.out.strip().splitlines()[-1]
+    expected = 0 if defect.seen is Seen.NEVER else 1
     return Row(
         seen=defect.seen.value,
-        expected=0 if defect.seen is Seen.NEVER else 1,
+        expected=expected,
         code=done.code,
         seconds=round(seconds, 1),
         caught_by=seen[:LONGEST],
         serves=str(on.ask().get("version", "nothing")),
         live=live,
         where=where,
-        said="" if (done.code == 0) is (defect.seen is Seen.NEVER) else done.last,
+        said="" if done.code == expected else done.last,
     )
 
 
@@ -102,7 +103,9 @@ def first_no(folder: Path) -> str:
     for check in evidence.checks:
         if check.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
             return f"{re.sub(r'^.*/(?=test_)', '', check.test)}: {check.verdict.reason}"
-    return next((f"{step.name}: {step.text}" for step in evidence.steps if step.outcome != "yes"), "")
+    return next(
+        (f"{step.name}: {step.text}" for step in evidence.steps if step.outcome in {"no", "unknown"}), ""
+    )
 
 
 def told(rows: Rows) -> list[str]:
