@@ -7,7 +7,7 @@ from cutover.probes.disk import disk
 from cutover.probes.tls import tls
 from cutover.settings import Settings
 
-pytestmark = pytest.mark.usefixtures("watch")
+pytestmark = [pytest.mark.asks("colour"), pytest.mark.usefixtures("watch")]
 
 
 @pytest.mark.asks("container")

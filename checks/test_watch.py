@@ -1,8 +1,12 @@
 """The runbook's section 6 while users are on it: each question of the watch, with what it came to."""
 
+import pytest
+
 from cutover.probes import Expect
 from cutover.verdict import not_asked
 from cutover.watching import Observed
+
+pytestmark = pytest.mark.asks("colour")
 
 
 def test_stays_well(watch: Observed, watched_name: str, expect: Expect) -> None:

@@ -180,7 +180,7 @@ def asked(url: str) -> int:
 
 def less_cpu(release: Release) -> None:
     """A limit that a busy loop reaches on a busy machine too."""
-    docker("update", "--cpus", "0.15", release.id)
+    docker("update", "--cpus", "0.1", release.id)
 
 
 def rotated(proxy: Running) -> None:
