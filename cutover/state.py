@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,8 +28,7 @@ TAKEN_BY_ANOTHER = 75
 NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
 KILL_MARGIN_S = 30.0
 TAKE_BACK_DEADLINE_S = 900.0
-GUARDS: list[subprocess.Popen[bytes]] = []
-"""Kept, for a Popen that is dropped warns that its process still runs, and to a strict gate that is an error."""
+GUARD_START_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,16 +230,16 @@ class State:
             f"state directory {self.root} cannot be written: {error.strerror}; nothing was changed"
         )
 
-    def guard(self, release_id: str, max_s: float) -> int:
-        """Start the guard: nothing inherited but the environment of a step, a session of its own; returns its pid."""
-        process = subprocess.Popen(
-            ("sh", str(self.root / "guard.sh"), str(self.root), release_id, f"{max_s:g}"),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=host.clean_environment(), start_new_session=True, cwd="/",
-        )  # fmt: skip
-        GUARDS.append(process)
-        write_atomically(self.root / "guard.pid", f"{process.pid} {release_id}\n")
-        return process.pid
+    def guard(self, release_id: str, max_s: float) -> None:
+        """Start the guard, a child of nobody's in a session of its own; raises OSError when that cannot be done."""
+        # Not our child: a strict gate would call a handle that is dropped an error, and a kept one leaves a zombie.
+        start = ("sh", "-c", '"$@" >/dev/null 2>&1 & echo $!', "sh")
+        words = ("sh", str(self.root / "guard.sh"), str(self.root), release_id, f"{max_s:g}")
+        done = host.run((*start, *words), deadline_s=GUARD_START_S, cwd="/")
+        pid = done.out.strip()
+        if not done.ok or not pid.isdigit():
+            raise OSError(errno.EAGAIN, f"no guard: {done.last_line}")
+        write_atomically(self.root / "guard.pid", f"{pid} {release_id}\n")
 
     def guard_lives(self, release_id: str) -> bool:
         """Whether the guard of *release_id* is running."""

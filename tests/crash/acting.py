@@ -67,9 +67,10 @@ def _arm(at: Callable[[str], None]) -> None:
     """From here on the steps, and not the guard, find the stand-ins first; each stops before it begins."""
     really = host.run
 
-    def run(words: host.Words, *, deadline_s: float) -> host.Done:
-        at("undo written")
-        return really(words, deadline_s=deadline_s)
+    def run(words: host.Words, *, deadline_s: float, cwd: str | None = None) -> host.Done:
+        if words[1].endswith("step.sh"):
+            at("undo written")
+        return really(words, deadline_s=deadline_s, cwd=cwd)
 
     shims = os.environ.get("SHIMS")
     if shims:
