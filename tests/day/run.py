@@ -107,11 +107,11 @@ def walked(day: Day, until: float) -> Iterator[Row]:
             return  # there is nothing to release over
 
 
-def table(rows: list[Row], refused: int, written: int) -> str:
+def table(where: str, rows: list[Row], refused: int, written: int) -> str:
     """The section of docs/benchmarks.md."""
     lines = [f"| {each.name} | {each.seconds:.0f} s | {each.end} |" for each in rows]
     return "\n".join([
-        "## The cutover day", "", "`python -m tests.day.run --write`", "", machine(), "",
+        "## The cutover day", "", "`python -m tests.day.run --write`", "", where, "",
         f"A client wrote {written} rows through nginx meanwhile, {refused} of its requests were refused; {HERE}.", "",
         "| step | took | ended |", "|---|---|---|", *lines,
     ])  # fmt: skip
@@ -136,7 +136,7 @@ def main() -> int:
     given = parser.parse_args()
     for each in (signal.SIGINT, signal.SIGTERM):  # whoever ends it, all that it made is taken away
         signal.signal(each, _leave)
-    until, rows = time.monotonic() + given.limit, []
+    until, rows, where = time.monotonic() + given.limit, [], machine()
     say(HERE)
     with tempfile.TemporaryDirectory(prefix="cutover-day-") as folder:
         started = time.monotonic()
@@ -160,7 +160,7 @@ def main() -> int:
                 shutil.copytree(day.stand.folder / "reports", given.keep, symlinks=True, dirs_exist_ok=True)
         good = all(each.good for each in rows)
         if given.write and good:
-            section("day", table(rows, day.writer.failed, len(day.writer.acknowledged)))
+            section("day", table(where, rows, day.writer.failed, len(day.writer.acknowledged)))
     say("the day ended as designed" if good else "the day did NOT end as designed")
     return 0 if good else 1
 
