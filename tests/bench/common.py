@@ -133,7 +133,8 @@ def asked(doc: str | None, names: Sequence[str], times: int = 1) -> Asked:
     unknown = [each for each in given.names if each not in names]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(names)}")
-    return Asked(tuple(given.names or names), given.dry, given.times)
+    # In the bench's own order, whatever that of the command line is.
+    return Asked(tuple(each for each in names if each in (given.names or names)), given.dry, given.times)
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
