@@ -68,6 +68,8 @@ class Sequential:
 
     bound: float
     alpha: float = 0.001
+    least: int = 1
+    """Fewer bad ones than this are never sure: chance is not the only thing that comes in pairs."""
     looks: int = 0
     sure: bool = False
 
@@ -76,7 +78,7 @@ class Sequential:
         self.looks += 1
         level = spent(self.alpha, self.looks) / max(1, len(counts))
         for bad, seen in counts:
-            self.sure = self.sure or (bad > 0 and binomial_tail(bad, seen, self.bound) <= level)
+            self.sure = self.sure or (bad >= self.least and binomial_tail(bad, seen, self.bound) <= level)
         return self.sure
 
 

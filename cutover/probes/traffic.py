@@ -15,6 +15,7 @@ from cutover.verdict import Verdict, no, not_asked, yes
 
 FAILED = 500
 ALPHA = 0.001
+LEAST_FAILED = 3
 RECENT_S = 10
 BACK = 1 << 22  # bytes of log before the switch that the old colour is judged by: some 20,000 requests
 WINDOW_S = 5.0
@@ -164,8 +165,8 @@ def judge_errors(counts: Counts, test: Sequential, old: Before, needed: int) -> 
     """No when more requests fail than the SLO allows, for sure, and more than the old colour's did.
 
     Sure is an exact binomial test of all requests since the switch and of the newest ten seconds, asked again
-    at each look within one alpha of 0.001. More than the old colour's: the chance that both rates are
-    the same is below 0.001. A no needs no minimum, a yes needs *needed* requests.
+    at each look within one alpha of 0.001; fewer than three failed ones never are. More than the old colour's:
+    the chance that both rates are the same is below 0.001. A yes needs *needed* requests, a no does not.
     """
     question, expected = "5xx", f"at most {test.bound:.2%} of requests failed"
     bad, seen = _worse(counts, test.bound)
@@ -206,7 +207,7 @@ class Errors:
     test: Sequential = field(init=False)
 
     def __post_init__(self) -> None:
-        self.test = Sequential(self.slo.errors, ALPHA)
+        self.test = Sequential(self.slo.errors, ALPHA, LEAST_FAILED)
 
     def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
         """Read the log on; a look is spent only when there is something new."""
@@ -221,7 +222,7 @@ class Errors:
     def forgive(self) -> None:
         """Begin to count anew."""
         self.traffic.counts = Counts()
-        self.test = Sequential(self.slo.errors, ALPHA)
+        self.test = Sequential(self.slo.errors, ALPHA, LEAST_FAILED)
 
 
 def bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:

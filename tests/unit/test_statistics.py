@@ -97,6 +97,13 @@ def test_a_rate_above_the_bound_is_found_soon(rate: float, requests: int) -> Non
     assert test.sure
 
 
+def test_a_pair_may_be_one_accident() -> None:
+    """Below the least number of bad ones nothing is sure, however unlikely it is."""
+    assert Sequential(0.01).look((2, 2))
+    assert not Sequential(0.01, least=3).look((2, 2))
+    assert Sequential(0.01, least=3).look((3, 3))
+
+
 def test_a_long_good_past_does_not_hide_a_bad_present() -> None:
     """The newest window is judged beside the whole, so that an hour of good requests hides nothing."""
     test = Sequential(0.01, looks=3600)
