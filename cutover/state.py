@@ -10,15 +10,18 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from cutover import host
 from cutover.changes import Change, undo_script
+from cutover.durable import flock, now, sync_folder, write_atomically
 from cutover.errors import Locked, UsageProblem
+from cutover.record import Record
 from cutover.secret import MASK
+
+__all__ = ["Record", "State", "did_take_back", "now", "sync_folder", "write_atomically"]
 
 SHELL_FILES = ("step.sh", "takeback.sh", "guard.sh", "putback.sh", "ensure.sh", "migrate.sh")
 PATIENCE_S = 0.3
@@ -29,70 +32,6 @@ NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
 KILL_MARGIN_S = 30.0
 TAKE_BACK_DEADLINE_S = 900.0
 GUARD_START_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A release that was committed on a colour: what ran, from which file, and whether a whole gate passed on it."""
-
-    colour: str
-    tag: str
-    image: str
-    config_hash: str
-    container: str
-    file: str
-    """Name of the release file below `releases/<colour>/`."""
-    proven: bool
-    by: str
-    at: str
-
-    def is_running(self, container: str, image: str, config_hash: str) -> bool:
-        """Whether exactly this is what runs."""
-        return (self.container, self.image, self.config_hash) == (container, image, config_hash)
-
-
-def now() -> str:
-    """UTC to the millisecond, as journals are read."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Replace *path* by *text*, durably, readable as *mode* says; on a full disk it raises and leaves *path* alone."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            os.fchmod(out.fileno(), mode)  # whatever the umask is
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.rename(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside *folder* survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _flock(handle: int, deadline: float) -> bool:
-    """Whether the lock could be had until *deadline* (monotonic)."""
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
 
 
 def did_take_back(done: host.Done, release_id: str) -> bool:
@@ -159,7 +98,7 @@ class State:
         except OSError as error:
             raise self._unwritable(error) from error
         deadline = max((asked_at or time.monotonic()) + PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S)
-        if not _flock(handle, deadline):
+        if not flock(handle, deadline):
             os.close(handle)
             raise Locked(self.told())
         try:
@@ -293,7 +232,7 @@ class State:
         """Hold the hand; raises UsageProblem when what an earlier step has left behind does not let it go."""
         handle = os.open(self.root / "hand", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if not _flock(handle, time.monotonic() + within_s):
+            if not flock(handle, time.monotonic() + within_s):
                 raise UsageProblem(f"a step of a release still runs: see fuser {self.root}/hand")
             yield
         finally:
