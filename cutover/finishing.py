@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from cutover.saying import Ended, ended, notify, of_url, send
 from cutover.state import Record, now
 from cutover.walk import Walk, Wish
 
+SAVE_S = 3.0
 SPOKEN = {"up": "deploy"}
 """What people call a change that is named otherwise in the journal."""
 
@@ -168,7 +170,10 @@ def _record_what_runs(walk: Walk) -> None:
 def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     """Run the undo, ask from outside what runs now, and say that."""
     begun = time.monotonic()
-    _save_logs(walk)
+    # A mute engine or a huge log must not keep users on a bad release: what is not saved by then is lost.
+    saving = threading.Thread(target=_save_logs, args=(walk,), daemon=True)
+    saving.start()
+    saving.join(SAVE_S)
     release_id = walk.release_id or ""
     ours = walk.state.open_release() == release_id
     done = walk.state.take_back(release_id)
