@@ -53,6 +53,12 @@ ENDS: dict[str, tuple[str, tuple[str, ...], int]] = {
     ),
     "a plugin that breaks the report": (FIRST + "def test_b(target):\n    pass\n", ("-p", "logbreaker"), 3),
     "a plugin that raises at the end": (FIRST + "def test_b(target):\n    pass\n", ("-p", "endbreaker"), 3),
+    "--session-timeout": (
+        FIRST + "import time\ndef test_b(target):\n    time.sleep(1.5)\ndef test_c(target):\n    pass\n", ("--session-timeout=1",), 1,
+    ),
+    "a collection error that is gone over": (
+        FIRST, ("--continue-on-collection-errors", "broken"), 1,
+    ),
     "a session fixture that raises at the end": (
         FIRST + "import pytest\n@pytest.fixture(scope='session')\ndef f(target):\n    yield\n    raise RuntimeError('x')\n"
         "def test_b(f):\n    pass\n", (), 10,
@@ -82,6 +88,8 @@ DEATHS = {
 @pytest.fixture
 def breakers(project: Project) -> Project:
     """The project with the plugins that break a session."""
+    (project.folder / "broken").mkdir()
+    (project.folder / "broken" / "test_broken.py").write_text("import nothing_here\n")
     for name, text in PLUGINS.items():
         (project.folder / f"{name}.py").write_text(text)
     return project
@@ -203,6 +211,27 @@ def test_a_typing_error_changes_nothing(project: Project, name: str) -> None:
         words, cwd=project.folder, env=project.environment(), capture_output=True, text=True, timeout=120, check=False
     )  # fmt: skip
     assert done.returncode not in {0, 1}
+    assert not project.mark.exists()
+    assert not project.is_open
+
+
+BROKEN = {
+    "pytest_configure": "def pytest_configure(config):\n    raise ValueError('x')\n",
+    "pytest_sessionstart": "def pytest_sessionstart(session):\n    raise ValueError('x')\n",
+    "pytest_collection_modifyitems": "def pytest_collection_modifyitems(items):\n    raise ValueError('x')\n",
+    "pytest_generate_tests": "def pytest_generate_tests(metafunc):\n    raise ValueError('x')\n",
+    "its import": "import nothing_here\n",
+}
+
+
+@pytest.mark.parametrize("hook", BROKEN)
+def test_a_foreign_plugin_that_breaks_early_changes_nothing(project: Project, hook: str) -> None:
+    """One broken plugin of an environment breaks every run of it, and never a service."""
+    project.test(GOOD)
+    (project.folder / "foreign.py").write_text(BROKEN[hook])
+    path = f"{project.folder}:{project.environment()['PYTHONPATH']}"
+    done = project.run("-p", "foreign", PYTHONPATH=path)
+    assert done.returncode not in {0, 5}, done.stdout + done.stderr
     assert not project.mark.exists()
     assert not project.is_open
 
