@@ -147,7 +147,7 @@ class Console:
             line
             for check in evidence.checks
             if terminal.says_more(check.verdict)
-            and f"{check.verdict.question}: {check.verdict.reason}" not in told
+            and not any(each in f"{check.verdict.question}: {check.verdict.reason}" for each in told)
             for line in terminal.check_lines(check, look)
         ]
         not_asked = terminal.not_asked_lines(
