@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cutover import compose, engine, host, preflight, registry, scene
@@ -21,8 +21,17 @@ from cutover.state import Record, now, write_atomically
 from cutover.walk import Walk
 
 
-def plan(walk: Walk) -> tuple[Rendered, str, Previous | None]:
-    """Everything that can be refused before a deploy, asked: the rendered release, its image ID, the way back."""
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a deploy will run, and how what runs now is put back."""
+
+    rendered: Rendered
+    image: str
+    previous: Previous | None
+
+
+def plan(walk: Walk) -> Planned:
+    """Everything that can be refused before a deploy, asked once."""
     colour, wish = walk.target.colour, walk.wish
     if colour is None:
         raise UsageProblem(f"--deploy needs a colour, live or idle: {walk.target.name} is a plain URL")
@@ -39,17 +48,18 @@ def plan(walk: Walk) -> tuple[Rendered, str, Previous | None]:
         if not wish.no_way_back:
             raise
         previous = None
-    return rendered, image, previous
+    return Planned(rendered, image, previous)
 
 
 def check(walk: Walk) -> None:
     """The preflight of a session that deploys, as a line of the run of show; nothing is changed."""
     begun = time.monotonic()
     compose.compose_version()
-    rendered, image, previous = plan(walk)
+    planned = walk.planned = plan(walk)
+    rendered, image = planned.rendered, planned.image
     way = (
         f"way back {scene.running_tag(walk.settings, rendered.colour)}"
-        if previous
+        if planned.previous
         else "nothing runs there, so its way back is to remove it"
     )
     walk.told("T-15m", "preflight", f"{rendered.image(walk.settings.service)} is {image[7:19]}; {way}", begun)
@@ -60,61 +70,60 @@ def check(walk: Walk) -> None:
 
 def deploy(walk: Walk) -> None:
     """Run the wished release on its colour, or find that exactly it runs there, proven; raises Failed, Inconclusive."""
-    settings, state = walk.settings, walk.state
-    rendered, image, previous = plan(walk)
-    colour = rendered.colour
-    fact = registry.inspected(rendered.image(walk.settings.service))
+    planned = walk.planned or plan(walk)
+    settings, rendered, image, begun = walk.settings, planned.rendered, planned.image, time.monotonic()
+    fact = registry.inspected(rendered.image(settings.service))
     digest = fact.digest if fact else ""
-    walk.evidence.fact("to", {"tag": walk.wish.deploy, "image": image, "digest": digest, "colour": colour})
-    text = rendered.text
-    name = (
-        f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.yml"
+    walk.evidence.fact(
+        "to", {"tag": walk.wish.deploy, "image": image, "digest": digest, "colour": rendered.colour}
     )
-    path = state.release_folder(colour) / name
-    write_atomically(path, text)
-    project = Compose(settings.compose_project(colour), path)
-    config_hash = compose.hashes(project).get(settings.service, "")
-    begun = time.monotonic()
-    if _runs_proven(walk, colour, image, config_hash):
+    path = _write_release(walk, rendered)
+    config_hash = compose.hashes(Compose(rendered.project, path)).get(settings.service, "")
+    if _runs_proven(walk, rendered.colour, image, config_hash):
         path.unlink()
         walk.deployed = True
-        walk.told(
-            "T-10m",
-            f"deploy {colour}",
-            f"{walk.wish.deploy} runs already and is proven: nothing to do",
-            begun,
-        )
+        said = f"{walk.wish.deploy} runs already and is proven: nothing to do"
+        walk.told("T-10m", f"deploy {rendered.colour}", said, begun)
         return
-    keep_image(settings.project, image)
-    for old in previous.images.values() if previous else ():
-        keep_image(settings.project, old)
+    for each in (image, *(planned.previous.images.values() if planned.previous else ())):
+        keep_image(settings.project, each)
     _network(settings.shared_network)
     prepare(walk, rendered, path)
-    _keep_baseline(walk, colour)
+    _keep_baseline(walk, rendered.colour)
+    _up(walk, planned, path, config_hash)
+
+
+def _write_release(walk: Walk, rendered: Rendered) -> Path:
+    """Write the rendered release, which nobody edits, and from which it is put back one day."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    name = f"{stamp}-{hashlib.sha256(rendered.text.encode()).hexdigest()[:8]}.yml"
+    path = walk.state.release_folder(rendered.colour) / name
+    write_atomically(path, rendered.text)
+    return path
+
+
+def _up(walk: Walk, planned: Planned, path: Path, config_hash: str) -> None:
+    """The change itself, and the question whether exactly that release runs and stays up."""
+    settings, rendered, previous = walk.settings, planned.rendered, planned.previous
+    colour, service = rendered.colour, settings.service
     wait = settings.gate.up_budget or preflight.wait_for(
-        preflight.image_healthcheck(image, rendered, settings.service)
+        preflight.image_healthcheck(planned.image, rendered, service)
     )
-    main = previous.containers.get(settings.service) if previous else None
+    main = previous.containers.get(service) if previous else None
     before = engine.inspect(main) if main else None
     walk.images_before[colour] = before.image if before else None
-    change = up(
-        state.root,
-        project,
-        settings.services,
-        text=f"{colour} to {walk.wish.deploy}",
-        wait_s=wait,
-        previous=previous,
-    )
+    text, project = f"{colour} to {walk.wish.deploy}", Compose(rendered.project, path)
+    change = up(walk.state.root, project, settings.services, text=text, wait_s=wait, previous=previous)
     begun = time.monotonic()
     with walk.telling("T-10m", f"deploy {colour}") as words:
         done = walk.apply(change)
         found = _ask(walk, rendered.project)
         if found is None or not found.running or not done.ok:
             raise _not_up(walk, done, found, time.monotonic() - begun, wait)
-        _identify(found, image, config_hash)
+        _identify(found, planned.image, config_hash)
         _settle(walk, found, wait)
         words.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait:.0f} s")
-    _remember(walk, found, name, config_hash)
+    _remember(walk, found, path.name, config_hash)
 
 
 def _keep_baseline(walk: Walk, colour: str) -> None:
@@ -149,23 +158,34 @@ def _runs_proven(walk: Walk, colour: str, image: str, config_hash: str) -> bool:
     return bool(same) and found.image == image and found.config_hash == config_hash
 
 
+KEEP = "cutover-keep-"
+KEPT_RELEASES = 3
+
+
 def keep_image(project: str, image: str) -> None:
     """Keep *image* from being pruned: by a container of ours that is created and never started."""
-    name = f"cutover-keep-{project}-{image.removeprefix('sha256:')[:12]}"
-    host.run(
-        (
-            "docker",
-            "create",
-            "--name",
-            name,
-            "--label",
-            f"cutover.keep={project}",
-            "--entrypoint",
-            "true",
-            image,
-        ),
-        deadline_s=30,
-    )
+    flags = ("--name", _keeper(project, image), "--label", f"cutover.keep={project}", "--entrypoint", "true")
+    host.run(("docker", "create", *flags, image), deadline_s=30)
+
+
+def _keeper(project: str, image: str) -> str:
+    return f"{KEEP}{project}-{image.removeprefix('sha256:')[:12]}"
+
+
+def tidy(walk: Walk) -> None:
+    """Let the images and files of old releases go: the last ones of each colour stay, for the way back."""
+    settings, state = walk.settings, walk.state
+    kept = {colour: state.records(colour)[-KEPT_RELEASES:] for colour in settings.colours}
+    names = {_keeper(settings.project, row.image) for rows in kept.values() for row in rows}
+    shown = ("--filter", f"label=cutover.keep={settings.project}", "--format", "{{.Names}}")
+    there = host.run(("docker", "ps", "--all", *shown), deadline_s=15).out.split()
+    for name in (each for each in there if each.startswith(KEEP) and each not in names):
+        host.run(("docker", "rm", name), deadline_s=15)
+    for colour in settings.colours:
+        files = {row.file for row in state.records(colour)}
+        rendered = sorted(state.release_folder(colour).glob("2*-*.yml"))[:-KEPT_RELEASES]
+        for path in (each for each in rendered if each.name not in files):
+            path.unlink(missing_ok=True)
 
 
 def _network(name: str) -> None:

@@ -125,6 +125,7 @@ def _remember(walk: Walk, record: Record) -> None:
         walk.state.keep_record(record)
         colour = walk.settings.colours[record.colour]
         deploying.rewrite_tag(colour.env_file, walk.settings.tag_key, record.tag)
+        deploying.tidy(walk)
     except OSError as error:
         walk.told("", "record", f"not written: {error.strerror}: {error.filename}", begun, "unknown")
 

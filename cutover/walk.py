@@ -22,6 +22,7 @@ from cutover.target import Target
 from cutover.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
+    from cutover.deploying import Planned
     from cutover.probes.logs import Baseline
 
 Say = Callable[[str, str, str, float, str], None]
@@ -72,6 +73,8 @@ class Walk:
     deployed: bool = False
     pending: Record | None = None
     """What was deployed, to be recorded at commit."""
+    planned: Planned | None = None
+    """What the preflight found, so that the deploy need not ask again."""
     old: Previous | None = None
     """How the live colour is started again before the traffic goes back to it."""
     images_before: dict[str, str | None] = field(default_factory=dict)

@@ -212,3 +212,22 @@ def test_no_value_of_an_env_file_is_in_any_artefact(tmp_path: Path) -> None:
                 assert CANARY.encode() not in path.read_bytes(), path
     finally:
         stand.remove()
+
+
+def test_old_releases_are_let_go_and_the_last_ones_kept(stand: Stand) -> None:
+    """Images are kept by containers of ours: as many as the way back needs, not one for each release ever made."""
+    for number in range(4):
+        done = stand.release(f"sha-3333{number:03}", "green")
+        assert done.code == 0, done.out
+    kept = stand.docker(
+        "ps", "--all", "--filter", f"label=cutover.keep={stand.name}", "--format", "{{.Names}}"
+    )
+    images = {
+        stand.docker("image", "inspect", "--format", "{{.Id}}", f"recall/api:sha-3333{n:03}").strip()
+        for n in (1, 2, 3)
+    }
+    assert {f"cutover-keep-{stand.name}-{each.removeprefix('sha256:')[:12]}" for each in images} <= set(
+        kept.split()
+    )
+    first = stand.docker("image", "inspect", "--format", "{{.Id}}", "recall/api:sha-3333000").strip()
+    assert f"cutover-keep-{stand.name}-{first.removeprefix('sha256:')[:12]}" not in kept.split()
