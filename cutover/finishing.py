@@ -192,12 +192,25 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
         return _lost(walk, tally, f"the old release does not pass the gate: {seen}")
     if isinstance(walk.trouble, NeedsPerson):
         return _lost(walk, tally, str(walk.trouble))
+    if seen and not seen.startswith(("no", "smoke[live] not asked")):
+        _still_proven(walk)
     done_before = [SPOKEN.get(each.name, each.name) for each in reversed(walk.changes) if each.undo]
     names = " and ".join(dict.fromkeys(done_before))
     walk.told(
         "", "undo", f"{names or 'nothing'} taken back; {_says(walk)}{'; ' + seen if seen else ''}", begun
     )
     return ended(walk, Word.TAKEN_BACK, code, tally)
+
+
+def _still_proven(walk: Walk) -> None:
+    """The gate has just passed on what was put back under traffic: its record gets the new container's id."""
+    colour = walk.before or ""
+    found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
+    for row in reversed(walk.state.records(colour)):
+        if found and row.proven and (row.image, row.config_hash) == (found.image, found.config_hash):
+            if row.container != found.id:
+                walk.state.keep_record(replace(row, container=found.id, at=now()))
+            return
 
 
 def _was_proven(walk: Walk) -> bool:

@@ -72,6 +72,7 @@ def test_a_bad_release_in_place_is_taken_back(stand: Stand, defect: str) -> None
     assert done.code == 1, done.out
     assert "TAKEN BACK" in done.out
     serves(stand, "sha-1111111")
+    assert stand.status()["colours"]["blue"]["proven"]  # type: ignore[index]  # by the gate after the take-back
     report = latest(stand.folder)
     assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= {
         each.name for each in report.iterdir()
