@@ -11,6 +11,7 @@ import click
 from cutover import engine, scene
 from cutover.commands.common import common, settings_of, tell
 from cutover.proxies import other
+from cutover.release import INCONCLUSIVE, NEEDS_PERSON, OK
 from cutover.report.words import clock, duration
 from cutover.scene import Scene
 from cutover.secret import MASK
@@ -18,18 +19,23 @@ from cutover.settings import Settings
 from cutover.state import State
 from cutover.verdict import Outcome
 
+SILENT = "could not be asked"
+
 
 @click.command
 @common
 def command(config: str | None, as_json: bool) -> int:  # click passes flags so
-    """Say what runs where, who releases, and what is open; exit 11 when a person is needed."""
+    """Say what runs where, who releases, and what is open; exit 11 when a person is needed, 10 when nobody answered."""
     settings = settings_of(config)
     begun = time.monotonic()
     here = scene.look(settings)
     facts = _facts(settings, here)
     facts["asked_s"] = round(time.monotonic() - begun, 3)
     tell(as_json, facts, _lines(facts))
-    return 11 if facts["needs_person"] else 0
+    if facts["needs_person"]:
+        return NEEDS_PERSON
+    silent = any(each["state"].startswith(SILENT) for each in facts["colours"].values())
+    return INCONCLUSIVE if silent else OK
 
 
 def _facts(settings: Settings, here: Scene) -> dict[str, Any]:
@@ -65,7 +71,7 @@ def _colour(settings: Settings, state: State, here: Scene, colour: str) -> dict[
     try:
         found = engine.the_container(settings.compose_project(colour), settings.service)
     except engine.EngineSilent as error:
-        return {"tag": None, "state": f"could not be asked: {error}"}
+        return {"tag": None, "state": f"{SILENT}: {error}"}
     if found is None:
         return {"tag": None, "state": "nothing runs" if colour in here.rendered else "no env file"}
     proven = (
