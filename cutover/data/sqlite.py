@@ -181,14 +181,28 @@ def find(rendered: Rendered, service: str, path: str, folder: Path, schema_table
     file = here(rendered, service, path)
     if file is not None and os.access(file.parent, os.R_OK | os.W_OK | os.X_OK):
         return Sqlite(path, file, "", folder, schema_table)
-    found = engine.the_container(rendered.project, service)
+    container = _reader(rendered, service, path)
     blocked = f"{path} of {rendered.colour}: its volume cannot be read from here, and"
-    if found is None or not found.running:
-        raise UsageProblem(f"{blocked} no container of it runs")
-    python = ("docker", "exec", found.id, "python3", "-c", "import sqlite3")
+    if not container:
+        raise UsageProblem(f"{blocked} no container runs that mounts it")
+    python = ("docker", "exec", container, "python3", "-c", "import sqlite3")
     if not host.run(python, deadline_s=files.QUICK_S).ok:
-        raise UsageProblem(f"{blocked} its container has no python3 with sqlite3")
-    return Sqlite(path, None, found.id, folder, schema_table)
+        raise UsageProblem(f"{blocked} the container that mounts it has no python3 with sqlite3")
+    return Sqlite(path, None, container, folder, schema_table)
+
+
+def _reader(rendered: Rendered, service: str, path: str) -> str:
+    """The id of a running container that has *path*: the colour's own, else the other colour's; empty if none."""
+    found = engine.the_container(rendered.project, service)
+    if found is not None and found.running:
+        return found.id
+    mount = _mount(rendered, service, path)
+    source = _volume(rendered, mount) or mount.get("source", "")
+    if not source:
+        return ""
+    wanted = ("--filter", f"volume={source}", "--filter", f"label=com.docker.compose.service={service}")
+    words = ("docker", "ps", "--no-trunc", "--quiet", "--filter", "status=running", *wanted)
+    return next(iter(host.run(words, deadline_s=files.QUICK_S).out.split()), "")
 
 
 def never_made(rendered: Rendered, service: str, path: str) -> bool:
