@@ -16,7 +16,8 @@ from cutover.release import Tally
 from cutover.report.ending import Why, Word
 from cutover.saying import Ended, ended, notify, of_url, send
 from cutover.state import Record, now
-from cutover.walk import Walk, Wish
+from cutover.walk import Walk
+from cutover.wish import Wish
 
 SAVE_S = 3.0
 SPOKEN = {"up": "deploy"}

@@ -18,7 +18,8 @@ from cutover.release import Tally
 from cutover.report.ending import NOTHING, Ending, Running, Why, Word, sentence
 from cutover.report.words import near
 from cutover.verdict import Outcome
-from cutover.walk import Walk, Wish
+from cutover.walk import Walk
+from cutover.wish import Wish
 
 
 @dataclass(frozen=True, slots=True)

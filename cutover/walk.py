@@ -20,6 +20,7 @@ from cutover.settings import Settings
 from cutover.state import TAKEN_BY_ANOTHER, Record, State, now
 from cutover.target import Target
 from cutover.verdict import Outcome, Verdict
+from cutover.wish import Wish
 
 if TYPE_CHECKING:
     from cutover.deploying import Planned
@@ -27,29 +28,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str, str, str, float, str], None]
 """Tells people a line of the run of show: moment, name, text, seconds, outcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a session was asked for."""
-
-    targets: tuple[str, ...]
-    paths: tuple[str, ...] = ()
-    """The checklists that were named, to ask the gate again."""
-    deploy: str | None = None
-    switch: bool = False
-    watch_s: float | None = None
-    rollback: bool = True
-    no_way_back: bool = False
-    migrate: bool = True
-    accept_contract: bool = False
-    asked_at: float | None = None
-    """When the session was started (monotonic): its patience with the lock begins then."""
-
-    @property
-    def armed(self) -> bool:
-        """Whether it may change anything by itself."""
-        return self.deploy is not None or self.switch
 
 
 @dataclass(slots=True)

@@ -11,7 +11,8 @@ from cutover.commands.common import common, settings_of, tell
 from cutover.errors import Failed, NeedsPerson
 from cutover.evidence import Evidence
 from cutover.state import State, now
-from cutover.walk import Walk, Wish
+from cutover.walk import Walk
+from cutover.wish import Wish
 
 
 @click.command

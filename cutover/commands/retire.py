@@ -10,7 +10,8 @@ from cutover.errors import Failed, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxies import other
 from cutover.state import State, now
-from cutover.walk import Walk, Wish
+from cutover.walk import Walk
+from cutover.wish import Wish
 
 
 @click.command

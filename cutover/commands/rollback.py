@@ -16,7 +16,8 @@ from cutover.evidence import Evidence
 from cutover.proxies import other
 from cutover.settings import Settings
 from cutover.state import State, did_take_back, now
-from cutover.walk import Walk, Wish
+from cutover.walk import Walk
+from cutover.wish import Wish
 
 
 @click.command

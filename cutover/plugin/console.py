@@ -20,7 +20,8 @@ from cutover.report.words import near
 if TYPE_CHECKING:
     from cutover.saying import Ended
     from cutover.verdict import Verdict
-    from cutover.walk import Walk, Wish
+    from cutover.walk import Walk
+from cutover.wish import Wish
 
 GATE, THROUGH_PROXY = 0, 1
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cutover.plugin import given
+from cutover.plugin.lazy import Lazy
 from cutover.plugin.options import RUN
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cutover.engine import Container
     from cutover.evidence import Evidence
+    from cutover.plugin import given
     from cutover.plugin.session import Run
     from cutover.probes.identity import Expected
     from cutover.probes.logs import Baseline
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from cutover.target import Control, Target
     from cutover.verdict import Verdict
     from cutover.watching import Observed, Watched
+else:
+    given = Lazy("cutover.plugin.given")  # every pytest session of an environment loads this plugin
 
 Expect = Callable[["Verdict | Iterable[Verdict]"], None]
 

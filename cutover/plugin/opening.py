@@ -12,7 +12,7 @@ from cutover import scene
 from cutover import settings as settings_module
 from cutover.errors import UsageProblem
 from cutover.settings import Settings
-from cutover.walk import Wish
+from cutover.wish import Wish
 
 
 def settings_for(config: pytest.Config, wish: Wish) -> Settings | None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover.settings import seconds
-from cutover.walk import Wish
+from cutover.wish import Wish
 
 if TYPE_CHECKING:
     from cutover.plugin.session import Run
@@ -91,6 +90,8 @@ def wish(config: pytest.Config) -> Wish | None:
         )
     if armed:
         refuse_selection(config, armed[0])
+    from cutover.settings import seconds  # pydantic's 60 ms are for those who release
+
     try:
         watch = seconds(option.watch) if option.watch else None
     except ValueError as error:

@@ -40,7 +40,8 @@ from cutover.report.terminal import refused_lines
 from cutover.settings import Settings
 from cutover.target import Target
 from cutover.verdict import Outcome, Verdict
-from cutover.walk import Walk, Wish
+from cutover.walk import Walk
+from cutover.wish import Wish
 
 if TYPE_CHECKING:
     from cutover.watching import Observed
