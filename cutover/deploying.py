@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,8 +55,10 @@ def plan(walk: Walk) -> Planned:
 def check(walk: Walk) -> None:
     """The preflight of a session that deploys, as a line of the run of show; nothing is changed."""
     begun = time.monotonic()
-    compose.compose_version()
-    planned = walk.planned = plan(walk)
+    with ThreadPoolExecutor(1) as pool:
+        version = pool.submit(compose.compose_version)
+        planned = walk.planned = plan(walk)
+        version.result()
     rendered, image = planned.rendered, planned.image
     way = (
         f"way back {scene.running_tag(walk.settings, rendered.colour)}"
@@ -78,16 +81,18 @@ def deploy(walk: Walk) -> None:
         "to", {"tag": walk.wish.deploy, "image": image, "digest": digest, "colour": rendered.colour}
     )
     path = _write_release(walk, rendered)
-    config_hash = compose.hashes(Compose(rendered.project, path)).get(settings.service, "")
+    with ThreadPoolExecutor(3) as pool:  # each is a command of 0.1 s that waits for the engine
+        hashes = pool.submit(compose.hashes, Compose(rendered.project, path))
+        pool.submit(_network, settings.shared_network)
+        for each in (image, *(planned.previous.images.values() if planned.previous else ())):
+            pool.submit(keep_image, settings.project, each)
+    config_hash = hashes.result().get(settings.service, "")
     if _runs_proven(walk, rendered.colour, image, config_hash):
         path.unlink()
         walk.deployed = True
         said = f"{walk.wish.deploy} runs already and is proven: nothing to do"
         walk.told("T-10m", f"deploy {rendered.colour}", said, begun)
         return
-    for each in (image, *(planned.previous.images.values() if planned.previous else ())):
-        keep_image(settings.project, each)
-    _network(settings.shared_network)
     prepare(walk, rendered, path)
     _keep_baseline(walk, rendered.colour)
     _up(walk, planned, path, config_hash)

@@ -81,7 +81,6 @@ class Walk:
     def begin(self) -> None:
         """Lock, take back what a dead session left, resolve the target; raises UsageProblem or Locked."""
         if self.wish.armed:
-            self.state.prepare()
             self.lock()
             self.recover()
         self.begin_here()
@@ -98,8 +97,10 @@ class Walk:
         )
 
     def lock(self) -> None:
-        """Hold the release lock until the process ends or `unlock`."""
-        self._lock = self.state.acquire(self.owner(), self.wish.asked_at)
+        """Hold the release lock until the process ends or `unlock`; a no-op for who holds it."""
+        if self._lock is None:
+            self.state.prepare()
+            self._lock = self.state.acquire(self.owner(), self.wish.asked_at)
 
     def unlock(self) -> None:
         """Let others release."""

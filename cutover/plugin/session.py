@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,8 +137,12 @@ class Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool | None:
-        """With --plan nothing is collected."""
-        if not self.config.option.plan:
+        """With --plan nothing is collected; a release asks for its lock first, so that the second one need not wait."""
+        option = self.config.option
+        if self.walk is not None and self.wish.armed and not option.plan and not option.collectonly:
+            with self._refusing():
+                self.walk.lock()
+        if not option.plan:
             return None
         session.items = []
         session.testscollected = 0
@@ -192,9 +196,19 @@ class Run:
         ):
             return None
         self._open_report()
-        try:
+        with self._refusing():
             if self.walk is not None:
                 finishing.begin(self.walk, plan=self.config.option.plan, greet=self._greet)
+        self.begun = True
+        saying.point_latest(self.folder)
+        self.stage_begun = time.monotonic()
+        return None
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """End the session with what refuses it: one line and its exit code, and nothing changed."""
+        try:
+            yield
         except Locked as locked:
             self.refused = refused_lines("LOCKED", str(locked), release.LOCKED, self.console.look)
             raise pytest.exit.Exception(str(locked), returncode=release.LOCKED) from locked
@@ -205,10 +219,6 @@ class Run:
             raise pytest.UsageError(str(problem)) from problem
         except docker_engine.EngineSilent as silent:
             raise pytest.UsageError(str(silent)) from silent
-        self.begun = True
-        saying.point_latest(self.folder)
-        self.stage_begun = time.monotonic()
-        return None
 
     def _greet(self, walk: Walk) -> None:
         self.console.greet(walk, self.folder)
