@@ -14,7 +14,7 @@ import httpx
 from cutover.engine import EngineSilent
 from cutover.target import Control
 from cutover.transport import Transport
-from cutover.verdict import Verdict, no, unknown
+from cutover.verdict import Verdict, no, shortened, unknown
 
 SAFE = frozenset({"GET", "HEAD"})
 LONGEST = 10 * 2**20  # bytes of one body; a stream without end must not fill the runner's memory
@@ -198,9 +198,3 @@ def judge_silence(question: str, silent: Silence, control: Control) -> Verdict:
         return no(question, reason, expected="an answer", seen=silent.reason, **seen)
     reason = f"{silent}, and whose fault it is nobody knows{by}{why}"
     return unknown(question, reason, expected="an answer", seen=silent.reason, **seen)
-
-
-def shortened(text: str, most: int = 300) -> str:
-    """*text* in one line, cut to what a report can show."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[:most]}… ({len(text)} characters)"

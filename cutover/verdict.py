@@ -69,3 +69,9 @@ def unknown(question: str, reason: str, *, expected: str = "", seen: str = "", *
 def not_asked(question: str, reason: str) -> Verdict:
     """A question that this target or configuration cannot be asked; it does not count."""
     return Verdict(question, Outcome.NOT_ASKED, reason)
+
+
+def shortened(text: str, most: int = 300) -> str:
+    """*text* in one line, cut to what a report can show."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[:most]}… ({len(text)} characters)"

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cutover.http import shortened
 from cutover.probes.stamps import seconds_of
 from cutover.settings import Logs
+from cutover.verdict import shortened
 
 TRACEBACK = "Traceback (most recent call last)"
 CHAINED = ("During handling of the above", "The above exception was the direct")

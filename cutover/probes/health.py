@@ -10,10 +10,9 @@ from typing import Any
 
 from cutover import engine
 from cutover.engine import Container, EngineSilent
-from cutover.http import shortened
 from cutover.probes.errors_in_logs import MESSAGE_KEYS
 from cutover.probes.stamps import seconds_of, spoken
-from cutover.verdict import Outcome, Verdict, no, unknown, yes
+from cutover.verdict import Outcome, Verdict, no, shortened, unknown, yes
 
 NANO = 1e9
 DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # the engine's, where an image says 0

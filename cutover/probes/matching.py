@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from cutover.http import Answer, shortened
+from cutover.http import Answer
+from cutover.verdict import shortened
 
 WORDS = {
     bool: "a boolean",
