@@ -147,9 +147,11 @@ def at_a_terminal(stand: Stand, *, answers: int) -> tuple[int, str]:
     """Run the cutover with a terminal of its own, at which a person says yes that often."""
     master, slave = pty.openpty()
     words = stand.pytest_words(*CUTOVER, f"--deploy={NEXT}")
-    # A session leader's first terminal is its own: that is what the shell's redirection does here.
-    own = ("sh", "-c", 'exec "$@" 0<>"$0" 1>&0 2>&0', os.ttyname(slave), *words)
-    process = subprocess.Popen(own, env=stand.shell(), cwd=REPOSITORY, start_new_session=True)
+    # Handed over, not opened by its name: /dev/pts may be another mount than the one that the terminal is of.
+    own = ("setsid", "--ctty", *words)
+    process = subprocess.Popen(
+        own, env=stand.shell(), cwd=REPOSITORY, stdin=slave, stdout=slave, stderr=slave
+    )
     os.close(slave)
     said, deadline = "", time.monotonic() + 600
     with os.fdopen(master, "rb+", buffering=0) as terminal:
