@@ -25,7 +25,7 @@ __all__ = ["Record", "State", "did_take_back", "now", "sync_folder", "write_atom
 
 SHELL_FILES = ("step.sh", "takeback.sh", "guard.sh", "putback.sh", "ensure.sh", "migrate.sh")
 PATIENCE_S = 0.3
-LEAST_PATIENCE_S = 0.1
+LEAST_PATIENCE_S = 0.03
 HAND_PATIENCE_S = 60.0
 TAKEN_BY_ANOTHER = 75
 NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
