@@ -26,6 +26,9 @@ from examples.stand import Result, Stand
 from tests.bench import write
 from tests.load import Ask, Load, load
 
+# What the benches have measured, one file a section, so that a part of one can be measured again.
+KEPT = Path(__file__).parent / "kept"
+
 REPO = "cutover-bench/api"
 # Breaks only when it is told to, not because a bench takes long.
 STAYS_GOOD_S = 86_400
@@ -144,21 +147,26 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
     return [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in lines]
 
 
-def merged(section: str, rows: Mapping[str, Mapping[str, Any]], page: Path = write.PAGE) -> Rows:
-    """*rows* and, of those that were not measured now, what the page has kept of an earlier run."""
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    found = re.search(rf"<!-- rows of {re.escape(section)}: (.*) -->", text)
-    before: Rows = json.loads(found[1]) if found else {}
+def merged(section: str, rows: Mapping[str, Mapping[str, Any]], kept: Path = KEPT) -> Rows:
+    """*rows* and, of those that were not measured now, what an earlier run has kept."""
+    file = kept / f"{section}.json"
+    before: Rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return before | {name: dict(row) for name, row in rows.items()}
 
 
-def publish(section: str, lines: Sequence[str], rows: Rows, *, dry: bool, page: Path = write.PAGE) -> None:
-    """Print the section; unless *dry*, write it with its rows, so that the next run can measure a part of them."""
+def publish(section: str, lines: Sequence[str], rows: Rows, *, dry: bool) -> None:
+    """Print the section; unless *dry*, write it, and keep its rows for a run that measures a part of them."""
     text = "\n".join([*lines, "", *measured(rows)])
     say(text)
     if not dry:
-        kept = json.dumps(rows, ensure_ascii=False).replace(">", "\\u003e")
-        write.section(section, f"{text}\n\n<!-- rows of {section}: {kept} -->", page)
+        keep(section, rows)
+        write.section(section, text)
+
+
+def keep(section: str, rows: Rows, kept: Path = KEPT) -> None:
+    """Keep *rows* beside the benches: the page is for people."""
+    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    (kept / f"{section}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def measured(rows: Rows) -> list[str]:
