@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.engine import wheelhouse
+from tests.engine import databases, wheelhouse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -18,3 +20,17 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheels")
     folder.chmod(0o755)
     return wheelhouse.fill(folder)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[databases.Server]:
+    """A PostgreSQL for all tests of a run that need one."""
+    with databases.started() as made:
+        yield made
+
+
+@pytest.fixture
+def database(server: databases.Server, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of the test's own."""
+    with databases.created(server, f"shop_{zlib.crc32(request.node.nodeid.encode())}") as name:
+        yield name

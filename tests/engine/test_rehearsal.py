@@ -1,0 +1,206 @@
+"""A migration tried on a restored copy of the data, and the commands about data, with the example service."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from cutover import host
+from cutover.compose import render
+from cutover.data import Data, files
+from cutover.data.files import Taken
+from cutover.data.sqlite import Sqlite
+from cutover.settings import Settings
+from examples.releases import build
+from tests.engine.databases import DEADLINE_S, NAME, PASSWORD, Server, docker
+
+pytestmark = pytest.mark.engine
+REPO = "cutover-data/api"
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "deploy/docker-compose.yml"
+TAGS = {None: "sha-da7a001", "migration-contract": "sha-da7a002", "bad-migration": "sha-da7a003"}
+
+
+def _service(tmp_path: Path, url: str) -> Settings:
+    """The example's service, both colours on the data of *url*, or on a SQLite volume without one."""
+    for port, colour in enumerate(("blue", "green"), 1):
+        env = {
+            "IMAGE_REPO": REPO,
+            "IMAGE_TAG": build(TAGS[None], repo=REPO).rsplit(":", 1)[1],
+            "COMPOSE_PROJECT_NAME": f"{NAME}-{colour}",
+            "API_HTTP_PORT": str(port),  # nothing is published: only one-off containers run
+            "SHARED_NETWORK": NAME,
+            "SHARED_VOLUME": NAME,
+            "DATABASE_URL": url.replace("$", "$$"),
+        }
+        path = tmp_path / f".env.{colour}"
+        path.write_text("".join(f"{key}={value}\n" for key, value in env.items()))
+    writes = {"path": "/memories", "method": "POST", "send": {"text": "x"}, "status": 201, "writes": True}
+    table = {
+        "project": NAME,
+        "compose_file": COMPOSE,
+        "state_dir": tmp_path / "state",
+        "colours": {colour: {"env_file": tmp_path / f".env.{colour}"} for colour in ("blue", "green")},
+        "version": {"json": {"service": "recall", "version": "{tag}"}},
+        "endpoints": [
+            {"path": "/memories", "max_latency": "60s"},
+            writes | {"undo": "GET /memories", "max_latency": "60s"},
+        ],
+        "gate": {"deadline": "30s"},
+        "ready": {"deadline": "30s"},
+        "database": {"sqlite": "/data/recall.db"},
+        "migrate": {"command": ["flask", "db", "upgrade"]},
+    }
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/migrate.sh").write_text((ROOT / "cutover/shell/migrate.sh").read_text())
+    return Settings.model_validate(table)
+
+
+def _rehearsed(settings: Settings, defect: str | None) -> tuple[Data, Taken, list[tuple[str, str]]]:
+    live = render(settings, "blue")
+    data = Data(settings, live, settings.state)
+    taken = data.take()
+    assert data.prove(taken).ok
+    tag = build(TAGS[defect], defect, repo=REPO).rsplit(":", 1)[1]
+    verdicts = data.rehearse(render(settings, "green", tag), live)
+    data.drop_scratch()
+    return (
+        data,
+        taken,
+        [(verdict.question.removeprefix("rehearsal: "), str(verdict.outcome)) for verdict in verdicts],
+    )
+
+
+ALL_YES = [
+    ("migrate", "yes"),
+    ("ready", "yes"),
+    ("version", "yes"),
+    ("GET /memories", "yes"),
+    ("POST /memories", "yes"),
+]
+
+
+@pytest.mark.parametrize(
+    ("defect", "expected"),
+    [
+        (None, ALL_YES),
+        ("migration-contract", [*ALL_YES[:3], ("GET /memories", "no"), ("POST /memories", "no")]),
+        ("bad-migration", [("migrate", "no")]),
+    ],
+)
+def test_a_rehearsal_tells_what_the_old_release_makes_of_the_new_schema(
+    server: Server, database: str, tmp_path: Path, defect: str | None, expected: list[tuple[str, str]]
+) -> None:
+    """A column that the live release needs is missed on the copy, before anything real was changed."""
+    server.sql("drop table memories, tags, alembic_version", database)
+    settings = _service(tmp_path, server.url(database))
+    _upgrade(settings)
+    data, taken, said = _rehearsed(settings, defect)
+    assert said == expected
+    assert data.head() == taken.contents.head == "c40e"
+    assert server.sql("select count(*) from memories", database) == "0"
+    assert not docker("ps", "--all", "--quiet", "--filter", f"name={NAME}-rehearsal")
+
+
+def test_a_rehearsal_on_sqlite_mounts_the_copy(server: Server, tmp_path: Path) -> None:
+    """SQLite: the copy stands where the volume was, and the live file keeps its rows."""
+    settings = _service(tmp_path, "")
+    try:
+        _upgrade(settings)
+        data, _, said = _rehearsed(settings, "migration-contract")
+        assert said == [*ALL_YES[:3], ("GET /memories", "no"), ("POST /memories", "no")]
+        assert data.head() == "c40e"
+    finally:
+        host.run(("docker", "volume", "rm", NAME), deadline_s=DEADLINE_S)
+
+
+def test_sqlite_inside_the_container(server: Server, tmp_path: Path) -> None:
+    """Where the volume cannot be seen from here, the service's own Python copies the file and puts it back."""
+    docker("volume", "create", NAME)
+    release = build(TAGS[None], repo=REPO)
+    container = docker(
+        "run", "--detach", "--volume", f"{NAME}:/data", "--network", NAME, release, "sleep", "3600"
+    )
+    try:
+        docker("exec", container, "flask", "db", "upgrade")
+        store = Sqlite("/data/recall.db", None, container, tmp_path, "alembic_version")
+        assert store.exists()
+        size, checksum, held = store.dump(tmp_path / "a.sqlite", DEADLINE_S)
+        assert (size, checksum) == (store.size(), files.sha256_of(tmp_path / "a.sqlite"))
+        assert held.head == "c40e"
+        insert = "c.execute(\"insert into memories (text) values ('x')\"); c.commit()"
+        script = f"import sqlite3; c = sqlite3.connect('/data/recall.db'); {insert}"
+        docker("exec", container, "python3", "-c", script)
+        assert store.contents().tables["memories"].rows == 1
+        store.put(tmp_path / "a.sqlite", DEADLINE_S)
+        assert store.contents() == held
+        assert docker("exec", container, "ls", "/data").split()[0] == "recall.db"
+        assert "cutover" not in docker("exec", container, "ls", "-a", "/data")
+    finally:
+        docker("rm", "--force", container)
+        docker("volume", "rm", NAME)
+
+
+def _upgrade(settings: Settings) -> None:
+    """Run the migrations of the live release on the real data."""
+    live = render(settings, "blue")
+    release = settings.state / "r.yml"
+    release.write_text(live.text)
+    words = (
+        "docker",
+        "compose",
+        "-p",
+        live.project,
+        "-f",
+        str(release),
+        "run",
+        "--rm",
+        "--no-deps",
+        "-T",
+        "api",
+    )
+    done = host.run((*words, "flask", "db", "upgrade"), deadline_s=DEADLINE_S)
+    assert done.ok, done.err
+
+
+def test_the_commands_show_no_secret(server: Server, database: str, tmp_path: Path) -> None:
+    """Snapshot, list, restore and undo as a person types them; the password is in no output and no file that stays."""
+    settings = _service(tmp_path, server.url(database))
+    config = tmp_path / "cutover.toml"
+    config.write_text(
+        f'project = "{NAME}"\ncompose_file = "{COMPOSE}"\nstate_dir = "{settings.state}"\n'
+        'colours.blue.env_file = ".env.blue"\ncolours.green.env_file = ".env.green"\n'
+    )
+    said = []
+
+    def cutover(*words: str) -> host.Done:
+        done = host.run(
+            (sys.executable, "-m", "cutover", *words),
+            deadline_s=DEADLINE_S,
+            environment={"PYTHONPATH": str(ROOT)},
+            mask=False,
+            cwd=str(tmp_path),
+        )
+        said.append(done.out + done.err)
+        return done
+
+    assert cutover("snapshot").ok
+    server.sql("insert into memories (text) values ('later')", database)
+    asked = cutover("restore")
+    assert asked.code == 4
+    assert "public.memories: 1 row now, 0 in the snapshot" in asked.err
+    assert server.sql("select count(*) from memories", database) == "1"
+    done = json.loads(cutover("restore", "--yes", "--json").out)
+    assert server.sql("select count(*) from memories", database) == "0"
+    assert cutover(*shlex.split(done["undo"])[1:]).ok
+    assert server.sql("select count(*) from memories", database) == "1"
+    assert "proved, restore takes" in cutover("snapshot", "--list").out
+    kept = [path.read_bytes() for path in settings.state.rglob("*") if path.is_file()]
+    for secret in (PASSWORD, quote(PASSWORD, safe="")):
+        assert secret not in "".join(said)
+        assert not [text for text in kept if secret.encode() in text]
