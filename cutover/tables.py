@@ -110,12 +110,18 @@ class Gate(Section):
 class Logs(Section):
     """`[logs]`: what an error looks like in the service's log."""
 
-    level_key: str = "level"
-    levels: tuple[str, ...] = ("error", "critical", "fatal")
+    level_key: str = ""
+    """The key of a JSON line that holds its level; empty: any of those that loggers use."""
+    levels: tuple[str, ...] = (
+        "error", "err", "severe", "critical", "crit", "fatal", "alert", "emerg", "emergency", "panic", "dpanic",
+        "50", "60",
+    )  # fmt: skip
+    """The numbers are those of pino and bunyan."""
     pattern: str = (
-        r"^(?:(?!\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING)\b).)*?"
-        r"(?:\b(?:ERROR|CRITICAL|FATAL)\b|\[(?:error|crit|alert|emerg)\]|\blevel=(?:error|critical|fatal)\b)"
-        r"|^Traceback \(most recent call last\)"
+        r"^(?![IW]\d{4} \d\d:)"
+        r'(?:(?!\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|level="?(?:trace|debug|info|warn|warning))\b).)*?'
+        r'(?:\b(?:ERROR|CRITICAL|FATAL|level="?(?:error|critical|fatal|panic))\b|\[(?:error|crit|alert|emerg)\])'
+        r"|^[EF]\d{4} \d\d:|^Traceback \(most recent call last\)"
     )
     """For lines that are not JSON. The first level named in a line is its own: INFO lines may speak of an ERROR."""
     floor: int = Field(5, ge=1)

@@ -15,7 +15,21 @@ from cutover.verdict import shortened
 TRACEBACK = "Traceback (most recent call last)"
 CHAINED = ("During handling of the above", "The above exception was the direct")
 SEVERE = re.compile(r"\b(?:CRITICAL|FATAL)\b|\[(?:crit|alert|emerg)\]", re.IGNORECASE)
-SEVERE_LEVELS = frozenset({"critical", "fatal", "alert", "emergency", "panic"})
+SEVERE_LEVELS = frozenset(
+    {"critical", "crit", "fatal", "alert", "emerg", "emergency", "panic", "dpanic", "60"}
+)
+LEVEL_KEYS = ("level", "severity", "levelname", "log.level", "lvl", "loglevel", "log_level", "@l")
+LEAST_LEVEL = 10  # smaller numbers are verbosities or syslog's, which count the other way round
+CRASH = re.compile(
+    r"^(?:[\d/:., TZ+-]+ )?(?:panic: |fatal error: |http: panic serving |Exception in thread |thread '.*' panicked at "
+    r"|Unhandled [Ee]xception|Uncaught |Segmentation fault|terminate called |\[?UnhandledPromiseRejection)"
+)
+"""How the last words of Go, Java, Rust, .NET, Node and C++ begin."""
+LEVEL = re.compile(
+    r"\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)\b|\blevel=|^[IWEF]\d{4} \d\d:"
+    r"|\[(?:debug|info|notice|warn|error|crit|alert|emerg)\]"
+)
+NO_LEVEL = "no line has a level: [logs] level_key says where it is"
 MESSAGE_KEYS = ("message", "msg", "event", "error")
 EXCEPTION_KEYS = ("exception", "exc_info", "traceback", "stack", "stack_trace", "error.stack_trace")
 VARIES = (
@@ -52,8 +66,24 @@ def stamped(line: str) -> tuple[float, str]:
     return (at, text) if at else (0.0, line)
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The errors of some lines, and whether errors could be told from others at all."""
+
+    errors: list[LoggedError]
+    structured: bool
+    """Whether any line was JSON."""
+    levelled: bool
+    """Whether any line had a level."""
+
+
 def errors_in(lines: Iterable[str], rules: Logs) -> list[LoggedError]:
-    """The errors of stamped log *lines*: by level where they are JSON, by pattern where they are text.
+    """The errors of stamped log *lines*."""
+    return look(lines, rules).errors
+
+
+def look(lines: Iterable[str], rules: Logs) -> Found:
+    """The errors of stamped log *lines*: by level where they are JSON, by pattern and last words where they are text.
 
     A line of JSON with another level is never an error, whatever words it holds. A traceback is one error,
     together with the error line right before it, and is called by its last line.
@@ -62,7 +92,8 @@ def errors_in(lines: Iterable[str], rules: Logs) -> list[LoggedError]:
     for line in lines:
         reader.read(*stamped(line))
     allowed = [re.compile(pattern) for pattern in rules.allow]
-    return [each for each in reader.found if not any(pattern.search(each.text) for pattern in allowed)]
+    errors = [each for each in reader.found if not any(pattern.search(each.text) for pattern in allowed)]
+    return Found(errors, reader.structured, reader.levelled)
 
 
 class _Reader:
@@ -71,8 +102,9 @@ class _Reader:
     def __init__(self, rules: Logs) -> None:
         self.rules, self.pattern = rules, re.compile(rules.pattern)
         self.levels = frozenset(level.lower() for level in rules.levels)
+        self.keys = (rules.level_key,) if rules.level_key else LEVEL_KEYS
         self.found: list[LoggedError] = []
-        self.inside = self.after_error = False
+        self.inside = self.after_error = self.structured = self.levelled = False
 
     def read(self, at: float, text: str) -> None:
         """Take one line in."""
@@ -103,15 +135,30 @@ class _Reader:
     def _error(self, at: float, text: str) -> LoggedError | None:
         row = _row(text)
         if row is not None:
-            level = str(row.get(self.rules.level_key, "")).lower()
-            if level not in self.levels:
-                return None
-            message = next((str(row[key]) for key in MESSAGE_KEYS if row.get(key)), text)
-            severe = level in SEVERE_LEVELS or any(row.get(key) for key in EXCEPTION_KEYS)
-            return LoggedError(at, signature(message), severe, shortened(message))
-        if not self.pattern.search(text):
+            return self._of_row(at, text, row)
+        self.levelled = self.levelled or bool(LEVEL.search(text))
+        crash = bool(CRASH.search(text))
+        if not crash and not self.pattern.search(text):
             return None
-        return LoggedError(at, signature(text), bool(SEVERE.search(text)), shortened(text))
+        return LoggedError(at, signature(text), crash or bool(SEVERE.search(text)), shortened(text))
+
+    def _of_row(self, at: float, text: str, row: Mapping[str, Any]) -> LoggedError | None:
+        level = self._level(row)
+        self.structured, self.levelled = True, self.levelled or bool(level)
+        if level not in self.levels:
+            return None
+        message = next((str(row[key]) for key in MESSAGE_KEYS if row.get(key)), text)
+        severe = level in SEVERE_LEVELS or any(row.get(key) for key in EXCEPTION_KEYS)
+        return LoggedError(at, signature(message), severe, shortened(message))
+
+    def _level(self, row: Mapping[str, Any]) -> str:
+        """The level that *row* names, in small letters; empty for none."""
+        for key in self.keys:
+            outer, _, inner = key.partition(".")
+            value = row.get(key, row[outer].get(inner) if isinstance(row.get(outer), dict) else None)
+            if isinstance(value, str) or (isinstance(value, int) and value >= LEAST_LEVEL):
+                return str(value).lower()
+        return ""
 
 
 def _row(text: str) -> Mapping[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cutover import engine
-from cutover.probes.errors_in_logs import LoggedError, errors_in, stamped
+from cutover.probes.errors_in_logs import LoggedError, look, stamped
 from cutover.probes.logs import BEFORE
 from cutover.settings import Logs
 
@@ -27,6 +27,9 @@ class Reader:
     lines: int = 0
     skipped: int = 0
     """How often more was logged than one read takes: counts are then too low, never too high."""
+    structured: bool = False
+    levelled: bool = False
+    """Whether any line so far was JSON, or had a level."""
     ask: Callable[..., list[str]] = engine.logs
     _tail: int = FEWEST_LINES
 
@@ -39,7 +42,10 @@ class Reader:
         self._tail = min(self.rules.tail, max(FEWEST_LINES, 4 * len(fresh)))
         self.lines += len(fresh)
         self.since = max([self.since, *(stamped(line)[0] for line in fresh)])
-        return errors_in(fresh, self.rules)
+        found = look(fresh, self.rules)
+        self.structured |= found.structured
+        self.levelled |= found.levelled
+        return found.errors
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from cutover.engine import Container, EngineSilent
 from cutover.evidence import Evidence
 from cutover.probes.background import Background, Start, in_thread
-from cutover.probes.errors_in_logs import LoggedError
+from cutover.probes.errors_in_logs import NO_LEVEL, LoggedError
 from cutover.probes.log_tally import Reader, Tally
 from cutover.probes.logs import LEAST_EXPOSURE_S, Window, baseline, worst
 from cutover.settings import Logs
@@ -47,6 +47,8 @@ class Seen:
     """Signatures that the old colour had logged up to the switch; without one, the live colour's own."""
     look: int
     lines: int
+    blind: bool = False
+    """Lines of JSON of which none has a level: errors cannot be told from others."""
 
     @property
     def own(self) -> frozenset[str]:
@@ -76,6 +78,8 @@ def judge_rate(seen: Seen, floor: int) -> Verdict:
             return no(
                 question, reason, expected="as many errors as before", seen=f"{count}", lines=seen.lines
             )
+    if seen.blind:
+        return not_asked(question, NO_LEVEL)
     reason = f"{whole} errors in {seconds:.0f} s ({seen.lines} log lines), {was}{seen.not_own}"
     return yes(question, reason, expected="as many errors as before", seen=f"{whole}")
 
@@ -96,6 +100,8 @@ def judge_new(seen: Seen, floor: int) -> Verdict:
         ):
             reason = f"{number} errors of a new kind in {length:.0f} s: {seen.live.most(fresh)}"
             return no(question, reason, expected="no new kind of error", seen=seen.live.most(fresh))
+    if seen.blind:
+        return not_asked(question, NO_LEVEL)
     reason = f"{count} of a new kind in {seconds:.0f} s" if count else f"none in {seconds:.0f} s"
     return yes(question, reason + seen.not_own, expected="no new kind of error", kinds=len(fresh))
 
@@ -186,8 +192,11 @@ class LogWatch:
     def seen(self) -> Seen:
         """What the judges look at."""
         live, old = self.tallies
-        lines = self.readers[0].lines if self.readers[0] else 0
-        return Seen(live, frozenset(old.by_signature), self.before, self.known, max(1, self.asked), lines)
+        reader = self.readers[0]
+        lines, blind = (reader.lines, reader.structured and not reader.levelled) if reader else (0, False)
+        return Seen(
+            live, frozenset(old.by_signature), self.before, self.known, max(1, self.asked), lines, blind
+        )
 
     def forgive(self) -> None:
         """Begin to count anew."""

@@ -21,7 +21,7 @@ from typing import Any
 
 from cutover import engine
 from cutover.engine import Container, EngineSilent
-from cutover.probes.errors_in_logs import LoggedError, errors_in, stamped
+from cutover.probes.errors_in_logs import NO_LEVEL, LoggedError, look, stamped
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.settings import Logs
 from cutover.statistics import more_often
@@ -45,6 +45,8 @@ class Window:
     seconds: float
     ended: float = 0.0
     """By the engine's clock."""
+    blind: bool = False
+    """Lines of JSON of which none has a level: errors cannot be told from others."""
 
     @property
     def rate(self) -> float:
@@ -66,7 +68,9 @@ def window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> Win
     inside = [line for line in lines if begun <= stamped(line)[0] <= ended]
     if len(lines) >= rules.tail and inside:
         begun = max(begun, stamped(inside[0])[0])
-    return Window(tuple(errors_in(inside, rules)), len(inside), max(0.0, ended - begun), ended)
+    found = look(inside, rules)
+    blind = found.structured and not found.levelled
+    return Window(tuple(found.errors), len(inside), max(0.0, ended - begun), ended, blind)
 
 
 def baseline(old: Container, rules: Logs) -> Baseline | None:
@@ -130,6 +134,8 @@ def judge_logs(now: Window, before: Baseline | None, floor: int) -> Verdict:
     said = (
         f"{count or 'no'} error{'s' if count != 1 else ''} in {spoken(now.seconds)} ({now.lines} log lines)"
     )
+    if count < floor and now.blind:
+        return not_asked("logs", f"{said}, and {NO_LEVEL}")
     if count < floor:
         return yes("logs", said if not count else f"{said}, fewer than {floor}", **seen)
     crashes = [each for each in fresh if each.severe]

@@ -103,6 +103,37 @@ def test_new_kinds_of_errors(asked: Seen, outcome: Outcome, reason: str) -> None
     assert reason in verdict.reason
 
 
+@pytest.mark.parametrize(
+    ("texts", "outcome"),
+    [
+        (['{"msg": "x"}'], NOT_ASKED),
+        (['{"msg": "x"}', '{"severity": "INFO", "msg": "x"}'], YES),
+        (["GET / 200"], YES),
+        ([], YES),
+        (['{"msg": "x"}', *5 * ["panic: boom"]], NO),
+    ],
+)
+def test_lines_without_a_level_are_no_yes(texts: list[str], outcome: Outcome) -> None:
+    """Where no line has a level, errors cannot be told from others, and nothing is claimed."""
+    stamp = datetime.fromtimestamp(SINCE + 1, UTC).isoformat().replace("+00:00", "Z")
+    lines = [f"{stamp} {text}" for text in texts]
+    watch = LogWatch(
+        lambda: container(id="live"),
+        None,
+        RULES,
+        SINCE,
+        Evidence(),
+        "green",
+        at_once,
+        clock=lambda: SINCE + 10,
+    )
+    watch.readers = [Reader("live", RULES, SINCE, ask=lambda *_a, **_k: lines), None]
+    watch.before, (rate, new) = before(), questions(watch)
+    rate.tick(0.0)
+    assert new.verdict().outcome is outcome, new.verdict()
+    assert rate.verdict().outcome is outcome, rate.verdict()
+
+
 def test_memory_stays_constant() -> None:
     """A release that logs a new kind of error each time does not fill the watch's memory."""
     tally = Tally(SINCE)

@@ -7,11 +7,12 @@ import pytest
 
 from cutover.probes.errors_in_logs import LoggedError, errors_in, signature
 from cutover.probes.logs import Window, judge_logs, window, worst
+from cutover.probes.stamps import seconds_of
 from cutover.settings import Logs
 from cutover.verdict import Outcome
 from tests.probes.inspected import STARTED, at
 
-YES, NO = Outcome.YES, Outcome.NO
+YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
 RULES = Logs()
 TRACEBACK = "Traceback (most recent call last):"
 
@@ -39,6 +40,18 @@ def row(level: str, message: str, **more: Any) -> str:
         TRACEBACK,
         row("ERROR", "refused"),
         row("critical", "out of disk"),
+        '{"severity":"ERROR","message":"x"}',
+        '{"levelname":"ERROR","message":"x"}',
+        '{"level":50,"msg":"x"}',
+        '{"level":60,"msg":"x"}',
+        '{"log.level":"error","message":"x"}',
+        '{"log":{"level":"error"},"message":"x"}',
+        "E0101 12:00:00.000000       1 main.go:12] lost the lease",
+        "panic: runtime error: index out of range [3] with length 3",
+        "2025/09/04 01:10:00 http: panic serving 127.0.0.1:4711: boom",
+        'Exception in thread "main" java.lang.NullPointerException',
+        "thread 'tokio-runtime-worker' panicked at src/main.rs:7:5:",
+        "Unhandled exception. System.InvalidOperationException: x",
     ],
 )
 def test_is_an_error(text: str) -> None:
@@ -59,6 +72,14 @@ def test_is_an_error(text: str) -> None:
         row("INFO", "an ERROR was handled: error error"),
         row("warning", "CRITICAL section entered"),
         '{"message": "ERROR without a level"}',
+        '{"severity":"INFO","message":"ERROR"}',
+        '{"level":40,"msg":"ERROR"}',
+        '{"level":0,"msg":"verbosity of Go\'s logr, not the worst of syslog"}',
+        '{"log":{"level":"info"},"message":"ERROR"}',
+        "I0101 12:00:00.000000       1 main.go:12] the peer said ERROR",
+        'time=2025 level=info msg="got an ERROR"',
+        "INFO recovered: panic: runtime error",
+        "GET /panic: 200",
         "",
     ],
 )
@@ -88,6 +109,35 @@ def test_a_structured_exception_is_a_crash() -> None:
         row("ERROR", "failed", exc_info="Traceback …"), row("ERROR", "failed"), row("FATAL", "bye")
     )
     assert [each.severe for each in errors_in(lines, RULES)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["panic: boom", 'Exception in thread "x" java.lang.Error', "thread 'main' panicked at src/main.rs:7:5:"],
+)
+def test_last_words_are_a_crash(text: str) -> None:
+    """What Go, Java and Rust say last is a crash, like a traceback."""
+    assert [each.severe for each in errors_in(stamped(text), RULES)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("lines", "outcome"),
+    [
+        (['{"msg": "started"}', '{"msg": "it failed"}'], NOT_ASKED),
+        (["listening on port 3000", '{"msg": "it failed"}'], NOT_ASKED),
+        (['{"msg": "started"}', row("info", "ready")], YES),
+        (["2025-09-04 INFO started", '{"msg": "GET /"}'], YES),
+        (["GET / 200", "GET /readyz 200"], YES),
+        ([], YES),
+        (['{"msg": "started"}', *5 * ["panic: boom"]], NO),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_no_yes(lines: list[str], outcome: Outcome) -> None:
+    """Where lines of JSON have no level, nothing is claimed; a crash among them is one all the same."""
+    seen = window(stamped(*lines), RULES, seconds_of(STARTED), seconds_of(STARTED) + 60)
+    verdict = judge_logs(seen, None, 5)
+    assert verdict.outcome is outcome, verdict
+    assert ("no line has a level" in verdict.reason) is (outcome is NOT_ASKED)
 
 
 def test_allowed_errors_do_not_count() -> None:
