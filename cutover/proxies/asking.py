@@ -21,7 +21,6 @@ PROXYS_OWN = "X-Cutover-Colour"
 MARKER_SEEN = "X-Cutover-Marker"
 Trust = str | bool
 """TLS: a file of authorities, True for the system's, False for anybody."""
-GATEWAY = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +58,17 @@ class Way:
         )
 
     def live(self) -> Live:
-        """The live colour by the application's identity; only where it is silent by the proxy's own word."""
+        """The live colour by the application's identity; only where it names none by the proxy's own word.
+
+        A broken release may answer anything, and the way back from it begins with knowing who it is.
+        """
         answer = ask(self.url, self.path, verify=self.verify, deadline_s=self.deadline_s)
         colour = colour_of(answer, self.colour_header)
         if colour:
             return Live(colour, f"{self.url}{self.path} answered {answer.status} from {colour}")
+        why = _why_nobody_says(f"{self.url}{self.path}", answer, self.colour_header)
         own = self.own_word()
-        if own and (answer.status in GATEWAY or not answer.status):
-            what = f"answered {answer.status}" if answer.status else answer.error
-            return Live(own, f"the proxy chooses {own}, which does not answer: {self.url}{self.path} {what}")
-        return Live(None, _why_nobody_knows(f"{self.url}{self.path}", answer, self.colour_header))
+        return Live(own, f"the proxy chooses {own}, which does not say so: {why}") if own else Live(None, why)
 
     def own_word(self) -> str:
         """The colour that the proxy says it chooses, from its control location; empty if it does not say."""
@@ -151,7 +151,7 @@ def _body(response: http.client.HTTPResponse, until: float) -> bytes:
     return body
 
 
-def _why_nobody_knows(where: str, answer: Answer, header: str) -> str:
+def _why_nobody_says(where: str, answer: Answer, header: str) -> str:
     if not answer.status:
         return f"{where} gave no answer: {answer.error}"
     return f"{where} answered {answer.status} without a colour in {header} or in its JSON"

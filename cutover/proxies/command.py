@@ -31,13 +31,24 @@ class Command:
     name: str = "command"
 
     def live(self) -> Live:
-        """The live colour by the application's own answer through the proxy."""
-        return self.way.live()
+        """The live colour by the answer through the proxy; only where that names none by the status words."""
+        answered = self.way.live()
+        if answered.colour:
+            return answered
+        said = self._said()
+        word = named(said) if said else ""
+        return Live(word, f"{_only(self.status[0], word)}: {answered.how}") if word else answered
 
     def agreed(self) -> Verdict:
-        """Whether the status words, where there are some, and the answer speak of the same colour."""
-        said = host.run(self.status, deadline_s=STATUS_S) if self.status else None
-        return judge(said, self.live())
+        """Whether the status words, else the proxy's own word, and the answer speak of the same colour."""
+        said = self._said()
+        if said is None and (own := self.way.own_word()):
+            said = Done((self.way.control,), 0, own, "")
+        return judge(said, self.way.live())
+
+    def _said(self) -> Done | None:
+        """What the status words say, None where there are none."""
+        return host.run(self.status, deadline_s=STATUS_S) if self.status else None
 
     def switch(self, to: str) -> Change:
         """The team's words for *to*, and for the way back; both must be no-ops when run twice."""
@@ -67,16 +78,29 @@ def fill(words: Words, colour: str, port: int) -> Words:
     return tuple(word.replace("{colour}", colour).replace("{port}", str(port)) for word in words)
 
 
+def named(said: Done) -> str:
+    """The colour that the last word of *said* names; empty if it names none."""
+    words = said.out.split()
+    return words[-1] if said.ok and words and words[-1] in COLOURS else ""
+
+
+def _only(who: str, word: str) -> str:
+    """What is known of a colour that does not speak for itself."""
+    return f"{who} says {word}, which does not say so"
+
+
 def judge(said: Done | None, live: Live) -> Verdict:
-    """Whether the last line of the status words names the colour that answers."""
+    """Whether the last word of *said* names the colour that answers; where none does, that word is all there is."""
     evidence = {"asked": live.how}
+    if live.colour is None and said is not None and (word := named(said)):
+        return yes(QUESTION, f"{_only(said.words[0], word)}: {live.how}", **evidence)
     if live.colour is None:
         return unknown(QUESTION, live.how, **evidence)
     if said is None:
-        return yes(QUESTION, f"{live.colour} answers; there are no status words to compare with", **evidence)
-    lines = said.out.split()
-    word = lines[-1] if said.ok and lines else ""
-    if word not in COLOURS:
+        reason = f"{live.colour} answers, and nothing else says so: give proxy.status, words that print the live colour"
+        return unknown(QUESTION, reason, **evidence)
+    word = named(said)
+    if not word:
         told = said.last_line if not said.ok else f"it says {said.out.strip()[-80:]!r}"
         return unknown(QUESTION, f"{said.words[0]} does not name a colour: {told}", **evidence)
     if word != live.colour:

@@ -82,16 +82,25 @@ ALIVE = answer(200, b"{}", "X-Cutover-Colour: green")
     [
         (answer(200, b"", "X-Colour: blue"), ALIVE, "blue", "/version answered 200 from blue"),
         (answer(503, b"", "X-Colour: blue"), ALIVE, "blue", "/version answered 503 from blue"),
-        (answer(502), ALIVE, "green", "the proxy chooses green, which does not answer"),
-        (b"", ALIVE, "green", "the proxy chooses green, which does not answer"),
+        (answer(502), ALIVE, "green", "the proxy chooses green, which does not say so"),
+        (b"", ALIVE, "green", "the proxy chooses green, which does not say so"),
+        # A broken release answers anything, and is the one that must be left.
+        (answer(500), ALIVE, "green", "/version answered 500 without a colour"),
+        (answer(404), ALIVE, "green", "/version answered 404 without a colour"),
+        (answer(200), ALIVE, "green", "/version answered 200 without a colour"),
+        (answer(200, b"", "X-Colour: red"), ALIVE, "green", "/version answered 200 without a colour"),
         (answer(502), answer(200), None, "/version answered 502 without a colour in X-Colour or in its JSON"),
-        # An application that answers and does not say who it is: the proxy's own word is no identity.
-        (answer(200), ALIVE, None, "/version answered 200 without a colour"),
+        (
+            answer(500),
+            answer(200, b"", "X-Cutover-Colour: red"),
+            None,
+            "/version answered 500 without a colour",
+        ),
         (b"", b"", None, "/version gave no answer: RemoteDisconnected"),
     ],
 )
 def test_who_is_live(version: bytes, alive: bytes, colour: str | None, how: str) -> None:
-    """The application's identity; where it does not answer the proxy's own word; else nobody knows, and why."""
+    """The application's identity; where it names none the proxy's own word; else nobody knows, and why."""
     with answering(version=version, alive=alive) as port:
         live = Way(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour").live()
     assert live.colour == colour

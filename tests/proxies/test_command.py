@@ -11,10 +11,12 @@ from cutover import proxies
 from cutover.errors import UsageProblem
 from cutover.host import Done
 from cutover.proxies import Live, command, port_swap
+from cutover.proxies.asking import Way
 from cutover.proxies.command import Command
 from cutover.proxies.port_swap import PortSwap, published_on
 from cutover.settings import Settings
 from cutover.verdict import Outcome
+from tests.proxies.test_asking import answer, answering
 from tests.proxies.test_nginx import WAY
 
 PORTS = {"blue": 8000, "green": 8001}
@@ -45,18 +47,55 @@ def said(out: str, code: int = 0, err: str = "") -> Done:
     [
         (said("blue\n"), "blue", Outcome.YES, "lb and the answer say blue"),
         (said("live colour:\n blue "), "blue", Outcome.YES, "lb and the answer say blue"),
-        (None, "blue", Outcome.YES, "blue answers; there are no status words to compare with"),
+        (
+            None,
+            "blue",
+            Outcome.UNKNOWN,
+            "blue answers, and nothing else says so: give proxy.status, words that print the live colour",
+        ),
         (said("green"), "blue", Outcome.NO, "lb says green, but blue answers"),
         (said("red"), "blue", Outcome.UNKNOWN, "lb does not name a colour: it says 'red'"),
         (said(""), "blue", Outcome.UNKNOWN, "lb does not name a colour: it says ''"),
         (said("blue", 1, "no route"), "blue", Outcome.UNKNOWN, "lb does not name a colour: no route"),
-        (said("blue"), None, Outcome.UNKNOWN, "silence"),
+        # A dead colour says nothing, and must be left: the proxy's word is all there is.
+        (said("blue"), None, Outcome.YES, "lb says blue, which does not say so: silence"),
+        (said("red"), None, Outcome.UNKNOWN, "silence"),
+        (None, None, Outcome.UNKNOWN, "silence"),
     ],
 )
 def test_agrees(status: Done | None, live: str | None, outcome: Outcome, reason: str) -> None:
     """The status words and the answer must name the same colour."""
     verdict = command.judge(status, Live(live, "silence"))
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "live", "outcome"),
+    [
+        (("echo", "green"), "green", Outcome.YES),
+        (("echo", "nobody"), None, Outcome.UNKNOWN),
+        ((), None, Outcome.UNKNOWN),
+    ],
+)
+def test_a_dead_colour_is_named_by_the_status_words(
+    status: tuple[str, ...], live: str | None, outcome: Outcome
+) -> None:
+    """Where nobody answers, the team's words say who is live, so that there is a way back from it."""
+    lb = Command(("lb", "{colour}"), (), status, PORTS, WAY)
+    assert lb.live().colour == live
+    assert "127.0.0.1:1/version gave no answer" in lb.live().how
+    assert lb.agreed().outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("word", "outcome"), [("blue", Outcome.YES), ("green", Outcome.NO), ("", Outcome.UNKNOWN)]
+)
+def test_without_status_words_the_proxys_own_word_is_compared(word: str, outcome: Outcome) -> None:
+    """The control location says whom the proxy chooses; with neither, nothing was compared, and that is no yes."""
+    version, alive = answer(200, b"", "X-Colour: blue"), answer(200, b"", f"X-Cutover-Colour: {word}")
+    with answering(version=version, alive=alive) as port:
+        way = Way(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour")
+        assert Command(("lb", "{colour}"), (), (), PORTS, way).agreed().outcome is outcome
 
 
 def settings(**proxy: object) -> Settings:
