@@ -16,7 +16,11 @@ from cutover.verdict import Verdict, no, unknown, yes
 HERE = "here"
 """A file of the marker directory that is never touched: it tells an empty directory from a lost one."""
 # One rename: atomic, needs no space, and nothing at all when it is already so. -T: never into a directory.
-FLIP = '[ -e "$1/$3" ] || mv -T "$1/$2" "$1/$3"'
+# Where both names lie there nginx chooses green, whatever we wanted: no later line may take that away.
+FLIP = (
+    '{ [ -e "$1/$3" ] || mv -T "$1/$2" "$1/$3"; } && '
+    '{ [ ! -e "$1/$2" ] || { echo "$1 names $2 and $3: remove the one that should not be live" >&2; exit 1; }; }'
+)
 BUDGET_S = 10.0
 QUESTION = "proxy"
 
@@ -68,7 +72,7 @@ def make(settings: Settings, _ports: dict[str, int]) -> Nginx:
 
 
 def flip(marker: Path, to: str) -> Words:
-    """The words that make *to* the live colour; a no-op when it is, an error when nobody is."""
+    """The words that make *to* the live colour; a no-op when it is, an error when nobody or both are."""
     return ("sh", "-c", FLIP, "sh", str(marker), other(to), to)
 
 

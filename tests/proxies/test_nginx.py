@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.changes import Change
+from cutover.changes import Change, line, undo_script
 from cutover.proxies import Live
 from cutover.proxies.asking import Way
 from cutover.proxies.nginx import Marker, Nginx, judge, judge_marker, lay, read_marker
@@ -66,13 +66,26 @@ def test_switch_needs_no_space(marker: Path) -> None:
 
 @pytest.mark.parametrize("left", [{"here"}, {"here", "blue", "green"}])
 def test_nothing_is_overwritten(marker: Path, left: set[str]) -> None:
-    """A directory that names nobody, or both, is left as it is by the switch and by its undo."""
+    """A directory that names nobody, or both, is left as it is, and both ways fail: it serves what nobody chose."""
     for name in ("blue", "green"):
         (marker / name).touch() if name in left else (marker / name).unlink(missing_ok=True)
-    change = Nginx(marker, WAY).switch("green")
-    do(change)
-    undo(change)
+    for to in ("green", "blue"):
+        change = Nginx(marker, WAY).switch(to)
+        assert (do(change), undo(change)) == (1, 1)
     assert names(marker) == left
+
+
+def test_no_line_follows_a_way_back_that_failed(marker: Path, tmp_path: Path) -> None:
+    """Somebody touched the other name: nginx stays on green, and the lines that take green away are not reached."""
+    change = Nginx(marker, WAY).switch("green")
+    assert do(change) == 0
+    (marker / "blue").touch()
+    up = Change("up", "sha-2 on green", ("true",), (line("touch", str(tmp_path / "green is gone")),), 60)
+    script = undo_script((up, change))
+    done = subprocess.run(("sh", "-eu", "-c", script), check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"{marker} names green and blue: remove the one that should not be live"
+    assert not (tmp_path / "green is gone").exists()
 
 
 def test_never_moves_into_a_directory(marker: Path) -> None:
