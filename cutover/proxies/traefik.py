@@ -14,12 +14,13 @@ from cutover.settings import Settings
 from cutover.target import Control
 from cutover.verdict import Verdict, no, unknown, yes
 
-# A hard link and a rename: atomic, and no byte is written, so a full disk keeps nobody from going back.
+# A copy and a rename: atomic. On a full disk a hard link, so that it keeps nobody from going back; not always, for
+# who edits the file in place would then edit the prepared one too. -p: the mode that Traefik can read.
 # What somebody changed by hand is neither prepared file, and is not overwritten.
 MOVE = (
     'cmp -s "$1" "$1.$3" && exit 0; '
     'cmp -s "$1" "$1.$2" || { echo "$1 is neither $1.$2 nor $1.$3: somebody changed it" >&2; exit 1; }; '
-    'ln -f "$1.$3" "$1.new" && mv -T "$1.new" "$1"'
+    'rm -f "$1.new"; cp -p "$1.$3" "$1.new" 2>/dev/null || ln -f "$1.$3" "$1.new"; mv -T "$1.new" "$1"'
 )
 BUDGET_S = 10.0
 QUESTION = "proxy"

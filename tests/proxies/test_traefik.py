@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 from pathlib import Path
 
@@ -58,11 +59,34 @@ def test_a_changed_file_is_not_overwritten(file: Path) -> None:
     assert file.read_text() == "by hand"
 
 
-def test_the_end_of_a_half_done_switch(file: Path) -> None:
-    """A switch that was killed between link and rename is simply done again."""
-    file.with_name(f"{file.name}.new").write_text("half")
+def test_an_edit_in_place_changes_one_file(file: Path) -> None:
+    """Who writes into the file after a switch changes that file alone, and the next switch does not drop it."""
     assert do(Traefik(file, WAY).switch("green")) == 0
-    assert file.read_text() == "green"
+    with file.open("a") as there:
+        there.write("# by hand")
+    assert file.with_name(f"{file.name}.green").read_text() == "green"
+    assert read(file).colour is None
+    assert do(Traefik(file, WAY).switch("blue")) == 1
+    assert file.read_text() == "green# by hand"
+
+
+def test_the_file_keeps_its_mode(file: Path) -> None:
+    """A take-back runs with a closed umask; Traefik may be another user, and must read what it brings."""
+    file.with_name(f"{file.name}.green").chmod(0o644)
+    words = Traefik(file, WAY).switch("green").do
+    subprocess.run(("sh", "-c", 'umask 077; exec "$@"', "sh", *words), check=True)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+def test_the_end_of_a_half_done_switch(file: Path) -> None:
+    """A switch that was killed before its rename is simply done again, and the prepared files stay what they are."""
+    new = file.with_name(f"{file.name}.new")
+    for left in (lambda: new.write_text("half"), lambda: new.hardlink_to(f"{file}.blue")):
+        left()
+        assert do(Traefik(file, WAY).switch("green")) == 0
+        assert file.read_text() == "green"
+        assert undo(Traefik(file, WAY).switch("green")) == 0
+    assert file.with_name(f"{file.name}.blue").read_text() == "blue"
 
 
 @pytest.mark.parametrize(
