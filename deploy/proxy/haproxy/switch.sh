@@ -4,11 +4,15 @@ set -eu
 map=/etc/haproxy/live.map
 socket=/run/haproxy/admin.sock
 tell() { printf '%s\n' "$1" | socat -t 5 - "UNIX-CONNECT:$socket"; }
+live() { tell "show map $map" | sed -n 's/.* live //p'; }
 
 if [ $# -gt 0 ]; then
     case $1 in blue | green) ;; *) echo "usage: $0 [blue|green]" >&2; exit 64 ;; esac
     # First the traffic; then the file, which is what HAProxy reads at its next start.
     tell "set map $map live $1" >/dev/null
-    printf 'live %s\n' "$1" >"$map.new" && mv "$map.new" "$map"
+    # The socket says "entry not found" and ends well: only what is read back has been done.
+    [ "$(live)" = "$1" ] || { echo "HAProxy did not take $1: when it started, $map had no line 'live COLOUR'" >&2; exit 1; }
+    printf 'live %s\n' "$1" >"$map.new"
+    mv "$map.new" "$map"
 fi
-tell "show map $map" | sed -n 's/.* live //p'
+live
