@@ -88,7 +88,8 @@ class Prover:
         self._open = [Connection(self._place) for _ in range(self.plan.open_connections)]
         self._run(self._round(self._open))
         silent = [each.error for each in self._samples if not each.status]
-        if silent:
+        # A live colour that hangs is a reason to switch; a proxy that is silent by itself is none.
+        if silent and not self.way.as_control().answers():
             return unknown("proof", f"{len(silent)} of {len(self._samples)} first requests: {silent[0]}")
         self._run(self._start())
         return yes("proof", f"{len(self._open)} connections are open")
@@ -143,9 +144,13 @@ class Prover:
     async def _settle(self, to: str, called: float) -> None:
         """Wait for the first answer of *to*; beside the stream one more asks all the time, to time it."""
         until = time.monotonic() + self.plan.settle_s
+        asking = Connection(
+            self._place_()
+        )  # of its own: the open ones may still wait for an old colour that hangs
         while not self._settled(to, called) and time.monotonic() < until:
-            await self._once(self._open[0], "GET")
+            await self._once(asking, "GET")
             await asyncio.sleep(PAUSE_S)
+        asking.close()
 
     async def _start(self) -> None:
         every = len(self._open) / self.plan.rate

@@ -127,11 +127,17 @@ def weigh(
     trouble = [each for each in samples if each.failed and each.ended >= called]
     before = [each for each in samples if each.failed and each.ended < called]
     in_gap = [each for each in trouble if settled is not None and each.started < settled]
-    # Where the old colour failed before, its last bad answers are no fault of the switch; a lost one always is.
-    old = [each for each in in_gap if before and each.status and not gap_announced]
+    # Where the old colour failed before, its last bad answers are no fault of the switch; a lost one always is,
+    # unless just that way was known before.
+    known = {each.error for each in before if each.error}
+    old = [each for each in in_gap if before and (each.status or each.error in known) and not gap_announced]
     excused = {id(each) for each in (in_gap if gap_announced else old)}
     failed = [each for each in trouble if id(each) not in excused]
-    errors = Counter(each.error or f"{each.method} was answered {each.status}" for each in failed)
+    nameless = [each for each in samples if settled is None and each.ended >= called and not each.colour]
+    errors = Counter(
+        each.error or f"{each.method} was answered {each.status}{'' if each.failed else ' without a colour'}"
+        for each in (*failed, *(each for each in nameless if not each.failed))
+    )
     return Proof(
         to=to,
         requests=len(since),

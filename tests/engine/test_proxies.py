@@ -83,17 +83,18 @@ def nginx(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Ru
 @contextmanager
 def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
     """nginx in a container with the host's network, the marker directory mounted read-only as a directory."""
-    assert tls is None
     port, marker, name = free_port(), folder / "live", f"cutover-proxies-{free_port()}"
     lay(marker, "blue")
     own = folder / "nginx"
     own.mkdir()
-    configured.nginx(own, colours.ports, port, marker)
+    configured.nginx(own, colours.ports, port, marker, tls=tls)
+    asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     mounts = [
         f"{own}/nginx.conf:/etc/nginx/nginx.conf:ro",
         f"{own}/cutover.conf:/etc/nginx/cutover.conf:ro",
         f"{marker}:{marker}:ro",
         f"{own}:{own}",
+        *(f"{each}:{each}:ro" for each in tls or ()),
     ]
     flags = [word for mount in mounts for word in ("--volume", mount)]
     start = ("docker", "run", "--detach", "--name", name, "--network", "host", "--user", "root", *flags)
@@ -101,7 +102,7 @@ def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None)
     try:
         assert done.ok, done
         wait_until(lambda: listens(port), "nginx in its container answers")
-        yield Running(Nginx(marker, way(port)), way(port), port, own / "access.log", folder, colours)
+        yield Running(Nginx(marker, asked), asked, port, own / "access.log", folder, colours)
     finally:
         run(("docker", "rm", "--force", "--volumes", name), deadline_s=DEADLINE_S)
 
@@ -119,12 +120,15 @@ def traefik(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[
 
 
 @contextmanager
-def haproxy(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+def haproxy(
+    folder: Path, colours: Colours, tls: Tls | None = None, words: str = "live blue\n"
+) -> Iterator[Running]:
     """HAProxy behind a team's own words: the shipped script that speaks to its socket."""
     assert tls is None
     tool("socat", "socat")
     port = free_port()
     main, script = configured.haproxy(folder, colours.ports, port)
+    (folder / "live.map").write_text(words)
     switch = (str(script), "{colour}")
     driver = Command(switch, (), (str(script),), colours.ports, way(port))
     with process((tool("haproxy", "haproxy"), "-f", str(main), "-db"), folder / "out", lambda: listens(port)):
@@ -207,7 +211,7 @@ def websocket(seen: Running, ca: Path) -> Iterator[Talk]:
         yield Talk(secure, answers)
 
 
-@pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
+@pytest.mark.parametrize("start", [nginx, nginx_in_a_container, traefik], ids=lambda start: start.__name__)
 def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_path: Path) -> None:
     """Through TLS a WebSocket, a stream and a request of ten seconds outlive a switch, and the drain waits for them."""
     ca, key = configured.certificate(tmp_path)
@@ -242,10 +246,11 @@ def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_pa
         assert colours.blue.in_flight == 0
 
 
-def test_a_stream_is_passed_on_as_it_comes(colours: Colours, tmp_path: Path) -> None:
-    """nginx holds nothing back: the first piece is there while the last one is still far."""
+@pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
+def test_a_stream_is_passed_on_as_it_comes(start: Start, colours: Colours, tmp_path: Path) -> None:
+    """No proxy holds anything back: the first piece is there while the last one is still far."""
     with (
-        nginx(tmp_path, colours) as seen,
+        start(tmp_path, colours) as seen,
         socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as one,
     ):
         one.sendall(b"GET /stream?n=2&every=600 HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -331,10 +336,52 @@ def test_a_dead_colour_is_still_named(start: Start, colours: Colours, tmp_path: 
         colours.stop("green")
         live = seen.driver.live()
         assert live.colour == "green", live
-        assert "which does not answer" in live.how
+        assert "which does not say so" in live.how
         assert seen.driver.control().answers()
         seen.come_back("green")
         wait_until(lambda: seen.driver.live().colour == "blue", "blue serves again")
+
+
+@pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
+def test_a_colour_that_answers_nonsense_is_still_named(
+    start: Start, colours: Colours, tmp_path: Path
+) -> None:
+    """A live colour that answers without saying who it is must be left, and can be."""
+    with start(tmp_path, colours) as seen:
+        seen.go("green")
+        colours.green.says_its_colour, colours.green.status = False, 500
+        assert seen.driver.live().colour == "green"
+        assert seen.driver.agreed().ok, seen.driver.agreed()
+        seen.come_back("green")
+        wait_until(lambda: seen.driver.live().colour == "blue", "blue serves again")
+
+
+@pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
+def test_a_colour_that_hangs_can_be_left(start: Start, colours: Colours, tmp_path: Path) -> None:
+    """Where the live colour answers nobody, the switch to the other one is proven all the same."""
+    with start(tmp_path, colours) as seen:
+        colours.green.let_go = True  # blue holds each request until the end of the test
+        prover = Prover(seen.way, Plan("/slow?hold=1", open_connections=4, new_connections=2, deadline_s=2))
+        try:
+            assert prover.begin().ok
+            prover.about_to_switch()
+            assert run(seen.driver.switch("green").do, deadline_s=DEADLINE_S).ok
+            proof = prover.prove("green")
+        finally:
+            prover.close()
+            colours.blue.let_go = True
+        assert proof.verdict().ok, proof
+        assert proof.failed_before > 0
+
+
+def test_haproxy_that_has_no_such_word(colours: Colours, tmp_path: Path) -> None:
+    """HAProxy started with an empty map takes no word: that is said, and the file does not claim it."""
+    with haproxy(tmp_path, colours, words="") as seen:
+        done = run(seen.driver.switch("green").do, deadline_s=DEADLINE_S)
+        assert done.code == 1
+        assert "HAProxy did not take green" in done.last_line
+        assert (tmp_path / "live.map").read_text() == ""
+        assert seen.driver.live().colour == "blue"
 
 
 @pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)

@@ -52,6 +52,7 @@ class Backend:
     asked: int = 0
     status: int = 200
     let_go: bool = False
+    says_its_colour: bool = True
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self) -> asyncio.Server:
@@ -99,7 +100,7 @@ class Backend:
     ) -> None:
         parts = urlsplit(target)
         query = {key: float(value[0]) for key, value in parse_qs(parts.query).items()}
-        common = f"X-Colour: {self.colour}\r\n"
+        common = f"X-Colour: {self.colour}\r\n" if self.says_its_colour else ""
         if parts.path == "/ws":
             key = base64.b64encode(hashlib.sha1(headers["sec-websocket-key"].encode() + WEBSOCKET).digest())  # noqa: S324
             writer.write(

@@ -68,6 +68,13 @@ AFTER = [at(0.01), at(0.05), at(0.1, method="POST")]
             Outcome.NO,
             "1 request failed around the switch",
         ),
+        # Nor is one that ends without an answer just as those before did: the old colour hangs.
+        ([at(-0.2, "", 0), at(-0.005, "", 0), *AFTER], Outcome.YES, "2 requests on"),
+        (
+            [*BEFORE, at(0.01, ""), at(0.02, "")],
+            Outcome.NO,
+            "no answer from green 0.0 s after the switch: GET was",
+        ),
         ([*BEFORE, at(-0.005, "", 502), *AFTER], Outcome.NO, "1 request failed around the switch: GET was"),
         ([*BEFORE, at(0.01)], Outcome.NO, "no request was sent after the first answer of green"),
         (
