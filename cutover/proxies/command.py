@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from cutover import host
 from cutover.changes import Change, Words, line
@@ -70,7 +72,22 @@ def make(settings: Settings, ports: dict[str, int]) -> Command:
     proxy = settings.proxy
     if proxy is None or not proxy.switch or not proxy.url:
         raise UsageProblem(f'{settings.source}: the driver "command" needs proxy.switch and proxy.url')
-    return Command(proxy.switch, proxy.undo, proxy.status, ports, Way.of(settings))
+    there, back, status = (_found(settings, key) for key in ("switch", "undo", "status"))
+    return Command(there, back, status, ports, Way.of(settings))
+
+
+def _found(settings: Settings, key: str) -> Words:
+    """The words of that key, the command by its absolute path: a take-back runs in another folder."""
+    words: Words = getattr(settings.proxy, key)
+    if not words:
+        return words
+    name = words[0]
+    path = str(settings.source.parent.absolute() / Path(name).expanduser()) if "/" in name else name
+    found = shutil.which(path, path=host.FIXED_PATH)
+    if found is None:
+        where = path if "/" in name else f"{name} in {host.FIXED_PATH}"
+        raise UsageProblem(f"{settings.source}: proxy.{key}: no such command: {where}")
+    return (found, *words[1:])
 
 
 def fill(words: Words, colour: str, port: int) -> Words:

@@ -114,7 +114,7 @@ def settings(**proxy: object) -> Settings:
     [
         {"driver": "nginx", "url": "http://127.0.0.1:1"},
         {"driver": "traefik", "url": "http://127.0.0.1:1", "file": "/f.yml"},
-        {"driver": "command", "url": "http://127.0.0.1:1", "switch": ["lb", "{colour}"]},
+        {"driver": "command", "url": "http://127.0.0.1:1", "switch": ["true", "{colour}"]},
         {"driver": "port-swap", "url": "http://127.0.0.1:1"},
     ],
     ids=lambda proxy: proxy["driver"],
@@ -144,6 +144,37 @@ def test_what_a_driver_needs_is_asked_for(proxy: dict[str, object]) -> None:
     """A driver without its file or words is a usage problem that names the key."""
     with pytest.raises(UsageProblem, match="proxy"):
         proxies.driver(settings(**proxy), PORTS)
+
+
+def test_a_command_is_found_wherever_it_is_run_from(tmp_path: Path) -> None:
+    """A relative command is that beside cutover.toml, and one on the PATH is named whole: a take-back runs in `/`."""
+    script = tmp_path / "lb.sh"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    words = {"switch": ["./lb.sh", "{colour}"], "undo": ["sh", "./x"], "status": [str(script)]}
+    given = settings(driver="command", url="http://127.0.0.1:1", **words)
+    made = command.make(given.model_copy(update={"source": tmp_path / "cutover.toml"}), PORTS)
+    assert made.switch("green").do == (str(script), "green")
+    assert Path(made.back[0]).is_absolute()
+    assert made.back[1] == "./x"
+    assert made.status == (str(script),)
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        ({"switch": ["./lb.sh"]}, "proxy.switch: no such command: {folder}/lb.sh"),
+        ({"switch": ["no-such-lb"]}, "proxy.switch: no such command: no-such-lb in /usr"),
+        ({"switch": ["true"], "undo": ["no-such-lb"]}, "proxy.undo: no such command"),
+        ({"switch": ["true"], "status": ["/no/lb"]}, "proxy.status: no such command: /no/lb"),
+    ],
+)
+def test_a_command_that_is_not_there(words: dict[str, object], where: str, tmp_path: Path) -> None:
+    """It is said at once, not by an exit 127 in the middle of a take-back."""
+    given = settings(driver="command", url="http://127.0.0.1:1", **words)
+    with pytest.raises(UsageProblem) as said:
+        command.make(given.model_copy(update={"source": tmp_path / "cutover.toml"}), PORTS)
+    assert where.format(folder=tmp_path) in str(said.value)
 
 
 def test_without_a_proxy_there_is_no_driver() -> None:
