@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from cutover.errors import UsageProblem
 from cutover.tables import (
@@ -122,6 +122,16 @@ class Settings(Section):
         if strange:
             raise ValueError(f"unknown colour {strange[0]!r}; allowed: blue, green")
         return colours
+
+    @model_validator(mode="after")
+    def _somebody_freezes(self) -> Settings:
+        driver = self.proxy.driver if self.proxy else "no proxy"
+        if self.freeze and driver != "nginx" and not (driver == "command" and self.freeze.marker):
+            raise ValueError(
+                f'[freeze] needs somebody who answers writes with 503: "nginx", or "command" with freeze.marker; '
+                f"here is {driver}"
+            )
+        return self
 
     def compose_project(self, colour: str) -> str:
         """The Compose project of *colour*."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cutover import compose, engine, preflight, scene, swapping
+from cutover import compose, engine, freezing, preflight, scene, swapping
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure
 from cutover.compose import Compose
@@ -63,11 +63,12 @@ def switch(walk: Walk) -> None:
 
     settings, to = walk.settings, walk.target.colour or ""
     _go(walk)
-    frozen_at = _freeze(walk)
+    frozen_at = freezing.freeze(walk)
     prover = Prover.of(settings)
     try:
         walk.require(prover.begin(), "switch::open connections", 1)
         swapping.prepare(walk, to)
+        freezing.still_in_time(walk, frozen_at)
         prover.about_to_switch()
         with walk.telling("T-0", "switch") as words:
             begun = time.monotonic()
@@ -87,8 +88,9 @@ def switch(walk: Walk) -> None:
             words.append(_told(proof, to))
     finally:
         prover.close()
+    freezing.still_in_time(walk, frozen_at)
+    freezing.thaw(walk, frozen_at)
     _after_switch(walk, to)
-    _unfreeze(walk, frozen_at)
 
 
 def _told(proof: Proof, to: str) -> str:
@@ -126,36 +128,6 @@ def _go(walk: Walk) -> None:
     if not answer.go:
         raise Failed(f"no-go: {answer.why}")
     walk.told("T-0", "go", answer.why, begun)
-
-
-def _freeze(walk: Walk) -> float:
-    """Answer writes with 503 while the switch happens, where that was asked for; since when."""
-    begun = time.monotonic()
-    if walk.settings.freeze is None:
-        return begun
-    from cutover.changes.freeze import freeze
-
-    with walk.telling("T-0", "freeze") as words:
-        done = walk.apply(freeze(walk.settings))
-        if not done.ok:
-            raise Failed(f"the write freeze failed: {done.last_line}")
-        words.append("writes are answered with 503 and Retry-After")
-    return begun
-
-
-def _unfreeze(walk: Walk, frozen_at: float) -> None:
-    """Let writes through again, and say how long users waited; longer than promised is too late to act on."""
-    if walk.settings.freeze is None:
-        return
-    from cutover.changes.freeze import judge_frozen, thaw
-
-    with walk.telling("T-0", "unfreeze") as words:
-        done = walk.apply(thaw(walk.settings))
-        if not done.ok:
-            raise Failed(f"the write freeze could not be lifted: {done.last_line}")
-        verdict = judge_frozen(time.monotonic() - frozen_at, walk.settings.freeze.max)
-        walk.evidence.fact("frozen_s", round(time.monotonic() - frozen_at, 1))
-        words.append(f"writes are answered again; {verdict.reason}")
 
 
 def _after_switch(walk: Walk, to: str) -> None:

@@ -79,6 +79,10 @@ class Way:
         """What the proxy's own static location answers."""
         return ask(self.url, self.control, verify=self.verify, deadline_s=self.deadline_s)
 
+    def post_control(self) -> Answer:
+        """What the proxy answers to a write that reaches nobody behind it."""
+        return ask(self.url, self.control, verify=self.verify, deadline_s=self.deadline_s, method="POST")
+
     def as_control(self) -> Control:
         """Whether the proxy itself answers."""
         return Control(lambda: self.ask_control().status == http.client.OK, f"{self.url}{self.control}")

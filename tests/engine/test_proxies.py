@@ -406,6 +406,7 @@ def test_frozen_writes_are_told_when_to_come_back(colours: Colours, tmp_path: Pa
     with nginx(tmp_path, colours) as seen:
         freeze = tmp_path / "live" / "freeze"
         freeze.touch()
+        assert seen.way.post_control().status == 503
         refused = ask(seen.way.url, "/echo", method="POST")
         assert (refused.status, refused.headers["retry-after"]) == (503, "30")
         assert b"frozen" in refused.body
@@ -413,4 +414,5 @@ def test_frozen_writes_are_told_when_to_come_back(colours: Colours, tmp_path: Pa
             assert ask(seen.way.url, "/version", method=method).status == 200
         assert seen.driver.agreed().ok
         freeze.unlink()
+        assert seen.way.post_control().status == 200
         assert ask(seen.way.url, "/echo", method="POST").status == 200

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import subprocess
+import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
+from cutover import freezing
 from cutover.changes.freeze import file_of, freeze, judge_frozen, thaw
+from cutover.errors import Failed
+from cutover.evidence import Evidence
 from cutover.settings import Settings
 from cutover.verdict import Outcome
+from cutover.walk import Walk
+from cutover.wish import Wish
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +86,37 @@ def test_lies_beside_the_marker(settings: Settings, tmp_path: Path) -> None:
 def test_judges_how_long_users_waited(seconds: float, outcome: Outcome) -> None:
     """A freeze that lasts longer than promised is a no."""
     assert judge_frozen(seconds, 300.0).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("proxy", "freeze", "allowed"),
+    [
+        ({"driver": "nginx"}, {}, True),
+        ({"driver": "command"}, {"marker": "/m"}, True),
+        ({"driver": "command"}, {}, False),
+        ({"driver": "traefik"}, {"marker": "/m"}, False),
+        ({"driver": "port-swap"}, {}, False),
+        (None, {}, False),
+    ],
+)
+def test_somebody_must_refuse_writes(
+    proxy: dict[str, object] | None, freeze: dict[str, object], allowed: bool
+) -> None:
+    """A freeze that no proxy looks at is refused with the settings, not told as if it had happened."""
+    table = {"project": "recall", "colours": {"blue": {"env_file": "b"}}, "proxy": proxy, "freeze": freeze}
+    with nullcontext() if allowed else pytest.raises(ValidationError, match="answers writes with 503"):
+        Settings.model_validate(table)
+
+
+def walk_of(settings: Settings) -> Walk:
+    """A session that would freeze."""
+    return Walk(settings, Wish(("idle",), switch=True), Evidence(), lambda *_: None)
+
+
+def test_a_freeze_ends_with_the_time_that_users_were_promised(settings: Settings) -> None:
+    """Within it nothing happens; past it the release ends, and its undo lets writes through."""
+    walk, now = walk_of(settings), time.monotonic()
+    freezing.still_in_time(walk, now)
+    with pytest.raises(Failed, match="freeze: expected a freeze of at most 300 s, it lasts for"):
+        freezing.still_in_time(walk, now - 301)
+    freezing.still_in_time(walk_of(settings.model_copy(update={"freeze": None})), now - 301)

@@ -1,0 +1,53 @@
+"""The write freeze inside a release: asked for at the proxy, bounded, and lifted as soon as the switch is proven."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+
+from cutover.changes import freeze as change
+from cutover.errors import Failed
+from cutover.proxies.asking import Way
+from cutover.walk import Walk
+
+
+def freeze(walk: Walk) -> float:
+    """Answer writes with 503 while the switch happens, where that was asked for; since when."""
+    begun = time.monotonic()
+    if walk.settings.freeze is None:
+        return begun
+    with walk.telling("T-0", "freeze") as words:
+        done = walk.apply(change.freeze(walk.settings))
+        if not done.ok:
+            raise Failed(f"the write freeze failed: {done.last_line}")
+        way = Way.of(walk.settings)
+        seen = way.post_control()
+        if seen.status != HTTPStatus.SERVICE_UNAVAILABLE:
+            got = seen.status or seen.error
+            raise Failed(
+                f"the write freeze failed: POST {way.url}{way.control}: expected status 503, got {got}"
+            )
+        words.append("writes are answered with 503 and Retry-After")
+    return begun
+
+
+def still_in_time(walk: Walk, frozen_at: float) -> None:
+    """Raises Failed when writes are frozen for longer than users were promised: the undo lets them through."""
+    if walk.settings.freeze is None:
+        return
+    verdict = change.judge_frozen(time.monotonic() - frozen_at, walk.settings.freeze.max)
+    if not verdict.ok:
+        raise Failed(f"freeze: {verdict.reason}")
+
+
+def thaw(walk: Walk, frozen_at: float) -> None:
+    """Let writes through again, and say how long users waited."""
+    if walk.settings.freeze is None:
+        return
+    with walk.telling("T-0", "unfreeze") as words:
+        done = walk.apply(change.thaw(walk.settings))
+        if not done.ok:
+            raise Failed(f"the write freeze could not be lifted: {done.last_line}")
+        verdict = change.judge_frozen(time.monotonic() - frozen_at, walk.settings.freeze.max)
+        walk.evidence.fact("frozen_s", round(time.monotonic() - frozen_at, 1))
+        words.append(f"writes are answered again; {verdict.reason}")
