@@ -6,6 +6,7 @@ the images and the reports stay.
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import hashlib
 import json
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from examples.releases import build
 from examples.stand import REPOSITORY, Stand
@@ -85,13 +87,22 @@ ACTS = (
 )  # fmt: skip
 
 
+def proxy_of(words: Sequence[str] | None = None) -> Literal["nginx", "traefik"]:
+    """The proxy that the words of the command line ask for."""
+    parser = argparse.ArgumentParser("scripts/demo", description="Releases a real service before your eyes.")
+    parser.add_argument("--proxy", choices=("nginx", "traefik"), default="nginx", help="default: nginx")
+    chosen: Literal["nginx", "traefik"] = parser.parse_args(words).proxy
+    return chosen
+
+
 def main() -> int:
     """Play all acts; 0 only if each ended as it must."""
+    proxy = proxy_of()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     begun = time.monotonic()
     try:
-        with alone() as lock, stage() as stand:
+        with alone() as lock, stage(proxy) as stand:
             results = [play(act, number, stand, lock) for number, act in enumerate(ACTS, 1)]
             results.append(status(stand))
     except BlockingIOError:
@@ -132,11 +143,12 @@ def alone() -> Iterator[int]:
 
 
 @contextmanager
-def stage() -> Iterator[Stand]:
+def stage(proxy: Literal["nginx", "traefik"]) -> Iterator[Stand]:
     """The service's files, its releases and its proxy; taken away at the end, whatever happened."""
     for left in Path(tempfile.gettempdir()).glob(f"{name()}-*"):
         shutil.rmtree(left, ignore_errors=True)
-    stand = Stand(Path(tempfile.mkdtemp(prefix=f"{name()}-")), name(), environment={"IMAGE_REPO": REPO})
+    folder = Path(tempfile.mkdtemp(prefix=f"{name()}-"))
+    stand = Stand(folder, name(), driver=proxy, environment={"IMAGE_REPO": REPO})
     try:
         heading("Building the releases of the example service, examples/recall")
         stand.remove()
@@ -144,7 +156,7 @@ def stage() -> Iterator[Stand]:
             said(f"{act.tag}  {act.defect or 'good'}")
             build(act.tag, act.defect, repo=REPO, seconds=3600)
         stand.make()
-        said(f"nginx on {stand.url}, in front of blue and green")
+        said(f"{proxy} on {stand.url}, in front of blue and green")
         yield stand
     finally:
         with unhurried():

@@ -28,6 +28,14 @@ def test_an_act_can_be_played(act: demo.Act) -> None:
     assert act.serves == (act.tag if act.code == 0 else demo.SECOND)
 
 
+@pytest.mark.parametrize(("words", "proxy"), [([], "nginx"), (["--proxy=traefik"], "traefik")])
+def test_the_proxy_is_a_choice(words: list[str], proxy: str) -> None:
+    """nginx unless Traefik is asked for; another one is a usage error."""
+    assert demo.proxy_of(words) == proxy
+    with pytest.raises(SystemExit):
+        demo.proxy_of(["--proxy=apache"])
+
+
 def test_no_two_acts_share_a_tag() -> None:
     """A tag means one release."""
     assert len({act.tag for act in demo.ACTS}) == len(demo.ACTS)
