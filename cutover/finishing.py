@@ -38,6 +38,7 @@ def begin(walk: Walk, *, plan: bool, greet: Callable[[Walk], None] = lambda _wal
     greet(walk)
     if wish.switch:
         switching.check(walk)
+        preflight.require(preflight.unseen(walk.settings))
     if wish.deploy is not None:
         deploying.check(walk)
     if wish.armed and not plan:

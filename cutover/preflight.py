@@ -15,6 +15,8 @@ from cutover.changes.up import Previous
 from cutover.compose import Compose, Rendered
 from cutover.errors import UsageProblem
 from cutover.probes.health import budget
+from cutover.proxies.access_log import complaint
+from cutover.proxies.asking import Way
 from cutover.scene import Scene, release_path, tag_of
 from cutover.settings import Settings
 from cutover.state import Record, State, write_atomically
@@ -42,6 +44,15 @@ def problems(
         agreed = scene.proxy.agreed()
         if switching and agreed.outcome is not Outcome.YES:
             yield f"the proxy is not as we know it: {agreed.reason}"
+
+
+def unseen(settings: Settings) -> Iterator[str]:
+    """An access log that does not show what goes through the proxy: no failed request of a user would be seen."""
+    proxy = settings.proxy
+    if proxy is not None and proxy.access_log is not None and proxy.driver != "port-swap":
+        why = complaint(proxy.access_log, Way.of(settings).live)
+        if why:
+            yield f"proxy.access_log: {why}"
 
 
 def _port(settings: Settings, rendered: Rendered) -> Iterator[str]:

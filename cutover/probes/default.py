@@ -173,6 +173,7 @@ class _Made:
         seen = traffic.Traffic(
             log, self.live.colour, self.since, own, self.evidence, before or traffic.Before()
         )
+        seen.probed = self.live.through_proxy
         slo = self.settings.slo
         return [self._excused(traffic.Errors(seen, slo)), self._excused(traffic.Latency(seen, slo))]
 

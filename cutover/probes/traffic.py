@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutover.evidence import Evidence
-from cutover.proxies.access_log import Request, Tail, parse
+from cutover.proxies.access_log import SHOWN_S, Request, Tail, parse
 from cutover.settings import Slo
 from cutover.statistics import Histogram, Sequential, more_often
-from cutover.verdict import Verdict, no, not_asked, yes
+from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 FAILED = 500
 ALPHA = 0.001
@@ -102,10 +102,23 @@ class Traffic:
     before: Before = field(default_factory=Before)
     counts: Counts = field(default_factory=Counts)
     windows: Windows = field(default_factory=Windows)
+    probed: bool = False
+    """Whether our own probes go through the proxy, so that the log must show something."""
+    shown: bool = False
+    begun: float | None = None
+
+    def trouble(self, now: float) -> str:
+        """Why the log says nothing about users; empty when it does, or while it may be too early."""
+        self.begun = now if self.begun is None else self.begun
+        if self.log.trouble or self.shown or not self.probed or now - self.begun < SHOWN_S:
+            return self.log.trouble
+        return f"{self.log.path} does not show our own probes"
 
     def read(self) -> int:
         """Take in what was logged since the last read; the number of users' requests in it."""
-        fresh = [request for request in self.log.read_new() if self._is_users(request)]
+        logged = self.log.read_new()
+        self.shown = self.shown or bool(logged)
+        fresh = [request for request in logged if self._is_users(request)]
         for request in fresh:
             self.counts.add(request.ts, failed=request.status >= FAILED)
             window = self.windows.add(request.ts, request.seconds)
@@ -205,18 +218,22 @@ class Errors:
     every_s: float = 0.5
     name: str = "5xx"
     test: Sequential = field(init=False)
+    trouble: str = ""
 
     def __post_init__(self) -> None:
         self.test = Sequential(self.slo.errors, ALPHA, LEAST_FAILED)
 
-    def tick(self, now: float) -> None:  # noqa: ARG002 - the protocol's
+    def tick(self, now: float) -> None:
         """Read the log on; a look is spent only when there is something new."""
         if self.traffic.read():
             counts = self.traffic.counts
             self.test.look((counts.failed, counts.requests), counts.recent)
+        self.trouble = self.traffic.trouble(now)
 
     def verdict(self) -> Verdict:
-        """The judgement of all requests so far."""
+        """The judgement of all requests so far; unknown while the log cannot tell."""
+        if self.trouble:
+            return unknown(self.name, self.trouble)
         return judge_errors(self.traffic.counts, self.test, self.traffic.before, self.slo.requests_needed)
 
     def forgive(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,9 @@ COLOURS = ("blue", "green")
 NANOSECOND = 1e-9
 LONGEST_LINE = 64 * 1024
 CHUNK = 256 * 1024
+# Longer than a proxy holds lines back (nginx: access_log … flush=5s).
+SHOWN_S = 10.0
+PAUSE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,12 @@ class Tail:
     """Reads what was appended to a log, across rotation and truncation, in constant memory.
 
     The first call begins at the end of what is there (`from_start=True`: at its beginning). A missing file is
-    an empty one: the proxy may not have written yet.
+    an empty one: the proxy may not have written yet. One that may not be read is empty too, and `trouble` says so.
     """
 
     path: Path
     from_start: bool = False
+    trouble: str = field(default="", init=False)
     _file: BinaryIO | None = field(default=None, init=False)
     _rest: bytes = field(default=b"", init=False)
     _begun: bool = field(default=False, init=False)
@@ -158,19 +162,27 @@ class Tail:
     def _open(self) -> None:
         if self._file is not None:
             return
-        with suppress(FileNotFoundError):
+        try:
             self._file = self.path.open("rb", buffering=CHUNK)
             if not self._begun and not self.from_start:
                 self._file.seek(0, os.SEEK_END)
+            self.trouble = ""
+        except OSError as error:
+            self._troubled(error)
         # What appears later is new from its first line on.
         self._begun = True
+
+    def _troubled(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            self.trouble = f"{self.path} cannot be read: {(error.strerror or str(error)).lower()}"
 
     def _rotated(self) -> bool:
         """At the end of this file: whether there is another one at its place, or it begins again."""
         assert self._file is not None  # noqa: S101 - the caller has just read from it
         try:
             there = self.path.stat()
-        except FileNotFoundError:
+        except OSError as error:
+            self._troubled(error)
             return False
         mine = os.fstat(self._file.fileno())
         if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
@@ -182,3 +194,29 @@ class Tail:
             self._rest = b""
             return True
         return False
+
+
+def complaint(
+    path: Path,
+    request: Callable[[], object],
+    *,
+    within_s: float = SHOWN_S,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Why the log at *path* does not show *request*, which goes through the proxy; empty when it does."""
+    tail = Tail(path)
+    tail.skip()
+    request()
+    until = clock() + within_s
+    while not tail.trouble and not tail.read_new(limit=1):
+        if clock() >= until:
+            return f"{path} {_lacks(path)}"
+        sleep(PAUSE_S)
+    return f"{tail.trouble}; who releases must be in its group" if tail.trouble else ""
+
+
+def _lacks(path: Path) -> str:
+    if not path.exists():
+        return "is not there: which file does the proxy log to?"
+    return "does not show the request that was just made: is it this proxy's, in the format of deploy/proxy?"

@@ -156,3 +156,34 @@ def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
     rows = [(SINCE - 1, 500), (SINCE + 1, 500), (SINCE + 2, 200), (SINCE + 3.5, 502)]
     log.write_text("".join(line(ts, status) for ts, status in rows) + line(SINCE + 9, 503, path="/readyz"))
     assert failed_since(log, "green", SINCE, frozenset({"/readyz"})) == (2, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("probed", "logged", "seconds", "outcome"),
+    [
+        (True, "", 5.0, NOT_ASKED),
+        (True, "", 11.0, Outcome.UNKNOWN),
+        (True, '127.0.0.1 "GET /readyz" 200\n', 11.0, Outcome.UNKNOWN),
+        (True, line(SINCE + 1, path="/readyz"), 11.0, NOT_ASKED),
+        (False, "", 11.0, NOT_ASKED),
+    ],
+)
+def test_a_log_without_our_own_probes_is_not_the_log(
+    probed: bool, logged: str, seconds: float, outcome: Outcome, tmp_path: Path
+) -> None:
+    """Our probes go through the proxy: a log that shows none of them says nothing about users either."""
+    log = tmp_path / "access.json"
+    traffic = Traffic(Tail(log), "green", SINCE, frozenset({"/readyz"}), Evidence(), probed=probed)
+    errors = Errors(traffic, SLO)
+    errors.tick(100.0)
+    log.write_text(logged)
+    errors.tick(100.0 + seconds)
+    assert errors.verdict().outcome is outcome, errors.verdict()
+
+
+def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
+    """What cannot be read is unknown, and says why."""
+    errors = Errors(Traffic(Tail(tmp_path), "green", SINCE, frozenset(), Evidence()), SLO)
+    errors.tick(0.0)
+    assert errors.verdict().outcome is Outcome.UNKNOWN
+    assert errors.verdict().reason == f"{tmp_path} cannot be read: is a directory"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cutover.proxies.access_log import Request, Tail, parse
+from cutover.proxies.access_log import Request, Tail, complaint, parse
 
 NGINX = {
     "ts": "1764111600.250", "connection": "17",
@@ -169,3 +170,44 @@ def test_tail_skips(tmp_path: Path) -> None:
     write(log, 2)
     assert numbers(tail) == [2]
     tail.close()
+
+
+def test_tail_of_a_log_that_may_not_be_read(tmp_path: Path) -> None:
+    """It is empty and says why, also when it became so by a rotation; it is read again when it may be."""
+    log = tmp_path / "log"
+    write(log, 1)
+    tail = Tail(log, from_start=True)
+    assert numbers(tail) == [1]
+    log.unlink()
+    log.mkdir()  # what nobody can read as a file, not even root
+    assert numbers(tail) == []
+    assert tail.trouble == f"{log} cannot be read: is a directory"
+    log.rmdir()
+    write(log, 2)
+    assert numbers(tail) == [2]
+    assert tail.trouble == ""
+
+
+def combined(log: Path) -> None:
+    """The proxy logs in another format."""
+    log.write_text('127.0.0.1 - - [25/Nov/2025] "GET / HTTP/1.1" 200 5\n')
+
+
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        (lambda log: write(log, 1), ""),
+        (lambda _log: None, "is not there: which file does the proxy log to?"),
+        (combined, "does not show the request that was just made"),
+        (lambda log: log.mkdir(), "cannot be read: is a directory; who releases must be in its group"),
+    ],
+    ids=["shown", "missing", "another format", "unreadable"],
+)
+def test_the_log_must_show_a_request_of_ours(
+    request_: Callable[[Path], None], why: str, tmp_path: Path
+) -> None:
+    """Before anything is changed: a log that shows nothing would let every release pass."""
+    log, now = tmp_path / "log", iter(range(100))
+    said = complaint(log, lambda: request_(log), clock=lambda: float(next(now)), sleep=lambda _s: None)
+    assert said.removeprefix(f"{log} ").startswith(why)
+    assert bool(said) is bool(why)
