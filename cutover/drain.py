@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from cutover.changes import line
 from cutover.proxies.access_log import Tail
 from cutover.proxies.connections import Connections
 from cutover.settings import Settings
@@ -18,12 +19,31 @@ EVERY_S = 0.1
 # Until then an open connection may still be an idle one: the shipped configurations keep those for 1 s.
 IDLE_S = 1.5
 
+# The same for a take-back, which needs no Python. Not at once: Traefik takes its file in up to 0.8 s later.
+REST = (
+    'sleep 1; i=0; while [ "$i" -lt "$2" ] && grep -Eqs "$1" /proc/net/tcp /proc/net/tcp6; '
+    "do i=$((i + 1)); sleep 0.2; done; :"
+)
+REST_EVERY_S = 0.2
+REST_S = 5.0
+
+
+def rest(port: int, most_s: float = REST_S) -> str:
+    """The undo line that lets requests in flight on *port* end before a later line stops what answers them.
+
+    Bounded by *most_s* and a second, and never a failure: users are back already, and what still runs then has the
+    grace period of its container.
+    """
+    remote = f"(0100007F|01000000):{port:04X} 0[12] "
+    return line("sh", "-c", REST, "sh", remote, f"{most_s / REST_EVERY_S:.0f}", within_s=most_s + 30)
+
 
 @dataclass(frozen=True, slots=True)
 class Drained:
     """Requests in flight `most`, and at the end (`left`), and how many the log saw `finished`.
 
-    `visible` is False when the proxy's connections cannot be seen from here: the whole budget was waited.
+    `visible` is False when the proxy's connections cannot be seen from here: the whole budget was waited. `trouble`
+    is why the log said nothing.
     """
 
     colour: str
@@ -32,6 +52,7 @@ class Drained:
     left: int = 0
     finished: int = 0
     visible: bool = True
+    trouble: str = ""
 
     def verdict(self, on_timeout: Literal["go on", "take back"] = "go on") -> Verdict:
         """Yes when nothing is in flight; with something left as `on_drain_timeout` says."""
@@ -41,7 +62,7 @@ class Drained:
             "most_in_flight": self.most,
             "left": self.left,
             "finished": self.finished,
-        }
+        } | ({"access_log": self.trouble} if self.trouble else {})
         if not self.visible:
             why = "the proxy's connections cannot be seen from this host"
             return yes(question, f"waited the whole {self.seconds:.0f} s: {why}", **seen)
@@ -98,7 +119,9 @@ def drain(settings: Settings, colour: str, port: int) -> Drained:
     def finished() -> int:
         return sum(each.colour == colour for each in tail.read_new()) if tail else 0
 
-    return wait_until_idle(colour, Connections(listens, port).count, budget_s=proxy.drain, finished=finished)
+    count = Connections(listens, port).count
+    drained = wait_until_idle(colour, count, budget_s=proxy.drain, finished=finished)
+    return replace(drained, trouble=tail.trouble if tail else "")
 
 
 def _requests(number: int) -> str:

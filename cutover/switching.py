@@ -11,6 +11,7 @@ from cutover import compose, engine, freezing, preflight, scene, swapping
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure
 from cutover.compose import Compose
+from cutover.drain import rest
 from cutover.errors import Failed, Inconclusive, UsageProblem
 from cutover.proxies import Live, Proxy, other
 from cutover.target import Target
@@ -47,14 +48,16 @@ def _proxy(walk: Walk) -> Proxy:
 
 
 def switch_change(walk: Walk, to: str, old: Previous | None) -> Change:
-    """The switch, whose undo makes sure that the old colour runs before the traffic goes back to it."""
+    """The switch; its undo makes sure of the old colour first, and lets the requests of the new one end last."""
     change = _proxy(walk).switch(to)
-    if old is None or swapping.swaps(walk):
+    if swapping.swaps(walk):
         return change  # a port swap starts the old colour again by itself, on the port that users know
     settings = walk.settings
-    project = Compose(settings.compose_project(other(to)), old.file)
-    first = ensure(walk.state.root, project, settings.service, wait_s=old.wait_s)
-    return replace(change, undo=(first, *change.undo))
+    undo = (*change.undo, rest(walk.scene.port(to)))
+    if old is not None:
+        project = Compose(settings.compose_project(other(to)), old.file)
+        undo = (ensure(walk.state.root, project, settings.service, wait_s=old.wait_s), *undo)
+    return replace(change, undo=undo)
 
 
 def switch(walk: Walk) -> None:

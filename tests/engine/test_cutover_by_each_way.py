@@ -1,38 +1,79 @@
-"""A whole session behind Traefik and by a port swap: one that stays, and one that is taken back under traffic."""
+"""A whole session behind each proxy and by a port swap: one that stays, and one that is taken back under traffic."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
 from cutover.evidence import load
 from examples.releases import build
 from examples.stand import GOOD, Stand, latest
-from tests.proxies.servers import wait_until
+from tests.proxies import configured
+from tests.proxies.servers import listens, process, tool, wait_until
 
 pytestmark = pytest.mark.engine
 BETTER, BAD = "sha-2222222", "sha-bad0b1e"
 NEVER_S = 3600.0
 
 
-@pytest.fixture(params=["traefik", "port-swap"])
-def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
-    """A stand with a proven release on blue, which is live."""
-    driver: Literal["traefik", "port-swap"] = request.param
-    one = Stand(tmp_path, f"proxies-{uuid.uuid4().hex[:8]}", driver=driver)
-    try:
-        one.make()
-        first = one.release(GOOD, "live" if driver == "traefik" else "blue")
-        assert first.code == 0, first.out
+LIKE_A_TEAM = """
+[proxy]
+driver = "command"
+url = "http://127.0.0.1:{port}"
+switch = ["{folder}/switch.sh", "{{colour}}"]
+status = ["{folder}/switch.sh"]
+access_log = "{folder}/access.log"
+"""
+
+
+@contextmanager
+def haproxy(folder: Path, name: str) -> Iterator[Stand]:
+    """A stand behind HAProxy, a process of ours that a script of the team's own switches."""
+    tool("socat", "socat")
+    own = folder / "haproxy"
+    own.mkdir()
+    one = Stand(folder, name, proxied=False)
+    port = one.ports["proxy"]
+    one.extra = LIKE_A_TEAM.format(port=port, folder=own)
+    main, _ = configured.haproxy(own, one.ports, port)
+    words = (tool("haproxy", "haproxy"), "-f", str(main), "-db")
+    with process(words, own / "access.log", lambda: listens(port)):
         yield one
-    finally:
-        one.remove()
 
 
+@contextmanager
+def stand_by(driver: str, folder: Path) -> Iterator[Stand]:
+    """A stand with a proven release on blue, which is live."""
+    name = f"proxies-{uuid.uuid4().hex[:8]}"
+    shipped = nullcontext(Stand(folder, name, driver=driver))  # type: ignore[arg-type]
+    with haproxy(folder, name) if driver == "haproxy" else shipped as one:
+        try:
+            one.make()
+            first = one.release(GOOD, "blue" if driver == "port-swap" else "live")
+            assert first.code == 0, first.out
+            yield one
+        finally:
+            one.remove()
+
+
+@pytest.fixture
+def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
+    """The stand behind the proxy that the test names."""
+    with stand_by(request.param, tmp_path) as one:
+        yield one
+
+
+def break_it(stand: Stand, colour: str) -> None:
+    """Make every answer of the release on *colour* a 500 from now on."""
+    label = f"label=com.docker.compose.project={stand.project(colour)}"
+    stand.docker("exec", stand.docker("ps", "--quiet", "--filter", label).strip(), "touch", "/tmp/break")
+
+
+@pytest.mark.parametrize("stand", ["traefik", "haproxy", "port-swap"], indirect=True)
 def test_a_cutover_stays_and_a_bad_one_is_taken_back(stand: Stand) -> None:
     """The proof says what users saw; a release that breaks after the switch ends with 1 and the old one serves."""
     build(BETTER)
@@ -49,8 +90,7 @@ def test_a_cutover_stays_and_a_bad_one_is_taken_back(stand: Stand) -> None:
     try:
         # It breaks when users have it, not at a time that a busy machine may miss.
         wait_until(lambda: stand.ask().get("version") == BAD, "the bad release is live", within_s=300)
-        label = f"label=com.docker.compose.project={stand.project('blue')}"
-        stand.docker("exec", stand.docker("ps", "--quiet", "--filter", label).strip(), "touch", "/tmp/break")
+        break_it(stand, "blue")
         out, _ = session.communicate(timeout=300)
     finally:
         session.kill()
@@ -59,3 +99,38 @@ def test_a_cutover_stays_and_a_bad_one_is_taken_back(stand: Stand) -> None:
     assert "TAKEN BACK" in out
     assert (stand.ask()["colour"], stand.ask()["version"]) == ("green", BETTER)
     assert stand.running("green") == [f"recall/api:{BETTER}"]
+
+
+@pytest.mark.parametrize("stand", ["nginx"], indirect=True)
+def test_a_log_that_shows_nothing_is_refused(stand: Stand) -> None:
+    """Nobody would see the failed requests of users: exit 4 with the reason, and nothing was changed."""
+    stand.config.write_text(stand.toml().replace("access.jsonl", "error.log"))
+    done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={GOOD}", "--switch")
+    assert done.code == 4, done.out
+    assert "proxy.access_log:" in done.out
+    assert "is not there: which file does the proxy log to?" in done.out
+    assert stand.running("green") == []
+
+
+@pytest.mark.parametrize("stand", ["nginx"], indirect=True)
+def test_a_marker_changed_by_hand_during_a_release(stand: Stand) -> None:
+    """Somebody touched blue: nginx stays on green, which is not taken away; a person removes it, and all goes on."""
+    build(BAD, "breaks-later", seconds=NEVER_S)
+    session = stand.start("smoke", "checks", "--target=idle", f"--deploy={BAD}", "--switch", "--watch=5m")
+    try:
+        wait_until(lambda: stand.ask().get("version") == BAD, "the bad release is live", within_s=300)
+        (stand.marker / "blue").touch()
+        break_it(stand, "green")
+        out, _ = session.communicate(timeout=300)
+    finally:
+        session.kill()
+        session.wait()
+    assert session.returncode == 11, out
+    assert "names green and blue: remove the one that should not be live" in out
+    assert stand.running("green") == [f"recall/api:{BAD}"]
+    (stand.marker / "green").unlink()
+    wait_until(lambda: stand.ask().get("version") == GOOD, "blue serves")
+    # By the guard, which goes on trying, or by this.
+    assert stand.cutover("recover").code == 0
+    assert stand.status()["open"] is None
+    assert stand.running("green") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 
 import pytest
 
-from cutover.drain import Drained, drain, wait_until_idle
+from cutover.drain import Drained, drain, rest, wait_until_idle
 from cutover.proxies.connections import Connections, in_flight, parse
 from cutover.verdict import Outcome
 from tests.proxies.test_command import settings
@@ -168,3 +169,38 @@ def test_a_proxy_that_cannot_be_seen() -> None:
 def test_without_a_proxy_nothing_drains() -> None:
     """The port swap has stopped the old colour already."""
     assert drain(settings(driver="port-swap"), "blue", os.getpid()).verdict().ok
+
+
+def test_a_log_that_may_not_be_read_is_said(door: socket.socket, tmp_path: Path) -> None:
+    """The connections are counted all the same: a good release is not taken back for a file's mode."""
+    url = f"http://127.0.0.1:{door.getsockname()[1]}"
+    seen = drain(settings(driver="nginx", url=url, access_log=str(tmp_path)), "blue", 1).verdict()
+    assert seen.outcome is Outcome.YES
+    assert seen.evidence["access_log"] == f"{tmp_path} cannot be read: is a directory"
+
+
+def test_a_take_back_waits_for_requests_in_flight() -> None:
+    """The undo line ends when the connection does, long before its bound, and never fails."""
+    with ExitStack() as stack:
+        colour = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        one = stack.enter_context(socket.create_connection(colour.getsockname()))
+        stack.enter_context(colour.accept()[0])
+        waiting = subprocess.Popen(("sh", "-c", rest(colour.getsockname()[1], 600)))
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(2)
+            one.close()
+            assert waiting.wait(60) == 0
+        finally:
+            waiting.kill()
+            waiting.wait()
+
+
+def test_a_take_back_does_not_wait_for_ever() -> None:
+    """A request that hangs holds nobody up: after its bound the line ends well, and so it does without one."""
+    with ExitStack() as stack:
+        colour = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = colour.getsockname()[1]
+        assert subprocess.run(("sh", "-c", rest(port)), check=False, timeout=60).returncode == 0
+        stack.enter_context(socket.create_connection(colour.getsockname()))
+        assert subprocess.run(("sh", "-c", rest(port, 0.2)), check=False, timeout=60).returncode == 0
