@@ -15,7 +15,7 @@ at least `floor` (5) of them and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,16 +91,22 @@ def baseline(old: Container, rules: Logs) -> Baseline | None:
     return Window(first.errors + recent.errors, first.lines + recent.lines, seconds, ended)
 
 
-def until_proven(seen: Container, proven_at: float, rules: Logs) -> Baseline | None:
+def until_proven(
+    seen: Container,
+    proven_at: float,
+    rules: Logs,
+    now: Callable[[], str] = engine.daemon_time,
+    read: Callable[..., list[str]] = engine.logs,
+) -> Baseline | None:
     """What *seen* logged until its gate passed, while it is too young to be compared with its own last minutes.
 
     What it was proven with is no news a minute later.
     """
     try:
         started = seconds_of(seen.started_at)
-        if seconds_of(engine.daemon_time()) - started >= WINDOW_S + LEAST_EXPOSURE_S:
+        if seconds_of(now()) - started >= WINDOW_S + LEAST_EXPOSURE_S:
             return None
-        lines = engine.logs(seen.id, since=started - BEFORE, until=proven_at, tail=rules.tail)
+        lines = read(seen.id, since=started - BEFORE, until=proven_at, tail=rules.tail)
     except EngineSilent:
         return None
     return window(lines, rules, started, proven_at)

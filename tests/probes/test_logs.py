@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from cutover.engine import EngineSilent
 from cutover.probes.errors_in_logs import LoggedError, errors_in, signature
-from cutover.probes.logs import Window, judge_logs, window, worst
+from cutover.probes.logs import Window, judge_logs, until_proven, window, worst
 from cutover.probes.stamps import seconds_of
 from cutover.settings import Logs
 from cutover.verdict import Outcome
-from tests.probes.inspected import STARTED, at
+from tests.probes.inspected import STARTED, at, container
 
 YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
 RULES = Logs()
@@ -241,3 +242,29 @@ def test_lines_outside_the_window_do_not_count() -> None:
     """Only what was logged between the two moments is in the window."""
     lines = [f"{STARTED} ERROR early", f"{at(5)} ERROR inside", f"{at(50)} ERROR late"]
     assert [each.text for each in window(lines, RULES, START + 1, START + 20).errors] == ["ERROR inside"]
+
+
+@pytest.mark.parametrize(("age", "errors"), [(60, 1), (600, 1), (661, None)])
+def test_what_was_proven_is_no_news_a_minute_later(age: float, errors: int | None) -> None:
+    """A young container is compared with what it logged until its gate passed; an old one has minutes of its own."""
+    asked: list[dict[str, Any]] = []
+
+    def read(_: str, **window: Any) -> list[str]:
+        asked.append(window)
+        return [f"{at(1)} INFO up", f"{at(5)} ERROR once", f"{at(31)} ERROR later"]
+
+    found = until_proven(container(), START + 30, RULES, lambda: at(age), read)
+    assert (found and len(found.errors)) == errors
+    if found is None:
+        assert not asked  # the log of an old one is not read for nothing
+    else:
+        assert (found.seconds, asked[0]["until"]) == (30, START + 30)
+
+
+def test_a_silent_engine_leaves_nothing_to_compare_with() -> None:
+    """No baseline is no error of the release."""
+
+    def silent() -> str:
+        raise EngineSilent("the Docker engine does not answer")
+
+    assert until_proven(container(), START + 30, RULES, silent) is None
