@@ -15,7 +15,7 @@ from cutover import engine, preflight, release, scene
 from cutover.evidence import Evidence
 from cutover.proxies import COLOURS
 from cutover.release import Tally
-from cutover.report.ending import NOTHING, Ending, Running, Why, Word, sentence
+from cutover.report.ending import NOTHING, UNASKED, Ending, Running, Why, Word, sentence
 from cutover.report.words import near
 from cutover.verdict import Outcome
 from cutover.walk import Walk
@@ -134,16 +134,16 @@ def _why(tally: Tally, evidence: Evidence, walk: Walk | None) -> tuple[Why, ...]
 
 def what_runs(walk: Walk) -> list[Running]:
     """What each colour runs, asked now; what cannot be asked says so."""
-    live = scene.who_is_live(walk.settings, walk.scene.proxy) if hasattr(walk, "scene") else None
+    live = scene.who_is_live(walk.settings, walk.scene.proxy)
     shown = []
     for colour in (each for each in COLOURS if each in walk.settings.colours):
         try:
             found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
         except engine.EngineSilent:
-            shown.append(Running(colour, "", "could not be asked", live=bool(live and live.colour == colour)))
+            shown.append(Running(colour, "", UNASKED, live=live.colour == colour))
             continue
         if found is None:
-            if live and live.colour == colour:
+            if live.colour == colour:
                 shown.append(Running(colour, "", NOTHING, live=True))
             continue
         state = (
@@ -156,11 +156,11 @@ def what_runs(walk: Walk) -> list[Running]:
                 colour,
                 scene.tag_of(found.image_name) or found.image[7:19],
                 state,
-                live=bool(live and live.colour == colour),
+                live=live.colour == colour,
                 digest=found.image,
             )
         )
-    if walk.target.colour and not (live and live.colour):
+    if walk.target.colour and not live.colour:
         shown.sort(key=lambda each: each.colour != walk.target.colour)
     return shown
 

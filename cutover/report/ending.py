@@ -26,6 +26,8 @@ class Word(StrEnum):
 
 NOTHING = "nothing runs"
 """The state of a colour on which no container is."""
+UNASKED = "could not be asked"
+"""The state of a colour of which the engine said nothing."""
 GOOD = frozenset({Word.RELEASED, Word.GATE_PASSED})
 BAD = frozenset({Word.TAKEN_BACK, Word.GATE_FAILED, Word.LEFT_AS_IT_IS})
 
@@ -121,18 +123,18 @@ def _sentences(ending: Ending) -> Iterable[str]:
         case Word.UNDO_FAILED:
             yield f"a person is needed. Right now: {right_now(ending)}."
         case Word.RELEASED:
-            yield f"{_runs(ending)}."
+            yield f"{_kept(ending)}."
             yield f"Proven by {count(ending.proven, 'check')}; {_open(ending)}."
             if ending.roll_back_s is not None:
                 yield f"Time to roll back: {duration(ending.roll_back_s)}."
         case Word.GATE_PASSED:
-            yield f"{_runs(ending)}. Proven by {count(ending.proven, 'check')}; nothing was changed."
+            yield f"{_kept(ending)}. Proven by {count(ending.proven, 'check')}; nothing was changed."
         case Word.GATE_FAILED | Word.NOTHING_CHANGED:
             yield f"{_runs(ending)}; nothing was changed."
         case Word.LEFT_AS_IT_IS:
             yield f"{_runs(ending)}, not proven; nothing was taken back, as asked for."
         case _:
-            known = ending.running or ending.asked_s_ago is not None
+            known = (ending.running or ending.asked_s_ago is not None) and not _is_mute(ending)
             yield f"{_runs(ending)}{', as before' if ending.as_before and known else ''}."
     yield from _cost(ending)
 
@@ -151,8 +153,23 @@ def _open(ending: Ending) -> str:
     return "a release is still open" if ending.open else "nothing is open"
 
 
+def _kept(ending: Ending) -> str:
+    """What is sure of a good end: what runs, or that it was proven before the engine fell silent."""
+    return f"what was proven is kept, but {_runs(ending)} again" if _is_mute(ending) else _runs(ending)
+
+
+def _is_mute(ending: Ending) -> bool:
+    """Whether the engine did not say what runs."""
+    shown = _shown(ending)
+    return shown is not None and not shown.tag and shown.state == UNASKED
+
+
+def _shown(ending: Ending) -> Running | None:
+    return ending.live or next(iter(ending.running), None)
+
+
 def _runs(ending: Ending) -> str:
-    shown = ending.live or next(iter(ending.running), None)
+    shown = _shown(ending)
     if shown is None:
         asked = ending.asked_s_ago is not None
         return (

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from cutover.evidence import Check, Step
-from cutover.report.ending import NOTHING, Ending, Running, Word, from_json
+from cutover.report.ending import NOTHING, UNASKED, Ending, Running, Word, from_json
 from cutover.report.terminal import (
     Look,
     Who,
@@ -123,14 +123,12 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
             "TAKEN BACK  nothing of recall runs on blue, as before.",
         ),
         (
-            Ending(
-                Word.INCONCLUSIVE,
-                "recall",
-                10,
-                (Running("blue", "", "could not be asked", live=True),),
-                as_before=False,
-            ),
+            Ending(Word.INCONCLUSIVE, "recall", 10, (Running("blue", "", UNASKED, live=True),)),
             "INCONCLUSIVE  what recall runs on blue could not be asked.",
+        ),
+        (
+            Ending(Word.RELEASED, "recall", 0, (Running("blue", "", UNASKED, live=True),), proven=2),
+            "RELEASED  what was proven is kept, but what recall runs on blue could not be asked again. Proven by 2 checks; nothing is open.",
         ),
         (
             Ending(Word.UNDO_FAILED, "recall", 11, (Running("blue", "", NOTHING, live=True),), asked_s_ago=2),
