@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cutover import compose, engine
+from cutover import compose, engine, wish
 from cutover.changes.up import Previous
 from cutover.compose import Compose, Rendered
 from cutover.errors import UsageProblem
@@ -24,6 +23,7 @@ from cutover.verdict import Outcome
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 START_S = 10.0
+who = wish.who
 
 
 def problems(
@@ -182,15 +182,3 @@ def require(found: Iterator[str]) -> None:
         raise UsageProblem(str(error)) from error
     if first:
         raise UsageProblem(first)
-
-
-def who() -> str:
-    """`ana@runner-7`: from `CUTOVER_WHO`, the CI's actor, or the login."""
-    name = (
-        os.environ.get("CUTOVER_WHO")
-        or os.environ.get("GITHUB_ACTOR")
-        or os.environ.get("SUDO_USER")
-        or os.environ.get("USER")
-        or f"uid{os.geteuid()}"
-    )
-    return f"{name}@{socket.gethostname()}"

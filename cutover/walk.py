@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING
 from cutover import host, preflight, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous
-from cutover.errors import CutoverError, Failed, Inconclusive
+from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson
 from cutover.evidence import Evidence
 from cutover.scene import Scene
 from cutover.settings import Settings
-from cutover.state import TAKEN_BY_ANOTHER, Record, State, now
+from cutover.state import TAKEN_BY_ANOTHER, Record, State
 from cutover.target import Target
 from cutover.verdict import Outcome, Verdict
 from cutover.wish import Wish
@@ -102,6 +101,10 @@ class Walk:
             self.state.prepare()
             self._lock = self.state.acquire(self.owner(), self.wish.asked_at)
 
+    def hold(self, lock: int) -> None:
+        """Go on with the release lock that was taken before there was a walk."""
+        self._lock = lock
+
     def unlock(self) -> None:
         """Let others release."""
         if self._lock is not None:
@@ -110,14 +113,7 @@ class Walk:
 
     def owner(self) -> dict[str, object]:
         """Who we are, for those whom the lock turns away."""
-        what = f"{self.wish.deploy or 'a switch'} to {self.wish.targets[0]}"
-        return {
-            "who": preflight.who(),
-            "what": what,
-            "since": now(),
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-        }
+        return self.wish.owner()
 
     def recover(self) -> None:
         """Take back the release of a session that is gone; the lock is ours, so it is gone."""
@@ -128,8 +124,6 @@ class Walk:
         begun = time.monotonic()
         done = self.state.take_back(left)
         if not done.ok:
-            from cutover.errors import NeedsPerson
-
             what = f"a half-done release {left} could not be taken back: {done.last_line}"
             raise NeedsPerson(f"{what}; run: {self.state.take_back_command}")
         self.state.journal("recovered", release=left)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import dataclass
+
+from cutover.durable import now
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +30,26 @@ class Wish:
     def armed(self) -> bool:
         """Whether it may change anything by itself."""
         return self.deploy is not None or self.switch
+
+    def owner(self) -> dict[str, object]:
+        """Who asks for it, for those whom its lock turns away."""
+        what = f"{self.deploy or 'a switch'} to {self.targets[0]}"
+        return {
+            "who": who(),
+            "what": what,
+            "since": now(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
+
+
+def who() -> str:
+    """`ana@runner-7`: from `CUTOVER_WHO`, the CI's actor, or the login."""
+    name = (
+        os.environ.get("CUTOVER_WHO")
+        or os.environ.get("GITHUB_ACTOR")
+        or os.environ.get("SUDO_USER")
+        or os.environ.get("USER")
+        or f"uid{os.geteuid()}"
+    )
+    return f"{name}@{socket.gethostname()}"

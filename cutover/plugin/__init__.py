@@ -10,6 +10,7 @@ import pytest
 
 from cutover.plugin import options
 from cutover.plugin.fixtures import *  # noqa: F403  # pytest finds fixtures by the plugin's names
+from cutover.wish import Wish
 
 if TYPE_CHECKING:
     from cutover.plugin.session import Run
@@ -21,23 +22,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """A release asks for its lock before anything else: whoever it turns away need not wait for a session."""
+    config.stash[options.ASKED_AT] = time.monotonic()
+    wish = _wish(config)
+    if wish is None or not wish.armed or config.option.plan or options.only_looks(config):
+        return None
+    from cutover.plugin import locking
+
+    return locking.lock(config, wish)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; with --target also the session that releases."""
-    config.stash[options.ASKED_AT] = time.monotonic()
     config.addinivalue_line(
         "markers",
         f"asks(*needs): what the test must be able to ask, else it is not asked: {', '.join(options.NEEDS)}",
     )
-    if hasattr(config, "workerinput"):
-        return
-    wish = options.wish(config)
-    if wish is None or config.option.help or getattr(config.option, "version", 0):
+    wish = _wish(config)
+    if wish is None:
         return
     from cutover.plugin.session import Run  # heavy, and of no use without a target
 
     run = Run.of(config, wish)
     config.stash[options.RUN] = run
-    config.pluginmanager.register(run, "cutover-run")
+    run.open()
+
+
+def _wish(config: pytest.Config) -> Wish | None:
+    """What is asked for; None for a session without a target, a worker, and one that only explains pytest."""
+    if hasattr(config, "workerinput") or config.option.help or getattr(config.option, "version", 0):
+        return None
+    return options.wish(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -45,13 +62,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     run: Run | None = config.stash.get(options.RUN, None)
     if run is not None:
         run.close()
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each target, endpoint and watched question."""
-    run = metafunc.config.stash.get(options.RUN, None)
-    if run is not None:
-        run.generate(metafunc)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

@@ -26,6 +26,14 @@ from cutover.wish import Wish
 GATE, THROUGH_PROXY = 0, 1
 
 
+def look() -> terminal.Look:
+    """What the process's own terminal can show."""
+    tty = sys.__stdout__ is not None and sys.__stdout__.isatty()
+    encoding = getattr(sys.__stdout__, "encoding", None)
+    columns = shutil.get_terminal_size().columns if tty else 0
+    return terminal.look(os.environ, tty=tty, encoding=encoding, columns=columns)
+
+
 @dataclass
 class Console:
     """Writes lines to pytest's terminal; a closed pipe is no reason to stop a take-back."""
@@ -38,11 +46,7 @@ class Console:
     @property
     def look(self) -> terminal.Look:
         """What the terminal can show."""
-        tty = sys.__stdout__ is not None and sys.__stdout__.isatty()
-        encoding = getattr(sys.__stdout__, "encoding", None)
-        return terminal.look(
-            os.environ, tty=tty, encoding=encoding, columns=shutil.get_terminal_size().columns if tty else 0
-        )
+        return look()
 
     def quiet(self) -> None:
         """Without -v pytest's own "smoke/test_ready.py ... [ 20%]" would stand in the middle of our lines."""
@@ -137,11 +141,8 @@ class Console:
         """Leave the progress line behind."""
         self.shown.clear()
 
-    def ending(
-        self, ended: Ended, evidence: Evidence, unasked: Mapping[str, Sequence[str]], folder: Path
-    ) -> None:
+    def ending(self, ended: Ended, evidence: Evidence, unasked: Mapping[str, Sequence[str]]) -> None:
         """The last lines, below pytest's own summary."""
-        del folder
         look = self.look
         told = {each.reason for each in ended.ending.why}
         bad = [

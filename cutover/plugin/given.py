@@ -169,7 +169,7 @@ def expecting(run: Run, item: pytest.Item) -> Callable[[Verdict | Iterable[Verdi
     """The `expect` of one test."""
     begun = time.monotonic()
     asked = param(item)
-    row = run.rows.get(item.nodeid)
+    row = run.checklist.rows.get(item.nodeid)
 
     def expect(verdicts: Verdict | Iterable[Verdict]) -> None:
         found = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
@@ -190,7 +190,7 @@ def expecting(run: Run, item: pytest.Item) -> Callable[[Verdict | Iterable[Verdi
             raise NotAnswered("\n".join(str(each) for each in worst[Outcome.UNKNOWN]))
         if not worst[Outcome.YES] and row is not None:
             row.not_asked = found[0].reason if found else "nothing to ask"
-            run.unasked.setdefault(row.not_asked, []).append(item.nodeid)
+            run.checklist.unasked.setdefault(row.not_asked, []).append(item.nodeid)
             pytest.skip(f"not asked: {row.not_asked}")
 
     return expect

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from cutover import scene
 from cutover import settings as settings_module
 from cutover.errors import UsageProblem
+from cutover.plugin.options import SETTINGS
 from cutover.settings import Settings
 from cutover.wish import Wish
 
 
 def settings_for(config: pytest.Config, wish: Wish) -> Settings | None:
-    """The settings; None for plain URLs where no cutover.toml is found nor named."""
+    """The settings, read once; None for plain URLs where no cutover.toml is found nor named."""
+    if SETTINGS in config.stash:
+        return config.stash[SETTINGS]
     given = config.option.cutover_config
     try:
         path = settings_module.find(given, os.environ, config.invocation_params.dir)
@@ -24,11 +26,14 @@ def settings_for(config: pytest.Config, wish: Wish) -> Settings | None:
         if given is None and only_urls(wish):
             return None
         raise
-    return settings_module.load(path, os.environ)
+    config.stash[SETTINGS] = settings_module.load(path, os.environ)
+    return config.stash[SETTINGS]
 
 
 def only_urls(wish: Wish) -> bool:
     """Whether nothing but plain URLs is asked, and nothing changed."""
+    from cutover import scene  # heavy, and a release that is turned away at once needs none
+
     return not wish.armed and all(scene.is_url(name) for name in wish.targets)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib.util
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +11,12 @@ from cutover.wish import Wish
 
 if TYPE_CHECKING:
     from cutover.plugin.session import Run
+    from cutover.settings import Settings
 
 ASKED_AT = pytest.StashKey[float]()
+LOCK = pytest.StashKey[int]()
+"""The release lock, taken before there is a session."""
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 
 NEEDS = ("container", "version", "endpoints", "proxy", "dependencies", "alerts", "tls", "database", "colour")
@@ -21,11 +25,18 @@ SELECTING = {
     "markexpr": "-m",
     "deselect": "--deselect",
     "ignore": "--ignore",
+    "ignore_glob": "--ignore-glob",
     "lf": "--lf",
     "failedfirst": "--ff",
     "stepwise": "--sw",
+    "stepwise_skip": "--sw-skip",
+    "stepwise_reset": "--sw-reset",
     "reruns": "--reruns",
+    "setuponly": "--setup-only",
 }
+CHOOSING = ("python_files", "python_classes", "python_functions", "norecursedirs", "testpaths")
+SPREADING = {"numprocesses": "-n", "tx": "--tx", "looponfail": "--looponfail"}
+LOOKING = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
 
 
 def add(parser: pytest.Parser) -> None:
@@ -84,11 +95,11 @@ def wish(config: pytest.Config) -> Wish | None:
         raise pytest.UsageError("--deploy needs an image tag, like sha-4f1c2aa")
     if armed and len(targets) != 1:
         raise pytest.UsageError(f"{armed[0]} needs exactly one --target, got {', '.join(targets)}")
-    if getattr(option, "numprocesses", None):
-        raise pytest.UsageError(
-            "-n is not for a release: a session holds one lock and tells one story; leave it out"
-        )
-    if armed:
+    for attribute, name in SPREADING.items():
+        if getattr(option, attribute, None):
+            why = "a session holds one lock and tells one story"
+            raise pytest.UsageError(f"{name} is not for a release: {why}; leave it out")
+    if armed and not only_looks(config):
         refuse_selection(config, armed[0])
     from cutover.settings import seconds  # pydantic's 60 ms are for those who release
 
@@ -106,29 +117,59 @@ def wish(config: pytest.Config) -> Wish | None:
         no_way_back=option.no_way_back,
         migrate=not option.no_migrate,
         accept_contract=option.accept_contract,
-        asked_at=config.stash[ASKED_AT],
+        asked_at=config.stash.get(ASKED_AT, None),
     )
 
 
 def refuse_selection(config: pytest.Config, armed: str) -> None:
     """A release is decided by whole checklists: nothing may select among their tests."""
-    for attribute, name in SELECTING.items():
-        if getattr(config.option, attribute, None):
-            raise pytest.UsageError(
-                f"{name} with {armed}: a release is decided by a whole checklist; leave it out"
-            )
-    for argument in config.args:
-        if "::" in argument or Path(argument.split("::")[0]).suffix == ".py":
-            raise pytest.UsageError(
-                f"{argument} with {armed}: name a folder like smoke, not single files or tests"
-            )
+    for name in selections(config):
+        raise pytest.UsageError(
+            f"{name} with {armed}: a release is decided by a whole checklist; leave it out"
+        )
+    for argument in parts(config):
+        raise pytest.UsageError(
+            f"{argument} with {armed}: name a folder like smoke, not single files or tests"
+        )
 
 
 def is_selected(config: pytest.Config) -> bool:
     """Whether the command line picked among the tests, so that a pass proves less than a whole gate."""
-    return any(getattr(config.option, attribute, None) for attribute in SELECTING) or any(
-        "::" in each or each.endswith(".py") for each in config.args
-    )
+    return bool(selections(config) or parts(config))
+
+
+def selections(config: pytest.Config) -> list[str]:
+    """The options of the command line that select."""
+    given = [name for attribute, name in SELECTING.items() if getattr(config.option, attribute, None)]
+    ini = [each.partition("=")[0].strip() for each in config.option.override_ini or ()]
+    return given + [f"-o {key}" for key in ini if key in CHOOSING]
+
+
+def parts(config: pytest.Config) -> list[str]:
+    """The arguments that name less than a folder or a package."""
+    return [each for each in config.args if _is_part(config, each)]
+
+
+def _is_part(config: pytest.Config, argument: str) -> bool:
+    """Whether *argument* names less than a folder or a package."""
+    path = config.invocation_params.dir / argument
+    if "::" in argument or argument.endswith(".py") or path.is_file():
+        return True
+    return bool(config.option.pyargs) and not path.exists() and not _is_package(argument)
+
+
+def _is_package(name: str) -> bool:
+    """Whether *name* is a package; one that is not there is pytest's to refuse."""
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return True
+    return found is None or found.submodule_search_locations is not None
+
+
+def only_looks(config: pytest.Config) -> bool:
+    """Whether the session shows what there is, and runs nothing."""
+    return any(getattr(config.option, each, False) for each in LOOKING)
 
 
 def _paths(config: pytest.Config) -> tuple[str, ...]:

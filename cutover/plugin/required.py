@@ -47,6 +47,12 @@ class Row:
             return None
         return release.outcome_of(self.phases, self.unknown)
 
+    def learn(self, report: pytest.TestReport) -> None:
+        """Take in one phase; run again, it does not become better than it was."""
+        self.seconds += report.duration
+        if self.phases.get(report.when, "passed") == "passed":
+            self.phases[report.when] = "xfailed" if hasattr(report, "wasxfail") else report.outcome
+
 
 def param(item: pytest.Item) -> Asked | None:
     """The target that an item was parametrized with."""

@@ -53,6 +53,33 @@ def gone(name: str) -> Break:
     return change
 
 
+def cached(project: Project) -> None:
+    """Let pytest remember what failed."""
+    (project.folder / "pytest.ini").write_text("[pytest]\n")
+
+
+def rerunning(project: Project) -> None:
+    """A plugin with the option of pytest-rerunfailures."""
+    text = "def pytest_addoption(parser):\n    parser.addoption('--reruns', type=int)\n"
+    (project.folder / "rerunning.py").write_text(text)
+
+
+def choosing(project: Project) -> None:
+    """A conftest that takes out what it does not like."""
+    project.test(GOOD + "def test_bad(target):\n    assert 0\n")
+    with (project.folder / "gate" / "conftest.py").open("a") as conftest:
+        conftest.write(
+            "def pytest_collection_modifyitems(items):\n    items[:] = [each for each in items if 'bad' not in each.name]\n"
+        )
+
+
+def package(project: Project) -> None:
+    """A checklist that is a package."""
+    (project.folder / "team").mkdir()
+    (project.folder / "team" / "__init__.py").touch()
+    (project.folder / "team" / "test_team.py").write_text(GOOD)
+
+
 def nothing(project: Project) -> None:
     """The command line alone is wrong."""
     del project
@@ -69,6 +96,21 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
     "-m with a deploy": (nothing, ("--deploy=sha-2", "-m", "engine"), {}, ("-m with --deploy",)),
     "--deselect with a deploy": (nothing, ("--deploy=sha-2", "--deselect=gate/test_gate.py"), {}, ("--deselect with --deploy",)),
     "--ignore with a deploy": (nothing, ("--deploy=sha-2", "--ignore=gate/x"), {}, ("--ignore with --deploy",)),
+    "--ignore-glob with a deploy": (nothing, ("--deploy=sha-2", "--ignore-glob=*x*"), {}, ("--ignore-glob with --deploy",)),
+    "-o that chooses files": (nothing, ("--deploy=sha-2", "-o", "python_files=test_gate.py"), {}, ("-o python_files with --deploy",)),
+    "-o that chooses functions": (nothing, ("--deploy=sha-2", "-o", "python_functions=test_good"), {}, ("-o python_functions with --deploy",)),
+    "-o that adds options": (nothing, ("--deploy=sha-2", "-o", "addopts=-k good"), {}, ("-k with --deploy",)),
+    "--setup-only with a deploy": (nothing, ("--deploy=sha-2", "--setup-only"), {}, ("--setup-only with --deploy",)),
+    "--lf with a deploy": (cached, ("--deploy=sha-2", "--lf"), {}, ("--lf with --deploy",)),
+    "--ff with a deploy": (cached, ("--deploy=sha-2", "--ff"), {}, ("--ff with --deploy",)),
+    "--sw with a deploy": (cached, ("--deploy=sha-2", "--sw"), {}, ("--sw with --deploy",)),
+    "--sw-skip with a deploy": (cached, ("--deploy=sha-2", "--sw-skip"), {}, ("--sw-skip with --deploy",)),
+    "--reruns with a deploy": (rerunning, ("--deploy=sha-2", "--reruns=2", "-p", "rerunning"), {}, ("--reruns with --deploy",)),
+    "-n with a deploy": (nothing, ("--deploy=sha-2", "-p", "xdist", "-n2"), {}, ("-n is not for a release",)),
+    "-n with a gate": (nothing, ("-p", "xdist", "-n2"), {}, ("-n is not for a release",)),
+    "a conftest that deselects": (choosing, ("--deploy=sha-2",), {}, ("1 check deselected by a plugin or a conftest", "test_bad")),
+    "a module with a deploy": (package, ("--pyargs", "team.test_team", "--deploy=sha-2"), {}, ("team.test_team with --deploy",)),
+    "a node id with a deploy": (nothing, ("gate/test_gate.py::test_good", "--deploy=sha-2"), {}, ("test_good with --deploy",)),
     "a single file with a deploy": (nothing, ("gate/test_gate.py", "--deploy=sha-2"), {}, ("gate/test_gate.py with --deploy",)),
     "a switch without a proxy": (nothing, ("--switch",), {}, ("--switch",)),
     "malformed TOML": (toml("project = [\n", 'project = "trap"\n'), (), {}, ("not valid TOML",)),
@@ -111,7 +153,8 @@ def test_bad_input_is_one_line_and_exit_4(project: Project, name: str) -> None:
     break_it, arguments, environment, said = CASES[name]
     project.test(GOOD)
     break_it(project)
-    done = project.run(*arguments, **environment)
+    path = f"{project.folder}:{project.environment()['PYTHONPATH']}"
+    done = project.run(*arguments, **{"PYTHONPATH": path, **environment})
     assert done.returncode == 4, done.stdout + done.stderr
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR: ")]
     assert len(lines) == 1, done.stdout + done.stderr

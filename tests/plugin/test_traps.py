@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -41,11 +43,26 @@ ENDS: dict[str, tuple[str, tuple[str, ...], int]] = {
     ),
     "a time-out that is swallowed": (
         FIRST + "import time, pytest\n@pytest.mark.timeout(1)\ndef test_b(target):\n"
-        "    try:\n        time.sleep(30)\n    except BaseException:\n        pass\n    assert False\n", (), 1,
+        "    try:\n        time.sleep(30)\n    except BaseException:\n        pass\n", (), 10,
+    ),
+    "a time-out that a fixture swallows": (
+        FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass\n"
+        "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", (), 10,
     ),
     "a hung fixture": (
         FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    time.sleep(30)\n"
         "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", (), 10,
+    ),
+    "a hung fixture where an ini file bounds only the test": (
+        FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    time.sleep(6)\n"
+        "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", ("-o", "timeout_func_only=true"), 10,
+    ),
+    "a hung fixture whose marker bounds only the test": (
+        FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    time.sleep(6)\n"
+        "@pytest.mark.timeout(1, func_only=True)\ndef test_b(f):\n    pass\n", (), 10,
+    ),
+    "a failure that a plugin runs again until it passes": (
+        FIRST + "tries = []\ndef test_b(target):\n    tries.append(1)\n    assert len(tries) == 2\n", ("-p", "rerunner"), 1,
     ),
     "--max-warnings": (FIRST + "import warnings\ndef test_b(target):\n    warnings.warn('w')\n", ("--max-warnings=0",), 10),
     "an exit status that a plugin made 0": (
@@ -63,8 +80,17 @@ ENDS: dict[str, tuple[str, tuple[str, ...], int]] = {
         FIRST + "import pytest\n@pytest.fixture(scope='session')\ndef f(target):\n    yield\n    raise RuntimeError('x')\n"
         "def test_b(f):\n    pass\n", (), 10,
     ),
+    "a session fixture that raises after Ctrl-C": (
+        FIRST + "import pytest\n@pytest.fixture(scope='session')\ndef f(target):\n    yield\n    raise RuntimeError('x')\n"
+        "def test_b(f):\n    raise KeyboardInterrupt\n", (), 2,
+    ),
 }  # fmt: skip
 PLUGINS = {
+    "rerunner": (
+        "from _pytest.runner import runtestprotocol\ndef pytest_runtest_protocol(item, nextitem):\n"
+        "    for _ in range(2):\n        reports = runtestprotocol(item, log=False, nextitem=nextitem)\n"
+        "    for each in reports:\n        item.ihook.pytest_runtest_logreport(report=each)\n    return True\n"
+    ),
     "liar": "import pytest\n@pytest.hookimpl(trylast=True)\ndef pytest_sessionfinish(session):\n    session.exitstatus = 0\n",
     "logbreaker": "def pytest_runtest_logreport(report):\n    if report.when == 'call' and 'test_b' in report.nodeid:\n        raise ValueError('x')\n",
     "endbreaker": "def pytest_sessionfinish(session):\n    raise ValueError('x')\n",
@@ -114,6 +140,7 @@ def test_a_session_that_ends_badly_takes_its_change_back(breakers: Project, name
     assert done.returncode == code, done.stdout + done.stderr
     assert not breakers.mark.exists()
     assert not breakers.is_open
+    assert (breakers.folder / "reports" / "latest" / "report.html").exists()
 
 
 @pytest.mark.parametrize("name", DEATHS)
@@ -136,23 +163,48 @@ def test_a_signal_ends_the_session_in_order(project: Project, number: signal.Sig
     assert (project.folder / "reports" / "latest" / "report.html").exists()
 
 
-def test_a_second_ctrl_c_does_not_stop_the_take_back(project: Project) -> None:
-    """Nothing interrupts a take-back."""
-    slow = """
+@pytest.mark.parametrize("kill", ["os.kill(os.getpid(), signal.SIGINT)", "os.killpg(0, signal.SIGINT)"])
+def test_a_second_ctrl_c_does_not_stop_the_take_back(project: Project, kill: str) -> None:
+    """Nothing interrupts a take-back, neither a signal to the session nor one to all that a terminal has started."""
+    slow = f"""
 import os, pytest, signal, threading
 from cutover.changes import Change
 @pytest.fixture(scope="session")
 def slow(cutover_run, target):
     cutover_run.walk.apply(Change("slow", "x", ("true",), ("sleep 2",), 10.0))
 def test_b(slow):
-    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    os.kill(os.getpid(), signal.SIGINT)
+    threading.Timer(1.0, lambda: {kill}).start()
+    {kill}
 """
     project.test(FIRST + slow)
     done = project.run()
     assert done.returncode == 2, done.stdout + done.stderr
     assert not project.mark.exists()
     assert not project.is_open
+
+
+def test_a_take_back_that_hangs_has_an_end(project: Project) -> None:
+    """No time-out of pytest covers it, so it has its own: a person is told what to run, and the guard goes on."""
+    go = project.folder / "go"
+    hung = f"""
+import pytest
+from cutover import state
+from cutover.changes import Change
+state.TAKE_BACK_DEADLINE_S = 2.0
+@pytest.fixture(scope="session")
+def hung(cutover_run, target):
+    cutover_run.walk.apply(Change("hung", "x", ("true",), ("while [ ! -e {go} ]; do sleep 0.1; done",), 10.0))
+def test_b(hung):
+    assert 0
+"""
+    project.test(FIRST + hung)
+    done = project.run()
+    assert done.returncode == 11, done.stdout + done.stderr
+    assert "UNDO FAILED" in done.stdout
+    assert f"sh {project.state}/takeback.sh {project.state} " in done.stdout
+    assert project.is_open
+    go.touch()
+    until(lambda: not project.is_open and not project.mark.exists(), "the guard takes back")
 
 
 def test_a_background_job_that_ignores_ctrl_c_can_be_stopped(project: Project) -> None:
@@ -171,24 +223,62 @@ def test_a_background_job_that_ignores_ctrl_c_can_be_stopped(project: Project) -
     assert not project.mark.exists()
 
 
-def test_a_closed_pipe_does_not_undo_the_take_back(project: Project) -> None:
-    """`pytest | head` breaks the output, never the way back."""
-    project.test(FIRST + "def test_b(target):\n    print('x' * 100_000)\n    assert 0\n")
-    process = project.start("-v", "-s")
+@pytest.mark.parametrize("options", [(), ("-v",), ("-v", "-s")])
+@pytest.mark.parametrize(
+    ("test", "code"), [("print('x' * 100_000)", 0), ("print('x' * 100_000); assert 0", 1)]
+)
+def test_a_closed_pipe_is_no_verdict(
+    project: Project, test: str, code: int, options: tuple[str, ...]
+) -> None:
+    """`pytest | head -1` loses the output and nothing else: a good release is kept, a bad one taken back."""
+    project.test(FIRST + f"def test_b(target):\n    {test}\n")
+    process = project.start(*options)
     assert process.stdout is not None
-    process.stdout.readline()
     process.stdout.close()
-    process.wait(timeout=120)
-    until(lambda: not project.is_open and not project.mark.exists(), "taken back")
-
-
-@pytest.mark.parametrize("option", ["--collect-only", "--fixtures", "--setup-plan"])
-def test_looking_changes_nothing(project: Project, option: str) -> None:
-    """An option that only shows something neither releases nor takes back."""
-    project.test(GOOD)
-    project.run(option)
-    assert not project.mark.exists()
+    assert process.wait(timeout=120) == code
+    assert project.mark.exists() is (code == 0)
     assert not project.is_open
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--collect-only",
+        "--fixtures",
+        "--fixtures-per-test",
+        "--setup-plan",
+        "--markers",
+        "--help",
+        "--version",
+    ],
+)
+@pytest.mark.parametrize("release", [(), ("--deploy=sha-2",)])
+def test_looking_changes_nothing(project: Project, option: str, release: tuple[str, ...]) -> None:
+    """An option that only shows something neither releases nor takes back, not even what a dead session has left."""
+    project.test(GOOD)
+    project.state.mkdir(parents=True, mode=0o700)
+    (project.state / "open").write_text("20260101T000000-1\n")
+    (project.state / "undo.sh").write_text(f"touch {project.mark}\n")
+    done = project.run(option, *release)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not project.mark.exists()
+    assert project.is_open
+    assert not (project.folder / "reports" / "latest").exists()
+
+
+def test_a_report_that_breaks_is_a_warning(project: Project) -> None:
+    """What was kept stays kept and is said, whatever becomes of the report."""
+    project.test(GOOD)
+    with (project.folder / "gate" / "conftest.py").open("a") as conftest:
+        conftest.write(
+            "from cutover import saying\ndef broken(*_):\n    raise ValueError('x')\nsaying.write = broken\n"
+        )
+    done = project.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "warning: the report could not be written: ValueError: x" in done.stdout
+    assert "RELEASED" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert project.mark.exists()
 
 
 REFUSED = {
@@ -196,6 +286,8 @@ REFUSED = {
     "an unknown option": ("gate", "--target=green", "--no-such-option"),
     "a bad node id": ("gate/test_gate.py::test_none", "--target=green"),
     "a plugin that is missing": ("gate", "--target=green", "-p", "no_such_plugin"),
+    "workers": ("gate", "--target=green", "-p", "xdist", "-n2"),
+    "workers by another name": ("gate", "--target=green", "-p", "xdist", "--dist=load", "--tx=2*popen"),
     "an unwritable report": ("gate", "--target=green", "--html=/proc/none/x.html"),
 }
 
@@ -205,8 +297,6 @@ def test_a_typing_error_changes_nothing(project: Project, name: str) -> None:
     """What pytest itself refuses ends before anything is changed."""
     project.test(GOOD)
     words = (*project.words()[:-2], *REFUSED[name])
-    import subprocess
-
     done = subprocess.run(
         words, cwd=project.folder, env=project.environment(), capture_output=True, text=True, timeout=120, check=False
     )  # fmt: skip
@@ -232,6 +322,29 @@ def test_a_foreign_plugin_that_breaks_early_changes_nothing(project: Project, ho
     path = f"{project.folder}:{project.environment()['PYTHONPATH']}"
     done = project.run("-p", "foreign", PYTHONPATH=path)
     assert done.returncode not in {0, 5}, done.stdout + done.stderr
+    assert not project.mark.exists()
+    assert not project.is_open
+
+
+@pytest.mark.parametrize(
+    "text", ["import nothing_here\n", "def pytest_configure(config):\n    raise ValueError('x')\n"]
+)
+def test_an_installed_plugin_that_breaks_changes_nothing(project: Project, text: str) -> None:
+    """A plugin that nobody named, but that is installed, breaks pytest before any hook of ours."""
+    project.test(GOOD)
+    (project.folder / "foreign.py").write_text(text)
+    metadata = project.folder / "foreign-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[pytest11]\nforeign = foreign\n")
+    path = f"{project.folder}:{project.environment()['PYTHONPATH']}"
+    words = (sys.executable, "-m", "pytest", "gate", "--target=green")
+    done = subprocess.run(
+        words, cwd=project.folder, env=project.environment(PYTHONPATH=path, PYTEST_DISABLE_PLUGIN_AUTOLOAD=""),
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode not in {0, 4, 5}, done.stdout + done.stderr
+    assert "foreign.py" in done.stdout + done.stderr
     assert not project.mark.exists()
     assert not project.is_open
 

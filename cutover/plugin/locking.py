@@ -1,0 +1,44 @@
+"""The release lock, taken before there is a session: only what is light is imported here."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from cutover import release
+from cutover.errors import Locked, UsageProblem
+from cutover.plugin.console import look
+from cutover.plugin.opening import settings_for
+from cutover.plugin.options import LOCK
+from cutover.plugin.output import Lasting
+from cutover.report.terminal import refused_lines
+from cutover.state import State
+from cutover.wish import Wish
+
+
+def lock(config: pytest.Config, wish: Wish) -> int | None:
+    """Hold the lock for the session to come; where another one holds it, say so and give the exit code."""
+    try:
+        settings = settings_for(config, wish)
+        if settings is None:
+            return None
+        state = State(settings.state)
+        state.prepare()
+        config.stash[LOCK] = state.acquire(wish.owner(), wish.asked_at)
+    except Locked as locked:
+        out = Lasting(sys.stdout)  # pytest's own terminal is not there yet
+        out.write("\n".join([*refused_lines("LOCKED", str(locked), release.LOCKED, look()), ""]))
+        out.flush()
+        return release.LOCKED
+    except UsageProblem as problem:
+        raise pytest.UsageError(str(problem)) from problem
+    config.add_cleanup(lambda: _let_go(config))
+    return None
+
+
+def _let_go(config: pytest.Config) -> None:
+    """Let go of a lock that no session has taken over: one that broke before it began."""
+    if LOCK in config.stash:
+        os.close(config.stash[LOCK])
