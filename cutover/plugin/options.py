@@ -33,6 +33,7 @@ SELECTING = {
     "stepwise_reset": "--sw-reset",
     "reruns": "--reruns",
     "setuponly": "--setup-only",
+    "noconftest": "--noconftest",  # a team's own questions of the watch are there
 }
 CHOOSING = ("python_files", "python_classes", "python_functions", "norecursedirs", "testpaths")
 SPREADING = {"numprocesses": "-n", "tx": "--tx", "looponfail": "--looponfail"}

@@ -100,6 +100,7 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
     "-o that chooses files": (nothing, ("--deploy=sha-2", "-o", "python_files=test_gate.py"), {}, ("-o python_files with --deploy",)),
     "-o that chooses functions": (nothing, ("--deploy=sha-2", "-o", "python_functions=test_good"), {}, ("-o python_functions with --deploy",)),
     "-o that adds options": (nothing, ("--deploy=sha-2", "-o", "addopts=-k good"), {}, ("-k with --deploy",)),
+    "--noconftest with a deploy": (nothing, ("--deploy=sha-2", "--noconftest"), {}, ("--noconftest with --deploy",)),
     "--setup-only with a deploy": (nothing, ("--deploy=sha-2", "--setup-only"), {}, ("--setup-only with --deploy",)),
     "--lf with a deploy": (cached, ("--deploy=sha-2", "--lf"), {}, ("--lf with --deploy",)),
     "--ff with a deploy": (cached, ("--deploy=sha-2", "--ff"), {}, ("--ff with --deploy",)),

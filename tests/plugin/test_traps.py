@@ -53,6 +53,12 @@ ENDS: dict[str, tuple[str, tuple[str, ...], int]] = {
         FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    time.sleep(30)\n"
         "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", (), 10,
     ),
+    "a hung teardown": (
+        FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    yield\n    time.sleep(6)\n"
+        "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", (), 10,
+    ),
+    "all deselected": (FIRST, ("-k", "nothing"), 5),
+    "a JUnit file that cannot be written": (FIRST, ("--junitxml=/proc/none/x.xml",), 3),
     "a hung fixture where an ini file bounds only the test": (
         FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    time.sleep(6)\n"
         "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", ("-o", "timeout_func_only=true"), 10,
@@ -284,6 +290,7 @@ def test_a_report_that_breaks_is_a_warning(project: Project) -> None:
 REFUSED = {
     "a bad path": ("nowhere", "--target=green"),
     "an unknown option": ("gate", "--target=green", "--no-such-option"),
+    "a bad choice": ("gate", "--target=green", "--color=blue"),
     "a bad node id": ("gate/test_gate.py::test_none", "--target=green"),
     "a plugin that is missing": ("gate", "--target=green", "-p", "no_such_plugin"),
     "workers": ("gate", "--target=green", "-p", "xdist", "-n2"),
