@@ -8,6 +8,7 @@ from http import HTTPStatus
 from cutover.changes import freeze as change
 from cutover.errors import Failed
 from cutover.proxies.asking import Way
+from cutover.verdict import Verdict, no, yes
 from cutover.walk import Walk
 
 
@@ -20,15 +21,20 @@ def freeze(walk: Walk) -> float:
         done = walk.apply(change.freeze(walk.settings))
         if not done.ok:
             raise Failed(f"the write freeze failed: {done.last_line}")
-        way = Way.of(walk.settings)
-        seen = way.post_control()
-        if seen.status != HTTPStatus.SERVICE_UNAVAILABLE:
-            got = seen.status or seen.error
-            raise Failed(
-                f"the write freeze failed: POST {way.url}{way.control}: expected status 503, got {got}"
-            )
+        refused = judge(Way.of(walk.settings))
+        if not refused.ok:
+            raise Failed(f"the write freeze failed: {refused.reason}")
         words.append("writes are answered with 503 and Retry-After")
     return begun
+
+
+def judge(way: Way) -> Verdict:
+    """Whether the proxy answers a write, which reaches nobody behind it, with 503."""
+    seen = way.post_control()
+    where, got = f"POST {way.url}{way.control}", str(seen.status or seen.error)
+    if seen.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return yes("freeze", f"{where} is answered with 503")
+    return no("freeze", f"{where}: expected status 503, got {got}", expected="status 503", seen=got)
 
 
 def still_in_time(walk: Walk, frozen_at: float) -> None:

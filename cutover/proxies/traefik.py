@@ -20,7 +20,8 @@ from cutover.verdict import Verdict, no, unknown, yes
 MOVE = (
     'cmp -s "$1" "$1.$3" && exit 0; '
     'cmp -s "$1" "$1.$2" || { echo "$1 is neither $1.$2 nor $1.$3: somebody changed it" >&2; exit 1; }; '
-    'rm -f "$1.new"; cp -p "$1.$3" "$1.new" 2>/dev/null || ln -f "$1.$3" "$1.new"; mv -T "$1.new" "$1"'
+    'rm -f "$1.new"; cp -p "$1.$3" "$1.new" 2>/dev/null || ln -f "$1.$3" "$1.new"; '
+    'mv -T "$1.new" "$1" && { sync "$1" 2>/dev/null || :; }'
 )
 BUDGET_S = 10.0
 QUESTION = "proxy"

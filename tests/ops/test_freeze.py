@@ -14,10 +14,12 @@ from cutover import freezing
 from cutover.changes.freeze import file_of, freeze, judge_frozen, thaw
 from cutover.errors import Failed
 from cutover.evidence import Evidence
+from cutover.proxies.asking import Way
 from cutover.settings import Settings
 from cutover.verdict import Outcome
 from cutover.walk import Walk
 from cutover.wish import Wish
+from tests.proxies.test_asking import answer, answering
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,3 +122,22 @@ def test_a_freeze_ends_with_the_time_that_users_were_promised(settings: Settings
     with pytest.raises(Failed, match="freeze: expected a freeze of at most 300 s, it lasts for"):
         freezing.still_in_time(walk, now - 301)
     freezing.still_in_time(walk_of(settings.model_copy(update={"freeze": None})), now - 301)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "reason"),
+    [
+        (503, Outcome.YES, "is answered with 503"),
+        (200, Outcome.NO, "expected status 503, got 200"),
+        (404, Outcome.NO, "expected status 503, got 404"),
+    ],
+)
+def test_the_proxy_is_asked_whether_writes_are_frozen(status: int, outcome: Outcome, reason: str) -> None:
+    """A file that nobody reads freezes nothing, and is not told as a freeze."""
+    with answering(alive=answer(status)) as port:
+        verdict = freezing.judge(Way(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour"))
+    assert verdict.outcome is outcome
+    assert (
+        verdict.reason
+        == f"POST http://127.0.0.1:{port}/alive{' ' if outcome is Outcome.YES else ': '}{reason}"
+    )
