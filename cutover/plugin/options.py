@@ -37,7 +37,7 @@ SELECTING = {
 }
 CHOOSING = ("python_files", "python_classes", "python_functions", "norecursedirs", "testpaths")
 SPREADING = {"numprocesses": "-n", "tx": "--tx", "looponfail": "--looponfail"}
-LOOKING = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test")
+LOOKING = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow")
 
 
 def add(parser: pytest.Parser) -> None:

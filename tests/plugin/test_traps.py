@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
@@ -260,12 +261,14 @@ def test_a_closed_pipe_is_no_verdict(
 )
 @pytest.mark.parametrize("release", [(), ("--deploy=sha-2",)])
 def test_looking_changes_nothing(project: Project, option: str, release: tuple[str, ...]) -> None:
-    """An option that only shows something neither releases nor takes back, not even what a dead session has left."""
+    """An option that only shows something neither releases nor takes back, nor does it wait for who does."""
     project.test(GOOD)
     project.state.mkdir(parents=True, mode=0o700)
     (project.state / "open").write_text("20260101T000000-1\n")
     (project.state / "undo.sh").write_text(f"touch {project.mark}\n")
-    done = project.run(option, *release)
+    with (project.state / "alive").open("w") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        done = project.run(option, *release)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not project.mark.exists()
     assert project.is_open
