@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from cutover import host
+from cutover.engine import GRACE_S
 from cutover.env import dotenv, judge
 from cutover.errors import UsageProblem
 from cutover.secret import MASK
-from cutover.settings import Settings
+from cutover.settings import Settings, seconds
 
 Words = tuple[str, ...]
 DEADLINE_S = 30.0
@@ -34,17 +35,12 @@ class Compose:
         return ("docker", "compose", "--project-name", self.project, "--file", str(self.file), *env, *rest)
 
     def up(self, *services: str, wait_s: float) -> Words:
-        """Create or recreate *services* and wait until they are healthy; nothing else is touched or pulled."""
-        flags = (
-            "--detach",
-            "--no-deps",
-            "--pull",
-            "never",
-            "--wait",
-            "--wait-timeout",
-            str(max(1, round(wait_s))),
-        )
-        return self.words("up", *flags, *services)
+        """Create or recreate *services*; nothing else is touched or pulled.
+
+        Waits until they are healthy, but with *wait_s* 0 for nothing: they were not healthy before either.
+        """
+        wait = ("--wait", "--wait-timeout", str(max(1, round(wait_s)))) if wait_s else ()
+        return self.words("up", "--detach", "--no-deps", "--pull", "never", *wait, *services)
 
     def stop(self, *services: str) -> Words:
         """Stop *services* with their own grace period."""
@@ -89,6 +85,11 @@ class Rendered:
         """What the service's container gets, with Compose's doubled dollars undone."""
         given = self.service(service).get("environment") or {}
         return {key: str(value).replace("$$", "$") for key, value in given.items() if value is not None}
+
+    def grace_s(self, service: str) -> float:
+        """How long *service* may take to stop."""
+        given = self.service(service).get("stop_grace_period")
+        return seconds(given) if given else GRACE_S
 
     def port(self, service: str) -> int:
         """The loopback port that *service* publishes; 0 if none."""

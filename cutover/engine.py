@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 10  # an engine that accepts and never answers would hang every call for ever
 ZERO_TIME = "0001-01-01T00:00:00Z"
+GRACE_S = 10.0  # the engine's, where nothing else is said
 
 
 class EngineSilent(Exception):
@@ -81,6 +82,26 @@ class Container:
     def running(self) -> bool:
         """Whether it runs and is neither paused nor restarting; `State.Running` is true for a crash loop too."""
         return self.status == "running"
+
+    @property
+    def service(self) -> str:
+        """The Compose service that it is a container of."""
+        return self.labels.get("com.docker.compose.service", "")
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it runs, or is paused or being restarted: what a release would take away from somebody."""
+        return self.status in {"running", "restarting", "paused"}
+
+    @property
+    def well(self) -> bool:
+        """Whether it runs and its HEALTHCHECK, if it has one, says so."""
+        return self.running and self.health_status in {"healthy", "none"}
+
+    @property
+    def grace_s(self) -> float:
+        """How long it may take to stop, by its own `stop_grace_period`."""
+        return float(GRACE_S if self.stop_timeout is None else self.stop_timeout)
 
     @property
     def health_status(self) -> str:
@@ -155,6 +176,11 @@ def the_container(project: str, service: str) -> Container | None:
     found = containers(project, service)
     found.sort(key=lambda each: (each.running, each.started_at), reverse=True)
     return found[0] if found else None
+
+
+def by_service(project: str, services: Sequence[str]) -> dict[str, Container | None]:
+    """Service -> the container that serves; raises EngineSilent."""
+    return {each: the_container(project, each) for each in services}
 
 
 def inspect(container_id: str) -> Container | None:

@@ -96,7 +96,7 @@ def previous_of(state: State, scene: Scene, colour: str) -> tuple[Previous | Non
     project = settings.compose_project(colour)
     running = {service: engine.the_container(project, service) for service in settings.services}
     main = running[settings.service]
-    if main is None or not main.running:
+    if main is None or not main.in_use:
         return None, None
     for record in reversed(state.records(colour)):
         if (
@@ -129,8 +129,10 @@ def _no_way_back(colour: str) -> UsageProblem:
 def _previous(
     settings: Settings, colour: str, name: str, running: Mapping[str, engine.Container | None]
 ) -> Previous:
-    here = {service: each for service, each in running.items() if each is not None}
-    wait = max((wait_for(each.healthcheck) for each in here.values()), default=30.0)
+    here = {service: each for service, each in running.items() if each is not None and each.in_use}
+    # Who waits for what was not healthy before never gets done, and then nobody can release what would mend it.
+    well = all(each.well for each in here.values())
+    wait = max((wait_for(each.healthcheck) for each in here.values()), default=30.0) if well else 0.0
     return Previous(
         release_path(settings, colour, name),
         {service: each.id for service, each in here.items()},

@@ -30,7 +30,7 @@ HAND_PATIENCE_S = 60.0
 TAKEN_BY_ANOTHER = 75
 NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
 KILL_MARGIN_S = 30.0
-TAKE_BACK_DEADLINE_S = 900.0
+TAKE_BACK_DEADLINE_S = 1500.0  # takeback.sh waits 600 s for the hand; its undo needs time after that
 GUARD_START_S = 30.0
 
 

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Words = tuple[str, ...]
+SWITCH = "switch"
+PROMISE = (
+    "Takes this release back. Safe to run twice, as far as a team's own command in it (`[proxy] undo`) is."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +18,8 @@ class Change:
     """One change: what it is called, the words that do it, the shell lines that undo it, and its time budget.
 
     Each undo line is a no-op when run twice and when the do never happened; it names files, never values.
-    The lines of one change run in the order given; those of later changes run before those of earlier ones.
+    The lines of one change run in the order given; those of later changes run before those of earlier ones, but
+    those of the switch before all: users wait for it.
     """
 
     name: str
@@ -31,10 +36,11 @@ def line(*words: str, within_s: float | None = None) -> str:
 
 
 def undo_script(changes: Sequence[Change]) -> str:
-    """The script that takes back all *changes*, the newest first."""
+    """The script that takes back all *changes*, the newest first; the switch before all others."""
+    newest_first = [*reversed(changes)]
     blocks = [
         f"# {' '.join(f'{change.name}: {change.text}'.split())}\n" + "\n".join(change.undo)
-        for change in reversed(changes)
+        for change in sorted(newest_first, key=lambda each: each.name != SWITCH)
         if change.undo
     ]
-    return "# Takes this release back. Safe to run twice.\n" + "\n".join(blocks) + "\n"
+    return f"# {PROMISE}\n" + "\n".join(blocks) + "\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cutover.changes import Change, line
 from cutover.compose import Compose
+from cutover.engine import GRACE_S
 
 MARGIN_S = 60.0
 
@@ -16,7 +17,8 @@ MARGIN_S = 60.0
 class Previous:
     """What ran on a colour before: how it is put back.
 
-    `containers` maps each service to its container id; `images` maps each image name of the file to its ID.
+    `containers` maps each service that ran to its container id; `images` maps each image name of the file to its
+    ID. `wait_s` is 0 where it was not healthy before: then nobody waits for it to become so.
     """
 
     file: Path
@@ -25,7 +27,7 @@ class Previous:
     wait_s: float
 
 
-def up(
+def up(  # noqa: PLR0913 - all of them are facts that only the caller knows
     state: Path,
     compose: Compose,
     services: tuple[str, ...],
@@ -33,31 +35,42 @@ def up(
     text: str,
     wait_s: float,
     previous: Previous | None,
+    grace_s: float = GRACE_S,
 ) -> Change:
-    """The change that runs *services* of a rendered release, healthy within *wait_s*."""
-    undo = put_back(state, compose.project, services, previous)
-    return Change("up", text, compose.up(*services, wait_s=wait_s), undo, wait_s + MARGIN_S)
+    """The change that runs *services* of a rendered release, healthy within *wait_s*.
+
+    *grace_s* is the longest that a container of either release may take to stop.
+    """
+    undo = put_back(state, compose.project, services, previous, grace_s)
+    return Change("up", text, compose.up(*services, wait_s=wait_s), undo, grace_s + wait_s + MARGIN_S)
+
+
+def stop(
+    state: Path, compose: Compose, services: tuple[str, ...], colour: str, previous: Previous, grace_s: float
+) -> Change:
+    """The change that stops *services* of *colour*, which the other colour takes over, each by its own grace period."""
+    undo = put_back(state, compose.project, services, previous, grace_s)
+    return Change(
+        "stop", f"{', '.join(services)} on {colour}", compose.stop(*services), undo, grace_s + MARGIN_S
+    )
 
 
 def put_back(
-    state: Path, project: str, services: tuple[str, ...], previous: Previous | None
+    state: Path, project: str, services: tuple[str, ...], previous: Previous | None, grace_s: float = GRACE_S
 ) -> tuple[str, ...]:
-    """The lines that restore *previous*, or nothing at all where nothing ran before."""
-    script = str(state / "putback.sh")
-    if previous is None:
-        return tuple(line("sh", script, project, service, "", "true", within_s=120) for service in services)
-    compose = Compose(project, previous.file)
+    """The lines that restore *previous*: a service that did not run before is taken away."""
+    script, bound = str(state / "putback.sh"), grace_s + 110
     # The tag may have moved, and the file names the image by its tag.
-    tags = [line("docker", "tag", image, name, within_s=30) for name, image in previous.images.items()]
-    bound = previous.wait_s + 120
-    script_of = (
-        line(
-            "sh", script, project, service, previous.containers.get(service, ""),
-            *compose.up(service, wait_s=previous.wait_s), within_s=bound,
-        )
-        for service in services
-    )  # fmt: skip
-    return (*tags, *script_of)
+    images = previous.images.items() if previous else ()
+    lines = [line("docker", "tag", image, name, within_s=30) for name, image in images]
+    for service in services:
+        ran = previous.containers.get(service) if previous else None
+        if previous is None or ran is None:
+            lines.append(line("sh", script, project, service, "", "true", within_s=bound))
+            continue
+        words = Compose(project, previous.file).up(service, wait_s=previous.wait_s)
+        lines.append(line("sh", script, project, service, ran, *words, within_s=bound + previous.wait_s))
+    return tuple(lines)
 
 
 def ensure(state: Path, compose: Compose, service: str, *, wait_s: float) -> str:

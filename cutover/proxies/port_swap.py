@@ -25,7 +25,7 @@ RELEASE = "port-swap.yml"
 OWN = "own-port.yml"
 """The idle colour's release on its own port, there only where coming back starts it again."""
 WAIT_S = 60.0
-STOP_S = 60.0
+STOP_S = 330.0  # bounds also a stop_grace_period of 5 min
 ASK_S = 10.0
 LABEL = "com.docker.compose.project"
 # Not before both ways are there: the old colour is the only one that answers.

@@ -7,9 +7,13 @@ ours() { docker ps --no-trunc --quiet --filter "label=com.docker.compose.project
 all=$(ours --all) # an engine that does not answer ends this here
 # Compose creates the new container before it stops the old one: with ID alone there, no stop can be pending.
 # What was put back in place of ID is as good: when a later line fails, this one runs again every few seconds.
-if [ -n "$id" ] && [ "$(ours --filter status=running)" = "$all" ]; then
+# Who died half-way through the line below may have left a stop pending, though.
+if [ -n "$id" ] && [ ! -e "$note.half" ] && [ "$(ours --filter status=running)" = "$all" ]; then
   if [ "$all" = "$id" ] || [ "$id $all" = "$(cat "$note" 2>/dev/null)" ]; then exit 0; fi
 fi
-for each in $all; do timeout -k 5 30 docker stop "$each" >/dev/null || :; docker rm --force "$each" >/dev/null; done
+: 2>/dev/null >"$note.half" || :
+# By its own stop_grace_period: who calls this bounds it.
+for each in $all; do docker stop "$each" >/dev/null || :; docker rm --force "$each" >/dev/null; done
 "$@"
 echo "$id $(ours --all)" 2>/dev/null >"$note" || :
+rm -f "$note.half"

@@ -191,7 +191,7 @@ def test_port_swap_frees_the_port_first() -> None:
     assert "/s/releases/green/port-swap.yml" in change.do
     free, ensure, again = change.undo
     assert " 8000 recall_blue /s/putback.sh recall_green api" in free
-    assert ensure.startswith("timeout -k 10 120 sh /s/ensure.sh recall_blue api docker compose")
+    assert ensure.startswith("timeout -k 10 390 sh /s/ensure.sh recall_blue api docker compose")
     assert "/s/releases/blue/port-swap.yml" in ensure
     assert "sh /s/ensure.sh recall_green api docker compose" in again
     assert "/s/releases/green/own-port.yml" in again

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cutover.changes import Change, line, undo_script
+from cutover.changes import PROMISE, Change, line, undo_script
 from cutover.changes.up import Previous, ensure, put_back, up
 from cutover.compose import Compose
 
@@ -39,9 +40,13 @@ def test_a_line_is_its_words(words: tuple[str, ...], within: float | None, text:
 def test_the_newest_change_is_taken_back_first() -> None:
     """Lines of one change in their order, those of later changes before those of earlier ones; empty ones are left out."""
     script = undo_script([change("up", "one", "two"), change("migrate"), change("switch", "three")])
-    assert script == (
-        "# Takes this release back. Safe to run twice.\n# switch: the switch\nthree\n# up: the up\none\ntwo\n"
-    )
+    assert script == (f"# {PROMISE}\n# switch: the switch\nthree\n# up: the up\none\ntwo\n")
+
+
+def test_the_traffic_is_taken_back_before_anything_else() -> None:
+    """What was changed after the switch (consumers) takes its time to be taken back; users do not wait for it."""
+    script = undo_script([change("up", "one"), change("switch", "two"), change("stop", "three")])
+    assert script.splitlines()[1::2] == ["# switch: the switch", "# stop: the stop", "# up: the up"]
 
 
 @pytest.mark.parametrize("changes", [[], [change("migrate")]])
@@ -72,6 +77,27 @@ def test_up_is_compose_up() -> None:
     made = up(Path("/s"), COMPOSE, ("api",), text="green to sha-2", wait_s=20, previous=PREVIOUS)
     assert made.do == (*UP, *FLAGS, "api")
     assert made.budget_s > 20
+
+
+@pytest.mark.parametrize("previous", [PREVIOUS, None], ids=["put back", "taken away"])
+def test_a_long_grace_period_is_waited_for(previous: Previous | None) -> None:
+    """What may take 90 s to stop is neither killed by the time limit of the do nor by that of the undo."""
+    made = up(Path("/s"), COMPOSE, ("api",), text="", wait_s=20, previous=previous, grace_s=90)
+    assert made.budget_s >= 20 + 90
+    assert all(float(each.split()[3]) >= 90 + 30 for each in made.undo if "putback.sh" in each)
+
+
+def test_what_was_not_healthy_is_put_back_without_a_wait() -> None:
+    """Nobody waits for an old release to become what it was not: that take-back would never end."""
+    [*_, put] = put_back(Path("/s"), "recall_green", ("api",), replace(PREVIOUS, wait_s=0.0))
+    assert put.endswith("up --detach --no-deps --pull never api")
+
+
+def test_a_service_that_did_not_run_is_taken_away() -> None:
+    """One of two services ran before: that one is put back, the other one is not started for the first time."""
+    _, api, worker = put_back(Path("/s"), "recall_green", ("api", "worker"), PREVIOUS)
+    assert " recall_green api c1 docker compose " in api
+    assert worker.endswith(" recall_green worker '' true")
 
 
 def test_the_undo_of_up_is_the_previous_file() -> None:

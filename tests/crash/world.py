@@ -1,0 +1,155 @@
+"""A world of two colours on the mock engine, whose releases are changed by the real changes and real shell files."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutover import host
+from cutover.changes import Change
+from cutover.changes.up import Previous, ensure, stop, up
+from cutover.compose import Compose
+from cutover.proxies import other
+from cutover.proxies.nginx import flip, lay, read_marker
+from cutover.state import State
+from tests.crash import mock_engine
+
+SERVICES = ("api", "worker")
+WAIT_S = 20.0
+
+
+@dataclass(slots=True)
+class World:
+    """A state directory, a marker, and what the mock engine has."""
+
+    root: Path
+    state: State
+    marker: Path
+
+    @classmethod
+    def at(cls, root: Path, live: str) -> World:
+        """A new world in *root*, where nothing runs."""
+        made = cls(root, State(root / "state"), root / "live")
+        made.state.prepare()
+        lay(made.marker, live)
+        empty = {
+            "images": [],
+            "tags": {},
+            "containers": {},
+            "sick": [],
+            "pending": [],
+            "deaths": [],
+            "turn": 0,
+        }
+        made.memory.write_text(json.dumps(empty | {"made": 0}))
+        words = shlex.join((sys.executable, "-I", "-S", str(Path(mock_engine.__file__)), str(made.memory)))
+        (root / "bin").mkdir()
+        (root / "bin" / "docker").write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        (root / "bin" / "docker").chmod(0o755)
+        return made
+
+    @property
+    def memory(self) -> Path:
+        """What the mock engine remembers."""
+        return self.root / "engine.json"
+
+    @property
+    def engine(self) -> mock_engine.Engine:
+        """The mock engine as it is now."""
+        return mock_engine.Engine(self.memory)
+
+    @contextmanager
+    def on_path(self) -> Iterator[None]:
+        """Within it every shell line finds the mock engine first."""
+        real = host.FIXED_PATH
+        host.FIXED_PATH = f"{self.root / 'bin'}:{real}"
+        try:
+            yield
+        finally:
+            host.FIXED_PATH = real
+
+    def file(self, colour: str, version: str) -> Path:
+        """The release file of that version, whose image is there."""
+        path = self.state.release_folder(colour) / f"{version}.yml"
+        services = {each: {"image": f"recall:{version}"} for each in SERVICES}
+        path.write_text(json.dumps({"services": services, "colour": colour}))
+        engine = self.engine
+        engine.memory["tags"].setdefault(f"recall:{version}", f"sha256:{version}")
+        engine.save()
+        return path
+
+    def put(self, colour: str, service: str, version: str, status: str) -> None:
+        """Something ran there before anybody came."""
+        path = self.file(colour, version)
+        engine = self.engine
+        engine.make(f"recall_{colour}", service, f"sha256:{version}", path.read_text(), status)
+        engine.save()
+
+    def sicken(self, *versions: str) -> None:
+        """Containers of these versions are never healthy."""
+        engine = self.engine
+        engine.memory["sick"] = [f"sha256:{each}" for each in versions]
+        engine.save()
+
+    def seen(self) -> dict[str, list[str]]:
+        """What runs of each service of each colour once nothing is pending any more, and who is live."""
+        engine = self.engine
+        engine.land(now=True)
+        found = {f"{colour} {service}": list[str]() for colour in ("blue", "green") for service in SERVICES}
+        for each in engine.memory["containers"].values():
+            if each["status"] == "running":
+                found[f"{each['project'].removeprefix('recall_')} {each['service']}"].append(each["image"])
+        return found | {"live": [str(read_marker(self.marker).colour)]}
+
+    # --- the changes ---------------------------------------------------------------------------------------------
+    def previous(self, colour: str, services: tuple[str, ...]) -> Previous | None:
+        """How what runs on *colour* now is put back, as preflight finds it."""
+        engine = self.engine
+        ran = {
+            each["service"]: (name, each)
+            for name, each in engine.memory["containers"].items()
+            if each["project"] == f"recall_{colour}"
+            and each["service"] in services
+            and each["status"] == "running"
+        }
+        if not ran:
+            return None
+        first = next(iter(ran.values()))[1]
+        version = first["image"].removeprefix("sha256:")
+        well = all(engine.health(name) == "healthy" for name, _ in ran.values())
+        return Previous(
+            self.file(colour, version),
+            {service: name for service, (name, _) in ran.items()},
+            {f"recall:{version}": first["image"]},
+            WAIT_S if well else 0.0,
+        )
+
+    def deploy(self, colour: str, version: str) -> Change:
+        """The real `up` of both services together."""
+        compose = Compose(f"recall_{colour}", self.file(colour, version))
+        previous = self.previous(colour, SERVICES)
+        return up(self.state.root, compose, SERVICES, text=version, wait_s=WAIT_S, previous=previous)
+
+    def rest(self, colour: str) -> Change | None:
+        """The real stop of a consumer; None where none runs."""
+        previous = self.previous(colour, ("worker",))
+        if previous is None:
+            return None
+        named = Previous(previous.file, {"worker": "this release"}, previous.images, previous.wait_s)
+        compose = Compose(f"recall_{colour}", previous.file)
+        return stop(self.state.root, compose, ("worker",), colour, named, 10.0)
+
+    def switch(self) -> Change:
+        """The real flip of nginx, whose undo makes sure of the old colour first."""
+        old = str(read_marker(self.marker).colour)
+        previous = self.previous(old, ("api",))
+        there = flip(self.marker, other(old))
+        back = shlex.join(flip(self.marker, old))
+        compose = Compose(f"recall_{old}", previous.file) if previous else None
+        first = (ensure(self.state.root, compose, "api", wait_s=WAIT_S),) if compose else ()
+        return Change("switch", "flip", there, (*first, back), 60.0)
