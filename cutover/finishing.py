@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from cutover import again, deploying, engine, preflight, release, scene, switching
+from cutover import again, as_before, deploying, engine, keeping, preflight, proven, release, switching
 from cutover.errors import CutoverError, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.release import Tally
 from cutover.report.ending import Why, Word
 from cutover.saying import Ended, ended, notify, of_url, send
-from cutover.state import Record, now
+from cutover.state import Record
 from cutover.walk import Walk
 from cutover.wish import Wish
 
@@ -105,7 +105,7 @@ def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
     if walk.pending is not None:
         _remember(walk, replace(walk.pending, proven=whole))
     elif whole and walk.target.colour is not None and not walk.wish.armed:
-        _record_what_runs(walk)
+        proven.record_what_runs(walk)
     if walk.switched:
         _after_commit(walk)
     done = walk.changed or walk.wish.armed
@@ -127,7 +127,7 @@ def _remember(walk: Walk, record: Record) -> None:
         walk.state.keep_record(record)
         colour = walk.settings.colours[record.colour]
         deploying.rewrite_tag(colour.env_file, walk.settings.tag_key, record.tag)
-        deploying.tidy(walk)
+        keeping.tidy(walk)
     except OSError as error:
         walk.told("", "record", f"not written: {error.strerror}: {error.filename}", begun, "unknown")
 
@@ -143,32 +143,6 @@ def _after_commit(walk: Walk) -> None:
         )
 
 
-def _record_what_runs(walk: Walk) -> None:
-    """A whole gate passed on what somebody else deployed: it is proven, so that it can be put back one day."""
-    with contextlib.suppress(CutoverError, engine.EngineSilent, OSError):
-        colour = walk.target.colour or ""
-        walk.state.prepare()
-        previous, record = preflight.previous_of(walk.state, walk.scene, colour)
-        found = engine.the_container(walk.target.project or "", walk.settings.service)
-        if previous is None or found is None:
-            return
-        made = Record(
-            colour,
-            scene.tag_of(found.image_name) or "",
-            found.image,
-            found.config_hash,
-            found.id,
-            previous.file.name,
-            proven=True,
-            by=preflight.who(),
-            at=now(),
-        )
-        if record is None or not (
-            record.proven and record.is_running(found.id, found.image, found.config_hash)
-        ):
-            walk.state.keep_record(made)
-
-
 # --- taking back -----------------------------------------------------------------------------------------------------
 def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     """Run the undo, ask from outside what runs now, and say that."""
@@ -176,73 +150,36 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     # A mute engine or a huge log must not keep users on a bad release: what is not saved by then is lost.
     saving = threading.Thread(target=_save_logs, args=(walk,), daemon=True)
     saving.start()
-    saving.join(SAVE_S)
     release_id = walk.release_id or ""
     ours = walk.state.open_release() == release_id
+    if not walk.switched:  # else the flip comes first, and users wait for it
+        saving.join(SAVE_S)
     done = walk.state.take_back(release_id)
+    saving.join(SAVE_S)
     if not done.ok:
         walk.told("", "undo", f"failed: {done.last_line}", begun, "no")
         return _lost(walk, tally, done.last_line)
     if ours:
         walk.state.journal("taken back", release=release_id, who=preflight.who(), why=release.reason(tally))
-    trouble = _not_as_before(walk)
+    trouble = as_before.trouble(walk)
     if trouble:
         walk.told("", "undo", f"done, but {trouble}", begun, "no")
         return _lost(walk, tally, trouble)
     seen = again.gate(walk, walk.wish.paths) if walk.before and walk.from_tag else ""
-    if seen.startswith("no") and _was_proven(walk):
+    if seen.startswith("no") and proven.was_proven(walk):
         return _lost(walk, tally, f"the old release does not pass the gate: {seen}")
     if isinstance(walk.trouble, NeedsPerson):
         return _lost(walk, tally, str(walk.trouble))
     if seen and not seen.startswith(("no", "smoke[live] not asked")):
-        _still_proven(walk)
+        proven.prove_again(walk)
     done_before = [SPOKEN.get(each.name, each.name) for each in reversed(walk.changes) if each.undo]
     names = " and ".join(dict.fromkeys(done_before))
-    walk.told(
-        "", "undo", f"{names or 'nothing'} taken back; {_says(walk)}{'; ' + seen if seen else ''}", begun
+    notes = [each.removeprefix("note: ") for each in done.out.splitlines() if each.startswith("note: ")]
+    said = "; ".join(
+        [f"{names or 'nothing'} taken back", *notes, as_before.says(walk), *([seen] if seen else [])]
     )
+    walk.told("", "undo", said, begun)
     return ended(walk, Word.TAKEN_BACK, code, tally)
-
-
-def _still_proven(walk: Walk) -> None:
-    """The gate has just passed on what was put back under traffic: its record gets the new container's id."""
-    colour = walk.before or ""
-    found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
-    for row in reversed(walk.state.records(colour)):
-        if found and row.proven and (row.image, row.config_hash) == (found.image, found.config_hash):
-            if row.container != found.id:
-                walk.state.keep_record(replace(row, container=found.id, at=now()))
-            return
-
-
-def _was_proven(walk: Walk) -> bool:
-    """Whether what ran before had passed a whole gate: one that never did may fail it now as it did before."""
-    return any(row.proven and row.tag == walk.from_tag for row in walk.state.records(walk.before or ""))
-
-
-def _says(walk: Walk) -> str:
-    """What the proxy or the engine said after the take-back."""
-    if walk.before and walk.from_tag:
-        return f"{walk.before} serves {walk.from_tag}"
-    return "nothing runs there, as before"
-
-
-def _not_as_before(walk: Walk) -> str:
-    """What differs from before, asked from outside; empty when nothing does."""
-    live = switching.settled(walk, walk.before) if walk.before is not None else None
-    if live is not None and live.colour != walk.before:
-        return f"traffic goes to {live.colour or 'nobody known'} ({live.how}), it went to {walk.before}"
-    for colour, image in walk.images_before.items():
-        found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
-        now_there = found.image if found and found.running else None
-        if now_there != image:
-            return f"{colour} runs {_short(now_there)}, it ran {_short(image)}"
-    return ""
-
-
-def _short(image: str | None) -> str:
-    """The beginning of an image's ID."""
-    return image.removeprefix("sha256:")[:12] if image else "nothing"
 
 
 def _save_logs(walk: Walk) -> None:
@@ -262,7 +199,7 @@ def _save_logs(walk: Walk) -> None:
 
 def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
     """Put the colour's last proven release back after a sure no on one that is not; None if nothing is touched."""
-    record, begun = _to_put_back(walk), time.monotonic()
+    record, begun = proven.to_put_back(walk), time.monotonic()
     if record is None:
         return None
     try:
@@ -270,7 +207,7 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
         walk.lock()
         if walk.state.open_release() is not None:
             return None  # a dead session's: its guard takes back more than we would
-        deploying.put_back(walk, record)
+        proven.put_back(walk, record)
         return _take_back(walk, tally, release.FAILED)
     except (UsageProblem, Locked) as error:
         if walk.changed:
@@ -279,21 +216,6 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
         return None
     finally:
         walk.unlock()
-
-
-def _to_put_back(walk: Walk) -> Record | None:
-    """The colour's last proven release, unless exactly a proven one runs, or what runs cannot be asked."""
-    colour = walk.target.colour
-    if colour is None or len(walk.wish.targets) != 1 or not walk.settings.state.exists():
-        return None
-    good = [row for row in walk.state.records(colour) if row.proven]
-    try:
-        found = engine.the_container(walk.target.project or "", walk.settings.service)
-    except engine.EngineSilent:
-        return None
-    if found is not None and any(row.is_running(found.id, found.image, found.config_hash) for row in good):
-        return None
-    return good[-1] if good else None
 
 
 def _leave(walk: Walk, tally: Tally, code: int) -> Ended:

@@ -1,9 +1,10 @@
-"""What should run on a target: by this session's deploy, by the last record, or by today's env file."""
+"""What should run on a target, and whether exactly that came up and stays."""
 
 from __future__ import annotations
 
-from cutover import compose, engine, scene
+from cutover import compose, engine, host, scene
 from cutover.compose import Compose
+from cutover.errors import Failed
 from cutover.probes.identity import Expected
 from cutover.state import write_atomically
 from cutover.target import Target
@@ -53,3 +54,36 @@ def _hash(rendered: compose.Rendered, project: str, service: str) -> str:
         path = Path(folder) / "release.yml"
         write_atomically(path, rendered.text)
         return compose.hashes(Compose(project, path)).get(service, "")
+
+
+def identify(found: engine.Container, image: str, config_hash: str) -> None:
+    """What runs is what was asked for, or Failed."""
+    if found.image != image:
+        raise Failed(f"identity: expected image {image[7:19]}, {found.name} runs {found.image[7:19]}")
+    if config_hash and found.config_hash != config_hash:
+        raise Failed(
+            f"identity: expected config hash {config_hash[:12]}, {found.name} has {found.config_hash[:12]}"
+        )
+
+
+def settle(walk: Walk, found: engine.Container, wait: float) -> None:
+    """Healthy within its own HEALTHCHECK's budget, and no restart for `min_healthy` since its start."""
+    from cutover.probes.health import has_healthcheck, wait_healthy
+    from cutover.probes.restarts import settled
+
+    # A worker may have no HEALTHCHECK: nobody sends it requests.
+    if found.service == walk.settings.service or has_healthcheck(found):
+        walk.require(wait_healthy(found.id, wait), "deploy::healthy")
+    walk.require(settled(found, walk.settings.gate.min_healthy), "deploy::settled")
+
+
+def not_up(walk: Walk, done: host.Done, found: engine.Container | None, waited: float, wait: float) -> Failed:
+    """What became of it, with its last words; they are kept as evidence."""
+    from cutover.probes.came_up import not_up
+    from cutover.probes.health import with_last_words
+
+    verdict = not_up(found, "healthy" if done.ok else done.last_line, waited, wait)
+    if found is not None:
+        verdict = with_last_words(verdict, found.id)
+    walk.evidence.check("deploy::up", walk.target.name, 0, verdict, waited)
+    return Failed(f"{verdict.question}: {verdict.reason}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cutover import host, preflight, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous
+from cutover.engine import Container
 from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson
 from cutover.evidence import Evidence
 from cutover.scene import Scene
@@ -54,8 +55,10 @@ class Walk:
     """What the preflight found, so that the deploy need not ask again."""
     old: Previous | None = None
     """How the live colour is started again before the traffic goes back to it."""
-    images_before: dict[str, str | None] = field(default_factory=dict)
-    """Colour -> image ID that ran on it before this session changed it."""
+    there_before: dict[str, dict[str, Container | None]] = field(default_factory=dict)
+    """Colour -> service -> its container before this session changed the colour."""
+    put_back: Record | None = None
+    """The proven release that this session puts back, and nothing else."""
     baselines: dict[str, Baseline] = field(default_factory=dict)
     _lock: int | None = None
 

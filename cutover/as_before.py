@@ -1,0 +1,56 @@
+"""Whether all is as before a release, asked from outside after its take-back."""
+
+from __future__ import annotations
+
+from cutover import engine, scene, switching
+from cutover.engine import Container
+from cutover.saying import what_runs
+from cutover.walk import Walk
+
+
+def says(walk: Walk) -> str:
+    """What the proxy and the engine say after the take-back."""
+    colour = walk.before or walk.target.colour
+    there = next((each for each in what_runs(walk) if each.colour == colour), None)
+    if there is None or not there.tag:
+        return f"{colour}: {there.state}" if there else "nothing runs there, as before"
+    if there.state != "runs":
+        return f"{colour} has {there.tag}, {there.state}"
+    return f"{colour} {'serves' if there.live else 'runs'} {there.tag}"
+
+
+def trouble(walk: Walk) -> str:
+    """What differs from before, asked from outside; empty when nothing does."""
+    live = switching.settled(walk, walk.before) if walk.before is not None else None
+    if live is not None and live.colour != walk.before:
+        return f"traffic goes to {live.colour or 'nobody known'} ({live.how}), it went to {walk.before}"
+    for colour, there in walk.there_before.items():
+        found = engine.by_service(walk.settings.compose_project(colour), tuple(there))
+        for service, was in there.items():
+            if differs(was, found[service]):
+                return f"{service} of {colour} was {told(was)}, now it is {told(found[service])}"
+    record = walk.put_back
+    if record is not None:
+        found = engine.by_service(walk.settings.compose_project(record.colour), walk.settings.services)
+        for service, now_there in found.items():
+            wanted = record.image if service == walk.settings.service else now_there and now_there.image
+            if now_there is None or not now_there.running or now_there.image != wanted:
+                return f"{service} of {record.colour} is {told(now_there)}, not the last proven release"
+    return ""
+
+
+def differs(was: Container | None, now_there: Container | None) -> bool:
+    """Whether a service is not as it was: what ran runs, from the same image, and what did not run does not."""
+    if was is None or not was.in_use:
+        return now_there is not None and now_there.in_use
+    if now_there is None or now_there.image != was.image:
+        return True
+    return not (now_there.running or (now_there.in_use and not was.running))
+
+
+def told(found: Container | None) -> str:
+    """What became of a service, in words."""
+    if found is None:
+        return "not there"
+    tag = scene.tag_of(found.image_name)
+    return f"{found.status} ({f'{tag}, ' if tag else ''}{found.image[7:19]})"
