@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cutover import compose, engine, freezing, preflight, scene, swapping
+from cutover import consuming, engine, freezing, preflight, scene, swapping
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure
 from cutover.compose import Compose
@@ -93,7 +93,7 @@ def switch(walk: Walk) -> None:
         prover.close()
     freezing.still_in_time(walk, frozen_at)
     freezing.thaw(walk, frozen_at)
-    _after_switch(walk, to)
+    consuming.move(walk, to)
 
 
 def _told(proof: Proof, to: str) -> str:
@@ -131,33 +131,6 @@ def _go(walk: Walk) -> None:
     if not answer.go:
         raise Failed(f"no-go: {answer.why}")
     walk.told("T-0", "go", answer.why, begun)
-
-
-def _after_switch(walk: Walk, to: str) -> None:
-    """Start the consumers on the new colour: an idle one would have taken real jobs."""
-    services = walk.settings.after_switch
-    if not services:
-        return
-    from cutover.changes.up import up
-
-    record = walk.pending or next(iter(reversed(walk.state.records(to))), None)
-    if record is None:
-        raise Inconclusive(f"{', '.join(services)}: {to} has no recorded release to start them from")
-    project = Compose(walk.settings.compose_project(to), scene.release_path(walk.settings, to, record.file))
-    with walk.telling("T-0", f"start {', '.join(services)}") as words:
-        done = walk.apply(
-            up(
-                walk.state.root,
-                project,
-                services,
-                text=f"{', '.join(services)} on {to}",
-                wait_s=BUDGET_S,
-                previous=None,
-            )
-        )
-        if not done.ok:
-            raise Failed(f"{', '.join(services)} did not start on {to}: {done.last_line}")
-        words.append(f"started on {to}")
 
 
 def drain(walk: Walk) -> None:
@@ -267,12 +240,10 @@ def retire(walk: Walk, colour: str) -> str:
         if each.running
         and each.labels.get("com.docker.compose.service") in {*settings.services, *settings.after_switch}
     ]
-    done = host.run(("docker", "stop", *found), deadline_s=BUDGET_S) if found else None
+    longest = BUDGET_S + max((each.grace_s for each in engine.containers(project)), default=0.0)
+    done = host.run(("docker", "stop", *found), deadline_s=longest) if found else None
     walk.state.journal("retired", colour=colour, who=preflight.who())
     left = [each for each in engine.containers(project) if each.running and each.id in found]
     if left or (done is not None and not done.ok):
         return f"{colour} could not be stopped: {done.last_line if done else 'it still runs'}"
     return f"{colour} is stopped; a rollback starts it again"
-
-
-__all__ = ["after_commit", "check", "compose", "drain", "questions", "retire", "switch", "watch"]

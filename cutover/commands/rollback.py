@@ -9,7 +9,7 @@ import time
 
 import click
 
-from cutover import again, engine, host, preflight, scene, switching
+from cutover import again, consuming, engine, host, preflight, scene, switching
 from cutover.commands.common import common, settings_of, tell
 from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
@@ -79,6 +79,7 @@ def _flip(settings: Settings, state: State, as_json: bool) -> int:  # click's fl
             raise _undone(state, walk.release_id or "", Failed(f"the flip to {to} failed: {done.last_line}"))
         try:
             switching.seen_live(walk, to)
+            consuming.move(walk, to)
         except (Failed, Inconclusive) as error:
             raise _undone(state, walk.release_id or "", error) from error
         seconds = time.monotonic() - begun

@@ -1,0 +1,102 @@
+"""Moves the consumers (`after_switch`) with the traffic: an idle one would take real jobs, two the same ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cutover import engine, scene
+from cutover.changes.up import Previous, stop, up
+from cutover.compose import Compose
+from cutover.engine import Container
+from cutover.errors import Failed, Inconclusive
+from cutover.proxies import other
+from cutover.walk import Walk
+
+BUDGET_S = 60.0
+
+
+def move(walk: Walk, to: str) -> None:
+    """Stop the consumers of the colour that had the traffic, then start those of *to*; raises Failed, Inconclusive.
+
+    Both are changes of the open release: a take-back starts again what ran, and stops what did not.
+    """
+    services = walk.settings.after_switch
+    if not services:
+        return
+    file = _release(walk, to)
+    if file is None:
+        raise Inconclusive(f"{', '.join(services)}: {to} has no recorded release to start them from")
+    with walk.telling("T-0", f"start {', '.join(services)}") as words:
+        old = other(to)
+        stopped = _stop(walk, old) if old in walk.settings.colours else []
+        _start(walk, to, file)
+        words.append(f"started on {to}{f', stopped on {old}' if stopped else ''}")
+
+
+def _stop(walk: Walk, colour: str) -> list[str]:
+    """Stop the consumers that run on *colour*; which they were."""
+    there = _there(walk, colour)
+    ran = {service: each for service, each in there.items() if each is not None and each.in_use}
+    if not ran:
+        return []
+    file = walk.old.file if walk.old else _release(walk, colour)
+    if file is None:
+        raise Inconclusive(f"{', '.join(ran)}: {colour} has no recorded release to start them from again")
+    # The release's own name, and not the container's: it will still be there, with the stop of a killed client pending.
+    previous = _previous(file, ran, walk.release_id or "")
+    project = Compose(walk.settings.compose_project(colour), file)
+    done = walk.apply(stop(walk.state.root, project, tuple(ran), colour, previous, _grace(ran)))
+    left = [service for service, each in _ask(walk, colour).items() if each and each.running]
+    if not done.ok or left:
+        raise Failed(f"{', '.join(left or ran)} did not stop on {colour}: {done.last_line}")
+    return [*ran]
+
+
+def _start(walk: Walk, colour: str, file: Path) -> None:
+    services = walk.settings.after_switch
+    there = _there(walk, colour)
+    ran = {service: each for service, each in there.items() if each is not None and each.in_use}
+    planned = walk.planned.previous if walk.planned else None
+    before = planned.file if planned else file
+    project = Compose(walk.settings.compose_project(colour), file)
+    done = walk.apply(
+        up(
+            walk.state.root, project, services, text=f"{', '.join(services)} on {colour}", wait_s=BUDGET_S,
+            previous=_previous(before, ran) if ran else None, grace_s=_grace(ran),
+        )
+    )  # fmt: skip
+    dead = [service for service, each in _ask(walk, colour).items() if each is None or not each.running]
+    if not done.ok or dead:
+        raise Failed(f"{', '.join(dead or services)} did not start on {colour}: {done.last_line}")
+
+
+def _release(walk: Walk, colour: str) -> Path | None:
+    """The release file of *colour*: what this session deploys there, else the last that was recorded."""
+    pending = walk.pending if walk.pending and walk.pending.colour == colour else None
+    record = pending or next(iter(reversed(walk.state.records(colour))), None)
+    return scene.release_path(walk.settings, colour, record.file) if record else None
+
+
+def _previous(file: Path, ran: dict[str, Container], named: str = "") -> Previous:
+    well = all(each.well for each in ran.values())
+    images = {each.image_name: each.image for each in ran.values() if scene.tag_of(each.image_name)}
+    ids = {service: named or each.id for service, each in ran.items()}
+    return Previous(file, ids, images, BUDGET_S if well else 0.0)
+
+
+def _grace(ran: dict[str, Container]) -> float:
+    return max((each.grace_s for each in ran.values()), default=engine.GRACE_S)
+
+
+def _there(walk: Walk, colour: str) -> dict[str, Container | None]:
+    """Each consumer's container before it is touched, which the take-back is compared with."""
+    found = _ask(walk, colour)
+    walk.there_before.setdefault(colour, {}).update(found)
+    return found
+
+
+def _ask(walk: Walk, colour: str) -> dict[str, Container | None]:
+    try:
+        return engine.by_service(walk.settings.compose_project(colour), walk.settings.after_switch)
+    except engine.EngineSilent as error:
+        raise Inconclusive(str(error)) from error

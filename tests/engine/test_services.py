@@ -1,0 +1,90 @@
+"""More than one service: those of a colour are upped, identified and undone together; consumers follow the traffic."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.releases import build
+from examples.stand import GOOD, Stand, tags
+
+pytestmark = pytest.mark.engine
+NEXT, THIRD, BAD = "sha-2222222", "sha-3333333", "sha-bad0c0c"
+# The api of BAD is as good as any other; its worker ends a second after each start.
+WORKER = f"""\
+  worker:
+    <<: *hardened
+    image: ${{IMAGE_REPO}}:${{IMAGE_TAG}}
+    entrypoint: ["sh", "-c", "[ $$BUILT_AS != {BAD} ] || {{ sleep 1; exit 3; }}; exec sleep infinity"]
+    healthcheck: {{disable: true}}
+    networks: [shared]
+
+"""
+BEFORE = "  # The shared parts run once"
+Make = Callable[..., Stand]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes a stand with a worker beside the api; it is gone afterwards."""
+    made: list[Stand] = []
+
+    def stand(line: str, *, proxied: bool) -> Stand:
+        one = Stand(tmp_path, f"svc{uuid.uuid4().hex[:6]}", proxied=proxied)
+        made.append(one)
+        one.make()
+        file = one.folder / "deploy" / "docker-compose.yml"
+        file.write_text(file.read_text().replace(BEFORE, WORKER + BEFORE))
+        one.config.write_text(f"{line}\n{one.config.read_text()}")
+        return one
+
+    yield stand
+    for each in made:
+        each.remove()
+
+
+def runs(stand: Stand, colour: str) -> dict[str, str]:
+    """Service -> the tag that runs, of one colour."""
+    label = f"label=com.docker.compose.project={stand.project(colour)}"
+    shown = '{{.Label "com.docker.compose.service"}} {{.Image}}'
+    rows = stand.docker("ps", "--filter", label, "--format", shown).splitlines()
+    return {row.split()[0]: tags(row.split()[1:])[0] for row in rows}
+
+
+def test_a_colour_whose_second_service_crashes_is_taken_back(make: Make) -> None:
+    """Its api passes every check; both services are put back as they were, for they are one release."""
+    stand = make('services = ["api", "worker"]', proxied=False)
+    done = stand.release(GOOD, "blue")
+    assert done.code == 0, done.out
+    assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
+    done = stand.release(BAD, "blue")
+    assert done.code == 1, done.out
+    assert "TAKEN BACK" in done.out
+    assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
+
+
+def test_consumers_run_where_the_traffic_goes(make: Make) -> None:
+    """One colour has them at any time: after a switch the new one, after a way back the old one again."""
+    stand = make('after_switch = ["worker"]', proxied=True)
+
+    def cutover(tag: str) -> tuple[int, str]:
+        build(tag)
+        done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", "--watch=6s")
+        return done.code, done.out
+
+    done = stand.release(GOOD, "live")
+    assert done.code == 0, done.out
+    assert cutover(NEXT)[0] == 0
+    assert (runs(stand, "blue"), runs(stand, "green")) == ({"api": GOOD}, {"api": NEXT, "worker": NEXT})
+    assert cutover(THIRD)[0] == 0
+    assert (runs(stand, "blue"), runs(stand, "green")) == ({"api": THIRD, "worker": THIRD}, {"api": NEXT})
+    back = stand.cutover("rollback")
+    assert back.code == 0, back.out
+    assert (runs(stand, "blue"), runs(stand, "green")) == ({"api": THIRD}, {"api": NEXT, "worker": NEXT})
+    code, out = cutover(BAD)
+    assert code == 1, out
+    assert "TAKEN BACK" in out
+    assert (runs(stand, "blue"), runs(stand, "green")) == ({"api": THIRD}, {"api": NEXT, "worker": NEXT})
