@@ -9,6 +9,6 @@ from cutover.probes.restarts import restarts, unchanged
 pytestmark = pytest.mark.asks("container")
 
 
-def test_no_restart(seen: Container, expect: Expect) -> None:
-    """Nothing has had to start the container again, not lately and not during the gate."""
-    expect([restarts(seen.id), unchanged(seen)])
+def test_no_restart(seen: Container, beside: tuple[Container, ...], expect: Expect) -> None:
+    """Nothing has had to start any container of the release again, not lately and not during the gate."""
+    expect([asked for each in (seen, *beside) for asked in (restarts(each.id), unchanged(each))])

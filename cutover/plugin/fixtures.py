@@ -31,6 +31,7 @@ Expect = Callable[["Verdict | Iterable[Verdict]"], None]
 
 __all__ = [
     "baseline",
+    "beside",
     "container",
     "control",
     "cutover_run",
@@ -124,6 +125,12 @@ def engine() -> DockerClient:
 def seen(target: Target) -> Container:
     """The target's container as the engine describes it now."""
     return given.container_of(target)
+
+
+@pytest.fixture(scope="session")
+def beside(cutover_run: Run, target: Target) -> tuple[Container, ...]:
+    """The containers of the other `services` of the target, which are one release with it."""
+    return given.beside(cutover_run, target)
 
 
 @pytest.fixture(scope="session")

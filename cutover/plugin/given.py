@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,6 +119,12 @@ def container_of(target: Target) -> docker_engine.Container:
     if found is None:
         pytest.fail(f"no container of {target.service} in project {target.project}", pytrace=False)
     return found
+
+
+def beside(run: Run, target: Target) -> tuple[docker_engine.Container, ...]:
+    """The containers of the other services of *target* now."""
+    others = run.settings.services[1:] if run.settings else ()
+    return tuple(container_of(replace(target, service=each)) for each in others)
 
 
 def baseline(run: Run, target: Target) -> Baseline | None:

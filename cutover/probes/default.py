@@ -187,12 +187,27 @@ class _Made:
         restarts, health, *back = flaps.questions(live, old, self.old.name if self.old else "")
         gauge = resources.Gauge(live, self.evidence, self.colour)
         beside = resources.Gauge(old, self.evidence, self.old.name) if old and self.old else None
+        men = self._beside()
+        used = resources.questions(gauge, self.settings.slo, beside)
         return [
-            restarts,
-            self._excused(health),
+            self._together(restarts, men),
+            self._excused(self._together(health, men)),
             *back,
-            *resources.questions(gauge, self.settings.slo, beside),
+            *(self._together(each, men) if each.name == "oom" else each for each in used),
         ]
+
+    def _together(self, first: Watched, men: dict[str, flaps.Watchman]) -> flaps.Together:
+        """*first*, asked of the other services of the colour as well: all are one release."""
+        return flaps.Together(first, [flaps.beside(first.name, *each) for each in men.items()])
+
+    def _beside(self) -> dict[str, flaps.Watchman]:
+        """Who looks at the other services; the consumers are where the traffic is."""
+        project, consumers = self.live.project or "", self.live.kind == "live"
+        services = (*self.settings.services[1:], *(self.settings.after_switch if consumers else ()))
+        return {
+            each: flaps.Watchman(partial(engine.the_container, project, each), pace_s=PACES["engine"])
+            for each in services
+        }
 
     def logs(self) -> list[Watched]:
         """The questions that the logs of both colours answer."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from cutover.engine import Container, EngineSilent
 from cutover.probes.background import Background, Start, in_thread
-from cutover.probes.health import ALIVE, evidence, how_it_died, judge_health
+from cutover.probes.health import ALIVE, evidence, has_healthcheck, how_it_died, judge_health
 from cutover.probes.restarts import Life, life
 from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
+from cutover.watching import Watched
 
 Find = Callable[[], Container | None]
 
@@ -133,6 +134,72 @@ class Seen:
     def forgive(self) -> None:
         """Begin to count anew."""
         self.watchman.unhealthy = 0
+
+
+@dataclass(slots=True)
+class Together:
+    """One question about all services of a colour, which are one release: a no of any of them is the answer."""
+
+    first: Watched
+    beside: Sequence[Seen]
+
+    @property
+    def name(self) -> str:
+        """What the question is called."""
+        return self.first.name
+
+    @property
+    def every_s(self) -> float:
+        """Seconds between two looks."""
+        return self.first.every_s
+
+    @property
+    def asked(self) -> int:
+        """How often the engine answered or was silent."""
+        return int(getattr(self.first, "asked", 0))
+
+    def tick(self, now: float) -> None:
+        """Look at each of them once more."""
+        for each in (self.first, *self.beside):
+            each.tick(now)
+
+    def verdict(self) -> Verdict:
+        """A no or an unknown of any; else what the service that takes the traffic says."""
+        found = [each.verdict() for each in (self.first, *self.beside)]
+        order = (Outcome.NO, Outcome.UNKNOWN)
+        return next((each for wanted in order for each in found if each.outcome is wanted), found[0])
+
+    def forgive(self) -> None:
+        """Begin to count anew."""
+        for each in (self.first, *self.beside):
+            if isinstance(each, Seen):
+                each.forgive()
+
+
+def beside(question: str, service: str, watchman: Watchman) -> Seen:
+    """*question* about another service of the colour: not asked of one that was never there."""
+    rule = {"restarts": lambda man: judge_restarts(man.first, man.now), "health": _health, "oom": _oom}[
+        question
+    ]
+
+    def judge(man: Watchman) -> Verdict:
+        verdict = rule(man) if man.first else not_asked(question, "no container is there")
+        return replace(verdict, reason=f"{service}: {verdict.reason}")
+
+    return Seen(question, watchman, judge, looks=question == "restarts")
+
+
+def _health(man: Watchman) -> Verdict:
+    """Nobody sends a worker requests: it may have no HEALTHCHECK."""
+    if man.now is not None and not has_healthcheck(man.now):
+        return not_asked("health", "it has no HEALTHCHECK")
+    return judge_flaps(man.now, man.unhealthy)
+
+
+def _oom(man: Watchman) -> Verdict:
+    if man.now is not None and man.now.oom_killed and not man.first_oom:
+        return no("oom", f"out of memory: {man.now.status}, exit {man.now.exit_code}", **evidence(man.now))
+    return not_asked("oom", "nothing was seen")
 
 
 def questions(live: Watchman, old: Watchman | None, old_colour: str) -> list[Seen]:

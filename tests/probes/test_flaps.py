@@ -9,7 +9,15 @@ import pytest
 
 from cutover.engine import Container, EngineSilent
 from cutover.probes.background import at_once
-from cutover.probes.flaps import Watchman, judge_flaps, judge_restarts, judge_way_back, questions
+from cutover.probes.flaps import (
+    Together,
+    Watchman,
+    beside,
+    judge_flaps,
+    judge_restarts,
+    judge_way_back,
+    questions,
+)
 from cutover.probes.restarts import life
 from cutover.verdict import Outcome
 from tests.probes.containers import STARTING, UNHEALTHY, container
@@ -116,3 +124,41 @@ def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
     restarts.tick(1.0)
     assert restarts.verdict().outcome is YES
     assert (restarts.asked, health.asked) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("question", "worker", "outcome", "reason"),
+    [
+        ("restarts", [container(), container()], YES, "none, running"),
+        ("restarts", [container(), container(restart_count=1)], NO, "worker: started anew 1 time"),
+        ("restarts", [container(), None], NO, "worker: its container is gone"),
+        ("restarts", [None, None], YES, "none, running"),
+        ("restarts", [container(), EngineSilent("mute")], UNKNOWN, "mute"),
+        ("health", [container(), container(Health=UNHEALTHY)], NO, "worker: unhealthy"),
+        ("oom", [container(), container(OOMKilled=True)], NO, "worker: out of memory"),
+    ],
+)
+def test_another_service_of_the_colour_counts_too(
+    question: str, worker: list[Container | EngineSilent | None], outcome: Outcome, reason: str
+) -> None:
+    """What is upped together is watched together; what was never there is not asked."""
+
+    def find(answers: list[Any]) -> Callable[[], Container | None]:
+        def ask() -> Container | None:
+            answer = answers.pop(0)
+            if isinstance(answer, EngineSilent):
+                raise answer
+            return answer  # type: ignore[no-any-return]
+
+        return ask
+
+    live = Watchman(find([container(), container()]), start=at_once)
+    man = Watchman(find([*worker]), start=at_once)
+    first = next(each for each in questions(live, None, "") if each.name in {question, "restarts"})
+    first.name = question
+    looks, asked = beside("restarts", "worker", man), beside(question, "worker", man)
+    together = Together(first, [looks, asked] if question != "restarts" else [looks])
+    for now in range(2):
+        together.tick(float(now))
+    assert together.verdict().outcome is outcome, together.verdict()
+    assert reason in together.verdict().reason
