@@ -64,7 +64,7 @@ def _port(settings: Settings, rendered: Rendered) -> Iterator[str]:
         first = strangers[0]
         whose = first.labels.get("com.docker.compose.project", "none")
         yield f"port {port} of {rendered.colour} is taken by the container {first.name} (project {whose})"
-    elif not any(each.running for each in ours) and not can_bind(port):
+    elif not any(each.in_use for each in ours) and not can_bind(port):
         yield f"port {port} of {rendered.colour} is taken by another process on this host"
 
 

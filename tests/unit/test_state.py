@@ -7,13 +7,21 @@ import os
 import stat
 import time
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from cutover.errors import Locked, UsageProblem
 from cutover.secret import MASK, Mask, Secret
-from cutover.state import SHELL_FILES, Record, State, did_take_back, write_atomically
+from cutover.state import (
+    SHELL_FILES,
+    TAKE_BACK_DEADLINE_S,
+    Record,
+    State,
+    did_take_back,
+    write_atomically,
+)
 from tests.crash.place import lives, until
 
 OWNER = {
@@ -357,3 +365,10 @@ def _descriptor_of(path: Path) -> int:
     return next(
         int(each.name) for each in Path("/proc/self/fd").iterdir() if each.exists() and each.resolve() == path
     )
+
+
+def test_a_take_back_has_time_left_when_it_gets_the_hand() -> None:
+    """Who waits for a take-back waits longer than it does for the hand, by what its undo may need."""
+    script = (resources.files("cutover") / "shell" / "takeback.sh").read_text(encoding="utf-8")
+    longest = float(script.partition("CUTOVER_HAND_S:-")[2].partition("}")[0])
+    assert longest + 600 <= TAKE_BACK_DEADLINE_S
