@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -15,11 +16,17 @@ def now() -> str:
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Replace *path* by *text*, durably, readable as *mode* says; on a full disk it raises and leaves *path* alone."""
+    """Replace *path* by *text*, durably, readable as *mode* says; on a full disk it raises and leaves *path* alone.
+
+    A link stays a link, and what another user owns stays theirs where we may give it to them.
+    """
+    path = path.resolve()
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as out:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                os.fchown(out.fileno(), path.stat().st_uid, path.stat().st_gid)
             os.fchmod(out.fileno(), mode)  # whatever the umask is
             out.write(text)
             out.flush()

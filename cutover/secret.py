@@ -11,6 +11,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 STARS = "***"
 LEAST_LENGTH = 4  # shorter values ("db", "1") would star out half of a report and hide nothing
+LEAST_DIGITS = 6
+SECRET_KEY = re.compile(
+    r"(?:^|_)(?:PASS|PASSWD|PASSWORD|PASSPHRASE|PWD|SECRET|TOKEN|PIN|KEY|SALT|CODE)(?:_|$)", re.IGNORECASE
+)
 PLAIN_WORDS = frozenset(
     {"true", "false", "none", "null", "prod", "production", "info", "debug", "warning", "error"}
 )
@@ -72,9 +76,17 @@ class Mask:
                     self.values |= {form for form in forms_of(each) if len(form) >= LEAST_LENGTH}
 
     def learn_environment(self, environment: Mapping[str, str], public: Iterable[str]) -> None:
-        """Mask the values of an env file, but those of *public* keys, which reports must show."""
+        """Mask the values of an env file, but those of *public* keys, which reports must show.
+
+        A number is masked only if it is long and its key speaks of a secret: ports and sizes are in every report.
+        """
         shown = set(public)
-        self.learn(value for key, value in environment.items() if key not in shown and not value.isdigit())
+        self.learn(
+            value
+            for key, value in environment.items()
+            if key not in shown
+            and (not value.isdigit() or (len(value) >= LEAST_DIGITS and SECRET_KEY.search(key)))
+        )
 
     def __call__(self, text: str) -> str:
         """*text* with each known value, and the password of any URL, starred out."""

@@ -82,7 +82,7 @@ def render(template: Path, out: Path, keep: Sequence[str], as_json: bool) -> int
     \b
     op://vault/item/field     1Password, by its CLI `op`
     vault://mount/path#key    Vault or OpenBao: VAULT_ADDR, VAULT_TOKEN or VAULT_ROLE_ID and VAULT_SECRET_ID
-    file:/path                the text of a file
+    file:///path              the text of a file
     env:NAME                  a variable of this shell
 
     A reference is a whole value, or stands inside one, as in redis://:{{ env:NAME | url }}@cache:6379/0,

@@ -11,21 +11,31 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from urllib.parse import SplitResult
 
     Values = Mapping[str, Mapping[str, str]]
     """Colour → its variables."""
 
-UNPINNED = frozenset({"", "latest", "stable", "main", "master", "edge", "nightly", "dev"})
-# Whole words, or a name in angle brackets: a generated password may well hold "xxx" or "<" by chance.
-PLACEHOLDER = re.compile(
-    r"(?<![a-z0-9])(?:(?:change|replace)[-_ ]?(?:me|this|it)|todo|fixme|placeholder|xxx+)(?![a-z0-9])"
-    r"|<[a-z][a-z0-9 ._/-]*>|\.{3}$",
+FLOATING = re.compile(
+    r"|alpha|beta|canary|current|dev|devel|develop|development|edge|head|latest|lts|main|master|mainline|next|nightly"
+    r"|preview|prod|production|qa|rc|release|snapshot|stable|stage|staging|test|testing|trunk|uat|unstable"
+    r"|v\d{1,3}|latest[._-].*|.*[._-]latest",
     re.IGNORECASE,
 )
-REFERENCE = re.compile(r"^(?:op|vault)://|\{\{.*\}\}")
-URL_KEY = re.compile(r"_(?:URL|URI|DSN|ENDPOINT)$")
-WITHOUT_HOST = frozenset({"sqlite", "file", "unix"})
+"""Tags that mean another image tomorrow. `v1.2.3`, `1234` and `main-4f1c2aa` are names of one build."""
+PLACEHOLDER = re.compile(
+    r"\.{3}|to-?do|fixme|placeholder|x{3,}"
+    r"|(?:\S*[-_.])?(?:change|replace)[-_ ]?(?:me|this|it)(?:[-_.]\S*|!)?",
+    re.IGNORECASE,
+)
+"""What stands for a whole value, user, password or host; a generated password may hold such letters by chance."""
+BRACKETS = re.compile(
+    r"(?:^|(?<=[/:@=._-]))(?:<[a-z][a-z0-9 ._/-]*>|\.{3}(?=$))(?=$|[/:@?._-])", re.IGNORECASE
+)
+"""`<owner>` or a last `...` as one part of a name: what a template leaves open."""
+REFERENCE = re.compile(r"^(?:op|vault|file)://|\{\{\s*(?:op://|vault://|file://|env:)")
+URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s,]*", re.IGNORECASE)
+NEED_A_HOST = frozenset({"http", "https", "ws", "wss"})
+"""Others know a default host (`postgresql:///db`, `redis:///0`), or none at all (`sqlite:///x`, `PLAINTEXT://:9092`)."""
 ENCODE = "percent-encode what the password holds (@ : / ? # % and spaces)"
 
 
@@ -48,7 +58,19 @@ class Finding:
 
 def is_placeholder(value: str) -> bool:
     """Whether *value* is what a template says, not what a service could use."""
-    return bool(PLACEHOLDER.search(value))
+    if any(PLACEHOLDER.fullmatch(part) for part in (value, *_credentials(value))):
+        return True
+    rest, found = BRACKETS.subn("", value)
+    return bool(found) and not re.search(r"\s", rest)  # `Shop <shop>` is a name, not a gap
+
+
+def _credentials(value: str) -> list[str]:
+    """User, password and host of a URL-like value."""
+    _, separator, rest = value.partition("://")
+    if not separator:
+        return []
+    who, _, place = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    return [*who.split(":", 1), place.rsplit(":", 1)[0]]
 
 
 def incomplete(values: Mapping[str, str], template: Mapping[str, str], where: str) -> list[Finding]:
@@ -78,7 +100,7 @@ def placeholders(values: Mapping[str, str], where: str) -> list[Finding]:
 
 def unpinned(image: str, tag: str, where: str, tag_key: str) -> list[Finding]:
     """A finding for a tag that may mean another image tomorrow."""
-    if "@sha256:" in image or tag not in UNPINNED:
+    if "@sha256:" in image or not FLOATING.fullmatch(tag):
         return []
     what = f"{tag_key}={tag or '(empty)'} is not pinned"
     return [Finding(where, what, "use a tag that never moves, like sha-<commit>")]
@@ -88,31 +110,27 @@ def broken_urls(values: Mapping[str, str], where: str) -> list[Finding]:
     """A finding for each URL that a client would read differently from what was meant; no value is shown."""
     found = []
     for key, value in values.items():
-        if value and ("://" in value or URL_KEY.search(key)):
-            wrong = url_fault(value)
-            if wrong:
-                found.append(Finding(where, f"{key} is no URL that can be read: {wrong[0]}", wrong[1]))
+        wrong = url_fault(value)
+        if wrong:
+            found.append(Finding(where, f"{key} is no URL that can be read: {wrong[0]}", wrong[1]))
     return found
 
 
 def url_fault(value: str) -> tuple[str, str] | None:
-    """What is wrong with a URL and what to do, without any part of it that could be a password."""
-    if re.search(r"\s", value):
-        return "it holds white space", ENCODE
-    if not re.match(r"[a-z][a-z0-9+.-]*://", value, re.IGNORECASE):
-        return "it has no scheme", "begin it with a scheme, like https://"
+    """What is wrong with a URL and what to do, without any part of it that could be a password.
+
+    Only what is one URL by its looks is judged: lists, policies, `jdbc:` names and paths are somebody else's.
+    """
+    if not URL.fullmatch(value):
+        return None
     try:
         parts = urlsplit(value)
-        port, name = parts.port, parts.hostname
+        port = parts.port
     except ValueError:
         return "its port is no number up to 65535", f"correct the port; if it has none, {ENCODE}"
-    return _authority_fault(parts, name, port)
-
-
-def _authority_fault(parts: SplitResult, name: str | None, port: int | None) -> tuple[str, str] | None:
     if parts.netloc.count("@") > 1:
         return "there is more than one @ before its path", ENCODE
-    if not name and parts.scheme not in WITHOUT_HOST:
+    if not parts.netloc and parts.scheme in NEED_A_HOST:
         return "it names no host", "write scheme://host"
     return ("its port is 0", "name the port") if port == 0 else None
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 DEADLINE_S = 30.0
-SCHEMES = ("op://", "vault://", "file:/", "env:")
+SCHEMES = ("op://", "vault://", "file://", "env:")
+# `file:/data/app.db` is how Prisma names an SQLite database: a file to read has two slashes.
 # A reference is a whole value, or stands in double braces inside one: redis://:{{ op://… | url }}@cache/0
 WHOLE = re.compile(rf"(?P<reference>(?:{'|'.join(SCHEMES)})\S.*)")
 INSIDE = re.compile(r"\{\{\s*(?P<reference>[^{}|]*[^{}|\s])\s*(?P<url>\|\s*url\s*)?\}\}")
@@ -55,7 +56,7 @@ class Sources:
         """What *reference* leads to, masked in all that is written from here on; raises Unresolved."""
         known: dict[str, Callable[[str], str]] = {
             "op://": self._from_op, "vault://": self._from_vault,
-            "file:/": self._from_file, "env:": self._from_environment,
+            "file://": self._from_file, "env:": self._from_environment,
         }  # fmt: skip
         for scheme, source in known.items():
             if reference.startswith(scheme):
@@ -71,7 +72,7 @@ class Sources:
         return self.environment[name]
 
     def _from_file(self, reference: str) -> str:
-        path = Path("/" + reference.removeprefix("file:").lstrip("/"))
+        path = Path("/" + reference.removeprefix("file://").lstrip("/"))
         try:
             return path.read_text(encoding="utf-8").removesuffix("\n")
         except OSError as error:

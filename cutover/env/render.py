@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cutover.durable import write_atomically
 from cutover.env import dotenv
 from cutover.env.references import Sources, Unresolved, filled, references
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
 HEAD = "Written by `cutover env render` from {name}: change that one, and render again."
 
@@ -59,20 +58,5 @@ def render(template: Path, out: Path, sources: Sources, *, keep: Collection[str]
     asked = dotenv.read(template)
     values, missing = resolve(asked, sources, kept={key: kept[key] for key in kept if key in asked})
     if not missing:
-        write(out, dotenv.written(values, head=[HEAD.format(name=template.name)]))
+        write_atomically(out, dotenv.written(values, head=[HEAD.format(name=template.name)]))
     return missing
-
-
-def write(out: Path, text: str) -> None:
-    """Put *text* in the place of *out* in one step, mode 0600 from the first byte; a link stays a link."""
-    target = out.resolve()
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cutover.durable import write_atomically
 from cutover.env.references import Sources, Unresolved, filled, references
-from cutover.env.render import resolve, write
+from cutover.env.render import resolve
 from cutover.secret import MASK
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
             ["op://prod/data base/one-time password?attribute=otp"],
         ),
         ("vault://kv/recall/db#password", ["vault://kv/recall/db#password"]),
-        ("file:/run/secrets/db", ["file:/run/secrets/db"]),
+        ("file:///run/secrets/db", ["file:///run/secrets/db"]),
+        ("file:/data/app.db", []),
+        ("file:./dev.db", []),
         ("env:DB_PASSWORD", ["env:DB_PASSWORD"]),
         ("postgresql://u:{{ env:A | url }}@{{env:B}}/x", ["env:A", "env:B"]),
         ("postgresql://u:p@db/x", []),
@@ -59,13 +62,13 @@ def test_fills_in_what_was_found(value: str, expected: str) -> None:
     [
         ("env:NOT_THERE", "NOT_THERE is not set"),
         ("env:EMPTY", "EMPTY is empty"),
-        ("file:/nowhere/at/all", "no such file or directory"),
-        ("file:/", "is a directory"),
+        ("file:///nowhere/at/all", "no such file or directory"),
+        ("file:///", "is a directory"),
         ("vault://kv", "is not vault://mount/path#key"),
         ("vault://kv/path", "is not vault://mount/path#key"),
         ("vault://kv/path#key", "VAULT_ADDR is not set"),
         ("op://v/i/f", "the 1Password CLI `op` is not installed here"),
-        ("sops://x", "unknown kind of reference: op://, vault://, file:/, env: are known"),
+        ("sops://x", "unknown kind of reference: op://, vault://, file://, env: are known"),
     ],
 )
 def test_says_why_a_reference_leads_nowhere(reference: str, reason: str) -> None:
@@ -79,7 +82,7 @@ def test_reads_a_file_without_its_last_newline(tmp_path: Path) -> None:
     """A secret in a file is its text; the newline that editors add is none of it."""
     secret = tmp_path / "secret"
     secret.write_text(" canary file \n\n")
-    assert Sources({}).fetch(f"file:{secret}") == " canary file \n"
+    assert Sources({}).fetch(f"file://{secret}") == " canary file \n"
 
 
 def test_masks_what_it_fetched() -> None:
@@ -90,13 +93,13 @@ def test_masks_what_it_fetched() -> None:
 
 def test_names_each_reference_that_is_missing() -> None:
     """All that is missing is told at once, by key and reference, and nothing is half filled."""
-    template = {"A": "env:A", "B": "env:B", "C": "x{{ env:C }}{{ file:/nowhere/c }}", "D": "plain"}
+    template = {"A": "env:A", "B": "env:B", "C": "x{{ env:C }}{{ file:///nowhere/c }}", "D": "plain"}
     values, missing = resolve(template, Sources({"A": "1"}))
     assert values == {}
     assert [str(each) for each in missing] == [
         "B: env:B: B is not set",
         "C: env:C: C is not set",
-        "C: file:/nowhere/c: no such file or directory",
+        "C: file:///nowhere/c: no such file or directory",
     ]
 
 
@@ -114,7 +117,7 @@ def test_writes_for_its_owner_only_and_in_one_step(tmp_path: Path) -> None:
     target.chmod(0o644)
     link = tmp_path / ".env"
     link.symlink_to(target)
-    write(link, "A='1'\n")
+    write_atomically(link, "A='1'\n")
     assert (link.is_symlink(), target.read_text(), target.stat().st_mode & 0o777) == (True, "A='1'\n", 0o600)
     assert [path.name for path in target.parent.iterdir()] == [".env.green"]
 
@@ -124,5 +127,5 @@ def test_leaves_what_was_there_when_it_cannot_write(tmp_path: Path) -> None:
     target = tmp_path / ".env"
     target.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        write(target, "A='\udc80'\n")
+        write_atomically(target, "A='\udc80'\n")
     assert (target.read_text(), [path.name for path in tmp_path.iterdir()]) == ("old", [".env"])

@@ -1,0 +1,31 @@
+"""What is starred out of everything that is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutover.secret import Mask
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "masked"),
+    [
+        ("DB_PASSWORD", "canary-1", True),
+        ("LOG_FORMAT", "canary-1", True),
+        ("DB_PASSWORD", "482913", True),
+        ("SMS_TOKEN", "4829130", True),
+        ("API_KEY", "00482913", True),
+        ("PIN", "482913", True),
+        ("DB_PASSWORD", "48291", False),
+        ("API_HTTP_PORT", "482913", False),
+        ("MAX_BYTES", "10485760", False),
+        ("KEYS_PER_PAGE", "100000", False),
+        ("IMAGE_TAG", "canary-1", False),
+        ("DB_NAME", "db", False),
+    ],
+)
+def test_masks_what_an_env_file_holds(key: str, value: str, *, masked: bool) -> None:
+    """Each value but public ones; a number only where its key speaks of a secret and it is too long for a port."""
+    mask = Mask()
+    mask.learn_environment({key: value}, ("IMAGE_TAG",))
+    assert mask(f"said {value}.") == ("said ***." if masked else f"said {value}.")
