@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cutover import host
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -27,9 +29,9 @@ def client(deadline_s: int = DEADLINE_S) -> DockerClient:
     from docker.errors import DockerException
 
     try:
-        return docker.from_env(timeout=deadline_s)
+        return docker.from_env(timeout=deadline_s, environment=host.clean_environment())
     except DockerException as error:
-        place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        place = host.engine_place() or "unix:///var/run/docker.sock"
         raise EngineSilent(f"the Docker engine at {place} does not answer: {_cause(error)}") from error
 
 
@@ -108,10 +110,15 @@ class Container:
         """`healthy`, `starting`, `unhealthy`, or `none`."""
         return str(self.health["Status"]) if self.health else "none"
 
+    @property
+    def published(self) -> frozenset[int]:
+        """The host's ports that lead to it now."""
+        return frozenset(int(row["HostPort"]) for rows in self.ports.values() for row in rows or ())
+
 
 def read_container(attributes: Mapping[str, Any]) -> Container:
     """The container of one `docker inspect` answer."""
-    state, config, host = attributes["State"], attributes["Config"], attributes["HostConfig"]
+    state, config, limits = attributes["State"], attributes["Config"], attributes["HostConfig"]
     labels = config.get("Labels") or {}
     return Container(
         id=attributes["Id"],
@@ -129,20 +136,20 @@ def read_container(attributes: Mapping[str, Any]) -> Container:
         health=state.get("Health"),
         healthcheck=config.get("Healthcheck") or {},
         ports=(attributes.get("NetworkSettings") or {}).get("Ports") or {},
-        memory_limit=host.get("Memory") or 0,
-        nano_cpus=_nano_cpus(host),
+        memory_limit=limits.get("Memory") or 0,
+        nano_cpus=_nano_cpus(limits),
         user=config.get("User", ""),
         stop_timeout=config.get("StopTimeout"),
         labels=labels,
     )
 
 
-def _nano_cpus(host: Mapping[str, Any]) -> int:
+def _nano_cpus(limits: Mapping[str, Any]) -> int:
     """The container's own CPU limit in billionths of a core; 0: none."""
-    if host.get("NanoCpus"):
-        return int(host["NanoCpus"])
-    if host.get("CpuQuota", 0) > 0 and host.get("CpuPeriod", 0) > 0:
-        return int(host["CpuQuota"] / host["CpuPeriod"] * 1e9)
+    if limits.get("NanoCpus"):
+        return int(limits["NanoCpus"])
+    if limits.get("CpuQuota", 0) > 0 and limits.get("CpuPeriod", 0) > 0:
+        return int(limits["CpuQuota"] / limits["CpuPeriod"] * 1e9)
     return 0
 
 
@@ -211,6 +218,18 @@ def image_id(reference: str) -> str | None:
         return str(inspect_image(reference)["Id"])
     except ImageNotFound:
         return None
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+
+
+@cache
+def data_root() -> Path:
+    """The folder in which the engine keeps images and containers; raises EngineSilent."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        return Path(client().api.info()["DockerRootDir"])
     except (DockerException, RequestException) as error:
         raise EngineSilent(f"the Docker engine does not answer: {error}") from error
 

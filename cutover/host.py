@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shlex
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
+from cutover.errors import UsageProblem
 from cutover.secret import MASK
 
 Words = tuple[str, ...]
-FIXED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+FIXED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 PASSED_ON = (
     "HOME",
     "DOCKER_HOST",
     "DOCKER_CONFIG",
-    "DOCKER_CONTEXT",
     "DOCKER_CERT_PATH",
     "DOCKER_TLS_VERIFY",
     "LANG",
 )
 LAST_WORDS_S = 1.0
+CONTEXT_S = 30.0
 TIMED_OUT = 124  # what timeout(1) says, so that a reader of the journal sees one number for one thing
 
 
@@ -51,7 +56,39 @@ class Done:
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The only environment that engine commands see: an exported IMAGE_TAG would beat every env file."""
     kept = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
-    return {"PATH": FIXED_PATH, **kept, **(extra or {})}
+    place = engine_place()
+    return {"PATH": FIXED_PATH, **kept, **({"DOCKER_HOST": place} if place else {}), **(extra or {})}
+
+
+def engine_place() -> str:
+    """The one engine that the CLI and the SDK are both sent to, empty for the default socket; raises UsageProblem.
+
+    DOCKER_HOST, else what DOCKER_CONTEXT or `docker context use` names: the SDK knows nothing of contexts.
+    """
+    return os.environ.get("DOCKER_HOST") or _of_context(_chosen_context())
+
+
+def _chosen_context() -> str:
+    """The docker context that the user has chosen, empty for none."""
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    named = os.environ.get("DOCKER_CONTEXT")
+    if not named:
+        with contextlib.suppress(OSError, ValueError):
+            named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("currentContext")
+    return named if named and named != "default" else ""
+
+
+@cache
+def _of_context(name: str) -> str:
+    """Where the engine of the docker context *name* listens; asked once a process, and not at all for none."""
+    if not name:
+        return ""
+    environment = {"PATH": FIXED_PATH, **{key: os.environ[key] for key in PASSED_ON if key in os.environ}}
+    words = ("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}", name)
+    done = _run(words, deadline_s=CONTEXT_S, environment=environment)
+    if not done.ok or not done.out.strip():
+        raise UsageProblem(f"docker context {name!r} cannot be read: {done.last_line}")
+    return done.out.strip()
 
 
 def run(
@@ -68,13 +105,26 @@ def run(
     A command that outlives *deadline_s* is killed with its whole process group and answers with 124; one that
     cannot be found answers with 127. `mask=False` is for output that is parsed, not shown.
     """
+    return _run(words, deadline_s, clean_environment(environment), stdin, cwd, mask=mask)
+
+
+def _run(
+    words: Sequence[str],
+    deadline_s: float,
+    environment: Mapping[str, str],
+    stdin: bytes | None = None,
+    cwd: str | None = None,
+    *,
+    mask: bool = True,
+) -> Done:
+    """The same in exactly this environment."""
     try:
         process = subprocess.Popen(  # words, never a shell string
             list(words),
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=clean_environment(environment),
+            env=dict(environment),
             cwd=cwd,
             start_new_session=True,
         )

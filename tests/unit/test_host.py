@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cutover import host
+from cutover import engine, host
+from cutover.errors import UsageProblem
 from cutover.secret import MASK
 
 SHORT_S = 0.3  # a deadline that is meant to be missed; nothing is asserted of how long it took
@@ -86,6 +87,79 @@ def test_the_environment_is_not_the_callers(monkeypatch: pytest.MonkeyPatch) -> 
     assert "/strange" not in seen.values()
 
 
+DOCKER = """\
+#!/bin/sh
+case "$*" in
+*" rootless") echo "unix://{folder}/none.sock" ;;
+*) echo "context \\"$5\\": not found" >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A docker command that knows one context, `rootless`, and a configuration folder of its own."""
+    command = tmp_path / "docker"
+    command.write_text(DOCKER.format(folder=tmp_path))
+    command.chmod(0o755)
+    for key in ("DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setattr(host, "FIXED_PATH", f"{tmp_path}:{host.FIXED_PATH}")
+    host._of_context.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("variables", "chosen", "expected"),
+    [
+        ({}, None, None),
+        ({}, "default", None),
+        ({}, "rootless", "unix://{folder}/none.sock"),
+        ({"DOCKER_CONTEXT": "rootless"}, None, "unix://{folder}/none.sock"),
+        ({"DOCKER_CONTEXT": "default"}, "rootless", None),
+        ({"DOCKER_HOST": "unix:///run/other.sock"}, "rootless", "unix:///run/other.sock"),
+        (
+            {"DOCKER_HOST": "unix:///run/other.sock", "DOCKER_CONTEXT": "rootless"},
+            None,
+            "unix:///run/other.sock",
+        ),
+    ],
+)
+def test_one_engine_is_asked_and_changed(
+    contexts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    chosen: str | None,
+    expected: str | None,
+) -> None:
+    """Where a docker context leads, the SDK is sent too, which knows nothing of contexts."""
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    if chosen is not None:
+        (contexts / "config.json").write_text(f'{{"currentContext": "{chosen}"}}')
+    seen = host.clean_environment()
+    assert "DOCKER_CONTEXT" not in seen
+    assert seen.get("DOCKER_HOST") == (expected and expected.format(folder=contexts))
+
+
+def test_the_sdk_goes_where_the_context_leads(contexts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that was judged is the engine that is changed."""
+    monkeypatch.setenv("DOCKER_CONTEXT", "rootless")
+    with pytest.raises(engine.EngineSilent) as raised:
+        engine.client(7)
+    assert f"the Docker engine at unix://{contexts}/none.sock does not answer" in str(raised.value)
+
+
+@pytest.mark.usefixtures("contexts")
+def test_a_context_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is done on an engine that nobody meant."""
+    monkeypatch.setenv("DOCKER_CONTEXT", "nowhere")
+    with pytest.raises(UsageProblem) as raised:
+        host.run(("true",), deadline_s=LONG_S)
+    assert str(raised.value) == "docker context 'nowhere' cannot be read: context \"nowhere\": not found"
+
+
 def test_output_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the mask knows is starred in both outputs, and left in what is parsed."""
     monkeypatch.setattr(MASK, "values", {"hunter22"})
@@ -103,7 +177,8 @@ def test_standard_input_is_given_or_empty() -> None:
 
 INTERRUPTED = """\
 import os, sys
-from cutover import host
+from cutover import engine, host
+from cutover.errors import UsageProblem
 script = 'read -r _; echo $$ >"$1"; kill -INT "$2"; sleep 600'
 # What is read comes when the command is being waited for, and not while it is being started.
 host.run(("sh", "-c", script, "sh", sys.argv[1], str(os.getpid())), deadline_s=60, stdin=b"go\\n")
