@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from cutover.settings import Settings, seconds
 
 Words = tuple[str, ...]
 DEADLINE_S = 30.0
+OLDEST = (2, 28)
+"""The first Compose that has `config --environment`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,6 @@ class Compose:
         """Stop *services* with their own grace period."""
         return self.words("stop", *services)
 
-    def one_off(self, name: str, service: str, *command: str) -> Words:
-        """Start *command* in a named one-off container: the name is a mutex, and it outlives a lost client."""
-        return self.words("run", "--detach", "--no-deps", "--name", name, "-T", service, *command)
-
     def config(self, *flags: str) -> Words:
         """What Compose makes of the file."""
         return self.words("config", *flags)
@@ -68,13 +67,20 @@ class Rendered:
     """The env file's variables as Compose reads them."""
 
     def service(self, name: str) -> Mapping[str, Any]:
-        """One service of the model."""
-        found: Mapping[str, Any] = self.model["services"][name]
+        """One service of the model; raises UsageProblem."""
+        services = self.model.get("services") or {}
+        if name not in services:
+            known = ", ".join(services) or "no service at all"
+            raise UsageProblem(f"services names {name!r}, the compose file of {self.colour} has {known}")
+        found: Mapping[str, Any] = services[name]
         return found
 
     def image(self, service: str) -> str:
-        """`repo:tag` of *service*."""
-        return str(self.service(service)["image"])
+        """`repo:tag` of *service*; raises UsageProblem for one that is only built."""
+        name = self.service(service).get("image")
+        if not name:
+            raise UsageProblem(f"service {service!r} names no image: a release is an image with a tag")
+        return str(name)
 
     def tag(self, service: str) -> str:
         """The tag of *service*'s image; empty for one named by digest only."""
@@ -93,10 +99,15 @@ class Rendered:
 
     def port(self, service: str) -> int:
         """The loopback port that *service* publishes; 0 if none."""
-        for row in self.service(service).get("ports") or ():
-            if row.get("published"):
-                return int(str(row["published"]).split("-", 1)[0])
-        return 0
+        return next((port for _, port in self.published(service)), 0)
+
+    def published(self, service: str) -> list[tuple[str, int]]:
+        """Address and TCP port of each port that *service* publishes; of a range its first one."""
+        return [
+            (str(row.get("host_ip") or ""), int(str(row["published"]).split("-", 1)[0]))
+            for row in self.service(service).get("ports") or ()
+            if row.get("published") and row.get("protocol", "tcp") == "tcp"
+        ]
 
 
 def render(settings: Settings, colour: str, tag: str | None = None) -> Rendered:
@@ -122,6 +133,7 @@ def _ask(words: Words, override: Mapping[str, str]) -> str:
     """The output of a `compose config` call; a warning about an unset variable is an error."""
     done = host.run(words, deadline_s=DEADLINE_S, environment=override, mask=False)
     if not done.ok:
+        compose_version()  # one that is too old says "unknown flag", and one that is not there says worse
         raise UsageProblem(f"docker compose config: {MASK(done.last_line)}")
     for line in done.err.splitlines():
         if "variable is not set" in line:
@@ -141,9 +153,10 @@ def _variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
     return {key: value for key, value in theirs if key not in ours} | dict(override)
 
 
-def hashes(compose: Compose) -> dict[str, str]:
-    """Service → the config hash that Compose will label its container with."""
-    done = host.run(compose.config("--hash", "*"), deadline_s=DEADLINE_S)
+def hashes(compose: Compose, text: str | None = None) -> dict[str, str]:
+    """Service → the config hash that Compose will label its container with; *text* is the file `-`."""
+    stdin = None if text is None else text.encode()
+    done = host.run(compose.config("--hash", "*"), deadline_s=DEADLINE_S, stdin=stdin)
     if not done.ok:
         raise UsageProblem(f"docker compose config --hash: {done.last_line}")
     rows = (line.partition(" ") for line in done.out.splitlines())
@@ -178,13 +191,27 @@ def is_private(path: Path) -> bool:
     return not status.st_mode & 0o077 and status.st_uid in {os.geteuid(), 0}
 
 
-def compose_version() -> tuple[int, ...]:
-    """The version of `docker compose`; raises UsageProblem where there is none or it is v1."""
-    done = host.run(("docker", "compose", "version", "--short"), deadline_s=DEADLINE_S)
+def compose_version() -> None:
+    """Ask for the version of `docker compose`; raises UsageProblem where there is none or it is too old."""
+    done, needed = (
+        host.run(("docker", "compose", "version", "--short"), deadline_s=DEADLINE_S),
+        dotted(OLDEST),
+    )
     if not done.ok:
-        raise UsageProblem(f"docker compose does not answer: {done.last_line}; Compose v2 or newer is needed")
-    numbers = done.out.strip().lstrip("v").split("-", 1)[0].split("+", 1)[0].split(".")
-    version = tuple(int(part) for part in numbers if part.isdigit())
-    if version < (2, 20):
-        raise UsageProblem(f"docker compose is {done.out.strip()}: 2.20 or newer is needed")
-    return version
+        raise UsageProblem(
+            f"docker compose does not answer: {done.last_line}; Compose {needed} or newer is needed"
+        )
+    said = done.out.strip()
+    if version_of(said) < OLDEST:
+        raise UsageProblem(f"docker compose is {said}: too old, {needed} or newer is needed")
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """The numbers of a version like `v2.28.1-desktop.1` or `2.3.3+ds1`."""
+    numbers = re.match(r"v?(\d+(?:\.\d+)*)", text)
+    return tuple(int(part) for part in numbers[1].split(".")) if numbers else ()
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    """A version as people write it."""
+    return ".".join(map(str, version))
