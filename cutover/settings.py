@@ -92,7 +92,7 @@ class Settings(Section):
     data_profiles: tuple[str, ...] = ("db", "cache", "ai")
     env_template: Path | None = None
     state_dir: Path | None = None
-    reports: Path = Path("../reports")
+    reports: Path = Path("reports")
     max_release: Duration = 7200.0
     colours: dict[str, Colour] = Field(min_length=1)
     version: Version | None = None

@@ -43,8 +43,6 @@ class Colour(Section):
 
     env_file: Path
     project: str = ""
-    port: int = Field(0, ge=0, le=65535)
-    """Filled from the rendered Compose file; a value here is only for a service that publishes several ports."""
 
 
 class Version(Section):

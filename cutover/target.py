@@ -27,11 +27,6 @@ class Target:
     tag: str | None = None
     through_proxy: bool = False
 
-    @property
-    def has_container(self) -> bool:
-        """Whether its container can be seen from here."""
-        return self.project is not None
-
     def __str__(self) -> str:
         """Its name, as in test ids."""
         return self.name
