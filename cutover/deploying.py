@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -41,9 +42,9 @@ def plan(walk: Walk) -> Planned:
         )
     rendered = compose.render(walk.settings, colour, wish.deploy)
     preflight.require(preflight.problems(walk.scene, rendered, switching=wish.switch, environment=os.environ))
-    images = {each: preflight.image_of(rendered, each) for each in walk.settings.services}
+    images = preflight.images_of(walk.settings, rendered, pull=not wish.plan)
     try:
-        previous, _ = preflight.previous_of(walk.state, walk.scene, colour)
+        previous, _ = preflight.previous_of(walk.state, walk.scene, colour, keep=not wish.plan)
     except UsageProblem:
         if not wish.no_way_back:
             raise
@@ -64,7 +65,8 @@ def check(walk: Walk) -> None:
         if planned.previous
         else "nothing runs there, so its way back is to remove it"
     )
-    walk.told("T-15m", "preflight", f"{rendered.image(walk.settings.service)} is {image[7:19]}; {way}", begun)
+    found = f"is {image[7:19]}" if image else "is not here: would be pulled"
+    walk.told("T-15m", "preflight", f"{rendered.image(walk.settings.service)} {found}; {way}", begun)
     if not preflight.recovers_at_boot():
         said = "nothing runs `cutover recover` after a reboot of this host: install deploy/cutover-recover.service"
         walk.told("T-15m", "boot", said, None, "not asked")
@@ -208,13 +210,11 @@ def _remember(walk: Walk, found: engine.Container, name: str, config_hash: str) 
 
 
 def rewrite_tag(env_file: Path, key: str, tag: str) -> None:
-    """Make the user's env file say what runs now: its one `KEY=` line is rewritten, at commit only."""
-    lines = env_file.read_text(encoding="utf-8").splitlines(keepends=True)
-    new = [
-        f"{key}={tag}\n"
-        if row.split("=", 1)[0].strip().removeprefix("export ").strip() == key and "=" in row
-        else row
-        for row in lines
-    ]
-    if new != lines:
-        write_atomically(env_file, "".join(new), mode=env_file.stat().st_mode & 0o777)
+    """Make the user's env file say what runs now: its one `KEY=` line is rewritten, its comment stays."""
+    row = re.compile(
+        rf"^([ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:])[^\n]*?([ \t]+#[^\n]*)?$", re.MULTILINE
+    )
+    old = env_file.read_text(encoding="utf-8")
+    new = row.sub(lambda found: f"{found[1]}{tag}{found[2] or ''}", old)
+    if new != old:
+        write_atomically(env_file, new, mode=env_file.stat().st_mode & 0o777)

@@ -41,6 +41,8 @@ def begin(walk: Walk, *, plan: bool, greet: Callable[[Walk], None] = lambda _wal
         preflight.require(preflight.unseen(walk.settings))
     if wish.deploy is not None:
         deploying.check(walk)
+    if wish.armed and wish.rollback:  # a rollback must not wait for a certificate
+        _look_around(walk)
     if wish.armed and not plan:
         send(walk, "begin", f"{walk.owner()['what']} begins")
     if plan:
@@ -48,6 +50,15 @@ def begin(walk: Walk, *, plan: bool, greet: Callable[[Walk], None] = lambda _wal
 
         for line in planning.lines(walk):
             walk.told("", "plan", line, None)
+
+
+def _look_around(walk: Walk) -> None:
+    """Ask what the watch would take a good release back for, before anything is changed; raises UsageProblem."""
+    begun, paths = time.monotonic(), list(walk.wish.paths)
+    watched = walk.wish.switch or again.gates(paths) != paths
+    verdicts = preflight.surroundings(walk.settings, watched=watched)
+    said = preflight.fit(verdicts, walk.settings.checks.report_only)
+    walk.told("T-15m", "surroundings", said, begun)
 
 
 def finish(
@@ -208,7 +219,7 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
         if walk.state.open_release() is not None:
             return None  # a dead session's: its guard takes back more than we would
         proven.put_back(walk, record)
-        return _take_back(walk, tally, release.FAILED)
+        return _named(walk, record, _take_back(walk, tally, release.FAILED))
     except (UsageProblem, Locked) as error:
         if walk.changed:
             raise
@@ -218,14 +229,22 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
         walk.unlock()
 
 
+def _named(walk: Walk, record: Record, end: Ended) -> Ended:
+    """Make the env file name what was put back, else the next `docker compose up` deploys the bad one again."""
+    if end.ending.word is Word.TAKEN_BACK:
+        with contextlib.suppress(OSError):
+            env_file = walk.settings.colours[record.colour].env_file
+            deploying.rewrite_tag(env_file, walk.settings.tag_key, record.tag)
+    return end
+
+
 def _leave(walk: Walk, tally: Tally, code: int) -> Ended:
     """--no-rollback: close the release as it is, which guard and recover respect."""
     if not walk.state.close(walk.release_id or ""):
         return _taken_by_another(walk, tally)
     walk.state.journal("left as it is", release=walk.release_id, who=preflight.who())
     if walk.pending is not None:
-        with contextlib.suppress(OSError):
-            walk.state.keep_record(walk.pending)
+        _remember(walk, walk.pending)
     return ended(walk, Word.LEFT_AS_IT_IS, code, tally)
 
 

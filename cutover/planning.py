@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from cutover import compose, engine, preflight, scene
+from cutover import compose, engine, scene
+from cutover.compose import Rendered
 from cutover.secret import STARS
+from cutover.settings import Settings
 from cutover.show import timetable
 from cutover.walk import Walk
 
@@ -29,23 +33,50 @@ def lines(walk: Walk) -> Iterator[str]:
 
 def _deploy(walk: Walk, colour: str, tag: str) -> Iterator[str]:
     settings = walk.settings
-    new = compose.render(settings, colour, tag)
+    new = walk.planned.rendered if walk.planned else compose.render(settings, colour, tag)
     old = engine.the_container(settings.compose_project(colour), settings.service)
-    previous, _ = preflight.previous_of(walk.state, walk.scene, colour)
+    previous = walk.planned.previous if walk.planned else None
     now = old.image_name if old else "nothing"
     yield f"would deploy {new.image(settings.service)} on {colour} (port {new.port(settings.service)}); runs now: {now}"
     if settings.migrate:
         yield f"would migrate with: {' '.join(settings.migrate.command)}; no undo, the schema stays"
-    if old is not None:
-        before = compose.render(settings, colour, scene.tag_of(old.image_name))
-        yield from _differences(
-            before.environment(settings.service), new.environment(settings.service), set(settings.public_keys)
-        )
+    if previous is not None:
+        yield from differences(_before(walk, colour, previous.file, now), new, settings)
     yield f"undo: put back {previous.file.name}" if previous else "undo: remove it, nothing ran there before"
 
 
-def _differences(before: dict[str, str], after: dict[str, str], public: set[str]) -> Iterator[str]:
+def _before(walk: Walk, colour: str, file: Path, image: str) -> Rendered:
+    """The release that runs now, from its own file: today's env file may say something else."""
+    if not file.is_file():  # it would be adopted, and equals today's env file with the running tag
+        return compose.render(walk.settings, colour, scene.tag_of(image))
+    text = file.read_text(encoding="utf-8")
+    return Rendered(colour, walk.settings.compose_project(colour), text, json.loads(text), {})
+
+
+def differences(before: Rendered, after: Rendered, settings: Settings) -> Iterator[str]:
+    """One line for each image, port and variable that changes; values that are not public are stars."""
+    for service in settings.services:
+        if service not in before.model["services"]:
+            yield f"{service} is new: {after.image(service)}"
+            continue
+        name = "" if service == settings.service else f" of {service}"
+        if before.image(service) != after.image(service):
+            yield f"image{name}: {before.image(service)} → {after.image(service)}"
+        ports = [", ".join(str(port) for _, port in each.published(service)) for each in (before, after)]
+        if ports[0] != ports[1]:
+            yield f"ports{name}: {ports[0] or '(none)'} → {ports[1] or '(none)'}"
+        yield from _variables(
+            before.environment(service), after.environment(service), {*settings.public_keys}, name
+        )
+
+
+def _variables(before: dict[str, str], after: dict[str, str], public: set[str], name: str) -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
-            shown = (before.get(key, "(none)"), after.get(key, "(none)")) if key in public else (STARS, STARS)
-            yield f"environment {key}: {shown[0]} → {shown[1]}"
+            yield (f"environment{name} {key}: {_shown(before, key, public)} → {_shown(after, key, public)}")
+
+
+def _shown(values: dict[str, str], key: str, public: set[str]) -> str:
+    if key not in values:
+        return "(none)"
+    return values[key] if key in public else STARS

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cutover.proxies.asking import Way
 from cutover.scene import Scene, release_path, tag_of
 from cutover.settings import Settings
 from cutover.state import Record, State, write_atomically
-from cutover.verdict import Outcome
+from cutover.verdict import Outcome, Verdict
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 START_S = 10.0
@@ -39,7 +40,7 @@ def problems(
     if free < LEAST_FREE_BYTES:
         needed = LEAST_FREE_BYTES // 2**20
         yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the way back"
-    yield from _port(settings, rendered)
+    yield from _ports(settings, rendered)
     if scene.proxy is not None:
         agreed = scene.proxy.agreed()
         if switching and agreed.outcome is not Outcome.YES:
@@ -55,42 +56,56 @@ def unseen(settings: Settings) -> Iterator[str]:
             yield f"proxy.access_log: {why}"
 
 
-def _port(settings: Settings, rendered: Rendered) -> Iterator[str]:
+def _ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
     """A port that somebody else holds: a recreate would remove the old container before it finds out."""
-    port = rendered.port(settings.service)
-    ours = engine.containers(rendered.project)
-    strangers = [each for each in engine.published_by(port) if each.id not in {one.id for one in ours}]
-    if strangers:
-        first = strangers[0]
-        whose = first.labels.get("com.docker.compose.project", "none")
-        yield f"port {port} of {rendered.colour} is taken by the container {first.name} (project {whose})"
-    elif not any(each.in_use for each in ours) and not can_bind(port):
-        yield f"port {port} of {rendered.colour} is taken by another process on this host"
+    ours = {each.id: each for each in engine.containers(rendered.project) if each.in_use}
+    held = {port for each in ours.values() for port in each.published}
+    for service in settings.services:
+        for address, port in rendered.published(service):
+            strangers = [each for each in engine.published_by(port) if each.id not in ours]
+            if strangers:
+                whose = strangers[0].labels.get("com.docker.compose.project", "none")
+                yield (
+                    f"port {port} of {rendered.colour} is taken by the container {strangers[0].name} "
+                    f"(project {whose})"
+                )
+            elif port not in held and not can_bind(port, address):
+                yield f"port {port} of {rendered.colour} is taken by another process on this host"
 
 
-def can_bind(port: int) -> bool:
-    """Whether *port* of 127.0.0.1 is free."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+def can_bind(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether nobody listens on *port* of *address*; what only the engine may bind is free as far as we know."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
     return True
 
 
-def image_of(rendered: Rendered, service: str) -> str:
-    """The ID of the image to run; raises UsageProblem when it is nowhere, or for another machine than this."""
-    from cutover.registry import ensure_image
+def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> dict[str, str]:
+    """Service → the ID of the image to run; raises UsageProblem when one is nowhere, or for another machine.
 
-    return ensure_image(rendered.image(service)).id
+    Without *pull* nothing is fetched, and the ID of an image that is not here is empty.
+    """
+    from cutover.registry import ensure_image, inspected
+
+    names = {each: rendered.image(each) for each in (*settings.services, *settings.after_switch)}
+    if pull:
+        return {service: ensure_image(name).id for service, name in names.items()}
+    here = {service: inspected(name) for service, name in names.items()}
+    return {service: fact.id if fact else "" for service, fact in here.items()}
 
 
-def previous_of(state: State, scene: Scene, colour: str) -> tuple[Previous | None, Record | None]:
+def previous_of(
+    state: State, scene: Scene, colour: str, *, keep: bool = True
+) -> tuple[Previous | None, Record | None]:
     """How what runs on *colour* now is put back; raises UsageProblem when nobody could.
 
     The running container's config hash must be that of its recorded release, or of today's env file rendered with
-    the running tag, which is then adopted and written down.
+    the running tag, which is then adopted and written down (with *keep*; a plan changes nothing).
     """
     settings = scene.settings
     project = settings.compose_project(colour)
@@ -109,14 +124,12 @@ def previous_of(state: State, scene: Scene, colour: str) -> tuple[Previous | Non
     if tag is None:
         raise _no_way_back(colour)
     adopted = compose.render(settings, colour, tag)
-    name = f"adopted-{main.short}.yml"
-    write_atomically(state.release_folder(colour) / name, adopted.text)
-    if (
-        compose.hashes(Compose(project, release_path(settings, colour, name))).get(settings.service)
-        != main.config_hash
-    ):
-        release_path(settings, colour, name).unlink()
+    label = compose.hashes(Compose(project, Path("-")), adopted.text).get(settings.service)
+    if label != main.config_hash:
         raise _no_way_back(colour)
+    name = f"adopted-{main.short}.yml"
+    if keep:
+        write_atomically(state.release_folder(colour) / name, adopted.text)
     return _previous(settings, colour, name, running), None
 
 
@@ -164,6 +177,34 @@ def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[
 
 
 BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var/spool/cron/crontabs")
+
+
+def surroundings(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
+    """What the watch would take a good release back for, though no release can help it."""
+    from cutover.probes.disk import disk, worst
+
+    yield worst(disk(settings))
+    if watched:
+        from cutover.probes.alerts import alerts
+        from cutover.probes.tls import tls
+
+        yield tls(settings)
+        if settings.alerts is not None:
+            yield alerts(settings.alerts)
+
+
+def fit(verdicts: Iterable[Verdict], report_only: Collection[str]) -> str:
+    """What *verdicts* say, in one line; raises UsageProblem for the first that is neither yes nor only reported."""
+    said = []
+    for each in verdicts:
+        if each.outcome is Outcome.NOT_ASKED:
+            continue
+        line = f"{each.question}: {each.reason}"
+        if each.outcome is not Outcome.YES and each.question not in report_only:
+            way_out = f'report_only = ["{each.question}"] in [checks] releases all the same'
+            raise UsageProblem(f"{line}; the watch would take the release back for it: {way_out}")
+        said.append(line)
+    return "; ".join(said)
 
 
 def recovers_at_boot(folders: tuple[str, ...] = BOOT_UNITS) -> bool:

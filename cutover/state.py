@@ -259,13 +259,14 @@ class State:
 
     def records(self, colour: str) -> list[Record]:
         """The releases that were committed on *colour*, the newest last."""
+        path = self.root / "releases" / colour / "records.json"
         try:
-            rows = json.loads((self.release_folder(colour) / "records.json").read_text(encoding="utf-8"))
+            rows = json.loads(path.read_text(encoding="utf-8"))
             return [Record(**row) for row in rows]
         except FileNotFoundError:
             return []
         except (ValueError, TypeError) as error:
-            raise UsageProblem(f"{self.release_folder(colour)}/records.json is damaged: {error}") from error
+            raise UsageProblem(f"{path} is damaged: {error}") from error
 
     def keep_record(self, record: Record) -> None:
         """Remember *record* as the newest of its colour."""

@@ -38,7 +38,7 @@ def check(walk: Walk) -> None:
         raise UsageProblem(f"--switch to {walk.target.name}: a plain URL is no colour")
     if walk.target.colour == walk.before:
         raise UsageProblem(f"--switch to {walk.target.colour}: it is live already; say --target=idle")
-    walk.old = preflight.previous_of(walk.state, walk.scene, walk.before or "")[0]
+    walk.old = preflight.previous_of(walk.state, walk.scene, walk.before or "", keep=not walk.wish.plan)[0]
 
 
 def _proxy(walk: Walk) -> Proxy:

@@ -82,7 +82,9 @@ class Walk:
     # --- beginning -----------------------------------------------------------------------------------------------
     def begin(self) -> None:
         """Lock, take back what a dead session left, resolve the target; raises UsageProblem or Locked."""
-        if self.wish.armed:
+        if self.wish.plan:
+            self.look_only()
+        elif self.wish.armed:
             self.lock()
             self.recover()
         self.begin_here()
@@ -92,11 +94,10 @@ class Walk:
         self.scene = scene.look(self.settings)
         self.target, *_ = [scene.target_named(self.scene, name) for name in self.wish.targets]
         self.before = self.scene.live.colour
-        self.from_tag = (
-            scene.running_tag(self.settings, self.before or self.target.colour or "")
-            if self.before or self.target.colour
-            else None
-        )
+        if self.before in {None, self.target.colour}:
+            self.from_tag = self.target.tag
+        else:
+            self.from_tag = scene.running_tag(self.settings, self.before or "")
 
     def lock(self) -> None:
         """Hold the release lock until the process ends or `unlock`; a no-op for who holds it."""
@@ -117,6 +118,15 @@ class Walk:
     def owner(self) -> dict[str, object]:
         """Who we are, for those whom the lock turns away."""
         return self.wish.owner()
+
+    def look_only(self) -> None:
+        """Say what a release would meet before its first change: one that lives, or one that a dead session left."""
+        if self.state.is_held():
+            self.told("", "plan", f"would be refused now: {self.state.told()}", None, "unknown")
+        elif (left := self.state.open_release()) is not None:
+            undo = self.state.root / "undo.sh"
+            text = f"release {left} of a session that died is open: would first take it back by {undo}"
+            self.told("", "plan", text, None, "unknown")
 
     def recover(self) -> None:
         """Take back the release of a session that is gone; the lock is ours, so it is gone."""

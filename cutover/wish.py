@@ -23,6 +23,8 @@ class Wish:
     no_way_back: bool = False
     migrate: bool = True
     accept_contract: bool = False
+    plan: bool = False
+    """Say what would be done, and change nothing: not a file, not an image, not an old release."""
     asked_at: float | None = None
     """When the session was started (monotonic): its patience with the lock begins then."""
 

@@ -118,6 +118,7 @@ def wish(config: pytest.Config) -> Wish | None:
         no_way_back=option.no_way_back,
         migrate=not option.no_migrate,
         accept_contract=option.accept_contract,
+        plan=option.plan,
         asked_at=config.stash.get(ASKED_AT, None),
     )
 

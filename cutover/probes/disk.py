@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cutover import engine
 from cutover.settings import Settings
 from cutover.verdict import Verdict, no, unknown, yes
 
 GB = 1e9
-ENGINE_ROOT = Path("/var/lib/docker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,15 @@ def room(path: Path) -> Room:
     )  # fmt: skip
 
 
-def disk(settings: Settings) -> list[Verdict]:
+def disk(settings: Settings, engine_root: Callable[[], Path] = engine.data_root) -> list[Verdict]:
     """One verdict for each file system that a release writes to."""
-    paths = [settings.state, settings.reports] + ([ENGINE_ROOT] if ENGINE_ROOT.is_dir() else [])
-    verdicts, seen = list[Verdict](), set[int]()
+    verdicts, seen, paths = list[Verdict](), set[int](), [settings.state, settings.reports]
+    try:
+        root = engine_root()
+    except engine.EngineSilent as error:
+        verdicts.append(unknown("disk", str(error)))
+    else:
+        paths += [root] if root.is_dir() else []  # from inside a container it cannot be seen
     for path in paths:
         try:
             found = room(path)

@@ -91,11 +91,41 @@ def test_a_bad_first_release_of_a_colour_is_removed(stand: Stand) -> None:
 def test_a_plan_changes_nothing(stand: Stand) -> None:
     """--plan says what would be done and undone, and ends with 5."""
     build("sha-2222222")
-    done = stand.pytest("smoke", "--target=idle", "--deploy=sha-2222222", "--plan")
+    (stand.state / "open").write_text("20260101T000000-1\n")  # left by a session that died
+    (stand.state / "undo.sh").write_text("exit 1\n")
+    before = kept(stand)
+    try:
+        done = stand.pytest("smoke", "--target=idle", "--deploy=sha-2222222", "--plan")
+        assert done.code == 5, done.out
+        assert "PLAN ONLY" in done.out
+        assert "would deploy recall/api:sha-2222222 on green" in done.out
+        assert "would first take it back" in done.out
+        assert stand.running("green") == []
+        assert kept(stand) == before
+    finally:
+        (stand.state / "open").unlink()
+
+
+def kept(stand: Stand) -> dict[str, bytes]:
+    """Each file of the state directory."""
+    return {str(each): each.read_bytes() for each in stand.state.rglob("*") if each.is_file()}
+
+
+def test_a_plan_shows_what_differs_from_what_runs(stand: Stand) -> None:
+    """Compared is the release that runs, not today's env file; an image that is not here is not fetched."""
+    env = stand.env_file("blue")
+    text = env.read_text()
+    env.write_text(text.replace("VLLM_ENDPOINT=", "VLLM_ENDPOINT=http://127.0.0.1:9"))
+    before = kept(stand)
+    try:
+        done = stand.pytest("smoke", "--target=live", "--deploy=sha-0f0f0f0", "--plan")
+    finally:
+        env.write_text(text)
     assert done.code == 5, done.out
-    assert "PLAN ONLY" in done.out
-    assert "would deploy recall/api:sha-2222222 on green" in done.out
-    assert stand.running("green") == []
+    assert "recall/api:sha-0f0f0f0 is not here: would be pulled" in done.out
+    assert "image: recall/api:sha-1111111 → recall/api:sha-0f0f0f0" in done.out
+    assert "environment VLLM_ENDPOINT: *** → ***" in done.out
+    assert kept(stand) == before
 
 
 REFUSED = {
@@ -128,6 +158,24 @@ def test_a_stranger_on_the_port_is_refused(stand: Stand) -> None:
         done = stand.pytest("smoke", "--target=green", "--deploy=sha-1111111")
     assert done.code == 4, done.out
     assert f"port {stand.ports['green']} of green is taken by another process" in done.out
+
+
+def test_a_stranger_is_seen_although_our_colour_runs_elsewhere(stand: Stand) -> None:
+    """A new port in the env file is asked for too: what runs on the old one would be removed first."""
+    import socket
+
+    env = stand.env_file("blue")
+    text = env.read_text()
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        port = stranger.getsockname()[1]
+        env.write_text(text.replace(str(stand.ports["blue"]), str(port)))
+        try:
+            done = stand.pytest("smoke", "--target=live", "--deploy=sha-2222222")
+        finally:
+            env.write_text(text)
+    assert done.code == 4, done.out
+    assert f"port {port} of blue is taken by another process" in done.out
+    serves(stand, "sha-1111111")
 
 
 def test_a_url_is_asked_what_can_be_asked(stand: Stand) -> None:
@@ -172,12 +220,13 @@ def test_a_release_that_is_not_proven_is_put_back_by_its_gate(stand: Stand) -> N
     assert done.code == 1, done.out
     assert "TAKEN BACK" in done.out
     assert tags(stand.running("green")) == ["sha-1111111"]
+    assert (
+        "IMAGE_TAG=sha-1111111\n" in env.read_text()
+    )  # else the next `docker compose up` deploys the bad one
 
 
 def test_what_a_person_deployed_can_be_replaced_and_put_back(stand: Stand) -> None:
     """A container that Compose started from today's files is adopted: its way back is written down."""
-    env = stand.env_file("green")
-    env.write_text(env.read_text().replace("sha-bad0001", "sha-1111111"))
     done = stand.release("sha-bad0001", "green", defect="wrong-version")
     assert done.code == 1, done.out
     assert tags(stand.running("green")) == ["sha-1111111"]
@@ -189,6 +238,7 @@ def test_no_rollback_leaves_it_as_it_is(stand: Stand) -> None:
     assert done.code == 1, done.out
     assert "LEFT AS IT IS" in done.out
     assert tags(stand.running("green")) == ["sha-bad0001"]
+    assert "IMAGE_TAG=sha-bad0001\n" in stand.env_file("green").read_text()  # it names what runs
     assert stand.status()["open"] is None
     assert stand.cutover("recover").out.startswith("nothing is open")
 

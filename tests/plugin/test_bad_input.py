@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +86,51 @@ def nothing(project: Project) -> None:
     del project
 
 
+def state_dir(path: str) -> Break:
+    """Let the state lie at *path*, beside the project; what is not below a folder cannot be made."""
+
+    def change(project: Project) -> None:
+        project.state.parent.mkdir()
+        (project.state.parent / "file").write_text("")
+        toml(str(project.state.parent / path), str(project.state))(project)
+
+    return change
+
+
+def old_compose(project: Project) -> None:
+    """A Compose plugin from before `config --environment`, found where a user's own plugins lie."""
+    plugin = project.folder / "docker" / "cli-plugins" / "docker-compose"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(OLD_COMPOSE)
+    plugin.chmod(0o755)
+
+
+def mute(project: Project) -> None:
+    """An engine that accepts and never answers; its socket lives as long as this process."""
+    path = project.folder / "no.sock"
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(os.path.relpath(path))
+    door.listen(100)
+    DOORS.append(door)
+
+
+DOORS: list[socket.socket] = []
+OLD_COMPOSE = """\
+#!/bin/sh
+case "$*" in
+docker-cli-plugin-metadata) echo '{"SchemaVersion":"0.1.0","Vendor":"test","Version":"v2.20.3"}' ;;
+*version*) echo 2.20.3 ;;
+*) echo "unknown flag: --environment" >&2; exit 16 ;;
+esac
+"""
+TWO_VARIABLES = """\
+services:
+  api:
+    image: none/api:${IMAGE_TAG:?}
+    environment: {GREETING: "${GREETING}"}
+    ports: ["127.0.0.1:${API_HTTP_PORT:?}:8000"]
+"""
+
 # what is wrong: (how, arguments, environment, what the line must say)
 CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "an unknown target": (nothing, ("--target=gren",), {}, ("unknown target 'gren'", "blue, green")),
@@ -144,6 +190,24 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
     ),
     "an invalid compose file": (compose("services:\n  api:\n    imag: x\n"), (), {}, ("docker compose config",)),
     "a missing compose file": (gone("docker-compose.yml"), (), {}, ("docker-compose.yml: no such file",)),
+    "a variable that the env file lacks": (compose(TWO_VARIABLES), (), {}, (".env.blue: GREETING is not set",)),
+    "a service that is not in the compose file": (
+        toml("services = ['web']\n", 'reports = "reports"\n'), (), {}, ("services names 'web'", "has api"),
+    ),
+    "a state folder that cannot be made": (
+        state_dir("file/trap"), ("--deploy=sha-2",), {}, ("state directory", "file/trap"),
+    ),
+    "a state folder that is a file": (state_dir("file"), ("--deploy=sha-2",), {}, ("state directory", "/file")),
+    "a state folder of the kernel": (
+        nothing, ("--deploy=sha-2",), {"CUTOVER_STATE_DIR": "/proc/trap"}, ("state directory /proc/trap",),
+    ),
+    "Compose too old": (
+        old_compose, ("--deploy=sha-2",), {"DOCKER_CONFIG": "docker"}, ("docker compose is 2.20.3: too old", "2.28"),
+    ),
+    "Compose too old for a gate": (old_compose, (), {"DOCKER_CONFIG": "docker"}, ("docker compose is 2.20.3",)),
+    "an engine that accepts and never answers": (
+        mute, ("--deploy=sha-2",), {}, ("the Docker engine", "does not answer", "timed out"),
+    ),
     "an engine that does not answer": (nothing, ("--deploy=sha-2",), {}, ("the Docker engine at unix:", "no.sock does not answer")),
 }  # fmt: skip
 

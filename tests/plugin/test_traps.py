@@ -5,7 +5,10 @@ from __future__ import annotations
 import fcntl
 import signal
 import subprocess
+<<<<<<< HEAD
 import sys
+=======
+>>>>>>> f3f020a (Let a plan change nothing, and ask before a release what its watch would take it back for)
 
 import pytest
 
@@ -247,6 +250,7 @@ def test_a_closed_pipe_is_no_verdict(
     assert not project.is_open
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     "option",
     [
@@ -307,33 +311,55 @@ def test_a_typing_error_changes_nothing(project: Project, name: str) -> None:
     """What pytest itself refuses ends before anything is changed."""
     project.test(GOOD)
     words = (*project.words()[:-2], *REFUSED[name])
-    done = subprocess.run(
-        words, cwd=project.folder, env=project.environment(), capture_output=True, text=True, timeout=120, check=False
-    )  # fmt: skip
-    assert done.returncode not in {0, 1}
-    assert not project.mark.exists()
-    assert not project.is_open
-
-
-BROKEN = {
-    "pytest_configure": "def pytest_configure(config):\n    raise ValueError('x')\n",
-    "pytest_sessionstart": "def pytest_sessionstart(session):\n    raise ValueError('x')\n",
-    "pytest_collection_modifyitems": "def pytest_collection_modifyitems(items):\n    raise ValueError('x')\n",
-    "pytest_generate_tests": "def pytest_generate_tests(metafunc):\n    raise ValueError('x')\n",
-    "its import": "import nothing_here\n",
-}
-
-
-@pytest.mark.parametrize("hook", BROKEN)
-def test_a_foreign_plugin_that_breaks_early_changes_nothing(project: Project, hook: str) -> None:
-    """One broken plugin of an environment breaks every run of it, and never a service."""
+=======
+def test_a_plan_takes_nothing_back(project: Project) -> None:
+    """What a dead session left open stays open under --plan, and its undo is not run."""
     project.test(GOOD)
-    (project.folder / "foreign.py").write_text(BROKEN[hook])
-    path = f"{project.folder}:{project.environment()['PYTHONPATH']}"
-    done = project.run("-p", "foreign", PYTHONPATH=path)
-    assert done.returncode not in {0, 5}, done.stdout + done.stderr
+    project.state.mkdir(mode=0o700, parents=True)
+    (project.state / "open").write_text("20260101T000000-1\n")
+    (project.state / "undo.sh").write_text(f"touch {project.mark}\n")
+    done = project.run("--deploy=sha-2", "--plan")
+    assert "release 20260101T000000-1 of a session that died is open" in done.stdout, done.stdout
+    assert done.returncode == 4, done.stdout + done.stderr  # there is no engine here
     assert not project.mark.exists()
-    assert not project.is_open
+    assert sorted(each.name for each in project.state.iterdir()) == ["open", "undo.sh"]
+
+
+# what is wrong: (arguments, what the plugin `foreign` says, pytest's own exit code, what it says in one line)
+EARLY: dict[str, tuple[tuple[str, ...], str, int, str]] = {
+    "a bad path": (("nowhere",), "", 4, "ERROR: file or directory not found: nowhere"),
+    "an unknown option": (("gate", "--no-such-option"), "", 4, "error: unrecognized arguments: --no-such-option"),
+    "a bad node id": (("gate/test_gate.py::test_none",), "", 4, "ERROR: not found: "),
+    "a plugin that is missing": (("gate", "-p", "no_such_plugin"), "", 4, 'Error importing plugin "no_such_plugin"'),
+    "an unwritable report": (("gate", "--html=/proc/none/x.html"), "", 3, "No such file or directory: '/proc/none'"),
+    "a plugin's import": (("gate", "-p", "foreign"), "import nothing_here\n", 3, "ModuleNotFoundError: "),
+    **{
+        hook: (("gate", "-p", "foreign"), f"def {hook}({argument}):\n    raise ValueError('x')\n", code, "ValueError: x")
+        for hook, argument, code in (
+            ("pytest_configure", "config", 3), ("pytest_sessionstart", "session", 3),
+            ("pytest_collection_modifyitems", "items", 3), ("pytest_generate_tests", "metafunc", 2),
+        )
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_what_breaks_early_changes_nothing(project: Project, name: str) -> None:
+    """What pytest refuses, or a broken plugin of its environment breaks, ends before a service is touched."""
+    arguments, foreign, code, said = EARLY[name]
+    project.test(GOOD)
+    (project.folder / "foreign.py").write_text(foreign)
+    environment = project.environment()
+    environment["PYTHONPATH"] = f"{project.folder}:{environment['PYTHONPATH']}"
+    words = (*project.words()[: -len(("gate", "--target=green"))], "--target=green", *arguments)
+>>>>>>> f3f020a (Let a plan change nothing, and ask before a release what its watch would take it back for)
+    done = subprocess.run(
+        words, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert not project.mark.exists()
+    assert not project.state.exists()
 
 
 @pytest.mark.parametrize(

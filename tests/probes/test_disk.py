@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cutover.probes.disk import Room, disk, judge_disk, room
+from cutover.engine import EngineSilent
+from cutover.probes.disk import Room, disk, judge_disk, room, worst
 from cutover.settings import Settings
 from cutover.verdict import Outcome
 
@@ -41,6 +42,22 @@ def test_each_file_system_is_asked_once(tmp_path: Path) -> None:
         "project": "p", "colours": {"blue": {"env_file": ".env"}}, "state_dir": tmp_path / "state",
         "reports": tmp_path / "reports", "slo": {"disk_free": 0.0},
     }  # fmt: skip
-    verdicts = disk(Settings.model_validate(table))
-    assert 1 <= len(verdicts) <= 2
-    assert {each.outcome for each in verdicts} == {YES}
+    verdicts = disk(Settings.model_validate(table), lambda: tmp_path)
+    assert [each.outcome for each in verdicts] == [YES]
+
+
+def test_where_the_engine_keeps_its_data_is_asked_of_the_engine(tmp_path: Path) -> None:
+    """It may be anywhere; not knowing it is no yes, and from inside a container it cannot be seen."""
+    table = {
+        "project": "p", "colours": {"blue": {"env_file": ".env"}}, "state_dir": tmp_path / "state",
+        "reports": tmp_path / "reports", "slo": {"disk_free": 0.0},
+    }  # fmt: skip
+    settings = Settings.model_validate(table)
+
+    def silent() -> Path:
+        raise EngineSilent("the engine is mute")
+
+    elsewhere = [each.evidence["path"] for each in disk(settings, lambda: Path("/proc"))]
+    assert elsewhere == [str(tmp_path / "state"), "/proc"]
+    assert len(disk(settings, lambda: tmp_path / "not here")) == 1
+    assert worst(disk(settings, silent)).outcome is UNKNOWN
