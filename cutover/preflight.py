@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from cutover import compose, engine, wish
 from cutover.changes.up import Previous
 from cutover.compose import Compose, Rendered
 from cutover.errors import UsageProblem
+from cutover.probes.disk import room
 from cutover.probes.health import budget
 from cutover.proxies.access_log import complaint
 from cutover.proxies.asking import Way
@@ -36,7 +36,7 @@ def problems(
     if not compose.is_private(env_file):
         yield f"{env_file} can be read by others: chmod 600 {env_file}"
     yield from compose.complaints(settings, rendered, environment)
-    free = shutil.disk_usage(settings.state).free
+    free = room(settings.state).free
     if free < LEAST_FREE_BYTES:
         needed = LEAST_FREE_BYTES // 2**20
         yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the way back"

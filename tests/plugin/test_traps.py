@@ -5,10 +5,7 @@ from __future__ import annotations
 import fcntl
 import signal
 import subprocess
-<<<<<<< HEAD
 import sys
-=======
->>>>>>> f3f020a (Let a plan change nothing, and ask before a release what its watch would take it back for)
 
 import pytest
 
@@ -250,7 +247,6 @@ def test_a_closed_pipe_is_no_verdict(
     assert not project.is_open
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize(
     "option",
     [
@@ -294,24 +290,15 @@ def test_a_report_that_breaks_is_a_warning(project: Project) -> None:
     assert project.mark.exists()
 
 
-REFUSED = {
-    "a bad path": ("nowhere", "--target=green"),
-    "an unknown option": ("gate", "--target=green", "--no-such-option"),
-    "a bad choice": ("gate", "--target=green", "--color=blue"),
-    "a bad node id": ("gate/test_gate.py::test_none", "--target=green"),
-    "a plugin that is missing": ("gate", "--target=green", "-p", "no_such_plugin"),
-    "workers": ("gate", "--target=green", "-p", "xdist", "-n2"),
-    "workers by another name": ("gate", "--target=green", "-p", "xdist", "--dist=load", "--tx=2*popen"),
-    "an unwritable report": ("gate", "--target=green", "--html=/proc/none/x.html"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_a_typing_error_changes_nothing(project: Project, name: str) -> None:
-    """What pytest itself refuses ends before anything is changed."""
+def test_a_plan_makes_nothing(project: Project) -> None:
+    """On a machine that has never released there is no state afterwards either."""
     project.test(GOOD)
-    words = (*project.words()[:-2], *REFUSED[name])
-=======
+    done = project.run("--deploy=sha-2", "--plan")
+    assert done.returncode == 4, done.stdout + done.stderr  # there is no engine here
+    assert "the Docker engine at" in done.stdout + done.stderr
+    assert not project.state.exists()
+
+
 def test_a_plan_takes_nothing_back(project: Project) -> None:
     """What a dead session left open stays open under --plan, and its undo is not run."""
     project.test(GOOD)
@@ -331,6 +318,9 @@ EARLY: dict[str, tuple[tuple[str, ...], str, int, str]] = {
     "an unknown option": (("gate", "--no-such-option"), "", 4, "error: unrecognized arguments: --no-such-option"),
     "a bad node id": (("gate/test_gate.py::test_none",), "", 4, "ERROR: not found: "),
     "a plugin that is missing": (("gate", "-p", "no_such_plugin"), "", 4, 'Error importing plugin "no_such_plugin"'),
+    "a bad choice": (("gate", "--color=blue"), "", 4, "invalid choice: 'blue'"),
+    "workers": (("gate", "-p", "xdist", "-n2"), "", 4, "ERROR: -n "),
+    "workers by another name": (("gate", "-p", "xdist", "--dist=load", "--tx=2*popen"), "", 4, "ERROR: -"),
     "an unwritable report": (("gate", "--html=/proc/none/x.html"), "", 3, "No such file or directory: '/proc/none'"),
     "a plugin's import": (("gate", "-p", "foreign"), "import nothing_here\n", 3, "ModuleNotFoundError: "),
     **{
@@ -352,7 +342,6 @@ def test_what_breaks_early_changes_nothing(project: Project, name: str) -> None:
     environment = project.environment()
     environment["PYTHONPATH"] = f"{project.folder}:{environment['PYTHONPATH']}"
     words = (*project.words()[: -len(("gate", "--target=green"))], "--target=green", *arguments)
->>>>>>> f3f020a (Let a plan change nothing, and ask before a release what its watch would take it back for)
     done = subprocess.run(
         words, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )  # fmt: skip
