@@ -319,8 +319,8 @@ EARLY: dict[str, tuple[tuple[str, ...], str, int, str]] = {
     "a bad node id": (("gate/test_gate.py::test_none",), "", 4, "ERROR: not found: "),
     "a plugin that is missing": (("gate", "-p", "no_such_plugin"), "", 4, 'Error importing plugin "no_such_plugin"'),
     "a bad choice": (("gate", "--color=blue"), "", 4, "invalid choice: 'blue'"),
-    "workers": (("gate", "-p", "xdist", "-n2"), "", 4, "ERROR: -n "),
-    "workers by another name": (("gate", "-p", "xdist", "--dist=load", "--tx=2*popen"), "", 4, "ERROR: -"),
+    "workers": (("gate", "-p", "xdist", "-n2"), "", 4, "ERROR: -n is not for a release"),
+    "workers by another name": (("gate", "-p", "xdist", "--dist=load", "--tx=2*popen"), "", 4, "ERROR: --tx is not for a release"),
     "an unwritable report": (("gate", "--html=/proc/none/x.html"), "", 3, "No such file or directory: '/proc/none'"),
     "a plugin's import": (("gate", "-p", "foreign"), "import nothing_here\n", 3, "ModuleNotFoundError: "),
     **{
