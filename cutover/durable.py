@@ -48,7 +48,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def flock(handle: int, deadline: float) -> bool:
-    """Whether the lock could be had until *deadline* (monotonic)."""
+    """Whether the lock could be had until *deadline* (monotonic); it is this process's until `let_go`."""
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,4 +57,26 @@ def flock(handle: int, deadline: float) -> bool:
                 return False
             time.sleep(0.02)
         else:
+            HELD.add(handle)
             return True
+
+
+HELD: set[int] = set()
+"""The locks of this process."""
+
+
+def let_go(handle: int) -> None:
+    """Close the lock *handle*, which lets others have it."""
+    HELD.discard(handle)
+    os.close(handle)
+
+
+def _hold_nothing() -> None:
+    """What a test forks may outlive its session: it must not be what keeps the guard asleep and others out."""
+    for handle in HELD:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    HELD.clear()
+
+
+os.register_at_fork(after_in_child=_hold_nothing)

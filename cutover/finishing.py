@@ -15,7 +15,7 @@ from cutover.evidence import Evidence
 from cutover.release import Tally
 from cutover.report.ending import Why, Word
 from cutover.saying import Ended, ended, notify, of_url, send
-from cutover.state import Record
+from cutover.state import Record, did_take_back
 from cutover.walk import Walk
 from cutover.wish import Wish
 
@@ -162,7 +162,6 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     saving = threading.Thread(target=_save_logs, args=(walk,), daemon=True)
     saving.start()
     release_id = walk.release_id or ""
-    ours = walk.state.open_release() == release_id
     if not walk.switched:  # else the flip comes first, and users wait for it
         saving.join(SAVE_S)
     done = walk.state.take_back(release_id)
@@ -170,6 +169,7 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     if not done.ok:
         walk.told("", "undo", f"failed: {done.last_line}", begun, "no")
         return _lost(walk, tally, done.last_line)
+    ours = did_take_back(done, release_id)
     if ours:
         walk.state.journal("taken back", release=release_id, who=preflight.who(), why=release.reason(tally))
     trouble = as_before.trouble(walk)
@@ -190,7 +190,7 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
         [f"{names or 'nothing'} taken back", *notes, as_before.says(walk), *([seen] if seen else [])]
     )
     walk.told("", "undo", said, begun)
-    return ended(walk, Word.TAKEN_BACK, code, tally)
+    return ended(walk, Word.TAKEN_BACK, code, tally) if ours else _taken_by_another(walk, tally)
 
 
 def _save_logs(walk: Walk) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from cutover import host
 from cutover.changes import Change, undo_script
-from cutover.durable import flock, now, sync_folder, write_atomically
+from cutover.durable import flock, let_go, now, sync_folder, write_atomically
 from cutover.errors import Locked, UsageProblem
 from cutover.record import Record
 from cutover.secret import MASK
@@ -89,7 +89,7 @@ class State:
         try:
             yield
         finally:
-            os.close(handle)
+            let_go(handle)
 
     def acquire(self, owner: Mapping[str, Any], asked_at: float | None = None) -> int:
         """The descriptor that is the lock, as long as it is open; raises Locked, or UsageProblem on a full disk."""
@@ -99,12 +99,12 @@ class State:
             raise self._unwritable(error) from error
         deadline = max((asked_at or time.monotonic()) + PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S)
         if not flock(handle, deadline):
-            os.close(handle)
+            let_go(handle)
             raise Locked(self.told())
         try:
             write_atomically(self.root / "owner.json", json.dumps(dict(owner)))
         except OSError as error:
-            os.close(handle)
+            let_go(handle)
             raise self._unwritable(error) from error
         return handle
 
@@ -236,7 +236,7 @@ class State:
                 raise UsageProblem(f"a step of a release still runs: see fuser {self.root}/hand")
             yield
         finally:
-            os.close(handle)
+            let_go(handle)
 
     def needs_person(self) -> str | None:
         """The id of a release whose take-back was given up, None in peace."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cutover import host, preflight, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous
+from cutover.durable import let_go
 from cutover.engine import Container
 from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson
 from cutover.evidence import Evidence
@@ -112,7 +113,7 @@ class Walk:
     def unlock(self) -> None:
         """Let others release."""
         if self._lock is not None:
-            os.close(self._lock)
+            let_go(self._lock)
             self._lock = None
 
     def owner(self) -> dict[str, object]:

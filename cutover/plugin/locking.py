@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import pytest
 
 from cutover import release
+from cutover.durable import let_go
 from cutover.errors import Locked, UsageProblem
 from cutover.plugin.console import look
 from cutover.plugin.opening import settings_for
@@ -41,4 +41,4 @@ def lock(config: pytest.Config, wish: Wish) -> int | None:
 def _let_go(config: pytest.Config) -> None:
     """Let go of a lock that no session has taken over: one that broke before it began."""
     if LOCK in config.stash:
-        os.close(config.stash[LOCK])
+        let_go(config.stash[LOCK])

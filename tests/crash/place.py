@@ -93,7 +93,8 @@ class Place:
     def shims(self, at: int, when: str, *victims: str) -> dict[str, str]:
         """The environment in which *victims* die at the command number *at* of a step."""
         folder = self.folder / "shims"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        (self.folder / "turns").unlink(missing_ok=True)
         for name in STANDING_IN:
             real = shutil.which(name, path=host.FIXED_PATH)
             path = folder / name
@@ -115,6 +116,11 @@ class Place:
     def guard(self) -> int:
         """The guard's process id."""
         return int((self.state.root / "guard.pid").read_text().split()[0])
+
+    @property
+    def turns(self) -> int:
+        """How many commands the stand-ins have run."""
+        return int((self.folder / "turns").read_text())
 
     @property
     def is_closed(self) -> bool:

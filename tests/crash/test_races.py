@@ -24,6 +24,24 @@ def test_waits(target):
     open({go!r}).read()
 """
 
+# The child lets go of the session's output, for who reads that waits for its end; and of nothing else.
+FORKS = """\
+import os, signal, stat
+
+def test_forks(target):
+    child = os.fork()
+    if child == 0:
+        for each in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if stat.S_ISFIFO(os.fstat(each).st_mode):
+                    os.close(each)
+            except OSError:
+                pass
+        signal.pause()
+    with open({child!r}, "w") as out:
+        out.write(str(child))
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
@@ -104,6 +122,35 @@ def test_a_rollback_ends_a_living_session(project: Project) -> None:
     assert "the release was taken back by ben" in said
     assert not project.mark.exists()
     assert not project.is_open
+
+
+def test_a_session_that_fails_after_a_rollback_says_by_whom(project: Project) -> None:
+    """That its checks fail is what the rollback did: the reason is the person, and nothing is taken back again."""
+    project.test(f"def test_stays(target):\n    assert open({str(project.mark)!r})\n", "test_late.py")
+    with releasing(project) as session:
+        assert cutover(project, "rollback").returncode == 0
+        said = goes_on(project, session)
+        assert session.wait() == 1
+    assert "TAKEN BACK" in said
+    assert "the release was taken back by ben" in said
+    rows = [row for row in State(project.state).history() if row["event"] == "taken back"]
+    assert [row["why"] for row in rows] == ["cutover rollback"]
+
+
+def test_what_a_test_forks_holds_no_lock(project: Project) -> None:
+    """A process that a team's test leaves behind keeps neither the next release out nor the guard asleep."""
+    child = project.mark.parent / "child"
+    project.test(FORKS.format(child=str(child)), "test_forks.py")
+    with releasing(project) as session:
+        guard = int((project.state / "guard.pid").read_text().split()[0])
+        assert "RELEASED" in goes_on(project, session)
+    left = int(child.read_text())
+    try:
+        assert lives(left)
+        assert not State(project.state).is_held()
+        until(lambda: not lives(guard), "the guard goes")
+    finally:
+        kill(left)
 
 
 def test_a_rollback_that_comes_too_late_says_so(tmp_path: Path) -> None:

@@ -27,7 +27,16 @@ TAKE_BACK = ("flock", "cat open", "the undo", "mv open", "rm", "sync")
 
 
 @pytest.mark.parametrize(
-    "victims", [("step",), ("session",), ("session", "step"), ("session", "step", "guard")], ids="+".join
+    "victims",
+    [
+        ("step",),
+        ("step", "guard"),
+        ("session",),
+        ("session", "step"),
+        ("session", "guard"),
+        ("session", "step", "guard"),
+    ],
+    ids="+".join,
 )
 @pytest.mark.parametrize(("at", "when"), DEATHS)
 def test_a_death_in_a_step_leaves_what_was_there(
@@ -37,10 +46,31 @@ def test_a_death_in_a_step_leaves_what_was_there(
     with place.session(environment=place.shims(at, when, *victims)) as session:
         said = session.communicate()[0]
     assert "committed" not in said
-    if "guard" in victims:
+    if {"session", "guard"} <= set(victims):
         assert place.state.open_release() == ID
         assert place.state.take_back(ID).ok
     place.assert_taken_back()
+
+
+@pytest.mark.parametrize(("at", "when"), DEATHS)
+def test_a_guard_that_dies_in_a_step_stops_nothing(place: Place, at: int, when: str) -> None:
+    """The session goes on, with another guard at its next change, and commits."""
+    with place.session(environment=place.shims(at, when, "guard")) as session:
+        said = session.communicate()[0]
+    assert "committed True" in said
+    place.assert_kept()
+
+
+def test_the_points_are_all_commands_of_the_shell_files(place: Place) -> None:
+    """A command more in a step or a take-back is a point more at which something can die."""
+    with place.session(environment=place.shims(0, "never")) as session:
+        assert "committed True" in session.communicate()[0]
+    halves = 2  # what the words of the first change are, and those of the second are not
+    assert place.turns == 2 * len(STEP) - halves
+    place.assert_kept()
+    place.left_open()
+    assert _take_back(place, 0, "never").returncode == 0
+    assert place.turns == len(TAKE_BACK)
 
 
 @pytest.mark.parametrize("point", ["opened", "undo written", "did write", "did second"])
@@ -88,17 +118,26 @@ def test_a_death_around_the_commit_leaves_one_of_two_states(place: Place, number
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("at", range(1, len(TAKE_BACK) + 1), ids=TAKE_BACK)
 def test_a_take_back_that_dies_is_finished_by_the_next(place: Place, at: int, when: str) -> None:
-    """A take-back that is killed at any of its commands is repeated, and then nothing is half done."""
-    place.left_open()
+    """A take-back that is killed at any of its commands is repeated, also when that one dies too, and then all is done."""
+    for again in range(len(TAKE_BACK) + 1):  # the first time only one dies
+        place.left_open()
+        assert _take_back(place, at, when).returncode == -signal.SIGKILL
+        if place.state.open_release() is None:
+            assert place.says == OLD
+        if again:
+            _take_back(place, again, when)
+        assert place.state.take_back(ID).ok
+        assert place.state.open_release() is None
+        assert place.says == OLD
+    place.assert_taken_back()
+
+
+def _take_back(place: Place, at: int, when: str) -> subprocess.CompletedProcess[bytes]:
+    """A take-back that dies before or after its command number *at*."""
     shims = place.shims(at, when, "step")
     words = ("sh", str(place.state.root / "takeback.sh"), str(place.state.root), ID)
     path = f"{shims['SHIMS']}:{os.environ['PATH']}"
-    killed = subprocess.run(words, env=shims | {"PATH": path}, check=False, start_new_session=True)
-    assert killed.returncode == -signal.SIGKILL
-    if place.state.open_release() is None:
-        assert place.says == OLD
-    assert place.state.take_back(ID).ok
-    place.assert_taken_back()
+    return subprocess.run(words, env=shims | {"PATH": path}, check=False, start_new_session=True)
 
 
 def test_two_take_backs_at_once_do_it_once(place: Place) -> None:
