@@ -108,7 +108,11 @@ class _Made:
     def __post_init__(self) -> None:
         self.asker = self._asker()
         if self.old is not None:
-            self.trouble = OldTrouble(partial(self._trouble_of, client(self.settings, self.old)))
+            old, live = client(self.settings, self.old), client(self.settings, self.live)
+            wanted = endpoint_watch.readable(self.settings.endpoints)
+            slow_s = self.settings.slo.p95 or float("inf")
+            shared = endpoint_watch.Shared(wanted, live, old, slow_s)
+            self.trouble = OldTrouble(partial(self._trouble_of, old, shared))
 
     def all(self) -> list[Watched]:
         """Every question that this target can be asked."""
@@ -238,10 +242,12 @@ class _Made:
         live = partial(_inside, find, wanted)
         return dependencies.Asker(live, old, allowed_s, self.evidence, pace_s=PACES["dependencies"])
 
-    def _trouble_of(self, asked: httpx.Client) -> str:
-        """What is wrong with the old colour now, in words: it is not ready, or lacks a dependency."""
-        return not_ready(asked, self.settings.ready.path) or (
-            self.asker.trouble_of_old() if self.asker else ""
+    def _trouble_of(self, old: httpx.Client, shared: Callable[[], str]) -> str:
+        """What is wrong with the old colour now: it is not ready, lacks a dependency, or fails the same endpoints."""
+        return (
+            not_ready(old, self.settings.ready.path)
+            or (self.asker.trouble_of_old() if self.asker else "")
+            or shared()
         )
 
     def _excused(self, question: Forgiving) -> Watched:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cutover import engine
 from cutover.settings import Settings
-from cutover.verdict import Verdict, no, unknown, yes
+from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 GB = 1e9
 
@@ -45,7 +45,9 @@ def disk(settings: Settings, engine_root: Callable[[], Path] = engine.data_root)
     except engine.EngineSilent as error:
         verdicts.append(unknown("disk", str(error)))
     else:
-        paths += [root] if root.is_dir() else []  # from inside a container it cannot be seen
+        paths += [root] if root.is_dir() else []
+        if not root.is_dir():
+            verdicts.append(not_asked("disk", f"{root}, where the engine keeps its data, cannot be seen here"))
     for path in paths:
         try:
             found = room(path)

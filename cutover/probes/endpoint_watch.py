@@ -6,10 +6,13 @@ Only those that read (GET, HEAD). How long they take is asked of users' own requ
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import httpx
 
+from cutover.http import Asking, Silence, ask
 from cutover.probes.background import Background, Start, in_thread
 from cutover.probes.endpoints import endpoint
 from cutover.settings import Endpoint
@@ -18,6 +21,10 @@ from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 
 IN_A_ROW = 3
 SAFE = frozenset({"GET", "HEAD"})
+ERROR = 500
+LOOK = Asking(deadline_s=1.0, tries=1)  # a no waits for it: longer would delay the way back
+LOOKS = 5
+NOT_THERE = frozenset({404, 405})
 NO_CONTROL = Control(lambda: True, "only compared with")
 
 
@@ -60,6 +67,56 @@ class Asker:
     def _one(self, wanted: Endpoint) -> Asked:
         asked = Asked(endpoint(self.http, self.control, wanted))
         return Asked(asked.live, endpoint(self.old, NO_CONTROL, wanted)) if asked.bad and self.old else asked
+
+
+class Health(IntEnum):
+    """How an endpoint is answered; the higher the worse."""
+
+    WELL = 0
+    SLOW = 1
+    FAILS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Looks whether the endpoints that the live colour fails fail for the old one as well, in the same moment."""
+
+    wanted: tuple[Endpoint, ...]
+    live: httpx.Client
+    old: httpx.Client
+    slow_s: float
+    look: Asking = LOOK
+
+    def __call__(self) -> str:
+        """What fails for both, in words; empty when the live colour is worse off anywhere, or nothing fails."""
+        with ThreadPoolExecutor(8) as pool:
+            mine = pool.map(lambda each: self._health(self.live, each, gone=Health.FAILS), self.wanted)
+            theirs = pool.map(lambda each: self._health(self.old, each, gone=Health.WELL), self.wanted)
+        known = [
+            (each, live, old)
+            for each, live, old in zip(self.wanted, mine, theirs, strict=True)
+            if live is not None and old is not None
+        ]
+        if any(live > old for _, live, old in known):
+            return ""
+        shared = next((each for each in known if each[1]), None)
+        how = "is slow with" if shared and shared[2] is Health.SLOW else "fails"
+        return f"the old colour {how} {shared[0].label} too" if shared else ""
+
+    def _health(self, http: httpx.Client, wanted: Endpoint, *, gone: Health) -> Health | None:
+        """Failed once is failing, slow is slow each time; *gone* for a colour that is not there; None: no such path."""
+        health = Health.SLOW
+        for _ in range(LOOKS):
+            said = ask(http, wanted.method, wanted.path, self.look)
+            if isinstance(said, Silence) and said.kind != "timeout":
+                return gone
+            if isinstance(said, Silence) or said.status >= ERROR:
+                return Health.FAILS
+            if said.status in NOT_THERE:
+                return None
+            if said.seconds <= min(self.slow_s, wanted.max_latency):
+                health = Health.WELL
+        return health
 
 
 def judge_endpoints(rounds: int, streaks: dict[str, int], last: Sequence[Asked]) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -79,3 +79,13 @@ class Excused:
         if self.excuse and verdict.outcome is not Outcome.NO:
             return not_asked(self.name, self.excuse)
         return verdict
+
+
+def shared(verdicts: Iterable[Verdict], *, releasing: bool) -> list[Verdict]:
+    """*verdicts* about what both colours share: during a release a no is only told, for going back mends nothing."""
+    return [
+        not_asked(each.question, f"reported: {each.reason}; both colours share it: not this release")
+        if releasing and each.outcome is Outcome.NO
+        else each
+        for each in verdicts
+    ]

@@ -93,6 +93,8 @@ def judge_cpu(cores: tuple[float, ...], container: Container, allowed: float) ->
             f"expected {expected}, got {shares[0]:.0%} and {shares[1]:.0%} in two windows of {WINDOW_S:.0f} s"
         )
         return no(question, reason, expected=expected, seen=seen, cores=round(cores[-1], 3))
+    if shares[-1] > allowed:
+        return not_asked(question, f"expected {expected}, got {seen}, once; two windows in a row are a no")
     return yes(
         question, f"{seen} of {limit:g} cores", expected=expected, seen=seen, cores=round(cores[-1], 3)
     )
@@ -111,6 +113,8 @@ def judge_memory(readings: tuple[int, ...], container: Container, allowed: float
     if len(readings) == IN_A_ROW and min(readings) > allowed * container.memory_limit:
         reason = f"expected {expected}, got {seen}, {IN_A_ROW} readings in a row above it"
         return no(question, reason, expected=expected, seen=seen, bytes=readings[-1])
+    if readings[-1] > allowed * container.memory_limit:
+        return not_asked(question, f"expected {expected}, got {seen}; {IN_A_ROW} readings in a row are a no")
     return yes(question, f"{seen} of {limit:.0f} MB", expected=expected, seen=seen, bytes=readings[-1])
 
 

@@ -108,7 +108,7 @@ ANSWERS: dict[str, tuple[int, float, float]] = {
     "slow-tail": (200, 1.5, 0.2), "slow-rare": (200, 1.0, 0.02), "slow-bit": (200, 0.15, 1.0), "hang": (200, 60.0, 1.0),
     "logs-only": (200, 0.0, 1.0), "chatty": (200, 0.0, 1.0),
 }  # fmt: skip
-READY = {"not-ready": 503, "5xx-both": 503, "redirect": 302}
+READY = {"not-ready": 503, "redirect": 302}
 
 
 class Service(BaseHTTPRequestHandler):

@@ -11,7 +11,7 @@ from cutover.probes.disk import Room, disk, judge_disk, room, worst
 from cutover.settings import Settings
 from cutover.verdict import Outcome
 
-YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 GB = 10**9
 
 
@@ -37,7 +37,7 @@ def test_a_path_that_is_not_there_yet_is_asked_of_its_parent(tmp_path: Path) -> 
 
 
 def test_each_file_system_is_asked_once(tmp_path: Path) -> None:
-    """State and reports on one disk are one verdict."""
+    """State, reports and the engine's data on one disk are one verdict."""
     table = {
         "project": "p", "colours": {"blue": {"env_file": ".env"}}, "state_dir": tmp_path / "state",
         "reports": tmp_path / "reports", "slo": {"disk_free": 0.0},
@@ -59,5 +59,5 @@ def test_where_the_engine_keeps_its_data_is_asked_of_the_engine(tmp_path: Path) 
 
     elsewhere = [each.evidence["path"] for each in disk(settings, lambda: Path("/proc"))]
     assert elsewhere == [str(tmp_path / "state"), "/proc"]
-    assert len(disk(settings, lambda: tmp_path / "not here")) == 1
+    assert [each.outcome for each in disk(settings, lambda: tmp_path / "not here")] == [NOT_ASKED, YES]
     assert worst(disk(settings, silent)).outcome is UNKNOWN

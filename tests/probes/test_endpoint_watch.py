@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Sequence
 
 import pytest
 
+from cutover.http import Asking, client
 from cutover.probes.background import at_once
-from cutover.probes.endpoint_watch import Asked, Endpoints, readable
+from cutover.probes.endpoint_watch import Asked, Endpoints, Shared, readable
 from cutover.settings import Endpoint
 from cutover.verdict import Outcome, Verdict, no, unknown, yes
+from tests.probes.servers import Talk, nobody, response, serving
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 NAME = "GET /memories"
@@ -17,6 +21,7 @@ RIGHT, WRONG = yes(NAME, "200 in 3 ms"), no(NAME, "expected status 200, got 404"
 SLOW = no(NAME, "expected an answer within 1000 ms, it took 1200 ms", only_slow=True)
 SILENT = unknown(NAME, "connection refused, and the control question failed too")
 GOOD, BAD, LATE, MUTE = Asked(RIGHT), Asked(WRONG, RIGHT), Asked(SLOW), Asked(SILENT)
+LOOK = Asking(deadline_s=60.0, tries=1)
 ALONE, BOTH = Asked(WRONG), Asked(WRONG, WRONG)
 
 
@@ -53,3 +58,53 @@ def test_only_what_reads_is_asked_again_and_again() -> None:
     reads = Endpoint(path="/memories")
     writes = Endpoint(path="/memories", method="POST", writes=True, undo="DELETE /memories/{id}")
     assert readable((reads, writes)) == (reads,)
+
+
+def by_path(**statuses: int) -> Talk:
+    """Answers each path with its own status."""
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        path = request.split()[1].decode().strip("/")
+        connection.sendall(response(statuses[path], {}))
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("live", "old", "excuse"),
+    [
+        ({"a": 500, "b": 503}, {"a": 500, "b": 500}, "the old colour fails GET /a too"),
+        ({"a": 200, "b": 500}, {"a": 200, "b": 500}, "the old colour fails GET /b too"),
+        ({"a": 200, "b": 500}, {"a": 500, "b": 500}, "the old colour fails GET /b too"),
+        ({"a": 500, "b": 500}, {"a": 404, "b": 500}, "the old colour fails GET /b too"),
+        ({"a": 500, "b": 500}, {"a": 200, "b": 500}, ""),
+        ({"a": 500, "b": 500}, {"a": 200, "b": 200}, ""),
+        ({"a": 200, "b": 200}, {"a": 500, "b": 200}, ""),
+        ({"a": 200, "b": 200}, {"a": 200, "b": 200}, ""),
+    ],
+)
+def test_what_fails_for_both(live: dict[str, int], old: dict[str, int], excuse: str) -> None:
+    """An endpoint that fails for both in the same moment excuses, unless the live colour fails another one alone."""
+    wanted = (Endpoint(path="/a"), Endpoint(path="/b"))
+    with serving(by_path(**live)) as first, serving(by_path(**old)) as second:
+        assert Shared(wanted, client(first, 5.0), client(second, 5.0), 60.0, LOOK)() == excuse
+
+
+def test_an_old_colour_that_is_gone_excuses_nothing() -> None:
+    """A colour that is not there fails nothing."""
+    with serving(by_path(a=500)) as live:
+        assert Shared((Endpoint(path="/a"),), client(live, 5.0), client(nobody(), 5.0), 60.0, LOOK)() == ""
+
+
+def test_what_is_slow_for_both() -> None:
+    """Slow answers of both excuse as failures do; one colour's alone do not."""
+
+    def slow(connection: socket.socket, _request: bytes) -> None:
+        time.sleep(0.05)
+        connection.sendall(response(200, {}))
+
+    wanted = (Endpoint(path="/a"),)
+    with serving(slow) as live, serving(slow) as old, serving(by_path(a=500)) as broken:
+        asked = client(live, 5.0), client(old, 5.0), client(broken, 5.0)
+        assert Shared(wanted, asked[0], asked[1], 0.01, LOOK)() == "the old colour is slow with GET /a too"
+        assert Shared(wanted, asked[2], asked[1], 0.01, LOOK)() == ""

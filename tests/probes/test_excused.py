@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cutover.probes.excused import Excused, OldTrouble
+from cutover.probes.excused import Excused, OldTrouble, shared
 from cutover.verdict import Outcome, Verdict, no, not_asked, yes
 
 
@@ -88,3 +88,12 @@ def test_several_noes_share_one_look() -> None:
         said.append(trouble())
     assert said == ["trouble at 0", "trouble at 0", "trouble at 0", "trouble at 1"]
     assert asked == [0.0, 1.0]
+
+
+def test_what_both_colours_share_takes_no_release_back() -> None:
+    """A full disk or an old certificate is told during a release; without one it is the no that it is."""
+    verdicts = [no("tls", "13 days left"), yes("disk", "/: 50% free")]
+    told = shared(verdicts, releasing=True)
+    assert [each.outcome for each in told] == [Outcome.NOT_ASKED, Outcome.YES]
+    assert told[0].reason == "reported: 13 days left; both colours share it: not this release"
+    assert shared(verdicts, releasing=False) == verdicts

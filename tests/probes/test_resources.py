@@ -26,7 +26,12 @@ SLO = Slo.model_validate({})
     [
         ((), LIMITED, NOT_ASKED, "no window of 15 s yet"),
         ((0.1,), LIMITED, YES, "20% of 0.5 cores"),
-        ((0.49,), LIMITED, YES, "98% of 0.5 cores"),
+        (
+            (0.49,),
+            LIMITED,
+            NOT_ASKED,
+            "expected at most 90% of 0.5 cores, got 98%, once; two windows in a row are a no",
+        ),
         ((0.49, 0.2), LIMITED, YES, "40% of 0.5 cores"),
         (
             (0.49, 0.48),
@@ -48,8 +53,19 @@ def test_cpu(cores: tuple[float, ...], where: Container, outcome: Outcome, reaso
     [
         ((), LIMITED, NOT_ASKED, "no reading yet"),
         ((50,), LIMITED, YES, "50 MB (50%) of 100 MB"),
-        ((95, 95), LIMITED, YES, "95 MB (95%) of 100 MB"),
-        ((95, 89, 95), LIMITED, YES, "95 MB (95%) of 100 MB"),
+        (
+            (95, 95),
+            LIMITED,
+            NOT_ASKED,
+            "expected at most 90% of 100 MB, got 95 MB (95%); 3 readings in a row are a no",
+        ),
+        (
+            (95, 89, 95),
+            LIMITED,
+            NOT_ASKED,
+            "expected at most 90% of 100 MB, got 95 MB (95%); 3 readings in a row are a no",
+        ),
+        ((95, 95, 89), LIMITED, YES, "89 MB (89%) of 100 MB"),
         (
             (91, 95, 99),
             LIMITED,

@@ -88,10 +88,16 @@ def window(p95: float) -> Window:
         ([], {"p95": (0.3, "slo")}, NOT_ASKED, "no window of 50 requests yet"),
         ([0.1], {}, NOT_ASKED, "no [slo], and too few requests before the switch to compare with"),
         ([0.1], {"p95": (0.3, "slo")}, YES, "p50 10 ms, p95 100 ms, p99 200 ms of 60 requests"),
-        ([0.9], {"p95": (0.3, "slo")}, YES, "p95 900 ms"),
+        (
+            [0.9],
+            {"p95": (0.3, "slo")},
+            NOT_ASKED,
+            "p95 900 ms, p99 1800 ms, once; two windows in a row are a no",
+        ),
         ([0.9, 0.1], {"p95": (0.3, "slo")}, YES, "p95 100 ms"),
-        ([0.1, 0.9], {"p95": (0.3, "slo")}, YES, "p95 900 ms"),
+        ([0.1, 0.9], {"p95": (0.3, "slo")}, NOT_ASKED, "once; two windows in a row are a no"),
         ([0.9, 0.8], {"p95": (0.3, "slo")}, NO, "expected p95 at most 300 ms (slo), got 900 ms and 800 ms"),
+        ([0.2, 0.4], {"p95": (0.3, "slo"), "p99": (0.3, "slo")}, NO, "expected p99 at most 300 ms (slo)"),
         ([0.2, 0.2], {"p95": (0.3, "slo"), "p99": (0.3, "slo")}, NO, "expected p99 at most 300 ms (slo)"),
     ],
 )
