@@ -246,7 +246,10 @@ class Alerts(Section):
     alertmanager: str = ""
     rules: tuple[str, ...] = ()
     """Names of the rules that must be loaded, healthy and not firing."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Only alerts with these labels count as firing: a rule may watch other services too."""
     receiver: str = ""
+    """Whom each rule's alert must be able to reach by Alertmanager's routes."""
 
 
 class Freeze(Section):

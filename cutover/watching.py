@@ -51,24 +51,32 @@ class _Row:
     question: Watched
     due: float
     unknowns: int = 0
-    counted: int = -1
+    counted: int | None = None
+    """How often it had been asked when it was last judged; None for one that does not count."""
+    raised: Verdict | None = None
+    """The unknown of its last exception, until it has asked once more."""
 
     def tick(self, now: float) -> Verdict:
         """Ask, judge, and count unknowns in a row."""
+        raised = False
         try:
             self.question.tick(now)
             verdict = self.question.verdict()
         except Exception as error:  # noqa: BLE001 - a question with a mistake must not end a watch like a crash
+            raised = True
             verdict = unknown(self.question.name, f"could not be asked: {type(error).__name__}: {error}")
         self.due += self.question.every_s
         if self.due <= now:  # a late watch does not catch up
             self.due = now + self.question.every_s
-        asked = getattr(self.question, "asked", self.counted + 1)
+        asked: int | None = getattr(self.question, "asked", None)
+        anew = raised or asked is None or asked != self.counted
+        if not anew and self.raised is not None:
+            return self.raised
+        self.raised, self.counted = verdict if raised else None, asked
         if verdict.outcome is not Outcome.UNKNOWN:
             self.unknowns = 0
-        elif asked != self.counted:
+        elif anew:
             self.unknowns += 1
-        self.counted = asked
         return verdict
 
 

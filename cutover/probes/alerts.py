@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cutover import http
+from cutover.probes.alert_routes import receivers
 from cutover.probes.background import Background, Start, in_thread
 from cutover.settings import Alerts
-from cutover.verdict import Outcome, Verdict, no, unknown, yes
+from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 
 DEADLINE_S = 5.0
 ONCE = http.Asking(tries=1)
-RECEIVERS = "receiver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,10 @@ class Heard:
     rules: Sequence[Mapping[str, Any]] | str
     connected: int | None = None
     """Alertmanagers that Prometheus sends to."""
-    receivers: frozenset[str] | str | None = None
-    """Receivers of Alertmanager's routes; None: not asked for."""
+    routes: str = ""
+    """Alertmanager's own configuration."""
+    no_routes: str = ""
+    """Why Alertmanager did not tell it."""
 
 
 def alerts(wanted: Alerts) -> Verdict:
@@ -42,24 +44,10 @@ def heard(wanted: Alerts) -> Heard:
         return Heard(found)
     senders = _get(wanted.prometheus, "/api/v1/alertmanagers")
     connected = None if isinstance(senders, str) else len(senders["data"]["activeAlertmanagers"])
-    return Heard(found, connected, _receivers(wanted))
-
-
-def _receivers(wanted: Alerts) -> frozenset[str] | str:
-    """The receivers that any route of Alertmanager leads to, or why that is not known."""
     status = _get(wanted.alertmanager, "/api/v2/status")
     if isinstance(status, str):
-        return status
-    text = str(status.get("config", {}).get("original", ""))
-    return frozenset(routed(text))
-
-
-def routed(configuration: str) -> Iterable[str]:
-    """The receivers named by routes: `receiver: NAME` lines; a definition says `name:`, and routes nothing."""
-    for line in configuration.splitlines():
-        key, colon, value = line.strip().removeprefix("- ").partition(":")
-        if colon and key == RECEIVERS and value.strip():
-            yield value.strip().strip("\"'")
+        return Heard(found, connected, no_routes=status)
+    return Heard(found, connected, str(status.get("config", {}).get("original", "")))
 
 
 def _get(base: str, path: str) -> Any:
@@ -77,45 +65,67 @@ def _get(base: str, path: str) -> Any:
 
 
 def judge_alerts(found: Heard, wanted: Alerts) -> Verdict:
-    """No when a named rule is missing, unhealthy or firing, or when no route leads to the receiver.
+    """No when a named rule is missing, unhealthy or firing, or when no route leads from it to the receiver.
 
-    Silence of Prometheus or Alertmanager, and a Prometheus that has not found its Alertmanager yet, is unknown.
+    Of several rules of one name each is looked at. Only alerts with `[alerts] labels` count as firing. A rule that
+    was not evaluated yet is not asked. Silence of Prometheus or Alertmanager, and a Prometheus that has not found
+    its Alertmanager yet, is unknown.
     """
     question, expected = "alerts", f"{', '.join(wanted.rules)}: loaded, healthy, not firing"
     if isinstance(found.rules, str):
         return unknown(question, found.rules, expected=expected)
-    by_name = {str(rule["name"]): rule for rule in found.rules}
-    wrong = [said for name in wanted.rules if (said := _wrong(name, by_name.get(name)))]
+    by_name = {name: [rule for rule in found.rules if rule["name"] == name] for name in wanted.rules}
+    wrong = [said for name, rules in by_name.items() for said in _wrong(name, rules, wanted.labels)]
     if wrong:
         return no(question, "; ".join(wrong), expected=expected, seen="; ".join(wrong))
-    verdict = _judge_route(found, wanted)
+    verdict = _judge_route(found, by_name, wanted)
     if verdict is not None:
         return verdict
+    early = [
+        name for name, rules in by_name.items() if any(rule.get("health") == "unknown" for rule in rules)
+    ]
+    if early:
+        return not_asked(question, f"rule {early[0]} is loaded, and was not evaluated yet")
     route = f", routed to {wanted.receiver}" if wanted.receiver else ""
     return yes(question, f"{len(wanted.rules)} rules loaded, healthy, not firing{route}", expected=expected)
 
 
-def _wrong(name: str, rule: Mapping[str, Any] | None) -> str:
-    """What is wrong with a rule; empty when nothing is."""
-    if rule is None:
-        return f"rule {name} is not loaded"
-    if rule.get("health") == "err":
-        return f"rule {name} cannot be evaluated: {str(rule.get('lastError', ''))[:200]}"
-    return f"rule {name} is firing" if rule.get("state") == "firing" else ""
+def _wrong(name: str, rules: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> list[str]:
+    """What is wrong with the rules of one name."""
+    if not rules:
+        return [f"rule {name} is not loaded"]
+    broken = [rule for rule in rules if rule.get("health") == "err"]
+    if broken:
+        return [f"rule {name} cannot be evaluated: {str(broken[0].get('lastError', ''))[:200]}"]
+    firing = [each for rule in rules if rule.get("state") == "firing" for each in _alerts(rule)]
+    return [f"rule {name} is firing"] if any(labels.items() <= each.items() for each in firing) else []
 
 
-def _judge_route(found: Heard, wanted: Alerts) -> Verdict | None:
-    """Whether an alert would reach anybody; None when it would, or when nobody wants to know."""
+def _alerts(rule: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The labels of each alert that fires by *rule*; the rule's own where it names none."""
+    found = [each["labels"] for each in rule.get("alerts") or [] if each.get("state") == "firing"]
+    return found or [dict(rule.get("labels") or {})]
+
+
+def _judge_route(
+    found: Heard, by_name: Mapping[str, Sequence[Mapping[str, Any]]], wanted: Alerts
+) -> Verdict | None:
+    """Whether each rule's alert would reach somebody; None when it would, or when nobody wants to know."""
     if not wanted.alertmanager:
         return None
     expected = f"a route to {wanted.receiver or 'a receiver'}"
-    if isinstance(found.receivers, str):
-        return unknown("alerts", found.receivers, expected=expected)
+    if found.no_routes:
+        return unknown("alerts", found.no_routes, expected=expected)
     if not found.connected:
         return unknown("alerts", "Prometheus has found no Alertmanager to send to", expected=expected)
-    if wanted.receiver and wanted.receiver not in (found.receivers or ()):
-        got = ", ".join(sorted(found.receivers or ())) or "none"
-        return no("alerts", f"expected {expected}, got {got}", expected=expected, seen=got)
+    for name, rules in by_name.items():
+        for rule in rules if wanted.receiver else ():
+            labels = {**(rule.get("labels") or {}), **wanted.labels, "alertname": name}
+            reached = receivers(found.routes, labels)
+            if wanted.receiver not in reached:
+                got = ", ".join(sorted(reached)) or "none"
+                reason = f"expected {expected} for {name}, got {got}"
+                return no("alerts", reason, expected=expected, seen=got)
     return None
 
 

@@ -144,8 +144,11 @@ def judge_availability(tally: Tally, wanted: float) -> Verdict:
     return yes(question, reason, expected=expected, seen=seen, failed=tally.failed, probes=tally.probes)
 
 
-def judge_colour(seen: Counter[str], live: str) -> Verdict:
-    """No at the first answer of another colour than *live*: nobody but this release switches the proxy."""
+def judge_colour(seen: Counter[str], live: str, silent: str = "") -> Verdict:
+    """No at the first answer of another colour than *live*: nobody but this release switches the proxy.
+
+    Unknown while the proxy is *silent*, whatever it answered before.
+    """
     question, expected = "colour", f"every answer by {live}"
     strange = {colour: count for colour, count in seen.items() if colour != live}
     if strange:
@@ -153,6 +156,8 @@ def judge_colour(seen: Counter[str], live: str) -> Verdict:
         return no(
             question, f"expected {expected}, got {got}", expected=expected, seen=got, answers=dict(seen)
         )
+    if silent:
+        return unknown(question, silent, expected=expected)
     if not seen:
         return not_asked(question, "no answer named its colour")
     return yes(question, f"{seen[live]} answers, all by {live}", expected=expected, answers=dict(seen))
@@ -188,6 +193,12 @@ class Availability:
             else:
                 self.evidence.sample("probe failed", probe.colour or self.live, 1.0)
 
+    def silence(self) -> tuple[int, str]:
+        """How many probes have ended, and why nobody answered the last one; empty when somebody did."""
+        last = self.tally.last
+        mute = last is not None and last.kind == "silent"
+        return self.asked, f"the proxy does not answer: {last.said}" if mute and last else ""
+
     def verdict(self) -> Verdict:
         """The judgement of all probes so far."""
         return judge_availability(self.tally, self.wanted)
@@ -202,9 +213,14 @@ class ColourSeen:
     every_s: float
     name: str = "colour"
 
+    @property
+    def asked(self) -> int:
+        """How many probes have ended."""
+        return self.availability.asked
+
     def tick(self, now: float) -> None:
         """Nothing: the probes bring it."""
 
     def verdict(self) -> Verdict:
         """The judgement of the colours that answered so far."""
-        return judge_colour(self.availability.tally.colours, self.live)
+        return judge_colour(self.availability.tally.colours, self.live, self.availability.silence()[1])

@@ -116,7 +116,11 @@ class _Made:
 
     def all(self) -> list[Watched]:
         """Every question that this target can be asked."""
-        return [*self.probes(), *self.traffic(), *self.containers(), *self.logs(), *self.outside()]
+        prober = self.prober()
+        asked = self.available(prober)
+        return [
+            *self.probes(prober, asked), *self.traffic(asked), *self.containers(), *self.logs(), *self.outside()
+        ]  # fmt: skip
 
     @property
     def colour(self) -> str:
@@ -128,28 +132,28 @@ class _Made:
             return f"{self.live} is not asked through the proxy"
         return "no other colour runs" if name == "way back" else NO_CONTAINER
 
-    def probes(self) -> list[Watched]:
-        """The questions that our own requests through the proxy answer."""
+    def prober(self) -> availability.Prober:
+        """Who sends our own requests through the proxy."""
         settings = self.settings
-        every_s = 1 / settings.watch.probes_per_second
-        prober = availability.Prober(
+        return availability.Prober(
             client(settings, self.live),
             settings.ready.path,
             self.control,
             settings.proxy.colour_header if settings.proxy else "",
             client(settings, self.old) if self.old else None,
         )
-        asked = availability.Availability(
-            prober,
-            settings.slo.availability,
-            every_s,
-            self.evidence,
-            self.colour,
-            most=self._in_flight(every_s),
-        )
+
+    def available(self, prober: availability.Prober) -> availability.Availability:
+        """The question that all others about the way through the proxy look at."""
+        every_s = 1 / self.settings.watch.probes_per_second
+        allowed, most = self.settings.slo.availability, self._in_flight(every_s)
+        return availability.Availability(prober, allowed, every_s, self.evidence, self.colour, most=most)
+
+    def probes(self, prober: availability.Prober, asked: availability.Availability) -> list[Watched]:
+        """The questions that our own requests through the proxy answer."""
         found: list[Watched] = [asked]
         if self.live.through_proxy and self.live.colour:
-            found.append(availability.ColourSeen(asked, self.live.colour, every_s))
+            found.append(availability.ColourSeen(asked, self.live.colour, asked.every_s))
         return [*found, *self._endpoints(prober)]
 
     def _endpoints(self, prober: availability.Prober) -> list[Watched]:
@@ -163,7 +167,7 @@ class _Made:
         """So many probes that a hung service does not slow them down."""
         return int(self.settings.ready.deadline / every_s) + 2
 
-    def traffic(self) -> list[Watched]:
+    def traffic(self, asked: availability.Availability) -> list[Watched]:
         """The questions that the proxy's access log answers."""
         proxy = self.settings.proxy
         if proxy is None or proxy.access_log is None or self.live.colour is None:
@@ -175,7 +179,7 @@ class _Made:
             traffic.before(proxy.access_log, self.old.colour or "", self.since, own) if self.old else None
         )
         seen = traffic.Traffic(
-            log, self.live.colour, self.since, own, self.evidence, before or traffic.Before()
+            log, self.live.colour, self.since, own, self.evidence, before or traffic.Before(), asked.silence
         )
         seen.probed = self.live.through_proxy
         slo = self.settings.slo

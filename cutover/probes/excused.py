@@ -59,9 +59,9 @@ class Excused:
         return self.question.every_s
 
     @property
-    def asked(self) -> int:
-        """The question's own count."""
-        return int(getattr(self.question, "asked", 0))
+    def asked(self) -> int | None:
+        """The question's own count; None for one that does not count."""
+        return getattr(self.question, "asked", None)
 
     def tick(self, now: float) -> None:
         """Tick the question; look at the old colour only when it says no."""

@@ -145,7 +145,7 @@ class ResourceQuestion:
     @property
     def asked(self) -> int:
         """How many readings were taken or missed."""
-        return self.gauge.asked
+        return self.gauge.watchman.asked if self.gauge.watchman.silent else self.gauge.asked
 
     def tick(self, now: float) -> None:
         """Take one more reading."""
@@ -156,8 +156,9 @@ class ResourceQuestion:
 
     def verdict(self) -> Verdict:
         """The judgement of the readings so far."""
-        if self.gauge.silent:
-            return unknown(self.name, self.gauge.silent, expected="the engine's stats")
+        silent = self.gauge.silent or self.gauge.watchman.silent
+        if silent:
+            return unknown(self.name, silent, expected="the engine's stats")
         container = self.gauge.watchman.now
         if container is None:
             return not_asked(self.name, "no container seen yet, or none any more")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +22,7 @@ WINDOW_S = 5.0
 WINDOW_NEEDS = 50
 RATIO = 1.5
 FLOOR_S = 0.05
+AGAIN_S = 5.0  # while a log is rotated it may be unreadable for a moment: each 5 s of it count once
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
@@ -100,24 +101,34 @@ class Traffic:
     own_paths: frozenset[str]
     evidence: Evidence
     before: Before = field(default_factory=Before)
+    proxy: Callable[[], tuple[int, str]] = lambda: (0, "")
+    """How many of our own probes have ended, and why nobody answered the last one; empty when somebody did."""
     counts: Counts = field(default_factory=Counts)
     windows: Windows = field(default_factory=Windows)
     probed: bool = False
     """Whether our own probes go through the proxy, so that the log must show something."""
     shown: bool = False
     begun: float | None = None
+    trouble: str = ""
+    """Why the log says nothing about users; empty when it does, or while it may be too early."""
+    troubles: int = 0
+    troubled_at: float = float("-inf")
 
-    def trouble(self, now: float) -> str:
-        """Why the log says nothing about users; empty when it does, or while it may be too early."""
-        self.begun = now if self.begun is None else self.begun
-        if self.log.trouble or self.shown or not self.probed or now - self.begun < SHOWN_S:
-            return self.log.trouble
-        return f"{self.log.path} does not show our own probes"
+    @property
+    def asked(self) -> int:
+        """How often the proxy was asked, and how often its log said nothing."""
+        return self.proxy()[0] + self.troubles
 
-    def read(self) -> int:
+    @property
+    def silent(self) -> str:
+        """Why nothing can be said of users' requests now; empty when it can."""
+        return self.trouble or self.proxy()[1]
+
+    def read(self, now: float) -> int:
         """Take in what was logged since the last read; the number of users' requests in it."""
         logged = self.log.read_new()
         self.shown = self.shown or bool(logged)
+        self._look_for_trouble(now)
         fresh = [request for request in logged if self._is_users(request)]
         for request in fresh:
             self.counts.add(request.ts, failed=request.status >= FAILED)
@@ -127,6 +138,13 @@ class Traffic:
         self.evidence.sample("requests", self.live, len(fresh))
         self.evidence.sample("5xx", self.live, sum(request.status >= FAILED for request in fresh))
         return len(fresh)
+
+    def _look_for_trouble(self, now: float) -> None:
+        self.begun = now if self.begun is None else self.begun
+        early = self.shown or not self.probed or now - self.begun < SHOWN_S
+        self.trouble = self.log.trouble or ("" if early else f"{self.log.path} does not show our own probes")
+        if self.trouble and now - self.troubled_at >= AGAIN_S:
+            self.troubles, self.troubled_at = self.troubles + 1, now
 
     def _is_users(self, request: Request) -> bool:
         return request.colour == self.live and request.ts >= self.since and request.path not in self.own_paths
@@ -218,22 +236,25 @@ class Errors:
     every_s: float = 0.5
     name: str = "5xx"
     test: Sequential = field(init=False)
-    trouble: str = ""
+
+    @property
+    def asked(self) -> int:
+        """How often it was asked for."""
+        return self.traffic.asked
 
     def __post_init__(self) -> None:
         self.test = Sequential(self.slo.errors, ALPHA, LEAST_FAILED)
 
     def tick(self, now: float) -> None:
         """Read the log on; a look is spent only when there is something new."""
-        if self.traffic.read():
+        if self.traffic.read(now):
             counts = self.traffic.counts
             self.test.look((counts.failed, counts.requests), counts.recent)
-        self.trouble = self.traffic.trouble(now)
 
     def verdict(self) -> Verdict:
-        """The judgement of all requests so far; unknown while the log cannot tell."""
-        if self.trouble:
-            return unknown(self.name, self.trouble)
+        """The judgement of all requests so far; unknown while log or proxy say nothing."""
+        if self.traffic.silent and not self.test.sure:
+            return unknown(self.name, self.traffic.silent, expected="the proxy's access log")
         return judge_errors(self.traffic.counts, self.test, self.traffic.before, self.slo.requests_needed)
 
     def forgive(self) -> None:
@@ -289,11 +310,18 @@ class Latency:
     every_s: float = 1.0
     name: str = "latency"
 
+    @property
+    def asked(self) -> int:
+        """How often it was asked for."""
+        return self.traffic.asked
+
     def tick(self, now: float) -> None:
         """Nothing: the question about failed requests has read the log."""
 
     def verdict(self) -> Verdict:
         """The judgement of the last two windows."""
+        if self.traffic.silent:
+            return unknown(self.name, self.traffic.silent, expected="the proxy's access log")
         return judge_latency(self.traffic.windows.closed, bounds(self.slo, self.traffic.before.latency))
 
     def forgive(self) -> None:

@@ -34,7 +34,7 @@ prometheus-blackbox-exporter --config.file=blackbox.yml --web.listen-address=127
 exec prometheus --config.file=prometheus.yml --storage.tsdb.path=/data/p \
     --web.listen-address=127.0.0.1:{prometheus}
 """
-RULES = ("HealthEndpointDown", "HealthEndpointUnwatched", "ErrorRateHigh")
+RULES = ("HealthEndpointDown", "HealthEndpointUnwatched", "ErrorRateHigh", "ErrorRateUnwatched")
 
 
 class Service(BaseHTTPRequestHandler):
@@ -155,13 +155,16 @@ def test_loaded_missing_firing_and_silent(running: str, ports: dict[str, int]) -
         receiver="on-call",
     )
     good = until(lambda: alerts(wanted), lambda verdict: verdict.ok)
-    assert good.reason == "3 rules loaded, healthy, not firing, routed to on-call", docker("logs", running)
+    assert good.reason == "4 rules loaded, healthy, not firing, routed to on-call", docker("logs", running)
 
     missing = alerts(wanted.model_copy(update={"rules": (*RULES, "NobodyWroteThis")}))
     assert (missing.outcome, missing.reason) == (Outcome.NO, "rule NobodyWroteThis is not loaded")
 
     unrouted = alerts(wanted.model_copy(update={"receiver": "nobody"}))
-    assert (unrouted.outcome, unrouted.reason) == (Outcome.NO, "expected a route to nobody, got on-call")
+    assert (unrouted.outcome, unrouted.reason) == (
+        Outcome.NO,
+        "expected a route to nobody for HealthEndpointDown, got on-call",
+    )
 
     Service.status = 503
     firing = until(lambda: alerts(wanted), lambda verdict: verdict.outcome is Outcome.NO)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from cutover.probes.alerts import AlertsQuestion, Heard, alerts, judge_alerts, routed
+from cutover.probes.alert_routes import receivers
+from cutover.probes.alerts import AlertsQuestion, Heard, alerts, judge_alerts
 from cutover.probes.background import at_once
 from cutover.settings import Alerts
 from cutover.verdict import Outcome, yes
@@ -18,9 +19,22 @@ BOTH = Alerts(
 )
 
 
-def rule(name: str, state: str = "inactive", health: str = "ok", **more: str) -> dict[str, Any]:
+SHOP = ALONE.model_copy(update={"labels": {"env": "live"}})
+
+
+def rule(name: str, state: str = "inactive", health: str = "ok", **more: Any) -> dict[str, Any]:
     """One rule as Prometheus tells it."""
     return {"name": name, "state": state, "health": health, **more}
+
+
+def fires(name: str, **labels: str) -> dict[str, Any]:
+    """A rule of which one alert fires, with these labels."""
+    return rule(name, "firing", alerts=[{"state": "firing", "labels": labels}])
+
+
+def to(receiver: str) -> str:
+    """A configuration that sends all to one receiver."""
+    return f"route:\n  receiver: {receiver}\nreceivers:\n- name: {receiver}\n"
 
 
 GOOD = [rule("Down"), rule("Errors"), rule("Other", "firing")]
@@ -33,7 +47,18 @@ GOOD = [rule("Down"), rule("Errors"), rule("Other", "firing")]
         (Heard([rule("Down")]), ALONE, NO, "rule Errors is not loaded"),
         (Heard([]), ALONE, NO, "rule Down is not loaded; rule Errors is not loaded"),
         (Heard([rule("Down", "firing"), rule("Errors")]), ALONE, NO, "rule Down is firing"),
-        (Heard([rule("Down", "pending"), rule("Errors", health="unknown")]), ALONE, YES, "2 rules loaded"),
+        (Heard([rule("Down", "pending"), rule("Errors")]), ALONE, YES, "2 rules loaded"),
+        (
+            Heard([rule("Down"), rule("Errors", health="unknown")]),
+            ALONE,
+            NOT_ASKED,
+            "rule Errors is loaded, and was not evaluated yet",
+        ),
+        (Heard([rule("Down", "firing"), rule("Down"), rule("Errors")]), ALONE, NO, "rule Down is firing"),
+        (Heard([rule("Down", health="err"), rule("Down"), rule("Errors")]), ALONE, NO, "cannot be evaluated"),
+        (Heard([fires("Down", env="staging"), rule("Errors")]), SHOP, YES, "2 rules loaded"),
+        (Heard([fires("Down", env="live"), rule("Errors")]), SHOP, NO, "rule Down is firing"),
+        (Heard([fires("Down", env="staging"), rule("Errors")]), ALONE, NO, "rule Down is firing"),
         (
             Heard([rule("Down", health="err", lastError="bad function"), rule("Errors")]),
             ALONE,
@@ -42,20 +67,25 @@ GOOD = [rule("Down"), rule("Errors"), rule("Other", "firing")]
         ),
         (Heard("http://x does not answer: connection refused"), ALONE, UNKNOWN, "does not answer"),
         (
-            Heard(GOOD, 1, frozenset({"on-call"})),
+            Heard(GOOD, 1, to("on-call")),
             BOTH,
             YES,
             "1 rules loaded, healthy, not firing, routed to on-call",
         ),
-        (Heard(GOOD, 1, frozenset({"nobody"})), BOTH, NO, "expected a route to on-call, got nobody"),
-        (Heard(GOOD, 1, frozenset()), BOTH, NO, "expected a route to on-call, got none"),
+        (Heard(GOOD, 1, to("nobody")), BOTH, NO, "expected a route to on-call for Down, got nobody"),
+        (Heard(GOOD, 1, ""), BOTH, NO, "expected a route to on-call for Down, got none"),
         (
-            Heard(GOOD, 0, frozenset({"on-call"})),
+            Heard(GOOD, 0, to("on-call")),
             BOTH,
             UNKNOWN,
             "Prometheus has found no Alertmanager to send to",
         ),
-        (Heard(GOOD, 1, "http://y does not answer: refused"), BOTH, UNKNOWN, "http://y does not answer"),
+        (
+            Heard(GOOD, 1, no_routes="http://y does not answer: refused"),
+            BOTH,
+            UNKNOWN,
+            "http://y does not answer",
+        ),
     ],
 )
 def test_alerts(found: Heard, wanted: Alerts, outcome: Outcome, reason: str) -> None:
@@ -74,19 +104,63 @@ def test_nobody_there_is_unknown() -> None:
     )
 
 
-def test_routes_are_told_from_definitions() -> None:
-    """A receiver that is defined but not routed to would hear of nothing."""
-    text = """
+ROUTES = """
+global:
+  resolve_timeout: 5m
 route:
   receiver: nobody
+  group_by:
+  - alertname
+  continue: false
   routes:
   - receiver: "on-call"
-    matchers: [severity="page"]
+    match:
+      severity: page
+    continue: true
+    routes:
+    - receiver: db-team
+      matchers:
+      - team="db"
+  - receiver: tickets
+    matchers:
+    - severity=~"ticket|page"
+    - env!="staging"
+    continue: false
+  - receiver: never
+    match_re:
+      severity: tick.*
+  group_wait: 10s
 receivers:
 - name: nobody
 - name: forgotten
 """
-    assert set(routed(text)) == {"nobody", "on-call"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "reached"),
+    [
+        ({"severity": "info", "env": "live"}, {"nobody"}),
+        ({"severity": "page", "env": "live", "team": "web"}, {"on-call", "tickets"}),
+        ({"severity": "page", "env": "live", "team": "db"}, {"db-team", "tickets"}),
+        ({"severity": "page", "env": "staging", "team": "web"}, {"on-call"}),
+        ({"severity": "ticket", "env": "live"}, {"tickets"}),
+        ({"severity": "ticket", "env": "staging"}, {"never"}),
+        ({"severity": "page"}, {"on-call", "db-team", "tickets"}),
+        ({}, {"on-call", "db-team", "tickets", "never", "nobody"}),
+    ],
+)
+def test_each_rule_has_its_own_route(labels: dict[str, str], reached: set[str]) -> None:
+    """The first route that takes it, unless it continues; a label that is not known may be any."""
+    assert receivers(ROUTES, labels) == reached
+
+
+def test_a_rule_that_is_routed_elsewhere_is_a_no() -> None:
+    """A receiver that other rules reach does not help this one."""
+    page, note = rule("Down", labels={"severity": "page"}), rule("Errors", labels={"severity": "info"})
+    wanted = BOTH.model_copy(update={"rules": ("Down", "Errors")})
+    verdict = judge_alerts(Heard([page, note], 1, ROUTES), wanted)
+    assert (verdict.outcome, verdict.reason) == (NO, "expected a route to on-call for Errors, got nobody")
+    assert judge_alerts(Heard([page], 1, ROUTES), BOTH).outcome is YES
 
 
 def test_the_question_keeps_the_last_answer() -> None:

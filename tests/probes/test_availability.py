@@ -88,6 +88,12 @@ def test_colour(seen: dict[str, int], outcome: Outcome, reason: str) -> None:
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 
+def test_the_colour_of_a_mute_proxy_is_unknown() -> None:
+    """What it answered before says nothing of now, but for another colour."""
+    assert judge_colour(Counter(green=9), "green", "connection refused").outcome is UNKNOWN
+    assert judge_colour(Counter(blue=1), "green", "connection refused").outcome is NO
+
+
 @contextmanager
 def service(status: int, colour: str = "green") -> Iterator[str]:
     """A real server that answers everything with *status*; 0: it hangs up without a word."""

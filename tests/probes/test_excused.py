@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cutover.probes.excused import Excused, OldTrouble, shared
 from cutover.verdict import Outcome, Verdict, no, not_asked, yes
+from cutover.watching import watch
 
 
 @dataclass
@@ -97,3 +98,31 @@ def test_what_both_colours_share_takes_no_release_back() -> None:
     assert [each.outcome for each in told] == [Outcome.NOT_ASKED, Outcome.YES]
     assert told[0].reason == "reported: 13 days left; both colours share it: not this release"
     assert shared(verdicts, releasing=False) == verdicts
+
+
+def test_a_question_that_raises_ends_the_watch() -> None:
+    """One that does not count its answers is unknown again at each exception, excused or not."""
+
+    class Broken:
+        name, every_s = "5xx", 0.5
+
+        def tick(self, now: float) -> None:
+            raise ZeroDivisionError(f"at {now:g}")
+
+        def verdict(self) -> Verdict:
+            return not_asked(self.name, "needs 100")
+
+        def forgive(self) -> None:
+            pass
+
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    seen = watch([Excused(Broken(), lambda: "")], 60.0, clock=lambda: now[0], sleep=sleep)
+    assert (seen.ended_by, seen.verdicts["5xx"].reason) == (
+        "5xx",
+        "could not be asked: ZeroDivisionError: at 1.5",
+    )
+    assert seen.seconds == 1.5

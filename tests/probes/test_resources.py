@@ -152,3 +152,14 @@ def test_a_silent_engine_is_unknown() -> None:
     assert cpu.verdict().outcome is UNKNOWN
     cpu.tick(0.0)
     assert (cpu.verdict().outcome, cpu.asked) == (NOT_ASKED, 2)
+
+
+def test_an_engine_that_falls_mute_is_unknown() -> None:
+    """Readings from files go on without the engine, but nobody knows whether that container still serves."""
+    asked = gauge([Usage(float(at), 0.0, 1, 1, 0) for at in range(3)])
+    found = questions(asked, SLO)
+    found[0].tick(0.0)
+    asked.watchman.silent, asked.watchman.asked = "the Docker engine does not answer", 7
+    for _ in range(2):
+        found[0].tick(0.0)
+        assert {(each.verdict().outcome, each.asked) for each in found} == {(UNKNOWN, 7)}

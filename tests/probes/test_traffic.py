@@ -27,7 +27,7 @@ from cutover.settings import Slo
 from cutover.statistics import Histogram, Sequential
 from cutover.verdict import Outcome
 
-YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 SINCE = 1000.0
 SLO = Slo.model_validate({})
 
@@ -148,6 +148,38 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
     for question in (errors, latency):
         question.forgive()
         assert question.verdict().outcome is NOT_ASKED
+
+
+def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> None:
+    """Without a log nothing is known of users' requests; while it is rotated that may be so for a moment."""
+    traffic = Traffic(Tail(tmp_path), "green", SINCE, frozenset(), Evidence())
+    errors, latency = Errors(traffic, SLO), Latency(traffic, SLO)
+    asked = []
+    for now in (0.0, 0.5, 4.5, 5.0):
+        errors.tick(now)
+        asked.append((errors.asked, latency.asked))
+    assert asked == [(1, 1), (1, 1), (1, 1), (2, 2)]
+    assert {each.verdict().outcome for each in (errors, latency)} == {UNKNOWN}
+
+
+def test_a_mute_proxy_is_unknown(tmp_path: Path) -> None:
+    """While nobody answers our own probes, a log in which nothing fails says nothing; a sure no stays one."""
+    log, said = tmp_path / "access.json", ["the proxy does not answer"]
+    log.write_text("".join(line(SINCE + n / 100) for n in range(200)))
+    traffic = Traffic(
+        Tail(log, from_start=True), "green", SINCE, frozenset(), Evidence(), proxy=lambda: (7, said[0])
+    )
+    errors, latency = Errors(traffic, SLO), Latency(traffic, SLO)
+    errors.tick(0.0)
+    for question in (errors, latency):
+        assert (question.verdict().outcome, question.verdict().reason) == (UNKNOWN, said[0])
+        assert question.asked == 7
+    with log.open("a") as out:
+        out.writelines(line(SINCE + 3, 500) for n in range(60))
+    errors.tick(0.5)
+    assert errors.verdict().outcome is NO
+    said[0] = ""
+    assert latency.verdict().outcome is NOT_ASKED
 
 
 def test_without_a_log_nothing_was_before(tmp_path: Path) -> None:

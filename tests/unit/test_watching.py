@@ -116,6 +116,45 @@ def test_an_unknown_counts_once_for_each_answer() -> None:
     assert watch([question], 10.0, clock=time.clock, sleep=time.sleep).ended_by == ""
 
 
+def test_a_mistake_counts_each_time_it_is_made() -> None:
+    """A question that raises when its answers come in, and counts them, ends the watch at the fourth exception."""
+
+    @dataclass
+    class Broken(Scripted):
+        asked: int = 0
+
+        def tick(self, now: float) -> None:
+            super().tick(now)
+            if len(self.at) % 3 == 0:  # as one that asks in the background does
+                raise KeyError("status")
+
+    time, question = Time(), Broken([NOT_ASKED])
+    seen = watch([question], 60.0, clock=time.clock, sleep=time.sleep)
+    assert (seen.ended_by, len(question.at)) == ("q", 12)
+    assert seen.verdicts["q"].reason == "could not be asked: KeyError: 'status'"
+
+
+def test_a_mistake_is_over_with_the_next_answer() -> None:
+    """Until then the question stays unknown, for nothing was answered meanwhile."""
+
+    @dataclass
+    class Once(Scripted):
+        asked: int = 0
+
+        def tick(self, now: float) -> None:
+            super().tick(now)
+            self.asked += len(self.at) == 4
+            if len(self.at) == 2:
+                raise KeyError("status")
+
+    time, question, told = Time(), Once([YES]), list[str]()
+    watch(
+        [question], 4.0, on_tick=lambda _left, seen: told.append(seen["q"].outcome), clock=time.clock,
+        sleep=time.sleep,
+    )  # fmt: skip
+    assert told == ["yes", "unknown", "unknown", "yes", "yes"]
+
+
 def test_a_late_watch_does_not_catch_up() -> None:
     """After a pause each question is asked once, not once for each time that was missed."""
     time, question = Time(), Scripted([YES])
