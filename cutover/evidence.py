@@ -14,6 +14,7 @@ from cutover.secret import MASK
 from cutover.verdict import Outcome, Verdict
 
 BATCH = 200  # points of the watch in one line of the file
+MOST_POINTS = 1000  # of one series in memory; a chart shows fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +62,21 @@ class Evidence:
     clock: Callable[[], float] = time.time
     checks: list[Check] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
+    series: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
+    """Each colour's points of each series: in memory the lowest and highest where there are many, in the file all."""
     again: list[dict[str, Any]] = field(default_factory=list)
     """Checks of a gate that ran again as a child, after a take-back or on a new schema."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Who, from, to, proof of the switch, times: what `cutover.report.facts` lists, and what else is worth it."""
     lost: int = 0
     """Lines that could not be written, for example to a full disk, and lines of a file that cannot be read."""
-    _written: int = 0
-    """How many of the samples are in the file."""
+    _unwritten: list[Sample] = field(default_factory=list)
+    """The points that are not in the file yet."""
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The points of all series, in the order in which these were first seen."""
+        return [each for line in self.series.values() for each in line]
 
     def check(self, test: str, target: str, stage: int, verdict: Verdict, seconds: float) -> Check:
         """Keep the verdict of one check."""
@@ -87,9 +94,18 @@ class Evidence:
 
     def sample(self, series: str, colour: str, value: float) -> None:
         """Keep one point of a series; points are written in batches, for the watch ticks often."""
-        self.samples.append(Sample(series, colour, self.clock(), value))
-        if len(self.samples) - self._written >= BATCH:
+        point = Sample(series, colour, self.clock(), value)
+        self.take(point)
+        self._unwritten.append(point)
+        if len(self._unwritten) >= BATCH:
             self.flush()
+
+    def take(self, point: Sample) -> None:
+        """Keep *point* in memory, which stays constant however long the watch is."""
+        line = self.series.setdefault((point.series, point.colour), [])
+        line.append(point)
+        if len(line) > MOST_POINTS:
+            line[:] = [each for at in range(0, len(line), 4) for each in _ends(line[at : at + 4])]
 
     def fact(self, key: str, value: Any) -> None:
         """Keep a fact of the whole session, a JSON value."""
@@ -98,8 +114,8 @@ class Evidence:
 
     def flush(self) -> None:
         """Write the points that are not in the file yet."""
-        rows = [[each.series, each.colour, each.at, each.value] for each in self.samples[self._written :]]
-        self._written = len(self.samples)
+        rows = [[each.series, each.colour, each.at, each.value] for each in self._unwritten]
+        self._unwritten.clear()
         if rows:
             self._write("samples", {"rows": rows})
 
@@ -113,6 +129,12 @@ class Evidence:
         except OSError:
             # A full disk is no reason to stop a release, least of all a take-back; the report says what is lost.
             self.lost += 1
+
+
+def _ends(points: list[Sample]) -> list[Sample]:
+    """The lowest and the highest of some neighbouring points, so that no peak is lost."""
+    low, high = (choose(points, key=lambda point: point.value) for choose in (min, max))
+    return sorted({low, high}, key=lambda point: point.at)
 
 
 def load(file: Path) -> Evidence:
@@ -135,7 +157,8 @@ def _take_in(evidence: Evidence, row: dict[str, Any]) -> None:
     elif kind == "step":
         evidence.steps.append(Step(**row))
     elif kind == "samples":
-        evidence.samples += [Sample(*each) for each in row["rows"]]
+        for each in row["rows"]:
+            evidence.take(Sample(*each))
     elif kind == "fact":
         evidence.facts[row["key"]] = row["value"]
 

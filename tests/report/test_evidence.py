@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.evidence import BATCH, Evidence, journal, load
+from cutover.evidence import BATCH, MOST_POINTS, Evidence, journal, load
 from cutover.secret import MASK
 from cutover.verdict import no, yes
 
@@ -27,6 +27,24 @@ def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
         evidence.facts,
     )
     assert len((tmp_path / "e.jsonl").read_text(encoding="utf-8").splitlines()) == 5
+
+
+def test_memory_of_a_long_watch_stays_constant(tmp_path: Path) -> None:
+    """A day of points keeps at most a thousand of each series, its peak and its whole length among them."""
+    times = iter(range(10**6))
+    evidence = Evidence(tmp_path / "e.jsonl", clock=lambda: float(next(times)))
+    for number in range(5_000):
+        evidence.sample("cpu cores", "green", 9.0 if number == 1_234 else 0.1)
+        evidence.sample("cpu cores", "blue", 0.2)
+    green = evidence.series["cpu cores", "green"]
+    assert len(green) <= MOST_POINTS
+    assert len(evidence.samples) <= 2 * MOST_POINTS
+    assert max(each.value for each in green) == 9.0
+    assert [green[0].at, green[-1].at] == [0.0, 9_998.0]
+    assert [each.at for each in green] == sorted(each.at for each in green)
+    lines = (tmp_path / "e.jsonl").read_text().splitlines()
+    assert sum(len(json.loads(line)["rows"]) for line in lines) == 10_000
+    assert len(load(tmp_path / "e.jsonl").samples) == len(evidence.samples)
 
 
 def test_nothing_secret_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
