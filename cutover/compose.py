@@ -101,6 +101,11 @@ class Rendered:
         """The loopback port that *service* publishes; 0 if none."""
         return next((port for _, port in self.published(service)), 0)
 
+    def inner_port(self, service: str) -> int:
+        """The port inside the container that is published; 0 if none."""
+        rows = self.service(service).get("ports") or ()
+        return next((int(row.get("target", 0)) for row in rows if row.get("published")), 0)
+
     def published(self, service: str) -> list[tuple[str, int]]:
         """Address and TCP port of each port that *service* publishes; of a range its first one."""
         return [

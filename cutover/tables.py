@@ -99,7 +99,8 @@ class Gate(Section):
     samples: int = Field(5, ge=1, le=100)
     runs_as: str = ""
     """The user that the service must run as; empty: any but root."""
-    listens: int = Field(8000, ge=1, le=65535)
+    listens: int = Field(0, ge=0, le=65535)
+    """The port inside the container; 0: the one that is published where the colour is asked."""
     read_only: tuple[str, ...] = ("/",)
     up_budget: Duration | None = None
     """Longest wait for a healthy container; default from its HEALTHCHECK: start_period + interval × retries."""

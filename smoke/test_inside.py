@@ -2,9 +2,11 @@
 
 import pytest
 
+from cutover.engine import Container
 from cutover.probes import Expect
-from cutover.probes.inside import Host, Inside, judge_listens, judge_read_only, judge_user, look
+from cutover.probes.inside import Host, Inside, inner_port, judge_listens, judge_read_only, judge_user, look
 from cutover.settings import Settings
+from cutover.target import Target
 
 pytestmark = pytest.mark.asks("container")
 
@@ -15,9 +17,9 @@ def inside(container: Host, settings: Settings) -> Inside:
     return look(container, settings.gate.read_only)
 
 
-def test_listens(inside: Inside, settings: Settings, expect: Expect) -> None:
-    """The service listens on `[gate] listens`, where the outside reaches it."""
-    expect(judge_listens(inside, settings.gate.listens))
+def test_listens(inside: Inside, seen: Container, target: Target, settings: Settings, expect: Expect) -> None:
+    """The service listens on its published port, or on `[gate] listens`, where the outside reaches it."""
+    expect(judge_listens(inside, settings.gate.listens or inner_port(seen.ports, target.port)))
 
 
 def test_user(inside: Inside, settings: Settings, expect: Expect) -> None:

@@ -152,7 +152,7 @@ def gate(data: Data, live: Rendered, image: str) -> Iterator[Verdict]:
     """What a throw-away container of the live release answers on the upgraded copy."""
     settings, service = data.settings, data.settings.service
     name = names(settings.project)[1]
-    listens = settings.gate.listens
+    listens = settings.gate.listens or live.inner_port(service)
     flags = ("--detach", "--no-deps", "--name", name, "--publish", f"127.0.0.1::{listens}", "-T")
     words = Compose(live.project, STDIN).words("run", *flags, service)
     text = on_copy(live, service, _copy(data, live, service), image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -105,12 +105,19 @@ class _Made:
 
     asker: dependencies.Asker | None = None
 
+    before: traffic.Before = field(default_factory=traffic.Before)
+    """What the old colour's users got before."""
+
     def __post_init__(self) -> None:
         self.asker = self._asker()
+        log = self.settings.proxy.access_log if self.settings.proxy else None
+        if log is not None and self.old is not None:
+            self.before = traffic.before(log, self.old.colour or "", self.since, self._own_paths())
         if self.old is not None:
             old, live = client(self.settings, self.old), client(self.settings, self.live)
             wanted = endpoint_watch.readable(self.settings.endpoints)
-            slow_s = self.settings.slo.p95 or float("inf")
+            allowed = traffic.bounds(self.settings.slo, self.before.latency)
+            slow_s = min((bound for bound, _by in allowed.values()), default=float("inf"))
             shared = endpoint_watch.Shared(wanted, live, old, slow_s)
             self.trouble = OldTrouble(partial(self._trouble_of, old, shared))
 
@@ -172,18 +179,20 @@ class _Made:
         proxy = self.settings.proxy
         if proxy is None or proxy.access_log is None or self.live.colour is None:
             return []
-        own = frozenset({self.settings.ready.path, proxy.control})
         log = Tail(proxy.access_log)
         log.skip()
-        before = (
-            traffic.before(proxy.access_log, self.old.colour or "", self.since, own) if self.old else None
-        )
+        own = self._own_paths()
         seen = traffic.Traffic(
-            log, self.live.colour, self.since, own, self.evidence, before or traffic.Before(), asked.silence
+            log, self.live.colour, self.since, own, self.evidence, self.before, asked.silence
         )
         seen.probed = self.live.through_proxy
         slo = self.settings.slo
         return [self._excused(traffic.Errors(seen, slo)), self._excused(traffic.Latency(seen, slo))]
+
+    def _own_paths(self) -> frozenset[str]:
+        """What we ask ourselves: no users' requests."""
+        control = {self.settings.proxy.control} if self.settings.proxy else set()
+        return frozenset({self.settings.ready.path, *control})
 
     def containers(self) -> list[Watched]:
         """The questions that the engine answers about both colours' containers."""

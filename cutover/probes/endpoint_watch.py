@@ -23,7 +23,7 @@ IN_A_ROW = 3
 SAFE = frozenset({"GET", "HEAD"})
 ERROR = 500
 LOOK = Asking(deadline_s=1.0, tries=1)  # a no waits for it: longer would delay the way back
-LOOKS = 5
+LOOKS, SLOW_ONES = 10, 2
 NOT_THERE = frozenset({404, 405})
 NO_CONTROL = Control(lambda: True, "only compared with")
 
@@ -104,8 +104,8 @@ class Shared:
         return f"the old colour {how} {shared[0].label} too" if shared else ""
 
     def _health(self, http: httpx.Client, wanted: Endpoint, *, gone: Health) -> Health | None:
-        """Failed once is failing, slow is slow each time; *gone* for a colour that is not there; None: no such path."""
-        health = Health.SLOW
+        """Failed once is failing, slow twice of ten times is slow; *gone*: nobody is there; None: no such path."""
+        slow = 0
         for _ in range(LOOKS):
             said = ask(http, wanted.method, wanted.path, self.look)
             if isinstance(said, Silence) and said.kind != "timeout":
@@ -114,9 +114,10 @@ class Shared:
                 return Health.FAILS
             if said.status in NOT_THERE:
                 return None
-            if said.seconds <= min(self.slow_s, wanted.max_latency):
-                health = Health.WELL
-        return health
+            slow += said.seconds > min(self.slow_s, wanted.max_latency)
+            if slow >= SLOW_ONES:
+                return Health.SLOW
+        return Health.WELL
 
 
 def judge_endpoints(rounds: int, streaks: dict[str, int], last: Sequence[Asked]) -> Verdict:

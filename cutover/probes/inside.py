@@ -142,8 +142,21 @@ def _may_write(process: Process, stat: str) -> bool:
     return bool(bits & (0o020 if int(group) in process.groups else 0o002))
 
 
+def inner_port(ports: Mapping[str, Any], published: int) -> int:
+    """The port inside that is *published* on the host, else the only one that is published; 0 if there is none."""
+    given = {
+        int(name.partition("/")[0]): rows for name, rows in ports.items() if rows and name.endswith("/tcp")
+    }
+    mine = [
+        port for port, rows in given.items() if any(row.get("HostPort") == str(published) for row in rows)
+    ]
+    return mine[0] if mine else next(iter(given)) if len(given) == 1 else 0
+
+
 def judge_listens(seen: Inside, port: int) -> Verdict:
-    """Yes when something listens on *port* where the outside can reach it."""
+    """Yes when something listens on *port* where the outside can reach it; 0: nobody knows which."""
+    if not port:
+        return not_asked("listens", "no one port is published: [gate] listens says which it is")
     if seen.problem:
         return _not_seen("listens", seen)
     evidence: dict[str, Any] = {"listening": sorted(seen.listening)}

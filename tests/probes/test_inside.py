@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from cutover.host import run
 from cutover.probes.inside import (
     Inside,
     Process,
+    inner_port,
     judge_listens,
     judge_read_only,
     judge_user,
@@ -135,6 +137,30 @@ def test_what_cannot_be_seen(container: Container, outcome: Outcome, reason: str
     seen = look(container, ["/"])
     for verdict in (judge_listens(seen, 8000), judge_user(seen, ""), judge_read_only(seen)):
         assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
+
+
+TWO = {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8001"}], "9000/tcp": [{"HostPort": "9100"}]}
+
+
+@pytest.mark.parametrize(
+    ("ports", "published", "inner"),
+    [
+        (TWO, 8001, 3000),
+        (TWO, 9100, 9000),
+        (TWO, 7, 0),
+        ({"3000/tcp": [{"HostPort": "8001"}], "53/udp": [{"HostPort": "53"}], "9000/tcp": None}, 7, 3000),
+        ({}, 8001, 0),
+    ],
+)
+def test_the_published_port_is_asked_for(ports: dict[str, Any], published: int, inner: int) -> None:
+    """A service on port 3000 need not say so: the engine knows what the host's port leads to."""
+    assert inner_port(ports, published) == inner
+
+
+def test_a_port_that_nobody_knows_is_not_asked() -> None:
+    """Where several are published and none is the target's, `[gate] listens` has to say it."""
+    verdict = judge_listens(SEEN, 0)
+    assert (verdict.outcome, "[gate] listens says which" in verdict.reason) == (NOT_ASKED, True)
 
 
 ROOT = replace(SEEN, processes=(Process(1, 0, 0, "gunicorn"), Process(7, 1, 10001, "gunicorn")))
