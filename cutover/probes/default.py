@@ -21,6 +21,7 @@ from cutover.probes import (
     traffic,
 )
 from cutover.probes.excused import Excused, Forgiving, OldTrouble
+from cutover.probes.windows import bounds
 from cutover.proxies.access_log import Tail
 from cutover.settings import Dependency, Settings
 from cutover.target import Control, Target
@@ -116,7 +117,7 @@ class _Made:
         if self.old is not None:
             old, live = client(self.settings, self.old), client(self.settings, self.live)
             wanted = endpoint_watch.readable(self.settings.endpoints)
-            allowed = traffic.bounds(self.settings.slo, self.before.latency)
+            allowed = bounds(self.settings.slo, self.before.latency)
             slow_s = min((bound for bound, _by in allowed.values()), default=float("inf"))
             shared = endpoint_watch.Shared(wanted, live, old, slow_s)
             self.trouble = OldTrouble(partial(self._trouble_of, old, shared))

@@ -15,13 +15,11 @@ from cutover.probes.traffic import (
     Errors,
     Latency,
     Traffic,
-    Window,
     before,
-    bounds,
     failed_since,
     judge_errors,
-    judge_latency,
 )
+from cutover.probes.windows import Window, bounds, judge_latency
 from cutover.proxies.access_log import Tail
 from cutover.settings import Slo
 from cutover.statistics import Histogram, Sequential
