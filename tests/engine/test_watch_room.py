@@ -1,0 +1,97 @@
+"""What fills up for real: a container's memory, minute by minute, and a small disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cutover import engine
+from cutover.evidence import Evidence
+from cutover.probes import flaps, resources, usage
+from cutover.probes.background import at_once
+from cutover.probes.leak import NEEDS_S
+from cutover.settings import Slo
+from cutover.verdict import Outcome, Verdict
+from examples.images import image
+
+pytestmark = pytest.mark.engine
+DEADLINE_S = 120.0
+MINUTES_A_SECOND = 60.0
+HOLDS = "import time\nx = bytearray(b'x' * 40_000_000)\ntime.sleep(1000)"
+LEAKS = "import time\nkept = []\nwhile True: kept.append(bytearray(b'x' * 400_000)); time.sleep(0.1)"
+FULL = """
+set -eu
+mount -t tmpfs -o size=1m none "$1"
+"$2" -c "$3" "$1"
+head -c 980000 /dev/zero > "$1/filled"
+"$2" -c "$3" "$1"
+"""
+ASK = """
+import sys
+from pathlib import Path
+from cutover.probes.disk import judge_disk, room
+verdict = judge_disk(room(Path(sys.argv[1])), 0.1)
+print(verdict.outcome, verdict.reason)
+"""
+
+
+@pytest.fixture
+def container(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A container that runs the program of the test's parameter."""
+    name = f"watch-room-{uuid.uuid4().hex[:8]}"
+    words = ("docker", "run", "--detach", "--init", "--name", name, "--memory", "256m", image("base"))
+    subprocess.run(
+        (*words, "python3", "-c", request.param), check=True, capture_output=True, timeout=DEADLINE_S
+    )
+    yield name
+    subprocess.run(("docker", "rm", "--force", "--volumes", name), check=False, capture_output=True)
+
+
+def a_second_is_a_minute(container_id: str) -> usage.Usage | None:
+    """A real reading, sixty times as late as it was."""
+    found = usage.read(container_id)
+    return replace(found, at=found.at * MINUTES_A_SECOND) if found else None
+
+
+def judged(container: str) -> Verdict:
+    """What is said of the leak once there are enough readings."""
+    watchman = flaps.Watchman(partial(engine.inspect, container), at_once)
+    gauge = resources.Gauge(watchman, Evidence(), "green", a_second_is_a_minute, at_once)
+    leak = next(each for each in resources.questions(gauge, Slo()) if each.name == "leak")
+    end = time.monotonic() + DEADLINE_S
+    while gauge.anonymous.seconds < NEEDS_S and time.monotonic() < end:
+        assert leak.verdict().outcome is Outcome.NOT_ASKED
+        watchman.look(0.0)
+        gauge.look(0.0)
+        time.sleep(0.1)
+    return leak.verdict()
+
+
+@pytest.mark.parametrize(
+    ("container", "outcome"),
+    [(LEAKS, Outcome.NO), (HOLDS, Outcome.YES)],
+    indirect=["container"],
+    ids=["leaks", "holds"],
+)
+def test_memory_that_only_grows(container: str, outcome: Outcome) -> None:
+    """A container that keeps 4 MB each second is found, one that holds what it has is not; seconds count as minutes."""
+    verdict = judged(container)
+    assert verdict.outcome is outcome, verdict
+
+
+def test_a_disk_with_room_and_one_without(tmp_path: Path) -> None:
+    """An empty file system is a yes, the same one with a few percent left a no, with its numbers."""
+    own = ("unshare", "--map-root-user", "--mount")  # the mount is seen by nobody else, and gone afterwards
+    words = (*own, "sh", "-c", FULL, "sh", str(tmp_path), sys.executable, ASK)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    before, after = done.stdout.splitlines() or ["", done.stderr]
+    assert before == f"yes {tmp_path}: 100% (0.0 of 0 GB) free"
+    assert after.startswith(f"no {tmp_path}: expected 10% free, got ")
