@@ -103,6 +103,8 @@ class _Made:
     since: float
     trouble: OldTrouble | None = None
     """Whether the old colour is in trouble too; one for all questions, for they say no together."""
+    slowness: OldTrouble | None = None
+    """The same, and whether it is slow: for questions about time."""
 
     asker: dependencies.Asker | None = None
 
@@ -121,6 +123,7 @@ class _Made:
             slow_s = min((bound for bound, _by in allowed.values()), default=float("inf"))
             shared = endpoint_watch.Shared(wanted, live, old, slow_s)
             self.trouble = OldTrouble(partial(self._trouble_of, old, shared))
+            self.slowness = OldTrouble(partial(self._trouble_of, old, partial(shared, slow=True)))
 
     def all(self) -> list[Watched]:
         """Every question that this target can be asked."""
@@ -188,7 +191,10 @@ class _Made:
         )
         seen.probed = self.live.through_proxy
         slo = self.settings.slo
-        return [self._excused(traffic.Errors(seen, slo)), self._excused(traffic.Latency(seen, slo))]
+        return [
+            self._excused(traffic.Errors(seen, slo)),
+            self._excused(traffic.Latency(seen, slo), self.slowness),
+        ]
 
     def _own_paths(self) -> frozenset[str]:
         """What we ask ourselves: no users' requests."""
@@ -209,7 +215,7 @@ class _Made:
         used = resources.questions(gauge, self.settings.slo, beside)
         return [
             self._together(restarts, men),
-            self._excused(self._together(health, men)),
+            self._excused(self._together(health, men), self.slowness),
             *back,
             *(self._together(each, men) if each.name == "oom" else each for each in used),
         ]
@@ -264,9 +270,10 @@ class _Made:
             or shared()
         )
 
-    def _excused(self, question: Forgiving) -> Watched:
+    def _excused(self, question: Forgiving, trouble: OldTrouble | None = None) -> Watched:
         """*question*, whose no does not count while the old colour is in the same trouble."""
-        return Excused(question, self.trouble) if self.trouble else question
+        trouble = trouble or self.trouble
+        return Excused(question, trouble) if trouble else question
 
 
 def _inside(

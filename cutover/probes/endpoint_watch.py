@@ -5,6 +5,7 @@ Only those that read (GET, HEAD). How long they take is asked of users' own requ
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,8 +23,8 @@ from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 IN_A_ROW = 3
 SAFE = frozenset({"GET", "HEAD"})
 ERROR = 500
-LOOK = Asking(deadline_s=1.0, tries=1)  # a no waits for it: longer would delay the way back
-LOOKS, SLOW_ONES = 10, 2
+LOOK = Asking(deadline_s=1.0, tries=1)
+LOOKS, LONG_S = 20, 1.0  # a no waits for them: more would delay the way back
 NOT_THERE = frozenset({404, 405})
 NO_CONTROL = Control(lambda: True, "only compared with")
 
@@ -87,8 +88,8 @@ class Shared:
     slow_s: float
     look: Asking = LOOK
 
-    def __call__(self) -> str:
-        """What fails for both, in words; empty when the live colour is worse off anywhere, or nothing fails."""
+    def __call__(self, *, slow: bool = False) -> str:
+        """What fails for both, or what is *slow* for the old one, in words; empty when the live one is worse off."""
         with ThreadPoolExecutor(8) as pool:
             mine = pool.map(lambda each: self._health(self.live, each, gone=Health.FAILS), self.wanted)
             theirs = pool.map(lambda each: self._health(self.old, each, gone=Health.WELL), self.wanted)
@@ -99,24 +100,26 @@ class Shared:
         ]
         if any(live > old for _, live, old in known):
             return ""
-        shared = next((each for each in known if each[1]), None)
-        how = "is slow with" if shared and shared[2] is Health.SLOW else "fails"
-        return f"the old colour {how} {shared[0].label} too" if shared else ""
+        for each, live, old in known:
+            if live is old is Health.FAILS:
+                return f"the old colour fails {each.label} too"
+            if slow and old is Health.SLOW:
+                return f"the old colour is slow with {each.label} too"
+        return ""
 
     def _health(self, http: httpx.Client, wanted: Endpoint, *, gone: Health) -> Health | None:
-        """Failed once is failing, slow twice of ten times is slow; *gone*: nobody is there; None: no such path."""
-        slow = 0
+        """The worst of twenty looks in a second; *gone*: nobody is there; None: there is no such path."""
+        until = time.monotonic() + LONG_S
         for _ in range(LOOKS):
             said = ask(http, wanted.method, wanted.path, self.look)
-            if isinstance(said, Silence) and said.kind != "timeout":
-                return gone
-            if isinstance(said, Silence) or said.status >= ERROR:
-                return Health.FAILS
-            if said.status in NOT_THERE:
-                return None
-            slow += said.seconds > min(self.slow_s, wanted.max_latency)
-            if slow >= SLOW_ONES:
+            if isinstance(said, Silence):
+                return Health.SLOW if said.kind == "timeout" else gone
+            if said.status >= ERROR or said.status in NOT_THERE:
+                return Health.FAILS if said.status >= ERROR else None
+            if said.seconds > min(self.slow_s, wanted.max_latency):
                 return Health.SLOW
+            if time.monotonic() > until:
+                break
         return Health.WELL
 
 

@@ -85,7 +85,7 @@ def by_path(**statuses: int) -> Talk:
 )
 def test_what_fails_for_both(live: dict[str, int], old: dict[str, int], excuse: str) -> None:
     """An endpoint that fails for both in the same moment excuses, unless the live colour fails another one alone."""
-    wanted = (Endpoint(path="/a"), Endpoint(path="/b"))
+    wanted = (Endpoint(path="/a", max_latency=60.0), Endpoint(path="/b", max_latency=60.0))
     with serving(by_path(**live)) as first, serving(by_path(**old)) as second:
         assert Shared(wanted, client(first, 5.0), client(second, 5.0), 60.0, LOOK)() == excuse
 
@@ -105,6 +105,11 @@ def test_what_is_slow_for_both() -> None:
 
     wanted = (Endpoint(path="/a"),)
     with serving(slow) as live, serving(slow) as old, serving(by_path(a=500)) as broken:
-        asked = client(live, 5.0), client(old, 5.0), client(broken, 5.0)
-        assert Shared(wanted, asked[0], asked[1], 0.01, LOOK)() == "the old colour is slow with GET /a too"
-        assert Shared(wanted, asked[2], asked[1], 0.01, LOOK)() == ""
+        asked = client(live, 5.0), client(old, 5.0), client(broken, 5.0), client(nobody(), 5.0)
+        assert (
+            Shared(wanted, asked[0], asked[1], 0.01, LOOK)(slow=True)
+            == "the old colour is slow with GET /a too"
+        )
+        assert Shared(wanted, asked[0], asked[1], 0.01, LOOK)() == ""
+        assert Shared(wanted, asked[2], asked[1], 0.01, LOOK)(slow=True) == ""
+        assert Shared(wanted, asked[0], asked[3], 0.01, LOOK)(slow=True) == ""
