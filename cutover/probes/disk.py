@@ -47,7 +47,9 @@ def disk(settings: Settings, engine_root: Callable[[], Path] = engine.data_root)
     else:
         paths += [root] if root.is_dir() else []
         if not root.is_dir():
-            verdicts.append(not_asked("disk", f"{root}, where the engine keeps its data, cannot be seen here"))
+            verdicts.append(
+                not_asked("disk", f"{root}, where the engine keeps its data, cannot be seen here")
+            )
     for path in paths:
         try:
             found = room(path)
