@@ -13,7 +13,11 @@ from cutover.report.folder import Folder
 from cutover.report.summary import summary
 
 MOST_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 letters
-PATH = re.compile(r"/(?P<owner>[\w.-]+)/(?P<repo>[\w.-]+)/(?:issues|pull)/(?P<number>[1-9]\d{0,9})/?")
+# A pull request has tabs, and people copy the URL of the one that they look at.
+TAB = r"(?:(?<=/)(?:files|checks|commits|changes)(?:/[0-9a-fA-F.]{7,90})?/?)?"
+PATH = re.compile(
+    rf"/(?P<owner>[\w.-]+)/(?P<repo>[\w.-]+)/(?:issues/(?P<issue>[1-9]\d{{0,9}})/?|pull/(?P<pull>[1-9]\d{{0,9}})/?{TAB})"
+)
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -49,7 +53,7 @@ def ticket(url: str, server: str = "https://github.com") -> Ticket:
     found = PATH.fullmatch(parts.path)
     if found is None or (parts.scheme, parts.netloc.lower()) != (here.scheme, here.netloc.lower()):
         raise UsageProblem(f"ticket {url!r} is no issue or pull request: expected {wanted}")
-    return Ticket(found["owner"], found["repo"], int(found["number"]))
+    return Ticket(found["owner"], found["repo"], int(found["issue"] or found["pull"]))
 
 
 def api(environ: Mapping[str, str]) -> str:

@@ -167,6 +167,10 @@ def test_a_journal_is_one_line_for_each_entry() -> None:
         (TICKET, Ticket("acme", "recall", 7)),
         ("https://github.com/acme/recall/pull/12/", Ticket("acme", "recall", 12)),
         ("https://GitHub.com/a.b/c-d/pull/1?x=1#issuecomment-5", Ticket("a.b", "c-d", 1)),
+        ("https://github.com/acme/recall/pull/5/files", Ticket("acme", "recall", 5)),
+        ("https://github.com/acme/recall/pull/5/checks?check_run_id=9", Ticket("acme", "recall", 5)),
+        ("https://github.com/acme/recall/pull/5/commits/4f1c2aa", Ticket("acme", "recall", 5)),
+        ("https://github.com/acme/recall/pull/5/files/4f1c2aa..5e2d3bb#diff-1", Ticket("acme", "recall", 5)),
     ],
 )
 def test_issues_and_pull_requests_are_tickets(url: str, wanted: Ticket) -> None:
@@ -182,6 +186,9 @@ def test_issues_and_pull_requests_are_tickets(url: str, wanted: Ticket) -> None:
         "https://github.com/acme/recall",
         "https://github.com/acme/recall/issues/0",
         "https://github.com/acme/recall/issues/7/../8",
+        "https://github.com/acme/recall/issues/7/files",
+        "https://github.com/acme/recall/pull/7files",
+        "https://github.com/acme/recall/pull/7/../8",
         "http://github.com/acme/recall/issues/7",
         "https://github.com.evil.example/acme/recall/issues/7",
         "https://evil@github.com/acme/recall/issues/7",
