@@ -29,10 +29,13 @@ IMAGE = "cutover-test-suite:1"
 
 
 @pytest.fixture(scope="module")
-def image(wheels: Path) -> str:
-    """The suite, from a folder of wheels of the pinned versions; apt's layer stays with the engine."""
-    build = ("docker", "build", "--quiet", "--tag", IMAGE, "--file", str(wheelhouse.ROOT / "Dockerfile"))
-    subprocess.run((*build, str(wheels)), check=True, timeout=500, env=ENVIRONMENT)
+def image(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The suite, built in a clone with a folder of wheels; apt's layers stay with the engine."""
+    clone = tmp_path_factory.mktemp("clone")
+    subprocess.run(("tar", "-C", str(clone), "-xf", "-"), input=wheelhouse.checkout(), check=True)
+    shutil.copytree(wheels, clone / "wheels")
+    build = ("docker", "build", "--quiet", "--tag", IMAGE, "--build-arg", "PIP_NO_INDEX=1", ".")
+    subprocess.run(build, cwd=clone, check=True, timeout=500, env=ENVIRONMENT)
     return IMAGE
 
 
