@@ -17,6 +17,7 @@ import pytest
 from cutover import registry
 from cutover.errors import UsageProblem
 from examples import building
+from tests.ops import workflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,3 +159,37 @@ def test_leaves_no_login_behind(real: Registry, tmp_path: Path) -> None:
         assert (made.stat().st_mode & 0o777, made.is_dir()) == (0o700, True)
     assert not made.exists()
     assert list(own.iterdir()) == []
+
+
+def test_the_build_job_pushes_what_the_session_pulls(real: Registry, tmp_path: Path) -> None:
+    """The lines of release.yml name, build and push an image of the commit, and leave no login behind."""
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL cutover.test=registry\n")
+    (tmp_path / "prepared").touch()
+    login, outputs = tmp_path / "login", tmp_path / "outputs"
+    environment = {
+        "PATH": os.environ["PATH"], "DOCKER_CONFIG": str(login), "DOCKER_BUILDKIT": "0", "GITHUB_OUTPUT": str(outputs),
+        "GITHUB_REPOSITORY": "Ana/Recall", "GITHUB_SHA": "4f1c2aa", "GITHUB_ACTOR": NAME, "REGISTRY": real.host,
+        "IMAGE": "api", "CONTEXT": ".", "DOCKERFILE": "Dockerfile", "TOKEN": TOKEN, "PREPARE": "test -e prepared",
+    }  # fmt: skip
+    release = workflows.read("release.yml")
+    said = ""
+    for step in ("Name the image", "Prepare", "Build", "Push"):
+        named = dict(line.split("=", 1) for line in outputs.read_text().split()) if outputs.exists() else {}
+        done = subprocess.run(
+            ("bash", "-e", "-c", workflows.lines(release, step)), cwd=tmp_path, timeout=300, check=False,
+            env=environment | {"REFERENCE": named.get("reference", "")}, capture_output=True, text=True,
+        )  # fmt: skip
+        said += done.stdout + done.stderr
+        assert done.returncode == 0, said
+    assert named == {"tag": "sha-4f1c2aa", "reference": f"{real.host}/ana/recall/api:sha-4f1c2aa"}
+    built = registry.inspected(named["reference"])
+    assert built is not None
+    forget(built)
+    try:
+        assert registry.ensure_image(named["reference"], real.environment).id == built.id
+    finally:
+        subprocess.run(
+            ("docker", "image", "rm", "--force", named["reference"]), check=False, capture_output=True
+        )
+    assert real.host not in (login / "config.json").read_text()
+    assert TOKEN not in said

@@ -74,6 +74,52 @@ def test_the_approved_release_is_the_one_that_was_proven() -> None:
     assert jobs["switch"]["with"]["environment"] == "${{ inputs.environment }}"
 
 
+def test_this_project_releases_by_its_own_workflow() -> None:
+    """What others may call is called here too, and the ticket's job alone may write on tickets."""
+    jobs = workflows.read("own.yml")["jobs"]
+    used = {name: job["uses"].split(" ")[0] for name, job in jobs.items()}
+    assert used == {"release": "./.github/workflows/release.yml", "ticket": "./.github/workflows/ticket.yml"}
+    write = {"issues": "write", "pull-requests": "write"}
+    assert jobs["ticket"]["permissions"] == {"contents": "read", **write}
+    others = [
+        job for name in NAMES for job in workflows.read(name)["jobs"].values() if job.get("name") != "ticket"
+    ]
+    assert not any(write.keys() & job["permissions"].keys() for job in others)
+    given = jobs["release"]["with"] | jobs["ticket"]["with"]
+    assert (workflows.ROOT / given["dockerfile"]).is_file()
+
+
+def test_what_is_called_gets_what_it_knows() -> None:
+    """Each input and secret that a caller passes is one of the called workflow."""
+    for name in NAMES:
+        for job in workflows.read(name)["jobs"].values():
+            if "uses" in job:
+                called = workflows.read(Path(job["uses"].split(" ")[0]).name)["on"]["workflow_call"]
+                assert set(job.get("with", {})) <= set(called["inputs"])
+                assert set(job.get("secrets", {})) <= set(called.get("secrets", {}))
+
+
+def test_the_ticket_is_told_of_the_last_session(tmp_path: Path) -> None:
+    """Of all reports that were fetched, the one of the last session is attached."""
+    for folder in (
+        "ci-1-1-idle/20261126T010000Z-idle-sha-1",
+        "ci-1-1-switch/20261126T020000Z-idle-sha-1",
+        "ci-1-1-a/x",
+    ):
+        (tmp_path / "fetched" / folder).mkdir(parents=True)
+    said = tmp_path / "venv/bin/cutover"
+    said.parent.mkdir(parents=True)
+    said.write_text('#!/bin/sh\necho "$@"\n')
+    said.chmod(0o755)
+    done = subprocess.run(
+        ("bash", "-e", "-c", workflows.lines(workflows.read("ticket.yml"), "Say how it ended")),
+        cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "RUNNER_TEMP": str(tmp_path), "TICKET": "https://t.example/1"},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    last = "fetched/ci-1-1-switch/20261126T020000Z-idle-sha-1"
+    assert done.stdout == f"attach {last} --ticket https://t.example/1\n"
+
+
 def test_the_key_is_seen_by_one_step() -> None:
     """The deploy key is in the environment of the step that stores it, and of no other."""
     steps = workflows.steps(workflows.read("session.yml"))
