@@ -56,6 +56,7 @@ DEFECTS: dict[str, Defect] = {
         ),
         _before("never-ready", "/readyz answers 503 and the HEALTHCHECK never succeeds"),
         _before("crash-at-start", "ends before it listens"),
+        _before("prints-environment", "logs each of its variables, secrets too, and ends before it listens"),
         _before("crash-loop-late", "healthy, then ends 3 s after each start"),
         _before("dies-after-healthy", "ends 0.5 s after its first good probe"),
         _before("error-spike", "20 ERROR lines at start, one more for each request"),

@@ -132,6 +132,15 @@ def crash_at_start(_app: Flask, _told: Settings) -> None:
 
 
 @defect
+def prints_environment(_app: Flask, _told: Settings) -> None:
+    """Somebody debugs the start in production."""
+    for name, value in sorted(os.environ.items()):
+        log.error("cannot start with %s=%s", name, value)
+        sys.stderr.write(f"{name}={value}\n")
+    raise RuntimeError(f"cannot reach {os.environ.get('DATABASE_URL')}")
+
+
+@defect
 def crash_loop_late(_app: Flask, _told: Settings) -> None:
     """Lives for three seconds, again and again."""
     threading.Timer(3, _die).start()

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-import shutil
+import shlex
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cutover.probes.alerts import alerts
-from cutover.settings import Alerts
 from examples.building import have
 from examples.images import image
-from examples.stand import REPOSITORY, Stand, free_ports
+from examples.stand import RUN_S
+from tests.engine.parts import RELEASES, made
+from tests.engine.serving import Server, docker
 from tests.engine.test_monitoring import RULES, RUN_ALL
-from tests.engine.test_registry import DOCKERFILE
+from tests.engine.test_registry import DOCKERFILE, NAME, TOKEN
 
 UNAUTHORIZED = 401
+PORTS = {"prometheus": 9090, "alertmanager": 9093, "blackbox": 9115}
+ALERTS = f"""
+cat >> deploy/cutover.toml <<'END'
+[alerts]
+prometheus = "http://127.0.0.1:9090"
+alertmanager = "http://127.0.0.1:9093"
+rules = {list(RULES)}
+receiver = "on-call"
+END
+sed -i 's|_interval: 15s|_interval: 1s|' deploy/monitoring/prometheus.yml
+"""
+ASK = """
+from cutover.commands.common import settings_of
+from cutover.probes.alerts import alerts
+raise SystemExit(not alerts(settings_of(None).alerts).ok)
+"""
 
 
 def eventually(until: Callable[[], object], what: str, deadline_s: float = 300) -> None:
@@ -31,17 +49,17 @@ def eventually(until: Callable[[], object], what: str, deadline_s: float = 300) 
 
 
 @contextmanager
-def registry(stand: Stand, empty: Path) -> Iterator[str]:
-    """Debian's registry with one user, who is NAME with TOKEN of its test; its host and port."""
+def registry(web: Server, port: int, empty: Path) -> Iterator[str]:
+    """Debian's registry with one user, in the network of *web*: 127.0.0.1 and *port* are it, there and here."""
     empty.mkdir()
-    name, reference = f"{stand.name}-registry", have("cutover-registry:2", DOCKERFILE, empty)
-    stand.docker("run", "--detach", "--name", name, "--publish", "127.0.0.1::5000", reference)
+    name, reference = f"{web.name}-registry", have("cutover-registry:2", DOCKERFILE, empty)
+    where = ("--network", f"container:{web.name}", "--env", f"REGISTRY_HTTP_ADDR=:{port}")
+    docker("run", "--detach", "--name", name, *where, reference)
     try:
-        host = stand.docker("port", name, "5000/tcp").split()[0]
-        eventually(lambda: _wants_a_login(f"http://{host}/v2/"), "the registry answers", 60)
-        yield host
+        eventually(lambda: _wants_a_login(f"http://127.0.0.1:{port}/v2/"), "the registry answers", 60)
+        yield f"127.0.0.1:{port}"
     finally:
-        stand.docker("rm", "--force", "--volumes", name, check=False)
+        docker("rm", "--force", "--volumes", name)
 
 
 def _wants_a_login(url: str) -> bool:
@@ -54,61 +72,31 @@ def _wants_a_login(url: str) -> bool:
     return False
 
 
-class Monitoring:
-    """Prometheus, Alertmanager and blackbox exporter with deploy/monitoring, on ports of this day."""
-
-    def __init__(self) -> None:
-        self.ports = dict(zip(("prometheus", "alertmanager", "blackbox"), free_ports(3), strict=True))
-
-    @property
-    def wanted(self) -> Alerts:
-        """What a release asks of them."""
-        url = "http://127.0.0.1:{}".format
-        return Alerts(
-            prometheus=url(self.ports["prometheus"]), alertmanager=url(self.ports["alertmanager"]),
-            rules=RULES, receiver="on-call",
-        )  # fmt: skip
-
-    @property
-    def toml(self) -> str:
-        """The same as cutover.toml says it."""
-        lines = [
-            f'{key} = "{getattr(self.wanted, key)}"' for key in ("prometheus", "alertmanager", "receiver")
-        ]
-        return "\n".join(["[alerts]", *lines, f"rules = {list(RULES)}", ""])
-
-    def configure(self, stand: Stand) -> Path:
-        """The shipped files with this day's ports, asked each second; the rules are as they are shipped."""
-        folder = stand.folder / "monitoring"
-        shutil.copytree(REPOSITORY / "deploy" / "monitoring", folder)
-        changes = {
-            "prometheus.yml": {
-                "9093": str(self.ports["alertmanager"]), "9115": str(self.ports["blackbox"]), "_interval: 15s": "_interval: 1s",
-            },
-            "targets/health.yml": {"8080": str(stand.ports["proxy"])},
-            "targets/service.yml": {"8000": str(stand.ports["blue"]), "8001": str(stand.ports["green"])},
-        }  # fmt: skip
-        for name, words in changes.items():
-            text = (folder / name).read_text()
-            for old, new in words.items():
-                text = text.replace(old, new)
-            (folder / name).write_text(text)
-        for path in (stand.folder, folder, folder / "targets"):
-            path.chmod(0o755)  # nobody of ours reads it there
-        return folder
-
-    def silent(self) -> bool:
-        """Whether all rules are loaded, and none fires."""
-        return alerts(self.wanted).ok
-
-    @contextmanager
-    def running(self, stand: Stand) -> Iterator[None]:
-        """All three in one container until the block ends."""
-        mount = ("--volume", f"{self.configure(stand)}:/etc/monitoring:ro", "--workdir", "/etc/monitoring")
-        name, said = f"{stand.name}-monitoring", RUN_ALL.format(**self.ports)
-        flags = ("--network", "host", "--init", "--memory", "512m", *mount)
-        stand.docker("run", "--detach", "--name", name, *flags, image("prometheus"), "sh", "-c", said)
+def push(host: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Have the day's releases in the registry; their digests, as this host's engine knows them."""
+    digests = {}
+    for tag in RELEASES:
+        reference = f"{host}/{NAME}/api:{tag}"
+        docker("tag", made(tag), reference)
         try:
-            yield
+            words = (sys.executable, "-m", "cutover", "push", reference)
+            whose = {**environment, "GHCR_HOST": host, "GHCR_USERNAME": NAME, "GHCR_TOKEN": TOKEN}
+            subprocess.run(words, env=whose, capture_output=True, text=True, timeout=RUN_S, check=True)
+            names = docker("image", "inspect", "--format", '{{join .RepoDigests " "}}', reference)
+            digests[tag] = next(each for each in names.split() if each.startswith(host))
         finally:
-            stand.docker("rm", "--force", "--volumes", name, check=False)
+            docker("image", "rm", reference)
+    return digests
+
+
+def watch(web: Server) -> None:
+    """Start Prometheus, Alertmanager and blackbox exporter there, with deploy/monitoring as it lies there."""
+    web.load([image("prometheus")])
+    mount = "--volume /srv/recall/deploy/monitoring:/etc/monitoring:ro --workdir /etc/monitoring"
+    run = f"docker run --detach --name monitoring --network host --init --memory 512m {mount} {image('prometheus')}"
+    web.run(f"{run} sh -c {shlex.quote(RUN_ALL.format(**PORTS))}")
+
+
+def silent(web: Server) -> bool:
+    """Whether all rules are loaded, and none fires."""
+    return "yes" in web.run(f".venv/bin/python -c {shlex.quote(ASK)} && echo yes || :")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 EVERY_S = 0.1
-# What must hold the values to be of any use, each 0600 in a folder of mode 0700: a release is what Compose rendered,
-# a dump is the data, and the last is read by the undo while a scratch database exists.
-MAY = ("releases", "snapshots")
+# The only files that may hold a secret, each 0600: the env files, and what Compose rendered.
+MAY = re.compile(r"(.*/)?(\.env\.(blue|green|deploy)|releases/(blue|green)/\d{8}T\d{6}-[0-9a-f]{8}\.yml)")
 
 
 @dataclass(slots=True)
@@ -26,9 +26,11 @@ class Processes:
     def look(self) -> None:
         """One look at every process."""
         self.samples += 1
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
+        for path in Path("/proc").iterdir():  # a glob looks again, and dies with a process
+            if not path.name.isdigit():
+                continue
             try:
-                words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                words = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
             if any(each in words for each in self.canaries):
@@ -53,17 +55,15 @@ def sampled(*canaries: str) -> Iterator[Processes]:
         thread.join()
 
 
-def told(folders: Iterable[Path], *canaries: str) -> list[str]:
-    """The files below *folders* that tell a canary, packed ones too, and those that may hold one but are not private."""
+def told(root: Path, *canaries: str) -> list[str]:
+    """The files below *root* that tell a canary and are none of MAY, or are not private; packed ones too."""
     bad = []
-    for folder in folders:
-        for path in sorted(each for each in folder.rglob("*") if each.is_file() and not each.is_symlink()):
-            content = path.read_bytes()
-            if path.suffix == ".gz":
-                content = gzip.decompress(content)
-            if not any(each.encode() in content for each in canaries):
-                continue
-            private = path.stat().st_mode & 0o077 == 0
-            if not private or not set(MAY) & set(path.relative_to(folder).parts):
-                bad.append(str(path.relative_to(folder)))
+    for path in sorted(each for each in root.rglob("*") if each.is_file() and not each.is_symlink()):
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        if any(each.encode() in content for each in canaries):
+            name = str(path.relative_to(root))
+            if path.stat().st_mode & 0o077 or not MAY.fullmatch(name):
+                bad.append(name)
     return bad

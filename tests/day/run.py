@@ -1,16 +1,15 @@
 """The cutover day on this machine: ``python -m tests.day.run [--write]``.
 
-Real are the registry with its login, sshd, PostgreSQL, Redis, nginx, Prometheus with Alertmanager, Chromium. The server
-is this host: sshd is a process of its own here, and its engine is this host's. A client writes rows all day long.
+Real are the registry with its login, PostgreSQL, Redis, nginx, Prometheus with Alertmanager, Chromium. The server is a
+container with sshd and an engine of its own, made by following docs/dev/deploy_server.md. A client writes all day long.
 """
 
 from __future__ import annotations
 
 import argparse
-import secrets
+import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,60 +19,58 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from examples.stand import Stand
+from examples.stand import free_ports
 from tests.bench.write import machine, section
-from tests.day.around import Monitoring, registry
+from tests.day.around import ALERTS, push, registry, watch
 from tests.day.canaries import sampled
-from tests.day.parts import BAD, CONTRACT, GOOD, LATER, LATEST, OLDER, SETTINGS, Parts, made
-from tests.day.server import serving
-from tests.day.steps import Day, Unexpected, must
+from tests.day.parts import Parts
+from tests.day.server import known
+from tests.day.steps import ROWS, Day, Unexpected
 from tests.day.writer import Writer, writing
+from tests.engine import wheelhouse
+from tests.engine.parts import OLDER
+from tests.engine.serving import Wanted, server
 from tests.engine.test_registry import NAME, TOKEN
 
 PER_SECOND = 25
+CATCH_UP = 4
+"""Connections that fill up to a step's share of the rows, where one was too slow for it."""
 LIMIT_S = 1800.0
-HERE = "the server is this host: sshd as a process of its own, a clone as DEPLOY_PATH, this host's engine"
+HERE = "the server is a container with sshd, nginx and an engine of its own, reached by ssh"
+LISTEN = "sed -i 's|listen 127.0.0.1:8080|listen 8080|' deploy/proxy/nginx/cutover.conf"
 
 
 @contextmanager
 def begun(folder: Path) -> Iterator[Day]:
     """Everything around the service runs, its images are in the registry; all is gone after the block."""
-    name = f"day{secrets.token_hex(3)}"
-    parts, monitoring = Parts(name), Monitoring()
-    stand = Stand(folder, name, extra=SETTINGS + monitoring.toml, migrate=True, environment=parts.environment)
-    pushed: list[str] = []
-    try:
-        with registry(stand, folder / "empty") as host, monitoring.running(stand):
-            parts.start(folder, stand)
-            stand.environment = parts.environment | {"IMAGE_REPO": f"{host}/{NAME}/api"}
-            stand.make()
-            login = {"GHCR_HOST": host, "GHCR_USERNAME": NAME}
-            push(stand, host, login, pushed)
-            where = login | {"CUTOVER_CONFIG": str(stand.config), "CUTOVER_WHO": "ana"}
-            with (
-                serving(folder / "server", where, TOKEN) as server,
-                sampled(parts.password, TOKEN) as processes,
-            ):
-                yield Day(stand, parts, server, Writer(stand.url), monitoring, processes)
-    finally:
-        parts.remove(stand)
-        stand.remove()
-        for each in pushed:
-            stand.docker("image", "rm", each, check=False)
+    parts, port = Parts(), free_ports(1)[0]
+    host = f"127.0.0.1:{port}"
+    (folder / "wheels").mkdir()
+    (folder / "wheels").chmod(0o755)
+    wanted = Wanted(
+        f"{host}/{NAME}/api", OLDER, password=parts.password, ports=("127.0.0.1::8080", f"127.0.0.1:{port}:{port}"),
+        by_hand={"pip install": LISTEN + ALERTS, "up --detach --wait": parts.by_hand},
+    )  # fmt: skip
+    with (
+        server(folder, wheelhouse.fill(folder / "wheels"), wanted) as web,
+        registry(web, port, folder / "empty"),
+    ):
+        digests = push(host, os.environ)
+        watch(web)
+        variables = {"GHCR_HOST": host, "GHCR_USERNAME": NAME, "CUTOVER_WHO": "ana"}
+        there = known(folder / "client", web, variables, TOKEN)
+        planted = (parts.password, parts.number, TOKEN, there.key.splitlines()[2])
+        writer = Writer(f"http://127.0.0.1:{web.published(8080)}")
+        with sampled(*planted) as processes:
+            yield Day(folder, parts, there, writer, processes, digests, planted)
 
 
-def push(stand: Stand, host: str, login: dict[str, str], pushed: list[str]) -> None:
-    """Have the day's releases in the registry, and not under that name on the engine."""
-    for tag in (OLDER, GOOD, LATEST, BAD, LATER, CONTRACT):
-        reference = f"{host}/{NAME}/api:{tag}"
-        stand.docker("tag", made(tag), reference)
-        pushed.append(reference)
-        words = (sys.executable, "-m", "cutover", "push", reference)
-        done = subprocess.run(
-            words, env=stand.shell(**login, GHCR_TOKEN=TOKEN), capture_output=True, text=True, timeout=300, check=False
-        )  # fmt: skip
-        must(done.returncode == 0, f"push: {done.stderr}")
-        stand.docker("image", "rm", reference)
+def fill(day: Day, number: int) -> None:
+    """Have the step's share of the ten thousand rows acknowledged, so that all are there before the restore."""
+    share = min(ROWS, ROWS * number // day.steps.index(day.restore))
+    if number and len(day.writer.acknowledged) < share:
+        with writing(day.writer, connections=CATCH_UP, per_second=PER_SECOND):
+            day.writer.until(share, 300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +88,17 @@ class Row:
 
 def walked(day: Day, until: float) -> Iterator[Row]:
     """Each step in order; one that fails does not hide the next, and none begins after *until*."""
-    for step in day.steps:
+    for number, step in enumerate(day.steps):
         name, start = (step.__doc__ or "").strip(".").lower(), time.monotonic()
         if start > until:
             yield Row(name, good=False, seconds=0, end="not begun: the time is over")
             continue
         try:
+            fill(day, number)
             good, end = True, step()
-            if step not in {day.restore, day.all_rows, day.reports, day.secrets}:
+            if step not in {day.restore, day.reports, day.secrets}:
                 day.rows()
-        except (Unexpected, TimeoutError, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
+        except (Unexpected, AssertionError, OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
             good, end = False, f"{type(error).__name__}: {error}"
         yield Row(name, good=good, seconds=time.monotonic() - start, end=end)
         if step == day.first and not good:
@@ -157,7 +155,9 @@ def main() -> int:
                     rows.append(row)
                     say(row)
             if given.keep:
-                shutil.copytree(day.stand.folder / "reports", given.keep, symlinks=True, dirs_exist_ok=True)
+                shutil.copytree(
+                    day.folder / "left/srv/recall/reports", given.keep, symlinks=True, dirs_exist_ok=True
+                )
         good = all(each.good for each in rows)
         if given.write and good:
             section("day", table(where, rows, day.writer.failed, len(day.writer.acknowledged)))

@@ -1,38 +1,21 @@
-"""A server to release to over ssh: sshd as a process of its own, a clone as DEPLOY_PATH, this host's engine."""
+"""The server of the day, reached by ssh: made by tests/engine/serving.py, with an engine of its own."""
 
 from __future__ import annotations
 
-import getpass
-import os
 import shlex
-import shutil
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from examples.stand import REPOSITORY, RUN_S, Result, free_ports
+from examples.stand import RUN_S, Result
+from tests.engine import serving
 
-SSHD = """\
-ListenAddress 127.0.0.1
-Port {port}
-HostKey {folder}/host
-AuthorizedKeysFile {folder}/key.pub
-PidFile none
-UsePAM no
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-AllowUsers {user}
-# The folder is a test's own, below one that anybody may write.
-StrictModes no
-"""
 CLIENT = """\
 Host server
   HostName 127.0.0.1
   Port {port}
-  User {user}
+  User deploy
   IdentityFile {folder}/key
   IdentitiesOnly yes
   IdentityAgent none
@@ -42,6 +25,8 @@ Host server
   BatchMode yes
   ConnectTimeout 30
 """
+LEFT = ("srv/recall", "var/lib/cutover", "var/log", "tmp", "home/deploy")
+NOT_OURS = ("srv/recall/.venv", "srv/recall/.git", "srv/recall/tests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +34,19 @@ class Server:
     """What the workflow's secrets say of a server, and the variables of the sessions there."""
 
     folder: Path
+    web: serving.Server
     variables: Mapping[str, str]
     token: str
     """The registry's; it comes by standard input, as in .github/workflows/session.yml."""
 
     @property
-    def path(self) -> Path:
-        """DEPLOY_PATH."""
-        return self.folder / "checkout"
+    def key(self) -> str:
+        """DEPLOY_KEY."""
+        return (self.folder / "key").read_text()
 
     def words(self, *command: str) -> tuple[str, ...]:
         """The ssh that runs *command* in DEPLOY_PATH."""
-        there = f"cd {shlex.quote(str(self.path))} && IFS= read -r GHCR_TOKEN && export GHCR_TOKEN"
+        there = "cd /srv/recall && IFS= read -r GHCR_TOKEN && export GHCR_TOKEN"
         named = ("env", *(f"{key}={value}" for key, value in self.variables.items()), *command)
         return ("ssh", "-F", str(self.folder / "client"), "server", f"{there} && exec {shlex.join(named)}")
 
@@ -82,33 +68,35 @@ class Server:
         process.stdin.flush()
         return process
 
+    def fetch(self, folder: Path, what: Sequence[str] = LEFT) -> None:
+        """Copy what lies there into *folder*, with its modes."""
+        folder.mkdir(exist_ok=True)
+        without = [f"--exclude={each}" for each in NOT_OURS]
+        pack = (
+            "docker",
+            "exec",
+            self.web.name,
+            "tar",
+            "-C",
+            "/",
+            *without,
+            "--warning=no-file-changed",
+            "-cf",
+            "-",
+            *what,
+        )
+        with subprocess.Popen(pack, stdout=subprocess.PIPE) as packed:
+            unpack = ("tar", "-C", str(folder), "--no-same-owner", "--preserve-permissions", "-xf", "-")
+            subprocess.run(unpack, stdin=packed.stdout, check=True, timeout=120)
 
-@contextmanager
-def serving(folder: Path, variables: Mapping[str, str], token: str) -> Iterator[Server]:
-    """Run sshd for one key that is thrown away, until the block ends; raises FileNotFoundError where there is none."""
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    if sshd is None:
-        raise FileNotFoundError("sshd is missing: apt-get install openssh-server")
+
+def known(folder: Path, web: serving.Server, variables: Mapping[str, str], token: str) -> Server:
+    """The server *web*, for one key that is thrown away."""
     folder.mkdir(mode=0o700)
-    port, user = free_ports(1)[0], getpass.getuser()
-    for name in ("host", "key"):
-        _quietly("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name))
-    for name, text in {"sshd": SSHD, "client": CLIENT}.items():
-        (folder / name).write_text(text.format(port=port, folder=folder, user=user))
-    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
-    _quietly("git", "clone", "--quiet", str(REPOSITORY), str(folder / "checkout"))
-    (folder / "checkout" / ".venv").symlink_to(sys.prefix)
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(
-            mode=0o755, exist_ok=True
-        )  # where it changes its root to, made by its unit as a rule
-    process = subprocess.Popen((sshd, "-D", "-e", "-f", str(folder / "sshd")), stderr=subprocess.DEVNULL)
-    try:
-        yield Server(folder, variables, token)
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _quietly(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True, timeout=120, stdin=subprocess.DEVNULL)
+    key = folder / "key"
+    words = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    subprocess.run(words, check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    web.run(f"cat >> /home/deploy/.ssh/authorized_keys <<'END'\n{key.with_suffix('.pub').read_text()}END\n")
+    (folder / "client").write_text(CLIENT.format(port=web.port, folder=folder))
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{web.port} {web.host_key}\n")
+    return Server(folder, web, variables, token)

@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from examples.stand import Result, Stand
-from tests.day import canaries, pages
-from tests.day.around import Monitoring, eventually
+from examples.stand import Result
+from tests.day import around, canaries, pages
+from tests.day.around import eventually
 from tests.day.canaries import Processes
-from tests.day.parts import BAD, CONTRACT, GOOD, LATER, LATEST, OLDER, Parts
+from tests.day.facts import Facts, Unexpected, must
+from tests.day.parts import Parts
 from tests.day.server import Server
-from tests.day.writer import Writer, writing
-from tests.engine.test_registry import TOKEN
+from tests.day.writer import Writer
+from tests.engine.parts import BAD, CONTRACT, CRASHING, GOOD, LATER, LATEST, NEXT, OLDER
 
 ROWS = 10_000
+STATE = "/var/lib/cutover/recall"
+CUTOVER = "scripts/deploy/cutover.sh"
 
-
-class Unexpected(Exception):
-    """A step did not end as it must."""
-
-
-def must(holds: object, what: str) -> None:
-    """Raise Unexpected unless *holds*."""
-    if not holds:
-        raise Unexpected(what)
+__all__ = ["Day", "Unexpected"]
 
 
 @dataclass(slots=True)
 class Day:
     """The service, its server, and the client that writes."""
 
-    stand: Stand
+    folder: Path
     parts: Parts
     server: Server
     writer: Writer
-    monitoring: Monitoring
     processes: Processes
+    digests: Mapping[str, str]
+    """What the registry says of each release."""
+    planted: tuple[str, ...]
+    """The canaries."""
     said: list[str] = field(default_factory=list)
 
     # --- acting and asking ---------------------------------------------------------------------------------------
@@ -53,19 +53,37 @@ class Day:
 
     def cutover(self, tag: str, code: int, *more: str) -> Result:
         """The whole cutover of *tag* over ssh."""
-        return self.ssh(code, "scripts/deploy/cutover.sh", "--image-tag", tag, *more)
+        return self.ssh(code, CUTOVER, "--image-tag", tag, *more)
 
     def command(self, *words: str) -> Result:
         """A `cutover` command on the server."""
-        return self.ssh(0, ".venv/bin/python", "-m", "cutover", *words)
+        return self.ssh(0, ".venv/bin/cutover", *words)
+
+    def ask(self, script: str) -> str:
+        """What a line of shell says there, past ssh."""
+        return self.server.web.run(script)
+
+    def facts(self) -> Facts:
+        """What runs there, and what is written down."""
+        return Facts.of(self.server.web, self.head())
 
     def live(self) -> str:
         """The tag that users get, asked through the proxy."""
-        return str(self.stand.ask().get("version"))
+        return str(self.version().get("version"))
+
+    def version(self) -> dict[str, Any]:
+        """What users get."""
+        said = self.ask("curl --silent http://127.0.0.1:8080/version || :")
+        found: dict[str, Any] = json.loads(said) if said.startswith("{") else {}
+        return found
+
+    def head(self) -> str:
+        """The schema's revision."""
+        return self.parts.head(self.server.web)
 
     def rows(self) -> set[str]:
         """Every acknowledged row is stored; all that are."""
-        before, there = set(self.writer.acknowledged), self.parts.texts()
+        before, there = set(self.writer.acknowledged), self.parts.texts(self.server.web)
         must(before <= there, f"{len(before - there)} acknowledged rows are missing")
         return there
 
@@ -74,83 +92,127 @@ class Day:
         """First release."""
         self.ssh(0, "scripts/deploy/server_deploy.sh", "--image-tag", OLDER, "--target", "live")
         must(self.live() == OLDER, f"users get {self.live()}")
-        return f"pulled from the registry, migrated to {self.parts.head()}, users get {OLDER}"
+        return f"pulled from the registry, migrated to {self.head()}, users get {OLDER}"
 
     def good(self) -> str:
         """Good release over a migration."""
-        before = self.parts.head()
+        before = self.head()
         # While nothing served, the health rule fired, as it should.
-        eventually(self.monitoring.silent, "the rules are loaded, and none fires")
+        eventually(lambda: around.silent(self.server.web), "the rules are loaded, and none fires")
         self.cutover(GOOD, 0, "--watch=10s")
         must(self.live() == GOOD, f"users get {self.live()}")
-        must(self.parts.head() != before, "the schema was not upgraded")
+        must(self.head() != before, "the schema was not upgraded")
         must("proved" in self.command("snapshot", "--list").out, "no snapshot is proved")
-        return f"snapshot proved, schema {before} → {self.parts.head()}, users get {GOOD}"
+        kept = self.ask("cat reports/latest/evidence.jsonl")
+        must(f'"digest": "{self.digests[GOOD]}"' in kept, f"the evidence does not name {self.digests[GOOD]}")
+        return f"snapshot proved, schema {before} → {self.head()}, users get {GOOD}, its digest is in the evidence"
 
     def bad_before(self) -> str:
         """Bad release before the switch."""
-        live = self.live()
-        self.cutover(BAD, 1, "--watch=10s")
-        must(self.live() == live, f"users get {self.live()}")
-        return f"taken back before the switch, users get {live} all along"
+        return self._taken_back(BAD)
+
+    def crashing(self) -> str:
+        """Release that prints its environment and ends."""
+        said = self._taken_back(CRASHING)
+        for kept in ("*.log", "report.html"):
+            said_there = self.ask(f"cat reports/latest/{kept}")
+            must("DATABASE_URL=***" in said_there, f"{kept} does not hold what the release printed")
+        return f"{said}; its last words are in the report, the password is not"
+
+    def _taken_back(self, tag: str) -> str:
+        before = self.facts()
+        self.cutover(tag, 1, "--watch=10s")
+        after = self.facts()
+        after.same_for_users(before)
+        after.same_when_idle(before)
+        return (
+            f"taken back before the switch: the live container is the same, {before.idle_tag} idles as before"
+        )
 
     def contract(self) -> str:
         """Migration that the old code cannot live with."""
-        live, before = self.live(), self.parts.head()
+        before = self.facts()
         done = self.cutover(CONTRACT, 1, "--watch=10s")
         must("on the restored copy" in done.out, "it was not stopped by the rehearsal")
-        must((self.live(), self.parts.head()) == (live, before), f"{self.live()}, schema {self.parts.head()}")
-        return f"stopped at T-15m on the restored copy, schema stays {before}, users get {live}"
+        self.facts().same(before)
+        return f"stopped at T-15m on the restored copy: schema {before.head}, containers, status, releases unchanged"
 
     def cut(self) -> str:
         """Connection cut in the middle."""
-        live = self.live()
-        client = self.server.start("scripts/deploy/cutover.sh", "--image-tag", LATEST, "--watch=10s")
-        eventually(lambda: client.poll() is not None or self._open(), "a release is open")
-        must(client.poll() is None, "the session ended before it could be cut")
-        os.killpg(client.pid, signal.SIGKILL)
+        before = self.facts()
+        self._begun(LATEST, lambda client: os.killpg(client, signal.SIGKILL))
+        self.command("recover")
+        after = self.facts()
+        must(after.live_tag == LATEST == self.live(), f"the session did not go on: users get {self.live()}")
+        must(after.idle == before.live, f"the old colour is not warm: {after.idle}")
+        rows = [json.loads(line) for line in self.ask(f"cat {STATE}/journal.jsonl").splitlines()]
+        released = [row["tag"] for row in rows if row["event"] == "released"]
+        must(released[-1:] == [LATEST], f"the journal says that {released} were released")
+        return f"the session went on to its end, users get {LATEST}, {before.live_tag} is warm"
+
+    def killed(self) -> str:
+        """Session killed in the middle."""
+        before = self.facts()
+
+        def kill(_: int) -> None:
+            pid = json.loads(self.ask(f"cat {STATE}/owner.json"))["pid"]
+            self.ask(f"kill -KILL {pid}")
+
+        self._begun(NEXT, kill, once=lambda: self._idle_tag(before) == NEXT)
+        after = self.facts()
+        after.same_for_users(before)
+        after.same_when_idle(before)
+        must("taken back: " in self.ask(f"tail -n 1 {STATE}/guard.log"), "the guard does not say it")
+        return f"its guard took it back: the live container is the same, {before.idle_tag} idles as before"
+
+    def _idle_tag(self, before: Facts) -> str:
+        words = f"docker ps --filter label=com.docker.compose.project=recall_{before.idle_colour} --format '{{{{.Image}}}}'"
+        return self.ask(words).strip().rpartition(":")[2]
+
+    def _begun(self, tag: str, fault: Callable[[int], None], once: Callable[[], bool] | None = None) -> None:
+        """Begin the cutover of *tag*, do *fault* to it once it is open, and wait until it is closed."""
+        client = self.server.start(CUTOVER, "--image-tag", tag, "--watch=10s")
+        eventually(lambda: client.poll() is not None or (once or self._open)(), "a release is open")
+        must(client.poll() is None, "the session ended before its time")
+        fault(client.pid)
         client.wait()
         eventually(lambda: not self._open() and self._free(), "the release is closed, and its lock free")
-        self.command("recover")
-        said = self.command("status").out
-        must(self.live() in {live, LATEST}, f"users get {self.live()}")
-        must(self.live() in said, f"status does not say {self.live()}: {said}")
-        return f"{'the session went on' if self.live() == LATEST else 'taken back'}, users get {self.live()}"
 
     def _open(self) -> bool:
-        return (self.stand.state / "open").exists()
+        return self.ask(f"test -s {STATE}/open && echo yes || :") != ""
 
     def _free(self) -> bool:
-        lock = ("flock", "--nonblock", str(self.stand.state / "alive"), "true")
-        return subprocess.run(lock, check=False, capture_output=True).returncode == 0
+        return self.ask(f"flock --nonblock {STATE}/alive true && echo yes || :") != ""
 
     def bad_after(self) -> str:
         """Bad release after the switch."""
-        live, failed = self.live(), self.writer.failed
+        before, failed = self.facts(), self.writer.failed
         breaker = threading.Thread(target=self._break, daemon=True)
         breaker.start()
         self.cutover(LATER, 1, "--watch=60s")
         breaker.join(60)
-        must(self.live() == live, f"users get {self.live()}")
+        after = self.facts()
+        after.same_for_users(before)
+        after.same_when_idle(before)
         must(self.writer.failed > failed, "it never turned bad under traffic")
-        return f"flipped back, users get {live}; {self.writer.failed - failed} writes were refused meanwhile"
+        return (
+            f"flipped back to the same container, {before.idle_tag} idles as before; "
+            f"{self.writer.failed - failed} writes were refused meanwhile"
+        )
 
     def _break(self) -> None:
         """Make the release LATER answer 500 once its switch is proved and the watch begins."""
         eventually(
-            lambda: self.live() == LATER and self._told('"drain '),
-            f"users get {LATER}, and the old colour is drained",
+            lambda: self.live() == LATER and self._drained(), f"users get {LATER}, the old colour is drained"
         )
-        colour = str(self.stand.ask()["colour"])
-        self.stand.docker("exec", f"{self.stand.project(colour)}-api-1", "touch", "/tmp/break")
+        self.ask(f"docker exec recall_{self.version()['colour']}-api-1 touch /tmp/break")
 
-    def _told(self, words: str) -> bool:
-        """Whether the evidence of the session that runs has *words* already."""
-        found = sorted((self.stand.folder / "reports").glob(f"2*-{LATER}/evidence.jsonl"))
-        return bool(found) and words in found[-1].read_text()
+    def _drained(self) -> bool:
+        return self.ask(f"cat reports/2*-{LATER}/evidence.jsonl | grep -c '\"drain ' || :").strip() != "0"
 
     def restore(self) -> str:
-        """Restore of the snapshot."""
+        """Restore of the snapshot, with ten thousand rows acknowledged before it."""
+        self.writer.until(ROWS, 600)
         before = set(self.writer.acknowledged)
         self.command("snapshot")
         self.writer.until(len(self.writer.acknowledged) + 100, 120)
@@ -158,51 +220,40 @@ class Day:
         aside = done.out.split("is kept as ", 1)[1].split(";", 1)[0]
         self.writer.until(len(self.writer.acknowledged) + 100, 120)
         acknowledged = set(self.writer.acknowledged)  # before the databases are asked: the client goes on
-        restored, kept = self.parts.texts(), self.parts.texts(aside)
-        must(acknowledged <= restored | kept, "acknowledged rows are in neither database")
+        restored, kept = self.parts.texts(self.server.web), self.parts.texts(self.server.web, aside)
+        missing = acknowledged - restored - kept
+        must(not missing, f"{len(missing)} acknowledged rows are in neither database")
         must(before <= restored, "rows of the snapshot are missing")
         return (
-            f"{len(restored)} rows live, {len(kept)} put aside as {aside}: every acknowledged row is in them"
+            f"{len(before)} rows acknowledged before, {len(acknowledged)} after it: {len(restored)} are live, "
+            f"{len(kept)} put aside as {aside}, 0 missing"
         )
-
-    def all_rows(self) -> str:
-        """Ten thousand rows."""
-        aside = [
-            name
-            for name in self.parts.sql("select datname from pg_database", "postgres")
-            if "_before_" in name
-        ]
-        with writing(self.writer, connections=4, per_second=100):
-            self.writer.until(ROWS, 400)
-        acknowledged = set(self.writer.acknowledged)
-        there = self.parts.texts().union(*(self.parts.texts(name) for name in aside))
-        missing = acknowledged - there
-        must(not missing, f"{len(missing)} acknowledged rows are missing")
-        return f"{len(acknowledged)} acknowledged, 0 missing, {self.writer.failed} refused"
 
     def reports(self) -> str:
         """Reports in Chromium."""
-        found = sorted((self.stand.folder / "reports").glob("2*/report.html"))
+        self.server.fetch(self.folder / "left")
+        found = sorted((self.folder / "left/srv/recall/reports").glob("2*/report.html"))
         words, heard = pages.opened(found)
         must(not heard, f"the pages are not alone: {heard[:5]}")
-        must(len(found) >= 5, f"{len(found)} reports")
+        must(len(found) >= 7, f"{len(found)} reports")
         return f"{len(found)} opened, no request left a page: {', '.join(sorted(set(words.values())))}"
 
     def secrets(self) -> str:
         """Canary secrets."""
-        planted = (self.parts.password, TOKEN)
-        left = canaries.told(
-            [self.stand.folder / "reports", self.stand.state, self.stand.access_log.parent], *planted
-        )
+        left = canaries.told(self.folder / "left", *self.planted)
         must(not left, f"in {left}")
-        must(not any(each in text for each in planted for text in self.said), "in the terminal's output")
+        must(not any(each in text for each in self.planted for text in self.said), "in the terminal's output")
         must(not self.processes.found, f"in the process list: {sorted(self.processes.found)[:2]}")
-        return f"in no report, journal, log or output, and in none of {self.processes.samples} process lists"
+        files = sum(path.is_file() for path in (self.folder / "left").rglob("*"))
+        return (
+            f"{len(self.planted)} planted: in none of {files} files that the day left on the server but env files "
+            f"and rendered releases, in no output, in none of {self.processes.samples} process lists"
+        )
 
     @property
     def steps(self) -> tuple[Callable[[], str], ...]:
         """All of the day, in order."""
         return (
-            self.first, self.good, self.bad_before, self.contract, self.cut, self.bad_after, self.restore,
-            self.all_rows, self.reports, self.secrets,
+            self.first, self.good, self.bad_before, self.crashing, self.contract, self.cut, self.killed, self.bad_after,
+            self.restore, self.reports, self.secrets,
         )  # fmt: skip

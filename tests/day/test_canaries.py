@@ -17,24 +17,28 @@ CANARY = "canary-of-this-test"
 @pytest.mark.parametrize(
     ("name", "mode", "found"),
     [
-        ("journal.jsonl", 0o600, True),
-        ("reports/one/report.html", 0o644, True),
-        ("old/journal.jsonl.gz", 0o600, True),
-        ("releases/green/one.yml", 0o644, True),
-        ("releases/green/one.yml", 0o600, False),
-        ("snapshots/scratch.env", 0o600, False),
+        ("var/lib/cutover/recall/journal.jsonl", 0o600, True),
+        ("srv/recall/reports/one/report.html", 0o644, True),
+        ("var/lib/cutover/recall/old/journal.jsonl.gz", 0o600, True),
+        ("var/lib/cutover/recall/releases/green/20261126T003535-0123abcd.yml", 0o644, True),
+        ("var/lib/cutover/recall/releases/green/20261126T003535-0123abcd.yml", 0o600, False),
+        ("var/lib/cutover/recall/releases/green/notes.txt", 0o600, True),
+        ("var/lib/cutover/recall/snapshots/scratch.env", 0o600, True),
+        ("srv/recall/deploy/.env.green", 0o600, False),
+        ("srv/recall/deploy/.env.green~", 0o600, True),
+        ("tmp/cutover-1/left", 0o600, True),
     ],
 )
 def test_finds_a_canary_in_every_file_that_need_not_hold_it(
     tmp_path: Path, name: str, mode: int, found: bool
 ) -> None:
-    """Only a rendered release and what a snapshot needs may hold a secret, and only in private."""
+    """Only an env file and a rendered release may hold a secret, and only in private."""
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     text = f"postgresql://recall:{CANARY}@db/recall".encode()
     file.write_bytes(gzip.compress(text) if file.suffix == ".gz" else text)
     file.chmod(mode)
-    assert told([tmp_path], CANARY) == ([name] if found else [])
+    assert told(tmp_path, CANARY) == ([name] if found else [])
 
 
 def test_finds_a_canary_in_a_command_line() -> None:

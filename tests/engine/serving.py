@@ -2,51 +2,73 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples import building
+from examples.images import image as examples_image
 from tests.engine import wheelhouse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = wheelhouse.ROOT
 HERE = Path(__file__).parent / "server"
-CHECKOUT = ("cutover", "smoke", "checks", "scripts", "deploy", "conftest.py", "pyproject.toml", "README.md")
 # What --privileged would give, without the capability that not every machine has to give.
 RIGHTS = (
     *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--device-cgroup-rule", "a *:* rwm"),
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
     *("--security-opt", "systempaths=unconfined"),
 )
-FOLDERS = """
-install -d -o deploy -g deploy -m 755 /srv/recall /var/lib/cutover /var/lib/cutover/recall-live
-install -d -o deploy -g deploy -m 700 /var/lib/cutover/recall
-touch /var/lib/cutover/recall-live/here /var/lib/cutover/recall-live/blue
-"""
-SETTINGS = r"""
-python3 -m venv .venv
-.venv/bin/pip install --quiet --no-index --find-links /wheels pytest-cutover
+DOCUMENT = ROOT / "docs/dev/deploy_server.md"
+# The blocks that say who runs them, in their order; the others are for another moment.
+BLOCK = re.compile(r"^```sh as=(?P<user>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+# What a person who follows the document does by hand: after the block that names the first, the second.
+BY_HAND = {
+    "authorized_keys": """
+git config --system safe.directory '*'
+git config --system url.file:///srv/origin.insteadOf https://github.com/OWNER/recall
+""",
+    "pip install": r"""
 sed -i 's|^project = "recall"|project = "recall"\nstate_dir = "/var/lib/cutover/recall"|' deploy/cutover.toml
 sed -i 's|^duration = .*|duration = "5s"|' deploy/cutover.toml
-for colour in blue green; do
-    install -m 600 deploy/.env.production.example deploy/.env.$colour
-    sed -i 's,^\(DATABASE_URL\|REDIS_URL\|VLLM_ENDPOINT\)=.*,\1=,' deploy/.env.$colour
-    sed -i 's,^IMAGE_REPO=.*,IMAGE_REPO=@repo@,; s,^IMAGE_TAG=.*,IMAGE_TAG=@tag@,' deploy/.env.$colour
-done
+""",
+    "deploy/.env.deploy.example": r"""
+sed -i "s,<password>,@password@,; s,^IMAGE_REPO=.*,IMAGE_REPO=@repo@,; s,^IMAGE_TAG=sha.*,IMAGE_TAG=@tag@," deploy/.env.blue deploy/.env.green deploy/.env.deploy
 sed -i 's|^API_HTTP_PORT=.*|API_HTTP_PORT=8001|; s|recall_blue|recall_green|' deploy/.env.green
-docker network create recall_shared
-.venv/bin/cutover env check
-"""
-PROXY = "install -m 644 deploy/proxy/nginx/cutover.conf /etc/nginx/conf.d/cutover.conf; nginx -t; nginx"
+""",
+}
+PARTS = ("postgres", "redis", "ai")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a server is to be made for."""
+
+    repo: str
+    tag: str
+    """What the env files say before the first release."""
+    images: Sequence[str] = ()
+    """Loaded into its engine, beside those of the shared parts."""
+    password: str = "canary-of-the-database"
+    ports: Sequence[str] = ()
+    """Published on 127.0.0.1 beside sshd's, as `docker run --publish` has them."""
+    by_hand: Mapping[str, str] = field(default_factory=dict)
+    """More of BY_HAND."""
+
+    def filled(self, text: str) -> str:
+        """*text* with the values of this server."""
+        for word in ("password", "repo", "tag"):
+            text = text.replace(f"@{word}@", getattr(self, word))
+        return text
 
 
 @dataclass(frozen=True)
@@ -56,8 +78,10 @@ class Server:
     name: str
 
     def run(self, script: str, *, user: str = "deploy", check: bool = True) -> str:
-        """What a shell script says there, in the checkout."""
-        words = ("docker", "exec", "--interactive", "--user", user, "--workdir", "/srv/recall", self.name)
+        """What a shell script says there; of the user deploy in the checkout."""
+        here = "/srv/recall" if user == "deploy" else "/"
+        packages = ("--env", "PIP_NO_INDEX=1", "--env", "PIP_FIND_LINKS=/wheels")
+        words = ("docker", "exec", "--interactive", "--user", user, "--workdir", here, *packages, self.name)
         done = subprocess.run(
             (*words, "sh", "-eu"), input=script, capture_output=True, text=True, check=False, timeout=600
         )
@@ -67,12 +91,22 @@ class Server:
     @property
     def port(self) -> int:
         """Where its sshd listens on 127.0.0.1."""
-        return int(docker("port", self.name, "22/tcp").splitlines()[0].rsplit(":", 1)[1])
+        return self.published(22)
+
+    def published(self, port: int) -> int:
+        """The port of 127.0.0.1 behind which its *port* is."""
+        return int(docker("port", self.name, f"{port}/tcp").splitlines()[0].rsplit(":", 1)[1])
 
     @property
     def host_key(self) -> str:
         """Its key, read on the machine itself and not over the network."""
         return " ".join(self.run("cat /etc/ssh/ssh_host_ed25519_key.pub", user="root").split()[:2])
+
+    def restart(self) -> None:
+        """What a power cut does, and the start after it."""
+        docker("kill", self.name)
+        docker("start", self.name)
+        answers(self)
 
     def load(self, references: Sequence[str]) -> None:
         """Bring images of the outer engine to its own."""
@@ -98,29 +132,45 @@ def image(folder: Path) -> str:
 
 
 @contextmanager
-def server(folder: Path, wheels: Path, *, repo: str, tags: Sequence[str]) -> Iterator[Server]:
-    """A server with the images *repo*:*tags* that is ready for its first release; gone afterwards."""
+def server(folder: Path, wheels: Path, wanted: Wanted) -> Iterator[Server]:
+    """A server that is ready for its first release, made by the blocks of the document; gone afterwards."""
     (folder / "image").mkdir()
     made = Server(f"cutover-test-server-{secrets.token_hex(4)}")
     volume = ("--volume", f"{made.name}:/var/lib/docker")
     built = image(folder / "image")
-    run = ("run", "--detach", "--name", made.name, "--hostname", "web-1", *RIGHTS, *volume)
-    docker(*run, "--publish", "127.0.0.1::22", built)
+    published = [word for each in ("127.0.0.1::22", *wanted.ports) for word in ("--publish", each)]
+    run = ("run", "--detach", "--name", made.name, "--hostname", "web-1", *RIGHTS, *volume, *published)
+    docker(*run, built)
     try:
-        _engine_answers(made)
-        docker("exec", made.name, "sh", "-euc", FOLDERS)
+        answers(made)
         docker("cp", str(wheels), f"{made.name}:/wheels")
-        _check_out(made)
-        made.load([f"{repo}:{tag}" for tag in tags])
-        made.run(SETTINGS.replace("@repo@", repo).replace("@tag@", tags[0]))
-        made.run(PROXY, user="root")
+        _origin(made)
+        made.load([*map(examples_image, PARTS), *wanted.images])
+        _follow(made, wanted)
         yield made
     finally:
         docker("rm", "--force", "--volumes", made.name)
         docker("volume", "rm", "--force", made.name)
 
 
-def _engine_answers(made: Server) -> None:
+def blocks() -> list[tuple[str, str]]:
+    """Who runs each block of the document that sets a server up, and its text."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    return [(found["user"], found["text"]) for found in BLOCK.finditer(text)]
+
+
+def _follow(made: Server, wanted: Wanted) -> None:
+    """Run each block as it stands, and what a person does between two of them."""
+    by_hand = [*BY_HAND.items(), *wanted.by_hand.items()]
+    for user, text in blocks():
+        made.run(text, user=user)
+        for named, more in by_hand:
+            if named in text:
+                made.run(wanted.filled(more), user=user)
+
+
+def answers(made: Server) -> None:
+    """Return when its engine does."""
     deadline = time.monotonic() + 120
     while subprocess.run(
         ("docker", "exec", made.name, "docker", "info"), capture_output=True, check=False
@@ -129,26 +179,10 @@ def _engine_answers(made: Server) -> None:
         time.sleep(0.2)
 
 
-def _check_out(made: Server) -> None:
-    """The files that git keeps, as they lie here now."""
-    listed = subprocess.run(
-        ("git", "ls-files", "-z", "--", *CHECKOUT), cwd=ROOT, check=True, capture_output=True
-    ).stdout
-    packed = subprocess.run(
-        ("tar", "--null", "--files-from=-", "--create", "--file=-"),
-        cwd=ROOT, input=listed, check=True, capture_output=True,
-    ).stdout  # fmt: skip
-    unpack = (
-        "docker",
-        "exec",
-        "--interactive",
-        "--user",
-        "deploy",
-        made.name,
-        "tar",
-        "-C",
-        "/srv/recall",
-        "-xf",
-        "-",
-    )
-    subprocess.run(unpack, input=packed, check=True, capture_output=True, timeout=120)
+def _origin(made: Server) -> None:
+    """A repository of the files that git keeps, as they lie here now."""
+    made.run("install -d /srv/origin", user="root")
+    unpack = ("docker", "exec", "--interactive", made.name, "tar", "-C", "/srv/origin", "-xf", "-")
+    subprocess.run(unpack, input=wheelhouse.checkout(), check=True, capture_output=True, timeout=120)
+    who = "-c user.name=ana -c user.email=ana@example.org"
+    made.run(f"cd /srv/origin; git init -q; git add -A; git {who} commit -qm files", user="root")

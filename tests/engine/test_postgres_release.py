@@ -10,8 +10,8 @@ import pytest
 
 from examples.stand import Result, Stand
 from tests.day.canaries import sampled, told
-from tests.day.parts import BAD, BROKEN, CONTRACT, GOOD, OLDER, SETTINGS, Parts, made
 from tests.day.writer import Writer, writing
+from tests.engine.parts import BAD, BROKEN, CONTRACT, GOOD, OLDER, SETTINGS, Parts, made
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -100,4 +100,4 @@ def test_a_no_before_the_switch_leaves_users_and_rows_as_they_were(
         assert service.parts.head() == before
     # Good, bad and crashing paths have run by now, so their traces are looked through here.
     assert not any(service.parts.password in each for each in service.said)
-    assert told([service.stand.folder / "reports", service.stand.state], service.parts.password) == []
+    assert told(service.stand.folder, service.parts.password) == []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from examples import releases
-from tests.engine.serving import Server, server
+from tests.engine.serving import Server, Wanted, server
 from tests.ops import workflows
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def web(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Serv
     for tag in (FIRST, GOOD, LATE):
         releases.build(tag, repo=REPO)
     releases.build(BAD, "wrong-version", repo=REPO)
-    with server(tmp_path_factory.mktemp("server"), wheels, repo=REPO, tags=(FIRST, GOOD, LATE, BAD)) as made:
+    images = [f"{REPO}:{tag}" for tag in (FIRST, GOOD, LATE, BAD)]
+    with server(tmp_path_factory.mktemp("server"), wheels, Wanted(REPO, FIRST, images)) as made:
         made.run(f"scripts/deploy/server_deploy.sh --image-tag {FIRST}")
         yield made
 
@@ -99,6 +100,7 @@ def runner(web: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Runne
         "DEPLOY_KEY": key.read_text(),
         "DEPLOY_KNOWN_HOSTS": f"[127.0.0.1]:{web.port} {web.host_key}",
         "DEPLOY_PATH": "/srv/recall",
+        "GHCR_HOST": "ghcr.io",
         "GHCR_USERNAME": "ana",
         "GHCR_TOKEN": CANARY,
         "CUTOVER": ".venv/bin/cutover",
@@ -150,7 +152,7 @@ def test_a_bad_release_ends_the_job_and_its_report_comes_home(web: Server, runne
 
 
 def test_a_cut_connection_leaves_nothing_half_done(web: Server, runner: Runner) -> None:
-    """When ssh dies in the middle, the session goes on to its own end, and the users stay where they were."""
+    """When ssh dies in the middle, the steps that follow wait for the session's own end and fetch a whole report."""
     before = live(web)
     session = runner.start(
         "Run the session", SCRIPT="scripts/deploy/server_deploy.sh", TARGET="idle", TAG=LATE
@@ -158,11 +160,36 @@ def test_a_cut_connection_leaves_nothing_half_done(web: Server, runner: Runner) 
     wait(lambda: session.poll() is not None or opened(web), "a release was opened")
     os.killpg(session.pid, signal.SIGKILL)
     session.communicate(timeout=60)
-    wait(lambda: not opened(web) and free(web), "the release was closed and the lock let go")
-    assert runner.run("Take back what a dead session left open")[0] == 0
+    assert opened(web), "the session ended before its connection was cut"
+    code, said = runner.run("Take back what a dead session left open")
+    assert (code, opened(web), free(web)) == (0, False, True), said
+    assert runner.run("Fetch the report")[0] == 0
+    assert LATE in (runner.folder / "summary.md").read_text()
+    assert len(list(runner.report.glob(f"2*-{LATE}/report.html"))) == 1
     assert live(web) == before
     assert "open   nothing" in web.run(".venv/bin/cutover status")
     assert '"event": "end"' in web.run("tail -n 1 /var/lib/cutover/recall/journal.jsonl")
+
+
+def test_what_a_machine_went_down_in_is_taken_back_by_its_unit(web: Server) -> None:
+    """After a restart of the machine the unit, which systemd finds nothing wrong with, takes the open release back."""
+    before = live(web)
+    assert (
+        web.run("systemd-analyze verify /etc/systemd/system/cutover-recover.service 2>&1", user="root") == ""
+    )
+    assert web.run("systemctl is-enabled cutover-recover.service", user="root") == "enabled\n"
+    deploy = f"scripts/deploy/server_deploy.sh --image-tag {FIRST} --target idle"
+    web.run(f"nohup setsid {deploy} >/tmp/said 2>&1 </dev/null &")
+    wait(lambda: opened(web), "a release was opened")
+    web.restart()
+    assert opened(web)
+    unit = "/etc/systemd/system/cutover-recover.service"
+    said = web.run(
+        f'set -- $(sed -n s/^ExecStart=//p {unit}); cd $(sed -n s/^WorkingDirectory=//p {unit}); exec "$@"'
+    )
+    assert not opened(web), said
+    assert "open   nothing" in web.run(".venv/bin/cutover status")
+    assert live(web) == before
 
 
 def opened(web: Server) -> bool:

@@ -4,5 +4,8 @@ set -eu
 # Without --privileged the control groups are read-only; a bind remount is what makes them writable.
 mount -o remount,bind,rw /sys/fs/cgroup
 for group in /sys/fs/cgroup/*; do mount -o remount,bind,rw "$group" 2>/dev/null || :; done
+# After a restart, as after a reboot: the first process has the number that dockerd wrote down before.
+rm -f /run/docker.pid /run/docker/containerd/containerd.pid /run/nginx.pid
 /usr/sbin/sshd -e
+if [ -e /etc/nginx/conf.d/cutover.conf ]; then nginx; fi
 exec dockerd --storage-driver=overlay2 --log-level=error
