@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import re
+from inspect import getsource
 from pathlib import Path
 
 import pytest
+from click import Context
 
 from cutover.cli import cutover
+from cutover.plugin import options
 from cutover.settings import Settings
 
 ROOT = Path(__file__).parents[2]
+# The runbook before there was a machine for it, one entry a line.
+LINES = (
+    "CI.4 completed", "Staging QA", "Production env templates", "`API_HTTP_PORT`", "Deploy scripts", "Smoke test helper",
+    "`DEPLOY_HOST`, `DEPLOY_USER`, `DEPLOY_KEY`, `DEPLOY_PATH`", "private GHCR", "never commit real values",
+    "based on `deploy/.env.production.example`", "`IMAGE_REPO` and `IMAGE_TAG`", "`VLLM_ENDPOINT`",
+    "`COMPOSE_PROFILES=db,cache,ai`", "Vault/1Password", "`flask db upgrade`", "validate migration on staging",
+    "off-peak", "snapshot before cutover", "retain N last snapshots", "minimal downtime", "health gate, auto-rollback",
+    "two Compose projects", "1. prepare `.env` per color", "2. deploy Green", "3. smoke test Green", "4. switch traffic",
+    "5. optionally stop Blue", "port-swap variant", "automatic on failed health", "manual: `server_rollback.sh --to-tag",
+    "flip proxy back to Blue", "`/readyz` returns 200", "`/version` returns", "health status turns healthy",
+    "no error spikes in logs", "scripted example", "no repeated restarts", "CPU/RAM within SLO; no memory leak",
+    "DB/Redis reachable", "5xx rate watch", "announce maintenance window", "confirm backups", "freeze writes if required",
+    "deploy new image to idle color", "switch proxy to Green", "monitor for 10", "disable Blue",
+    "publish completion notice", "unfreeze writes", "postmortem: record learnings", "update this runbook",
+)  # fmt: skip
 DOCS = ("README.md", "docs/runbook.md", "docs/dev/deploy_server.md", "docs/getting-started.md")
 # Written by a person or a session, so they are not in the tree.
 MADE = re.compile(r"/\.env\.\w+(\.template)?$")
@@ -44,6 +62,49 @@ def test_each_setting_is_there(name: str) -> None:
         assert table in fields
         if key:
             assert f"'{key}'" in repr_of(fields[table].annotation), f"[{table}] {key}"
+
+
+def rows() -> list[tuple[str, str]]:
+    """First and second column of each row in the runbook's tables."""
+    cells = [
+        line.strip("|").split(" | ")
+        for line in text_of("docs/runbook.md").splitlines()
+        if line.startswith("| ")
+    ]
+    return [(each[0].strip(), each[1]) for each in cells]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_each_line_of_the_runbook_is_a_command_or_a_check(line: str) -> None:
+    """Each line of the runbook has one row, which names a command, a setting or a file."""
+    found = [second for first, second in rows() if line in first]
+    assert len(found) == 1
+    assert re.search(r"`[^`]+`|preflight|session", found[0])
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_each_option_is_there(name: str) -> None:
+    """An option that is named with one of our commands, scripts or sessions is one that it has."""
+    ours = set(re.findall(r'"(--[a-z-]+)"', getsource(options.add)))
+    for span in re.findall(r"`([^`\n]+)`", text_of(name)):
+        words = span.removeprefix(".venv/bin/").split()
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        if words[:1] == ["cutover"] and len(words) > 1:
+            assert used <= options_of(words[1]), span
+        elif words[:1] == ["pytest"]:
+            assert used <= ours, span
+        elif words[0].startswith("scripts/deploy/server_rollback"):
+            assert used <= options_of("rollback"), span
+        elif words[0].startswith("scripts/deploy/"):
+            assert used <= ours | {"--image-tag"}, span
+
+
+def options_of(name: str) -> set[str]:
+    """The options of `cutover NAME`, and of what is below it."""
+    command = cutover.get_command(Context(cutover), name)
+    assert command is not None
+    below = [command, *getattr(command, "commands", {}).values()]
+    return {word for each in below for param in each.params for word in param.opts}
 
 
 def repr_of(annotation: object) -> str:
