@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import pytest
 from cutover.env import dotenv
 from cutover.env.references import Sources
 from cutover.env.render import render
+from tests.day.around import eventually
+from tests.day.canaries import sampled, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,3 +182,58 @@ def test_reads_through_the_command_of_1password(stand_in_for_op: str, tmp_path: 
     assert missing == ["A: op://prod/x/y: op: [ERROR] could not read secret"]
     missing, _ = rendered(tmp_path, template, {"PATH": stand_in_for_op})
     assert missing == ["A: op://prod/recall db/password: op: [ERROR] not signed in"]
+
+
+@pytest.mark.parametrize("end", ["good", "refused", "killed"])
+def test_no_token_and_no_secret_is_left_anywhere(address: str, tmp_path: Path, end: str) -> None:
+    """Tokens and what they open are in no output, no command line and no file but the one that was asked for."""
+    opened, token = "canary-of-1password", "canary-op-token"
+    made = hvac.Client(url=address, token=TOKEN).auth.token.create(policies=["recall"])
+    bao = str(made["auth"]["client_token"])  # the first one stands in the server's own command line
+    asked, tool = tmp_path / "asked", tmp_path / "stand-in/op"
+    tool.parent.mkdir()
+    tool.write_text(
+        f"#!/bin/sh\ntouch {asked}\n[ {end} != killed ] || exec sleep 600\nprintf %s%s {opened[:9]} {opened[9:]}\n"
+    )
+    tool.chmod(0o755)
+    work = tmp_path / "work"
+    work.mkdir()
+    wrong = "#nothing" if end == "refused" else "#password"
+    (work / "template").write_text(f"B=vault://secret/recall/db{wrong}\nA=op://prod/x/y\n")
+    environment = {
+        "PATH": f"{tool.parent}:/usr/bin:/bin", "OP_SERVICE_ACCOUNT_TOKEN": token, "VAULT_ADDR": address,
+        "VAULT_TOKEN": bao, "TMPDIR": str(work),
+    }  # fmt: skip
+    password = str(SECRETS["password"])
+    words = (
+        sys.executable,
+        "-m",
+        "cutover",
+        "env",
+        "render",
+        str(work / "template"),
+        "--output",
+        str(work / ".env.green"),
+    )
+    with (
+        sampled(token, bao, opened, password) as processes,
+        subprocess.Popen(
+            words,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        if end == "killed":
+            eventually(asked.exists, "1Password is asked", 60)
+            os.killpg(process.pid, signal.SIGKILL)
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == {"good": 0, "refused": 4, "killed": -signal.SIGKILL}[end], said
+    assert (work / ".env.green").exists() == (end == "good")
+    secret = (token, bao, opened, password)
+    assert not any(each in said for each in secret)
+    assert processes.samples > 0
+    assert processes.found == set()
+    assert told(work, *secret) == []
