@@ -12,7 +12,9 @@ from pathlib import Path
 
 EVERY_S = 0.1
 # The only files that may hold a secret, each 0600: the env files, and what Compose rendered.
-MAY = re.compile(r"(.*/)?(\.env\.(blue|green|deploy)|releases/(blue|green)/\d{8}T\d{6}-[0-9a-f]{8}\.yml)")
+MAY = re.compile(
+    r"(.*/)?(\.env\.(blue|green|deploy)|releases/(blue|green)/(\d{8}T\d{6}-[0-9a-f]{8}|adopted-[0-9a-f]{12})\.yml)"
+)
 
 
 @dataclass(slots=True)
