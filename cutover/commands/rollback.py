@@ -79,10 +79,10 @@ def _flip(settings: Settings, state: State, as_json: bool) -> int:  # click's fl
             raise _undone(state, walk.release_id or "", Failed(f"the flip to {to} failed: {done.last_line}"))
         try:
             switching.seen_live(walk, to)
+            seconds = time.monotonic() - begun
             consuming.move(walk, to)
         except (Failed, Inconclusive) as error:
             raise _undone(state, walk.release_id or "", error) from error
-        seconds = time.monotonic() - begun
         if not state.close(walk.release_id or ""):
             raise Failed(f"the flip to {to} was taken back by {walk.taken_by()}")
         state.journal(
