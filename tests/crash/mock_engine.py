@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PENDING_FOR = 3
+PENDING_FOR = 6
 """So many commands later a stop that a killed client has left behind takes effect."""
 LABEL = "label=com.docker.compose."
 
@@ -33,11 +33,11 @@ class Engine:
         draft.replace(self.file)
 
     def turn(self) -> None:
-        """One step of the engine; dies here when its time has come."""
+        """One step of the engine; the client and the shell line that it is of die here when their time has come."""
         self.memory["turn"] += 1
         self.save()
         if self.memory["turn"] in self.memory["deaths"]:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.killpg(os.getpgrp(), signal.SIGKILL)
 
     def land(self, *, now: bool = False) -> None:
         """Let pending stops take effect: those whose time has come, or all of them."""
@@ -74,7 +74,7 @@ class Engine:
         """`docker ps`, by the filters that our shell files use; all of one kind must hold, but one health is enough."""
         filters = [words[at + 1] for at, word in enumerate(words) if word == "--filter"]
         health = {each.removeprefix("health=") for each in filters if each.startswith("health=")}
-        for name, found in self.memory["containers"].items():
+        for name, found in reversed(self.memory["containers"].items()):  # the newest first
             labels = {f"{LABEL}{key}={found[key]}" for key in ("project", "service")} | {
                 f"{LABEL}oneoff=False"
             }
