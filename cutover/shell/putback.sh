@@ -11,7 +11,7 @@ all=$(ours --all) # an engine that does not answer ends this here
 if [ -n "$id" ] && [ ! -e "$note.half" ] && [ "$(ours --filter status=running)" = "$all" ]; then
   if [ "$all" = "$id" ] || [ "$id $all" = "$(cat "$note" 2>/dev/null)" ]; then exit 0; fi
 fi
-: 2>/dev/null >"$note.half" || :
+true 2>/dev/null >"$note.half" || : # not `:`, with which a full disk would end this shell
 # By its own stop_grace_period: who calls this bounds it.
 for each in $all; do docker stop "$each" >/dev/null || :; docker rm --force "$each" >/dev/null; done
 "$@"
