@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cutover import host
+from cutover.verdict import Verdict, no, not_asked, yes
 from cutover.walk import Walk
 
 DEADLINE_S = 180.0
@@ -29,8 +30,8 @@ def gates(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if Path(path).name.split(".")[-1] != "checks"]
 
 
-def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:
-    """`14 yes`, or what the gate's child said: begins with `no` when a check failed, else `not asked` and why."""
+def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> Verdict:
+    """Whether *target* passes its gate now: no when a check failed; a gate that did not come to an end is not asked."""
     with tempfile.TemporaryDirectory() as folder:
         words = (
             sys.executable,
@@ -52,14 +53,14 @@ def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> str:
         }
         done = host.run(words, deadline_s=DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
         rows = _checks(Path(folder))
-    bad = [row for row in rows if row["verdict"]["outcome"] == "no"]
+    bad, name = [row for row in rows if row["verdict"]["outcome"] == "no"], f"smoke[{target}]"
     for row in rows:
         walk.evidence.again.append(row)
     if bad:
-        return f"no: {bad[0]['verdict']['question']}: {bad[0]['verdict']['reason']}"
+        return no(name, f"{bad[0]['verdict']['question']}: {bad[0]['verdict']['reason']}")
     if not done.ok:
-        return f"smoke[{target}] not asked: {done.last_line}"
-    return f"smoke[{target}] {len({row['test'] for row in rows})} yes"
+        return not_asked(name, f"{name} not asked: {done.last_line}")
+    return yes(name, f"{name} {len({row['test'] for row in rows})} yes")
 
 
 def _checks(folder: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The drain: the old colour may rest only when it has no request in flight any more."""
+"""The drain: the old colour may rest, and be stopped, only when it has no request in flight any more."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from cutover import engine, host, preflight
 from cutover.changes import line
 from cutover.proxies.access_log import Tail
 from cutover.proxies.connections import Connections
 from cutover.settings import Settings
+from cutover.state import State
 from cutover.verdict import Verdict, no, yes
 
 QUIET_S = 0.5
 EVERY_S = 0.1
 # Until then an open connection may still be an idle one: the shipped configurations keep those for 1 s.
 IDLE_S = 1.5
+STOP_S = 60.0
 
 # The same for a take-back, which needs no Python. Not at once: Traefik takes its file in up to 0.8 s later.
 REST = (
@@ -122,6 +125,35 @@ def drain(settings: Settings, colour: str, port: int) -> Drained:
     count = Connections(listens, port).count
     drained = wait_until_idle(colour, count, budget_s=proxy.drain, finished=finished)
     return replace(drained, trouble=tail.trouble if tail else "")
+
+
+def retire(settings: Settings, colour: str, port: int) -> Verdict:
+    """Stop *colour* when it has no request in flight any more; what is said comes from the engine's answer."""
+    proxy, drained = settings.proxy, None
+    if proxy is not None:
+        drained = drain(settings, colour, port).verdict(proxy.on_drain_timeout)
+        if not drained.ok:
+            return no("retire", f"{colour} was not stopped: {drained.reason}")
+    done = stop(settings, colour, (*settings.services, *settings.after_switch))
+    State(settings.state).journal("retired" if done.ok else "not retired", colour=colour, who=preflight.who())
+    return replace(done, reason=f"{done.reason} ({drained.reason})") if drained else done
+
+
+def stop(settings: Settings, colour: str, services: tuple[str, ...]) -> Verdict:
+    """Stop *services* of *colour*, and ask the engine whether they are."""
+    project = settings.compose_project(colour)
+    there = [
+        each
+        for each in engine.containers(project)
+        if each.running and each.labels.get("com.docker.compose.service") in services
+    ]
+    found, longest = [each.id for each in there], STOP_S + max((each.grace_s for each in there), default=0.0)
+    done = host.run(("docker", "stop", *found), deadline_s=longest) if found else None
+    left = [each for each in engine.containers(project) if each.running and each.id in found]
+    if left or (done is not None and not done.ok):
+        why = done.last_line if done is not None and not done.ok else "it still runs"
+        return no("stop", f"{colour} could not be stopped: {why}")
+    return yes("stop", f"{colour} is stopped")
 
 
 def _requests(number: int) -> str:

@@ -9,13 +9,25 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from cutover import again, as_before, deploying, engine, keeping, preflight, proven, release, switching
+from cutover import (
+    again,
+    as_before,
+    deploying,
+    engine,
+    keeping,
+    preflight,
+    proven,
+    release,
+    switching,
+    way_back,
+)
 from cutover.errors import CutoverError, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.release import Tally
 from cutover.report.ending import Why, Word
 from cutover.saying import Ended, ended, notify, of_url, send
 from cutover.state import Record, did_take_back
+from cutover.verdict import Outcome
 from cutover.walk import Walk
 from cutover.wish import Wish
 
@@ -115,8 +127,9 @@ def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
         return _taken_by_another(walk, tally)
     if walk.pending is not None:
         _remember(walk, replace(walk.pending, proven=whole))
-    elif whole and walk.target.colour is not None and not walk.wish.armed:
+    elif whole and walk.target.colour is not None and not walk.wish.armed and walk.wish.rollback:
         proven.record_what_runs(walk)
+    way_back.remember(walk)
     if walk.switched:
         _after_commit(walk)
     done = walk.changed or walk.wish.armed
@@ -176,18 +189,18 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     if trouble:
         walk.told("", "undo", f"done, but {trouble}", begun, "no")
         return _lost(walk, tally, trouble)
-    seen = again.gate(walk, walk.wish.paths) if walk.before and walk.from_tag else ""
-    if seen.startswith("no") and proven.was_proven(walk):
-        return _lost(walk, tally, f"the old release does not pass the gate: {seen}")
+    seen = again.gate(walk, walk.wish.paths) if walk.before and walk.from_tag else None
+    if seen is not None and seen.outcome is Outcome.NO and proven.was_proven(walk):
+        return _lost(walk, tally, f"the old release does not pass the gate: {seen.reason}")
     if isinstance(walk.trouble, NeedsPerson):
         return _lost(walk, tally, str(walk.trouble))
-    if seen and not seen.startswith(("no", "smoke[live] not asked")):
+    if seen is not None and seen.ok:
         proven.prove_again(walk)
     done_before = [SPOKEN.get(each.name, each.name) for each in reversed(walk.changes) if each.undo]
     names = " and ".join(dict.fromkeys(done_before))
     notes = [each.removeprefix("note: ") for each in done.out.splitlines() if each.startswith("note: ")]
     said = "; ".join(
-        [f"{names or 'nothing'} taken back", *notes, as_before.says(walk), *([seen] if seen else [])]
+        [f"{names or 'nothing'} taken back", *notes, as_before.says(walk), *([seen.reason] if seen else [])]
     )
     walk.told("", "undo", said, begun)
     return ended(walk, Word.TAKEN_BACK, code, tally) if ours else _taken_by_another(walk, tally)
@@ -249,7 +262,10 @@ def _leave(walk: Walk, tally: Tally, code: int) -> Ended:
 
 
 def _taken_by_another(walk: Walk, tally: Tally) -> Ended:
-    """Somebody ran the take-back while we were at it."""
+    """Somebody ran the take-back while we were at it; that it did what it should is asked all the same."""
+    trouble = as_before.trouble(walk)
+    if trouble:
+        return _lost(walk, tally, f"taken back by {walk.taken_by()}, but {trouble}")
     told = ended(walk, Word.TAKEN_BACK, release.FAILED, tally)
     why = (Why("", f"the release was taken back by {walk.taken_by()}"),)
     return Ended(replace(told.ending, why=why), release.FAILED)

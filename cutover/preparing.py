@@ -94,15 +94,10 @@ def _migrate(walk: Walk, data: Data, new: Rendered, release_file: Path) -> None:
     if after == before or nobody:
         return
     begun = time.monotonic()
-    said = again.gate(walk, again.gates(walk.wish.paths))
-    walk.told(
-        "T-10m",
-        f"smoke[{walk.before}]",
-        f"{said} on the new schema",
-        begun,
-        "no" if said.startswith("no") else "yes",
-    )
-    if said.startswith("no"):
+    seen = again.gate(walk, again.gates(walk.wish.paths))
+    said = seen.reason
+    walk.told("T-10m", f"smoke[{walk.before}]", f"{said} on the new schema", begun, str(seen.outcome))
+    if seen.outcome is Outcome.NO:
         restore = walk.evidence.facts.get("restore", "cutover restore")
         raise NeedsPerson(
             f"{walk.before} does not pass on the new schema: {said}; the data from before: {restore}"

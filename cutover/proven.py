@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import replace
 
@@ -11,34 +10,38 @@ from cutover.changes import Change
 from cutover.changes.up import Previous
 from cutover.changes.up import put_back as up_undo
 from cutover.errors import CutoverError, UsageProblem
+from cutover.probes.stamps import seconds_of
 from cutover.state import Record, now
 from cutover.walk import Walk
 
 
 def record_what_runs(walk: Walk) -> None:
-    """A whole gate passed on what somebody else deployed: it is proven, so that it can be put back one day."""
-    with contextlib.suppress(CutoverError, engine.EngineSilent, OSError):
-        colour = walk.target.colour or ""
-        walk.state.prepare()
-        previous, record = preflight.previous_of(walk.state, walk.scene, colour)
-        found = engine.the_container(walk.target.project or "", walk.settings.service)
-        if previous is None or found is None:
-            return
-        made = Record(
-            colour,
-            scene.tag_of(found.image_name) or "",
-            found.image,
-            found.config_hash,
-            found.id,
-            previous.file.name,
-            proven=True,
-            by=preflight.who(),
-            at=now(),
-        )
-        if record is None or not (
-            record.proven and record.is_running(found.id, found.image, found.config_hash)
-        ):
-            walk.state.keep_record(made)
+    """A whole gate passed on what somebody else deployed: it is proven, so that it can be put back one day.
+
+    Not while anybody releases: theirs is proven by the end of their session, not by ours.
+    """
+    try:
+        walk.lock()
+        if walk.state.open_release() is None:
+            record(walk, walk.target.colour or "", float(walk.evidence.facts["began"]))
+    except (CutoverError, engine.EngineSilent, OSError):
+        return  # it can be proven by the next gate
+    finally:
+        walk.unlock()
+
+
+def record(walk: Walk, colour: str, began: float) -> None:
+    """Write down what runs on *colour*, if it ran before the gate *began*: else something else was asked."""
+    previous, known = preflight.previous_of(walk.state, walk.scene, colour)
+    found = engine.the_container(walk.target.project or "", walk.settings.service)
+    if previous is None or found is None or seconds_of(found.started_at) >= began:
+        return
+    if known is not None and known.proven and known.is_running(found.id, found.image, found.config_hash):
+        return
+    tag, what = scene.tag_of(found.image_name) or "", (found.image, found.config_hash, found.id)
+    walk.state.keep_record(
+        Record(colour, tag, *what, previous.file.name, proven=True, by=preflight.who(), at=now())
+    )
 
 
 def prove_again(walk: Walk) -> None:

@@ -11,7 +11,7 @@ from cutover import consuming, engine, freezing, preflight, scene, swapping
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure
 from cutover.compose import Compose
-from cutover.drain import rest
+from cutover.drain import rest, retire
 from cutover.errors import Failed, Inconclusive, UsageProblem
 from cutover.proxies import Live, Proxy, other
 from cutover.target import Target
@@ -224,26 +224,5 @@ def after_commit(walk: Walk) -> None:
         walk.told("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback", None)
         return
     begun = time.monotonic()
-    said = retire(walk, old)
-    walk.told("T+15m", f"retire {old}", said, begun)
-
-
-def retire(walk: Walk, colour: str) -> str:
-    """Stop *colour*; what was said comes from the engine's answer afterwards."""
-    from cutover import host
-
-    settings = walk.settings
-    project = settings.compose_project(colour)
-    found = [
-        each.id
-        for each in engine.containers(project)
-        if each.running
-        and each.labels.get("com.docker.compose.service") in {*settings.services, *settings.after_switch}
-    ]
-    longest = BUDGET_S + max((each.grace_s for each in engine.containers(project)), default=0.0)
-    done = host.run(("docker", "stop", *found), deadline_s=longest) if found else None
-    walk.state.journal("retired", colour=colour, who=preflight.who())
-    left = [each for each in engine.containers(project) if each.running and each.id in found]
-    if left or (done is not None and not done.ok):
-        return f"{colour} could not be stopped: {done.last_line if done else 'it still runs'}"
-    return f"{colour} is stopped; a rollback starts it again"
+    done = retire(walk.settings, old, walk.scene.port(old))
+    walk.told("T+15m", f"retire {old}", done.reason, begun, str(done.outcome))

@@ -169,7 +169,6 @@ class Watch(Section):
     tick: Duration = 1.0
     retire: Literal["keep", "stop"] = "keep"
     """What becomes of the old colour after a good watch: kept warm, or stopped."""
-    keep_warm: Duration = 4 * 3600.0
 
 
 class Checks(Section):

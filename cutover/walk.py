@@ -154,7 +154,7 @@ class Walk:
             self.state.begin(release_id, self.settings.max_release)
             self.release_id = release_id
             self.state.journal(
-                "open", release=self.release_id, who=preflight.who(), what=self.owner()["what"]
+                "open", release=release_id, who=preflight.who(), what=self.owner()["what"], **self.as_it_was()
             )
         self.changes.append(change)
         self.state.journal("do", release=self.release_id, change=change.name, text=change.text)
@@ -169,6 +169,10 @@ class Walk:
         if done.code == TAKEN_BY_ANOTHER:
             raise Failed(f"{change.name}: the release was taken back by {self.taken_by()} meanwhile")
         return done
+
+    def as_it_was(self) -> dict[str, str | None]:
+        """What users had before this session: whoever takes it back can tell whether they have it again."""
+        return {"live": self.before, "colour": self.before or self.target.colour, "tag": self.from_tag}
 
     def taken_by(self) -> str:
         """Who took our release back, as the journal says."""

@@ -1,15 +1,23 @@
-"""Rehearse: switch and switch back on the running system, and measure the time to roll back."""
+"""Rehearse: deploy, switch and switch back on the running system, and measure the time to roll back."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from cutover import preflight, switching
+from cutover import again, preflight, switching
 from cutover.commands.common import common, settings_of, tell
-from cutover.errors import Failed, NeedsPerson
+from cutover.engine import EngineSilent
+from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
+from cutover.proxies import Live
+from cutover.settings import Settings
 from cutover.state import State, now
 from cutover.walk import Walk
 from cutover.wish import Wish
@@ -17,36 +25,72 @@ from cutover.wish import Wish
 
 @click.command
 @common
-def command(config: str | None, as_json: bool) -> int:  # click passes flags so
-    """Switch to the idle colour with proof, then take that back as a bad release would be, and say how long it took."""
+@click.option(
+    "--deploy", metavar="TAG", help="Deploy this tag to the idle colour first; it stays there, proven."
+)
+def command(config: str | None, as_json: bool, deploy: str | None) -> int:  # click passes flags so
+    """Switch to the idle colour with proof, take that back as a bad release would be, and say how long that took."""
     settings = settings_of(config)
     state = State(settings.state)
     state.prepare()
+    code = _deploy(settings, deploy) if deploy else 0
+    if code:
+        return code
     with state.locked({"who": preflight.who(), "what": "a rehearsal", "since": now()}):
         walk = Walk(settings, Wish(("idle",), switch=True), Evidence(), lambda *_: None)
         walk.begin_here()
         switching.check(walk)
         switching.require_warm(walk)
-        try:
-            switching.switch(walk)
-        finally:
-            begun = time.monotonic()
-            done = state.take_back(walk.release_id or "")
-            seconds = time.monotonic() - begun
-        live = switching.settled(walk, walk.before)
-        if not done.ok or live.colour != walk.before:
-            why = done.last_line if not done.ok else live.how
-            raise NeedsPerson(f"the rehearsal could not be taken back: {why}; run: {state.take_back_command}")
-        state.journal("rehearsed", seconds=round(seconds, 4), who=preflight.who())
+        seconds = there_and_back(walk)
+        state.journal("rehearsed", seconds=round(seconds, 4), who=preflight.who(), host=os.uname().nodename)
     proof = walk.evidence.facts.get("proof") or {}
     if not proof:
         raise Failed("the rehearsal ended without a proof")
     facts = {"there": walk.target.colour, "back": walk.before, "seconds_back": seconds, "proof": proof}
-    tell(
-        as_json,
-        facts,
-        [
-            f"switched to {walk.target.colour} and back to {walk.before}: the way back took {1000 * seconds:.0f} ms"
-        ],
-    )
+    line = f"switched to {walk.target.colour} and back to {walk.before}: the way back took {1000 * seconds:.0f} ms"
+    tell(as_json, facts, [line])
     return 0
+
+
+def there_and_back(
+    walk: Walk,
+    switch: Callable[[Walk], None] = switching.switch,
+    settled: Callable[[Walk, str | None], Live] = switching.settled,
+) -> float:
+    """Switch, take it back, ask the proxy: seconds until users were back; raises NeedsPerson when they are not."""
+    trouble: BaseException | None = None
+    try:
+        switch(walk)
+    except BaseException as error:  # noqa: BLE001  # taken back first, whatever it is, then raised
+        trouble = error
+    if walk.release_id is None:
+        raise trouble or Failed("nothing was switched")
+    begun = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        taking = pool.submit(walk.state.take_back, walk.release_id)
+        settled(walk, walk.before)  # users are back before the take-back has cleared up behind them
+        seconds = time.monotonic() - begun
+        done = taking.result()
+    live = settled(walk, walk.before)
+    if not done.ok or live.colour != walk.before:
+        why = (
+            done.last_line if not done.ok else f"traffic goes to {live.colour or 'nobody known'}: {live.how}"
+        )
+        first = f"{trouble}; " if trouble else ""
+        run = walk.state.take_back_command if walk.state.open_release() else "cutover status"
+        raise NeedsPerson(f"{first}the rehearsal could not be taken back: {why}; run: {run}")
+    if isinstance(trouble, (CutoverError, EngineSilent)):
+        kind = Failed if isinstance(trouble, (Failed, UsageProblem)) else Inconclusive
+        raise kind(f"{trouble}; the rehearsal was taken back: {walk.before} serves, as before") from trouble
+    if trouble is not None:
+        raise trouble
+    return seconds
+
+
+def _deploy(settings: Settings, tag: str) -> int:
+    """A session of its own, which takes itself back when the gate does not pass; its exit code."""
+    words = (sys.executable, "-m", "pytest", *again.shipped(), "--target=idle", f"--deploy={tag}")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    flags = (f"--cutover-config={settings.source}", *again.ALL_PLUGINS)
+    return subprocess.run((*words, *flags), check=False, env=environment).returncode

@@ -1,0 +1,182 @@
+"""The way back: which releases users had, in order, and where a rollback goes. It never goes forward."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from cutover import engine, preflight, scene
+from cutover.errors import CutoverError, UsageProblem
+from cutover.proxies import other
+from cutover.proxies.port_swap import PortSwap
+from cutover.scene import Scene
+from cutover.settings import Settings
+from cutover.state import Record, State, now, write_atomically
+from cutover.walk import Walk
+
+FILE = "lived.json"
+"""What users had, the newest last; below the newest also what a rollback went back to."""
+KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to get back to *to*: flip to it, start it and flip, or deploy its tag to the live colour."""
+
+    how: Literal["flip", "start", "deploy"]
+    to: Record
+
+
+# --- deciding: pure -------------------------------------------------------------------------------------------------
+def same(row: Record, running: Record) -> bool:
+    """Whether *running* is that release; its container may be another one, for a put back makes a new one."""
+    if row.colour != running.colour:
+        return False
+    return row.tag == running.tag if _expected(row) else _key(row) == _key(running)
+
+
+def _key(row: Record) -> tuple[str, str]:
+    return row.image, row.config_hash
+
+
+def _expected(row: Record) -> bool:
+    """Whether *row* only says that a rollback deploys this tag to this colour: what that becomes is not known yet."""
+    return not row.image
+
+
+def on_top(rows: Sequence[Record], running: Record) -> list[Record]:
+    """*rows* with what users have now as the newest."""
+    return [*rows] if rows and same(rows[-1], running) else [*rows, running]
+
+
+def released(rows: Sequence[Record], old: Record | None, new: Record) -> list[Record]:
+    """*rows* after users got *new* in place of *old*; what a rollback deployed stays below what it went back from."""
+    if any(_expected(row) and same(row, new) for row in rows):
+        return [new if _expected(row) else row for row in rows]
+    return on_top(settled(rows) if old is None else on_top(settled(rows), old), new)
+
+
+def settled(rows: Sequence[Record]) -> list[Record]:
+    """*rows* without what was expected and never came."""
+    return [row for row in rows if not _expected(row)]
+
+
+def going_back(rows: Sequence[Record], running: Record, tag: str) -> list[Record]:
+    """*rows* before *tag* is deployed to the colour of *running*, so that a second rollback sees the first one."""
+    *below, top = on_top(settled(rows), running)
+    expected = replace(top, tag=tag, image="", config_hash="", container="", file="", proven=False)
+    return [*below, expected, top]
+
+
+def before(rows: Sequence[Record], running: Record, *, to_deploy: bool = False) -> Record:
+    """The release that users had before *running*: the newest proven one, else the newest; raises UsageProblem.
+
+    *to_deploy*: it would be deployed by its tag, so only a proven one with another tag is of use.
+    """
+    at = next((n for n in reversed(range(len(rows))) if same(rows[n], running)), len(rows))
+    if at < len(rows) - 1:
+        was = f"{running.tag} runs on {running.colour} again, {rows[-1].tag} was live after it"
+        raise UsageProblem(
+            f"already rolled back: {was}; nothing was changed; name another release with --to-tag"
+        )
+    below = settled(rows[:at])
+    good = [row for row in below if row.proven and (row.tag != running.tag or not to_deploy)]
+    if not good and (to_deploy or not below):
+        what = "is recorded as proven and live" if below else "is recorded as live"
+        raise UsageProblem(f"no other release than {running.tag} {what} before, so say which one: --to-tag")
+    return (good or below)[-1]
+
+
+# --- asking ---------------------------------------------------------------------------------------------------------
+def plan(state: State, here: Scene) -> Way:
+    """Where a rollback goes from what is live now, and how; changes nothing, raises UsageProblem."""
+    settings, live = here.settings, here.live.colour
+    if live is None:
+        raise UsageProblem(
+            f"which colour is live is unknown, so there is no way back from it: {here.live.how}"
+        )
+    rows = lived(state)
+    now_there = running(settings, state, live)
+    if now_there is None:
+        now_there = next((row for row in rows[-1:] if row.colour == live), _nothing(live))
+    to = before(rows, now_there)
+    # A port swap has a gap either way, and what it stopped was started for the port that users know.
+    if here.proxy is not None and not isinstance(here.proxy, PortSwap) and to.colour == other(live):
+        found = engine.the_container(settings.compose_project(to.colour), settings.service)
+        if found is not None and found.running:
+            warm = found.health_status in {"healthy", "none"} and _key(to) == (found.image, found.config_hash)
+            if warm:
+                return Way("flip", to)
+        elif to.proven and _can_start(settings, to):
+            return Way("start", to)
+    return Way("deploy", before(rows, now_there, to_deploy=True))
+
+
+def _nothing(colour: str) -> Record:
+    return Record(colour, "nothing", "none", "", "", "", proven=False, by="", at="")
+
+
+def _can_start(settings: Settings, to: Record) -> bool:
+    """Whether its file is there and the file's image name still means its image."""
+    path = scene.release_path(settings, to.colour, to.file)
+    if not path.is_file():
+        return False
+    model = json.loads(path.read_text(encoding="utf-8"))
+    return engine.image_id(str(model["services"][settings.service]["image"])) == to.image
+
+
+def running(settings: Settings, state: State, colour: str) -> Record | None:
+    """What is on *colour* now, by its record if it has one."""
+    found = engine.the_container(settings.compose_project(colour), settings.service)
+    if found is None:
+        return None
+    rows = [row for row in state.records(colour) if _key(row) == (found.image, found.config_hash)]
+    proven = [row for row in rows if row.proven]
+    if rows:
+        return (proven or rows)[-1]
+    tag = scene.tag_of(found.image_name) or found.image[7:19]
+    key = (found.image, found.config_hash)
+    return Record(colour, tag, *key, found.id, "", proven=False, by=preflight.who(), at=now())
+
+
+# --- remembering ----------------------------------------------------------------------------------------------------
+def lived(state: State) -> list[Record]:
+    """What users had, the newest last; raises UsageProblem for a damaged file."""
+    try:
+        return [Record(**row) for row in json.loads((state.root / FILE).read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise UsageProblem(f"{state.root / FILE} is damaged: {error}; move it away") from error
+
+
+def keep(state: State, rows: Sequence[Record]) -> None:
+    """Write down what users had."""
+    write_atomically(state.root / FILE, json.dumps([asdict(row) for row in rows[-KEPT:]], indent=1))
+
+
+def remember(walk: Walk) -> None:
+    """What this session committed is what users have from here on, if it is live; it stays, also on a full disk."""
+    to, settings = walk.target.colour, walk.settings
+    alone = walk.before is None and settings.proxy is None
+    if to is None or not walk.changed or not (walk.switched or to == walk.before or alone):
+        return
+    try:
+        new = running(settings, walk.state, to)
+        if new is not None:
+            keep(walk.state, released(lived(walk.state), _replaced(walk), new))
+    except (CutoverError, engine.EngineSilent, OSError) as error:
+        walk.told("", "way back", f"not written: {error}", None, "unknown")
+
+
+def _replaced(walk: Walk) -> Record | None:
+    """What users had before: by the file that would have brought it back, or as it still runs beside the new one."""
+    old = walk.old if walk.switched else walk.planned.previous if walk.planned else None
+    if old is None or walk.before is None:
+        return None
+    rows = [row for row in walk.state.records(walk.before) if row.file == old.file.name]
+    if rows:
+        return ([row for row in rows if row.proven] or rows)[-1]
+    return running(walk.settings, walk.state, walk.before) if walk.switched else None

@@ -1,0 +1,115 @@
+"""The way back on a real engine: a rollback goes to what users had before, says what serves, and never goes forward."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from examples.releases import build
+from examples.stand import Stand, tags
+
+pytestmark = pytest.mark.engine
+V1, V2, V3, V4 = "sha-bac0001", "sha-bac0002", "sha-bac0003", "sha-bac0004"
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    """A stand on which V1 was live on blue, and V2 is live on green since a cutover."""
+    made = Stand(tmp_path_factory.mktemp("stand"), f"bac{uuid.uuid4().hex[:6]}")
+    try:
+        made.make()
+        done = made.release(V1, "live")
+        assert done.code == 0, done.out
+        assert made.cutover("rollback").code == 4, "there is nothing before the first release"
+        cut_over(made, V2)
+        yield made
+    finally:
+        made.remove()
+
+
+def cut_over(stand: Stand, tag: str) -> None:
+    """Release *tag* to the idle colour and switch to it."""
+    build(tag)
+    done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", "--watch=2s")
+    assert done.code == 0, done.out
+
+
+def serves(stand: Stand, tag: str, how: str | None) -> None:
+    """Users get *tag*, nothing is open, and `status` says so and where a rollback would lead."""
+    status = json.loads(stand.cutover("status", "--json").out.splitlines()[-1])
+    assert stand.ask()["version"] == tag
+    assert status["colours"][status["live"]]["tag"] == tag
+    assert status["open"] is None
+    assert status["way_back"]["how"] == how, status["way_back"]
+
+
+def test_back_again_and_there(stand: Stand) -> None:
+    """By a flip; a second one changes nothing; a rehearsal; from the stopped colour; in place; never forward."""
+    serves(stand, V2, "flip")
+    rehearsed = stand.cutover("rehearse")
+    assert rehearsed.code == 0, rehearsed.out
+    assert "roll back takes about" in stand.cutover("status").out
+    done = stand.cutover("rollback")
+    assert done.code == 0, done.out
+    assert f"runs {V1} on blue again (flipped in " in done.out
+    serves(stand, V1, None)
+    again = stand.cutover("rollback")
+    assert again.code == 4, again.out
+    assert f"already rolled back: {V1} runs on blue again, {V2} was live after it" in again.out
+    serves(stand, V1, None)
+
+    cut_over(stand, V3)  # over V2 on green
+    retired = stand.cutover("retire")
+    assert retired.code == 0, retired.out
+    assert "blue is stopped (no request in flight" in retired.out
+    assert stand.running("blue") == []
+    serves(stand, V3, "start")
+    done = stand.cutover("rollback")
+    assert done.code == 0, done.out
+    serves(stand, V1, None)
+    assert tags(stand.running("blue")) == [V1]
+
+
+def test_what_was_only_staged_is_never_gone_to(stand: Stand) -> None:
+    """A release that was proven on the idle colour and never live is no way back: the one before it is deployed."""
+    cut_over(stand, V2)
+    serves(stand, V2, "flip")
+    assert stand.release(V4, "idle").code == 0
+    serves(stand, V2, "deploy")
+    done = stand.cutover("rollback")
+    assert done.code == 0, done.out
+    serves(stand, V1, None)
+    assert tags(stand.running("blue")) == [V4]
+    again = stand.cutover("rollback")
+    assert again.code == 4, again.out
+    assert "already rolled back" in again.out
+    serves(stand, V1, None)
+
+
+def test_a_rehearsal_deploys_first(stand: Stand) -> None:
+    """`rehearse --deploy` leaves the release proven on the idle colour, and users with what they had."""
+    build(V3)
+    done = stand.cutover("rehearse", "--deploy", V3)
+    assert done.code == 0, done.out
+    assert "and back to green: the way back took" in done.out
+    assert tags(stand.running("blue")) == [V3]
+    serves(stand, V1, None)
+    records = json.loads((stand.state / "releases" / "blue" / "records.json").read_text())
+    assert (records[-1]["tag"], records[-1]["proven"]) == (V3, True)
+
+
+def test_status_shows_what_is_open_although_a_file_is_broken(stand: Stand) -> None:
+    """A bad env file is said, with exit 4, and does not hide the rest."""
+    env = stand.env_file("blue")
+    text = env.read_text()
+    try:
+        env.write_text(text.replace("API_HTTP_PORT=", "API_HTTP_PORT=no"))
+        done = stand.cutover("status")
+    finally:
+        env.write_text(text)
+    assert done.code == 4, done.out
+    assert "open   nothing" in done.out
+    assert "live   unknown" in done.out
