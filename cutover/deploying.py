@@ -124,6 +124,7 @@ def _up(walk: Walk, planned: Planned, path: Path, hashes: Mapping[str, str]) -> 
     )
     begun = time.monotonic()
     with walk.telling("T-10m", f"deploy {colour}") as words:
+        walk.evidence.fact("released_at", time.time())
         done = walk.apply(change)
         found = {service: each for service, each in _ask(walk, rendered.project).items() if each}
         bad = [each for each in services if each not in found or not found[each].well] or services

@@ -75,6 +75,7 @@ def switch(walk: Walk) -> None:
         prover.about_to_switch()
         with walk.telling("T-0", "switch") as words:
             begun = time.monotonic()
+            walk.evidence.fact("released_at", time.time())
             done = walk.apply(switch_change(walk, to, walk.old))
             if not done.ok:
                 raise Failed(f"the switch to {to} failed: {done.last_line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from cutover import http
 from cutover.probes.alert_routes import receivers
 from cutover.probes.background import Background, Start, in_thread
+from cutover.probes.stamps import seconds_of
 from cutover.settings import Alerts
 from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 
@@ -29,9 +31,9 @@ class Heard:
     """Why Alertmanager did not tell it."""
 
 
-def alerts(wanted: Alerts) -> Verdict:
+def alerts(wanted: Alerts, released_at: float = 0.0) -> Verdict:
     """Ask both and judge."""
-    return judge_alerts(heard(wanted), wanted)
+    return judge_alerts(heard(wanted), wanted, released_at)
 
 
 def heard(wanted: Alerts) -> Heard:
@@ -64,18 +66,21 @@ def _get(base: str, path: str) -> Any:
         return f"{base} did not answer with JSON: {error}"
 
 
-def judge_alerts(found: Heard, wanted: Alerts) -> Verdict:
+def judge_alerts(found: Heard, wanted: Alerts, released_at: float = 0.0) -> Verdict:
     """No when a named rule is missing, unhealthy or firing, or when no route leads from it to the receiver.
 
-    Of several rules of one name each is looked at. Only alerts with `[alerts] labels` count as firing. A rule that
-    was not evaluated yet is not asked. Silence of Prometheus or Alertmanager, and a Prometheus that has not found
+    Of several rules of one name each is looked at. Only alerts with `[alerts] labels` count as firing. What was
+    wrong before *released_at* (epoch) is no fault of the release, which may be what mends it: that is not asked.
+    Nor is a rule that was not evaluated yet. Silence of Prometheus or Alertmanager, and a Prometheus that has not found
     its Alertmanager yet, is unknown.
     """
     question, expected = "alerts", f"{', '.join(wanted.rules)}: loaded, healthy, not firing"
     if isinstance(found.rules, str):
         return unknown(question, found.rules, expected=expected)
     by_name = {name: [rule for rule in found.rules if rule["name"] == name] for name in wanted.rules}
-    wrong = [said for name, rules in by_name.items() for said in _wrong(name, rules, wanted.labels)]
+    firing = {name: _since(rules, wanted.labels) for name, rules in by_name.items()}
+    wrong = [said for name, rules in by_name.items() for said in _wrong(name, rules)]
+    wrong += [f"rule {name} is firing" for name, at in firing.items() if any(one > released_at for one in at)]
     if wrong:
         return no(question, "; ".join(wrong), expected=expected, seen="; ".join(wrong))
     verdict = _judge_route(found, by_name, wanted)
@@ -86,25 +91,37 @@ def judge_alerts(found: Heard, wanted: Alerts) -> Verdict:
     ]
     if early:
         return not_asked(question, f"rule {early[0]} is loaded, and was not evaluated yet")
+    already = ", ".join(name for name, at in firing.items() if at)
+    if already:
+        return not_asked(question, f"reported: {already} fired before this release already")
     route = f", routed to {wanted.receiver}" if wanted.receiver else ""
     return yes(question, f"{len(wanted.rules)} rules loaded, healthy, not firing{route}", expected=expected)
 
 
-def _wrong(name: str, rules: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> list[str]:
+def _wrong(name: str, rules: Sequence[Mapping[str, Any]]) -> list[str]:
     """What is wrong with the rules of one name."""
     if not rules:
         return [f"rule {name} is not loaded"]
     broken = [rule for rule in rules if rule.get("health") == "err"]
     if broken:
         return [f"rule {name} cannot be evaluated: {str(broken[0].get('lastError', ''))[:200]}"]
-    firing = [each for rule in rules if rule.get("state") == "firing" for each in _alerts(rule)]
-    return [f"rule {name} is firing"] if any(labels.items() <= each.items() for each in firing) else []
+    return []
 
 
-def _alerts(rule: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The labels of each alert that fires by *rule*; the rule's own where it names none."""
-    found = [each["labels"] for each in rule.get("alerts") or [] if each.get("state") == "firing"]
-    return found or [dict(rule.get("labels") or {})]
+def _since(rules: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> list[float]:
+    """Since when what each alert with *labels* that fires tells is so, epoch; infinity where that is not said."""
+    alerts_ = [each for rule in rules if rule.get("state") == "firing" for each in _alerts(rule)]
+    return [
+        seconds_of(str(each.get("activeAt", ""))) or math.inf
+        for each in alerts_
+        if labels.items() <= each["labels"].items()
+    ]
+
+
+def _alerts(rule: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Each alert that fires by *rule*; the rule itself where it names none."""
+    found = [each for each in rule.get("alerts") or [] if each.get("state") == "firing"]
+    return found or [{"labels": rule.get("labels") or {}}]
 
 
 def _judge_route(
@@ -134,17 +151,20 @@ class AlertsQuestion:
     """The rules while the watch lasts: one that begins to fire is a no."""
 
     wanted: Alerts
-    ask: Callable[[Alerts], Verdict] = alerts
+    ask: Callable[[Alerts, float], Verdict] = alerts
     start: Start = in_thread
     pace_s: float = 0.0
     every_s: float = 0.5
+    released_at: float = 0.0
     name: str = "alerts"
     asked: int = 0
     last: Verdict | None = None
     background: Background[Verdict] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.background = Background(lambda: self.ask(self.wanted), 1, self.start, self.pace_s)
+        self.background = Background(
+            lambda: self.ask(self.wanted, self.released_at), 1, self.start, self.pace_s
+        )
 
     def tick(self, now: float) -> None:
         """Ask once more."""

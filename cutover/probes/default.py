@@ -250,7 +250,9 @@ class _Made:
         if self.asker is not None:
             found += dependencies.questions(self.settings.dependencies, self.asker)
         if self.settings.alerts is not None:
-            found.append(self._excused(alerts.AlertsQuestion(self.settings.alerts, pace_s=PACES["alerts"])))
+            at = float(self.evidence.facts.get("released_at", 0.0))
+            question = alerts.AlertsQuestion(self.settings.alerts, released_at=at, pace_s=PACES["alerts"])
+            found.append(self._excused(question))
         return found
 
     def _asker(self) -> dependencies.Asker | None:

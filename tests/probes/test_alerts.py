@@ -9,6 +9,7 @@ import pytest
 from cutover.probes.alert_routes import receivers
 from cutover.probes.alerts import AlertsQuestion, Heard, alerts, judge_alerts
 from cutover.probes.background import at_once
+from cutover.probes.stamps import seconds_of
 from cutover.settings import Alerts
 from cutover.verdict import Outcome, yes
 
@@ -163,9 +164,29 @@ def test_a_rule_that_is_routed_elsewhere_is_a_no() -> None:
     assert judge_alerts(Heard([page], 1, ROUTES), BOTH).outcome is YES
 
 
+@pytest.mark.parametrize(
+    ("began", "released_at", "outcome"),
+    [
+        ("2026-11-26T01:00:00.5Z", "2026-11-26T01:00:10Z", NOT_ASKED),
+        ("2026-11-26T01:00:20.5Z", "2026-11-26T01:00:10Z", NO),
+        ("2026-11-26T01:00:00.5Z", "", NO),
+        ("", "2026-11-26T01:00:10Z", NO),
+    ],
+    ids=["before the release", "after it", "nothing is released", "nobody knows since when"],
+)
+def test_what_fired_before_the_release_does_not_take_it_back(
+    began: str, released_at: str, outcome: Outcome
+) -> None:
+    """It may be what mends the trouble; without a release an alert that fires is a no, whenever it began."""
+    alert = {"state": "firing", "labels": {}, "activeAt": began}
+    found = Heard([rule("Down", "firing", alerts=[alert]), rule("Errors")])
+    verdict = judge_alerts(found, ALONE, seconds_of(released_at))
+    assert (verdict.outcome, "Down" in verdict.reason) == (outcome, True)
+
+
 def test_the_question_keeps_the_last_answer() -> None:
     """Before the first answer nothing is claimed."""
-    question = AlertsQuestion(ALONE, lambda _wanted: yes("alerts", "fine"), at_once)
+    question = AlertsQuestion(ALONE, lambda _wanted, _at: yes("alerts", "fine"), at_once)
     assert question.verdict().outcome is NOT_ASKED
     question.tick(0.0)
     assert (question.verdict().outcome, question.asked) == (YES, 1)
