@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cutover import compose, engine, host, identifying, keeping, preflight, registry, scene
-from cutover.changes.up import Previous, up
+from cutover.changes import Change
+from cutover.changes.up import Previous, ensure, up
 from cutover.compose import Compose, Rendered
 from cutover.errors import Inconclusive, UsageProblem
 from cutover.preparing import prepare
@@ -113,20 +114,13 @@ def _write_release(walk: Walk, rendered: Rendered) -> Path:
 
 def _up(walk: Walk, planned: Planned, path: Path, hashes: Mapping[str, str]) -> None:
     """The change itself, and the question whether exactly that release runs and stays up, service by service."""
-    settings, rendered = walk.settings, planned.rendered
-    colour, services, wait = rendered.colour, settings.services, _longest(walk, planned)
-    before = walk.there_before[colour] = _ask(walk, rendered.project)
-    old = (each.grace_s for each in before.values() if each)
-    grace = max((*old, *map(rendered.grace_s, services)))
-    text, project = f"{colour} to {walk.wish.deploy}", Compose(rendered.project, path)
-    change = up(
-        walk.state.root, project, services, text=text, wait_s=wait, previous=planned.previous, grace_s=grace
-    )
-    begun = time.monotonic()
+    colour, services = planned.rendered.colour, walk.settings.services
+    wait, begun = _longest(walk, planned), time.monotonic()
+    change = _change(walk, planned, path, wait)
     with walk.telling("T-10m", f"deploy {colour}") as words:
         walk.evidence.fact("released_at", time.time())
         done = walk.apply(change)
-        found = {service: each for service, each in _ask(walk, rendered.project).items() if each}
+        found = {service: each for service, each in _ask(walk, planned.rendered.project).items() if each}
         bad = [each for each in services if each not in found or not found[each].well] or services
         if not done.ok or any(each not in found or not found[each].running for each in services):
             raise identifying.not_up(walk, done, found.get(bad[0]), time.monotonic() - begun, wait)
@@ -135,7 +129,25 @@ def _up(walk: Walk, planned: Planned, path: Path, hashes: Mapping[str, str]) -> 
         for each in found.values():
             identifying.settle(walk, each, wait)
         words.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait:.0f} s")
-    _remember(walk, found[settings.service], path.name, hashes.get(settings.service, ""))
+    main = walk.settings.service
+    _remember(walk, found[main], path.name, hashes.get(main, ""))
+
+
+def _change(walk: Walk, planned: Planned, path: Path, wait: float) -> Change:
+    """What puts the release up, and what takes it away; the other colour, which serves, runs when that is done."""
+    settings, rendered, root = walk.settings, planned.rendered, walk.state.root
+    before = walk.there_before[rendered.colour] = _ask(walk, rendered.project)
+    old_grace = (each.grace_s for each in before.values() if each)
+    grace = max((*old_grace, *map(rendered.grace_s, settings.services)))
+    text, project = f"{rendered.colour} to {walk.wish.deploy}", Compose(rendered.project, path)
+    change = up(
+        root, project, settings.services, text=text, wait_s=wait, previous=planned.previous, grace_s=grace
+    )
+    if walk.old is None or walk.before in {None, rendered.colour}:
+        return change
+    # An engine that was killed stops what ran, once it is back, and starts none of it.
+    old = ensure(root, settings.compose_project(walk.before or ""), settings.service, walk.old)
+    return replace(change, undo=(*change.undo, old))
 
 
 def _longest(walk: Walk, planned: Planned) -> float:

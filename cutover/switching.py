@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from cutover import consuming, engine, freezing, preflight, scene, swapping
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure
-from cutover.compose import Compose
 from cutover.drain import rest, retire
 from cutover.errors import Failed, Inconclusive, UsageProblem
 from cutover.proxies import Live, Proxy, other
@@ -55,8 +54,8 @@ def switch_change(walk: Walk, to: str, old: Previous | None) -> Change:
     settings = walk.settings
     undo = (*change.undo, rest(walk.scene.port(to)))
     if old is not None:
-        project = Compose(settings.compose_project(other(to)), old.file)
-        undo = (ensure(walk.state.root, project, settings.service, wait_s=old.wait_s), *undo)
+        project = settings.compose_project(other(to))
+        undo = (ensure(walk.state.root, project, settings.service, old), *undo)
     return replace(change, undo=undo)
 
 

@@ -73,13 +73,8 @@ def put_back(
     return tuple(lines)
 
 
-def ensure(state: Path, compose: Compose, service: str, *, wait_s: float) -> str:
-    """The line that makes sure that *service* runs before traffic goes back to it."""
-    return line(
-        "sh",
-        str(state / "ensure.sh"),
-        compose.project,
-        service,
-        *compose.up(service, wait_s=wait_s),
-        within_s=wait_s + 60,
-    )
+def ensure(state: Path, project: str, service: str, old: Previous) -> str:
+    """The line that makes sure that *service* of *project* runs as *old* says; a no-op where it does."""
+    words = Compose(project, old.file).up(service, wait_s=old.wait_s)
+    script = str(state / "ensure.sh")
+    return line("sh", script, project, service, *words, within_s=old.wait_s + 60)

@@ -150,6 +150,5 @@ class World:
         previous = self.previous(old, ("api",))
         there = flip(self.marker, other(old))
         back = shlex.join(flip(self.marker, old))
-        compose = Compose(f"recall_{old}", previous.file) if previous else None
-        first = (ensure(self.state.root, compose, "api", wait_s=WAIT_S),) if compose else ()
+        first = (ensure(self.state.root, f"recall_{old}", "api", previous),) if previous else ()
         return Change("switch", "flip", there, (*first, back), 60.0)

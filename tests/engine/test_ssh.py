@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from examples import releases
-from tests.engine.serving import Server, Wanted, server
+from tests.engine.serving import Server, Wanted, answers, server
 from tests.ops import workflows
 
 if TYPE_CHECKING:
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 REPO = "recall-ssh/api"
-FIRST, GOOD, LATE, BAD = "sha-5500001", "sha-5500002", "sha-5500003", "sha-5500004"
+FIRST, GOOD, LATE, BAD, NEXT = "sha-5500001", "sha-5500002", "sha-5500003", "sha-5500004", "sha-5500005"
 CANARY = "canary-of-the-pull-token"
 
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Server]:
     """A server whose first release runs on blue, made as a person would."""
-    for tag in (FIRST, GOOD, LATE):
+    for tag in (FIRST, GOOD, LATE, NEXT):
         releases.build(tag, repo=REPO)
     releases.build(BAD, "wrong-version", repo=REPO)
-    images = [f"{REPO}:{tag}" for tag in (FIRST, GOOD, LATE, BAD)]
+    images = [f"{REPO}:{tag}" for tag in (FIRST, GOOD, LATE, BAD, NEXT)]
     with server(tmp_path_factory.mktemp("server"), wheels, Wanted(REPO, FIRST, images)) as made:
         made.run(f"scripts/deploy/server_deploy.sh --image-tag {FIRST}")
         yield made
@@ -190,6 +191,53 @@ def test_what_a_machine_went_down_in_is_taken_back_by_its_unit(web: Server) -> N
     assert not opened(web), said
     assert "open   nothing" in web.run(".venv/bin/cutover status")
     assert live(web) == before
+
+
+# Last the one after which the engine keeps a port that nobody uses.
+@pytest.mark.parametrize("moment", ["switch", "up"])
+def test_an_engine_that_dies_in_a_release_leaves_one_release(web: Server, moment: str) -> None:
+    """While it deploys, or while it watches: once the engine is back one colour serves, the one that `status` names."""
+    before, journal = live(web), "/var/lib/cutover/recall/journal.jsonl"
+    seen = len(web.run(f"cat {journal}").splitlines())
+    deploy = f"scripts/deploy/cutover.sh --image-tag {NEXT} --watch=30s"
+    web.run(f"rm -f /tmp/said; nohup setsid sh -c '{deploy}; echo exit $?' >/tmp/said 2>&1 </dev/null &")
+    wait(lambda: change_began(web, moment, seen) or said(web), f"the {moment} began")
+    assert change_began(web, moment, seen), said(web)
+    # What publishes its ports may outlive it, and would keep them from the next one.
+    kill = "pkill -KILL -x dockerd; pkill -KILL -x docker-proxy || :"
+    web.run(f"touch /run/engine-stays-down; {kill}; sleep 3; rm /run/engine-stays-down", user="root")
+    answers(web)
+    # It stops what ran before, and starts nothing of it again: the shared parts are a person's to bring back.
+    shared = "docker compose -f deploy/docker-compose.yml --env-file deploy/.env.deploy"
+    web.run(f"{shared} up --detach --wait db cache ai")
+    wait(lambda: "exit " in said(web) and not opened(web) and free(web), "the release is over")
+    code = said(web).split()[-1]
+    expected = NEXT if code == "0" else before
+    wait(lambda: answered(web) == expected, f"{expected} serves after exit {code}: {said(web)}")
+    assert code in {"0", "1", "10", "11"}, said(web)
+    status = json.loads(web.run(".venv/bin/cutover status --json || :"))
+    assert status["colours"][status["live"]]["tag"] == expected
+    assert [status[each] for each in ("open", "held_by", "needs_person")] == [None] * 3
+    assert web.run("ls reports/latest/evidence.jsonl")
+    assert ".html" in web.run(".venv/bin/cutover report reports/latest")
+
+
+def change_began(web: Server, name: str, after: int) -> bool:
+    """Whether the journal, beyond its first *after* lines, tells that the change *name* was begun."""
+    lines = web.run("cat /var/lib/cutover/recall/journal.jsonl").splitlines()[after:]
+    return any((row.get("event"), row.get("change")) == ("do", name) for row in map(json.loads, lines))
+
+
+def said(web: Server) -> str:
+    """What the session said, once it is over; empty before."""
+    text = web.run("cat /tmp/said 2>/dev/null || :")
+    return text if "\nexit " in text else ""
+
+
+def answered(web: Server) -> str:
+    """Which tag a user gets, empty where nobody answers: the engine starts the containers again."""
+    text = web.run("curl --silent --max-time 5 http://127.0.0.1:8080/version || :")
+    return str(json.loads(text)["version"]) if text.startswith("{") else ""
 
 
 def opened(web: Server) -> bool:

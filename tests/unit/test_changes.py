@@ -121,5 +121,5 @@ def test_the_undo_of_a_first_up_takes_it_away() -> None:
 
 def test_the_old_colour_is_made_sure_of_by_one_line() -> None:
     """Before the traffic goes back, the old colour is started unless it runs."""
-    text = ensure(Path("/s"), COMPOSE, "api", wait_s=20)
+    text = ensure(Path("/s"), "recall_green", "api", Previous(Path("/s/old.yml"), {}, {}, 20.0))
     assert text.startswith("timeout -k 10 80 sh /s/ensure.sh recall_green api docker compose ")
