@@ -16,7 +16,7 @@ EXAMPLES = (".env.production.example", ".env.deploy.example")
 def settings(name: str) -> dict[str, tuple[str, bool]]:
     """Variable → its value and whether it is set, of an example; a line ``#NAME=value`` shows a default."""
     rows = re.findall(r"^(#?)([A-Z_]+)=(.*)$", (DEPLOY / name).read_text(), re.MULTILINE)
-    return {variable: (value, not mark) for mark, variable, value in rows}
+    return {variable: (value.strip("'"), not mark) for mark, variable, value in rows}
 
 
 def test_every_variable_of_the_compose_file_is_explained() -> None:
