@@ -122,7 +122,7 @@ class Evidence:
     def _write(self, kind: str, row: dict[str, Any]) -> None:
         if self.file is None:
             return
-        line = MASK(json.dumps({"kind": kind, **row}, ensure_ascii=False, default=str)) + "\n"
+        line = json.dumps(MASK.within({"kind": kind, **row}), ensure_ascii=False) + "\n"
         try:
             with self.file.open("a", encoding="utf-8", errors="replace") as out:
                 out.write(line)

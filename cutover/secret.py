@@ -94,6 +94,21 @@ class Mask:
             text = text.replace(value, STARS)
         return URL_PASSWORD.sub(rf"\g<head>{STARS}", text) if "://" in text else text
 
+    def within(self, value: object) -> object:
+        """*value* for JSON, each text in it masked before it is quoted, and a number that is itself a known value.
+
+        Masking the JSON instead would break it where a known value is a run of digits, as of a time.
+        """
+        if isinstance(value, Mapping):
+            # A key that is a name is ours; anything else may be text of a service.
+            named = {key if str(key).isidentifier() else self(str(key)): each for key, each in value.items()}
+            return {key: self.within(each) for key, each in named.items()}
+        if isinstance(value, list | tuple):
+            return [self.within(each) for each in value]
+        if value is None or isinstance(value, bool | int | float):
+            return STARS if str(value) in self.values else value
+        return self(str(value))
+
 
 MASK = Mask()
 """The one mask of this process: settings teach it, everything that writes asks it."""

@@ -279,9 +279,8 @@ class State:
     # --- the journal ---------------------------------------------------------------------------------------------
     def journal(self, event: str, **facts: Any) -> None:
         """Append one masked line; a full disk is no reason to stop a take-back, so it is only not written."""
-        # Masked before it is quoted: a secret with a quote in it is spelt differently in JSON, a key is never one.
-        shown = {key: MASK(each) if isinstance(each, str) else each for key, each in facts.items()}
-        line = json.dumps({"at": now(), "event": event, **shown}, ensure_ascii=False, default=str) + "\n"
+        shown = MASK.within({"at": now(), "event": event, **facts})
+        line = json.dumps(shown, ensure_ascii=False) + "\n"
         with contextlib.suppress(OSError):
             handle = os.open(
                 self.root / "journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600

@@ -275,10 +275,11 @@ def running(stand: Stand, point: Point, folder: Path) -> Iterator[Run]:
 
 
 def _warm(stand: Stand) -> None:
-    """Run another release on the idle colour, for a rollback that flips."""
+    """Give the users another release, for a rollback that flips back to the one they had."""
     status: Any = stand.status()
     tag = next(each for each in (NEXT, OLD) if each != status["colours"][status["live"]]["tag"])
-    done = stand.pytest("smoke", "--target=idle", f"--deploy={tag}", "--no-migrate")
+    whole = ("smoke", "checks", *SWITCH[:2], "--watch=1s", f"--deploy={tag}", "--no-migrate")
+    done = stand.pytest(*whole, CUTOVER_GO=tag)
     assert done.code == 0, done.out
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cutover.secret import Mask
@@ -29,3 +31,21 @@ def test_masks_what_an_env_file_holds(key: str, value: str, *, masked: bool) -> 
     mask = Mask()
     mask.learn_environment({key: value}, ("IMAGE_TAG",))
     assert mask(f"said {value}.") == ("said ***." if masked else f"said {value}.")
+
+
+def test_what_goes_into_json_is_masked_before_it_is_quoted() -> None:
+    """Texts at any depth, names that a service chose, and a number that is a secret; digits of a time stay a number."""
+    mask = Mask()
+    mask.learn(["559800", 'so"me'])
+    given = {
+        "at": 1455980055.5,
+        "pin": 559800,
+        "rows": [["a", 'so"me', Path("/559800")]],
+        "it's 559800": None,
+    }
+    assert mask.within(given) == {
+        "at": 1455980055.5,
+        "pin": "***",
+        "rows": [["a", "***", "/***"]],
+        "it's ***": None,
+    }
