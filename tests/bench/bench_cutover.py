@@ -1,22 +1,24 @@
-"""A whole release with `--switch` while users come: one that is kept, and one that breaks under traffic.
+"""A whole `scripts/deploy/cutover.sh` while users come: one that is kept, and one that breaks under traffic.
 
-    .venv/bin/python tests/bench/bench_cutover.py [kept] [taken-back] [--times N] [--dry]
+    python -m tests.bench.bench_cutover [nginx-kept] [traefik-taken-back] … [--times N] [--dry]
 
-kept        a good release, watched to its end: no request may fail
-taken-back  one that answers 500 to everybody some seconds after the switch: how long until the old colour serves
+…-kept        a good release, watched to its end: no request may fail
+…-taken-back  one that answers 500 to everybody some seconds after the switch: how long until the old colour serves
 
 Users: 100 kept-alive connections, 50 requests/s open loop, half of them POST that write a row, and others that take
-three seconds each. The service is examples/recall in two containers behind nginx, all on this machine.
+three seconds each. The service is examples/recall in two containers behind the proxy, all on this machine.
 About 45 s each; it ends with 1 when a request of `kept` failed or a goal was missed.
 """
 
 from __future__ import annotations
 
-import statistics
+import os
 import subprocess
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 from examples.stand import REPOSITORY, Stand
 from tests.bench import write
@@ -37,6 +39,10 @@ from tests.bench.common import (
 from tests.load import Ask, Load, percentile
 
 SECTION = "cutover"
+SCRIPT = REPOSITORY / "scripts/deploy/cutover.sh"
+DRIVERS: tuple[Literal["nginx", "traefik"], ...] = ("nginx", "traefik")
+KEPT, TAKEN_BACK = "kept", "taken-back"
+NAMES = tuple(f"{driver}-{kind}" for driver in DRIVERS for kind in (KEPT, TAKEN_BACK))
 WRITES = (Ask("GET", "/version"), Ask("POST", "/memories", b'{"text": "hello"}', every=2))
 BREAKS_AFTER_S = 4.0
 GOAL_S = 2.0
@@ -45,18 +51,11 @@ LONGEST_S = 600.0
 
 def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Load]:
     """Release *tag* under load, and break it while it is watched; the exit code, and what users saw."""
-    words = (
-        "smoke",
-        "checks",
-        "--target=idle",
-        f"--deploy={tag}",
-        "--no-migrate",
-        "--switch",
-        f"--watch={watch_s}s",
-    )
+    words = (str(SCRIPT), "--image-tag", tag, "--no-migrate", f"--watch={watch_s}s")
+    here = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     said = on.folder / "said"
     with users(on.url, WRITES) as seen, said.open("w") as out, subprocess.Popen(
-        on.pytest_words(*words), env=on.shell(), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        words, env=on.shell(PATH=here), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out
     ) as session:  # fmt: skip
         if breaks:
             break_it(on, session, str(on.ask()["colour"]))
@@ -96,7 +95,7 @@ def row(name: str, tag: str, code: int, seen: Load, where: str) -> dict[str, Any
         "new": sum(each.release == tag for each in seen.shots),
         "gap_ms": seen.longest_gap() * 1000,
         "p99_ms": percentile(seen.latencies(), 0.99) * 1000,
-        "back_s": back(seen, tag) if name == "taken-back" else None,
+        "back_s": None if name.endswith(KEPT) else back(seen, tag),
         "where": where,
     }
 
@@ -128,9 +127,9 @@ def told(rows: Rows) -> list[str]:
     return [
         "## A whole release under load",
         "",
-        "`python tests/bench/bench_cutover.py`: `pytest smoke checks --target=idle --deploy=… --switch --watch=…` while",
+        "`python -m tests.bench.bench_cutover`: `scripts/deploy/cutover.sh --image-tag … --watch=…` while",
         f"{CONNECTIONS} kept-alive connections ask {RATE} times a second, open loop: half POST that write a row, others",
-        "that take three seconds each. `taken-back` answers 500 to everybody some seconds after the switch: those are",
+        "that take three seconds each. `…-taken-back` answers 500 to everybody some seconds after the switch: those are",
         "its failed requests, and the last column is the time from the first of them until the old release answers",
         f"all (goal: ≤ {GOAL_S:g} s).",
         "",
@@ -143,35 +142,42 @@ def told(rows: Rows) -> list[str]:
 
 def missed(name: str, one: dict[str, Any]) -> bool:
     """Whether a goal was missed."""
-    if name.startswith("kept"):
+    if KEPT in name:
         return bool(one["code"] or one["failed"])
     return bool(one["code"] != 1 or one["reset"] or one["back_s"] is None or one["back_s"] > GOAL_S)
 
 
+def measure(driver: Literal["nginx", "traefik"], names: Sequence[str], times: int, where: str) -> Rows:
+    """The rows of *names* behind one proxy."""
+    tags = {
+        KEPT: [built("cutover one"), built("cutover two")],
+        TAKEN_BACK: [built("breaks-later", "breaks-later")],
+    }
+    rows: Rows = {}
+    with stand(f"cutover-{driver}", driver=driver, migrate=True) as on:
+        begin(on, built("cutover live"))
+        for name in names:
+            kind = name.removeprefix(f"{driver}-")
+            for turn in range(times):
+                tag, breaks = tags[kind][turn % len(tags[kind])], kind == TAKEN_BACK
+                code, seen = release(on, tag, 60 if breaks else 10, breaks=breaks)
+                label = name if times == 1 else f"{name} {turn + 1}"
+                one = rows[label] = row(name, tag, code, seen, where)
+                say(
+                    f"{label}: exit {code}, {one['failed']} of {one['requests']} failed, back {one['back_s']}"
+                )
+    return rows
+
+
 def main() -> int:
     """Measure, print, write; 1 when a request failed that must not, or a goal was missed."""
-    options = asked(__doc__, ("kept", "taken-back"))
-    where, rows = write.machine(), {}
-    tags = {
-        "kept": [built("cutover one"), built("cutover two")],
-        "taken-back": [built("breaks-later", "breaks-later")],
-    }
-    with stand("cutover", migrate=True) as on:
-        begin(on, built("cutover live"))
-        for name in options.names:
-            for turn in range(options.times):
-                tag = tags[name][turn % len(tags[name])]
-                breaks = name == "taken-back"
-                code, seen = release(on, tag, 60 if breaks else 10, breaks=breaks)
-                label = name if options.times == 1 else f"{name} {turn + 1}"
-                rows[label] = row(name, tag, code, seen, where)
-                say(
-                    f"{label}: exit {code}, {len(seen.failed)} of {len(seen.shots)} failed, back {rows[label]['back_s']}"
-                )
-    publish(SECTION, told(merged(SECTION, rows)), merged(SECTION, rows), dry=options.dry)
-    times = [one["back_s"] for one in rows.values() if one["back_s"] is not None]
-    if len(times) > 1:
-        say(f"median until the old one serves: {statistics.median(times):.2f} s")
+    options, where = asked(__doc__, NAMES), write.machine()
+    rows: Rows = {}
+    for driver in DRIVERS:
+        names = [name for name in options.names if name.startswith(driver)]
+        rows |= measure(driver, names, options.times, where) if names else {}
+    both = merged(SECTION, rows)
+    publish(SECTION, told(both), both, dry=options.dry)
     return 1 if any(missed(name, one) for name, one in rows.items()) else 0
 
 
