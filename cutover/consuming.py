@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cutover import engine, scene
+from cutover.changes import line
 from cutover.changes.up import Previous, stop, up
 from cutover.compose import Compose
 from cutover.engine import Container
@@ -31,6 +32,18 @@ def move(walk: Walk, to: str) -> None:
         stopped = _stop(walk, old) if old in walk.settings.colours else []
         _start(walk, to, file)
         words.append(f"started on {to}{f', stopped on {old}' if stopped else ''}")
+
+
+def go_back(walk: Walk, to: str) -> tuple[str, ...]:
+    """The undo lines that do the same, where both colours have a recorded release."""
+    services, project = walk.settings.after_switch, walk.settings.compose_project
+    theirs, ours = _release(walk, other(to)), _release(walk, to)
+    if not services or theirs is None or ours is None:
+        return ()
+    stopping = Compose(project(other(to)), theirs).stop(*services)
+    starting = Compose(project(to), ours).up(*services, wait_s=BUDGET_S)
+    grace_s = _grace({name: each for name, each in _ask(walk, other(to)).items() if each is not None})
+    return line(*stopping, within_s=grace_s + BUDGET_S), line(*starting, within_s=2 * BUDGET_S)
 
 
 def _stop(walk: Walk, colour: str) -> list[str]:

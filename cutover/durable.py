@@ -55,7 +55,7 @@ def flock(handle: int, deadline: float) -> bool:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(0.02)
+            time.sleep(0.02)  # flock itself waits for ever or not at all
         else:
             HELD.add(handle)
             return True

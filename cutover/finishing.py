@@ -17,10 +17,12 @@ from cutover import (
     keeping,
     preflight,
     proven,
+    putting_back,
     release,
     switching,
     way_back,
 )
+from cutover.changes import SWITCH
 from cutover.errors import CutoverError, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.release import Tally
@@ -175,7 +177,7 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     saving = threading.Thread(target=_save_logs, args=(walk,), daemon=True)
     saving.start()
     release_id = walk.release_id or ""
-    if not walk.switched:  # else the flip comes first, and users wait for it
+    if SWITCH not in {each.name for each in walk.changes}:  # else the flip comes first, and users wait for it
         saving.join(SAVE_S)
     done = walk.state.take_back(release_id)
     saving.join(SAVE_S)
@@ -196,14 +198,18 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
         return _lost(walk, tally, str(walk.trouble))
     if seen is not None and seen.ok:
         proven.prove_again(walk)
-    done_before = [SPOKEN.get(each.name, each.name) for each in reversed(walk.changes) if each.undo]
-    names = " and ".join(dict.fromkeys(done_before))
     notes = [each.removeprefix("note: ") for each in done.out.splitlines() if each.startswith("note: ")]
-    said = "; ".join(
-        [f"{names or 'nothing'} taken back", *notes, as_before.says(walk), *([seen.reason] if seen else [])]
-    )
+    said = "; ".join([_undone(walk), *notes, as_before.says(walk), *([seen.reason] if seen else [])])
     walk.told("", "undo", said, begun)
     return ended(walk, Word.TAKEN_BACK, code, tally) if ours else _taken_by_another(walk, tally)
+
+
+def _undone(walk: Walk) -> str:
+    """What the take-back did, in words."""
+    if walk.put_back is not None:
+        return " and ".join(each.text for each in walk.changes)
+    names = [SPOKEN.get(each.name, each.name) for each in reversed(walk.changes) if each.undo]
+    return f"{' and '.join(dict.fromkeys(names)) or 'nothing'} taken back"
 
 
 def _save_logs(walk: Walk) -> None:
@@ -223,7 +229,7 @@ def _save_logs(walk: Walk) -> None:
 
 def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
     """Put the colour's last proven release back after a sure no on one that is not; None if nothing is touched."""
-    record, begun = proven.to_put_back(walk), time.monotonic()
+    record, begun = putting_back.wanted(walk), time.monotonic()
     if record is None:
         return None
     try:
@@ -231,7 +237,7 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
         walk.lock()
         if walk.state.open_release() is not None:
             return None  # a dead session's: its guard takes back more than we would
-        proven.put_back(walk, record)
+        putting_back.open_release(walk, record)
         return _named(walk, record, _take_back(walk, tally, release.FAILED))
     except (UsageProblem, Locked) as error:
         if walk.changed:

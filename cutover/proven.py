@@ -1,15 +1,11 @@
-"""The proven releases: what is recorded as one, what a take-back proves again, and how the last one is put back."""
+"""The proven releases: what is recorded as one, and what a take-back proves again."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 from cutover import engine, preflight, scene
-from cutover.changes import Change
-from cutover.changes.up import Previous
-from cutover.changes.up import put_back as up_undo
-from cutover.errors import CutoverError, UsageProblem
+from cutover.errors import CutoverError
 from cutover.probes.stamps import seconds_of
 from cutover.state import Record, now
 from cutover.walk import Walk
@@ -58,37 +54,3 @@ def prove_again(walk: Walk) -> None:
 def was_proven(walk: Walk) -> bool:
     """Whether what ran before had passed a whole gate: one that never did may fail it now as it did before."""
     return any(row.proven and row.tag == walk.from_tag for row in walk.state.records(walk.before or ""))
-
-
-def to_put_back(walk: Walk) -> Record | None:
-    """The colour's last proven release, unless exactly a proven one runs, or what runs cannot be asked."""
-    colour = walk.target.colour
-    if colour is None or len(walk.wish.targets) != 1 or not walk.settings.state.exists():
-        return None
-    good = [row for row in walk.state.records(colour) if row.proven]
-    try:
-        found = engine.the_container(walk.target.project or "", walk.settings.service)
-    except engine.EngineSilent:
-        return None
-    if found is not None and any(row.is_running(found.id, found.image, found.config_hash) for row in good):
-        return None
-    return good[-1] if good else None
-
-
-def put_back(walk: Walk, record: Record) -> None:
-    """Open a release whose only content is its undo: the last proven release of a colour, put back."""
-    settings, colour = walk.settings, record.colour
-    path = scene.release_path(settings, colour, record.file)
-    if not path.is_file() or engine.image_id(record.image) is None:
-        raise UsageProblem(
-            f"{colour}: the proven release {record.tag} cannot be put back, its file or image is gone"
-        )
-    reference = str(json.loads(path.read_text(encoding="utf-8"))["services"][settings.service]["image"])
-    # Of the others the record knows no container: they are started anew from the file.
-    ran = dict.fromkeys(settings.services, record.container)
-    previous = Previous(path, ran, {reference: record.image}, settings.gate.up_budget or 60.0)
-    undo = up_undo(walk.state.root, settings.compose_project(colour), settings.services, previous)
-    walk.put_back = record
-    walk.apply(
-        Change("put back", f"{record.tag} on {colour}, the last proven release", ("true",), undo, 30.0)
-    )

@@ -75,6 +75,7 @@ def ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
         code,
         running,
         asked_s_ago=time.monotonic() - asked,
+        as_before=walk.put_back is None,
         why=() if good or word is Word.PLAN_ONLY else _why(tally, walk.evidence, walk),
         see=_see(walk.evidence),
         next=next_ if word is not Word.UNDO_FAILED else (),

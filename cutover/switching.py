@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cutover import consuming, engine, freezing, preflight, scene, swapping
-from cutover.changes import Change
+from cutover.changes import SWITCH, Change, line
 from cutover.changes.up import Previous, ensure
 from cutover.drain import rest, retire
 from cutover.errors import Failed, Inconclusive, UsageProblem
@@ -57,6 +57,14 @@ def switch_change(walk: Walk, to: str, old: Previous | None) -> Change:
         project = settings.compose_project(other(to))
         undo = (ensure(walk.state.root, project, settings.service, old), *undo)
     return replace(change, undo=undo)
+
+
+def goes_back(walk: Walk, to: str) -> Change:
+    """What sends the traffic to *to*, and the consumers with it, as the undo of a change that does nothing."""
+    there = _proxy(walk).switch(to)
+    flip = line(*there.do, within_s=there.budget_s)
+    undo = (flip, rest(walk.scene.port(other(to))), *consuming.go_back(walk, to))
+    return Change(SWITCH, f"back to {to}", ("true",), undo, 30.0)
 
 
 def switch(walk: Walk) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -155,6 +156,16 @@ def lived(state: State) -> list[Record]:
 def keep(state: State, rows: Sequence[Record]) -> None:
     """Write down what users had."""
     write_atomically(state.root / FILE, json.dumps([asdict(row) for row in rows[-KEPT:]], indent=1))
+
+
+def note(
+    settings: Settings, state: State, live: str, what: Callable[[Sequence[Record], Record], list[Record]]
+) -> None:
+    """Write down what users have now, above what they go back to: a second way back sees the first one by it."""
+    there = running(settings, state, live)
+    if there is not None:
+        with contextlib.suppress(OSError):  # a full disk is no reason not to go back
+            keep(state, what(lived(state), there))
 
 
 def remember(walk: Walk) -> None:

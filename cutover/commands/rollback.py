@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import click
@@ -130,7 +130,7 @@ def _flip(walk: Walk, way: Way, as_json: bool) -> int:  # click's flag passed on
     """Switch to the colour that users had before, started if need be; asked from the proxy afterwards."""
     to, state = way.to.colour, walk.state
     _may_switch(walk)
-    _remember(walk.settings, state, walk.before or "", way_back.on_top)
+    way_back.note(walk.settings, state, walk.before or "", way_back.on_top)
     walk.pending = way.to
     try:
         if way.how == "start":
@@ -202,20 +202,10 @@ def _told(walk: Walk, to: Record, seconds: float, as_json: bool) -> int:  # clic
 
 
 # --- to a tag -------------------------------------------------------------------------------------------------------
-def _remember(
-    settings: Settings, state: State, live: str, what: Callable[[Sequence[Record], Record], list[Record]]
-) -> None:
-    """Write down what users have now, above what they go back to: a second rollback sees the first one by it."""
-    running = way_back.running(settings, state, live)
-    if running is not None:
-        with contextlib.suppress(OSError):  # a full disk is no reason not to go back
-            way_back.keep(state, what(way_back.lived(state), running))
-
-
 def _expect(settings: Settings, state: State, live: str | None, tag: str) -> None:
     """Write down that users go back to *tag*; the session that deploys it fills that in."""
     if live is not None:
-        _remember(settings, state, live, lambda rows, running: way_back.going_back(rows, running, tag))
+        way_back.note(settings, state, live, lambda rows, running: way_back.going_back(rows, running, tag))
 
 
 def _deploy(settings: Settings, state: State, tag: str) -> int:

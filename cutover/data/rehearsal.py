@@ -205,7 +205,7 @@ def _until_ready(http: Any, control: Control, data: Data, name: str, budget_s: f
             return no("ready", _died(found))
         if time.monotonic() >= end:
             return verdict
-        time.sleep(PAUSE_S)
+        time.sleep(PAUSE_S)  # no event tells that a service got ready: it is asked
 
 
 def _died(found: Container | None) -> str:

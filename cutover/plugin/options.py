@@ -10,6 +10,8 @@ import pytest
 from cutover.wish import Wish
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cutover.plugin.session import Run
     from cutover.settings import Settings
 
@@ -83,15 +85,32 @@ def wish(config: pytest.Config) -> Wish | None:
     """What the command line asks for, None when it does not name a target; raises UsageError."""
     option = config.option
     targets = tuple(option.target or ())
-    armed = [
-        name
-        for name, value in (("--deploy", option.deploy), ("--switch", option.switch), ("--plan", option.plan))
-        if value
-    ]
+    armed = [name for name in ("--deploy", "--switch", "--plan") if getattr(option, name[2:])]
+    _refuse(config, targets, armed)
     if not targets:
-        if armed:
-            raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
         return None
+    return Wish(
+        targets,
+        deploy=option.deploy,
+        switch=bool(option.switch),
+        watch_s=_watch_s(option.watch),
+        paths=_paths(config),
+        rollback=not option.no_rollback,
+        no_way_back=option.no_way_back,
+        migrate=not option.no_migrate,
+        accept_contract=option.accept_contract,
+        plan=option.plan,
+        asked_at=config.stash.get(ASKED_AT, None),
+    )
+
+
+def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str]) -> None:
+    """Raise UsageError for what contradicts itself, and for what a release cannot be decided by."""
+    option = config.option
+    if armed and not targets:
+        raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
+    if not targets:
+        return
     if option.deploy is not None and not option.deploy.strip():
         raise pytest.UsageError("--deploy needs an image tag, like sha-4f1c2aa")
     if armed and len(targets) != 1:
@@ -102,25 +121,18 @@ def wish(config: pytest.Config) -> Wish | None:
             raise pytest.UsageError(f"{name} is not for a release: {why}; leave it out")
     if armed and not only_looks(config):
         refuse_selection(config, armed[0])
+
+
+def _watch_s(given: str | None) -> float | None:
+    """Seconds of `--watch`, None without it; raises UsageError."""
+    if not given:
+        return None
     from cutover.settings import seconds  # pydantic's 60 ms are for those who release
 
     try:
-        watch = seconds(option.watch) if option.watch else None
+        return seconds(given)
     except ValueError as error:
         raise pytest.UsageError(f"--watch: {error}") from error
-    return Wish(
-        targets,
-        deploy=option.deploy,
-        switch=bool(option.switch),
-        watch_s=watch,
-        paths=_paths(config),
-        rollback=not option.no_rollback,
-        no_way_back=option.no_way_back,
-        migrate=not option.no_migrate,
-        accept_contract=option.accept_contract,
-        plan=option.plan,
-        asked_at=config.stash.get(ASKED_AT, None),
-    )
 
 
 def refuse_selection(config: pytest.Config, armed: str) -> None:

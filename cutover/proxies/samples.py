@@ -32,6 +32,11 @@ class Sample:
         """No answer, or one that says that the server failed."""
         return not 0 < self.status < SERVER_ERROR
 
+    @property
+    def nameless(self) -> bool:
+        """Answered well, by nobody knows which colour."""
+        return not self.failed and not self.colour
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -124,19 +129,10 @@ def weigh(
     """
     settled = min((each.ended for each in samples if _by(each, to) and each.ended >= called), default=None)
     since = [each for each in samples if settled is not None and each.started >= settled]
-    trouble = [each for each in samples if each.failed and each.ended >= called]
-    before = [each for each in samples if each.failed and each.ended < called]
-    in_gap = [each for each in trouble if settled is not None and each.started < settled]
-    # Where the old colour failed before, its last bad answers are no fault of the switch; a lost one always is,
-    # unless just that way was known before.
-    known = {each.error for each in before if each.error}
-    old = [each for each in in_gap if before and (each.status or each.error in known) and not gap_announced]
-    excused = {id(each) for each in (in_gap if gap_announced else old)}
-    failed = [each for each in trouble if id(each) not in excused]
-    nameless = [each for each in samples if settled is None and each.ended >= called and not each.colour]
-    errors = Counter(
-        each.error or f"{each.method} was answered {each.status}{'' if each.failed else ' without a colour'}"
-        for each in (*failed, *(each for each in nameless if not each.failed))
+    failed, in_gap, before = _failures(samples, called, settled, gap_announced=gap_announced)
+    # Where the new colour never answered, those that named none are part of the reason.
+    nameless = (
+        [] if settled is not None else [each for each in samples if each.ended >= called and each.nameless]
     )
     return Proof(
         to=to,
@@ -145,16 +141,47 @@ def weigh(
         wrong=sum(not each.failed and each.colour != to for each in since),
         failed=len(failed),
         failed_in_gap=len(in_gap) if gap_announced else 0,
-        failed_before=len(before) + len(old),
+        failed_before=len(before),
         posts=sum(each.method == "POST" for each in since),
         first_answer_ms=None if settled is None else _ms(settled - called),
         longest_gap_ms=_ms(longest_gap(samples, called)),
         waited_ms=_ms(max((each.ended for each in samples), default=called) - called),
         timeline=timeline(samples, called),
-        errors=tuple(text for text, _ in errors.most_common(MOST_ERRORS)),
+        errors=_errors([*failed, *nameless]),
         way_is_good=way_is_good or any(each.status for each in samples if each.ended >= called),
         **counts,
     )
+
+
+def _failures(
+    samples: Sequence[Sample], called: float, settled: float | None, *, gap_announced: bool
+) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    """What failed by the switch; in its gap; and before it, or in the gap just as before it."""
+    trouble = [each for each in samples if each.failed and each.ended >= called]
+    before = [each for each in samples if each.failed and each.ended < called]
+    in_gap = [each for each in trouble if settled is not None and each.started < settled]
+    old = [] if gap_announced else _as_before(in_gap, before)
+    excused = in_gap if gap_announced else old
+    failed = [each for each in trouble if not any(each is one for one in excused)]
+    return failed, in_gap, [*before, *old]
+
+
+def _as_before(in_gap: Sequence[Sample], before: Sequence[Sample]) -> list[Sample]:
+    """What failed in the gap as it had failed *before* the switch, and is no fault of it.
+
+    The last bad answers of an old colour that failed before; a lost one only where just that way was known before.
+    """
+    known = {each.error for each in before if each.error}
+    return [each for each in in_gap if before and (each.status or each.error in known)]
+
+
+def _errors(bad: Sequence[Sample]) -> tuple[str, ...]:
+    """The most frequent ways in which requests went wrong, in words."""
+    words = Counter(
+        each.error or f"{each.method} was answered {each.status}{'' if each.failed else ' without a colour'}"
+        for each in bad
+    )
+    return tuple(text for text, _ in words.most_common(MOST_ERRORS))
 
 
 def longest_gap(samples: Sequence[Sample], called: float) -> float:

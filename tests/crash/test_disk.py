@@ -13,6 +13,7 @@ import pytest
 from cutover.changes import undo_script
 from cutover.errors import UsageProblem
 from cutover.state import NOT_WRITTEN, State, did_take_back, write_atomically
+from tests import disks
 from tests.crash.acting import ID, second, write
 from tests.crash.place import NEW, OLD, Place
 
@@ -22,15 +23,8 @@ SIZE = "size=128k,nr_inodes=40"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of a few pages and a few names."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ("mount", "-t", "tmpfs", "-o", SIZE, "tmpfs", str(folder)), check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small disk needs root")
-    yield folder
-    subprocess.run(("umount", "--lazy", str(folder)), check=True)
+    with disks.small(tmp_path / "disk", SIZE) as folder:
+        yield folder
 
 
 @pytest.fixture

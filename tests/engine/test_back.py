@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from examples.stand import Stand, tags
 
 pytestmark = pytest.mark.engine
 V1, V2, V3, V4 = "sha-bac0001", "sha-bac0002", "sha-bac0003", "sha-bac0004"
+BAD = "sha-bac0005"
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,26 @@ def test_a_rehearsal_deploys_first(stand: Stand) -> None:
     serves(stand, V1, None)
     records = json.loads((stand.state / "releases" / "blue" / "records.json").read_text())
     assert (records[-1]["tag"], records[-1]["proven"]) == (V3, True)
+
+
+def test_a_failed_gate_of_what_a_person_switched_to_sends_the_traffic_back(stand: Stand) -> None:
+    """A bad release started and switched to by hand: users get what they had, and its colour its last proven one."""
+    live = str(stand.ask()["colour"])
+    idle = "blue" if live == "green" else "green"
+    build(BAD, "wrong-version")
+    env = stand.env_file(idle)
+    env.write_text(re.sub("^IMAGE_TAG=.*$", f"IMAGE_TAG={BAD}", env.read_text(), flags=re.MULTILINE))
+    file = stand.folder / "deploy" / "docker-compose.yml"
+    compose = ("compose", "-p", stand.project(idle), "-f", str(file), "--env-file", str(env))
+    stand.docker(*compose, "up", "--detach", "--no-deps", "--wait", "api")
+    (stand.marker / live).rename(stand.marker / idle)
+    assert stand.status()["live"] == idle
+    done = stand.pytest("smoke", "--target=live")
+    assert done.code == 1, done.out
+    assert "TAKEN BACK" in done.out
+    serves(stand, V1, None)
+    assert tags(stand.running(idle)) == [V3]
+    assert f"IMAGE_TAG={V3}\n" in env.read_text()
 
 
 def test_status_shows_what_is_open_although_a_file_is_broken(stand: Stand) -> None:

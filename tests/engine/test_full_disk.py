@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from examples.stand import Stand
+from tests import disks
 from tests.engine import dying
 from tests.engine.dying import SWITCH, Point, Run, only_serves
 
@@ -23,19 +23,14 @@ WATCH = Point("watch", dying.watches, arguments=(*SWITCH[:2], "--watch=5s"))
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """A stand whose state, marker and reports are on a small disk of their own."""
     folder = tmp_path_factory.mktemp("stand")
-    disk = folder / "state"
-    disk.mkdir()
-    words = ("mount", "-t", "tmpfs", "-o", "size=96m,nr_inodes=400", "tmpfs", str(disk))
-    if subprocess.run(words, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs root")
-    (disk / "reports").mkdir()
-    (folder / "reports").symlink_to(disk / "reports")
-    made = Stand(folder, f"disk{uuid.uuid4().hex[:6]}")
-    try:
-        yield dying.begin(made)
-    finally:
-        made.remove()
-        subprocess.run(("umount", "--lazy", str(disk)), check=True)
+    with disks.small(folder / "state", "size=96m,nr_inodes=400") as disk:
+        (disk / "reports").mkdir()
+        (folder / "reports").symlink_to(disk / "reports")
+        made = Stand(folder, f"disk{uuid.uuid4().hex[:6]}")
+        try:
+            yield dying.begin(made)
+        finally:
+            made.remove()
 
 
 @contextmanager

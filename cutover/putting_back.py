@@ -1,0 +1,71 @@
+"""What a failed gate does with a release that is not proven: the colour's last proven one, and the traffic, go back."""
+
+from __future__ import annotations
+
+import json
+
+from cutover import engine, scene, switching, way_back
+from cutover.changes import Change
+from cutover.changes.up import Previous
+from cutover.changes.up import put_back as up_undo
+from cutover.errors import CutoverError, UsageProblem
+from cutover.state import Record
+from cutover.walk import Walk
+
+
+def wanted(walk: Walk) -> Record | None:
+    """The colour's last proven release, unless exactly a proven one runs, or what runs cannot be asked."""
+    colour = walk.target.colour
+    if colour is None or len(walk.wish.targets) != 1 or not walk.settings.state.exists():
+        return None
+    good = [row for row in walk.state.records(colour) if row.proven]
+    try:
+        found = engine.the_container(walk.target.project or "", walk.settings.service)
+    except engine.EngineSilent:
+        return None
+    if found is not None and any(row.is_running(found.id, found.image, found.config_hash) for row in good):
+        return None
+    return good[-1] if good else None
+
+
+def open_release(walk: Walk, record: Record) -> None:
+    """Open a release whose only content is its undo: *record* is put back, and where it must the traffic goes back.
+
+    From the first moment the journal says what users are to have, for whoever takes it back.
+    """
+    settings, colour = walk.settings, record.colour
+    path = scene.release_path(settings, colour, record.file)
+    if not path.is_file() or engine.image_id(record.image) is None:
+        raise UsageProblem(
+            f"{colour}: the proven release {record.tag} cannot be put back, its file or image is gone"
+        )
+    reference = str(json.loads(path.read_text(encoding="utf-8"))["services"][settings.service]["image"])
+    # Of the others the record knows no container: they are started anew from the file.
+    ran = dict.fromkeys(settings.services, record.container)
+    previous = Previous(path, ran, {reference: record.image}, settings.gate.up_budget or 60.0)
+    undo = up_undo(walk.state.root, settings.compose_project(colour), settings.services, previous)
+    walk.put_back, to = record, lived_before(walk)
+    if to is not None:
+        way_back.note(settings, walk.state, colour, way_back.on_top)
+        walk.before, walk.from_tag = to.colour, to.tag
+        walk.apply(switching.goes_back(walk, to.colour))
+    elif colour == walk.before or walk.before is None:
+        walk.from_tag = record.tag
+    walk.apply(
+        Change("put back", f"{record.tag} on {colour}, the last proven release", ("true",), undo, 30.0)
+    )
+
+
+def lived_before(walk: Walk) -> Record | None:
+    """What users had before, where it runs on the other colour, healthy, and the target has the traffic; else None.
+
+    Only what they had: a release that was but staged there, or one older than what the target had, is no way back.
+    """
+    proxy = walk.scene.proxy
+    if proxy is None or walk.before != walk.target.colour or not proxy.agreed().ok:
+        return None
+    try:
+        way = way_back.plan(walk.state, walk.scene)
+    except (CutoverError, engine.EngineSilent):
+        return None
+    return way.to if way.how == "flip" else None

@@ -1,0 +1,29 @@
+"""A small disk of a test's own, which can be filled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def small(folder: Path, size: str) -> Iterator[Path]:
+    """*folder* as a disk of its own, with *size* as tmpfs has it; skips for who is not root, and only then."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    folder.mkdir()
+    words = ("mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder))
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    try:
+        yield folder
+    finally:
+        subprocess.run(("umount", "--lazy", str(folder)), check=True)
