@@ -177,7 +177,7 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     saving = threading.Thread(target=_save_logs, args=(walk,), daemon=True)
     saving.start()
     release_id = walk.release_id or ""
-    if SWITCH not in {each.name for each in walk.changes}:  # else the flip comes first, and users wait for it
+    if not _flips(walk):  # else the flip comes first, and users wait for it
         saving.join(SAVE_S)
     done = walk.state.take_back(release_id)
     saving.join(SAVE_S)
@@ -202,6 +202,11 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     said = "; ".join([_undone(walk), *notes, as_before.says(walk), *([seen.reason] if seen else [])])
     walk.told("", "undo", said, begun)
     return ended(walk, Word.TAKEN_BACK, code, tally) if ours else _taken_by_another(walk, tally)
+
+
+def _flips(walk: Walk) -> bool:
+    """Whether the take-back sends the traffic back."""
+    return any(each.name == SWITCH for each in walk.changes)
 
 
 def _undone(walk: Walk) -> str:
@@ -249,8 +254,11 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
 
 
 def _named(walk: Walk, record: Record, end: Ended) -> Ended:
-    """Make the env file name what was put back, else the next `docker compose up` deploys the bad one again."""
+    """Write down where the traffic went; and name in the env file what runs, else the next `up` brings the bad one."""
     if end.ending.word is Word.TAKEN_BACK:
+        if _flips(walk):
+            went = {"colour": walk.before, "tag": walk.from_tag, "who": preflight.who()}
+            walk.state.journal("rolled back", release=walk.release_id, **went)
         with contextlib.suppress(OSError):
             env_file = walk.settings.colours[record.colour].env_file
             deploying.rewrite_tag(env_file, walk.settings.tag_key, record.tag)

@@ -57,15 +57,11 @@ def open_release(walk: Walk, record: Record) -> None:
 
 
 def lived_before(walk: Walk) -> Record | None:
-    """What users had before, where it runs on the other colour, healthy, and the target has the traffic; else None.
-
-    Only what they had: a release that was but staged there, or one older than what the target had, is no way back.
-    """
+    """Where the traffic goes back to, when a person sent it to what fails its gate; None where it stays."""
     proxy = walk.scene.proxy
     if proxy is None or walk.before != walk.target.colour or not proxy.agreed().ok:
         return None
     try:
-        way = way_back.plan(walk.state, walk.scene)
+        return way_back.before_a_person(walk.state, walk.scene)
     except (CutoverError, engine.EngineSilent):
         return None
-    return way.to if way.how == "flip" else None

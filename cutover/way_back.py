@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from cutover import engine, preflight, scene
 from cutover.errors import CutoverError, UsageProblem
@@ -113,6 +113,31 @@ def plan(state: State, here: Scene) -> Way:
         elif to.proven and _can_start(settings, to):
             return Way("start", to)
     return Way("deploy", before(rows, now_there, to_deploy=True))
+
+
+def before_a_person(state: State, here: Scene) -> Record | None:
+    """What users had before a person sent them to the live colour, where that runs, healthy and proven; else None.
+
+    By what we left live: a release that was but staged on the other colour, or one older than what the live colour
+    had, is nothing to go back to. Raises UsageProblem or EngineSilent.
+    """
+    settings, live = here.settings, here.live.colour
+    if live is None or isinstance(here.proxy, PortSwap):
+        return None
+    there = running(settings, state, other(live))
+    if there is None or not there.proven or left_live(state.history(), lived(state)) != there.colour:
+        return None
+    found = engine.the_container(settings.compose_project(there.colour), settings.service)
+    return there if found is not None and found.well else None
+
+
+def left_live(history: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> str:
+    """The colour that we last left live, by a flip back or by a release; empty for none."""
+    ends = (row for row in reversed(history) if row.get("event") in {"released", "rolled back"})
+    last: Mapping[str, Any] = next(ends, {})
+    if last.get("event") == "rolled back" and last.get("colour"):
+        return str(last["colour"])
+    return rows[-1].colour if rows else ""
 
 
 def _nothing(colour: str) -> Record:

@@ -10,7 +10,7 @@ import pytest
 from cutover.errors import UsageProblem
 from cutover.record import Record
 from cutover.state import State
-from cutover.way_back import before, going_back, keep, lived, on_top, released, settled
+from cutover.way_back import before, going_back, keep, left_live, lived, on_top, released, settled
 
 
 def made(number: int, colour: str, *, proven: bool = True) -> Record:
@@ -105,6 +105,26 @@ def test_what_was_expected_and_never_came_is_forgotten() -> None:
     assert settled(going) == [V1, V2]
     assert released(going, V2, V3) == [V1, V2, V3]
     assert [row.tag for row in going_back(going, V2, "sha-1")] == ["sha-1", "sha-1", "sha-2"]
+
+
+FLIP, IN_ITS_PLACE = {"event": "rolled back", "colour": "blue"}, {"event": "rolled back", "tag": "sha-1"}
+RELEASED, TAKEN = {"event": "released", "colour": "blue"}, {"event": "taken back"}
+
+
+@pytest.mark.parametrize(
+    ("history", "rows", "colour"),
+    [
+        ([RELEASED], [V1, V2], "green"),  # blue was but staged
+        ([RELEASED, FLIP], [V1, V2], "blue"),
+        ([RELEASED, FLIP, TAKEN], [V1, V2], "blue"),
+        ([FLIP, RELEASED], [V1, V2], "green"),
+        ([RELEASED, IN_ITS_PLACE], [IN_PLACE, V2], "green"),
+        ([], [], ""),
+    ],
+)
+def test_what_we_left_live_is_known(history: list[dict[str, str]], rows: list[Record], colour: str) -> None:
+    """Whatever a person did with the traffic since: by the last flip back, else by the last release that users had."""
+    assert left_live(history, rows) == colour
 
 
 def test_it_is_written_down(tmp_path: Path) -> None:
