@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -67,6 +67,26 @@ def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
         yield one
 
 
+def broken_when_live(
+    stand: Stand, colour: str, first: Callable[[], object] = lambda: None
+) -> tuple[int, str]:
+    """Release BAD to *colour*, and when users have it do *first*, then break it; how the session ends.
+
+    Not at a time, which a busy machine may miss.
+    """
+    build(BAD, "breaks-later", seconds=NEVER_S)
+    session = stand.start("smoke", "checks", "--target=idle", f"--deploy={BAD}", "--switch", "--watch=5m")
+    try:
+        wait_until(lambda: stand.ask().get("version") == BAD, "the bad release is live", within_s=300)
+        first()
+        break_it(stand, colour)
+        out, _ = session.communicate(timeout=300)
+    finally:
+        session.kill()
+        session.wait()
+    return session.returncode, out
+
+
 def break_it(stand: Stand, colour: str) -> None:
     """Make every answer of the release on *colour* a 500 from now on."""
     label = f"label=com.docker.compose.project={stand.project(colour)}"
@@ -85,17 +105,8 @@ def test_a_cutover_stays_and_a_bad_one_is_taken_back(stand: Stand) -> None:
     assert proof["answered"] == proof["requests"] > 0
     assert (proof["failed_in_gap"] > 0) == (stand.driver == "port-swap")
 
-    build(BAD, "breaks-later", seconds=NEVER_S)
-    session = stand.start("smoke", "checks", "--target=idle", f"--deploy={BAD}", "--switch", "--watch=5m")
-    try:
-        # It breaks when users have it, not at a time that a busy machine may miss.
-        wait_until(lambda: stand.ask().get("version") == BAD, "the bad release is live", within_s=300)
-        break_it(stand, "blue")
-        out, _ = session.communicate(timeout=300)
-    finally:
-        session.kill()
-        session.wait()
-    assert session.returncode == 1, out
+    code, out = broken_when_live(stand, "blue")
+    assert code == 1, out
     assert "TAKEN BACK" in out
     assert (stand.ask()["colour"], stand.ask()["version"]) == ("green", BETTER)
     assert stand.running("green") == [f"recall/api:{BETTER}"]
@@ -115,17 +126,8 @@ def test_a_log_that_shows_nothing_is_refused(stand: Stand) -> None:
 @pytest.mark.parametrize("stand", ["nginx"], indirect=True)
 def test_a_marker_changed_by_hand_during_a_release(stand: Stand) -> None:
     """Somebody touched blue: nginx stays on green, which is not taken away; a person removes it, and all goes on."""
-    build(BAD, "breaks-later", seconds=NEVER_S)
-    session = stand.start("smoke", "checks", "--target=idle", f"--deploy={BAD}", "--switch", "--watch=5m")
-    try:
-        wait_until(lambda: stand.ask().get("version") == BAD, "the bad release is live", within_s=300)
-        (stand.marker / "blue").touch()
-        break_it(stand, "green")
-        out, _ = session.communicate(timeout=300)
-    finally:
-        session.kill()
-        session.wait()
-    assert session.returncode == 11, out
+    code, out = broken_when_live(stand, "green", (stand.marker / "blue").touch)
+    assert code == 11, out
     assert "names green and blue: remove the one that should not be live" in out
     assert stand.running("green") == [f"recall/api:{BAD}"]
     (stand.marker / "green").unlink()
