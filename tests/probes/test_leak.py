@@ -25,6 +25,16 @@ def warming(minute: float, dice: random.Random) -> float:
     return 200 + 60 * (1 - math.exp(-minute / 2)) + dice.gauss(0, 1)
 
 
+def warming_slowly(minute: float, dice: random.Random) -> float:
+    """The same with a time constant of three minutes: it still grows when the first third is over."""
+    return 200 + 60 * (1 - math.exp(-minute / 3)) + dice.gauss(0, 1)
+
+
+def leaking_and_warming(minute: float, dice: random.Random) -> float:
+    """Both at once."""
+    return warming_slowly(minute, dice) + 2 * minute
+
+
 def sawtooth(minute: float, dice: random.Random) -> float:
     """A garbage collector that lets go each 40 s."""
     return 200 + 30 * ((minute * 1.5) % 1) + dice.gauss(0, 1)
@@ -47,9 +57,12 @@ def slow_leak(minute: float, dice: random.Random) -> float:
 
 @pytest.mark.parametrize(
     ("shape", "outcome"),
-    [(flat, YES), (warming, YES), (sawtooth, YES), (step, YES), (slow_leak, YES), (leak, NO)],
+    [
+        (flat, YES), (warming, YES), (warming_slowly, YES), (sawtooth, YES), (step, YES), (slow_leak, YES),
+        (leak, NO), (leaking_and_warming, NO),
+    ],
     ids=lambda each: getattr(each, "__name__", str(each)),
-)
+)  # fmt: skip
 @pytest.mark.parametrize("seed", range(10))
 def test_shapes(shape: Shape, outcome: Outcome, seed: int) -> None:
     """In the time that the rule needs a leak of 2 MB a minute is found, and no other shape is called one."""
