@@ -6,9 +6,10 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from cutover import compose, engine, host, identifying, keeping, preflight, registry, scene
@@ -114,23 +115,28 @@ def _write_release(walk: Walk, rendered: Rendered) -> Path:
 
 def _up(walk: Walk, planned: Planned, path: Path, hashes: Mapping[str, str]) -> None:
     """The change itself, and the question whether exactly that release runs and stays up, service by service."""
-    colour, services = planned.rendered.colour, walk.settings.services
     wait, begun = _longest(walk, planned), time.monotonic()
     change = _change(walk, planned, path, wait)
-    with walk.telling("T-10m", f"deploy {colour}") as words:
+    with walk.telling("T-10m", f"deploy {planned.rendered.colour}") as words:
         walk.evidence.fact("released_at", time.time())
         done = walk.apply(change)
-        found = {service: each for service, each in _ask(walk, planned.rendered.project).items() if each}
-        bad = [each for each in services if each not in found or not found[each].well] or services
-        if not done.ok or any(each not in found or not found[each].running for each in services):
-            raise identifying.not_up(walk, done, found.get(bad[0]), time.monotonic() - begun, wait)
-        for service, each in found.items():
-            identifying.identify(each, planned.images[service], hashes.get(service, ""))
-        for each in found.values():
+        found = _all(walk, planned.rendered.project)
+        if not (done.ok and all(found.values()) and all(each.running for each in chain(*found.values()))):
+            raise identifying.not_up(walk, done, _worst(found), time.monotonic() - begun, wait)
+        for each in chain(*found.values()):
+            identifying.identify(each, planned.images[each.service], hashes.get(each.service, ""))
+        for each in chain(*found.values()):
             identifying.settle(walk, each, wait)
         words.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait:.0f} s")
     main = walk.settings.service
-    _remember(walk, found[main], path.name, hashes.get(main, ""))
+    _remember(walk, found[main][0], path.name, hashes.get(main, ""))
+
+
+def _worst(found: Mapping[str, Sequence[engine.Container]]) -> engine.Container | None:
+    """Whose last words are shown: the first that is not well, of the first service that is not; None if it has none."""
+    bad = [there for there in found.values() if not there or not all(each.well for each in there)]
+    there = [*(bad or [*found.values()])[0]]
+    return next((each for each in there if not each.well), there[0] if there else None)
 
 
 def _change(walk: Walk, planned: Planned, path: Path, wait: float) -> Change:
@@ -169,17 +175,24 @@ def _keep_baseline(walk: Walk, colour: str) -> None:
     for each in (colour, walk.before):
         if each is None:
             continue
-        found = _ask(walk, walk.settings.compose_project(each))[walk.settings.service]
-        before = baseline(found, walk.settings.logs) if found is not None else None
-        if before is not None:
-            walk.baselines[colour] = before
-            return
+        for service, found in _ask(walk, walk.settings.compose_project(each)).items():
+            before = baseline(found, walk.settings.logs) if found is not None else None
+            if before is not None:
+                walk.baselines.setdefault((colour, service), before)
 
 
 def _ask(walk: Walk, project: str) -> dict[str, engine.Container | None]:
     """Service -> its container."""
     try:
         return engine.by_service(project, walk.settings.services)
+    except engine.EngineSilent as error:
+        raise Inconclusive(str(error)) from error
+
+
+def _all(walk: Walk, project: str) -> dict[str, list[engine.Container]]:
+    """Service -> its containers, one for each replica."""
+    try:
+        return {each: engine.replicas(project, each) for each in walk.settings.services}
     except engine.EngineSilent as error:
         raise Inconclusive(str(error)) from error
 

@@ -91,6 +91,11 @@ class Container:
         return self.labels.get("com.docker.compose.service", "")
 
     @property
+    def number(self) -> int:
+        """Which of the replicas of its service it is, from 1."""
+        return int(self.labels.get("com.docker.compose.container-number") or 1)
+
+    @property
     def in_use(self) -> bool:
         """Whether it runs, or is paused or being restarted: what a release would take away from somebody."""
         return self.status in {"running", "restarting", "paused"}
@@ -178,11 +183,33 @@ def _inspect_all(labels: list[str], *, every: bool) -> list[dict[str, Any]]:
     return found
 
 
-def the_container(project: str, service: str) -> Container | None:
-    """The container that serves: the running one if there are several, the newest else, None if there is none."""
-    found = containers(project, service)
-    found.sort(key=lambda each: (each.running, each.started_at), reverse=True)
+def the_container(project: str, service: str, number: int | None = None) -> Container | None:
+    """The container that serves: the running one if there are several, the newest else, None if there is none.
+
+    With *number* only that replica counts.
+    """
+    found = [each for each in replicas(project, service) if number in (None, each.number)]
     return found[0] if found else None
+
+
+def replicas(project: str, service: str) -> list[Container]:
+    """The container that serves, then those of the other replicas by their number; raises EngineSilent."""
+    return _in_order(containers(project, service))
+
+
+def numbers(project: str) -> dict[str, list[int]]:
+    """Service -> the numbers of its replicas in the order of `replicas`, asked at once; raises EngineSilent."""
+    found: dict[str, list[Container]] = {}
+    for each in containers(project):
+        found.setdefault(each.service, []).append(each)
+    return {service: [each.number for each in _in_order(there)] for service, there in found.items()}
+
+
+def _in_order(found: Sequence[Container]) -> list[Container]:
+    """The one that serves, then one for each other number; beside a running one none that ended counts."""
+    best = sorted(found, key=lambda each: (each.running, each.started_at), reverse=True)
+    further = {each.number: each for each in reversed(best) if each.number != best[0].number}
+    return [*best[:1], *(further[each] for each in sorted(further))]
 
 
 def by_service(project: str, services: Sequence[str]) -> dict[str, Container | None]:

@@ -46,6 +46,10 @@ class Verdict:
         """The same verdict under another question's name."""
         return replace(self, question=question)
 
+    def of(self, what: str) -> Verdict:
+        """The same verdict, whose reason says of what it is."""
+        return replace(self, reason=f"{what}: {self.reason}")
+
     def as_json(self) -> dict[str, Any]:
         """A dictionary of JSON values, the form in which evidence is written."""
         return asdict(self) | {"outcome": str(self.outcome), "evidence": dict(self.evidence)}

@@ -60,7 +60,8 @@ class Walk:
     """Colour -> service -> its container before this session changed the colour."""
     put_back: Record | None = None
     """The proven release that this session puts back, and nothing else."""
-    baselines: dict[str, Baseline] = field(default_factory=dict)
+    baselines: dict[tuple[str, str], Baseline] = field(default_factory=dict)
+    """Colour and service -> what was logged there before this session changed it."""
     _lock: int | None = None
 
     @property

@@ -1,5 +1,7 @@
 """The runbook's fourth line: no error spike in the log, against the time before."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from cutover.engine import Container
@@ -11,7 +13,16 @@ pytestmark = pytest.mark.asks("container")
 
 
 def test_no_error_spike(
-    seen: Container, baseline: Baseline | None, settings: Settings, expect: Expect
+    seen: Container,
+    beside: tuple[Container, ...],
+    baselines: Mapping[str, Baseline],
+    settings: Settings,
+    expect: Expect,
 ) -> None:
-    """The service does not log more errors than the release before it, and no crashes of a new kind."""
-    expect(logs(seen, baseline, settings.logs))
+    """The release does not log more errors than the one before it, and no crashes of a new kind."""
+    expect(
+        [
+            logs(seen, baselines.get(seen.service), settings.logs),
+            *(logs(each, baselines.get(each.service), settings.logs).of(each.name) for each in beside),
+        ]
+    )

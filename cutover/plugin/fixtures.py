@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +30,7 @@ else:
 Expect = Callable[["Verdict | Iterable[Verdict]"], None]
 
 __all__ = [
-    "baseline",
+    "baselines",
     "beside",
     "container",
     "control",
@@ -129,7 +129,7 @@ def seen(target: Target) -> Container:
 
 @pytest.fixture(scope="session")
 def beside(cutover_run: Run, target: Target) -> tuple[Container, ...]:
-    """The containers of the other `services` of the target, which are one release with it."""
+    """The containers of the target's other `services` and replicas, which are one release with it."""
     return given.beside(cutover_run, target)
 
 
@@ -142,9 +142,9 @@ def container(seen: Container) -> Any:
 
 
 @pytest.fixture(scope="session")
-def baseline(cutover_run: Run, target: Target) -> Baseline | None:
-    """The log of the container that ran on this colour before, None if there was none."""
-    return given.baseline(cutover_run, target)
+def baselines(cutover_run: Run, target: Target) -> Mapping[str, Baseline]:
+    """Service -> the log of the container that ran on this colour before; those that had none are missing."""
+    return given.baselines(cutover_run, target)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import pytest
@@ -122,28 +123,35 @@ def container_of(target: Target) -> docker_engine.Container:
 
 
 def beside(run: Run, target: Target) -> tuple[docker_engine.Container, ...]:
-    """The containers of the other services of *target* now."""
+    """The containers of the other services of *target* now, and of the further replicas of each."""
     others = run.settings.services[1:] if run.settings else ()
-    return tuple(container_of(replace(target, service=each)) for each in others)
+    first = [container_of(replace(target, service=each)) for each in others]
+    further = [docker_engine.replicas(target.project or "", each)[1:] for each in (target.service, *others)]
+    return (*first, *chain(*further))
 
 
-def baseline(run: Run, target: Target) -> Baseline | None:
-    """The log that was kept before the deploy; of a release that is proven, its own until then."""
+def baselines(run: Run, target: Target) -> dict[str, Baseline]:
+    """Service -> the log that was kept before the deploy; of a release that is proven, its own until then."""
     if run.walk is None or target.colour is None:
-        return None
-    return run.walk.baselines.get(target.colour) or _until_proven(run.walk, target)
+        return {}
+    services = run.walk.settings.services
+    kept = {each: run.walk.baselines.get((target.colour, each)) for each in services}
+    found = kept if any(kept.values()) else _until_proven(run.walk, target)
+    return {service: each for service, each in found.items() if each}
 
 
-def _until_proven(walk: Walk, target: Target) -> Baseline | None:
+def _until_proven(walk: Walk, target: Target) -> dict[str, Baseline | None]:
     from cutover.probes.logs import until_proven
     from cutover.probes.stamps import seconds_of
 
-    found = docker_engine.the_container(target.project or "", target.service)
-    records = walk.state.records(target.colour or "") if found else []
+    found = docker_engine.by_service(target.project or "", walk.settings.services)
+    main = found[walk.settings.service]
+    records = walk.state.records(target.colour or "") if main else []
     for row in reversed(records):
-        if found and row.proven and row.is_running(found.id, found.image, found.config_hash):
-            return until_proven(found, seconds_of(row.at), walk.settings.logs)
-    return None
+        if main and row.proven and row.is_running(main.id, main.image, main.config_hash):
+            at, rules = seconds_of(row.at), walk.settings.logs
+            return {service: until_proven(each, at, rules) for service, each in found.items() if each}
+    return {}
 
 
 def expected(run: Run, target: Target) -> Expected:

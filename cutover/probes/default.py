@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from cutover.probes import (
     resources,
     traffic,
 )
+from cutover.probes.beside import others
 from cutover.probes.excused import Excused, Forgiving, OldTrouble
 from cutover.probes.windows import bounds
 from cutover.proxies.access_log import Tail
@@ -108,11 +109,14 @@ class _Made:
 
     asker: dependencies.Asker | None = None
 
+    others: dict[str, tuple[str, int | None]] = field(default_factory=dict)
+    """Name -> service and replica of all that is one release with the container which takes the traffic."""
+
     before: traffic.Before = field(default_factory=traffic.Before)
     """What the old colour's users got before."""
 
     def __post_init__(self) -> None:
-        self.asker = self._asker()
+        self.asker, self.others = self._asker(), others(self.settings, self.live)
         log = self.settings.proxy.access_log if self.settings.proxy else None
         if log is not None and self.old is not None:
             self.before = traffic.before(log, self.old.colour or "", self.since, self._own_paths())
@@ -225,24 +229,44 @@ class _Made:
         return flaps.Together(first, [flaps.beside(first.name, *each) for each in men.items()])
 
     def _beside(self) -> dict[str, flaps.Watchman]:
-        """Who looks at the other services; the consumers are where the traffic is."""
-        project, consumers = self.live.project or "", self.live.kind == "live"
-        services = (*self.settings.services[1:], *(self.settings.after_switch if consumers else ()))
+        """Who looks at the other services and replicas."""
+        project = self.live.project or ""
         return {
-            each: flaps.Watchman(partial(engine.the_container, project, each), pace_s=PACES["engine"])
-            for each in services
+            name: flaps.Watchman(partial(engine.the_container, project, *each), pace_s=PACES["engine"])
+            for name, each in self.others.items()
         }
 
     def logs(self) -> list[Watched]:
-        """The questions that the logs of both colours answer."""
+        """The questions that the logs of both colours answer, of each service."""
         find = finder(self.live)
         if find is None:
             return []
-        rules, since = self.settings.logs, self.since
-        seen = log_watch.LogWatch(
-            find, finder(self.old), rules, since, self.evidence, self.colour, pace_s=PACES["logs"]
+        project = self.live.project or ""
+        first = log_watch.questions(self._log_watch(find, self.live.service))
+        others = [
+            log_watch.questions(self._log_watch(partial(engine.the_container, project, *each), each[0], name))
+            for name, each in self.others.items()
+        ]
+        return [
+            self._excused(flaps.Together(each, [other[index] for other in others]))
+            for index, each in enumerate(first)
+        ]
+
+    def _log_watch(
+        self, find: Callable[[], Container | None], service: str, name: str = ""
+    ) -> log_watch.LogWatch:
+        """Who reads the log of *service*, and of the same service of the old colour."""
+        old = finder(replace(self.old, service=service) if self.old else None)
+        return log_watch.LogWatch(
+            find,
+            old,
+            self.settings.logs,
+            self.since,
+            self.evidence,
+            self.colour,
+            service=name,
+            pace_s=PACES["logs"],
         )
-        return [self._excused(each) for each in log_watch.questions(seen)]
 
     def outside(self) -> list[Watched]:
         """The questions about what the service needs, and about those who watch when nobody does."""

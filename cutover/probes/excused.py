@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cutover.verdict import Outcome, Verdict, not_asked
 from cutover.watching import Watched
@@ -13,6 +13,7 @@ from cutover.watching import Watched
 KEEP_S = 1.0  # several questions say no in the same moment: one look at the old colour serves them all
 
 
+@runtime_checkable
 class Forgiving(Watched, Protocol):
     """A question that can forget what it counted."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cutover.engine import Container, EngineSilent
 from cutover.probes.background import Background, Start, in_thread
+from cutover.probes.excused import Forgiving
 from cutover.probes.health import ALIVE, evidence, has_healthcheck, how_it_died, judge_health
 from cutover.probes.restarts import Life, life
 from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
@@ -141,7 +142,7 @@ class Together:
     """One question about all services of a colour, which are one release: a no of any of them is the answer."""
 
     first: Watched
-    beside: Sequence[Seen]
+    beside: Sequence[Watched]
 
     @property
     def name(self) -> str:
@@ -172,7 +173,7 @@ class Together:
     def forgive(self) -> None:
         """Begin to count anew."""
         for each in (self.first, *self.beside):
-            if isinstance(each, Seen):
+            if isinstance(each, Forgiving):
                 each.forgive()
 
 
@@ -183,8 +184,7 @@ def beside(question: str, service: str, watchman: Watchman) -> Seen:
     ]
 
     def judge(man: Watchman) -> Verdict:
-        verdict = rule(man) if man.first else not_asked(question, "no container is there")
-        return replace(verdict, reason=f"{service}: {verdict.reason}")
+        return (rule(man) if man.first else not_asked(question, "no container is there")).of(service)
 
     return Seen(question, watchman, judge, looks=question == "restarts")
 

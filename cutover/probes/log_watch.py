@@ -125,6 +125,8 @@ class LogWatch:
     start: Start = in_thread
     pace_s: float = 0.0
     clock: Callable[[], float] = time.time
+    service: str = ""
+    """Which of several services of the colour it is; empty for the one that takes the traffic."""
     asked: int = 0
     silent: str = ""
     tallies: tuple[Tally, Tally] = field(init=False)
@@ -148,7 +150,8 @@ class LogWatch:
             self.silent, self.asked = "", self.asked + 1
             for tally, errors in zip(self.tallies, answer, strict=True):
                 tally.add(errors, self.clock())
-            self.evidence.sample("log errors", self.colour, len(answer[0]))
+            series = f"log errors of {self.service}" if self.service else "log errors"
+            self.evidence.sample(series, self.colour, len(answer[0]))
 
     def _ask(self) -> list[list[LoggedError]]:
         if self.readers[0] is None:
@@ -225,6 +228,10 @@ class LogQuestion:
 
     def verdict(self) -> Verdict:
         """The judgement of all that was logged since the switch."""
+        verdict = self._judged()
+        return verdict.of(self.watch.service) if self.watch.service else verdict
+
+    def _judged(self) -> Verdict:
         if NO_READING in self.watch.silent:
             return not_asked(self.name, "its logging driver does not support reading")
         if self.watch.silent:

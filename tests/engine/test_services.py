@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +13,25 @@ from examples.releases import build
 from examples.stand import GOOD, Stand, tags
 
 pytestmark = pytest.mark.engine
-NEXT, THIRD, BAD = "sha-2222222", "sha-3333333", "sha-bad0c0c"
-# The api of BAD is as good as any other; its worker ends a second after each start.
+NEXT, THIRD, BAD, LOUD, LATE = "sha-2222222", "sha-3333333", "sha-bad0c0c", "sha-10ad000", "sha-1a7e000"
+# The api of each is as good as any other. The worker of BAD ends a second after each start; that of LOUD has
+# crashes in its log from the beginning, that of LATE when its gate is over.
 WORKER = f"""\
   worker:
     <<: *hardened
     image: ${{IMAGE_REPO}}:${{IMAGE_TAG}}
-    entrypoint: ["sh", "-c", "[ $$BUILT_AS != {BAD} ] || {{ sleep 1; exit 3; }}; exec sleep infinity"]
+    entrypoint:
+      - sh
+      - -c
+      - |
+        crash() {{ while sleep 0.2; do echo "CRITICAL cannot read the queue"; done; }}
+        case $$BUILT_AS in
+          {BAD}) sleep 1; exit 3 ;;
+          {LOUD}) crash ;;
+          {LATE}) sleep 20; crash ;;
+        esac
+        exec sleep infinity
+    deploy: {{replicas: 2}}
     healthcheck: {{disable: true}}
     networks: [shared]
 
@@ -69,6 +82,31 @@ def test_a_colour_whose_second_service_crashes_is_taken_back(make: Make) -> None
     done = stand.release(BAD, "blue")
     assert done.code == 1, done.out
     assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
+
+
+def test_a_worker_that_logs_crashes_is_taken_back(make: Make) -> None:
+    """Each replica's log is read, by the gate and by the watch; one that does not run fails a gate as well."""
+    stand = make('services = ["api", "worker"]', proxied=True)
+    done = stand.release(GOOD, "live")
+    assert done.code == 0, done.out
+    worker = f"{stand.project('green')}-worker-"
+    for tag, why in (
+        (LOUD, rf"smoke/test_logs\.py::test_no_error_spike\[idle\]: .*{worker}\d: \d+ crashes of a new kind"),
+        (
+            LATE,
+            r"new errors: worker \d: crashes of a new kind in \d+ s: \d+ × CRITICAL cannot read the queue",
+        ),
+    ):
+        build(tag)
+        done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", "--watch=40s")
+        assert done.code == 1, done.out
+        assert "TAKEN BACK" in done.out
+        assert re.search(why, " ".join(done.out.split())), done.out
+        assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
+    stand.docker("kill", f"{stand.project('blue')}-worker-2")
+    done = stand.pytest("smoke", "--target=live")
+    assert done.code == 1, done.out
+    assert f"{stand.project('blue')}-worker-2" in done.out
 
 
 def test_consumers_run_where_the_traffic_goes(make: Make) -> None:

@@ -1,0 +1,81 @@
+"""A service may have several containers: each is one release with the others, and each is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cutover import engine
+from cutover.probes.beside import others
+from cutover.settings import Settings
+from cutover.target import Target
+from tests.probes.containers import container
+
+
+def replica(service: str, number: int, status: str = "running", at: int = 10) -> engine.Container:
+    """Number *number* of *service*, started at a second of its own."""
+    labels = {"com.docker.compose.service": service, "com.docker.compose.container-number": str(number)}
+    made = container(id=f"{service}{number}{at}", Status=status, StartedAt=f"2026-01-01T00:00:{at}Z")
+    return replace(made, labels=labels)
+
+
+THERE = [
+    replica("api", 1, "exited"),
+    replica("api", 1, at=20),
+    replica("worker", 3),
+    replica("worker", 1, "exited", at=30),
+    replica("worker", 2),
+    replica("mail", 1),
+]
+
+
+@pytest.fixture(autouse=True)
+def there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine knows a few containers."""
+
+    def containers(_project: str, service: str | None = None) -> list[engine.Container]:
+        return [each for each in THERE if service in {None, each.service}]
+
+    monkeypatch.setattr(engine, "containers", containers)
+
+
+@pytest.mark.parametrize(
+    ("service", "ids"),
+    [("api", ["api120"]), ("worker", ["worker310", "worker130", "worker210"]), ("none", [])],
+)
+def test_each_number_is_there_once(service: str, ids: list[str]) -> None:
+    """First one that runs; what an earlier life left behind under the same number does not count."""
+    found = engine.replicas("recall_green", service)
+    assert [each.id for each in found] == ids
+    assert engine.numbers("recall_green").get(service, []) == [each.number for each in found]
+    assert engine.the_container("recall_green", service) == (found[0] if found else None)
+
+
+def test_a_certain_replica() -> None:
+    """The one of that number, though it has ended; nobody stands in for it."""
+    dead = engine.the_container("recall_green", "worker", 1)
+    assert dead is not None
+    assert dead.id == "worker130"
+    assert engine.the_container("recall_green", "worker", 4) is None
+
+
+WORKERS = ["worker 3", "worker 1", "worker 2"]
+
+
+@pytest.mark.parametrize(
+    ("target", "watched"),
+    [
+        (Target("green", "colour", "http://127.0.0.1:9", "green", "recall_green"), [*WORKERS, "late"]),
+        (Target("live", "live", "http://127.0.0.1:9", "green", "recall_green"), [*WORKERS, "late", "mail"]),
+        (Target("http://127.0.0.1:9", "url", "http://127.0.0.1:9"), []),
+    ],
+    ids=["colour", "live", "url"],
+)
+def test_all_of_a_release_is_watched(target: Target, watched: list[str]) -> None:
+    """Each replica of each service, one that is not there yet, and where the traffic is the consumers."""
+    table = {
+        "project": "recall", "services": ["api", "worker", "late"], "after_switch": ["mail"],
+        "colours": {"blue": {"env_file": ".env.blue"}},
+    }  # fmt: skip
+    assert list(others(Settings.model_validate(table), target)) == watched
