@@ -40,13 +40,7 @@ def only_urls(wish: Wish) -> bool:
 def report_folder(settings: Settings | None, wish: Wish) -> Path:
     """`reports/<utc>-<target>-<tag>`; raises UsageProblem where it cannot be written."""
     root = settings.reports if settings else Path(os.environ.get("CUTOVER_REPORTS", "reports")).absolute()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".probe-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageProblem(f"reports folder {root} cannot be written: {error.strerror}") from error
+    _require_writable(root, f"reports folder {root}")
     name = "".join(
         each if each.isalnum() or each in "-." else "-"
         for each in f"{wish.targets[0].split('://')[-1]}-{wish.deploy or 'gate'}"
@@ -57,3 +51,26 @@ def report_folder(settings: Settings | None, wish: Wish) -> Path:
         for each in (root / f"{stem}{'' if not n else f'-{n}'}" for n in range(1000))
         if not each.exists()
     )
+
+
+def require_places(config: pytest.Config) -> None:
+    """Raise UsageProblem where `--html` or `--junitxml` names what cannot be written, before anything is released."""
+    for name, option in (("htmlpath", "--html"), ("xmlpath", "--junitxml")):
+        given = getattr(config.option, name, None)
+        if not given:
+            continue
+        path = Path(os.path.expandvars(given)).expanduser()
+        if path.is_dir():
+            raise UsageProblem(f"{option}={given}: it is a folder, and must be a file")
+        _require_writable(path.parent, f"{option}={given}")
+
+
+def _require_writable(folder: Path, what: str) -> None:
+    """Make *folder*, and write there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageProblem(f"{what} cannot be written: {error.strerror}") from error

@@ -20,7 +20,7 @@ from cutover.errors import Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.plugin import console, options, output
 from cutover.plugin.checklist import Checklist
-from cutover.plugin.opening import only_urls, report_folder, settings_for
+from cutover.plugin.opening import only_urls, report_folder, require_places, settings_for
 from cutover.plugin.required import Asked
 from cutover.plugin.signals import Signals
 from cutover.report.terminal import refused_lines
@@ -61,6 +61,7 @@ class Run:
         try:
             settings = settings_for(config, wish)
             folder = report_folder(settings, wish)
+            require_places(config)
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from problem
         evidence = Evidence(file=None)

@@ -18,7 +18,15 @@ EARLY: dict[str, tuple[tuple[str, ...], str, int, str]] = {
     "a bad choice": (("gate", "--color=blue"), "", 4, "invalid choice: 'blue'"),
     "workers": (("gate", "-p", "xdist", "-n2"), "", 4, "ERROR: -n is not for a release"),
     "workers by another name": (("gate", "-p", "xdist", "--dist=load", "--tx=2*popen"), "", 4, "ERROR: --tx is not for a release"),
-    "an unwritable report": (("gate", "--html=/proc/none/x.html"), "", 3, "No such file or directory: '/proc/none'"),
+    "an unwritable report": (
+        ("gate", "--html=/proc/none/x.html"), "", 4,
+        "ERROR: --html=/proc/none/x.html cannot be written: No such file or directory",
+    ),
+    "an unwritable JUnit file": (
+        ("gate", "--junitxml=/proc/none/x.xml"), "", 4,
+        "ERROR: --junitxml=/proc/none/x.xml cannot be written: No such file or directory",
+    ),
+    "a report that is a folder": (("gate", "--html=gate"), "", 4, "ERROR: --html=gate: it is a folder, and must be a file"),
     "a plugin's import": (("gate", "-p", "foreign"), "import nothing_here\n", 3, "ModuleNotFoundError: "),
     **{
         hook: (("gate", "-p", "foreign"), f"def {hook}({argument}):\n    raise ValueError('x')\n", code, "ValueError: x")

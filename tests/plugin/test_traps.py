@@ -56,7 +56,9 @@ ENDS: dict[str, tuple[str, tuple[str, ...], int]] = {
         "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", (), 10,
     ),
     "all deselected": (FIRST, ("-k", "nothing"), 5),
-    "a JUnit file that cannot be written": (FIRST, ("--junitxml=/proc/none/x.xml",), 3),
+    "a JUnit file that cannot be written": (
+        FIRST + "import os\ndef test_b(target):\n    os.makedirs('made/x.xml')\n", ("--junitxml=made/x.xml",), 3,
+    ),
     "a hung fixture where an ini file bounds only the test": (
         FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    time.sleep(6)\n"
         "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", ("-o", "timeout_func_only=true"), 10,
