@@ -26,7 +26,9 @@ from cutover.wish import Wish
 @click.command
 @common
 @click.option(
-    "--deploy", metavar="TAG", help="Deploy this tag to the idle colour first; it stays there, proven."
+    "--deploy",
+    metavar="TAG",
+    help="Deploy this tag to the idle colour first; it stays there, proven, and what was warm there is gone.",
 )
 def command(config: str | None, as_json: bool, deploy: str | None) -> int:  # click passes flags so
     """Switch to the idle colour with proof, take that back as a bad release would be, and say how long that took."""

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
+# The tests mostly wait: those that share the engine one after the other (tests/conftest.py), beside them all others.
+WHOLE = ("-n", "2", "--dist", "loadgroup")
 USAGE = "usage: python3 -m scripts.fresh engine | test [pytest arguments] | demo [arguments]"
 
 
 def last_words(command: str, python: str, rest: Sequence[str]) -> Words:
     """What the process becomes when the machine is ready."""
     modules = {"test": "pytest", "demo": "examples.demo"}
-    return (python, "-m", modules[command], *rest)
+    whole = WHOLE if command == "test" and not rest else ()
+    return (python, "-m", modules[command], *whole, *rest)
 
 
 def path(tools: Path, before: str) -> str:

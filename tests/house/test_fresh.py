@@ -274,11 +274,12 @@ def test_workflows_are_linted_where_there_are_any() -> None:
     ("command", "rest", "words"),
     [
         ("test", ["-k", "a b"], ("/v/python", "-m", "pytest", "-k", "a b")),
+        ("test", [], ("/v/python", "-m", "pytest", *cli.WHOLE)),
         ("demo", [], ("/v/python", "-m", "examples.demo")),
     ],
 )
 def test_becomes_what_was_asked_for(command: str, rest: list[str], words: run.Words) -> None:
-    """The arguments of the caller are passed on as they are."""
+    """The arguments of the caller are passed on as they are; without any the whole runs, two tests at a time."""
     assert cli.last_words(command, "/v/python", rest) == words
 
 
