@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -16,10 +17,18 @@ BUILD_TIMEOUT_S = 600
 
 
 def have(reference: str, dockerfile: str, folder: Path, labels: Mapping[str, str] | None = None) -> str:
-    """Have *reference* on the engine, built from the text *dockerfile* and from *folder*; answers it back."""
+    """Have *reference* on the engine, built from the text *dockerfile* and from *folder*; answers it back.
+
+    Who wants the same one at the same time waits: built twice it would be two images under one name.
+    """
     source = fingerprint(dockerfile, folder)
-    if source != _label(reference):
-        run(words(reference, folder, {**(labels or {}), LABEL: source}), dockerfile)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if source != _label(reference):
+            run(words(reference, folder, {**(labels or {}), LABEL: source}), dockerfile)
+    finally:
+        os.close(handle)
     return reference
 
 

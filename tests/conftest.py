@@ -17,11 +17,9 @@ WARNINGS = (
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """A test that hangs ends after ten minutes with its stack, a warning is an error, the engine is for one at a time."""
+    """A test that hangs ends after ten minutes with its stack, and a warning is an error."""
     if HERE not in item.path.parents:
         return
-    if item.get_closest_marker("engine") and item.config.pluginmanager.hasplugin("xdist"):
-        item.add_marker(pytest.mark.xdist_group("engine"))
     if item.get_closest_marker("timeout") is None:
         item.add_marker(pytest.mark.timeout(600))
     for line in reversed(WARNINGS):

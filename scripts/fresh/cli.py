@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-# The tests mostly wait: those that share the engine one after the other (tests/conftest.py), beside them all others.
-WHOLE = ("-n", "2", "--dist", "loadgroup")
+# The tests mostly wait, so two files run at a time; in order, for the last ones are short.
+WHOLE = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 USAGE = "usage: python3 -m scripts.fresh engine | test [pytest arguments] | demo [arguments]"
 
 
