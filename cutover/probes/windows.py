@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from cutover.settings import Slo
@@ -74,7 +75,8 @@ def judge_latency(windows: tuple[Window, ...], allowed: dict[str, tuple[float, s
         expected = f"{name} at most {bound * 1000:.0f} ms ({by})"
         over = [window for window in windows[-2:] if window.quantiles[name] > bound]
         if len(over) == 2:  # noqa: PLR2004 - twice in a row
-            got = " and ".join(f"{window.quantiles[name] * 1000:.0f} ms" for window in over)
+            # Rounded up: what is above the bound by a hair is not to read like the bound.
+            got = " and ".join(f"{math.ceil(window.quantiles[name] * 1000 - 1e-6)} ms" for window in over)
             reason = f"expected {expected}, got {got} in two windows in a row"
             return no(question, reason, expected=expected, seen=got, requests=sum(w.requests for w in over))
     expected = ", ".join(f"{name} at most {bound * 1000:.0f} ms" for name, (bound, _by) in allowed.items())
