@@ -219,17 +219,18 @@ def _undone(walk: Walk) -> str:
 
 def _save_logs(walk: Walk) -> None:
     """Keep the last log lines of what is about to be taken away, masked, in the report's folder."""
-    colour = walk.target.colour
+    colour, settings = walk.target.colour, walk.settings
     if walk.evidence.file is None or colour is None:
         return
     with contextlib.suppress(engine.EngineSilent, OSError):
-        for each in engine.containers(walk.settings.compose_project(colour), walk.settings.service):
-            from cutover.secret import MASK
+        for service in (*settings.services, *settings.after_switch):  # the most important one first
+            for each in engine.containers(settings.compose_project(colour), service):
+                from cutover.secret import MASK
 
-            text = "\n".join(engine.logs(each.id, tail=walk.settings.logs.tail))
-            (walk.evidence.file.parent / f"{colour}-{each.short}.log").write_text(
-                MASK(text) + "\n", encoding="utf-8"
-            )
+                text = "\n".join(engine.logs(each.id, tail=settings.logs.tail))
+                (walk.evidence.file.parent / f"{colour}-{service}-{each.short}.log").write_text(
+                    MASK(text) + "\n", encoding="utf-8"
+                )
 
 
 def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:

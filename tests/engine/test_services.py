@@ -102,6 +102,8 @@ def test_a_worker_that_logs_crashes_is_taken_back(make: Make) -> None:
         assert done.code == 1, done.out
         assert "TAKEN BACK" in done.out
         assert re.search(why, " ".join(done.out.split())), done.out
+        saved = sorted((stand.folder / "reports" / "latest").glob("green-worker-*.log"))
+        assert ["cannot read the queue" in each.read_text() for each in saved] == [True, True]
         assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
     stand.docker("kill", f"{stand.project('blue')}-worker-2")
     done = stand.pytest("smoke", "--target=live")
