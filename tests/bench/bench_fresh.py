@@ -68,7 +68,8 @@ def told(printed: str, where: str) -> str:
     for number, (began, said, code, ended) in enumerate(RUN.findall(printed), 1):
         acts = LAST.search(said)
         for step, seconds in STEP.findall(said):
-            rows.append((number, step, f"{float(seconds):.1f} s"))
+            # The machine's own root has its home there; the page names no path of a machine.
+            rows.append((number, step.replace("/root/", "~/"), f"{float(seconds):.1f} s"))
         rows.append(
             (number, "all acts" if acts else "**the acts did not end**", f"{acts[1]} s" if acts else "")
         )
