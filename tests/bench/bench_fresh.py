@@ -69,7 +69,9 @@ def told(printed: str, where: str) -> str:
         acts = LAST.search(said)
         for step, seconds in STEP.findall(said):
             # The machine's own root has its home there; the page names no path of a machine.
-            rows.append((number, step.replace("/root/", "~/"), f"{float(seconds):.1f} s"))
+            rows.append(
+                (number, step.replace(str(Path("~root").expanduser()), "~"), f"{float(seconds):.1f} s")
+            )
         rows.append(
             (number, "all acts" if acts else "**the acts did not end**", f"{acts[1]} s" if acts else "")
         )
