@@ -12,7 +12,12 @@ from pathlib import Path
 
 def now() -> str:
     """UTC to the millisecond, as journals are read."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return stamp(time.time())
+
+
+def stamp(at: float) -> str:
+    """The moment *at* (epoch) as `now` has it."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:

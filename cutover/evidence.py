@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -161,14 +160,3 @@ def _take_in(evidence: Evidence, row: dict[str, Any]) -> None:
             evidence.take(Sample(*each))
     elif kind == "fact":
         evidence.facts[row["key"]] = row["value"]
-
-
-def journal(file: Path) -> list[dict[str, Any]]:
-    """The lines of a journal, damaged ones and a missing file left out."""
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                row = json.loads(line)
-                rows += [row] if isinstance(row, dict) else []
-    return rows

@@ -192,7 +192,10 @@ REASONS = (
         ("manifest unknown", "not found", "name unknown"),
         "{registry} has no {reference}: look at repository and tag",
     ),
-    (("no such host",), "there is no host {registry} (from {reference}): look at IMAGE_REPO"),
+    (
+        ("no such host",),
+        "{reference} is not here, and there is no host {registry}: look at IMAGE_REPO and the tag",
+    ),
     (
         ("x509", "certificate"),
         "{registry} shows a certificate that the engine does not trust: give it the CA in certs.d",

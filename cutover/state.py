@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cutover import host
+from cutover import host, journal
 from cutover.changes import Change, undo_script
 from cutover.durable import flock, let_go, now, sync_folder, write_atomically
 from cutover.errors import Locked, UsageProblem
@@ -291,10 +291,5 @@ class State:
                 os.close(handle)
 
     def history(self) -> list[dict[str, Any]]:
-        """The journal's lines, damaged ones left out."""
-        rows = []
-        with contextlib.suppress(FileNotFoundError):
-            for line in (self.root / "journal.jsonl").read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    rows.append(json.loads(line))
-        return [row for row in rows if isinstance(row, dict)]
+        """What was done here, when and by whom, as the journal and the guard's log have it."""
+        return journal.whole(self.root)

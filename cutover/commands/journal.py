@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cutover.commands.common import common, settings_of
+from cutover.journal import whole
 
 LEFT_OUT = frozenset({"at", "event", "release"})
 
@@ -19,10 +20,7 @@ LEFT_OUT = frozenset({"at", "event", "release"})
 @click.option("--release", "only", metavar="ID", help="Only this release.")
 def command(config: str | None, as_json: bool, last: int | None, only: str | None) -> int:
     """Print the journal of this project's state directory, oldest first."""
-    from cutover.evidence import journal
-
-    rows = journal(settings_of(config).state / "journal.jsonl")
-    rows = [row for row in rows if only in {None, row.get("release")}]
+    rows = [row for row in whole(settings_of(config).state) if only in {None, row.get("release")}]
     shown = rows[-last:] if last else rows
     if as_json:
         click.echo(json.dumps(shown, ensure_ascii=False))

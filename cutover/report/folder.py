@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cutover.errors import UsageProblem
-from cutover.evidence import Evidence, journal, load
+from cutover.evidence import Evidence, load
+from cutover.journal import read as journal
 from cutover.report.ending import Ending
 from cutover.report.facts import ending_of
 

@@ -188,11 +188,14 @@ def report_of(run: Run) -> dict[str, Any]:
 
 
 def as_it_must(run: Run, point: Point) -> None:
-    """After a death at *point*: what serves, what `status` says, what the idle colour runs, and a report."""
+    """After a death at *point*: what serves, what `status` says it was, what the idle colour runs, and a report."""
     stand, idle = run.stand, other(run.live)
     only_serves(stand, run.wanted if point.kept else run.tag, idle if point.kept else run.live)
     if not point.kept:
         assert tags(stand.running(idle)) == run.idle
+        last: Any = stand.status()["last"]
+        assert last["release"] == run.release
+        assert last["event"] in {"taken back", "recovered"}, "status tells of an earlier one"
     if point.command:  # it has no report of its own
         assert stand.cutover("retire").code == 0
         return

@@ -44,7 +44,11 @@ def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
             True,
             "ghcr.io has no R: look at repository and tag",
         ),
-        ("lookup ghcr.io: no such host", False, "there is no host ghcr.io (from R): look at IMAGE_REPO"),
+        (
+            "lookup ghcr.io: no such host",
+            False,
+            "R is not here, and there is no host ghcr.io: look at IMAGE_REPO and the tag",
+        ),
         (
             "x509: certificate signed by unknown authority",
             False,

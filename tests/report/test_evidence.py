@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cutover.evidence import BATCH, MOST_POINTS, Evidence, journal, load
+from cutover.evidence import BATCH, MOST_POINTS, Evidence, load
+from cutover.journal import read as journal
 from cutover.secret import MASK
 from cutover.verdict import no, yes
 

@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from dataclasses import replace
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
@@ -269,6 +270,31 @@ def test_a_damaged_line_of_the_journal_is_left_out(state: State) -> None:
         out.write('{"at": "2025\n5\n')
     state.journal("end")
     assert [row["event"] for row in state.history()] == ["open", "end"]
+
+
+def test_what_a_guard_took_back_is_in_the_history(state: State) -> None:
+    """It writes no journal: its own log says so, and the file that it renamed says when; nothing is told twice."""
+    for release in ("first", "second", "third"):
+        state.journal("open", release=release)
+        state.journal("did", release=release, change="up")
+    state.journal("recovered", release="third")
+    (state.root / "closed.first").touch()
+    (state.root / "guard.log").write_text(
+        "noise\ntaken back: first\ntaken back: third\ntaken back: unheard of\n"
+    )
+    rows = [(row["event"], row["release"], row.get("who")) for row in state.history()]
+    assert rows[:4] == [
+        ("open", "first", None), ("did", "first", None), ("taken back", "first", "its guard"), ("open", "second", None),
+    ]  # fmt: skip
+    assert [event for event, release, _who in rows if release != "first"] == [
+        "open",
+        "did",
+        "open",
+        "did",
+        "recovered",
+    ]
+    at = state.history()[2]["at"]
+    assert abs(datetime.fromisoformat(at).timestamp() - (state.root / "closed.first").stat().st_ctime) < 0.01
 
 
 def test_a_journal_that_cannot_be_written_stops_nothing(state: State) -> None:

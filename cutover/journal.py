@@ -1,0 +1,56 @@
+"""The journal of a state directory: what was done, when and by whom, as lines of JSON.
+
+A guard needs no Python and writes none of them: what it took back is read from its own log, and put where it belongs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+from cutover.durable import stamp
+
+FILE, GUARD = "journal.jsonl", "guard.log"
+TAKEN = "taken back: "
+ENDS = frozenset({"released", "taken back", "left as it is", "recovered", "rolled back"})
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The lines of a journal, damaged ones and a missing file left out."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                rows += [row] if isinstance(row, dict) else []
+    return rows
+
+
+def whole(root: Path) -> list[dict[str, Any]]:
+    """The journal of the state directory *root*, with what the guards of dead sessions did."""
+    rows = read(root / FILE)
+    ended = {row.get("release") for row in rows if row.get("event") in ENDS}
+    for release in _by_guards(root):
+        last = next((n for n, row in reversed([*enumerate(rows)]) if row.get("release") == release), None)
+        if release in ended or last is None:
+            continue
+        at = _closed_at(root, release) or rows[last].get("at")
+        rows.insert(last + 1, {"at": at, "event": "taken back", "release": release, "who": "its guard"})
+    return rows
+
+
+def _by_guards(root: Path) -> list[str]:
+    """The releases that a guard says it took back."""
+    with contextlib.suppress(OSError):
+        lines = (root / GUARD).read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line.removeprefix(TAKEN) for line in lines if line.startswith(TAKEN)]
+    return []
+
+
+def _closed_at(root: Path, release: str) -> str | None:
+    """When the release was closed: a rename changes nothing of a file but the time of its change."""
+    with contextlib.suppress(OSError):
+        return stamp((root / f"closed.{release}").stat().st_ctime)
+    return None
