@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cutover import engine, preflight, release, scene
-from cutover.evidence import Evidence
+from cutover.evidence import Check, Evidence
 from cutover.proxies import COLOURS
 from cutover.release import Tally
 from cutover.report.ending import NOTHING, UNASKED, Ending, Running, Why, Word, sentence
-from cutover.report.words import near
+from cutover.report.words import count, near
 from cutover.verdict import Outcome
 from cutover.walk import Walk
 from cutover.wish import Wish
@@ -44,7 +44,7 @@ def of_url(wish: Wish, evidence: Evidence, tally: Tally, code: int) -> Ended:
             word,
             wish.targets[0],
             code,
-            why=() if code == release.OK else _why(tally, evidence, None),
+            why=() if code == release.OK else reasons(tally, evidence, None),
             proven=len(tally.tests(Outcome.YES)),
             sentence=_url_sentence(wish, code),
         ),
@@ -76,7 +76,7 @@ def ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
         running,
         asked_s_ago=time.monotonic() - asked,
         as_before=walk.put_back is None,
-        why=() if good or word is Word.PLAN_ONLY else _why(tally, walk.evidence, walk),
+        why=() if good or word is Word.PLAN_ONLY else reasons(tally, walk.evidence, walk),
         see=_see(walk.evidence),
         next=next_ if word is not Word.UNDO_FAILED else (),
         proven=len(tally.tests(Outcome.YES)),
@@ -118,19 +118,26 @@ def _see(evidence: Evidence) -> str:
     return str(near(evidence.file.parent / "report.html")) if evidence.file else ""
 
 
-def _why(tally: Tally, evidence: Evidence, walk: Walk | None) -> tuple[Why, ...]:
-    """The reasons of a bad end, from the verdicts; at most five."""
-    bad = [
-        # A question of the release's own, like deploy::up, is no test that anybody could open.
-        Why(each.test if ".py::" in each.test else "", f"{each.verdict.question}: {each.verdict.reason}")
-        for each in evidence.checks
-        if each.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}
-    ]
+def reasons(tally: Tally, evidence: Evidence, walk: Walk | None) -> tuple[Why, ...]:
+    """The reasons of a bad end, from the verdicts, each once; at most five."""
+    alike: dict[str, list[Check]] = {}
+    for each in evidence.checks:
+        if each.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
+            alike.setdefault(each.verdict.reason, []).append(each)
+    bad = [_said(first, len(others)) for first, *others in alike.values()]
     if walk is not None and walk.trouble is not None and not bad:
         bad = [Why("", str(walk.trouble))]
     # The test that wanted the deploy repeats what the deploy has said.
     bad = [each for n, each in enumerate(bad) if not any(other.reason in each.reason for other in bad[:n])]
     return tuple(bad[:5]) or (Why("", release.reason(tally)),)
+
+
+def _said(check: Check, others: int) -> Why:
+    """What one check said, and how many others did."""
+    # A question of the release's own, like deploy::up, is no test that anybody could open.
+    test = check.test if ".py::" in check.test else ""
+    same = f"; the same of {count(others, 'more check')}" if others else ""
+    return Why(test, f"{check.verdict.question}: {check.verdict.reason}{same}")
 
 
 def what_runs(walk: Walk) -> list[Running]:
