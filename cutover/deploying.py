@@ -172,13 +172,15 @@ def _longest(walk: Walk, planned: Planned) -> float:
 
 def _keep_baseline(walk: Walk, colour: str) -> None:
     """Keep what the old container logged: a recreate deletes it. A first release is compared with the live colour."""
+    missing = {*walk.settings.services}
     for each in (colour, walk.before):
-        if each is None:
+        if each is None or not missing:
             continue
         for service, found in _ask(walk, walk.settings.compose_project(each)).items():
-            before = baseline(found, walk.settings.logs) if found is not None else None
+            before = baseline(found, walk.settings.logs) if found is not None and service in missing else None
             if before is not None:
-                walk.baselines.setdefault((colour, service), before)
+                walk.baselines[colour, service] = before
+                missing.remove(service)
 
 
 def _ask(walk: Walk, project: str) -> dict[str, engine.Container | None]:

@@ -243,12 +243,12 @@ class _Made:
             return []
         project = self.live.project or ""
         first = log_watch.questions(self._log_watch(find, self.live.service))
-        others = [
+        further = [
             log_watch.questions(self._log_watch(partial(engine.the_container, project, *each), each[0], name))
             for name, each in self.others.items()
         ]
         return [
-            self._excused(flaps.Together(each, [other[index] for other in others]))
+            self._excused(flaps.Together(each, [one[index] for one in further]))
             for index, each in enumerate(first)
         ]
 
