@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cutover import engine, scene, switching
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.saying import what_runs
 from cutover.walk import Walk
 

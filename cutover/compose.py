@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cutover import host
-from cutover.engine import GRACE_S
+from cutover.container import GRACE_S
 from cutover.env import dotenv, judge
 from cutover.errors import UsageProblem
 from cutover.secret import MASK

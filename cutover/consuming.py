@@ -8,7 +8,7 @@ from cutover import engine, scene
 from cutover.changes import line
 from cutover.changes.up import Previous, stop, up
 from cutover.compose import Compose
-from cutover.engine import Container
+from cutover.container import GRACE_S, Container
 from cutover.errors import Failed, Inconclusive
 from cutover.proxies import other
 from cutover.walk import Walk
@@ -98,7 +98,7 @@ def _previous(file: Path, ran: dict[str, Container], named: str = "") -> Previou
 
 
 def _grace(ran: dict[str, Container]) -> float:
-    return max((each.grace_s for each in ran.values()), default=engine.GRACE_S)
+    return max((each.grace_s for each in ran.values()), default=GRACE_S)
 
 
 def _there(walk: Walk, colour: str) -> dict[str, Container | None]:

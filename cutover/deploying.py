@@ -16,6 +16,7 @@ from cutover import compose, engine, host, identifying, keeping, preflight, regi
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure, up
 from cutover.compose import Compose, Rendered
+from cutover.container import Container
 from cutover.errors import Inconclusive, UsageProblem
 from cutover.preparing import prepare
 from cutover.probes.logs import baseline
@@ -132,7 +133,7 @@ def _up(walk: Walk, planned: Planned, path: Path, hashes: Mapping[str, str]) -> 
     _remember(walk, found[main][0], path.name, hashes.get(main, ""))
 
 
-def _worst(found: Mapping[str, Sequence[engine.Container]]) -> engine.Container | None:
+def _worst(found: Mapping[str, Sequence[Container]]) -> Container | None:
     """Whose last words are shown: the first that is not well, of the first service that is not; None if it has none."""
     bad = [there for there in found.values() if not there or not all(each.well for each in there)]
     there = [*(bad or [*found.values()])[0]]
@@ -183,7 +184,7 @@ def _keep_baseline(walk: Walk, colour: str) -> None:
                 missing.remove(service)
 
 
-def _ask(walk: Walk, project: str) -> dict[str, engine.Container | None]:
+def _ask(walk: Walk, project: str) -> dict[str, Container | None]:
     """Service -> its container."""
     try:
         return engine.by_service(project, walk.settings.services)
@@ -191,7 +192,7 @@ def _ask(walk: Walk, project: str) -> dict[str, engine.Container | None]:
         raise Inconclusive(str(error)) from error
 
 
-def _all(walk: Walk, project: str) -> dict[str, list[engine.Container]]:
+def _all(walk: Walk, project: str) -> dict[str, list[Container]]:
     """Service -> its containers, one for each replica."""
     try:
         return {each: engine.replicas(project, each) for each in walk.settings.services}
@@ -220,7 +221,7 @@ def _network(name: str) -> None:
         host.run(("docker", "network", "create", name), deadline_s=30)
 
 
-def _remember(walk: Walk, found: engine.Container, name: str, config_hash: str) -> None:
+def _remember(walk: Walk, found: Container, name: str, config_hash: str) -> None:
     """The release as it will be recorded at commit."""
     walk.deployed = True
     walk.target = replace(walk.target, tag=walk.wish.deploy)

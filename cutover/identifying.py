@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cutover import compose, engine, host, scene
 from cutover.compose import Compose
+from cutover.container import Container
 from cutover.errors import Failed
 from cutover.probes.identity import Expected
 from cutover.state import write_atomically
@@ -56,7 +57,7 @@ def _hash(rendered: compose.Rendered, project: str, service: str) -> str:
         return compose.hashes(Compose(project, path)).get(service, "")
 
 
-def identify(found: engine.Container, image: str, config_hash: str) -> None:
+def identify(found: Container, image: str, config_hash: str) -> None:
     """What runs is what was asked for, or Failed."""
     if found.image != image:
         raise Failed(f"identity: expected image {image[7:19]}, {found.name} runs {found.image[7:19]}")
@@ -66,7 +67,7 @@ def identify(found: engine.Container, image: str, config_hash: str) -> None:
         )
 
 
-def settle(walk: Walk, found: engine.Container, wait: float) -> None:
+def settle(walk: Walk, found: Container, wait: float) -> None:
     """Healthy within its own HEALTHCHECK's budget, and no restart for `min_healthy` since its start."""
     from cutover.probes.health import has_healthcheck, wait_healthy
     from cutover.probes.restarts import settled
@@ -77,7 +78,7 @@ def settle(walk: Walk, found: engine.Container, wait: float) -> None:
     walk.require(settled(found, walk.settings.gate.min_healthy), "deploy::settled")
 
 
-def not_up(walk: Walk, done: host.Done, found: engine.Container | None, waited: float, wait: float) -> Failed:
+def not_up(walk: Walk, done: host.Done, found: Container | None, waited: float, wait: float) -> Failed:
     """What became of it, with its last words; they are kept as evidence."""
     from cutover.probes.came_up import not_up
     from cutover.probes.health import with_last_words

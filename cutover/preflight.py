@@ -13,6 +13,7 @@ from typing import Any
 from cutover import compose, engine, wish
 from cutover.changes.up import Previous
 from cutover.compose import Compose, Rendered
+from cutover.container import Container
 from cutover.errors import UsageProblem
 from cutover.probes.disk import room
 from cutover.probes.health import budget
@@ -141,7 +142,7 @@ def _no_way_back(colour: str) -> UsageProblem:
 
 
 def _previous(
-    settings: Settings, colour: str, name: str, running: Mapping[str, engine.Container | None]
+    settings: Settings, colour: str, name: str, running: Mapping[str, Container | None]
 ) -> Previous:
     here = {service: each for service, each in running.items() if each is not None and each.in_use}
     # Who waits for what was not healthy before never gets done, and then nobody can release what would mend it.

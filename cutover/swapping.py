@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cutover import engine, preflight, scene
+from cutover.container import Container
 from cutover.deploying import rewrite_tag
 from cutover.errors import Failed
 from cutover.proxies import other
@@ -56,7 +57,7 @@ def settle(walk: Walk, to: str) -> None:
     walk.pending = replace(base, container=found.id, config_hash=found.config_hash, file=name)
 
 
-def _first(found: engine.Container, colour: str) -> Record:
+def _first(found: Container, colour: str) -> Record:
     tag = scene.tag_of(found.image_name) or ""
     return Record(
         colour, tag, found.image, found.config_hash, found.id, "", proven=False, by=preflight.who(), at=now()

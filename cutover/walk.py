@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from cutover import host, preflight, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous
+from cutover.container import Container
 from cutover.durable import let_go
-from cutover.engine import Container
 from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson
 from cutover.evidence import Evidence
 from cutover.scene import Scene

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.probes import Expect
 from cutover.probes.health import health
 from cutover.probes.identity import Expected, identity

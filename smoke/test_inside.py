@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.probes import Expect
 from cutover.probes.inside import Host, Inside, inner_port, judge_listens, judge_read_only, judge_user, look
 from cutover.settings import Settings

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.probes import Expect
 from cutover.probes.logs import Baseline, logs
 from cutover.settings import Settings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.probes import Expect
 from cutover.probes.restarts import restarts, unchanged
 

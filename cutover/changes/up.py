@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cutover.changes import Change, line
 from cutover.compose import Compose
-from cutover.engine import GRACE_S
+from cutover.container import GRACE_S
 
 MARGIN_S = 60.0
 

@@ -8,6 +8,7 @@ import click
 
 from cutover import engine, preflight, scene
 from cutover.commands.common import common, settings_of, tell
+from cutover.container import Container
 from cutover.errors import CutoverError, Locked, NeedsPerson
 from cutover.evidence import Evidence
 from cutover.settings import Settings
@@ -78,9 +79,7 @@ def _unseen(release: str, what: str) -> str:
     return f"release {release} was taken back, but {what}; run: cutover status"
 
 
-def not_as_before(
-    was: dict[str, Any], live: str | None, found: engine.Container | None, *, proxied: bool
-) -> str:
+def not_as_before(was: dict[str, Any], live: str | None, found: Container | None, *, proxied: bool) -> str:
     """What differs from *was*, the journal's word on what users had before; empty when nothing does."""
     if "live" not in was:
         known = live and found and found.running

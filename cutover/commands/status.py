@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cutover import engine, scene, way_back
+from cutover import engine, journal, scene, way_back
 from cutover.commands.common import common, settings_of, tell
 from cutover.errors import UsageProblem
 from cutover.proxies import other
@@ -131,12 +131,7 @@ def _colour(settings: Settings, state: State, colour: str) -> dict[str, Any]:
 
 
 def _last(state: State) -> dict[str, Any] | None:
-    ends = [
-        row
-        for row in state.history()
-        if row.get("event")
-        in {"released", "taken back", "left as it is", "recovered", "rolled back", "retired"}
-    ]
+    ends = [row for row in state.history() if row.get("event") in journal.ENDS | {"retired"}]
     return ends[-1] if ends else None
 
 

@@ -17,9 +17,9 @@ from typing import Any
 from cutover import engine, host
 from cutover.changes.migrate import migrate
 from cutover.compose import Compose, Rendered
+from cutover.container import Container
 from cutover.data import Data
 from cutover.data.location import PostgresUrl, locate
-from cutover.engine import Container
 from cutover.errors import NeedsPerson, UsageProblem
 from cutover.settings import Database
 from cutover.target import Control

@@ -31,7 +31,7 @@ class Collecting:
             labels = [each.label for each in settings.endpoints]
             metafunc.parametrize("endpoint", settings.endpoints, indirect=True, ids=labels)
         if "watched_name" in names and settings is not None:
-            from cutover.probes.default import names_for
+            from cutover.probes.names import names_for
 
             metafunc.parametrize("watched_name", names_for(settings), indirect=True)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import httpx
     from docker import DockerClient
 
-    from cutover.engine import Container
+    from cutover.container import Container
     from cutover.evidence import Evidence
     from cutover.plugin import given
     from cutover.plugin.session import Run

@@ -12,6 +12,7 @@ import pytest
 
 from cutover import engine as docker_engine
 from cutover import saying, scene
+from cutover.container import Container
 from cutover.errors import CutoverError, Inconclusive
 from cutover.plugin.required import Asked, NotAnswered, param, stage_of
 from cutover.target import Control, Target
@@ -112,7 +113,7 @@ def http(run: Run, target: Target) -> httpx.Client:
     return client(target.base_url, deadline, verify=verify)
 
 
-def container_of(target: Target) -> docker_engine.Container:
+def container_of(target: Target) -> Container:
     """The container of *target* now."""
     if target.project is None:
         raise pytest.UsageError(f"{target.name} is a plain URL: it has no container here")
@@ -122,7 +123,7 @@ def container_of(target: Target) -> docker_engine.Container:
     return found
 
 
-def beside(run: Run, target: Target) -> tuple[docker_engine.Container, ...]:
+def beside(run: Run, target: Target) -> tuple[Container, ...]:
     """The containers of the other services of *target* now, and of the further replicas of each."""
     others = run.settings.services[1:] if run.settings else ()
     first = [container_of(replace(target, service=each)) for each in others]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.probes.health import evidence, how_it_died, judge_health
 from cutover.probes.stamps import spoken
 from cutover.verdict import Outcome, Verdict, no

@@ -1,4 +1,4 @@
-"""What the watch ticks unless a team says otherwise, and its names, known from the settings alone."""
+"""What the watch ticks unless a team says otherwise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cutover import engine, http
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.evidence import Evidence
 from cutover.probes import (
     alerts,
@@ -22,11 +22,11 @@ from cutover.probes import (
 )
 from cutover.probes.beside import others
 from cutover.probes.excused import Excused, Forgiving, OldTrouble
+from cutover.probes.names import NotAsked, names_for
 from cutover.probes.windows import bounds
 from cutover.proxies.access_log import Tail
 from cutover.settings import Dependency, Settings
 from cutover.target import Control, Target
-from cutover.verdict import Verdict, not_asked
 from cutover.watching import Watched
 
 if TYPE_CHECKING:
@@ -37,50 +37,6 @@ PACES = {"engine": 1.0, "logs": 2.0, "endpoints": 2.0, "dependencies": 10.0, "al
 TROUBLE_S = 1.0  # the old colour is looked at before a no counts: longer would delay the way back
 ERROR = 500
 NO_CONTAINER = "a plain URL has no container that could be seen"
-
-
-@dataclass(slots=True)
-class NotAsked:
-    """A question that cannot be asked of this target; its name stays in the list, with the reason."""
-
-    name: str
-    reason: str
-    every_s: float = 3600.0
-
-    def tick(self, now: float) -> None:
-        """Nothing."""
-
-    def verdict(self) -> Verdict:
-        """Not asked, and why."""
-        return not_asked(self.name, self.reason)
-
-
-def names_for(settings: Settings) -> list[str]:
-    """The names of the questions that `watched_for` gives, in its order."""
-    return [name for name, wanted in _wanted(settings).items() if wanted]
-
-
-def _wanted(settings: Settings) -> dict[str, bool]:
-    """Each question, and whether `cutover.toml` has what it needs."""
-    proxy = settings.proxy
-    return {
-        "availability": True,
-        "colour": bool(proxy and proxy.url),
-        "endpoints": bool(endpoint_watch.readable(settings.endpoints)),
-        "5xx": bool(proxy and proxy.access_log),
-        "latency": bool(proxy and proxy.access_log),
-        "restarts": True,
-        "health": True,
-        "way back": len(settings.colours) > 1,
-        "log errors": True,
-        "new errors": True,
-        "cpu": True,
-        "memory": True,
-        "oom": True,
-        "leak": True,
-        **{f"dependency {each.name}": True for each in settings.dependencies},
-        "alerts": settings.alerts is not None,
-    }
 
 
 def watched_for(

@@ -13,7 +13,8 @@ from importlib import resources
 from typing import Any
 
 from cutover import engine
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.evidence import Evidence
 from cutover.probes.background import Background, Start, in_thread
 from cutover.settings import Dependency

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.probes.background import Background, Start, in_thread
 from cutover.probes.excused import Forgiving
 from cutover.probes.health import ALIVE, evidence, has_healthcheck, how_it_died, judge_health

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cutover import engine
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.probes.errors_in_logs import MESSAGE_KEYS
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.verdict import Outcome, Verdict, no, shortened, unknown, yes

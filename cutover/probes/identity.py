@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cutover.engine import Container, EngineSilent, inspect, published_by
+from cutover.container import Container
+from cutover.engine import EngineSilent, inspect, published_by
 from cutover.verdict import Verdict, no, unknown, yes
 
 EVERYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  addresses that we read, not ones that we bind

@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.evidence import Evidence
 from cutover.probes.background import Background, Start, in_thread
 from cutover.probes.errors_in_logs import NO_LEVEL, LoggedError

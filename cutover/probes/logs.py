@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutover import engine
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.probes.errors_in_logs import NO_LEVEL, LoggedError, look, stamped
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.settings import Logs

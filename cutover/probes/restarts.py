@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.probes.health import ENGINE, Asked, evidence, how_it_died, with_last_words
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.verdict import Verdict, no, unknown, yes

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cutover import engine
-from cutover.engine import ZERO_TIME, EngineSilent
+from cutover.container import ZERO_TIME
+from cutover.engine import EngineSilent
 
 ROOT = Path("/sys/fs/cgroup")
 NANO, MICRO = 1e-9, 1e-6

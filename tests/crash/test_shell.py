@@ -237,51 +237,6 @@ def test_a_commit_after_somebody_elses_take_back_is_none(place: Place) -> None:
     place.assert_taken_back()
 
 
-def test_a_guard_that_was_killed_is_replaced_by_the_next_step(place: Place) -> None:
-    """The session looks at its guard before each change, and starts another if it is gone."""
-    with place.session("did write") as session:
-        first = place.guard
-        kill(first)
-        until(lambda: not lives(first), "it is dead")
-        go_on(session)
-        assert reads(session, "second 0")
-        assert place.guard != first
-        assert lives(place.guard) or place.is_closed
-
-
-def test_a_hung_session_is_ended_by_its_guard(place: Place) -> None:
-    """After the longest time of a release it is taken back, though its session lives; that one learns it."""
-    with place.session("did write", longest=0.5) as session:
-        until(lambda: place.is_closed, "the guard takes back")
-        assert session.poll() is None
-        go_on(session)
-        assert reads(session, f"second {TAKEN_BY_ANOTHER}")
-    place.assert_taken_back()
-
-
-def test_a_guard_that_gives_up_calls_a_person(place: Place) -> None:
-    """An undo that keeps failing leaves the release open and says whose; once it can be done, all is well again."""
-    cause = place.folder / "cause"
-    cause.touch()
-    place.left_open(f"[ ! -e {cause} ]\ncp {place.thing}.before {place.thing}\n")
-    assert _guarded(place, tries="2").returncode == 0
-    assert (place.state.needs_person(), place.state.open_release()) == (ID, ID)
-    assert not place.state.take_back(ID).ok
-    cause.unlink()
-    assert did_take_back(place.state.take_back(ID), ID)
-    place.assert_taken_back()
-
-
-def test_a_guard_tries_again(place: Place) -> None:
-    """An engine that restarts fails an undo once or twice: the guard goes on until it works."""
-    place.left_open(
-        f'echo x >>"{place.folder}/tries"\n[ "$(wc -l <"{place.folder}/tries")" -ge 3 ]\ncp {place.thing}.before {place.thing}\n'
-    )
-    _guarded(place, tries="5")
-    assert (place.folder / "tries").read_text() == "x\nx\nx\n"
-    place.assert_taken_back()
-
-
 def test_the_first_undo_line_that_fails_stops_the_take_back(place: Place) -> None:
     """A line that needs another one does not run without it; what was not taken back stays open."""
     place.left_open(f"false\nrm -f {place.thing}\n")
@@ -331,11 +286,3 @@ def test_words_that_take_too_long_are_ended(place: Place) -> None:
         assert place.state.step(ID, [slow], 3600.0).code == 124
     # What the words started got the same signal, and may die a moment later than they.
     until(place.hand_is_free, "what the words started is ended too")
-
-
-def _guarded(place: Place, *, tries: str) -> subprocess.CompletedProcess[bytes]:
-    """The guard of a release whose session is gone."""
-    return subprocess.run(
-        ("sh", str(place.state.root / "guard.sh"), str(place.state.root), ID, "60"),
-        env=os.environ | {"CUTOVER_GUARD_TRIES": tries, "CUTOVER_GUARD_PAUSE_S": "0.05"}, check=False,
-    )  # fmt: skip

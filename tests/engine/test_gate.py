@@ -12,7 +12,7 @@ import pytest
 import testinfra
 
 from cutover import engine
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.host import run
 from cutover.http import client
 from cutover.probes.health import health, wait_healthy

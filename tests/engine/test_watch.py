@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from cutover import engine
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.evidence import Evidence
 from cutover.probes import dependencies, flaps, log_watch, resources, usage
 from cutover.probes.background import at_once

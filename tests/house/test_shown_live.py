@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cutover.probes.default import names_for
+from cutover.probes.names import names_for
 from cutover.settings import Settings
 from tests.bench.detect_cases import CASES
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cutover.engine import ZERO_TIME, Container, EngineSilent, read_container
+from cutover.container import ZERO_TIME, Container, read_container
+from cutover.engine import EngineSilent
 from cutover.probes.health import Asked
 
 STARTED = "2025-09-04T01:10:00.5Z"

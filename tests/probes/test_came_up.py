@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.probes.came_up import not_up
 from cutover.probes.health import told
 from cutover.verdict import Outcome

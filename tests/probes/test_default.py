@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cutover.evidence import Evidence
-from cutover.probes.default import names_for, watched_for
+from cutover.probes.default import watched_for
+from cutover.probes.names import names_for
 from cutover.settings import Settings
 from cutover.target import Control, Target
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.probes.background import at_once
 from cutover.probes.flaps import (
     Together,

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.probes import health as probes
 from cutover.probes.health import budget, judge_health, wait_healthy
 from cutover.verdict import Outcome

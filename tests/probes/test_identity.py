@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cutover.engine import Container
+from cutover.container import Container
 from cutover.probes.identity import Expected, judge_identity
 from cutover.verdict import Outcome
 from tests.probes.inspected import ID, IMAGE, OTHER, container

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from cutover import engine
+from cutover.container import Container
 from cutover.probes.beside import others
 from cutover.settings import Settings
 from cutover.target import Target
 from tests.probes.containers import container
 
 
-def replica(service: str, number: int, status: str = "running", at: int = 10) -> engine.Container:
+def replica(service: str, number: int, status: str = "running", at: int = 10) -> Container:
     """Number *number* of *service*, started at a second of its own."""
     labels = {"com.docker.compose.service": service, "com.docker.compose.container-number": str(number)}
     made = container(id=f"{service}{number}{at}", Status=status, StartedAt=f"2026-01-01T00:00:{at}Z")
@@ -34,7 +35,7 @@ THERE = [
 def there(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine knows a few containers."""
 
-    def containers(_project: str, service: str | None = None) -> list[engine.Container]:
+    def containers(_project: str, service: str | None = None) -> list[Container]:
         return [each for each in THERE if service in {None, each.service}]
 
     monkeypatch.setattr(engine, "containers", containers)

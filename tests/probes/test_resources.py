@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.evidence import Evidence
 from cutover.probes.background import at_once
 from cutover.probes.flaps import Watchman

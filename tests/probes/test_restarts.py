@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from cutover.engine import Container, EngineSilent
+from cutover.container import Container
+from cutover.engine import EngineSilent
 from cutover.probes.restarts import judge_restarts, judge_settled, settled, unchanged
 from cutover.probes.stamps import seconds_of, spoken
 from cutover.verdict import Outcome

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cutover.as_before import differs, told
-from cutover.engine import Container
+from cutover.container import Container
 from tests.probes.containers import container
 
 OTHER = container(id="b" * 64)

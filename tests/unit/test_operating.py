@@ -14,7 +14,7 @@ from cutover.commands.recover import not_as_before
 from cutover.commands.rehearse import there_and_back
 from cutover.commands.rollback import _until_free
 from cutover.commands.status import _said_back, clock_of, code_of
-from cutover.engine import Container, read_container
+from cutover.container import Container, read_container
 from cutover.errors import CutoverError, Failed, Inconclusive, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxies import Live

@@ -6,14 +6,12 @@ import os
 import stat
 import time
 from dataclasses import replace
-from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from cutover.errors import Locked, UsageProblem
-from cutover.secret import MASK, Mask
 from cutover.state import (
     SHELL_FILES,
     TAKE_BACK_DEADLINE_S,
@@ -35,14 +33,6 @@ RECORD = Record(
     "green", "sha-2", "sha256:22", "h2", "c2", "2.yml", proven=True, by="ana", at="2025-09-04T02:10:00Z"
 )
 ID = "20250904T021000-7"
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> State:
-    """A state directory, laid out."""
-    made = State(tmp_path / "state")
-    made.prepare()
-    return made
 
 
 # --- laying it out ---------------------------------------------------------------------------------------------------
@@ -245,62 +235,6 @@ def test_a_record_is_of_one_container_image_and_configuration(
 ) -> None:
     """Proven is what runs in this container from this image with this configuration, and nothing else."""
     assert RECORD.is_running(*other) is same
-
-
-# --- the journal -----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("secret", ["hunter22", 'hun"ter\\22', "hunt\u00e9r22", "event", "it's $HOME"])
-def test_the_journal_is_masked_and_stays_readable(
-    state: State, monkeypatch: pytest.MonkeyPatch, secret: str
-) -> None:
-    """No spelling of a secret is written, and no secret takes a key away."""
-    mask = Mask()
-    mask.learn([secret])
-    monkeypatch.setattr(MASK, "values", mask.values)
-    state.journal("did", said=f"password {secret} refused", code=1)
-    (row,) = state.history()
-    assert row | {"at": ""} == {"at": "", "event": "did", "said": "password *** refused", "code": 1}
-    assert stat.S_IMODE((state.root / "journal.jsonl").stat().st_mode) == 0o600
-
-
-def test_a_damaged_line_of_the_journal_is_left_out(state: State) -> None:
-    """A line that a power cut halved hides no other."""
-    assert state.history() == []
-    state.journal("open", release=ID)
-    with (state.root / "journal.jsonl").open("a") as out:
-        out.write('{"at": "2025\n5\n')
-    state.journal("end")
-    assert [row["event"] for row in state.history()] == ["open", "end"]
-
-
-def test_what_a_guard_took_back_is_in_the_history(state: State) -> None:
-    """It writes no journal: its own log says so, and the file that it renamed says when; nothing is told twice."""
-    for release in ("first", "second", "third"):
-        state.journal("open", release=release)
-        state.journal("did", release=release, change="up")
-    state.journal("recovered", release="third")
-    (state.root / "closed.first").touch()
-    (state.root / "guard.log").write_text(
-        "noise\ntaken back: first\ntaken back: third\ntaken back: unheard of\n"
-    )
-    rows = [(row["event"], row["release"], row.get("who")) for row in state.history()]
-    assert rows[:4] == [
-        ("open", "first", None), ("did", "first", None), ("taken back", "first", "its guard"), ("open", "second", None),
-    ]  # fmt: skip
-    assert [event for event, release, _who in rows if release != "first"] == [
-        "open",
-        "did",
-        "open",
-        "did",
-        "recovered",
-    ]
-    at = state.history()[2]["at"]
-    assert abs(datetime.fromisoformat(at).timestamp() - (state.root / "closed.first").stat().st_ctime) < 0.01
-
-
-def test_a_journal_that_cannot_be_written_stops_nothing(state: State) -> None:
-    """It is only not written."""
-    (state.root / "journal.jsonl").mkdir()
-    state.journal("taken back", release=ID)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
