@@ -2,12 +2,12 @@
 
 import pytest
 
+from cutover.core.config import Settings
 from cutover.plugin.session import Run
 from cutover.probes import Expect
 from cutover.probes.disk import disk
 from cutover.probes.excused import shared
 from cutover.probes.tls import tls
-from cutover.settings import Settings
 
 pytestmark = [pytest.mark.asks("colour"), pytest.mark.usefixtures("watch")]
 

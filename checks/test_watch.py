@@ -2,8 +2,8 @@
 
 import pytest
 
+from cutover.core.verdict import not_asked
 from cutover.probes import Expect
-from cutover.verdict import not_asked
 from cutover.watching import Observed
 
 pytestmark = pytest.mark.asks("colour")

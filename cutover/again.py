@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cutover import host
-from cutover.verdict import Verdict, no, not_asked, yes
+from cutover.core.verdict import Verdict, no, not_asked, yes
+from cutover.system import process
 from cutover.walk import Walk
 
 DEADLINE_S = 180.0
@@ -51,7 +51,7 @@ def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> Verdict:
             "CUTOVER_STATE_DIR": str(walk.settings.state),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
-        done = host.run(words, deadline_s=DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
+        done = process.run(words, deadline_s=DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
         rows = _checks(Path(folder))
     bad, name = [row for row in rows if row["verdict"]["outcome"] == "no"], f"smoke[{target}]"
     for row in rows:

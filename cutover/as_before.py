@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cutover import engine, scene, switching
-from cutover.container import Container
+from cutover import scene, switching
 from cutover.saying import what_runs
+from cutover.system import docker
+from cutover.system.container import Container
 from cutover.walk import Walk
 
 
@@ -25,13 +26,13 @@ def trouble(walk: Walk) -> str:
     if live is not None and live.colour != walk.before:
         return f"traffic goes to {live.colour or 'nobody known'} ({live.how}), it went to {walk.before}"
     for colour, there in walk.there_before.items():
-        found = engine.by_service(walk.settings.compose_project(colour), tuple(there))
+        found = docker.by_service(walk.settings.compose_project(colour), tuple(there))
         for service, was in there.items():
             if differs(was, found[service]):
                 return f"{service} of {colour} was {told(was)}, now it is {told(found[service])}"
     record = walk.put_back
     if record is not None:
-        found = engine.by_service(walk.settings.compose_project(record.colour), walk.settings.services)
+        found = docker.by_service(walk.settings.compose_project(record.colour), walk.settings.services)
         for service, now_there in found.items():
             wanted = record.image if service == walk.settings.service else now_there and now_there.image
             if now_there is None or not now_there.running or now_there.image != wanted:

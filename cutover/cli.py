@@ -9,8 +9,7 @@ import sys
 import click
 
 from cutover import __version__, commands
-from cutover.engine import EngineSilent
-from cutover.errors import CutoverError, Inconclusive
+from cutover.core.errors import CutoverError, EngineSilent
 
 HIDDEN = {"common"}
 
@@ -47,12 +46,12 @@ def main() -> None:
     """Run the command line; an error a person can act on is one line and its exit code."""
     try:
         code = cutover.main(standalone_mode=False)
+    except EngineSilent as error:
+        click.echo(f"cutover: {error}; see `cutover status` when it does", err=True)
+        sys.exit(error.exit_code)
     except CutoverError as error:
         click.echo(f"cutover: {error}", err=True)
         sys.exit(error.exit_code)
-    except EngineSilent as error:
-        click.echo(f"cutover: {error}; see `cutover status` when it does", err=True)
-        sys.exit(Inconclusive.exit_code)
     except click.exceptions.Abort:
         click.echo("cutover: interrupted", err=True)
         sys.exit(2)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cutover import engine, scene
+from cutover import scene
 from cutover.changes import line
 from cutover.changes.up import Previous, stop, up
-from cutover.compose import Compose
-from cutover.container import GRACE_S, Container
-from cutover.errors import Failed, Inconclusive
+from cutover.core.errors import EngineSilent, Failed, Inconclusive
 from cutover.proxies import other
+from cutover.system import docker
+from cutover.system.compose import Compose
+from cutover.system.container import GRACE_S, Container
 from cutover.walk import Walk
 
 BUDGET_S = 60.0
@@ -110,6 +111,6 @@ def _there(walk: Walk, colour: str) -> dict[str, Container | None]:
 
 def _ask(walk: Walk, colour: str) -> dict[str, Container | None]:
     try:
-        return engine.by_service(walk.settings.compose_project(colour), walk.settings.after_switch)
-    except engine.EngineSilent as error:
+        return docker.by_service(walk.settings.compose_project(colour), walk.settings.after_switch)
+    except EngineSilent as error:
         raise Inconclusive(str(error)) from error

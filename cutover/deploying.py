@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-from cutover import compose, engine, host, identifying, keeping, preflight, registry, scene
+from cutover import identifying, keeping, preflight, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure, up
-from cutover.compose import Compose, Rendered
-from cutover.container import Container
-from cutover.errors import Inconclusive, UsageProblem
+from cutover.core.errors import EngineSilent, Inconclusive, UsageProblem
+from cutover.gate.log_checks import read_baseline
 from cutover.preparing import prepare
-from cutover.probes.logs import baseline
 from cutover.state import Record, now, write_atomically
+from cutover.system import compose, docker, process, registry
+from cutover.system.compose import Compose, Rendered
+from cutover.system.container import Container
 from cutover.walk import Walk
 
 
@@ -59,7 +60,7 @@ def check(walk: Walk) -> None:
     """The preflight of a session that deploys, as a line of the run of show; nothing is changed."""
     begun = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        version = pool.submit(compose.compose_version)
+        version = pool.submit(compose.require_compose)
         planned = walk.planned = plan(walk)
         version.result()
     rendered, image = planned.rendered, planned.images[walk.settings.service]
@@ -80,14 +81,14 @@ def deploy(walk: Walk) -> None:
     planned = walk.planned or plan(walk)
     settings, rendered, begun = walk.settings, planned.rendered, time.monotonic()
     image = planned.images[settings.service]
-    fact = registry.inspected(rendered.image(settings.service))
+    fact = registry.local_image(rendered.image(settings.service))
     digest = fact.digest if fact else ""
     walk.evidence.fact(
         "to", {"tag": walk.wish.deploy, "image": image, "digest": digest, "colour": rendered.colour}
     )
     path = _write_release(walk, rendered)
     with ThreadPoolExecutor(3) as pool:  # each is a command of 0.1 s that waits for the engine
-        hashes = pool.submit(compose.hashes, Compose(rendered.project, path))
+        hashes = pool.submit(compose.config_hashes, Compose(rendered.project, path))
         pool.submit(_network, settings.shared_network)
         for each in {
             *planned.images.values(),
@@ -178,7 +179,9 @@ def _keep_baseline(walk: Walk, colour: str) -> None:
         if each is None or not missing:
             continue
         for service, found in _ask(walk, walk.settings.compose_project(each)).items():
-            before = baseline(found, walk.settings.logs) if found is not None and service in missing else None
+            before = (
+                read_baseline(found, walk.settings.logs) if found is not None and service in missing else None
+            )
             if before is not None:
                 walk.baselines[colour, service] = before
                 missing.remove(service)
@@ -187,22 +190,22 @@ def _keep_baseline(walk: Walk, colour: str) -> None:
 def _ask(walk: Walk, project: str) -> dict[str, Container | None]:
     """Service -> its container."""
     try:
-        return engine.by_service(project, walk.settings.services)
-    except engine.EngineSilent as error:
+        return docker.by_service(project, walk.settings.services)
+    except EngineSilent as error:
         raise Inconclusive(str(error)) from error
 
 
 def _all(walk: Walk, project: str) -> dict[str, list[Container]]:
     """Service -> its containers, one for each replica."""
     try:
-        return {each: engine.replicas(project, each) for each in walk.settings.services}
-    except engine.EngineSilent as error:
+        return {each: docker.replicas(project, each) for each in walk.settings.services}
+    except EngineSilent as error:
         raise Inconclusive(str(error)) from error
 
 
 def _runs_proven(walk: Walk, planned: Planned, hashes: Mapping[str, str]) -> bool:
     """Whether exactly this release runs already, each service of it well, and a whole gate has passed on it."""
-    found = engine.by_service(planned.rendered.project, walk.settings.services)
+    found = docker.by_service(planned.rendered.project, walk.settings.services)
     for service, each in found.items():
         if each is None or not each.well:
             return False
@@ -217,8 +220,8 @@ def _runs_proven(walk: Walk, planned: Planned, hashes: Mapping[str, str]) -> boo
 
 def _network(name: str) -> None:
     """Make the network that both colours share, if it is not there."""
-    if name and not host.run(("docker", "network", "inspect", name), deadline_s=15).ok:
-        host.run(("docker", "network", "create", name), deadline_s=30)
+    if name and not process.run(("docker", "network", "inspect", name), deadline_s=15).ok:
+        process.run(("docker", "network", "create", name), deadline_s=30)
 
 
 def _remember(walk: Walk, found: Container, name: str, config_hash: str) -> None:

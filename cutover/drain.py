@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from cutover import engine, host, preflight
+from cutover import preflight
 from cutover.changes import line
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict, no, yes
 from cutover.proxies.access_log import Tail
 from cutover.proxies.connections import Connections
-from cutover.settings import Settings
 from cutover.state import State
-from cutover.verdict import Verdict, no, yes
+from cutover.system import docker, process
 
 QUIET_S = 0.5
 EVERY_S = 0.1
@@ -144,12 +145,12 @@ def stop(settings: Settings, colour: str, services: tuple[str, ...]) -> Verdict:
     project = settings.compose_project(colour)
     there = [
         each
-        for each in engine.containers(project)
+        for each in docker.containers(project)
         if each.running and each.labels.get("com.docker.compose.service") in services
     ]
     found, longest = [each.id for each in there], STOP_S + max((each.grace_s for each in there), default=0.0)
-    done = host.run(("docker", "stop", *found), deadline_s=longest) if found else None
-    left = [each for each in engine.containers(project) if each.running and each.id in found]
+    done = process.run(("docker", "stop", *found), deadline_s=longest) if found else None
+    left = [each for each in docker.containers(project) if each.running and each.id in found]
     if left or (done is not None and not done.ok):
         why = done.last_line if done is not None and not done.ok else "it still runs"
         return no("stop", f"{colour} could not be stopped: {why}")

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cutover.secret import MASK
-from cutover.verdict import Outcome, Verdict
+from cutover.core.masking import MASK
+from cutover.core.verdict import Outcome, Verdict
 
 BATCH = 200  # points of the watch in one line of the file
 MOST_POINTS = 1000  # of one series in memory; a chart shows fewer

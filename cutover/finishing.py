@@ -13,7 +13,6 @@ from cutover import (
     again,
     as_before,
     deploying,
-    engine,
     keeping,
     preflight,
     proven,
@@ -23,13 +22,15 @@ from cutover import (
     way_back,
 )
 from cutover.changes import SWITCH
-from cutover.errors import CutoverError, Locked, NeedsPerson, UsageProblem
+from cutover.core.errors import CutoverError, EngineSilent, Locked, NeedsPerson, UsageProblem
+from cutover.core.verdict import Outcome
+from cutover.env.envfile import rewrite_tag
 from cutover.evidence import Evidence
 from cutover.release import Tally
 from cutover.report.ending import Why, Word
 from cutover.saying import Ended, ended, notify, of_url, send
 from cutover.state import Record, did_take_back
-from cutover.verdict import Outcome
+from cutover.system import docker
 from cutover.walk import Walk
 from cutover.wish import Wish
 
@@ -152,7 +153,7 @@ def _remember(walk: Walk, record: Record) -> None:
     try:
         walk.state.keep_record(record)
         colour = walk.settings.colours[record.colour]
-        deploying.rewrite_tag(colour.env_file, walk.settings.tag_key, record.tag)
+        rewrite_tag(colour.env_file, walk.settings.tag_key, record.tag)
         keeping.tidy(walk)
     except OSError as error:
         walk.told("", "record", f"not written: {error.strerror}: {error.filename}", begun, "unknown")
@@ -163,7 +164,7 @@ def _after_commit(walk: Walk) -> None:
     begun = time.monotonic()
     try:
         switching.after_commit(walk)
-    except (CutoverError, engine.EngineSilent, OSError) as error:
+    except (CutoverError, EngineSilent, OSError) as error:
         walk.told(
             "T+15m", f"retire {walk.before}", f"not done: {error}; see cutover status", begun, "unknown"
         )
@@ -222,12 +223,12 @@ def _save_logs(walk: Walk) -> None:
     colour, settings = walk.target.colour, walk.settings
     if walk.evidence.file is None or colour is None:
         return
-    with contextlib.suppress(engine.EngineSilent, OSError):
+    with contextlib.suppress(EngineSilent, OSError):
         for service in (*settings.services, *settings.after_switch):  # the most important one first
-            for each in engine.containers(settings.compose_project(colour), service):
-                from cutover.secret import MASK
+            for each in docker.containers(settings.compose_project(colour), service):
+                from cutover.core.masking import MASK
 
-                text = "\n".join(engine.logs(each.id, tail=settings.logs.tail))
+                text = "\n".join(docker.logs(each.id, tail=settings.logs.tail))
                 (walk.evidence.file.parent / f"{colour}-{service}-{each.short}.log").write_text(
                     MASK(text) + "\n", encoding="utf-8"
                 )
@@ -262,7 +263,7 @@ def _named(walk: Walk, record: Record, end: Ended) -> Ended:
             walk.state.journal("rolled back", release=walk.release_id, **went)
         with contextlib.suppress(OSError):
             env_file = walk.settings.colours[record.colour].env_file
-            deploying.rewrite_tag(env_file, walk.settings.tag_key, record.tag)
+            rewrite_tag(env_file, walk.settings.tag_key, record.tag)
     return end
 
 

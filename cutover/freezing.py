@@ -6,9 +6,9 @@ import time
 from http import HTTPStatus
 
 from cutover.changes import freeze as change
-from cutover.errors import Failed
+from cutover.core.errors import Failed
+from cutover.core.verdict import Verdict, no, yes
 from cutover.proxies.asking import Way
-from cutover.verdict import Verdict, no, yes
 from cutover.walk import Walk
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
-from cutover.engine import EngineSilent
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Verdict, no, shortened, unknown
 from cutover.target import Control
 from cutover.transport import Transport
-from cutover.verdict import Verdict, no, shortened, unknown
 
 SAFE = frozenset({"GET", "HEAD"})
 LONGEST = 10 * 2**20  # bytes of one body; a stream without end must not fill the runner's memory

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from cutover import compose, engine, host, scene
-from cutover.compose import Compose
-from cutover.container import Container
-from cutover.errors import Failed
-from cutover.probes.identity import Expected
+from cutover import scene
+from cutover.core.errors import Failed
+from cutover.gate.container_checks import ExpectedIdentity
 from cutover.state import write_atomically
+from cutover.system import compose, docker, process
+from cutover.system.compose import Compose
+from cutover.system.container import Container
 from cutover.target import Target
 from cutover.walk import Walk
 
 
-def expected(walk: Walk, target: Target) -> Expected:
+def expected(walk: Walk, target: Target) -> ExpectedIdentity:
     """The identity of *target*: container id, image ID, config hash and port.
 
     What this session deployed, else the last record of the colour whose container runs; where nobody has recorded
@@ -21,16 +22,16 @@ def expected(walk: Walk, target: Target) -> Expected:
     colour, project = target.colour or "", target.project or ""
     pending = walk.pending
     if pending is not None and pending.colour == colour:
-        return Expected(
+        return ExpectedIdentity(
             image=pending.image,
             container=pending.container,
             config_hash=pending.config_hash,
             port=target.port,
         )
-    found = engine.the_container(project, target.service)
+    found = docker.the_container(project, target.service)
     for record in reversed(walk.state.records(colour) if walk.settings.state.is_dir() else []):
         if found is not None and record.container == found.id:
-            return Expected(
+            return ExpectedIdentity(
                 image=record.image,
                 container=record.container,
                 config_hash=record.config_hash,
@@ -38,8 +39,8 @@ def expected(walk: Walk, target: Target) -> Expected:
             )
     tag = scene.tag_of(found.image_name) if found else None
     rendered = compose.render(walk.settings, colour, tag)
-    return Expected(
-        image=engine.image_id(rendered.image(target.service)) or "",
+    return ExpectedIdentity(
+        image=docker.image_id(rendered.image(target.service)) or "",
         container=found.id if found else "",
         config_hash=_hash(rendered, project, target.service),
         port=target.port,
@@ -54,7 +55,7 @@ def _hash(rendered: compose.Rendered, project: str, service: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "release.yml"
         write_atomically(path, rendered.text)
-        return compose.hashes(Compose(project, path)).get(service, "")
+        return compose.config_hashes(Compose(project, path)).get(service, "")
 
 
 def identify(found: Container, image: str, config_hash: str) -> None:
@@ -69,22 +70,20 @@ def identify(found: Container, image: str, config_hash: str) -> None:
 
 def settle(walk: Walk, found: Container, wait: float) -> None:
     """Healthy within its own HEALTHCHECK's budget, and no restart for `min_healthy` since its start."""
-    from cutover.probes.health import has_healthcheck, wait_healthy
-    from cutover.probes.restarts import settled
+    from cutover.gate.container_checks import has_healthcheck, stays_up, wait_healthy
 
     # A worker may have no HEALTHCHECK: nobody sends it requests.
     if found.service == walk.settings.service or has_healthcheck(found):
         walk.require(wait_healthy(found.id, wait), "deploy::healthy")
-    walk.require(settled(found, walk.settings.gate.min_healthy), "deploy::settled")
+    walk.require(stays_up(found, walk.settings.gate.min_healthy), "deploy::settled")
 
 
-def not_up(walk: Walk, done: host.Done, found: Container | None, waited: float, wait: float) -> Failed:
+def not_up(walk: Walk, done: process.Done, found: Container | None, waited: float, wait: float) -> Failed:
     """What became of it, with its last words; they are kept as evidence."""
-    from cutover.probes.came_up import not_up
-    from cutover.probes.health import with_last_words
+    from cutover.gate.container_checks import judge_not_started, with_log_tail
 
-    verdict = not_up(found, "healthy" if done.ok else done.last_line, waited, wait)
+    verdict = judge_not_started(found, "healthy" if done.ok else done.last_line, waited, wait)
     if found is not None:
-        verdict = with_last_words(verdict, found.id)
+        verdict = with_log_tail(verdict, found.id)
     walk.evidence.check("deploy::up", walk.target.name, 0, verdict, waited)
     return Failed(f"{verdict.question}: {verdict.reason}")

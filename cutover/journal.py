@@ -6,31 +6,20 @@ A guard needs no Python and writes none of them: what it took back is read from 
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import Any
 
-from cutover.durable import stamp
+from cutover.core.text import stamp
+from cutover.system.files import read_json_lines
 
 FILE, GUARD = "journal.jsonl", "guard.log"
 TAKEN = "taken back: "
 ENDS = frozenset({"released", "taken back", "left as it is", "recovered", "rolled back"})
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """The lines of a journal, damaged ones and a missing file left out."""
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                row = json.loads(line)
-                rows += [row] if isinstance(row, dict) else []
-    return rows
-
-
 def whole(root: Path) -> list[dict[str, Any]]:
     """The journal of the state directory *root*, with what the guards of dead sessions did."""
-    rows = read(root / FILE)
+    rows = read_json_lines(root / FILE)
     ended = {row.get("release") for row in rows if row.get("event") in ENDS}
     for release in _by_guards(root):
         last = next((n for n, row in reversed([*enumerate(rows)]) if row.get("release") == release), None)

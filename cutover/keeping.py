@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cutover import host
+from cutover.system import process
 from cutover.walk import Walk
 
 KEEP = "cutover-keep-"
@@ -12,7 +12,7 @@ KEPT_RELEASES = 3
 def keep_image(project: str, image: str) -> None:
     """Keep *image* from being pruned: by a container of ours that is created and never started."""
     flags = ("--name", _keeper(project, image), "--label", f"cutover.keep={project}", "--entrypoint", "true")
-    host.run(("docker", "create", *flags, image), deadline_s=30)
+    process.run(("docker", "create", *flags, image), deadline_s=30)
 
 
 def _keeper(project: str, image: str) -> str:
@@ -25,9 +25,9 @@ def tidy(walk: Walk) -> None:
     kept = {colour: state.records(colour)[-KEPT_RELEASES:] for colour in settings.colours}
     names = {_keeper(settings.project, row.image) for rows in kept.values() for row in rows}
     shown = ("--filter", f"label=cutover.keep={settings.project}", "--format", "{{.Names}}")
-    there = host.run(("docker", "ps", "--all", *shown), deadline_s=15).out.split()
+    there = process.run(("docker", "ps", "--all", *shown), deadline_s=15).out.split()
     for name in (each for each in there if each.startswith(KEEP) and each not in names):
-        host.run(("docker", "rm", name), deadline_s=15)
+        process.run(("docker", "rm", name), deadline_s=15)
     for colour in settings.colours:
         files = {row.file for row in state.records(colour)}
         rendered = sorted(state.release_folder(colour).glob("2*-*.yml"))[:-KEPT_RELEASES]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from cutover import host
-from cutover.secret import MASK
+from cutover.core.masking import MASK
 from cutover.show import both_times, zone_of
+from cutover.system import process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cutover.settings import Settings
+    from cutover.core.config import Settings
 
 EVENTS = ("begin", "switched", "released", "taken back", "needs person")
 
@@ -65,7 +65,7 @@ def tell(settings: Settings, notice: Notice, environment: Mapping[str, str] | No
         return None
     given = dict(os.environ if environment is None else environment)
     told = facts(settings, notice, datetime.now(UTC))
-    done = host.run(
+    done = process.run(
         wanted.command, deadline_s=wanted.budget, environment=given | told, cwd=str(settings.source.parent)
     )
     return None if done.ok else f"the notice {notice.event!r} was not sent: {done.last_line}"

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cutover import compose, engine, scene
-from cutover.compose import Rendered
-from cutover.secret import STARS
-from cutover.settings import Settings
+from cutover import scene
+from cutover.core.config import Settings
+from cutover.core.masking import STARS
 from cutover.show import timetable
+from cutover.system import compose, docker
+from cutover.system.compose import Rendered
 from cutover.walk import Walk
 
 LEAD = timedelta(minutes=15)
@@ -34,7 +35,7 @@ def lines(walk: Walk) -> Iterator[str]:
 def _deploy(walk: Walk, colour: str, tag: str) -> Iterator[str]:
     settings = walk.settings
     new = walk.planned.rendered if walk.planned else compose.render(settings, colour, tag)
-    old = engine.the_container(settings.compose_project(colour), settings.service)
+    old = docker.the_container(settings.compose_project(colour), settings.service)
     previous = walk.planned.previous if walk.planned else None
     now = old.image_name if old else "nothing"
     yield f"would deploy {new.image(settings.service)} on {colour} (port {new.port(settings.service)}); runs now: {now}"

@@ -10,19 +10,22 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cutover import compose, engine, wish
+from cutover import wish
 from cutover.changes.up import Previous
-from cutover.compose import Compose, Rendered
-from cutover.container import Container
-from cutover.errors import UsageProblem
+from cutover.core.config import Settings
+from cutover.core.errors import EngineSilent, UsageProblem
+from cutover.core.verdict import Outcome, Verdict
+from cutover.env.lint import lint_release
+from cutover.gate.container_checks import health_budget
 from cutover.probes.disk import room
-from cutover.probes.health import budget
 from cutover.proxies.access_log import complaint
 from cutover.proxies.asking import Way
 from cutover.scene import Scene, release_path, tag_of
-from cutover.settings import Settings
 from cutover.state import Record, State, write_atomically
-from cutover.verdict import Outcome, Verdict
+from cutover.system import compose, docker
+from cutover.system.compose import Compose, Rendered
+from cutover.system.container import Container
+from cutover.system.files import is_private
 
 LEAST_FREE_BYTES = 64 * 1024 * 1024
 START_S = 10.0
@@ -35,9 +38,9 @@ def problems(
     """What forbids to release *rendered*, the cheapest questions first; lazy, the first one is told."""
     settings = scene.settings
     env_file = settings.colours[rendered.colour].env_file
-    if not compose.is_private(env_file):
+    if not is_private(env_file):
         yield f"{env_file} can be read by others: chmod 600 {env_file}"
-    yield from compose.complaints(settings, rendered, environment)
+    yield from lint_release(settings, rendered, environment)
     free = room(settings.state).free
     if free < LEAST_FREE_BYTES:
         needed = LEAST_FREE_BYTES // 2**20
@@ -60,11 +63,11 @@ def unseen(settings: Settings) -> Iterator[str]:
 
 def _ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
     """A port that somebody else holds: a recreate would remove the old container before it finds out."""
-    ours = {each.id: each for each in engine.containers(rendered.project) if each.in_use}
+    ours = {each.id: each for each in docker.containers(rendered.project) if each.in_use}
     held = {port for each in ours.values() for port in each.published}
     for service in settings.services:
         for address, port in rendered.published(service):
-            strangers = [each for each in engine.published_by(port) if each.id not in ours]
+            strangers = [each for each in docker.published_by(port) if each.id not in ours]
             if strangers:
                 whose = strangers[0].labels.get("com.docker.compose.project", "none")
                 yield (
@@ -92,12 +95,12 @@ def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> d
 
     Without *pull* nothing is fetched, and the ID of an image that is not here is empty.
     """
-    from cutover.registry import ensure_image, inspected
+    from cutover.system.registry import ensure_image, local_image
 
     names = {each: rendered.image(each) for each in (*settings.services, *settings.after_switch)}
     if pull:
         return {service: ensure_image(name).id for service, name in names.items()}
-    here = {service: inspected(name) for service, name in names.items()}
+    here = {service: local_image(name) for service, name in names.items()}
     return {service: fact.id if fact else "" for service, fact in here.items()}
 
 
@@ -111,7 +114,7 @@ def previous_of(
     """
     settings = scene.settings
     project = settings.compose_project(colour)
-    running = {service: engine.the_container(project, service) for service in settings.services}
+    running = {service: docker.the_container(project, service) for service in settings.services}
     main = running[settings.service]
     if main is None or not main.in_use:
         return None, None
@@ -126,7 +129,7 @@ def previous_of(
     if tag is None:
         raise _no_way_back(colour)
     adopted = compose.render(settings, colour, tag)
-    label = compose.hashes(Compose(project, Path("-")), adopted.text).get(settings.service)
+    label = compose.config_hashes(Compose(project, Path("-")), adopted.text).get(settings.service)
     if label != main.config_hash:
         raise _no_way_back(colour)
     name = f"adopted-{main.short}.yml"
@@ -158,18 +161,18 @@ def _previous(
 
 def wait_for(healthcheck: Mapping[str, Any]) -> float:
     """Longest wait for a healthy container, by its own HEALTHCHECK, and what the engine needs to start it."""
-    return budget(healthcheck).seconds + START_S
+    return health_budget(healthcheck).seconds + START_S
 
 
 def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[str, object]:
     """The HEALTHCHECK that a container will have: the image's, with what the compose file says on top."""
-    from cutover.settings import seconds
+    from cutover.core.config_schema import parse_duration
 
-    image = engine.inspect_image(reference).get("Config", {}).get("Healthcheck") or {}
+    image = (docker.inspect_image(reference) or {}).get("Config", {}).get("Healthcheck") or {}
     said = rendered.service(service).get("healthcheck") or {}
     names = {"start_period": "StartPeriod", "interval": "Interval", "timeout": "Timeout"}
     over: dict[str, object] = {
-        ours: seconds(str(said[theirs])) * 1e9
+        ours: parse_duration(str(said[theirs])) * 1e9
         for theirs, ours in names.items()
         if said.get(theirs) not in {None, "0s"}
     }
@@ -224,7 +227,7 @@ def require(found: Iterator[str]) -> None:
     """Raise the first problem, if any; an engine that does not answer is one too."""
     try:
         first = next(found, None)
-    except engine.EngineSilent as error:
+    except EngineSilent as error:
         raise UsageProblem(str(error)) from error
     if first:
         raise UsageProblem(first)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from cutover import again, compose
-from cutover.compose import Rendered
+from cutover import again
+from cutover.core.errors import Failed, Inconclusive, NeedsPerson, UsageProblem
+from cutover.core.verdict import Outcome
 from cutover.data import Data
-from cutover.errors import Failed, Inconclusive, NeedsPerson, UsageProblem
-from cutover.verdict import Outcome
+from cutover.system import compose
+from cutover.system.compose import Rendered
 from cutover.walk import Walk
 
 

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict, unknown, yes
 from cutover.proxies.asking import Way, colour_of
 from cutover.proxies.samples import Proof, Sample, weigh
 from cutover.proxies.wire import Connection, Place
-from cutover.settings import Settings
-from cutover.verdict import Verdict, unknown, yes
 
 T = TypeVar("T")
 POST_BODY = b"{}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutover import engine, preflight, scene
-from cutover.errors import CutoverError
+from cutover import preflight, scene
+from cutover.core.errors import CutoverError, EngineSilent
 from cutover.probes.stamps import seconds_of
 from cutover.state import Record, now
+from cutover.system import docker
 from cutover.walk import Walk
 
 
@@ -20,7 +21,7 @@ def record_what_runs(walk: Walk) -> None:
         walk.lock()
         if walk.state.open_release() is None:
             record(walk, walk.target.colour or "", float(walk.evidence.facts["began"]))
-    except (CutoverError, engine.EngineSilent, OSError):
+    except (CutoverError, EngineSilent, OSError):
         return  # it can be proven by the next gate
     finally:
         walk.unlock()
@@ -29,7 +30,7 @@ def record_what_runs(walk: Walk) -> None:
 def record(walk: Walk, colour: str, began: float) -> None:
     """Write down what runs on *colour*, if it ran before the gate *began*: else something else was asked."""
     previous, known = preflight.previous_of(walk.state, walk.scene, colour)
-    found = engine.the_container(walk.target.project or "", walk.settings.service)
+    found = docker.the_container(walk.target.project or "", walk.settings.service)
     if previous is None or found is None or seconds_of(found.started_at) >= began:
         return
     if known is not None and known.proven and known.is_running(found.id, found.image, found.config_hash):
@@ -43,7 +44,7 @@ def record(walk: Walk, colour: str, began: float) -> None:
 def prove_again(walk: Walk) -> None:
     """The gate has just passed on what was put back under traffic: its record gets the new container's id."""
     colour = walk.before or ""
-    found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
+    found = docker.the_container(walk.settings.compose_project(colour), walk.settings.service)
     for row in reversed(walk.state.records(colour)):
         if found and row.proven and (row.image, row.config_hash) == (found.image, found.config_hash):
             if row.container != found.id:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-from cutover import engine, scene, switching, way_back
+from cutover import scene, switching, way_back
 from cutover.changes import Change
 from cutover.changes.up import Previous
 from cutover.changes.up import put_back as up_undo
-from cutover.errors import CutoverError, UsageProblem
+from cutover.core.errors import CutoverError, EngineSilent, UsageProblem
 from cutover.state import Record
+from cutover.system import docker
 from cutover.walk import Walk
 
 
@@ -20,8 +21,8 @@ def wanted(walk: Walk) -> Record | None:
         return None
     good = [row for row in walk.state.records(colour) if row.proven]
     try:
-        found = engine.the_container(walk.target.project or "", walk.settings.service)
-    except engine.EngineSilent:
+        found = docker.the_container(walk.target.project or "", walk.settings.service)
+    except EngineSilent:
         return None
     if found is not None and any(row.is_running(found.id, found.image, found.config_hash) for row in good):
         return None
@@ -35,7 +36,7 @@ def open_release(walk: Walk, record: Record) -> None:
     """
     settings, colour = walk.settings, record.colour
     path = scene.release_path(settings, colour, record.file)
-    if not path.is_file() or engine.image_id(record.image) is None:
+    if not path.is_file() or docker.image_id(record.image) is None:
         raise UsageProblem(
             f"{colour}: the proven release {record.tag} cannot be put back, its file or image is gone"
         )
@@ -63,5 +64,5 @@ def lived_before(walk: Walk) -> Record | None:
         return None
     try:
         return way_back.before_a_person(walk.state, walk.scene)
-    except (CutoverError, engine.EngineSilent):
+    except (CutoverError, EngineSilent):
         return None

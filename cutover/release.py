@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cutover.verdict import Outcome
+from cutover.core.verdict import Outcome
 
 OK, FAILED, INTERRUPTED, INTERNAL, USAGE, NOTHING_RAN = 0, 1, 2, 3, 4, 5
 INCONCLUSIVE, NEEDS_PERSON, LOCKED = 10, 11, 12

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutover import engine, preflight, release, scene
+from cutover import preflight, release, scene
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome
 from cutover.evidence import Check, Evidence
 from cutover.proxies import COLOURS
 from cutover.release import Tally
 from cutover.report.ending import NOTHING, UNASKED, Ending, Running, Why, Word, sentence
 from cutover.report.words import count, near
-from cutover.verdict import Outcome
+from cutover.system import docker
 from cutover.walk import Walk
 from cutover.wish import Wish
 
@@ -146,8 +148,8 @@ def what_runs(walk: Walk) -> list[Running]:
     shown = []
     for colour in (each for each in COLOURS if each in walk.settings.colours):
         try:
-            found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
-        except engine.EngineSilent:
+            found = docker.the_container(walk.settings.compose_project(colour), walk.settings.service)
+        except EngineSilent:
             shown.append(Running(colour, "", UNASKED, live=live.colour == colour))
             continue
         if found is None:

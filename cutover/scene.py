@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cutover import engine
-from cutover.compose import Rendered, render
-from cutover.errors import UsageProblem
+from cutover.core.config import Settings
+from cutover.core.errors import EngineSilent, UsageProblem
 from cutover.proxies import COLOURS, Live, Proxy, driver, other
 from cutover.proxies.port_swap import PortSwap
-from cutover.settings import Settings
+from cutover.system import docker
+from cutover.system.compose import Rendered, render
 from cutover.target import Control, Target
 
 GOES_WITHOUT = ("http://", "https://")
@@ -60,7 +60,7 @@ def who_is_live(settings: Settings, proxy: Proxy | None) -> Live:
         return proxy.live()
     try:
         running = [colour for colour in settings.colours if _runs(settings, colour)]
-    except engine.EngineSilent as error:
+    except EngineSilent as error:
         return Live(None, str(error))
     if len(running) == 1:
         return Live(running[0], "the only colour that runs")
@@ -70,7 +70,7 @@ def who_is_live(settings: Settings, proxy: Proxy | None) -> Live:
 
 
 def _runs(settings: Settings, colour: str) -> bool:
-    found = engine.the_container(settings.compose_project(colour), settings.service)
+    found = docker.the_container(settings.compose_project(colour), settings.service)
     return found is not None and found.running
 
 
@@ -121,8 +121,8 @@ def target_named(scene: Scene | None, name: str) -> Target:
 def running_tag(settings: Settings, colour: str) -> str | None:
     """The tag that the running container of *colour* was started from, None if nothing is there or answers."""
     try:
-        found = engine.the_container(settings.compose_project(colour), settings.service)
-    except engine.EngineSilent:
+        found = docker.the_container(settings.compose_project(colour), settings.service)
+    except EngineSilent:
         return None
     return tag_of(found.image_name) if found else None
 
@@ -146,8 +146,8 @@ def control_of(scene: Scene | None, target: Target) -> Control:
 def _engine_knows(project: str, service: str) -> bool:
     """Whether the engine answers at all: running or dead, silence is then the service's own."""
     try:
-        engine.the_container(project, service)
-    except engine.EngineSilent:
+        docker.the_container(project, service)
+    except EngineSilent:
         return False
     return True
 

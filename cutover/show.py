@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cutover.settings import Settings, Show
+    from cutover.core.config import Settings
+    from cutover.core.config_schema import Show
 
 MOMENTS = {
     "T-15m": (timedelta(minutes=-15), "preflight, snapshot, way back on the restored copy"),

@@ -14,12 +14,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cutover import host, journal
+from cutover import journal
 from cutover.changes import Change, undo_script
-from cutover.durable import flock, let_go, now, sync_folder, write_atomically
-from cutover.errors import Locked, UsageProblem
+from cutover.core.errors import Locked, UsageProblem
+from cutover.core.masking import MASK
+from cutover.core.text import now
 from cutover.record import Record
-from cutover.secret import MASK
+from cutover.system import process
+from cutover.system.files import close_lock, flock, sync_folder, write_atomically
 
 __all__ = ["Record", "State", "did_take_back", "now", "sync_folder", "write_atomically"]
 
@@ -34,7 +36,7 @@ TAKE_BACK_DEADLINE_S = 1500.0  # takeback.sh waits 600 s for the hand; its undo 
 GUARD_START_S = 30.0
 
 
-def did_take_back(done: host.Done, release_id: str) -> bool:
+def did_take_back(done: process.Done, release_id: str) -> bool:
     """Whether this very run of takeback.sh took the release back, and not its session's end or somebody else's run."""
     return done.ok and f"taken back: {release_id}" in done.out.splitlines()
 
@@ -89,7 +91,7 @@ class State:
         try:
             yield
         finally:
-            let_go(handle)
+            close_lock(handle)
 
     def acquire(self, owner: Mapping[str, Any], asked_at: float | None = None) -> int:
         """The descriptor that is the lock, as long as it is open; raises Locked, or UsageProblem on a full disk."""
@@ -99,12 +101,12 @@ class State:
             raise self._unwritable(error) from error
         deadline = max((asked_at or time.monotonic()) + PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S)
         if not flock(handle, deadline):
-            let_go(handle)
+            close_lock(handle)
             raise Locked(self.told())
         try:
             write_atomically(self.root / "owner.json", json.dumps(dict(owner)))
         except OSError as error:
-            let_go(handle)
+            close_lock(handle)
             raise self._unwritable(error) from error
         return handle
 
@@ -174,7 +176,7 @@ class State:
         # Not our child: a strict gate would call a handle that is dropped an error, and a kept one leaves a zombie.
         start = ("sh", "-c", '"$@" >/dev/null 2>&1 & echo $!', "sh")
         words = ("sh", str(self.root / "guard.sh"), str(self.root), release_id, f"{max_s:g}")
-        done = host.run((*start, *words), deadline_s=GUARD_START_S, cwd="/")
+        done = process.run((*start, *words), deadline_s=GUARD_START_S, cwd="/")
         pid = done.out.strip()
         if not done.ok or not pid.isdigit():
             raise OSError(errno.EAGAIN, f"no guard: {done.last_line}")
@@ -189,7 +191,7 @@ class State:
             return False
         return named == release_id and release_id in words
 
-    def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> host.Done:
+    def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> process.Done:
         """Run the last of *changes* under the hand, the undo of all of them written before it.
 
         Answers with 75 when somebody else has taken the release back meanwhile. Where the undo cannot be written,
@@ -201,7 +203,7 @@ class State:
                 self.guard(release_id, max_s)
             write_atomically(self.root / "undo.new", undo_script(changes))
         except OSError as error:
-            return host.Done(change.do, NOT_WRITTEN, "", f"{change.name}: {self._unwritable(error)}")
+            return process.Done(change.do, NOT_WRITTEN, "", f"{change.name}: {self._unwritable(error)}")
         words = (
             "sh",
             str(self.root / "step.sh"),
@@ -210,12 +212,12 @@ class State:
             f"{change.budget_s:g}",
             *change.do,
         )
-        return host.run(words, deadline_s=change.budget_s + KILL_MARGIN_S)
+        return process.run(words, deadline_s=change.budget_s + KILL_MARGIN_S)
 
-    def take_back(self, release_id: str) -> host.Done:
+    def take_back(self, release_id: str) -> process.Done:
         """Run the one script that session, guard, `recover` and a person call alike."""
         words = ("sh", str(self.root / "takeback.sh"), str(self.root), release_id)
-        return host.run(words, deadline_s=TAKE_BACK_DEADLINE_S)
+        return process.run(words, deadline_s=TAKE_BACK_DEADLINE_S)
 
     def close(self, release_id: str) -> bool:
         """Commit: one rename under the hand; False when somebody else has closed it before."""
@@ -236,7 +238,7 @@ class State:
                 raise UsageProblem(f"a step of a release still runs: see fuser {self.root}/hand")
             yield
         finally:
-            let_go(handle)
+            close_lock(handle)
 
     def needs_person(self) -> str | None:
         """The id of a release whose take-back was given up, None in peace."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cutover import engine, preflight, scene
-from cutover.container import Container
-from cutover.deploying import rewrite_tag
-from cutover.errors import Failed
+from cutover import preflight, scene
+from cutover.core.errors import Failed
+from cutover.env.envfile import rewrite_tag
 from cutover.proxies import other
 from cutover.proxies.port_swap import OWN, RELEASE, PortSwap, lay
 from cutover.state import Record, now, write_atomically
+from cutover.system import docker
+from cutover.system.container import Container
 from cutover.walk import Walk
 
 
@@ -45,7 +46,7 @@ def settle(walk: Walk, to: str) -> None:
     if not swaps(walk):
         return
     project, service = walk.settings.compose_project(to), walk.settings.service
-    found = engine.the_container(project, service)
+    found = docker.the_container(project, service)
     if found is None or not found.running:
         raise Failed(f"after the switch no container of {to} runs")
     name = f"swapped-{found.short}.yml"

@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cutover import consuming, engine, freezing, preflight, scene, swapping
+from cutover import consuming, freezing, preflight, scene, swapping
 from cutover.changes import SWITCH, Change, line
 from cutover.changes.up import Previous, ensure
+from cutover.core.errors import EngineSilent, Failed, Inconclusive, UsageProblem
+from cutover.core.verdict import Outcome, Verdict
 from cutover.drain import rest, retire
-from cutover.errors import Failed, Inconclusive, UsageProblem
 from cutover.proxies import Live, Proxy, other
+from cutover.system import docker
 from cutover.target import Target
-from cutover.verdict import Outcome, Verdict
 from cutover.walk import Walk
 from cutover.watching import Observed, Watched
 from cutover.watching import watch as tick
@@ -176,7 +177,7 @@ def questions(walk: Walk, target: Target) -> list[Watched]:
 def require_warm(walk: Walk) -> None:
     """The idle colour runs and is not unhealthy; raises UsageProblem."""
     colour = walk.target.colour or ""
-    found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
+    found = docker.the_container(walk.settings.compose_project(colour), walk.settings.service)
     if found is None or not found.running or found.health_status not in {"healthy", "none"}:
         raise UsageProblem(
             f"{colour} is not warm: {found.status if found else 'nothing runs there'}; deploy to it first"
@@ -185,8 +186,8 @@ def require_warm(walk: Walk) -> None:
 
 def _warm(walk: Walk, colour: str) -> bool:
     try:
-        found = engine.the_container(walk.settings.compose_project(colour), walk.settings.service)
-    except engine.EngineSilent:
+        found = docker.the_container(walk.settings.compose_project(colour), walk.settings.service)
+    except EngineSilent:
         return False
     return found is not None and found.running
 

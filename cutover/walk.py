@@ -9,23 +9,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cutover import host, preflight, scene
+from cutover import preflight, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous
-from cutover.container import Container
-from cutover.durable import let_go
-from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson
+from cutover.core.config import Settings
+from cutover.core.errors import CutoverError, Failed, Inconclusive, NeedsPerson
+from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import Evidence
 from cutover.scene import Scene
-from cutover.settings import Settings
 from cutover.state import TAKEN_BY_ANOTHER, Record, State
+from cutover.system import process
+from cutover.system.container import Container
+from cutover.system.files import close_lock
 from cutover.target import Target
-from cutover.verdict import Outcome, Verdict
 from cutover.wish import Wish
 
 if TYPE_CHECKING:
     from cutover.deploying import Planned
-    from cutover.probes.logs import Baseline
+    from cutover.gate.log_checks import LogBaseline
 
 Say = Callable[[str, str, str, float, str], None]
 """Tells people a line of the run of show: moment, name, text, seconds, outcome."""
@@ -60,7 +61,7 @@ class Walk:
     """Colour -> service -> its container before this session changed the colour."""
     put_back: Record | None = None
     """The proven release that this session puts back, and nothing else."""
-    baselines: dict[tuple[str, str], Baseline] = field(default_factory=dict)
+    baselines: dict[tuple[str, str], LogBaseline] = field(default_factory=dict)
     """Colour and service -> what was logged there before this session changed it."""
     _lock: int | None = None
 
@@ -114,7 +115,7 @@ class Walk:
     def unlock(self) -> None:
         """Let others release."""
         if self._lock is not None:
-            let_go(self._lock)
+            close_lock(self._lock)
             self._lock = None
 
     def owner(self) -> dict[str, object]:
@@ -148,7 +149,7 @@ class Walk:
         self.evidence.fact("recovered", {"release": left, "owner": owner})
 
     # --- changing ------------------------------------------------------------------------------------------------
-    def apply(self, change: Change) -> host.Done:
+    def apply(self, change: Change) -> process.Done:
         """Run a change with its undo written first; raises Failed when somebody else took the release back."""
         if self.release_id is None:
             release_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cutover.verdict import Outcome, Verdict, unknown
+from cutover.core.verdict import Outcome, Verdict, unknown
 
 UNKNOWNS_IN_A_ROW = 4
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from cutover import engine, preflight, scene
-from cutover.errors import CutoverError, UsageProblem
+from cutover import preflight, scene
+from cutover.core.config import Settings
+from cutover.core.errors import CutoverError, EngineSilent, UsageProblem
 from cutover.proxies import other
 from cutover.proxies.port_swap import PortSwap
 from cutover.scene import Scene
-from cutover.settings import Settings
 from cutover.state import Record, State, now, write_atomically
+from cutover.system import docker
 from cutover.walk import Walk
 
 FILE = "lived.json"
@@ -105,7 +106,7 @@ def plan(state: State, here: Scene) -> Way:
     to = before(rows, now_there)
     # A port swap has a gap either way, and what it stopped was started for the port that users know.
     if here.proxy is not None and not isinstance(here.proxy, PortSwap) and to.colour == other(live):
-        found = engine.the_container(settings.compose_project(to.colour), settings.service)
+        found = docker.the_container(settings.compose_project(to.colour), settings.service)
         if found is not None and found.running:
             warm = found.health_status in {"healthy", "none"} and _key(to) == (found.image, found.config_hash)
             if warm:
@@ -127,7 +128,7 @@ def before_a_person(state: State, here: Scene) -> Record | None:
     there = running(settings, state, other(live))
     if there is None or not there.proven or left_live(state.history(), lived(state)) != there.colour:
         return None
-    found = engine.the_container(settings.compose_project(there.colour), settings.service)
+    found = docker.the_container(settings.compose_project(there.colour), settings.service)
     return there if found is not None and found.well else None
 
 
@@ -150,12 +151,12 @@ def _can_start(settings: Settings, to: Record) -> bool:
     if not path.is_file():
         return False
     model = json.loads(path.read_text(encoding="utf-8"))
-    return engine.image_id(str(model["services"][settings.service]["image"])) == to.image
+    return docker.image_id(str(model["services"][settings.service]["image"])) == to.image
 
 
 def running(settings: Settings, state: State, colour: str) -> Record | None:
     """What is on *colour* now, by its record if it has one."""
-    found = engine.the_container(settings.compose_project(colour), settings.service)
+    found = docker.the_container(settings.compose_project(colour), settings.service)
     if found is None:
         return None
     rows = [row for row in state.records(colour) if _key(row) == (found.image, found.config_hash)]
@@ -203,7 +204,7 @@ def remember(walk: Walk) -> None:
         new = running(settings, walk.state, to)
         if new is not None:
             keep(walk.state, released(lived(walk.state), _replaced(walk), new))
-    except (CutoverError, engine.EngineSilent, OSError) as error:
+    except (CutoverError, EngineSilent, OSError) as error:
         walk.told("", "way back", f"not written: {error}", None, "unknown")
 
 

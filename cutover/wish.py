@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from cutover.durable import now
+from cutover.core.text import now
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,15 @@
 
 import pytest
 
-from cutover.container import Container
+from cutover.core.config import Settings
+from cutover.gate.container_checks import ExpectedIdentity, health, identity
 from cutover.probes import Expect
-from cutover.probes.health import health
-from cutover.probes.identity import Expected, identity
-from cutover.settings import Settings
+from cutover.system.container import Container
 
 pytestmark = pytest.mark.asks("container")
 
 
-def test_identity(seen: Container, expected: Expected, expect: Expect) -> None:
+def test_identity(seen: Container, expected: ExpectedIdentity, expect: Expect) -> None:
     """Image, container, configuration and the owner of the port are those of the release."""
     expect(identity(seen.id, expected))
 

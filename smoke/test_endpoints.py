@@ -3,10 +3,11 @@
 import httpx
 import pytest
 
+from cutover.core.config import Settings
+from cutover.core.config_schema import Endpoint
 from cutover.probes import Expect
 from cutover.probes.endpoints import endpoint as answered
 from cutover.probes.latency import Sampling, latency
-from cutover.settings import Endpoint, Settings
 from cutover.target import Control
 
 pytestmark = pytest.mark.asks("endpoints")

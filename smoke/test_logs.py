@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from cutover.container import Container
+from cutover.core.config import Settings
+from cutover.gate.log_checks import LogBaseline, log_errors
 from cutover.probes import Expect
-from cutover.probes.logs import Baseline, logs
-from cutover.settings import Settings
+from cutover.system.container import Container
 
 pytestmark = pytest.mark.asks("container")
 
@@ -15,14 +15,14 @@ pytestmark = pytest.mark.asks("container")
 def test_no_error_spike(
     seen: Container,
     beside: tuple[Container, ...],
-    baselines: Mapping[str, Baseline],
+    baselines: Mapping[str, LogBaseline],
     settings: Settings,
     expect: Expect,
 ) -> None:
     """The release does not log more errors than the one before it, and no crashes of a new kind."""
     expect(
         [
-            logs(seen, baselines.get(seen.service), settings.logs),
-            *(logs(each, baselines.get(each.service), settings.logs).of(each.name) for each in beside),
+            log_errors(seen, baselines.get(seen.service), settings.logs),
+            *(log_errors(each, baselines.get(each.service), settings.logs).of(each.name) for each in beside),
         ]
     )

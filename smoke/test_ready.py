@@ -2,9 +2,9 @@
 
 import httpx
 
+from cutover.core.config import Settings
 from cutover.probes import Expect
 from cutover.probes.ready import ready
-from cutover.settings import Settings
 from cutover.target import Control
 
 

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
+from cutover.core.config import Settings
 from cutover.probes import Expect
 from cutover.probes.version import version
-from cutover.settings import Settings
 from cutover.target import Control
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from cutover.container import Container
+from cutover.gate.container_checks import restarts, unchanged
 from cutover.probes import Expect
-from cutover.probes.restarts import restarts, unchanged
+from cutover.system.container import Container
 
 pytestmark = pytest.mark.asks("container")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cutover.changes import Change, line
-from cutover.verdict import Verdict, no, yes
+from cutover.core.verdict import Verdict, no, yes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cutover.settings import Settings
+    from cutover.core.config import Settings
 
 NAME = "freeze"
 BUDGET_S = 10.0

@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 from cutover.changes import Change, Words
-from cutover.compose import Compose
-from cutover.settings import Migrate
+from cutover.core.config_schema import Migrate
+from cutover.system.compose import Compose
 
 MARGIN_S = 60.0
 GRACE_S = 10

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.changes import Change, line
-from cutover.compose import Compose
-from cutover.container import GRACE_S
+from cutover.system.compose import Compose
+from cutover.system.container import GRACE_S
 
 MARGIN_S = 60.0
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutover.commands.common import tell
-from cutover.errors import Inconclusive, UsageProblem
-from cutover.secret import MASK, Secret
+from cutover.core.errors import Inconclusive, UsageProblem
+from cutover.core.masking import MASK, Secret
 
 if TYPE_CHECKING:
     import httpx

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from cutover.settings import Settings, find, load
+from cutover.core.config import Settings, find_config, load_config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ def common(function: F) -> F:
 
 def settings_of(config: str | None) -> Settings:
     """The settings; raises UsageProblem."""
-    return load(find(config, os.environ, Path.cwd()), os.environ)
+    return load_config(find_config(config, os.environ, Path.cwd()), os.environ)
 
 
 def tell(as_json: bool, facts: dict[str, Any], lines: list[str]) -> None:

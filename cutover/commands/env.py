@@ -1,4 +1,4 @@
-"""Check the colours' env files, or write one from a template with references to secrets."""
+"""Check the env files of the colors, or write one from a template with references to secrets."""
 
 from __future__ import annotations
 
@@ -9,36 +9,35 @@ from typing import TYPE_CHECKING
 import click
 
 from cutover.commands.common import common, settings_of, tell
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cutover.env.check import Checked
+    from cutover.env.lint import LintReport
 
 
 @click.group
 def command() -> None:
-    """Check the colours' env files, or write one from a template with references to secrets."""
+    """Check the env files of the colors, or write one from a template with references to secrets."""
 
 
 @command.command("check")
 @common
 def check(config: str | None, as_json: bool) -> int:
-    """Say what is wrong with each colour's env file, one line each, and how the colours differ.
+    """Check the env file of each color and compare the colors. One line for each finding; values are never shown.
 
-    Complete against env_template, no placeholder, mode 0600, not tracked by git, a tag that does not move,
-    URLs that can be read. Values are never shown. Ends with 4 when something is wrong.
+    All keys of env_template are there, no placeholder, mode 0600, not tracked by git, a pinned tag, valid URLs.
     """
-    from cutover.env.check import check as look
+    from cutover.env.lint import lint_env_files
 
-    found = look(settings_of(config), os.environ)
+    found = lint_env_files(settings_of(config), os.environ)
     tell(as_json, as_document(found), as_lines(found))
     return UsageProblem.exit_code if found.findings else 0
 
 
-def as_document(found: Checked) -> dict[str, object]:
-    """The findings and the table as JSON values."""
+def as_document(found: LintReport) -> dict[str, object]:
+    """Return the findings and the comparison as JSON values."""
     return {
         "ok": not found.findings,
         "findings": [finding.as_json() for finding in found.findings],
@@ -46,20 +45,16 @@ def as_document(found: Checked) -> dict[str, object]:
     }
 
 
-def as_lines(found: Checked) -> list[str]:
-    """The table, the findings, and what they come to."""
-    from cutover.env.parity import table
+def as_lines(found: LintReport) -> list[str]:
+    """Return the comparison, the findings, and their number as lines of text."""
+    from cutover.env.lint import parity_table
 
-    lines = [*table(found.rows, list(found.rows[0].shown) if found.rows else []), ""] if found.rows else []
+    lines = [*parity_table(found.rows, list(found.rows[0].shown)), ""] if found.rows else []
     lines += [str(finding) for finding in found.findings]
+    if not found.findings:
+        return [*lines, f"{' and '.join(found.colours)}: nothing to correct"]
     number = len(found.findings)
-    colours = " and ".join(found.colours)
-    what = (
-        f"{number} thing{'s' if number != 1 else ''} to correct"
-        if number
-        else f"{colours}: nothing to correct"
-    )
-    return [*lines, what]
+    return [*lines, f"{number} thing{'s' if number != 1 else ''} to correct"]
 
 
 @command.command("render")
@@ -73,11 +68,11 @@ def as_lines(found: Checked) -> list[str]:
     default=("IMAGE_TAG",),
     show_default=True,
     metavar="KEY",
-    help="Stays as it is in FILE.",
+    help="A key whose value in FILE is kept.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def render(template: Path, out: Path, keep: Sequence[str], as_json: bool) -> int:
-    """Write FILE (0600) from TEMPLATE, each reference replaced by the secret that it leads to.
+    """Write FILE (mode 0600) from TEMPLATE, with each reference replaced by its secret.
 
     \b
     op://vault/item/field     1Password, by its CLI `op`
@@ -85,25 +80,23 @@ def render(template: Path, out: Path, keep: Sequence[str], as_json: bool) -> int
     file:///path              the text of a file
     env:NAME                  a variable of this shell
 
-    A reference is a whole value, or stands inside one, as in redis://:{{ env:NAME | url }}@cache:6379/0,
-    where `| url` percent-encodes it. All or nothing: if one leads nowhere, FILE is not written (exit 4).
+    A reference is a whole value, or a part of one, as in redis://:{{ env:NAME | url }}@cache:6379/0,
+    where `| url` percent-encodes it. If a reference cannot be resolved, FILE is not written (exit 4).
     """  # noqa: D301  # click reads a backspace as "do not wrap"
-    from cutover.env.references import Sources
-    from cutover.env.render import render as write
+    from cutover.env.secrets import SecretSources, render_env_file
 
-    fit_to_write(out)
-    missing = write(template, out, Sources(os.environ), keep=keep)
-    told = [str(each) for each in missing]
-    said = [*told, f"{out} was not written"] if missing else [f"wrote {out}, mode 0600"]
-    tell(as_json, {"file": str(out), "written": not missing, "missing": told}, said)
+    require_writable(out)
+    missing = [str(each) for each in render_env_file(template, out, SecretSources(os.environ), keep=keep)]
+    lines = [*missing, f"{out} was not written"] if missing else [f"wrote {out}, mode 0600"]
+    tell(as_json, {"file": str(out), "written": not missing, "missing": missing}, lines)
     return UsageProblem.exit_code if missing else 0
 
 
-def fit_to_write(out: Path) -> None:
-    """Raise UsageProblem where secrets must not, or cannot, be written."""
-    from cutover.env.check import tracked
+def require_writable(out: Path) -> None:
+    """Raise UsageProblem if the folder of *out* is missing or git tracks the file."""
+    from cutover.env.lint import is_tracked
 
     if not out.resolve().parent.is_dir():
         raise UsageProblem(f"{out}: there is no such folder")
-    if tracked(out):
+    if is_tracked(out):
         raise UsageProblem(f"{out} is tracked by git, and secrets are never committed: name another file")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cutover.commands.common import tell
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
 
 
 @click.command

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from cutover import engine, preflight, scene
+from cutover import preflight, scene
 from cutover.commands.common import common, settings_of, tell
-from cutover.container import Container
-from cutover.errors import CutoverError, Locked, NeedsPerson
+from cutover.core.config import Settings
+from cutover.core.errors import CutoverError, EngineSilent, Locked, NeedsPerson
 from cutover.evidence import Evidence
-from cutover.settings import Settings
 from cutover.state import State, now
+from cutover.system import docker
+from cutover.system.container import Container
 from cutover.walk import Walk
 from cutover.wish import Wish
 
@@ -63,8 +64,8 @@ def serves_again(settings: Settings, state: State, release: str) -> str:
         walk.scene = scene.look(settings)
         live = switching.settled(walk, was["live"]) if "live" in was else walk.scene.live
         colour = live.colour or was.get("colour")
-        found = engine.the_container(settings.compose_project(colour), settings.service) if colour else None
-    except (CutoverError, engine.EngineSilent) as error:
+        found = docker.the_container(settings.compose_project(colour), settings.service) if colour else None
+    except (CutoverError, EngineSilent) as error:
         raise NeedsPerson(_unseen(release, f"what serves now could not be asked: {error}")) from error
     trouble = not_as_before(was, live.colour, found, proxied=settings.proxy is not None)
     if trouble:

@@ -13,11 +13,10 @@ import click
 
 from cutover import again, preflight, switching
 from cutover.commands.common import common, settings_of, tell
-from cutover.engine import EngineSilent
-from cutover.errors import CutoverError, Failed, Inconclusive, NeedsPerson, UsageProblem
+from cutover.core.config import Settings
+from cutover.core.errors import CutoverError, EngineSilent, Failed, Inconclusive, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxies import Live
-from cutover.settings import Settings
 from cutover.state import State, now
 from cutover.walk import Walk
 from cutover.wish import Wish

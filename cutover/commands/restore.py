@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cutover.commands.common import common, settings_of, tell
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
 
 if TYPE_CHECKING:
     from cutover.data import Data, Taken

@@ -6,8 +6,8 @@ import click
 
 from cutover import preflight, scene
 from cutover.commands.common import common, settings_of, tell
+from cutover.core.errors import Failed, UsageProblem
 from cutover.drain import retire
-from cutover.errors import Failed, UsageProblem
 from cutover.proxies import other
 from cutover.state import State, now
 

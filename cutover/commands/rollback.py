@@ -12,17 +12,26 @@ from dataclasses import replace
 
 import click
 
-from cutover import again, consuming, engine, preflight, release, scene, switching, way_back
+from cutover import again, consuming, preflight, release, scene, switching, way_back
 from cutover.changes.up import up
 from cutover.commands.common import common, settings_of, tell
 from cutover.commands.recover import serves_again
-from cutover.compose import Compose
-from cutover.errors import CutoverError, Failed, Inconclusive, Locked, NeedsPerson, UsageProblem
+from cutover.core.config import Settings
+from cutover.core.errors import (
+    CutoverError,
+    EngineSilent,
+    Failed,
+    Inconclusive,
+    Locked,
+    NeedsPerson,
+    UsageProblem,
+)
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.scene import Scene
-from cutover.settings import Settings
 from cutover.state import Record, State, did_take_back, now
-from cutover.verdict import Outcome
+from cutover.system import docker
+from cutover.system.compose import Compose
 from cutover.walk import Walk
 from cutover.way_back import Way
 from cutover.wish import Wish
@@ -142,7 +151,7 @@ def _flip(walk: Walk, way: Way, as_json: bool) -> int:  # click's flag passed on
         switching.seen_live(walk, to)
         seconds = time.monotonic() - begun
         consuming.move(walk, to)
-    except (CutoverError, engine.EngineSilent) as error:
+    except (CutoverError, EngineSilent) as error:
         raise _undone(walk, error) from error
     if not state.close(walk.release_id or ""):
         raise Failed(f"the flip to {to} was taken back by {walk.taken_by()}")
@@ -177,7 +186,7 @@ def _undone(walk: Walk, error: Exception) -> CutoverError:
     release_id = walk.release_id
     if release_id is None:
         return UsageProblem(f"{error}; nothing was changed")
-    kind = Inconclusive if isinstance(error, (Inconclusive, engine.EngineSilent)) else Failed
+    kind = Inconclusive if isinstance(error, (Inconclusive, EngineSilent)) else Failed
     done = walk.state.take_back(release_id)
     if done.ok:
         return kind(f"{error}; it was taken back: {serves_again(walk.settings, walk.state, release_id)}")
@@ -190,7 +199,7 @@ def _told(walk: Walk, to: Record, seconds: float, as_json: bool) -> int:  # clic
     """The gate once more, and what users have now; raises NeedsPerson when that does not pass."""
     settings, colour = walk.settings, to.colour
     seen = again.gate(walk, again.shipped())
-    found = engine.the_container(settings.compose_project(colour), settings.service)
+    found = docker.the_container(settings.compose_project(colour), settings.service)
     if seen.ok and found is not None and to.file:
         walk.state.keep_record(replace(to, container=found.id, proven=True, at=now()))
     facts = {"live": colour, "tag": to.tag, "seconds": seconds, "gate": seen.reason}

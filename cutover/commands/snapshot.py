@@ -9,8 +9,8 @@ import click
 from cutover.commands.common import common, settings_of, tell
 
 if TYPE_CHECKING:
+    from cutover.core.verdict import Verdict
     from cutover.data import Data, Taken
-    from cutover.verdict import Verdict
 
 
 @click.command("snapshot")

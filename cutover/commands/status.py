@@ -8,17 +8,18 @@ from typing import Any
 
 import click
 
-from cutover import engine, journal, scene, way_back
+from cutover import journal, scene, way_back
 from cutover.commands.common import common, settings_of, tell
-from cutover.errors import UsageProblem
+from cutover.core.config import Settings
+from cutover.core.errors import EngineSilent, UsageProblem
+from cutover.core.masking import MASK
+from cutover.core.verdict import Outcome
 from cutover.proxies import other
 from cutover.release import INCONCLUSIVE, NEEDS_PERSON, OK, USAGE
 from cutover.report.words import duration
 from cutover.scene import Scene
-from cutover.secret import MASK
-from cutover.settings import Settings
 from cutover.state import State, now
-from cutover.verdict import Outcome
+from cutover.system import docker
 
 
 @click.command
@@ -78,7 +79,7 @@ def _way_back(state: State, here: Scene) -> dict[str, Any]:
     """What `cutover rollback` would do now, and how long the way back took when it was last rehearsed."""
     try:
         way = way_back.plan(state, here)
-    except (UsageProblem, engine.EngineSilent) as error:
+    except (UsageProblem, EngineSilent) as error:
         return {"how": None, "why": str(error)}
     facts: dict[str, Any] = {"how": way.how, "colour": way.to.colour, "tag": way.to.tag}
     rows = [row for row in state.history() if row.get("event") == "rehearsed"]
@@ -103,8 +104,8 @@ def _guard_said(state: State) -> str:
 
 def _colour(settings: Settings, state: State, colour: str) -> dict[str, Any]:
     try:
-        found = engine.the_container(settings.compose_project(colour), settings.service)
-    except engine.EngineSilent as error:
+        found = docker.the_container(settings.compose_project(colour), settings.service)
+    except EngineSilent as error:
         return {"tag": None, "asked": False, "runs": False, "state": f"could not be asked: {error}"}
     if found is None:
         there = settings.colours[colour].env_file.is_file()

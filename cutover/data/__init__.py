@@ -13,16 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cutover.changes import Change
-from cutover.compose import Compose, Rendered, render
+from cutover.core.config import Settings
+from cutover.core.errors import CutoverError, Failed, Locked, UsageProblem
+from cutover.core.verdict import Outcome, Verdict, no, yes
 from cutover.data import files
 from cutover.data.compare import QUESTION, compare
 from cutover.data.files import Taken
 from cutover.data.location import Location, PostgresUrl, SqliteFile, locate
 from cutover.data.opening import way
 from cutover.data.store import Store
-from cutover.errors import CutoverError, Failed, Locked, UsageProblem
-from cutover.settings import Settings
-from cutover.verdict import Outcome, Verdict, no, yes
+from cutover.system.compose import Compose, Rendered, render
 
 __all__ = ["Data", "Taken", "of"]
 SCRATCH_ENV = "scratch.env"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
+from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.data.contents import Contents, Span
-from cutover.verdict import Verdict, no, not_asked, yes
 
 QUESTION = "snapshot"
 SHOWN = 5

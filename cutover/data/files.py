@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from cutover import host
+from cutover.core.errors import Failed, UsageProblem
+from cutover.core.masking import MASK
 from cutover.data import contents
 from cutover.data.contents import Contents
-from cutover.errors import Failed, UsageProblem
-from cutover.secret import MASK
+from cutover.system import process as processes
 
 Words = tuple[str, ...]
 PARTIAL = ".partial"
@@ -162,7 +162,7 @@ def stream(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                env=host.clean_environment(environment),
+                env=processes.clean_environment(environment),
                 start_new_session=True,
             )
             size, digest = _pump(process, pipe(process.stdout), out, deadline_s)
@@ -183,7 +183,7 @@ def _pump(
 ) -> tuple[int, str]:
     """Copy the output piece by piece; the process is gone afterwards, whatever happened."""
     digest, size = hashlib.sha256(), 0
-    late = threading.Timer(deadline_s, host.kill_group, (process,))
+    late = threading.Timer(deadline_s, processes.kill_group, (process,))
     late.daemon = True
     late.start()
     try:
@@ -209,7 +209,7 @@ def pipe(end_of: IO[bytes] | None) -> IO[bytes]:
 def end(process: subprocess.Popen[bytes]) -> None:
     """End *process* with its group, unless it has ended."""
     if process.poll() is None:
-        host.kill_group(process)
+        processes.kill_group(process)
         process.wait()
 
 
@@ -237,7 +237,9 @@ def megabytes(size: int) -> str:
     return f"{size / 10**6:.1f} MB" if size >= 10**6 else f"{size / 10**3:.1f} kB"
 
 
-def feed(words: Sequence[str], environment: Mapping[str, str], path: Path, deadline_s: float) -> host.Done:
+def feed(
+    words: Sequence[str], environment: Mapping[str, str], path: Path, deadline_s: float
+) -> processes.Done:
     """Run *words* with *path* as their standard input, read piece by piece; never raises for a failed command."""
     with path.open("rb") as file, tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
@@ -245,15 +247,15 @@ def feed(words: Sequence[str], environment: Mapping[str, str], path: Path, deadl
             stdin=file,
             stdout=said,
             stderr=said,
-            env=host.clean_environment(environment),
+            env=processes.clean_environment(environment),
             start_new_session=True,
         )
         try:
             code = process.wait(timeout=deadline_s)
         except subprocess.TimeoutExpired:
-            code = host.TIMED_OUT
+            code = processes.TIMED_OUT
             said.write(f"no end after {deadline_s:g} s\n".encode())
         finally:
             end(process)
         said.seek(0)
-        return host.Done(tuple(words), code, "", MASK(said.read().decode(errors="replace")))
+        return processes.Done(tuple(words), code, "", MASK(said.read().decode(errors="replace")))

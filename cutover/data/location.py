@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
-from cutover.errors import UsageProblem
-from cutover.secret import MASK, Secret
-from cutover.settings import Database
+from cutover.core.config_schema import Database
+from cutover.core.errors import UsageProblem
+from cutover.core.masking import MASK, Secret
 
 CONNECT_S = "10"
 

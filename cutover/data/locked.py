@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from cutover.compose import Rendered
+from cutover.core.config import load_config
+from cutover.core.errors import CutoverError, Failed, UsageProblem
 from cutover.data import Data
 from cutover.data.postgres import Postgres
-from cutover.errors import CutoverError, Failed, UsageProblem
-from cutover.settings import load
+from cutover.system.compose import Rendered
 
 KEY = 0x6375746F766572  # "cutover": one for each database, whichever project migrates it
 HOLDER = f"""\
@@ -54,7 +54,7 @@ def main(words: list[str]) -> NoReturn:
     """Take the lock, then become the words; ends with the error's exit code when that failed."""
     config, release, wait_s, *rest = words
     try:
-        settings = load(Path(config), os.environ)
+        settings = load_config(Path(config), os.environ)
         text = Path(release).read_text(encoding="utf-8")
         data = Data(
             settings, Rendered(Path(release).parent.name, "", text, json.loads(text), {}), settings.state

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cutover import engine, host
-from cutover.compose import Rendered
+from cutover.core.config import Settings
+from cutover.core.config_schema import Database
+from cutover.core.errors import EngineSilent, Inconclusive, UsageProblem
 from cutover.data.location import Location, PostgresUrl, SqliteFile
 from cutover.data.store import Store
-from cutover.errors import Inconclusive, UsageProblem
-from cutover.settings import Database, Settings
+from cutover.system import process
+from cutover.system.compose import Rendered
 
 
 def way(settings: Settings, rendered: Rendered, location: Location | None, folder: Path) -> Store:
@@ -24,7 +25,7 @@ def way(settings: Settings, rendered: Rendered, location: Location | None, folde
 
             return sqlite.find(rendered, settings.service, location.path, folder, database.schema_table)
         return _postgres(settings, rendered, location, database)
-    except engine.EngineSilent as error:
+    except EngineSilent as error:
         raise Inconclusive(str(error)) from error
 
 
@@ -36,7 +37,7 @@ def _postgres(settings: Settings, rendered: Rendered, location: PostgresUrl, dat
     container = database.container or find_container(
         networks(rendered, settings.service, database), location.host
     )
-    if not container and not host.run(("pg_dump", "--version"), deadline_s=10).ok:
+    if not container and not process.run(("pg_dump", "--version"), deadline_s=10).ok:
         where = f"no container answers to {location.host!r} on the service's networks, and there is no pg_dump here"
         raise UsageProblem(f"{where}: name one that has pg_dump in {settings.source}: [database] container")
     return Postgres(Tools(location, container), database.schema_table)

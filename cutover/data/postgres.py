@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover import host
+from cutover.core.errors import Failed, UsageProblem
 from cutover.data import contents, files, reading
 from cutover.data.contents import Contents
 from cutover.data.location import PostgresUrl
 from cutover.data.psql import Tools, refused
-from cutover.errors import Failed, UsageProblem
+from cutover.system import process
 
 LONGEST_NAME = 63
 SCRATCH = "_cutover_scratch_"
@@ -144,7 +144,7 @@ class Postgres:
             here = self.url.host in {"localhost", "127.0.0.1", "::1"} and Path(folder).is_dir()
             return shutil.disk_usage(folder).free if here else None
         words = ("docker", "exec", self.tools.container, "df", "-Pk", folder)
-        return free_of(host.run(words, deadline_s=files.QUICK_S, mask=False).out)
+        return free_of(process.run(words, deadline_s=files.QUICK_S, mask=False).out)
 
     def swap(self, new: str, aside: str) -> None:
         """Rename *new* into place and this database to *aside*, both in one transaction.
@@ -233,7 +233,7 @@ def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def _first_error(done: host.Done) -> str:
+def _first_error(done: process.Done) -> str:
     """The line that names the reason: pg_restore goes on talking after it."""
     lines = [line.strip() for line in done.err.splitlines() if "error:" in line]
     return lines[0].removeprefix("pg_restore: ") if lines else done.last_line
@@ -251,10 +251,11 @@ def find_container(networks: Sequence[str], name: str) -> str:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    from cutover import engine
+    from cutover.core.errors import EngineSilent
+    from cutover.system import docker
 
     try:
-        api = engine.client().api
+        api = docker.client().api
         for row in api.containers(filters={"network": list(networks)}) if networks else ():
             attached = api.inspect_container(row["Id"])["NetworkSettings"]["Networks"]
             names = [row["Names"][0].lstrip("/")]
@@ -267,5 +268,5 @@ def find_container(networks: Sequence[str], name: str) -> str:
             if name in names:
                 return str(row["Id"])[:12]
     except (DockerException, RequestException) as error:
-        raise engine.EngineSilent(f"the Docker engine does not answer: {error}") from error
+        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
     return ""

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from cutover import host
+from cutover.core.errors import Failed, UsageProblem
+from cutover.core.masking import MASK
 from cutover.data.files import end, pipe
 from cutover.data.location import PostgresUrl
-from cutover.errors import Failed, UsageProblem
-from cutover.secret import MASK
+from cutover.system import process
 
 Words = tuple[str, ...]
 PSQL = (
@@ -67,7 +67,9 @@ class Tools:
     def ask(self, sql: str, *, name: str | None = None, deadline_s: float = QUESTION_S) -> list[str]:
         """The lines that *sql* answers, tab-separated; raises Failed with PostgreSQL's own words."""
         words, environment = self.words(*PSQL, name=name), self.environment(name)
-        done = host.run(words, deadline_s=deadline_s, environment=environment, stdin=sql.encode(), mask=False)
+        done = process.run(
+            words, deadline_s=deadline_s, environment=environment, stdin=sql.encode(), mask=False
+        )
         if not done.ok:
             raise refused(done.err or done.last_line)
         return [line for line in done.out.splitlines() if line]
@@ -112,7 +114,7 @@ class Session:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
-            env=host.clean_environment(environment),
+            env=process.clean_environment(environment),
             start_new_session=True,
         )
         self._in, self._out = pipe(self._process.stdin), pipe(self._process.stdout)

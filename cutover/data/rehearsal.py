@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cutover import engine, host
 from cutover.changes.migrate import migrate
-from cutover.compose import Compose, Rendered
-from cutover.container import Container
+from cutover.core.config_schema import Database
+from cutover.core.errors import EngineSilent, NeedsPerson, UsageProblem
+from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.data import Data
 from cutover.data.location import PostgresUrl, locate
-from cutover.errors import NeedsPerson, UsageProblem
-from cutover.settings import Database
+from cutover.system import docker, process
+from cutover.system.compose import Compose, Rendered
+from cutover.system.container import Container
 from cutover.target import Control
-from cutover.verdict import Verdict, no, unknown, yes
 
 STDIN = Path("-")
 START_S = 60.0
@@ -44,7 +44,7 @@ def rehearse(data: Data, new: Rendered, live: Rendered | None, live_image: str =
     try:
         upgraded = upgrade(data, new)
         return [upgraded, *gate(data, live, live_image)] if upgraded.ok and live else [upgraded]
-    except engine.EngineSilent as error:
+    except EngineSilent as error:
         return [unknown("rehearsal", str(error))]
     finally:
         clear(data)
@@ -57,7 +57,7 @@ def names(project: str) -> tuple[str, str]:
 
 def clear(data: Data) -> None:
     """Remove the rehearsal's containers, those of a session that died too."""
-    host.run(("docker", "rm", "--force", "--volumes", *names(data.settings.project)), deadline_s=60)
+    process.run(("docker", "rm", "--force", "--volumes", *names(data.settings.project)), deadline_s=60)
 
 
 # --- the copy in place of the database -------------------------------------------------------------------------
@@ -121,13 +121,13 @@ def upgrade(data: Data, new: Rendered) -> Verdict:
     change = migrate(data.state_dir, Compose(new.project, STDIN), settings, name, options=data.options(new))
     before, begun = data.store.head(data.scratch), time.monotonic()
     real = data.head()
-    done = host.run(change.do, deadline_s=change.budget_s, stdin=text.encode(), cwd=str(data.state_dir))
+    done = process.run(change.do, deadline_s=change.budget_s, stdin=text.encode(), cwd=str(data.state_dir))
     seconds = round(time.monotonic() - begun, 3)
     if data.head() != real:
         raise NeedsPerson(
             f"the rehearsal reached the real database: it was at {real or 'none'}, it is at {data.head()}; {STOP}"
         )
-    if done.code == host.TIMED_OUT:
+    if done.code == process.TIMED_OUT:
         return no(question, f"no end within {settings.budget:g} s", seconds=seconds)
     if not done.ok:
         return no(question, f"the new image cannot upgrade a copy of the data: {why(done)}", code=done.code)
@@ -140,7 +140,7 @@ def upgrade(data: Data, new: Rendered) -> Verdict:
     return yes(question, f"{text} in {seconds:.1f} s", seconds=seconds, before=before, head=head)
 
 
-def why(done: host.Done) -> str:
+def why(done: process.Done) -> str:
     """The line that names the reason: a traceback's last error, not the link to its manual below it."""
     lines = [line.strip() for line in (done.out + "\n" + done.err).splitlines() if "error" in line.lower()]
     named = [line for line in lines if "http" not in line and not line.startswith(("File ", "raise "))]
@@ -157,8 +157,8 @@ def gate(data: Data, live: Rendered, image: str) -> Iterator[Verdict]:
     words = Compose(live.project, STDIN).words("run", *flags, service)
     text = on_copy(live, service, _copy(data, live, service), image)
     # Compose would read a stray .env of the folder that it runs in.
-    done = host.run(words, deadline_s=START_S, stdin=text.encode(), cwd=str(data.state_dir))
-    found = engine.inspect(name)
+    done = process.run(words, deadline_s=START_S, stdin=text.encode(), cwd=str(data.state_dir))
+    found = docker.inspect(name)
     if not done.ok or found is None:
         yield no(
             "rehearsal: ready", f"the live release cannot be started on the new schema: {done.last_line}"
@@ -179,7 +179,7 @@ def _ask(data: Data, live: Rendered, url: str, name: str, budget_s: float) -> It
     from cutover.probes.version import version
 
     settings = data.settings
-    control = Control(lambda: engine.inspect(name) is not None, "the engine knows its container")
+    control = Control(lambda: docker.inspect(name) is not None, "the engine knows its container")
     with client(url, settings.gate.deadline) as http:
         first = _until_ready(http, control, data, name, budget_s)
         yield first
@@ -198,7 +198,7 @@ def _until_ready(http: Any, control: Control, data: Data, name: str, budget_s: f
     end = time.monotonic() + budget_s
     while True:
         verdict = ready(http, control, data.settings.ready)
-        found = engine.inspect(name)
+        found = docker.inspect(name)
         if verdict.ok:
             return verdict
         if found is None or not found.running:
@@ -211,7 +211,7 @@ def _until_ready(http: Any, control: Control, data: Data, name: str, budget_s: f
 def _died(found: Container | None) -> str:
     if found is None:
         return "the live release's container is gone"
-    tail = [row.split(" ", 1)[-1] for row in engine.logs(found.id, tail=3)]
+    tail = [row.split(" ", 1)[-1] for row in docker.logs(found.id, tail=3)]
     said = f"; last log lines: {' | '.join(tail)}" if tail else ""
     return f"the live release ends on the new schema: exit code {found.exit_code}{said}"
 

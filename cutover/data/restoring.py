@@ -8,14 +8,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cutover.core.errors import CutoverError, Failed, UsageProblem
+from cutover.core.verdict import Outcome
 from cutover.data import Data, files
 from cutover.data.compare import compare, plural
 from cutover.data.contents import Contents
 from cutover.data.files import Taken
 from cutover.data.postgres import Postgres, short
 from cutover.data.sqlite import Sqlite
-from cutover.errors import CutoverError, Failed, UsageProblem
-from cutover.verdict import Outcome
 
 
 @dataclass(frozen=True, slots=True)

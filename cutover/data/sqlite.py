@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cutover import engine, host
-from cutover.compose import Rendered
+from cutover.core.errors import Failed, UsageProblem
 from cutover.data import contents, files, inside
 from cutover.data.contents import Contents
-from cutover.errors import Failed, UsageProblem
+from cutover.system import docker, process
+from cutover.system.compose import Rendered
 
 SCRATCH = "scratch-"
 
@@ -162,8 +162,8 @@ class Sqlite:
             *rest,
         )
 
-    def _inside(self, *words: str) -> host.Done:
-        return host.run(("docker", "exec", self.container, *words), deadline_s=files.QUICK_S, mask=False)
+    def _inside(self, *words: str) -> process.Done:
+        return process.run(("docker", "exec", self.container, *words), deadline_s=files.QUICK_S, mask=False)
 
 
 def read(file: Path, schema_table: str) -> Contents:
@@ -186,14 +186,14 @@ def find(rendered: Rendered, service: str, path: str, folder: Path, schema_table
     if not container:
         raise UsageProblem(f"{blocked} no container runs that mounts it")
     python = ("docker", "exec", container, "python3", "-c", "import sqlite3")
-    if not host.run(python, deadline_s=files.QUICK_S).ok:
+    if not process.run(python, deadline_s=files.QUICK_S).ok:
         raise UsageProblem(f"{blocked} the container that mounts it has no python3 with sqlite3")
     return Sqlite(path, None, container, folder, schema_table)
 
 
 def _reader(rendered: Rendered, service: str, path: str) -> str:
     """The id of a running container that has *path*: the colour's own, else the other colour's; empty if none."""
-    found = engine.the_container(rendered.project, service)
+    found = docker.the_container(rendered.project, service)
     if found is not None and found.running:
         return found.id
     mount = _mount(rendered, service, path)
@@ -202,7 +202,7 @@ def _reader(rendered: Rendered, service: str, path: str) -> str:
         return ""
     wanted = ("--filter", f"volume={source}", "--filter", f"label=com.docker.compose.service={service}")
     words = ("docker", "ps", "--no-trunc", "--quiet", "--filter", "status=running", *wanted)
-    return next(iter(host.run(words, deadline_s=files.QUICK_S).out.split()), "")
+    return next(iter(process.run(words, deadline_s=files.QUICK_S).out.split()), "")
 
 
 def never_made(rendered: Rendered, service: str, path: str) -> bool:
@@ -210,7 +210,7 @@ def never_made(rendered: Rendered, service: str, path: str) -> bool:
     volume = _volume(rendered, _mount(rendered, service, path))
     if not volume:
         return False
-    done = host.run(("docker", "volume", "inspect", volume), deadline_s=files.QUICK_S, mask=False)
+    done = process.run(("docker", "volume", "inspect", volume), deadline_s=files.QUICK_S, mask=False)
     return not done.ok and "no such volume" in done.err.lower()
 
 
@@ -239,5 +239,5 @@ def _volume(rendered: Rendered, mount: dict[str, Any]) -> str:
 
 def _mountpoint(volume: str) -> str:
     words = ("docker", "volume", "inspect", "--format", "{{.Mountpoint}}", volume)
-    done = host.run(words, deadline_s=files.QUICK_S, mask=False)
+    done = process.run(words, deadline_s=files.QUICK_S, mask=False)
     return done.out.strip() if done.ok else ""

@@ -1,1 +1,1 @@
-"""Env files and secrets: what must hold for them, and how they are written from references."""
+"""Env files: reading, writing, rules, and secrets from references."""

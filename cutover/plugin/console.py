@@ -18,8 +18,8 @@ from cutover.report import terminal
 from cutover.report.words import near
 
 if TYPE_CHECKING:
+    from cutover.core.verdict import Verdict
     from cutover.saying import Ended
-    from cutover.verdict import Verdict
     from cutover.walk import Walk
 from cutover.wish import Wish
 

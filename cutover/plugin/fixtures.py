@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     import httpx
     from docker import DockerClient
 
-    from cutover.container import Container
+    from cutover.core.config import Settings
+    from cutover.core.config_schema import Endpoint
+    from cutover.core.verdict import Verdict
     from cutover.evidence import Evidence
+    from cutover.gate.container_checks import ExpectedIdentity
+    from cutover.gate.log_checks import LogBaseline
     from cutover.plugin import given
     from cutover.plugin.session import Run
-    from cutover.probes.identity import Expected
-    from cutover.probes.logs import Baseline
-    from cutover.settings import Endpoint, Settings
+    from cutover.system.container import Container
     from cutover.target import Control, Target
-    from cutover.verdict import Verdict
     from cutover.watching import Observed, Watched
 else:
     given = Lazy("cutover.plugin.given")  # every pytest session of an environment loads this plugin
@@ -116,7 +117,7 @@ def http(cutover_run: Run, target: Target) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def engine() -> DockerClient:
     """The docker SDK client."""
-    from cutover.engine import client
+    from cutover.system.docker import client
 
     return client()
 
@@ -142,7 +143,7 @@ def container(seen: Container) -> Any:
 
 
 @pytest.fixture(scope="session")
-def baselines(cutover_run: Run, target: Target) -> Mapping[str, Baseline]:
+def baselines(cutover_run: Run, target: Target) -> Mapping[str, LogBaseline]:
     """Service -> the log of the container that ran on this colour before; those that had none are missing."""
     return given.baselines(cutover_run, target)
 
@@ -154,7 +155,7 @@ def expected_tag(target: Target) -> str | None:
 
 
 @pytest.fixture(scope="session")
-def expected(cutover_run: Run, target: Target) -> Expected:
+def expected(cutover_run: Run, target: Target) -> ExpectedIdentity:
     """The identity that the target should have."""
     return given.expected(cutover_run, target)
 

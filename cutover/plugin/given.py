@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover import engine as docker_engine
 from cutover import saying, scene
-from cutover.container import Container
-from cutover.errors import CutoverError, Inconclusive
+from cutover.core.errors import CutoverError, Inconclusive
+from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin.required import Asked, NotAnswered, param, stage_of
+from cutover.system import docker as docker_engine
+from cutover.system.container import Container
 from cutover.target import Control, Target
-from cutover.verdict import Outcome, Verdict
 from cutover.walk import Walk
 
 if TYPE_CHECKING:
     import httpx
 
+    from cutover.gate.container_checks import ExpectedIdentity
+    from cutover.gate.log_checks import LogBaseline
     from cutover.plugin.session import Run
-    from cutover.probes.identity import Expected
-    from cutover.probes.logs import Baseline
     from cutover.watching import Observed, Watched
 
 
@@ -41,8 +41,8 @@ def _guarded(run: Run, act: Callable[[Walk], None]) -> None:
     trouble: CutoverError
     try:
         act(walk)
-    except (CutoverError, docker_engine.EngineSilent) as error:
-        trouble = error if isinstance(error, CutoverError) else Inconclusive(str(error))
+    except CutoverError as error:
+        trouble = error
     except Exception as error:
         walk.trouble = Inconclusive(f"internal error: {type(error).__name__}: {error}")
         _stop(run, str(walk.trouble))
@@ -131,7 +131,7 @@ def beside(run: Run, target: Target) -> tuple[Container, ...]:
     return (*first, *chain(*further))
 
 
-def baselines(run: Run, target: Target) -> dict[str, Baseline]:
+def baselines(run: Run, target: Target) -> dict[str, LogBaseline]:
     """Service -> the log that was kept before the deploy; of a release that is proven, its own until then."""
     if run.walk is None or target.colour is None:
         return {}
@@ -141,8 +141,8 @@ def baselines(run: Run, target: Target) -> dict[str, Baseline]:
     return {service: each for service, each in found.items() if each}
 
 
-def _until_proven(walk: Walk, target: Target) -> dict[str, Baseline | None]:
-    from cutover.probes.logs import until_proven
+def _until_proven(walk: Walk, target: Target) -> dict[str, LogBaseline | None]:
+    from cutover.gate.log_checks import baseline_until_verified
     from cutover.probes.stamps import seconds_of
 
     found = docker_engine.by_service(target.project or "", walk.settings.services)
@@ -151,11 +151,13 @@ def _until_proven(walk: Walk, target: Target) -> dict[str, Baseline | None]:
     for row in reversed(records):
         if main and row.proven and row.is_running(main.id, main.image, main.config_hash):
             at, rules = seconds_of(row.at), walk.settings.logs
-            return {service: until_proven(each, at, rules) for service, each in found.items() if each}
+            return {
+                service: baseline_until_verified(each, at, rules) for service, each in found.items() if each
+            }
     return {}
 
 
-def expected(run: Run, target: Target) -> Expected:
+def expected(run: Run, target: Target) -> ExpectedIdentity:
     """What should run there."""
     from cutover.identifying import expected
 

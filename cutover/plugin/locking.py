@@ -7,14 +7,14 @@ import sys
 import pytest
 
 from cutover import release
-from cutover.durable import let_go
-from cutover.errors import Locked, UsageProblem
+from cutover.core.errors import Locked, UsageProblem
 from cutover.plugin.console import look
 from cutover.plugin.opening import settings_for
 from cutover.plugin.options import LOCK
 from cutover.plugin.output import Lasting
 from cutover.report.terminal import refused_lines
 from cutover.state import State
+from cutover.system.files import close_lock
 from cutover.wish import Wish
 
 
@@ -41,4 +41,4 @@ def lock(config: pytest.Config, wish: Wish) -> int | None:
 def _let_go(config: pytest.Config) -> None:
     """Let go of a lock that no session has taken over: one that broke before it began."""
     if LOCK in config.stash:
-        let_go(config.stash[LOCK])
+        close_lock(config.stash[LOCK])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cutover.secret import MASK
+from cutover.core.masking import MASK
 
 
 def mask(report: pytest.TestReport) -> None:

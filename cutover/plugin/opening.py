@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover import settings as settings_module
-from cutover.errors import UsageProblem
+from cutover.core import config as settings_module
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
 from cutover.plugin.options import SETTINGS
-from cutover.settings import Settings
 from cutover.wish import Wish
 
 
@@ -21,12 +21,12 @@ def settings_for(config: pytest.Config, wish: Wish) -> Settings | None:
         return config.stash[SETTINGS]
     given = config.option.cutover_config
     try:
-        path = settings_module.find(given, os.environ, config.invocation_params.dir)
+        path = settings_module.find_config(given, os.environ, config.invocation_params.dir)
     except UsageProblem:
         if given is None and only_urls(wish):
             return None
         raise
-    config.stash[SETTINGS] = settings_module.load(path, os.environ)
+    config.stash[SETTINGS] = settings_module.load_config(path, os.environ)
     return config.stash[SETTINGS]
 
 

@@ -12,8 +12,8 @@ from cutover.wish import Wish
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cutover.core.config import Settings
     from cutover.plugin.session import Run
-    from cutover.settings import Settings
 
 ASKED_AT = pytest.StashKey[float]()
 LOCK = pytest.StashKey[int]()
@@ -127,10 +127,10 @@ def _watch_s(given: str | None) -> float | None:
     """Seconds of `--watch`, None without it; raises UsageError."""
     if not given:
         return None
-    from cutover.settings import seconds  # pydantic's 60 ms are for those who release
+    from cutover.core.config_schema import parse_duration  # pydantic's 60 ms are for those who release
 
     try:
-        return seconds(given)
+        return parse_duration(given)
     except ValueError as error:
         raise pytest.UsageError(f"--watch: {error}") from error
 

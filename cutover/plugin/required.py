@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from cutover import release, scene
-from cutover.secret import MASK
-from cutover.settings import Settings
-from cutover.verdict import Outcome
+from cutover.core.config import Settings
+from cutover.core.masking import MASK
+from cutover.core.verdict import Outcome
 
 GATE, THROUGH_PROXY, WATCH = 0, 1, 2
 

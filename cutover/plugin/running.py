@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from cutover import finishing, release, saying
+from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin import masking
 from cutover.plugin.limits import Timer
 from cutover.plugin.required import GATE, NotAnswered, Row, first_line, is_unknown, param, stage_of
 from cutover.plugin.session import Run
-from cutover.verdict import Outcome, Verdict
 from cutover.walk import Walk
 
 

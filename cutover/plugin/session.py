@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover import engine as docker_engine
 from cutover import release, saying
-from cutover import settings as settings_module
-from cutover.errors import Locked, NeedsPerson, UsageProblem
+from cutover.core import config as settings_module
+from cutover.core.config import Settings
+from cutover.core.errors import EngineSilent, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.plugin import console, options, output
 from cutover.plugin.checklist import Checklist
@@ -24,7 +24,6 @@ from cutover.plugin.opening import only_urls, report_folder, require_places, set
 from cutover.plugin.required import Asked
 from cutover.plugin.signals import Signals
 from cutover.report.terminal import refused_lines
-from cutover.settings import Settings
 from cutover.target import Target
 from cutover.walk import Walk
 from cutover.wish import Wish
@@ -107,7 +106,7 @@ class Run:
 
     def require_settings(self) -> Settings:
         """The settings; for a URL without a cutover.toml the defaults."""
-        return self.settings or settings_module.plain()
+        return self.settings or settings_module.url_config()
 
     def watch_seconds(self) -> float:
         """How long the watch is to be."""
@@ -128,5 +127,5 @@ class Run:
             raise pytest.exit.Exception(str(lost), returncode=release.NEEDS_PERSON) from lost
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from problem
-        except docker_engine.EngineSilent as silent:
+        except EngineSilent as silent:
             raise pytest.UsageError(str(silent)) from silent

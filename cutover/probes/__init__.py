@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from cutover.verdict import Verdict
+from cutover.core.verdict import Verdict
 
 Expect = Callable[[Verdict | Iterable[Verdict]], None]
 """What the fixture `expect` is: records verdicts as evidence, fails the test on a no."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cutover import http
+from cutover.core.config_schema import Alerts
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.probes.alert_routes import receivers
 from cutover.probes.background import Background, Start, in_thread
 from cutover.probes.stamps import seconds_of
-from cutover.settings import Alerts
-from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 
 DEADLINE_S = 5.0
 ONCE = http.Asking(tries=1)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from cutover.engine import EngineSilent
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Evidence
 from cutover.http import Answer, Asking, Silence, ask
 from cutover.probes.background import Background, Start, in_thread
 from cutover.statistics import Sequential
 from cutover.target import Control
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 if TYPE_CHECKING:
     import httpx

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from cutover import engine
-from cutover.engine import EngineSilent
-from cutover.settings import Settings
+from cutover.core.config import Settings
+from cutover.core.errors import EngineSilent
+from cutover.system import docker
 from cutover.target import Target
 
 
@@ -32,6 +32,6 @@ def _named(service: str, numbers: Sequence[int]) -> Iterator[tuple[str, tuple[st
 def _numbers(project: str | None) -> Mapping[str, Sequence[int]]:
     """Service -> its replicas; nothing while the engine is silent: what is watched then says so itself."""
     try:
-        return engine.numbers(project) if project else {}
+        return docker.numbers(project) if project else {}
     except EngineSilent:
         return {}

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cutover import engine, http
-from cutover.container import Container
+from cutover import http
+from cutover.core.config import Settings
+from cutover.core.config_schema import Dependency
 from cutover.evidence import Evidence
 from cutover.probes import (
     alerts,
@@ -25,7 +26,8 @@ from cutover.probes.excused import Excused, Forgiving, OldTrouble
 from cutover.probes.names import NotAsked, names_for
 from cutover.probes.windows import bounds
 from cutover.proxies.access_log import Tail
-from cutover.settings import Dependency, Settings
+from cutover.system import docker
+from cutover.system.container import Container
 from cutover.target import Control, Target
 from cutover.watching import Watched
 
@@ -188,7 +190,7 @@ class _Made:
         """Who looks at the other services and replicas."""
         project = self.live.project or ""
         return {
-            name: flaps.Watchman(partial(engine.the_container, project, *each), pace_s=PACES["engine"])
+            name: flaps.Watchman(partial(docker.the_container, project, *each), pace_s=PACES["engine"])
             for name, each in self.others.items()
         }
 
@@ -200,7 +202,7 @@ class _Made:
         project = self.live.project or ""
         first = log_watch.questions(self._log_watch(find, self.live.service))
         further = [
-            log_watch.questions(self._log_watch(partial(engine.the_container, project, *each), each[0], name))
+            log_watch.questions(self._log_watch(partial(docker.the_container, project, *each), each[0], name))
             for name, each in self.others.items()
         ]
         return [
@@ -275,7 +277,7 @@ def finder(target: Target | None) -> Callable[[], Container | None] | None:
     """Finds the container of *target* each time anew; None for one that has no container to be seen."""
     if target is None or target.project is None:
         return None
-    return partial(engine.the_container, target.project, target.service)
+    return partial(docker.the_container, target.project, target.service)
 
 
 def not_ready(asked: httpx.Client, path: str) -> str:

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from cutover import engine
-from cutover.container import Container
-from cutover.engine import EngineSilent
+from cutover.core.config_schema import Dependency
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Evidence
 from cutover.probes.background import Background, Start, in_thread
-from cutover.settings import Dependency
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.system import docker
+from cutover.system.container import Container
 
 IN_A_ROW = 2
 HURRY_S = 1.0
@@ -83,7 +83,7 @@ def run_inside(container_id: str, words: Sequence[str]) -> tuple[int, str, str]:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    api = engine.client().api
+    api = docker.client().api
     try:
         made = api.exec_create(container_id, list(words))["Id"]
         out, err = api.exec_start(made, demux=True)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover import engine
-from cutover.settings import Settings
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.core.config import Settings
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.system import docker
 
 GB = 1e9
 
@@ -37,12 +38,12 @@ def room(path: Path) -> Room:
     )  # fmt: skip
 
 
-def disk(settings: Settings, engine_root: Callable[[], Path] = engine.data_root) -> list[Verdict]:
+def disk(settings: Settings, engine_root: Callable[[], Path] = docker.data_root) -> list[Verdict]:
     """One verdict for each file system that a release writes to."""
     verdicts, seen, paths = list[Verdict](), set[int](), [settings.state, settings.reports]
     try:
         root = engine_root()
-    except engine.EngineSilent as error:
+    except EngineSilent as error:
         verdicts.append(unknown("disk", str(error)))
     else:
         paths += [root] if root.is_dir() else []

@@ -13,12 +13,12 @@ from enum import IntEnum
 
 import httpx
 
+from cutover.core.config_schema import Endpoint
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.http import Asking, Silence, ask
 from cutover.probes.background import Background, Start, in_thread
 from cutover.probes.endpoints import endpoint
-from cutover.settings import Endpoint
 from cutover.target import Control
-from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 
 IN_A_ROW = 3
 SAFE = frozenset({"GET", "HEAD"})

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import httpx
 
+from cutover.core.config_schema import Endpoint
+from cutover.core.verdict import Verdict, no, yes
 from cutover.http import Answer, Asking, Silence, ask, judge_silence
 from cutover.probes.matching import differences, json_problem, spelt, status_problem
-from cutover.settings import Endpoint
 from cutover.target import Control
-from cutover.verdict import Verdict, no, yes
 
 PLACE = re.compile(r"\{([\w.]+)\}")
 GONE = frozenset({404, 410})  # what an undo finds that has already happened

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from cutover.verdict import Outcome, Verdict, not_asked
+from cutover.core.verdict import Outcome, Verdict, not_asked
 from cutover.watching import Watched
 
 KEEP_S = 1.0  # several questions say no in the same moment: one look at the old colour serves them all

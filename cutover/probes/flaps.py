@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cutover.container import Container
-from cutover.engine import EngineSilent
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
+from cutover.gate.container_checks import (
+    ALIVE,
+    ContainerLife,
+    container_evidence,
+    describe_exit,
+    has_healthcheck,
+    judge_health,
+    life_of,
+)
 from cutover.probes.background import Background, Start, in_thread
 from cutover.probes.excused import Forgiving
-from cutover.probes.health import ALIVE, evidence, has_healthcheck, how_it_died, judge_health
-from cutover.probes.restarts import Life, life
-from cutover.verdict import Outcome, Verdict, no, not_asked, unknown, yes
+from cutover.system.container import Container
 from cutover.watching import Watched
 
 Find = Callable[[], Container | None]
@@ -24,7 +31,7 @@ class Watchman:
     find: Find
     start: Start = in_thread
     pace_s: float = 0.0
-    first: Life | None = None
+    first: ContainerLife | None = None
     first_oom: bool = False
     """Whether the engine had already called it out of memory when it was first seen."""
     now: Container | None = None
@@ -50,26 +57,30 @@ class Watchman:
             self.silent, self.now, self.asked = "", container, self.asked + 1
             if container is not None:
                 if self.first is None:
-                    self.first, self.first_oom = life(container), container.oom_killed
+                    self.first, self.first_oom = life_of(container), container.oom_killed
                 self.unhealthy += container.health_status == "unhealthy" != was
 
 
-def judge_restarts(first: Life | None, now: Container | None) -> Verdict:
+def judge_restarts(first: ContainerLife | None, now: Container | None) -> Verdict:
     """No at any restart of the live colour: another id, start or count, or no longer running."""
     question = "restarts"
     if first is None or now is None:
         return no(question, "its container is gone", expected="a running container", seen="gone")
     if now.id != first.id:
         seen = f"container {first.id[:12]} was replaced by {now.short}"
-        return no(question, seen, expected="the same container", seen=seen, **evidence(now))
+        return no(question, seen, expected="the same container", seen=seen, **container_evidence(now))
     if now.status not in ALIVE:
-        return no(question, how_it_died(now), expected="running", seen=now.status, **evidence(now))
-    if life(now) != first:
+        return no(
+            question, describe_exit(now), expected="running", seen=now.status, **container_evidence(now)
+        )
+    if life_of(now) != first:
         times = max(1, now.restart_count - first.restart_count)
         why = ", out of memory" if now.oom_killed else f", last exit code {now.exit_code}"
         seen = f"started anew {times} time{'s' if times > 1 else ''} since the watch began{why}"
-        return no(question, seen, expected="no restart", seen=seen, **evidence(now))
-    return yes(question, f"none, running since {now.started_at[:19]}", expected="none", **evidence(now))
+        return no(question, seen, expected="no restart", seen=seen, **container_evidence(now))
+    return yes(
+        question, f"none, running since {now.started_at[:19]}", expected="none", **container_evidence(now)
+    )
 
 
 def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:
@@ -79,11 +90,11 @@ def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:
         return not_asked("health", verdict.reason)
     if unhealthy and now is not None and verdict.ok:
         seen = f"turned unhealthy {unhealthy} time{'s' if unhealthy > 1 else ''} since the watch began"
-        return no("health", f"{seen}, healthy now", expected="healthy", seen=seen, **evidence(now))
+        return no("health", f"{seen}, healthy now", expected="healthy", seen=seen, **container_evidence(now))
     return verdict
 
 
-def judge_way_back(first: Life | None, now: Container | None, colour: str) -> Verdict:
+def judge_way_back(first: ContainerLife | None, now: Container | None, colour: str) -> Verdict:
     """Whether the old colour could take over at once; never a no: a dead old colour is no reason to go there.
 
     What is wrong is reported: taking back then first brings the old colour up, and takes as long as that.
@@ -93,13 +104,13 @@ def judge_way_back(first: Life | None, now: Container | None, colour: str) -> Ve
         return not_asked(question, f"reported: {colour} is gone; taking back would first have to start it")
     if now.status not in ALIVE:
         return not_asked(
-            question, f"reported: {colour}: {how_it_died(now)}; taking back would first start it"
+            question, f"reported: {colour}: {describe_exit(now)}; taking back would first start it"
         )
     if now.health_status == "unhealthy":
         return not_asked(question, f"reported: {colour}: {judge_health(now, None).reason}")
-    if first is not None and life(now) != first:
+    if first is not None and life_of(now) != first:
         return not_asked(question, f"reported: {colour} was started anew; it is {now.health_status} now")
-    return yes(question, f"{colour} is warm: running, health {now.health_status}", **evidence(now))
+    return yes(question, f"{colour} is warm: running, health {now.health_status}", **container_evidence(now))
 
 
 @dataclass(slots=True)
@@ -199,7 +210,9 @@ def _health(man: Watchman) -> Verdict:
 
 def _oom(man: Watchman) -> Verdict:
     if man.now is not None and man.now.oom_killed and not man.first_oom:
-        return no("oom", f"out of memory: {man.now.status}, exit {man.now.exit_code}", **evidence(man.now))
+        return no(
+            "oom", f"out of memory: {man.now.status}, exit {man.now.exit_code}", **container_evidence(man.now)
+        )
     return not_asked("oom", "nothing was seen")
 
 

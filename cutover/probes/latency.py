@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import httpx
 
+from cutover.core.verdict import Verdict, no, yes
 from cutover.http import Answer, Asking, Silence, ask, judge_silence
 from cutover.target import Control
-from cutover.verdict import Verdict, no, yes
 
 ROUNDS = 3
 BUDGET_S = 10.0

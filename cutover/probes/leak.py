@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.statistics import minima, quantile, theil_sen
-from cutover.verdict import Verdict, no, not_asked, yes
 
 NEEDS_S = 870.0
 WINDOWS = 8

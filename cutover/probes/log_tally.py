@@ -6,10 +6,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cutover import engine
-from cutover.probes.errors_in_logs import LoggedError, look, stamped
-from cutover.probes.logs import BEFORE
-from cutover.settings import Logs
+from cutover.core.config_schema import Logs
+from cutover.gate.log_checks import ROUNDING_S, LoggedError, scan_log, split_stamp
+from cutover.system import docker
 
 RECENT_S = 60.0
 MOST_SIGNATURES = 500
@@ -30,19 +29,19 @@ class Reader:
     structured: bool = False
     levelled: bool = False
     """Whether any line so far was JSON, or had a level."""
-    ask: Callable[..., list[str]] = engine.logs
+    ask: Callable[..., list[str]] = docker.logs
     _tail: int = FEWEST_LINES
 
     def read(self) -> list[LoggedError]:
         """The errors that were logged since the last read; raises EngineSilent."""
         tail = self._tail
-        lines = self.ask(self.container_id, since=self.since - BEFORE, tail=tail)
-        fresh = [line for line in lines if stamped(line)[0] > self.since]
+        lines = self.ask(self.container_id, since=self.since - ROUNDING_S, tail=tail)
+        fresh = [line for line in lines if split_stamp(line)[0] > self.since]
         self.skipped += len(fresh) >= tail
         self._tail = min(self.rules.tail, max(FEWEST_LINES, 4 * len(fresh)))
         self.lines += len(fresh)
-        self.since = max([self.since, *(stamped(line)[0] for line in fresh)])
-        found = look(fresh, self.rules)
+        self.since = max([self.since, *(split_stamp(line)[0] for line in fresh)])
+        found = scan_log(fresh, self.rules)
         self.structured |= found.structured
         self.levelled |= found.levelled
         return found.errors

@@ -19,16 +19,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cutover.container import Container
-from cutover.engine import EngineSilent
+from cutover.core.config_schema import Logs
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Evidence
+from cutover.gate.log_checks import (
+    MIN_EXPOSURE_S,
+    NO_LEVEL,
+    LoggedError,
+    LogWindow,
+    read_baseline,
+    worst_stretch,
+)
 from cutover.probes.background import Background, Start, in_thread
-from cutover.probes.errors_in_logs import NO_LEVEL, LoggedError
 from cutover.probes.log_tally import Reader, Tally
-from cutover.probes.logs import LEAST_EXPOSURE_S, Window, baseline, worst
-from cutover.settings import Logs
 from cutover.statistics import more_often, spent
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.system.container import Container
 
 ALPHA = 0.001
 GOES_ON_S = 20.0
@@ -42,7 +48,7 @@ class Seen:
     live: Tally
     shared: frozenset[str]
     """Signatures that the old colour logged in the same minutes."""
-    before: Window | None
+    before: LogWindow | None
     """The old colour's log up to the switch."""
     known: frozenset[str]
     """Signatures that the old colour had logged up to the switch; without one, the live colour's own."""
@@ -74,7 +80,7 @@ def judge_rate(seen: Seen, floor: int) -> Verdict:
     was = f"the old colour logged {len(before.errors)} in {before.seconds:.0f} s before"
     for count, length in seen.live.counts(seen.own):
         chance = more_often(count, length, len(before.errors), before.seconds)
-        if count >= floor and chance <= spent(ALPHA, seen.look) / 2 and count > worst(before, length):
+        if count >= floor and chance <= spent(ALPHA, seen.look) / 2 and count > worst_stretch(before, length):
             reason = f"{count} errors in {length:.0f} s, {was}: {seen.live.most(seen.own)}"
             return no(
                 question, reason, expected="as many errors as before", seen=f"{count}", lines=seen.lines
@@ -97,7 +103,7 @@ def judge_new(seen: Seen, floor: int) -> Verdict:
     for number, length in seen.live.counts(fresh):
         sure = more_often(number, length, 0, exposure) <= spent(ALPHA, seen.look) / 2
         if number >= floor and (
-            sure or (exposure < LEAST_EXPOSURE_S and _goes_on(seen.live, fresh, 2 * floor))
+            sure or (exposure < MIN_EXPOSURE_S and _goes_on(seen.live, fresh, 2 * floor))
         ):
             reason = f"{number} errors of a new kind in {length:.0f} s: {seen.live.most(fresh)}"
             return no(question, reason, expected="no new kind of error", seen=seen.live.most(fresh))
@@ -132,7 +138,7 @@ class LogWatch:
     silent: str = ""
     tallies: tuple[Tally, Tally] = field(init=False)
     readers: list[Reader | None] = field(default_factory=lambda: [None, None])
-    before: Window | None = None
+    before: LogWindow | None = None
     known: frozenset[str] = frozenset()
     background: Background[list[list[LoggedError]]] = field(init=False)
 
@@ -185,13 +191,13 @@ class LogWatch:
         self.known = self.before.signatures if self.before else own
         self.readers = [Reader(each.id, self.rules, self.since) if each else None for each in (live, old)]
 
-    def _up_to_now(self, container: Container | None) -> Window | None:
-        seen = baseline(container, self.rules) if container else None
+    def _up_to_now(self, container: Container | None) -> LogWindow | None:
+        seen = read_baseline(container, self.rules) if container else None
         if seen is None:
             return None
         late = max(0.0, seen.ended - self.since)
         errors = tuple(each for each in seen.errors if each.at < self.since)
-        return Window(errors, seen.lines, max(0.0, seen.seconds - late), self.since)
+        return LogWindow(errors, seen.lines, max(0.0, seen.seconds - late), self.since)
 
     def seen(self) -> Seen:
         """What the judges look at."""

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from cutover.core.verdict import shortened
 from cutover.http import Answer
-from cutover.verdict import shortened
 
 WORDS = {
     bool: "a boolean",

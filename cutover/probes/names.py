@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict, not_asked
 from cutover.probes import endpoint_watch
-from cutover.settings import Settings
-from cutover.verdict import Verdict, not_asked
 
 
 def names_for(settings: Settings) -> list[str]:

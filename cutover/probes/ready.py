@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx
 
+from cutover.core.config_schema import Ready
+from cutover.core.verdict import Verdict, no, yes
 from cutover.http import Answer, Asking, Silence, ask, judge_silence
 from cutover.probes.matching import differences, json_problem, spelt, status_problem
-from cutover.settings import Ready
 from cutover.target import Control
-from cutover.verdict import Verdict, no, yes
 
 
 def ready(http: httpx.Client, control: Control, wanted: Ready) -> Verdict:

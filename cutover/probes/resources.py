@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cutover.container import Container
-from cutover.engine import EngineSilent
+from cutover.core.config_schema import Slo
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Evidence
 from cutover.probes import usage
 from cutover.probes.background import Background, Start, in_thread
 from cutover.probes.flaps import Watchman
 from cutover.probes.leak import MB, Series, judge_leak
 from cutover.probes.usage import Usage
-from cutover.settings import Slo
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.system.container import Container
 
 WINDOW_S = 15.0
 IN_A_ROW = 3

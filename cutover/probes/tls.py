@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from cutover.settings import Settings
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 
 DAY_S = 86400.0
 DEADLINE_S = 5.0

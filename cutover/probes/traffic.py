@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cutover.core.config_schema import Slo
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Evidence
 from cutover.probes.windows import Windows, bounds, judge_latency
 from cutover.proxies.access_log import SHOWN_S, Request, Tail, parse
-from cutover.settings import Slo
 from cutover.statistics import Histogram, Sequential, more_often
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 FAILED = 500
 ALPHA = 0.001

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutover import engine
-from cutover.container import ZERO_TIME
-from cutover.engine import EngineSilent
+from cutover.core.errors import EngineSilent
+from cutover.system import docker
+from cutover.system.container import ZERO_TIME
 
 ROOT = Path("/sys/fs/cgroup")
 NANO, MICRO = 1e-9, 1e-6
@@ -95,7 +95,7 @@ def from_engine(container_id: str) -> Usage | None:
     from requests.exceptions import RequestException
 
     try:
-        stats = engine.client().api.stats(container_id, stream=False)
+        stats = docker.client().api.stats(container_id, stream=False)
     except NotFound:
         return None
     except (DockerException, RequestException) as error:

@@ -6,11 +6,11 @@ from typing import Any
 
 import httpx
 
+from cutover.core.config_schema import Version
+from cutover.core.verdict import Verdict, no, yes
 from cutover.http import Answer, Silence, ask, judge_silence
 from cutover.probes.matching import differences, json_problem, spelt, status_problem, with_some_tag, with_tag
-from cutover.settings import Version
 from cutover.target import Control
-from cutover.verdict import Verdict, no, yes
 
 DEFAULT = {"version": "{tag}"}  # an empty `json` would check nothing and still say yes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from cutover.settings import Slo
+from cutover.core.config_schema import Slo
+from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.statistics import Histogram
-from cutover.verdict import Verdict, no, not_asked, yes
 
 WINDOW_S = 5.0
 WINDOW_NEEDS = 50

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cutover.changes import Change
-from cutover.settings import Settings
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict
 from cutover.target import Control
-from cutover.verdict import Verdict
 
 COLOURS = ("blue", "green")
 

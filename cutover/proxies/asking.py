@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from cutover.core.config import Settings
 from cutover.proxies import COLOURS, Live
-from cutover.settings import Settings
 from cutover.target import Control
 
 DEADLINE_S = 5.0

@@ -6,15 +6,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover import host
 from cutover.changes import Change, Words, line
-from cutover.errors import UsageProblem
-from cutover.host import Done
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
+from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.proxies import COLOURS, Live, other
 from cutover.proxies.asking import Way
-from cutover.settings import Settings
+from cutover.system import process
+from cutover.system.process import Done
 from cutover.target import Control
-from cutover.verdict import Verdict, no, unknown, yes
 
 BUDGET_S = 60.0
 STATUS_S = 10.0
@@ -50,7 +50,7 @@ class Command:
 
     def _said(self) -> Done | None:
         """What the status words say, None where there are none."""
-        return host.run(self.status, deadline_s=STATUS_S) if self.status else None
+        return process.run(self.status, deadline_s=STATUS_S) if self.status else None
 
     def switch(self, to: str) -> Change:
         """The team's words for *to*, and for the way back; both must be no-ops when run twice."""
@@ -83,9 +83,9 @@ def _found(settings: Settings, key: str) -> Words:
         return words
     name = words[0]
     path = str(settings.source.parent.absolute() / Path(name).expanduser()) if "/" in name else name
-    found = shutil.which(path, path=host.FIXED_PATH)
+    found = shutil.which(path, path=process.FIXED_PATH)
     if found is None:
-        where = path if "/" in name else f"{name} in {host.FIXED_PATH}"
+        where = path if "/" in name else f"{name} in {process.FIXED_PATH}"
         raise UsageProblem(f"{settings.source}: proxy.{key}: no such command: {where}")
     return (found, *words[1:])
 

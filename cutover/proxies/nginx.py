@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.changes import Change, Words, line
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.proxies import COLOURS, Live, other
 from cutover.proxies.asking import MARKER_SEEN, Way
-from cutover.settings import Settings
 from cutover.target import Control
-from cutover.verdict import Verdict, no, unknown, yes
 
 HERE = "here"
 """A file of the marker directory that is never touched: it tells an empty directory from a lost one."""

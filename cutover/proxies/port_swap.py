@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cutover import host
 from cutover.changes import Change, line
-from cutover.compose import Compose
-from cutover.errors import UsageProblem
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
+from cutover.core.verdict import Verdict
 from cutover.proxies import COLOURS, Live, other
 from cutover.proxies.asking import Way, ask, colour_of
 from cutover.proxies.command import judge
-from cutover.settings import Settings
 from cutover.state import write_atomically
+from cutover.system import process
+from cutover.system.compose import Compose
 from cutover.target import Control
-from cutover.verdict import Verdict
 
 RELEASE = "port-swap.yml"
 """`releases/<colour>/port-swap.yml`: the colour's release on the live port (see `published_on`)."""
@@ -106,13 +106,13 @@ class PortSwap:
         words = ("sh", str(self.state / "ensure.sh"), self.projects[to], self.service, *self._up(to, OWN))
         return line("sh", "-c", AGAIN, "sh", str(self._file(to, OWN)), *words, within_s=self.wait_s + STOP_S)
 
-    def _holder(self) -> host.Done:
+    def _holder(self) -> process.Done:
         """The colour whose container holds the live port, as the engine says."""
         shown = ("--filter", f"publish={self.live_port}", "--format", f'{{{{.Label "{LABEL}"}}}}')
-        done = host.run(("docker", "ps", *shown), deadline_s=ASK_S)
+        done = process.run(("docker", "ps", *shown), deadline_s=ASK_S)
         names = {project: colour for colour, project in self.projects.items()}
         out = "\n".join(names.get(each, each) for each in done.out.split())
-        return host.Done(done.words, done.code, out, done.err)
+        return process.Done(done.words, done.code, out, done.err)
 
 
 def make(settings: Settings, _ports: dict[str, int]) -> PortSwap:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from cutover.verdict import Verdict, no, unknown, yes
+from cutover.core.verdict import Verdict, no, unknown, yes
 
 BUCKET_S = 0.1
 MOST_ERRORS = 5

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.changes import Change, Words, line
-from cutover.errors import UsageProblem
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
+from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.proxies import COLOURS, Live, other
 from cutover.proxies.asking import Way
 from cutover.proxies.nginx import Marker
-from cutover.settings import Settings
 from cutover.target import Control
-from cutover.verdict import Verdict, no, unknown, yes
 
 # A copy and a rename: atomic. On a full disk a hard link, so that it keeps nobody from going back; not always, for
 # who edits the file in place would then edit the prepared one too. -p: the mode that Traefik can read.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import Check, Evidence
 from cutover.report import facts
 from cutover.report.ending import Ending
 from cutover.report.facts import Times, mapping
 from cutover.report.html import KINDS, Limits, cut, esc, mark, pairs, section, value_of
 from cutover.report.words import count, duration
-from cutover.verdict import Outcome, Verdict
 
 STAGES: Mapping[int, str] = {0: "gate", 1: "through the proxy", 2: "watch"}
 ORDER = (Outcome.NO, Outcome.UNKNOWN, Outcome.YES, Outcome.NOT_ASKED)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
 from cutover.evidence import Evidence, load
-from cutover.journal import read as journal
 from cutover.report.ending import Ending
 from cutover.report.facts import ending_of
+from cutover.system.files import read_json_lines as journal
 
 
 @dataclass(frozen=True, slots=True)

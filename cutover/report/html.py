@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cutover.secret import MASK, STARS
+from cutover.core.masking import MASK, STARS
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\x1b\[[0-9;]*[A-Za-z]")
 MARKS: Mapping[str, str] = {"yes": "✓", "no": "✗", "unknown": "?", "not asked": "·"}

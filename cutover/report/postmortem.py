@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC
 from typing import Any
 
+from cutover.core.verdict import Outcome
 from cutover.evidence import Check, Evidence, Step
 from cutover.report import proof
 from cutover.report.ending import Ending, Word, sentence
@@ -13,7 +14,6 @@ from cutover.report.facts import Times, mapping, moment, not_asked, span, text, 
 from cutover.report.folder import Folder
 from cutover.report.summary import code, counted, plain
 from cutover.report.words import count, duration
-from cutover.verdict import Outcome
 
 MOST_CHECKS = 40
 

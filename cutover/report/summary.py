@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from cutover.core.masking import MASK
+from cutover.core.verdict import Outcome
 from cutover.evidence import Check, Evidence
 from cutover.report import proof
 from cutover.report.ending import Ending, sentence
 from cutover.report.facts import mapping, span, text, times
 from cutover.report.head import kind_of
 from cutover.report.words import count, duration
-from cutover.secret import MASK
-from cutover.verdict import Outcome
 
 MOST_BYTES = 1_000_000
 MOST_ANNOTATIONS = 10

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cutover.core.masking import MASK
+from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import Check, Step
 from cutover.report.ending import BAD, GOOD, Ending, Word, sentence
 from cutover.report.words import clock, count, duration
-from cutover.secret import MASK
-from cutover.verdict import Outcome, Verdict
 
 Tone = Literal["good", "bad", "unsure", "dim", "strong"]
 CODES: Mapping[Tone, str] = {"good": "32", "bad": "31;1", "unsure": "33", "dim": "2", "strong": "1"}

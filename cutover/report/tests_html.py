@@ -12,8 +12,8 @@ import json
 import re
 from typing import Any
 
+from cutover.core.masking import MASK
 from cutover.report.html import esc, masked_page
-from cutover.secret import MASK
 
 BLOB = re.compile(r'(data-jsonblob=")([^"]*)(")')
 TITLES = re.compile(r'(<(?:title|h1) id="(?:head-)?title">).*?(</(?:title|h1)>)', re.DOTALL)

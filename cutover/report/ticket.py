@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
 from cutover.report.folder import Folder
 from cutover.report.summary import summary
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover import http
+from cutover.core.config import Settings
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.probes.default import watched_for
-from cutover.settings import Settings
 from cutover.target import Control, Target
-from cutover.verdict import Outcome
 from cutover.watching import Observed, watch
 from tests.bench import write
 from tests.bench.detect_cases import CASES, Case, Release, Scene, asked, docker

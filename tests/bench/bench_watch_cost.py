@@ -21,13 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover import scene, settings
+from cutover import scene
+from cutover.core import config
+from cutover.core.config_schema import Logs
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
+from cutover.gate.log_checks import errors_in
 from cutover.probes.default import watched_for
-from cutover.probes.errors_in_logs import errors_in
 from cutover.probes.log_tally import Reader
-from cutover.settings import Logs
-from cutover.verdict import Outcome
 from cutover.watching import watch
 from examples.images import image
 from examples.releases import build
@@ -96,7 +97,7 @@ def users(url: str, rate: float, until: threading.Event) -> threading.Thread:
 
 def watching(stand: Stand, seconds: float, rate: float) -> Cost:
     """Watch both colours of *stand* as a release does; blue is the live one."""
-    here = scene.look(settings.load(stand.config))
+    here = scene.look(config.load_config(stand.config))
     live, old = scene.target_named(here, "live"), scene.target_named(here, "green")
     file = Path(stand.config).with_name(f"evidence-{uuid.uuid4().hex[:6]}.jsonl")
     evidence, held, begun = Evidence(file), list[int](), time.monotonic()

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cutover import host
 from cutover import state as state_module
 from cutover.changes import Change, line
 from cutover.state import State, now
+from cutover.system import process
 
 ID = "20250904T021000-7"
 # Two halves with a command after each, so that a death can find the change half done.
@@ -65,9 +65,9 @@ def main() -> None:
 
 def _arm(at: Callable[[str], None]) -> None:
     """From here on the steps, and not the guard, find the stand-ins first; each stops before it begins."""
-    really = host.run
+    really = process.run
 
-    def run(words: host.Words, *, deadline_s: float, cwd: str | None = None) -> host.Done:
+    def run(words: process.Words, *, deadline_s: float, cwd: str | None = None) -> process.Done:
         if words[1].endswith("step.sh"):
             at("undo written")
         return really(words, deadline_s=deadline_s, cwd=cwd)
@@ -75,9 +75,9 @@ def _arm(at: Callable[[str], None]) -> None:
     shims = os.environ.get("SHIMS")
     if shims:
         os.environ["SESSION"] = str(os.getpid())
-        host.FIXED_PATH = f"{shims}:{host.FIXED_PATH}"
-        host.PASSED_ON = (*host.PASSED_ON, *ENVIRONMENT)  # type: ignore[assignment]
-    host.run = run  # type: ignore[assignment]
+        process.FIXED_PATH = f"{shims}:{process.FIXED_PATH}"
+        process.PASSED_ON = (*process.PASSED_ON, *ENVIRONMENT)  # type: ignore[assignment]
+    process.run = run  # type: ignore[assignment]
 
 
 def say(text: str) -> None:

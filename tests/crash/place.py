@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover import host
 from cutover.changes import undo_script
 from cutover.state import State, did_take_back, write_atomically
+from cutover.system import process as processes
 from tests.crash.acting import ID, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -96,7 +96,7 @@ class Place:
         folder.mkdir(exist_ok=True)
         (self.folder / "turns").unlink(missing_ok=True)
         for name in STANDING_IN:
-            real = shutil.which(name, path=host.FIXED_PATH)
+            real = shutil.which(name, path=processes.FIXED_PATH)
             path = folder / name
             path.write_text(SHIM.format(run=f'{"exec " if name == "timeout" else ""}{real} "$@"'))
             path.chmod(0o755)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cutover.changes import undo_script
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
 from cutover.state import NOT_WRITTEN, State, did_take_back, write_atomically
 from tests import disks
 from tests.crash.acting import ID, second, write

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cutover.changes import Change, line, undo_script
-from cutover.durable import let_go
 from cutover.proxies import COLOURS, other
 from cutover.proxies.nginx import flip, lay
 from cutover.state import State, did_take_back, write_atomically
+from cutover.system.files import close_lock
 from tests.crash.place import lives, until
 
 ID = "20250904T021000-7"
@@ -146,18 +146,18 @@ def release(world: World, plan: list[tuple[Kind, str, str, Fate]]) -> bool:
 def by_session(world: World, alive: int) -> None:
     """The session itself takes back, and ends."""
     assert did_take_back(world.state.take_back(ID), ID)
-    let_go(alive)
+    close_lock(alive)
 
 
 def by_guard(world: World, alive: int) -> None:
     """The session is gone; its guard finds out by itself."""
-    let_go(alive)
+    close_lock(alive)
     until(lambda: world.state.open_release() is None, "the guard takes back")
 
 
 def by_all(world: World, alive: int) -> None:
     """The guard, and two more at the same time."""
-    let_go(alive)
+    close_lock(alive)
     words = ("sh", str(world.state.root / "takeback.sh"), str(world.state.root), ID)
     both = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [each.wait() for each in both] == [0, 0]
@@ -231,7 +231,7 @@ def test_a_commit_keeps_what_was_done(live: str, rows: list[tuple[Kind, str, str
         release(world, [(kind, name, text, "done") for kind, name, text, _ in rows])
         after = world.seen()
         assert world.state.close(ID)
-        let_go(alive)
+        close_lock(alive)
         assert world.state.take_back(ID).ok
         with world.state.locked({"who": "ben"}):
             world.state.begin("another", MAX_S)

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from cutover import host
 from cutover.changes import Change
+from cutover.system import process
 from tests.crash.place import lives, until
 from tests.crash.world import SERVICES, World
 
@@ -37,12 +37,14 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def ensured(world: World) -> host.Done:
+def ensured(world: World) -> process.Done:
     """Run `ensure.sh` for blue's api, as the undo of a switch does."""
     script, file = str(world.state.root / "ensure.sh"), str(world.file("blue", "1"))
     compose = ("docker", "compose", "--project-name", "recall_blue", "--file", file)
     with world.on_path():
-        return host.run(("sh", script, "recall_blue", "api", *compose, "up", "--wait", "api"), deadline_s=60)
+        return process.run(
+            ("sh", script, "recall_blue", "api", *compose, "up", "--wait", "api"), deadline_s=60
+        )
 
 
 def test_an_old_colour_that_is_well_is_left_alone(world: World) -> None:
@@ -162,4 +164,4 @@ def _by_hand(world: World) -> None:
     engine.memory["deaths"] = []
     engine.save()
     script = str(world.state.root / "undo.sh")
-    assert subprocess.run(("sh", "-eu", script), check=False, env=host.clean_environment()).returncode == 0
+    assert subprocess.run(("sh", "-eu", script), check=False, env=process.clean_environment()).returncode == 0

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cutover.commands import rollback
-from cutover.errors import Failed
-from cutover.settings import plain
+from cutover.core.config import url_config
+from cutover.core.errors import Failed
 from cutover.state import State
 from tests.crash.place import kill, lives
 from tests.plugin.project import GOOD, Project, until
@@ -160,7 +160,7 @@ def test_a_rollback_that_comes_too_late_says_so(tmp_path: Path) -> None:
     state.prepare()
     (state.root / "closed.7").write_text("7\n")
     with pytest.raises(Failed, match="ended by itself"):
-        rollback._take_back(plain(), state, "7", as_json=False)
+        rollback._take_back(url_config(), state, "7", as_json=False)
     assert [row["event"] for row in state.history()] == ["taking back"]
 
 

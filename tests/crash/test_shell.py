@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cutover.changes import Change
-from cutover.errors import Locked
+from cutover.core.errors import Locked
 from cutover.state import TAKEN_BY_ANOTHER, did_take_back
 from tests.crash.acting import ID, second
 from tests.crash.place import NEW, OLD, Place, go_on, kill, lives, reads, until

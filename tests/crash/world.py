@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover import host
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure, stop, up
-from cutover.compose import Compose
 from cutover.proxies import other
 from cutover.proxies.nginx import flip, lay, read_marker
 from cutover.state import State
+from cutover.system import process
+from cutover.system.compose import Compose
 from tests.crash import mock_engine
 
 SERVICES = ("api", "worker")
@@ -66,12 +66,12 @@ class World:
     @contextmanager
     def on_path(self) -> Iterator[None]:
         """Within it every shell line finds the mock engine first."""
-        real = host.FIXED_PATH
-        host.FIXED_PATH = f"{self.root / 'bin'}:{real}"
+        real = process.FIXED_PATH
+        process.FIXED_PATH = f"{self.root / 'bin'}:{real}"
         try:
             yield
         finally:
-            host.FIXED_PATH = real
+            process.FIXED_PATH = real
 
     def file(self, colour: str, version: str) -> Path:
         """The release file of that version, whose image is there."""

@@ -11,12 +11,13 @@ import pytest
 from cutover.changes import undo_script
 from cutover.changes.migrate import container_name, migrate
 from cutover.changes.snapshot import snapshot
-from cutover.compose import Compose, Rendered
+from cutover.core.config import Settings
+from cutover.core.config_schema import Migrate
 from cutover.data import Data
 from cutover.data.location import PostgresUrl, locate
 from cutover.data.rehearsal import Copy, copy_variables, on_copy, why
-from cutover.host import Done
-from cutover.settings import Migrate, Settings
+from cutover.system.compose import Compose, Rendered
+from cutover.system.process import Done
 
 MIGRATE = Migrate(command=("flask", "db", "upgrade"))
 PASSWORD = "s3cret$one"

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.data.compare import compare
 from cutover.data.contents import Contents, Table
-from cutover.verdict import Outcome
 
 ORIGINAL = Contents(
     head="c40e",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.errors import Failed, UsageProblem
 from cutover.data import files
 from cutover.data.contents import Contents, Table
 from cutover.data.files import Taken
-from cutover.errors import Failed, UsageProblem
 
 
 def _taken(path: Path, at: str = "2025-09-04T011022.000Z", *, proved: bool = False) -> Taken:

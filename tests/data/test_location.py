@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from cutover.core.config_schema import Database
+from cutover.core.errors import UsageProblem
 from cutover.data.location import PostgresUrl, SqliteFile, locate
 from cutover.data.psql import Tools
-from cutover.errors import UsageProblem
-from cutover.settings import Database
 
 PASSWORD = "p@ss/w%rd$1"
 URL = "postgresql+psycopg2://recall:p%40ss%2Fw%25rd%241@db:5433/recall?sslmode=require"

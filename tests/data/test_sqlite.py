@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from cutover.compose import Rendered
+from cutover.core.config import Settings
+from cutover.core.errors import Failed, Locked, UsageProblem
+from cutover.core.verdict import Outcome
 from cutover.data import Data, files, restoring
-from cutover.errors import Failed, Locked, UsageProblem
-from cutover.settings import Settings
-from cutover.verdict import Outcome
+from cutover.system.compose import Rendered
 
 ROWS = 300
 

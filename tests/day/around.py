@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -79,9 +79,13 @@ def push(host: str, environment: Mapping[str, str]) -> dict[str, str]:
         reference = f"{host}/{NAME}/api:{tag}"
         docker("tag", made(tag), reference)
         try:
-            words = (sys.executable, "-m", "cutover", "push", reference)
-            whose = {**environment, "GHCR_HOST": host, "GHCR_USERNAME": NAME, "GHCR_TOKEN": TOKEN}
-            subprocess.run(words, env=whose, capture_output=True, text=True, timeout=RUN_S, check=True)
+            with tempfile.TemporaryDirectory() as config:  # no login is left behind
+                own = {**environment, "DOCKER_CONFIG": config}
+                login = ("docker", "login", "--username", NAME, "--password-stdin", host)
+                for words, stdin in ((login, TOKEN), (("docker", "push", "--quiet", reference), "")):
+                    subprocess.run(
+                        words, env=own, input=stdin, capture_output=True, text=True, timeout=RUN_S, check=True
+                    )
             names = docker("image", "inspect", "--format", '{{join .RepoDigests " "}}', reference)
             digests[tag] = next(each for each in names.split() if each.startswith(host))
         finally:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from cutover import host
-from cutover.compose import Rendered
+from cutover.core.config import Settings
 from cutover.data import Data
-from cutover.settings import Settings
+from cutover.system import process
+from cutover.system.compose import Rendered
 from examples.images import image
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ insert into alembic_version values ('c40e');
 
 def docker(*words: str) -> str:
     """What a command of the engine prints; it must not fail."""
-    done = host.run(("docker", *words), deadline_s=DEADLINE_S, mask=False)
+    done = process.run(("docker", *words), deadline_s=DEADLINE_S, mask=False)
     assert done.ok, done.err
     return done.out.strip()
 
@@ -67,7 +67,7 @@ class Server:
             "127.0.0.1",
         )
         flags = ("-U", "recall", "-d", database, "-qAtX", "-v", "ON_ERROR_STOP=1")
-        done = host.run(
+        done = process.run(
             (*words, *flags), deadline_s=DEADLINE_S, environment={"PGPASSWORD": PASSWORD}, stdin=text.encode()
         )
         assert done.ok, done.err
@@ -104,15 +104,15 @@ def started() -> Iterator[Server]:
             image("postgres"),
         )
         ready = ("docker", "exec", NAME, "pg_isready", "--quiet", "--host", "127.0.0.1")
-        eventually(lambda: host.run(ready, deadline_s=DEADLINE_S).ok)
+        eventually(lambda: process.run(ready, deadline_s=DEADLINE_S).ok)
         server = Server(NAME)
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing of this is to survive
             server.sql(f"alter system set {setting} = off")
         server.sql("select pg_reload_conf()")
         yield server
     finally:
-        host.run(("docker", "rm", "--force", "--volumes", NAME), deadline_s=DEADLINE_S)
-        host.run(("docker", "network", "rm", NAME), deadline_s=DEADLINE_S)
+        process.run(("docker", "rm", "--force", "--volumes", NAME), deadline_s=DEADLINE_S)
+        process.run(("docker", "network", "rm", NAME), deadline_s=DEADLINE_S)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover.host import run
 from cutover.proof import Plan, Prover
 from cutover.proxies import Proxy
 from cutover.proxies.asking import Trust, Way
@@ -17,6 +16,7 @@ from cutover.proxies.command import Command
 from cutover.proxies.nginx import Nginx, lay
 from cutover.proxies.samples import Proof
 from cutover.proxies.traefik import Traefik
+from cutover.system.process import run
 from examples.images import image
 from tests.load import Ask
 from tests.proxies import configured

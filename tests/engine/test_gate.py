@@ -11,20 +11,18 @@ from dataclasses import dataclass
 import pytest
 import testinfra
 
-from cutover import engine
-from cutover.container import Container
-from cutover.host import run
+from cutover.core.config_schema import Logs, Ready, Version
+from cutover.core.verdict import Outcome
+from cutover.gate.container_checks import ExpectedIdentity, health, identity, restarts, stays_up, wait_healthy
+from cutover.gate.inside_checks import judge_listens, judge_read_only, judge_user, look_inside
+from cutover.gate.log_checks import log_errors, read_baseline
 from cutover.http import client
-from cutover.probes.health import health, wait_healthy
-from cutover.probes.identity import Expected, identity
-from cutover.probes.inside import judge_listens, judge_read_only, judge_user, look
-from cutover.probes.logs import baseline, logs
 from cutover.probes.ready import ready
-from cutover.probes.restarts import restarts, settled
 from cutover.probes.version import version
-from cutover.settings import Logs, Ready, Version
+from cutover.system import docker
+from cutover.system.container import Container
+from cutover.system.process import run
 from cutover.target import Control
-from cutover.verdict import Outcome
 from examples.releases import build
 
 pytestmark = pytest.mark.engine
@@ -46,7 +44,7 @@ class Service:
     @property
     def seen(self) -> Container:
         """As the engine describes it now."""
-        found = engine.inspect(self.id)
+        found = docker.inspect(self.id)
         assert found is not None
         return found
 
@@ -98,12 +96,12 @@ def test_a_good_release_is_let_through(start: Start) -> None:
     service = start()
     waited = wait_healthy(service.id)
     host = testinfra.get_host(f"docker://{service.id}")
-    inside = look(host, ["/"])
+    inside = look_inside(host, ["/"])
     control = Control(lambda: True, "the engine")
     with client(f"http://127.0.0.1:{service.port}", 60) as http:
         verdicts = [
             waited,
-            settled(service.seen, 1.0),
+            stays_up(service.seen, 1.0),
             ready(http, control, Ready(deadline=60.0)),
             version(
                 http,
@@ -111,10 +109,13 @@ def test_a_good_release_is_let_through(start: Start) -> None:
                 Version.model_validate({"json": {"service": "recall", "version": "{tag}"}}),
                 "sha-9a7e001",
             ),
-            identity(service.id, Expected(image=service.seen.image, container=service.id, port=service.port)),
+            identity(
+                service.id,
+                ExpectedIdentity(image=service.seen.image, container=service.id, port=service.port),
+            ),
             health(service.id),
             restarts(service.id),
-            logs(service.seen, None, Logs()),
+            log_errors(service.seen, None, Logs()),
             judge_listens(inside, 8000),
             judge_user(inside, "10001"),
             judge_read_only(inside),
@@ -125,7 +126,7 @@ def test_a_good_release_is_let_through(start: Start) -> None:
 def test_the_port_of_another_container(start: Start) -> None:
     """A container that runs, but whose port a stranger has, is not the one that answers."""
     mine, stranger = start(), start()
-    verdict = identity(mine.id, Expected(container=mine.id, port=stranger.port))
+    verdict = identity(mine.id, ExpectedIdentity(container=mine.id, port=stranger.port))
     assert (verdict.outcome, stranger.seen.name in verdict.reason) == (NO, True), verdict
 
 
@@ -149,7 +150,7 @@ def test_a_restart_in_between_is_seen(start: Start) -> None:
     service = start()
     before = service.seen
     assert run(("docker", "restart", "--time", "1", service.id), deadline_s=DEADLINE_S).ok
-    verdict = settled(before, 0.0)
+    verdict = stays_up(before, 0.0)
     assert (verdict.outcome, "started anew" in verdict.reason) == (NO, True), verdict
     assert health(service.id).outcome is YES
 
@@ -158,7 +159,7 @@ def test_the_inside_of_a_bad_container(start: Start) -> None:
     """Root, another port and a writable file system are seen from inside."""
     service = start("--user", "0:0", "--env", "PORT=9000", hardened=False)
     assert wait_healthy(service.id).outcome is YES
-    inside = look(testinfra.get_host(f"docker://{service.id}"), ["/"])
+    inside = look_inside(testinfra.get_host(f"docker://{service.id}"), ["/"])
     verdicts = [judge_listens(inside, 8000), judge_user(inside, ""), judge_read_only(inside)]
     assert [each.outcome for each in verdicts] == [NO, NO, NO], verdicts
 
@@ -168,9 +169,9 @@ def test_errors_against_the_release_before(start: Start) -> None:
     quiet, chatty, spike = start(), start("--env", "DEFECT=chatty"), start("--env", "DEFECT=error-spike")
     for service in (quiet, chatty, spike):
         assert wait_healthy(service.id).outcome is YES
-    before = baseline(quiet.seen, Logs())
+    before = read_baseline(quiet.seen, Logs())
     assert before is not None
     assert before.lines > 0
-    assert logs(chatty.seen, before, Logs()).outcome is YES
-    eventually(lambda: logs(spike.seen, before, Logs()).outcome is NO, "the spike is seen")
-    eventually(lambda: logs(spike.seen, None, Logs()).outcome is NO, "it is seen without a baseline")
+    assert log_errors(chatty.seen, before, Logs()).outcome is YES
+    eventually(lambda: log_errors(spike.seen, before, Logs()).outcome is NO, "the spike is seen")
+    eventually(lambda: log_errors(spike.seen, None, Logs()).outcome is NO, "it is seen without a baseline")

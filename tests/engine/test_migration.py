@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover import host
+from cutover.core.errors import Failed
 from cutover.data import locked
 from cutover.data.postgres import Postgres
-from cutover.errors import Failed
+from cutover.system import process as processes
 from examples.images import image
 from tests.engine.databases import DEADLINE_S, NAME, Server, data_of, docker, eventually
 
@@ -38,7 +38,7 @@ def migration(server: Server, database: str, tmp_path: Path) -> Iterator[Callabl
         return data.migrate_change(data.rendered, release).do
 
     yield words
-    host.run(("docker", "rm", "--force", f"{NAME}-migrate"), deadline_s=DEADLINE_S)
+    processes.run(("docker", "rm", "--force", f"{NAME}-migrate"), deadline_s=DEADLINE_S)
 
 
 Words = Callable[[str], tuple[str, ...]]
@@ -47,14 +47,14 @@ Words = Callable[[str], tuple[str, ...]]
 def test_a_migration_ends_as_its_command_ends(server: Server, database: str, migration: Words) -> None:
     """Its words and its exit code come through, its statements give up on locks, its container stays for its log."""
     good = migration('psql "$DATABASE_URL" -qAt -c "show lock_timeout" -c "create table made (id int)"')
-    done = host.run(good, deadline_s=DEADLINE_S)
+    done = processes.run(good, deadline_s=DEADLINE_S)
     assert (done.code, done.out.split()) == (0, ["1s"])
     assert server.sql("select count(*) from made", database) == "0"
-    assert host.run(migration("echo half way >&2; exit 7"), deadline_s=DEADLINE_S).code == 7
+    assert processes.run(migration("echo half way >&2; exit 7"), deadline_s=DEADLINE_S).code == 7
     assert (
         "half way"
         in docker("logs", f"{NAME}-migrate")
-        + host.run(("docker", "logs", f"{NAME}-migrate"), deadline_s=60).err
+        + processes.run(("docker", "logs", f"{NAME}-migrate"), deadline_s=60).err
     )
 
 
@@ -65,16 +65,16 @@ def test_one_migration_at_a_time(server: Server, database: str, migration: Words
     assert isinstance(store, Postgres)
     with store.tools.session() as other:
         other.ask(f"select pg_advisory_lock({locked.KEY});")
-        done = host.run(words, deadline_s=DEADLINE_S)
+        done = processes.run(words, deadline_s=DEADLINE_S)
         assert done.code == Failed.exit_code
         assert "another migration of" in done.last_line
         assert "waited 1 s, nothing was changed" in done.last_line
     assert server.sql("select to_regclass('made') is null", database) == "t"
     docker("run", "--detach", "--name", f"{NAME}-migrate", image("postgres"), "sleep", "600")
-    assert not host.run(words, deadline_s=DEADLINE_S).ok
+    assert not processes.run(words, deadline_s=DEADLINE_S).ok
     assert docker("inspect", "--format", "{{.State.Status}}", f"{NAME}-migrate") == "running"
     docker("rm", "--force", f"{NAME}-migrate")
-    assert host.run(words, deadline_s=DEADLINE_S).ok
+    assert processes.run(words, deadline_s=DEADLINE_S).ok
 
 
 def test_the_lock_lives_exactly_as_long_as_the_migration(
@@ -86,7 +86,7 @@ def test_the_lock_lives_exactly_as_long_as_the_migration(
     store = data_of(server, database, tmp_path).store
     assert isinstance(store, Postgres)
     free = f"select pg_try_advisory_lock({locked.KEY});"
-    environment = host.clean_environment()
+    environment = processes.clean_environment()
     with subprocess.Popen(held, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.config_schema import Alerts
+from cutover.core.verdict import Outcome, Verdict
 from cutover.probes.alerts import alerts
-from cutover.settings import Alerts
-from cutover.verdict import Outcome, Verdict
 from examples.images import image
 
 pytestmark = pytest.mark.engine

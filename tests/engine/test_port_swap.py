@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cutover.compose import Compose
-from cutover.host import run
 from cutover.proof import Plan, Prover
 from cutover.proxies.asking import Way
 from cutover.proxies.port_swap import PortSwap, lay
+from cutover.system.compose import Compose
+from cutover.system.process import run
 from examples.images import image
 from tests.proxies.servers import free_port
 

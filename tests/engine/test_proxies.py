@@ -13,12 +13,12 @@ from typing import BinaryIO
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.drain import wait_until_idle
 from cutover.proof import Plan
 from cutover.proxies.access_log import Tail
 from cutover.proxies.asking import ask
 from cutover.proxies.connections import Connections
-from cutover.verdict import Outcome
 from tests.engine.proxies import (
     DEADLINE_S,
     PROXIES,

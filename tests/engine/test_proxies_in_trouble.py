@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover.host import run
+from cutover.core.verdict import Outcome
 from cutover.proof import Plan
 from cutover.proxies.nginx import Nginx, lay
-from cutover.verdict import Outcome
+from cutover.system.process import run
 from tests.engine.proxies import (
     DEADLINE_S,
     PROXIES,

@@ -1,4 +1,4 @@
-"""A real registry with authentication: pushed to, pulled from, and refused by."""
+"""A real registry with authentication: pulls from it, and its refusals."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from cutover import registry
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
+from cutover.system import registry
 from examples import building
 from tests.ops import workflows
 
@@ -78,8 +78,8 @@ def answers(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def pushed(real: Registry) -> Iterator[registry.ImageFact]:
-    """A small image of the registry, pushed by us."""
+def pushed(real: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.ImageFact]:
+    """A small image, pushed to the registry."""
     reference = f"{real.host}/ana/api:sha-1"
     subprocess.run(
         ("docker", "import", "--change", "LABEL cutover.test=registry", "-", reference),
@@ -88,16 +88,31 @@ def pushed(real: Registry) -> Iterator[registry.ImageFact]:
         capture_output=True,
     )
     try:
-        yield registry.push(reference, real.environment)
+        push(reference, tmp_path_factory.mktemp("docker"))
+        image = registry.local_image(reference)
+        assert image is not None
+        yield image
     finally:
         subprocess.run(("docker", "image", "rm", "--force", reference), check=False, capture_output=True)
+
+
+def push(reference: str, config: Path) -> None:
+    """Push *reference* by the docker CLI, with a login that is stored only in the folder *config*."""
+    environment = os.environ | {"DOCKER_CONFIG": str(config)}
+    login = ("docker", "login", "--username", NAME, "--password-stdin", reference.split("/", 1)[0])
+    subprocess.run(
+        login, check=True, capture_output=True, input=TOKEN, text=True, env=environment, timeout=60
+    )
+    subprocess.run(
+        ("docker", "push", reference), check=True, capture_output=True, env=environment, timeout=300
+    )
 
 
 def forget(image: registry.ImageFact) -> None:
     """Take every name of *image* off this host."""
     for name in (image.reference, image.digest):
         subprocess.run(("docker", "image", "rm", name), check=False, capture_output=True)
-    assert registry.inspected(image.reference) is None
+    assert registry.local_image(image.reference) is None
 
 
 def test_pulls_what_was_pushed(real: Registry, pushed: registry.ImageFact) -> None:
@@ -150,15 +165,28 @@ def test_says_that_nobody_listens() -> None:
             registry.ensure_image(f"{host}/ana/api:sha-1", {})
 
 
-def test_leaves_no_login_behind(real: Registry, tmp_path: Path) -> None:
-    """The user's own docker configuration is not touched, and the one of the moment is gone afterwards."""
-    own = tmp_path / "docker"
-    own.mkdir()
-    with registry.signed_in(real.host, real.environment | {"DOCKER_CONFIG": str(own)}) as login:
-        made = Path(login["DOCKER_CONFIG"])
-        assert (made.stat().st_mode & 0o777, made.is_dir()) == (0o700, True)
-    assert not made.exists()
-    assert list(own.iterdir()) == []
+def test_leaves_no_login_behind(
+    real: Registry, pushed: registry.ImageFact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pull with credentials stores none: neither in the docker configuration nor for the next pull."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    forget(pushed)
+    registry.ensure_image(pushed.reference, real.environment)
+    assert list(tmp_path.iterdir()) == []
+    forget(pushed)
+    with pytest.raises(UsageProblem, match="not signed in"):
+        registry.ensure_image(pushed.reference, {})
+    registry.ensure_image(pushed.reference, real.environment)
+
+
+def test_uses_a_stored_login(
+    real: Registry, pushed: registry.ImageFact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without GHCR_TOKEN, what `docker login` has stored is used."""
+    push(pushed.reference, tmp_path)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    forget(pushed)
+    assert registry.ensure_image(pushed.reference, {}) == pushed
 
 
 def test_the_build_job_pushes_what_the_session_pulls(real: Registry, tmp_path: Path) -> None:
@@ -182,7 +210,7 @@ def test_the_build_job_pushes_what_the_session_pulls(real: Registry, tmp_path: P
         said += done.stdout + done.stderr
         assert done.returncode == 0, said
     assert named == {"tag": "sha-4f1c2aa", "reference": f"{real.host}/ana/recall/api:sha-4f1c2aa"}
-    built = registry.inspected(named["reference"])
+    built = registry.local_image(named["reference"])
     assert built is not None
     forget(built)
     try:

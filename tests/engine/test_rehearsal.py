@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import pytest
 
-from cutover import host
-from cutover.compose import render
+from cutover.core.config import Settings
 from cutover.data import Data, files
 from cutover.data.files import Taken
 from cutover.data.sqlite import Sqlite
-from cutover.settings import Settings
+from cutover.system import process
+from cutover.system.compose import render
 from examples.releases import build
 from tests.engine.databases import DEADLINE_S, NAME, PASSWORD, Server, docker
 
@@ -116,7 +116,7 @@ def test_a_rehearsal_on_sqlite_mounts_the_copy(server: Server, tmp_path: Path) -
         assert said == [*ALL_YES[:3], ("GET /memories", "no"), ("POST /memories", "no")]
         assert data.head() == "c40e"
     finally:
-        host.run(("docker", "volume", "rm", NAME), deadline_s=DEADLINE_S)
+        process.run(("docker", "volume", "rm", NAME), deadline_s=DEADLINE_S)
 
 
 def test_sqlite_inside_the_container(server: Server, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def _upgrade(settings: Settings) -> None:
         "-T",
         "api",
     )
-    done = host.run((*words, "flask", "db", "upgrade"), deadline_s=DEADLINE_S)
+    done = process.run((*words, "flask", "db", "upgrade"), deadline_s=DEADLINE_S)
     assert done.ok, done.err
 
 
@@ -178,8 +178,8 @@ def test_the_commands_show_no_secret(server: Server, database: str, tmp_path: Pa
     )
     said = []
 
-    def cutover(*words: str) -> host.Done:
-        done = host.run(
+    def cutover(*words: str) -> process.Done:
+        done = process.run(
             (sys.executable, "-m", "cutover", *words),
             deadline_s=DEADLINE_S,
             environment={"PYTHONPATH": str(ROOT)},

@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 import pytest
 
-from cutover import host
 from cutover.changes import undo_script
+from cutover.core.errors import UsageProblem
+from cutover.core.verdict import Outcome
 from cutover.data import files, restoring
-from cutover.errors import UsageProblem
-from cutover.verdict import Outcome
+from cutover.system import process
 from tests.engine.databases import DEADLINE_S, PASSWORD, Server, data_of, docker, eventually
 
 pytestmark = pytest.mark.engine
@@ -205,11 +205,11 @@ def test_what_a_dead_session_left_is_dropped_by_the_undo(
     data = data_of(server, database, tmp_path)
     change = data.snapshot_change()
     assert PASSWORD not in "".join(change.undo)
-    assert host.run(change.do, deadline_s=DEADLINE_S).ok
+    assert process.run(change.do, deadline_s=DEADLINE_S).ok
     assert data.prove(data.take()).ok
     assert data.store.scratches() == [data.scratch]
     for _ in range(2):
-        done = host.run(("sh", "-eu", "-c", undo_script([change])), deadline_s=DEADLINE_S)
+        done = process.run(("sh", "-eu", "-c", undo_script([change])), deadline_s=DEADLINE_S)
         assert done.ok, done.err
     assert data.store.scratches() == []
     assert len(data.kept()) == 1

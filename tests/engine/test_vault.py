@@ -16,9 +16,8 @@ import httpx
 import hvac
 import pytest
 
-from cutover.env import dotenv
-from cutover.env.references import Sources
-from cutover.env.render import render
+from cutover.env import envfile
+from cutover.env.secrets import SecretSources, render_env_file
 from tests.day.around import eventually
 from tests.day.canaries import sampled, told
 
@@ -80,7 +79,7 @@ def rendered(folder: Path, template: str, environment: dict[str, str]) -> tuple[
     """What is missing when *template* is rendered, and where it was rendered to."""
     source, out = folder / "template", folder / ".env.green"
     source.write_text(template)
-    return [str(each) for each in render(source, out, Sources(environment))], out
+    return [str(each) for each in render_env_file(source, out, SecretSources(environment))], out
 
 
 def test_writes_what_the_vault_holds(address: str, tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_writes_what_the_vault_holds(address: str, tmp_path: Path) -> None:
     )
     missing, out = rendered(tmp_path, template, {"VAULT_ADDR": address, "VAULT_TOKEN": TOKEN})
     assert (missing, out.stat().st_mode & 0o777) == ([], 0o600)
-    assert dotenv.read(out) == {
+    assert envfile.read_env_file(out) == {
         "PASSWORD": SECRETS["password"],
         "OLD": "of version 1",
         "URL": "redis://:pa%24%24w%27d%20%22%231%5C@x:5432/0",
@@ -109,7 +108,7 @@ def test_signs_in_by_its_role(address: str, tmp_path: Path) -> None:
     environment = {"VAULT_ADDR": address, "VAULT_ROLE_ID": role, "VAULT_SECRET_ID": secret}
     template = "PORT=vault://secret/recall/db#port\n"
     missing, out = rendered(tmp_path, template, environment)
-    assert (missing, dotenv.read(out)) == ([], {"PORT": "5432"})
+    assert (missing, envfile.read_env_file(out)) == ([], {"PORT": "5432"})
     missing, _ = rendered(tmp_path, template + "OLD=vault://old/recall#key\n", environment)
     assert missing == ["OLD: vault://old/recall#key: permission denied: look at VAULT_TOKEN and its policy"]
 
@@ -177,7 +176,7 @@ def test_reads_through_the_command_of_1password(stand_in_for_op: str, tmp_path: 
     environment = {"PATH": stand_in_for_op, "OP_SERVICE_ACCOUNT_TOKEN": "token"}
     template = "A='op://prod/recall db/password'\n"
     missing, out = rendered(tmp_path, template, environment)
-    assert (missing, dotenv.read(out)) == ([], {"A": "a 'b' $c"})
+    assert (missing, envfile.read_env_file(out)) == ([], {"A": "a 'b' $c"})
     missing, _ = rendered(tmp_path, "A=op://prod/x/y\n", environment)
     assert missing == ["A: op://prod/x/y: op: [ERROR] could not read secret"]
     missing, _ = rendered(tmp_path, template, {"PATH": stand_in_for_op})

@@ -10,14 +10,14 @@ from functools import partial
 
 import pytest
 
-from cutover import engine
-from cutover.container import Container
+from cutover.core.config_schema import Dependency, Logs, Slo
+from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import Evidence
 from cutover.probes import dependencies, flaps, log_watch, resources, usage
 from cutover.probes.background import at_once
 from cutover.probes.stamps import seconds_of
-from cutover.settings import Dependency, Logs, Slo
-from cutover.verdict import Outcome, Verdict
+from cutover.system import docker as docker_engine
+from cutover.system.container import Container
 from cutover.watching import Watched
 from examples.images import image
 
@@ -77,7 +77,7 @@ def until(questions: list[Watched], name: str, outcome: Outcome, words: str = ""
 
 def about(container_id: str) -> list[Watched]:
     """All questions of the engine about one container."""
-    watchman = flaps.Watchman(partial(engine.inspect, container_id), at_once)
+    watchman = flaps.Watchman(partial(docker_engine.inspect, container_id), at_once)
     gauge = resources.Gauge(watchman, Evidence(), "green", start=at_once)
     return [*flaps.questions(watchman, None, ""), *resources.questions(gauge, Slo.model_validate({}))]
 
@@ -112,7 +112,7 @@ def test_a_killed_child_is_noticed(start: Start) -> None:
     """The kernel kills a worker for the limit while the service lives on: the engine's own flag misses it."""
     victim = start("python3", "-c", CHILD_IS_KILLED, options=LIMITED)
     docker("exec", victim, "true")
-    watchman = flaps.Watchman(partial(engine.inspect, victim), at_once)
+    watchman = flaps.Watchman(partial(docker_engine.inspect, victim), at_once)
     gauge = resources.Gauge(watchman, Evidence(), "green", start=at_once, oom_before=0)
     asked: list[Watched] = [*flaps.questions(watchman, None, "")]
     asked += resources.questions(gauge, Slo.model_validate({}))
@@ -147,8 +147,8 @@ def said(container_id: str, line: str, times: int) -> None:
 def test_the_log_is_read_on(both: tuple[str, str]) -> None:
     """Crashes of a new kind on the live colour are a no, with the line; those of both colours are not counted."""
     live, _old = both
-    finds = [partial(engine.inspect, each) for each in both]
-    since = seconds_of(engine.daemon_time())
+    finds = [partial(docker_engine.inspect, each) for each in both]
+    since = seconds_of(docker_engine.daemon_time())
     watch = log_watch.LogWatch(finds[0], finds[1], Logs(), since, Evidence(), "green", at_once)
     asked: list[Watched] = [*log_watch.questions(watch)]
     assert until(asked, "new errors", YES).reason.startswith("none in ")
@@ -173,7 +173,7 @@ def test_dependencies_are_asked_from_inside(start: Start) -> None:
     wanted = [Dependency(name="cache", kind="redis", url_key="REDIS_URL")]
 
     def of(container_id: str) -> Callable[[], dependencies.Answers | None]:
-        return lambda: dependencies.ask(engine.inspect(container_id), wanted)
+        return lambda: dependencies.ask(docker_engine.inspect(container_id), wanted)
 
     def about_cache(live_id: str) -> list[Watched]:
         asker = dependencies.Asker(of(live_id), of(old), 5.0, Evidence(), at_once)
@@ -190,7 +190,7 @@ def test_dependencies_are_asked_from_inside(start: Start) -> None:
 
 def test_a_container_without_python_is_not_asked(start: Start) -> None:
     """Where there is nothing to ask with, that is said, and takes nobody back."""
-    bare = engine.inspect(start(*SLEEPS, of="debian:bookworm-slim"))
+    bare = docker_engine.inspect(start(*SLEEPS, of="debian:bookworm-slim"))
     assert isinstance(bare, Container)
     found = dependencies.ask(bare, [Dependency(name="db", kind="tcp", url="tcp://127.0.0.1:1")])
     assert found == {"db": dependencies.Answer(why_not="no python3 in the container to ask with")}

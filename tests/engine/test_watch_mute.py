@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cutover import engine, http
+from cutover import http
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.probes.default import watched_for
 from cutover.probes.disk import disk
+from cutover.system import docker
 from cutover.target import Control, Target
-from cutover.verdict import Outcome
 from cutover.watching import Watched
 from tests.bench.bench_detect import settings_of, stage, users
 from tests.bench.detect_cases import Scene
@@ -80,11 +81,11 @@ def engine_behind(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
         listener.listen(64)
         threading.Thread(target=made.serve, args=(listener,), daemon=True).start()
         env.setenv("DOCKER_HOST", f"unix://{made.path}")
-        engine.client.cache_clear()
+        docker.client.cache_clear()
         try:
             yield made
         finally:
-            engine.client.cache_clear()
+            docker.client.cache_clear()
             for each in made.open:
                 each.close()
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from cutover import engine
+from cutover.core.config_schema import Slo
+from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import Evidence
 from cutover.probes import flaps, resources, usage
 from cutover.probes.background import at_once
 from cutover.probes.leak import NEEDS_S
-from cutover.settings import Slo
-from cutover.verdict import Outcome, Verdict
+from cutover.system import docker
 from examples.images import image
 
 pytestmark = pytest.mark.engine
@@ -63,7 +63,7 @@ def a_second_is_a_minute(container_id: str) -> usage.Usage | None:
 
 def judged(container: str) -> Verdict:
     """What is said of the leak once there are enough readings."""
-    watchman = flaps.Watchman(partial(engine.inspect, container), at_once)
+    watchman = flaps.Watchman(partial(docker.inspect, container), at_once)
     gauge = resources.Gauge(watchman, Evidence(), "green", a_second_is_a_minute, at_once)
     leak = next(each for each in resources.questions(gauge, Slo()) if each.name == "leak")
     end = time.monotonic() + DEADLINE_S

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.env.judge import is_placeholder
+from cutover.env.lint import is_placeholder
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = (DEPLOY / "docker-compose.yml").read_text()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from cutover.core.config import Settings
 from cutover.probes.names import names_for
-from cutover.settings import Settings
 from tests.bench.detect_cases import CASES
 
 ROOT = Path(__file__).parents[2]

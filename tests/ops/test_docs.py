@@ -10,8 +10,8 @@ import pytest
 from click import Context
 
 from cutover.cli import cutover
+from cutover.core.config import Settings
 from cutover.plugin import options
-from cutover.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 # The runbook before there was a machine for it, one entry a line.

@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from cutover import freezing
 from cutover.changes.freeze import file_of, freeze, judge_frozen, thaw
-from cutover.errors import Failed
+from cutover.core.config import Settings
+from cutover.core.errors import Failed
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.proxies.asking import Way
-from cutover.settings import Settings
-from cutover.verdict import Outcome
 from cutover.walk import Walk
 from cutover.wish import Wish
 from tests.proxies.test_asking import answer, answering

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cutover.core.config import Settings
+from cutover.core.masking import MASK
 from cutover.notices import Notice, facts, tell
-from cutover.secret import MASK
-from cutover.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path

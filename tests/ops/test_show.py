@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from cutover import show
-from cutover.settings import Settings
+from cutover.core.config import Settings
 
 AT = datetime(2025, 9, 4, 16, 10, tzinfo=UTC)
 

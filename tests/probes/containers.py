@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cutover.container import Container, read_container
+from cutover.system.container import Container, read_container
 
 
 def container(**changes: Any) -> Container:

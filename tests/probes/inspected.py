@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cutover.container import ZERO_TIME, Container, read_container
-from cutover.engine import EngineSilent
-from cutover.probes.health import Asked
+from cutover.core.errors import EngineSilent
+from cutover.gate.container_checks import EngineAccess
+from cutover.system.container import ZERO_TIME, Container, read_container
 
 STARTED = "2025-09-04T01:10:00.5Z"
 IMAGE = "sha256:" + "a" * 64
@@ -84,9 +84,9 @@ class Engine:
         self.naps.append(seconds)
         self.now += seconds
 
-    def asked(self, now: Callable[[], str] | None = None) -> Asked:
+    def asked(self, now: Callable[[], str] | None = None) -> EngineAccess:
         """What a question takes."""
-        return Asked(
+        return EngineAccess(
             inspect=self.inspect, logs=lambda _id: self.log, now=now or (lambda: at(self.now)),
             clock=lambda: self.now, sleep=self.sleep,
         )  # fmt: skip

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from cutover.core.config_schema import Alerts
+from cutover.core.verdict import Outcome, yes
 from cutover.probes.alert_routes import receivers
 from cutover.probes.alerts import AlertsQuestion, Heard, alerts, judge_alerts
 from cutover.probes.background import at_once
 from cutover.probes.stamps import seconds_of
-from cutover.settings import Alerts
-from cutover.verdict import Outcome, yes
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 ALONE = Alerts(prometheus="http://127.0.0.1:9", rules=("Down", "Errors"))

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cutover import http
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.probes.availability import (
     Availability,
@@ -25,7 +26,6 @@ from cutover.probes.availability import (
 from cutover.probes.background import at_once
 from cutover.statistics import Sequential
 from cutover.target import Control
-from cutover.verdict import Outcome
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 LETTERS: dict[str, Kind] = {".": "good", "x": "failed", "s": "shared", "?": "silent"}

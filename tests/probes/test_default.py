@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from cutover.core.config import Settings
 from cutover.evidence import Evidence
 from cutover.probes.default import watched_for
 from cutover.probes.names import names_for
-from cutover.settings import Settings
 from cutover.target import Control, Target
 
 LIVE = Target("live", "live", "http://127.0.0.1:9", "green", "recall_green", through_proxy=True)

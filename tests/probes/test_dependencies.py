@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from cutover.engine import EngineSilent
+from cutover.core.config_schema import Dependency
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.probes import asked_inside
 from cutover.probes.background import at_once
 from cutover.probes.dependencies import Answer, Answers, Asker, judge_dependency, questions
-from cutover.settings import Dependency
-from cutover.verdict import Outcome
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 GOOD, SLOW, DOWN = Answer(2.0), Answer(1500.0), Answer(error="Connection refused")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover.engine import EngineSilent
+from cutover.core.config import Settings
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome
 from cutover.probes.disk import Room, disk, judge_disk, room, worst
-from cutover.settings import Settings
-from cutover.verdict import Outcome
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 GB = 10**9

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from cutover.core.config_schema import Endpoint
+from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.http import Asking, client
 from cutover.probes.background import at_once
 from cutover.probes.endpoint_watch import Asked, Endpoints, Shared, readable
-from cutover.settings import Endpoint
-from cutover.verdict import Outcome, Verdict, no, unknown, yes
 from tests.probes.servers import Talk, nobody, response, serving
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED

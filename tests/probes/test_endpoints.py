@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from cutover.core.config_schema import Endpoint
+from cutover.core.verdict import Outcome, Verdict
 from cutover.http import Answer, client
 from cutover.probes.endpoints import endpoint, filled_in, header_problem, judge_endpoint
-from cutover.settings import Endpoint
-from cutover.verdict import Outcome, Verdict
 from tests.probes.servers import BAD, GOOD, hang_up, nobody, response, serving
 
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN

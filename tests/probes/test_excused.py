@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
 from cutover.probes.excused import Excused, OldTrouble, shared
-from cutover.verdict import Outcome, Verdict, no, not_asked, yes
 from cutover.watching import watch
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from cutover.container import Container
-from cutover.engine import EngineSilent
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome
+from cutover.gate.container_checks import life_of
 from cutover.probes.background import at_once
 from cutover.probes.flaps import (
     Together,
@@ -19,12 +20,11 @@ from cutover.probes.flaps import (
     judge_way_back,
     questions,
 )
-from cutover.probes.restarts import life
-from cutover.verdict import Outcome
+from cutover.system.container import Container
 from tests.probes.containers import STARTING, UNHEALTHY, container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
-FIRST = life(container())
+FIRST = life_of(container())
 LATER = "2026-01-01T00:05:00Z"
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from cutover.engine import EngineSilent
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome
 from cutover.http import Answer, Asking, Silence, ask, client, judge_silence
 from cutover.target import Control
-from cutover.verdict import Outcome
 from tests.probes.servers import (
     BAD,
     GOOD,

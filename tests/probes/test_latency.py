@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.http import Answer, Silence, client
 from cutover.probes.latency import Sampling, judge_latency, latency
-from cutover.verdict import Outcome
 from tests.probes.servers import BAD, GOOD, Talk, in_turn, response, says, serving
 
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.probes.leak import MB, NEEDS_S, Series, judge_leak
-from cutover.verdict import Outcome
 
 YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
 Shape = Callable[[float, random.Random], float]

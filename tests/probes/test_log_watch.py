@@ -8,15 +8,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cutover.engine import EngineSilent
+from cutover.core.config_schema import Logs
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
+from cutover.gate.log_checks import LoggedError, LogWindow
 from cutover.probes.background import at_once
-from cutover.probes.errors_in_logs import LoggedError
 from cutover.probes.log_tally import Reader, Tally
 from cutover.probes.log_watch import LogWatch, Seen, judge_new, judge_rate, questions
-from cutover.probes.logs import Window
-from cutover.settings import Logs
-from cutover.verdict import Outcome
 from tests.probes.containers import container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
@@ -34,7 +33,7 @@ def seen(
     *,
     seconds: float = 30.0,
     shared: str = "",
-    before: Window | None,
+    before: LogWindow | None,
     look: int = 15,
 ) -> Seen:
     """What the judges look at: *live* errors in *seconds*, after *before*."""
@@ -43,10 +42,10 @@ def seen(
     return Seen(tally, frozenset(shared), before, before.signatures if before else frozenset(), look, 500)
 
 
-def before(names: str = "", seconds: float = 600.0) -> Window:
+def before(names: str = "", seconds: float = 600.0) -> LogWindow:
     """The old colour's log: its errors were spread evenly over the time."""
     spread = errors(names, at=SINCE - seconds, every=seconds / max(1, len(names)))
-    return Window(tuple(spread), 1000, seconds, SINCE)
+    return LogWindow(tuple(spread), 1000, seconds, SINCE)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,7 @@ def before(names: str = "", seconds: float = 600.0) -> Window:
             NO,
             "40 errors in 60 s, the old colour logged 400 in 3600 s",
         ),
-        (seen(errors("a" * 9), before=Window(tuple(errors("a" * 9, at=SINCE - 60)), 9, 600)), YES, "9 errors in 30 s"),
+        (seen(errors("a" * 9), before=LogWindow(tuple(errors("a" * 9, at=SINCE - 60)), 9, 600)), YES, "9 errors in 30 s"),
     ],
 )  # fmt: skip
 def test_the_rate_of_errors(asked: Seen, outcome: Outcome, reason: str) -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from cutover.core.config_schema import Ready
+from cutover.core.verdict import Outcome, Verdict
 from cutover.http import client
 from cutover.probes.ready import ready
-from cutover.settings import Ready
-from cutover.verdict import Outcome, Verdict
 from tests.probes.servers import (
     BAD,
     GOOD,

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from cutover import engine
-from cutover.container import Container
+from cutover.core.config import Settings
 from cutover.probes.beside import others
-from cutover.settings import Settings
+from cutover.system import docker
+from cutover.system.container import Container
 from cutover.target import Target
 from tests.probes.containers import container
 
@@ -38,7 +38,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> None:
     def containers(_project: str, service: str | None = None) -> list[Container]:
         return [each for each in THERE if service in {None, each.service}]
 
-    monkeypatch.setattr(engine, "containers", containers)
+    monkeypatch.setattr(docker, "containers", containers)
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,18 @@ def there(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_each_number_is_there_once(service: str, ids: list[str]) -> None:
     """First one that runs; what an earlier life left behind under the same number does not count."""
-    found = engine.replicas("recall_green", service)
+    found = docker.replicas("recall_green", service)
     assert [each.id for each in found] == ids
-    assert engine.numbers("recall_green").get(service, []) == [each.number for each in found]
-    assert engine.the_container("recall_green", service) == (found[0] if found else None)
+    assert docker.numbers("recall_green").get(service, []) == [each.number for each in found]
+    assert docker.the_container("recall_green", service) == (found[0] if found else None)
 
 
 def test_a_certain_replica() -> None:
     """The one of that number, though it has ended; nobody stands in for it."""
-    dead = engine.the_container("recall_green", "worker", 1)
+    dead = docker.the_container("recall_green", "worker", 1)
     assert dead is not None
     assert dead.id == "worker130"
-    assert engine.the_container("recall_green", "worker", 4) is None
+    assert docker.the_container("recall_green", "worker", 4) is None
 
 
 WORKERS = ["worker 3", "worker 1", "worker 2"]

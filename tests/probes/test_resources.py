@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import pytest
 
-from cutover.container import Container
-from cutover.engine import EngineSilent
+from cutover.core.config_schema import Slo
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.probes.background import at_once
 from cutover.probes.flaps import Watchman
 from cutover.probes.resources import Gauge, judge_cpu, judge_memory, judge_oom, questions
 from cutover.probes.usage import Usage
-from cutover.settings import Slo
-from cutover.verdict import Outcome
+from cutover.system.container import Container
 from tests.probes.containers import container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from cutover.core.config import Settings
+from cutover.core.verdict import Outcome
 from cutover.probes.tls import DAY_S, ends, fetched, judge_tls, tls
-from cutover.settings import Settings
-from cutover.verdict import Outcome
 from tests.proxies.configured import certificate
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from cutover.core.config_schema import Slo
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.probes.traffic import (
     Before,
@@ -21,9 +23,7 @@ from cutover.probes.traffic import (
 )
 from cutover.probes.windows import Window, bounds, judge_latency
 from cutover.proxies.access_log import Tail
-from cutover.settings import Slo
 from cutover.statistics import Histogram, Sequential
-from cutover.verdict import Outcome
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 SINCE = 1000.0

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.http import Answer
 from cutover.probes.version import DEFAULT, judge_version
-from cutover.verdict import Outcome
 
 YES, NO = Outcome.YES, Outcome.NO
 RECALL = {"service": "recall", "version": "{tag}"}

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from cutover import proxies
-from cutover.errors import UsageProblem
-from cutover.host import Done
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
+from cutover.core.verdict import Outcome
 from cutover.proxies import Live, command, port_swap
 from cutover.proxies.asking import Way
 from cutover.proxies.command import Command
 from cutover.proxies.port_swap import PortSwap, published_on
-from cutover.settings import Settings
-from cutover.verdict import Outcome
+from cutover.system.process import Done
 from tests.proxies.test_asking import answer, answering
 from tests.proxies.test_nginx import WAY
 

@@ -12,9 +12,9 @@ from typing import Literal
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.drain import Drained, drain, rest, wait_until_idle
 from cutover.proxies.connections import Connections, in_flight, parse
-from cutover.verdict import Outcome
 from tests.proxies.test_command import settings
 
 TABLE = """\

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cutover.changes import Change, line, undo_script
+from cutover.core.verdict import Outcome
 from cutover.proxies import Live
 from cutover.proxies.asking import Way
 from cutover.proxies.nginx import Marker, Nginx, judge, judge_marker, lay, read_marker
-from cutover.verdict import Outcome
 
 BLUE = Marker("blue", "/m names blue")
 WAY = Way("http://127.0.0.1:1", "/version", "/__cutover/alive", "X-Colour")

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.proof import Plan, Prover
 from cutover.proxies.asking import Way
 from cutover.proxies.samples import Sample, longest_gap, timeline, weigh
-from cutover.verdict import Outcome
 from tests.proxies.servers import Colours, free_port, two_colours
 
 CALLED = 100.0

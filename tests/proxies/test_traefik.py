@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.proxies import Live
 from cutover.proxies.nginx import Marker
 from cutover.proxies.traefik import Traefik, judge, judge_file, read
-from cutover.verdict import Outcome
 from tests.proxies.test_nginx import WAY, do, undo
 
 TEXTS = {"blue": b"blue", "green": b"green"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner, Result
 
-from cutover.errors import CutoverError
+from cutover.core.errors import CutoverError
 from tests.report.sessions import Session
 
 

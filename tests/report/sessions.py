@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.evidence import Evidence
 from cutover.proxies.samples import Sample, weigh
 from cutover.report import proof
 from cutover.report.ending import Ending
-from cutover.verdict import Verdict, no, unknown, yes
 from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
 
 BEGAN = 1756947000.0  # 2025-09-04 00:50:00 UTC

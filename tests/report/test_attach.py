@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from cutover.commands import attach
-from cutover.errors import Inconclusive, UsageProblem
+from cutover.core.errors import Inconclusive, UsageProblem
+from cutover.core.masking import MASK
 from cutover.report.ticket import Ticket, api, ticket
-from cutover.secret import MASK
 from tests.report.commands import error_of, folder_of, run
 from tests.report.sessions import good, taken_back
 

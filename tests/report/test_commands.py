@@ -11,7 +11,7 @@ import click
 import pytest
 
 from cutover.commands import journal, postmortem, report
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
 from cutover.report.folder import read
 from cutover.report.page import finish_page
 from cutover.report.postmortem import draft

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.masking import MASK
+from cutover.core.verdict import no, yes
 from cutover.evidence import BATCH, MOST_POINTS, Evidence, load
-from cutover.journal import read as journal
-from cutover.secret import MASK
-from cutover.verdict import no, yes
+from cutover.system.files import read_json_lines as journal
 
 
 def test_what_was_kept_is_read_back(tmp_path: Path) -> None:

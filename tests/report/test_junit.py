@@ -5,8 +5,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from cutover.core.masking import MASK
 from cutover.report.junit import finish_junit, with_properties
-from cutover.secret import MASK
 from tests.report.sessions import taken_back
 
 XML = (

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.masking import MASK
+from cutover.core.verdict import no, yes
 from cutover.evidence import Evidence, load
 from cutover.report.facts import ending_of
 from cutover.report.page import MOST_BYTES, finish_page, render, title
-from cutover.secret import MASK
-from cutover.verdict import no, yes
 from tests.report.endings import RELEASED, TAKEN_BACK
 from tests.report.sessions import Session, good, taken_back, undo_failed
 

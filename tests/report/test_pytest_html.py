@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.masking import MASK
 from cutover.report.page import MOST_BYTES, finish_page
 from cutover.report.tests_html import BLOB
-from cutover.secret import MASK
 from tests.report.sessions import good
 from tests.report.test_page import LOADS, Elements
 

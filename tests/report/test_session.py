@@ -12,7 +12,7 @@ from tests.plugin.project import Project
 SECRET = 'canary"&<7f3a>'
 LEAKING = f"""
 import pytest
-from cutover.verdict import no
+from cutover.core.verdict import no
 
 
 @pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>"])

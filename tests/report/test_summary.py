@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from cutover.core.masking import MASK
+from cutover.core.verdict import no, unknown, yes
 from cutover.evidence import Evidence
 from cutover.report.summary import MOST_BYTES, code, error_lines, plain, properties, summary
-from cutover.secret import MASK
-from cutover.verdict import no, unknown, yes
 from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
 from tests.report.sessions import Session, good, taken_back, undo_failed
 

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from cutover.core.masking import MASK
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Check, Step
 from cutover.report.ending import NOTHING, UNASKED, Ending, Running, Word, from_json
 from cutover.report.terminal import (
@@ -21,8 +23,6 @@ from cutover.report.terminal import (
     tally,
     watch_line,
 )
-from cutover.secret import MASK
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
 from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")

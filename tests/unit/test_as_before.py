@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cutover.as_before import differs, told
-from cutover.container import Container
+from cutover.system.container import Container
 from tests.probes.containers import container
 
 OTHER = container(id="b" * 64)

@@ -11,7 +11,7 @@ import pytest
 
 from cutover.changes import PROMISE, Change, line, undo_script
 from cutover.changes.up import Previous, ensure, put_back, up
-from cutover.compose import Compose
+from cutover.system.compose import Compose
 
 
 def change(name: str, *undo: str) -> Change:

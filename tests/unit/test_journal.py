@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from cutover.secret import MASK, Mask
+from cutover.core.masking import MASK, Mask
 from cutover.state import State
 
 ID = "20250904T021000-7"

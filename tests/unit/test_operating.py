@@ -14,13 +14,13 @@ from cutover.commands.recover import not_as_before
 from cutover.commands.rehearse import there_and_back
 from cutover.commands.rollback import _until_free
 from cutover.commands.status import _said_back, clock_of, code_of
-from cutover.container import Container, read_container
-from cutover.errors import CutoverError, Failed, Inconclusive, Locked, NeedsPerson, UsageProblem
+from cutover.core.config import url_config
+from cutover.core.errors import CutoverError, Failed, Inconclusive, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxies import Live
 from cutover.release import Tally
-from cutover.settings import plain
 from cutover.state import State
+from cutover.system.container import Container, read_container
 from cutover.target import Target
 from cutover.walk import Walk
 from cutover.wish import Wish
@@ -158,7 +158,7 @@ def test_a_rollback_waits_at_most_as_long_as_a_release_may_last(
 
 def walked(root: Path, undo: str = "true") -> Walk:
     """A session that has a release open, whose undo is *undo*; blue was live."""
-    settings = plain().model_copy(update={"state_dir": root / "state"})
+    settings = url_config().model_copy(update={"state_dir": root / "state"})
     walk = Walk(settings, Wish(("idle",)), Evidence(), lambda *_: None)
     walk.state.prepare()
     (walk.state.root / "undo.sh").write_text(undo + "\n")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cutover.compose import Rendered
+from cutover.core.config import Settings
 from cutover.planning import differences
-from cutover.settings import Settings
+from cutover.system.compose import Rendered
 
 SETTINGS = Settings.model_validate(
     {"project": "p", "services": ["api", "worker"], "colours": {"blue": {"env_file": ".env"}}}

@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.preflight import can_bind, fit
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
 
 GOOD = [yes("disk", "half is free"), not_asked("tls", "no https"), yes("alerts", "2 rules loaded")]
 

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from cutover.core.verdict import Outcome
 from cutover.release import (
     FAILED,
     INCONCLUSIVE,
@@ -22,7 +23,6 @@ from cutover.release import (
     proven,
     reason,
 )
-from cutover.verdict import Outcome
 
 YES, NO, UNKNOWN, NEVER = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, None
 GATE, WHOLE = frozenset({0}), frozenset({0, 1, 2})

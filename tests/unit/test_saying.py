@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.evidence import Evidence
 from cutover.release import Tally
 from cutover.report.ending import Why
 from cutover.saying import reasons
-from cutover.verdict import Verdict, no, unknown, yes
 
 MUTE = "the Docker engine does not answer"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.errors import Locked, UsageProblem
+from cutover.core.errors import Locked, UsageProblem
 from cutover.state import (
     SHELL_FILES,
     TAKE_BACK_DEADLINE_S,

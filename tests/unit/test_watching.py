@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cutover.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.watching import watch
 
 YES, NO, UNKNOWN, NOT_ASKED = (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.errors import UsageProblem
+from cutover.core.errors import UsageProblem
 from cutover.record import Record
 from cutover.state import State
 from cutover.way_back import before, going_back, keep, left_live, lived, on_top, released, settled

@@ -1,0 +1,1 @@
+"""Values and pure decisions: verdicts, configuration, errors, masking. Imports no other folder of the package."""

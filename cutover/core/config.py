@@ -1,0 +1,228 @@
+"""Find, read and validate `cutover.toml`. Errors name the file, the key and the allowed values."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from cutover.core.config_schema import (
+    Alerts,
+    Checks,
+    Colour,
+    Database,
+    Dependency,
+    Duration,
+    Endpoint,
+    Freeze,
+    Gate,
+    Logs,
+    Migrate,
+    Notices,
+    Proxy,
+    Ready,
+    Section,
+    Show,
+    Slo,
+    Snapshot,
+    Version,
+    Watch,
+)
+from cutover.core.errors import UsageProblem
+
+CONFIG_PATHS = ("cutover.toml", "deploy/cutover.toml")
+EXAMPLES = {"project": 'project = "shop"', "colours": '[colours.blue] with env_file = ".env.blue"'}
+
+
+class Settings(Section):
+    """The content of `cutover.toml`. Paths are absolute after `load_config`."""
+
+    project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    compose_file: Path = Path("docker-compose.yml")
+    services: tuple[str, ...] = Field(("api",), min_length=1)
+    after_switch: tuple[str, ...] = ()
+    shared_network: str = ""
+    image_repo_key: str = "IMAGE_REPO"
+    tag_key: str = "IMAGE_TAG"
+    port_key: str = "API_HTTP_PORT"
+    public_keys: tuple[str, ...] = (
+        "IMAGE_REPO", "IMAGE_TAG", "API_HTTP_PORT", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COLOUR",
+        "SHARED_NETWORK", "SHARED_VOLUME", "LOG_LEVEL",
+    )  # fmt: skip
+    data_profiles: tuple[str, ...] = ("db", "cache", "ai")
+    env_template: Path | None = None
+    state_dir: Path | None = None
+    reports: Path = Path("reports")
+    max_release: Duration = 7200.0
+    colours: dict[str, Colour] = Field(min_length=1)
+    version: Version | None = None
+    ready: Ready = Ready()
+    gate: Gate = Gate()
+    logs: Logs = Logs()
+    endpoints: tuple[Endpoint, ...] = ()
+    proxy: Proxy | None = None
+    watch: Watch = Watch()
+    checks: Checks = Checks()
+    migrate: Migrate | None = None
+    database: Database | None = None
+    snapshot: Snapshot = Snapshot()
+    slo: Slo = Slo()
+    dependencies: tuple[Dependency, ...] = ()
+    alerts: Alerts | None = None
+    freeze: Freeze | None = None
+    notices: Notices | None = None
+    show: Show = Show()
+    source: Path = Path("cutover.toml")
+    """The file that was read."""
+
+    @field_validator("colours")
+    @classmethod
+    def _two_colours(cls, colours: dict[str, Colour]) -> dict[str, Colour]:
+        wrong = sorted(set(colours) - {"blue", "green"})
+        if wrong:
+            raise ValueError(f"unknown colour {wrong[0]!r}; allowed: blue, green")
+        return colours
+
+    @model_validator(mode="after")
+    def _freeze_has_a_driver(self) -> Settings:
+        driver = self.proxy.driver if self.proxy else "no proxy"
+        if self.freeze and driver != "nginx" and not (driver == "command" and self.freeze.marker):
+            raise ValueError(
+                f'[freeze] needs a driver that answers writes with 503: "nginx", or "command" with freeze.marker; '
+                f"here is {driver}"
+            )
+        return self
+
+    def compose_project(self, colour: str) -> str:
+        """The name of the Compose project of *colour*."""
+        return self.colours[colour].project or f"{self.project}_{colour}"
+
+    @property
+    def service(self) -> str:
+        """The service that receives the traffic: the first of `services`."""
+        return self.services[0]
+
+    @property
+    def marker(self) -> Path:
+        """The marker directory of the nginx driver."""
+        given = self.proxy.marker if self.proxy else None
+        return given or self.state.parent / f"{self.project}-live"
+
+    @property
+    def state(self) -> Path:
+        """The state directory, outside of any checkout."""
+        return self.state_dir or default_state_root() / self.project
+
+
+def default_state_root() -> Path:
+    """Return `/var/lib/cutover` for root, else `cutover` in the XDG state directory of the user."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/cutover")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "cutover"
+
+
+def find_config(given: str | None, environment: Mapping[str, str], here: Path) -> Path:
+    """Return the path of the configuration file: option, `CUTOVER_CONFIG`, then the default paths below *here*.
+
+    Raises UsageProblem if there is none.
+    """
+    named = given or environment.get("CUTOVER_CONFIG")
+    if named:
+        path = here / named
+        if not path.is_file():
+            origin = "--cutover-config" if given else "CUTOVER_CONFIG"
+            raise UsageProblem(f"{named}: no such file (from {origin})")
+        return path.resolve()
+    for name in CONFIG_PATHS:
+        if (here / name).is_file():
+            return (here / name).resolve()
+    searched = " and ".join(CONFIG_PATHS)
+    raise UsageProblem(
+        f"no cutover.toml: looked for {searched} in {here}; write one or pass --cutover-config=FILE"
+    )
+
+
+def url_config() -> Settings:
+    """Return the configuration for a URL target without `cutover.toml`: the defaults, with `[version]`."""
+    return Settings(project="url", colours={"blue": Colour(env_file=Path(".env"))}, version=Version())
+
+
+def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and validate *path*. `CUTOVER_STATE_DIR` and `CUTOVER_REPORTS` in *environment* override the file.
+
+    Raises UsageProblem that names the file, the key and the allowed values.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageProblem(f"{path}: cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageProblem(f"{path}: not valid TOML: {error}") from error
+    for key, variable in (("state_dir", "CUTOVER_STATE_DIR"), ("reports", "CUTOVER_REPORTS")):
+        value = (environment or {}).get(variable)
+        if value:
+            table[key] = str(Path(value).absolute())
+    try:
+        settings = Settings.model_validate(table | {"source": path})
+    except ValidationError as error:
+        raise UsageProblem(f"{path}: {_first_mistake(error)}") from error
+    return _absolute(settings, path.parent)
+
+
+def _first_mistake(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; allowed here: {', '.join(_allowed(first['loc'][:-1]))}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing" + (f": add {EXAMPLES[key]}" if key in EXAMPLES else "")
+    message = first["msg"].removeprefix("Value error, ")
+    names_value = isinstance(first["input"], dict) or "is no duration" in message
+    lowered = message if message[1:2].isupper() else f"{message[0].lower()}{message[1:]}"
+    return f"{key}: {lowered}" + ("" if names_value else f", got {first['input']!r}")
+
+
+def _allowed(location: tuple[int | str, ...]) -> list[str]:
+    """The allowed keys at *location*."""
+    model: Any = Settings
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = next((f for n, f in model.model_fields.items() if part in {n, f.alias}), None)
+        if field is None:
+            continue  # the name of a color: its keys are those of the table
+        model = _model_in(field.annotation) or model
+    return sorted((field.alias or name) for name, field in model.model_fields.items() if name != "source")
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The table in an annotation like `tuple[Endpoint, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _model_in(part)
+        if found:
+            return found
+    return None
+
+
+def _absolute(settings: Settings, base: Path) -> Settings:
+    """Make paths absolute; relative ones start at the folder of the file."""
+
+    def at(path: Path | None) -> Path | None:
+        return None if path is None else Path(os.path.normpath(base / path.expanduser()))
+
+    colours = {n: c.model_copy(update={"env_file": at(c.env_file)}) for n, c in settings.colours.items()}
+    update: dict[str, Any] = {
+        key: at(getattr(settings, key)) for key in ("compose_file", "state_dir", "reports", "env_template")
+    }
+    if settings.proxy:
+        paths = {key: at(getattr(settings.proxy, key)) for key in ("marker", "file", "access_log")}
+        update["proxy"] = settings.proxy.model_copy(update=paths)
+    if settings.freeze:
+        update["freeze"] = settings.freeze.model_copy(update={"marker": at(settings.freeze.marker)})
+    return settings.model_copy(update=update | {"colours": colours})

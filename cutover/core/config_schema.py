@@ -1,0 +1,287 @@
+"""Schema of `cutover.toml`: one frozen model for each table, with defaults and allowed values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+
+
+def parse_duration(value: object) -> float:
+    """Return the seconds of a duration like "500ms", "1m30s" or "2h"; raises ValueError for a number without unit."""
+    text = str(value).strip()
+    parts = DURATION.findall(text)
+    if isinstance(value, (int, float, bool)) or not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError(
+            f'{value!r} is no duration: write it with a unit ({", ".join(UNITS)}), like "90s" or "1m30s"'
+        )
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
+def _seconds(value: object) -> object:
+    return (
+        value if isinstance(value, float) else parse_duration(value)
+    )  # a float is a default, not from the file
+
+
+Duration = Annotated[float, BeforeValidator(_seconds)]
+Words = tuple[str, ...]
+
+
+class Section(BaseModel):
+    """A table of the file. Unknown keys are refused; values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Colour(Section):
+    """`[colours.blue]`: the Compose project of one color, with its own port and env file."""
+
+    env_file: Path
+    project: str = ""
+
+
+class Version(Section):
+    """`[version]`: the endpoint that reports the running version; `{tag}` is the tag of the release."""
+
+    path: str = "/version"
+    json_: dict[str, Any] = Field(default_factory=dict, alias="json")
+
+
+class Ready(Section):
+    """`[ready]`: the readiness endpoint of the service."""
+
+    path: str = "/readyz"
+    json_: dict[str, Any] = Field(default_factory=lambda: {"ready": True}, alias="json")
+    deadline: Duration = 5.0
+
+
+class Endpoint(Section):
+    """`[[endpoints]]`: one request and the expected response."""
+
+    name: str = ""
+    path: str
+    method: str = "GET"
+    status: int = Field(200, ge=100, le=599)
+    json_: Any = Field(None, alias="json")
+    send: Any = None
+    headers: dict[str, str] = Field(default_factory=dict)
+    max_latency: Duration = 1.0
+    writes: bool = False
+    undo: str = ""
+    """The request that deletes what the check wrote, like `DELETE /memories/{id}`."""
+
+    @property
+    def label(self) -> str:
+        """The name of the endpoint in reports."""
+        return self.name or f"{self.method} {self.path}"
+
+    @model_validator(mode="after")
+    def _writes_are_declared(self) -> Endpoint:
+        if self.method not in {"GET", "HEAD"} and not (self.writes and self.undo):
+            raise ValueError(
+                f"{self.method} {self.path} changes something: set writes = true, and undo to the reverting request"
+            )
+        return self
+
+
+class Gate(Section):
+    """`[gate]`: limits of the checks before a release is accepted."""
+
+    min_healthy: Duration = 5.0
+    deadline: Duration = 5.0
+    """Wall time of one request, including the body."""
+    latency: Duration = 1.0
+    samples: int = Field(5, ge=1, le=100)
+    runs_as: str = ""
+    """The user that the service must run as; empty: any user except root."""
+    listens: int = Field(0, ge=0, le=65535)
+    """The port inside the container; 0: the published one."""
+    read_only: tuple[str, ...] = ("/",)
+    up_budget: Duration | None = None
+    """Longest wait for a healthy container; default from its HEALTHCHECK: start_period + interval × retries."""
+
+
+class Logs(Section):
+    """`[logs]`: how errors are recognized in the log of the service."""
+
+    level_key: str = ""
+    """The key of a JSON log line that holds its level; empty: the usual keys are tried."""
+    levels: tuple[str, ...] = (
+        "error", "err", "severe", "critical", "crit", "fatal", "alert", "emerg", "emergency", "panic", "dpanic",
+        "50", "60",
+    )  # fmt: skip
+    """50 and 60 are the error levels of pino and bunyan."""
+    pattern: str = (
+        r"^(?![IW]\d{4} \d\d:)"
+        r'(?:(?!\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|level="?(?:trace|debug|info|warn|warning))\b).)*?'
+        r'(?:\b(?:ERROR|CRITICAL|FATAL|level="?(?:error|critical|fatal|panic))\b|\[(?:error|crit|alert|emerg)\])'
+        r"|^[EF]\d{4} \d\d:|^Traceback \(most recent call last\)"
+    )
+    """For lines that are not JSON. The first level in a line counts: an INFO line may mention an ERROR."""
+    floor: int = Field(5, ge=1)
+    """With fewer new errors than this the check passes."""
+    tail: int = Field(5000, ge=100, le=100_000)
+    allow: tuple[str, ...] = ()
+
+
+class Proxy(Section):
+    """`[proxy]`: the reverse proxy and how its traffic is switched."""
+
+    driver: Literal["nginx", "traefik", "port-swap", "command"]
+    url: str = ""
+    marker: Path | None = None
+    """nginx: the directory whose file `blue` or `green` names the live color; default `<state root>/<project>-live`."""
+    file: Path | None = None
+    """traefik: the dynamic configuration file, replaced atomically."""
+    access_log: Path | None = None
+    control: str = "/__cutover/alive"
+    """A location that the proxy answers itself: it tells a dead proxy from a dead service."""
+    colour_header: str = "X-Colour"
+    live_port: int = Field(0, ge=0, le=65535)
+    """port-swap: the port that users connect to; default: the port of the live color."""
+    switch: Words = ()
+    """command: argv; `{colour}` and `{port}` are replaced."""
+    undo: Words = ()
+    status: Words = ()
+    """command: argv that prints the live color."""
+    drain: Duration = 30.0
+    on_drain_timeout: Literal["go on", "take back"] = "go on"
+    verify: str | bool = True
+    """TLS: true, the path of a CA file, or false for no verification."""
+    open_connections: int = Field(20, ge=1, le=500)
+    new_connections: int = Field(10, ge=1, le=500)
+    post: str = ""
+    """A path that accepts a POST without side effects, for the requests during the switch; empty: only GET."""
+    path: str = ""
+    """The path of the requests during the switch; default: the path of [version]."""
+
+
+class Watch(Section):
+    """`[watch]`: monitoring after the switch."""
+
+    duration: Duration = 600.0
+    probes_per_second: float = Field(2.0, gt=0, le=50)
+    tick: Duration = 1.0
+    retire: Literal["keep", "stop"] = "keep"
+    """The old color after a passed watch: keep it running, or stop it."""
+
+
+class Checks(Section):
+    """`[checks]`: checks that are reported and never fail a release."""
+
+    report_only: tuple[str, ...] = ()
+
+
+class Migrate(Section):
+    """`[migrate]`: the schema migration, run in a one-off container of the new image."""
+
+    command: Words
+    service: str = "api"
+    budget: Duration = 600.0
+    lock_timeout: Duration = 5.0
+
+
+class Database(Section):
+    """`[database]`: the database that snapshots are taken of."""
+
+    url_key: str = "DATABASE_URL"
+    """The key of the env file that holds the database URL."""
+    sqlite: str = ""
+    """SQLite: the path of the database file inside the container of the service, when there is no URL."""
+    container: str = ""
+    """A container with pg_dump and pg_restore that reaches the database; default: found by the host name of the URL."""
+    network: str = ""
+    schema_table: str = "alembic_version"
+
+
+class Snapshot(Section):
+    """`[snapshot]`: database snapshots before a migration."""
+
+    enabled: bool = False
+    keep: int = Field(5, ge=1, le=1000)
+    budget: Duration = 1800.0
+    rehearse: bool = True
+    """First migrate a restored copy with the new image, and check the live image against it."""
+
+
+class Slo(Section):
+    """`[slo]`: limits of the watch; without a limit a value is compared only with the old color."""
+
+    p50: Duration | None = None
+    p95: Duration | None = None
+    p99: Duration | None = None
+    errors: float = Field(0.01, ge=0, le=1)
+    """Highest allowed share of failed requests (5xx)."""
+    availability: float = Field(0.99, ge=0, le=1)
+    cpu: float = Field(0.9, gt=0, le=1)
+    """Highest allowed share of the limit of the container; the same for memory."""
+    memory: float = Field(0.9, gt=0, le=1)
+    dependency: Duration = 1.0
+    disk_free: float = Field(0.1, ge=0, le=1)
+    tls_days: float = Field(14, ge=0)
+    requests_needed: int = Field(100, ge=1)
+
+
+class Dependency(Section):
+    """`[[dependencies]]`: a dependency of the service, checked from inside its network."""
+
+    name: str
+    kind: Literal["postgres", "redis", "http", "tcp"]
+    url_key: str = ""
+    url: str = ""
+    path: str = ""
+
+
+class Alerts(Section):
+    """`[alerts]`: Prometheus and Alertmanager."""
+
+    prometheus: str
+    alertmanager: str = ""
+    rules: tuple[str, ...] = ()
+    """Names of alerting rules that must be loaded, healthy and not firing."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Only alerts with these labels count: a rule may cover other services too."""
+    receiver: str = ""
+    """The Alertmanager receiver that the alert of each rule must be routed to."""
+
+
+class Freeze(Section):
+    """`[freeze]`: the proxy answers writes with 503 and Retry-After during the switch."""
+
+    marker: Path | None = None
+    max: Duration = 300.0
+
+
+class Notices(Section):
+    """`[notices]`: a command that is run on release events; a failure is only reported."""
+
+    command: Words
+    on: tuple[str, ...] = ("begin", "switched", "released", "taken back", "needs person")
+    budget: Duration = 10.0
+
+
+class Show(Section):
+    """`[show]`: the timetable, its owners, and the approval."""
+
+    time_zone: str = ""
+    owners: dict[Literal["T-15m", "T-10m", "T-0", "T+15m"], str] = Field(default_factory=dict)
+    prerequisites: tuple[str, ...] = ()
+    ask: bool = False
+    """Ask the operator to confirm the prerequisites and to approve the switch."""
+
+    @model_validator(mode="after")
+    def _time_zone_is_known(self) -> Show:
+        try:
+            ZoneInfo(self.time_zone or "UTC")
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(
+                f"this host knows no time zone {self.time_zone!r}; write it like Asia/Tokyo"
+            ) from error
+        return self

@@ -1,0 +1,45 @@
+"""Errors that are printed in one line, each with the exit code of the process."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CutoverError(Exception):
+    """An error for the operator. The text is one line: what is wrong, where, and what is allowed."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class UsageProblem(CutoverError):
+    """Wrong usage, configuration or failed preflight. Nothing was changed."""
+
+    exit_code = 4
+
+
+class Locked(CutoverError):
+    """Another release is in progress. Nothing was changed."""
+
+    exit_code = 12
+
+
+class Failed(CutoverError):
+    """A change failed, or the check after it. The changes of the session must be reverted."""
+
+    exit_code = 1
+
+
+class Inconclusive(CutoverError):
+    """A check could not be answered. The changes of the session must be reverted."""
+
+    exit_code = 10
+
+
+class EngineSilent(Inconclusive):
+    """The Docker engine did not answer."""
+
+
+class NeedsPerson(CutoverError):
+    """The revert failed or could not be verified. The text ends with the command to run."""
+
+    exit_code = 11

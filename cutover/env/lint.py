@@ -1,0 +1,378 @@
+"""Rules for env files: each color alone, against the template, and blue against green."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
+from cutover.core.masking import MASK, STARS
+from cutover.env.envfile import read_env_file
+from cutover.system import process
+from cutover.system.compose import Rendered, render
+from cutover.system.files import is_private
+
+Values = Mapping[str, Mapping[str, str]]
+"""Color → its variables."""
+GIT_DEADLINE_S = 10.0
+FLOATING = re.compile(
+    r"|alpha|beta|canary|current|dev|devel|develop|development|edge|head|latest|lts|main|master|mainline|next|nightly"
+    r"|preview|prod|production|qa|rc|release|snapshot|stable|stage|staging|test|testing|trunk|uat|unstable"
+    r"|v\d{1,3}|latest[._-].*|.*[._-]latest",
+    re.IGNORECASE,
+)
+"""Tags that are moved to other images. `v1.2.3`, `1234` and `main-4f1c2aa` name one build."""
+PLACEHOLDER = re.compile(
+    r"\.{3}|to-?do|fixme|placeholder|x{3,}"
+    r"|(?:\S*[-_.])?(?:change|replace)[-_ ]?(?:me|this|it)(?:[-_.]\S*|!)?",
+    re.IGNORECASE,
+)
+"""Matched against a whole value, user, password or host: a generated password may contain such letters."""
+BRACKETS = re.compile(
+    r"(?:^|(?<=[/:@=._-]))(?:<[a-z][a-z0-9 ._/-]*>|\.{3}(?=$))(?=$|[/:@?._-])", re.IGNORECASE
+)
+"""`<owner>` or a final `...` as one part of a name."""
+REFERENCE = re.compile(r"^(?:op|vault|file)://|\{\{\s*(?:op://|vault://|file://|env:)")
+URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s,]*", re.IGNORECASE)
+NEED_A_HOST = frozenset({"http", "https", "ws", "wss"})
+"""Other schemes have a default host (`postgresql:///db`) or none at all (`sqlite:///x`)."""
+ENCODE = "percent-encode what the password holds (@ : / ? # % and spaces)"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One problem: where it is, what it is, and what to do."""
+
+    where: str
+    what: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: {self.todo}"
+
+    def as_json(self) -> dict[str, str]:
+        """Return the fields as a dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ParityRow:
+    """One key: what may be shown of its value in each color, and how the values compare."""
+
+    key: str
+    shown: Mapping[str, str]
+    word: str
+    """`same`, `differs`, `differs, as it should`, or `missing`."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields as a dictionary of JSON values."""
+        return asdict(self) | {"shown": dict(self.shown)}
+
+
+@dataclass(frozen=True, slots=True)
+class LintReport:
+    """The findings in the env files of all colors, and the comparison of the colors."""
+
+    colours: tuple[str, ...]
+    findings: Sequence[Finding] = ()
+    rows: Sequence[ParityRow] = ()
+
+
+# --- checks that read files -------------------------------------------------------------------------------------
+
+
+def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintReport:
+    """Check the env file of each color; *environment* is that of the caller. A finding never contains a value."""
+    findings: list[Finding] = []
+    values_of: dict[str, Mapping[str, str]] = {}
+    template: Mapping[str, str] = {}
+    if settings.env_template is not None:
+        try:
+            template = read_env_file(settings.env_template)
+        except UsageProblem as error:
+            findings.append(Finding(str(settings.source), f"env_template: {error}", "correct env_template"))
+    for colour in settings.colours:
+        values, found = _lint_colour(settings, colour, environment)
+        findings += found
+        if values is not None:
+            values_of[colour] = values
+            findings += incomplete(values, template, _shown_path(settings, colour))
+
+    def where(colour: str) -> str:
+        return _shown_path(settings, colour)
+
+    own = (settings.port_key, "COMPOSE_PROJECT_NAME", "COLOUR")
+    database = (settings.database.url_key,) if settings.database else ()
+    shared = {*database, *(each.url_key for each in settings.dependencies if each.url_key)}
+    findings += [
+        *lacking(values_of, where),
+        *not_apart(values_of, where, own),
+        *not_shared(values_of, where, shared),
+    ]
+    public = (*settings.public_keys, settings.port_key, settings.tag_key, settings.image_repo_key)
+    rows = parity_rows(values_of, public=public, apart=(*own, settings.tag_key)) if len(values_of) > 1 else []
+    return LintReport(tuple(settings.colours), findings, rows)
+
+
+def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[str, str]) -> list[str]:
+    """Return the findings for one rendered color, one line each; *environment* is that of the caller."""
+    where, values = str(settings.colours[rendered.colour].env_file), rendered.variables
+    image, tag = rendered.image(settings.service), rendered.tag(settings.service)
+    template = read_env_file(settings.env_template) if settings.env_template else {}
+    found = [
+        *incomplete(values, template, where),
+        *unpinned(image, tag, where, settings.tag_key),
+        *_lint_values(settings, rendered.colour, values, environment, where),
+        *no_port(settings, rendered),
+    ]
+    return [str(finding) for finding in found]
+
+
+def _lint_colour(
+    settings: Settings, colour: str, environment: Mapping[str, str]
+) -> tuple[Mapping[str, str] | None, list[Finding]]:
+    """The variables of one color (None if its file cannot be read), and the findings."""
+    path, where = settings.colours[colour].env_file, _shown_path(settings, colour)
+    if not path.is_file():
+        todo = f"write it from the template (colours.{colour}.env_file)"
+        return None, [Finding(where, "no such file", todo)]
+    findings = _lint_access(path, where)
+    try:
+        values = read_env_file(path)
+    except UsageProblem as error:
+        return None, [*findings, Finding(where, str(error).removeprefix(f"{path}: "), "correct the line")]
+    MASK.learn_environment(values, settings.public_keys)
+    findings += _lint_values(settings, colour, values, environment, where)
+    try:
+        findings += _lint_rendered(settings, render(settings, colour), where)
+    except UsageProblem as error:
+        findings.append(Finding(where, str(error).removeprefix(f"{path}: "), "correct it"))
+    return values, findings
+
+
+def _lint_values(
+    settings: Settings, colour: str, values: Mapping[str, str], environment: Mapping[str, str], where: str
+) -> list[Finding]:
+    return [
+        *placeholders(values, where),
+        *broken_urls(values, where),
+        *exported(values, environment, where),
+        *own_data(values, settings.data_profiles, where, colour),
+    ]
+
+
+def _lint_rendered(settings: Settings, rendered: Rendered, where: str) -> list[Finding]:
+    service, services = settings.service, rendered.model["services"]
+    if service not in services:
+        what = f"services names {service!r}, which {settings.compose_file} does not have"
+        return [Finding(str(settings.source), what, f"it has {', '.join(services)}")]
+    return [
+        *unpinned(rendered.image(service), rendered.tag(service), where, settings.tag_key),
+        *no_port(settings, rendered),
+    ]
+
+
+def _lint_access(path: Path, where: str) -> list[Finding]:
+    found, us = [], os.geteuid()
+    if path.stat().st_uid not in {us, 0}:
+        todo = f"chown {us} {where} && chmod 600 {where}"
+        found.append(Finding(where, f"belongs to user {path.stat().st_uid}", todo))
+    elif not is_private(path):
+        mode = f"mode {path.stat().st_mode & 0o777:04o}"
+        found.append(Finding(where, f"{mode}, others may read it", f"chmod 600 {where}"))
+    if is_tracked(path):
+        found.append(Finding(where, "is tracked by git", f"git rm --cached {where}, and renew what it holds"))
+    return found
+
+
+def is_tracked(path: Path) -> bool:
+    """Whether git tracks *path*; False without git or outside of a repository."""
+    words = ("git", "-c", "safe.directory=*", "ls-files", "--error-unmatch", "--", path.name)
+    return process.run(words, deadline_s=GIT_DEADLINE_S, cwd=str(path.parent)).ok
+
+
+def _shown_path(settings: Settings, colour: str) -> str:
+    """The path of an env file, relative to the current directory if it is below it."""
+    path, here = settings.colours[colour].env_file, Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+# --- rules ------------------------------------------------------------------------------------------------------
+
+
+def is_placeholder(value: str) -> bool:
+    """Whether *value* is the placeholder of a template."""
+    if any(PLACEHOLDER.fullmatch(part) for part in (value, *_credentials(value))):
+        return True
+    rest, found = BRACKETS.subn("", value)
+    return bool(found) and not re.search(r"\s", rest)  # `Shop <shop>` is a real value
+
+
+def _credentials(value: str) -> list[str]:
+    """User, password and host of a URL."""
+    _, separator, rest = value.partition("://")
+    if not separator:
+        return []
+    user, _, host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    return [*user.split(":", 1), host.rsplit(":", 1)[0]]
+
+
+def incomplete(values: Mapping[str, str], template: Mapping[str, str], where: str) -> list[Finding]:
+    """Return a finding for each key of *template* that is not in *values*. An empty value is allowed.
+
+    A value that must not be empty is declared in the Compose file: `${DATABASE_URL:?}`.
+    """
+    found = []
+    for key in template:
+        if key not in values:
+            close = difflib.get_close_matches(key, values.keys() - template.keys(), n=1)
+            todo = f"is {close[0]} meant?" if close else "add it"
+            found.append(Finding(where, f"{key} is missing, the template has it", todo))
+    return found
+
+
+def placeholders(values: Mapping[str, str], where: str) -> list[Finding]:
+    """Return a finding for each value that is still a placeholder or a reference."""
+    found = []
+    for key, value in values.items():
+        if REFERENCE.search(value):
+            found.append(Finding(where, f"{key} still holds a reference", "write it by `cutover env render`"))
+        elif is_placeholder(value):
+            found.append(Finding(where, f"{key} still holds its placeholder", "give it its value"))
+    return found
+
+
+def unpinned(image: str, tag: str, where: str, tag_key: str) -> list[Finding]:
+    """Return a finding for a tag that is moved to other images."""
+    if "@sha256:" in image or not FLOATING.fullmatch(tag):
+        return []
+    what = f"{tag_key}={tag or '(empty)'} is not pinned"
+    return [Finding(where, what, "use a tag that never moves, like sha-<commit>")]
+
+
+def broken_urls(values: Mapping[str, str], where: str) -> list[Finding]:
+    """Return a finding for each malformed URL, without its value."""
+    found = []
+    for key, value in values.items():
+        wrong = url_fault(value)
+        if wrong:
+            found.append(Finding(where, f"{key} is no URL that can be read: {wrong[0]}", wrong[1]))
+    return found
+
+
+def url_fault(value: str) -> tuple[str, str] | None:
+    """Return what is wrong with a URL and what to do, without any part of the URL; None if nothing is.
+
+    A value that is not exactly one URL (a list, a policy, a `jdbc:` name, a path) is not judged.
+    """
+    if not URL.fullmatch(value):
+        return None
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return "its port is no number up to 65535", f"correct the port; if it has none, {ENCODE}"
+    if parts.netloc.count("@") > 1:
+        return "there is more than one @ before its path", ENCODE
+    if not parts.netloc and parts.scheme in NEED_A_HOST:
+        return "it names no host", "write scheme://host"
+    return ("its port is 0", "name the port") if port == 0 else None
+
+
+def exported(values: Mapping[str, str], environment: Mapping[str, str], where: str) -> list[Finding]:
+    """Return a finding for each variable of the shell that would override the file in a manual `docker compose`."""
+    return [
+        Finding(where, f"{key} is exported in this shell with another value, which would win", f"unset {key}")
+        for key, value in values.items()
+        if key in environment and environment[key] != value
+    ]
+
+
+def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, colour: str) -> list[Finding]:
+    """Return a finding if *colour* would start its own empty database."""
+    wanted = sorted(set(values.get("COMPOSE_PROFILES", "").split(",")) & set(profiles))
+    if not wanted:
+        return []
+    what = f"COMPOSE_PROFILES={','.join(wanted)}: {colour} would start its own empty {wanted[0]}"
+    return [Finding(where, what, "move it to .env.deploy, both colours share the data")]
+
+
+def no_port(settings: Settings, rendered: Rendered) -> list[Finding]:
+    """Return a finding if the service publishes no port."""
+    if rendered.port(settings.service):
+        return []
+    what = f"service {settings.service!r} publishes no port"
+    return [Finding(str(settings.compose_file), what, "publish one on 127.0.0.1")]
+
+
+def lacking(colours: Values, where: Callable[[str], str]) -> list[Finding]:
+    """Return a finding for each key that one color has and another does not."""
+    keys = dict.fromkeys(key for values in colours.values() for key in values)
+    return [
+        Finding(where(name), f"{key} is missing, another colour has it", "add it, or take it from both")
+        for name, values in colours.items()
+        for key in keys
+        if key not in values
+    ]
+
+
+def not_apart(colours: Values, where: Callable[[str], str], keys: Iterable[str]) -> list[Finding]:
+    """Return a finding for each of *keys* that has the same value in two colors."""
+    return [
+        Finding(where(two), f"{key} is the same as {one}'s", "give each colour its own")
+        for one, two in combinations(colours, 2)
+        for key in keys
+        if colours[one].get(key) and colours[one][key] == colours[two].get(key)
+    ]
+
+
+def not_shared(colours: Values, where: Callable[[str], str], keys: Iterable[str]) -> list[Finding]:
+    """Return a finding for each of *keys* (URLs of shared data) that differs between two colors."""
+    return [
+        Finding(where(two), f"{key} is another than {one}'s", "both colours must use the same data")
+        for one, two in combinations(colours, 2)
+        for key in keys
+        if key in colours[one] and key in colours[two] and colours[one][key] != colours[two][key]
+    ]
+
+
+# --- the colors side by side ------------------------------------------------------------------------------------
+
+
+def parity_rows(colours: Values, *, public: Collection[str], apart: Collection[str]) -> list[ParityRow]:
+    """Return one row for each key of any color. Values are shown only for *public* keys; *apart* keys may differ."""
+    rows = []
+    for key in dict.fromkeys(key for values in colours.values() for key in values):
+        values = {name: found.get(key) for name, found in colours.items()}
+        shown = {name: _shown_value(value, public=key in public) for name, value in values.items()}
+        word = "differs, as it should" if key in apart else "differs"
+        if None in values.values():
+            word = "missing"
+        elif len(set(values.values())) == 1:
+            word = "same"
+        rows.append(ParityRow(key, shown, word))
+    return rows
+
+
+def _shown_value(value: str | None, *, public: bool) -> str:
+    if value is None:
+        return "-"
+    if not value:
+        return "(empty)"
+    return value if public else STARS
+
+
+def parity_table(rows: Sequence[ParityRow], names: Sequence[str]) -> list[str]:
+    """Return the rows as aligned lines below a header."""
+    cells = [("key", *names, "")]
+    cells += [(row.key, *(row.shown[name] for name in names), row.word) for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    pad = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in cells]
+    return ["  ".join(line).rstrip() for line in pad]

@@ -1,0 +1,1 @@
+"""One-shot checks of a target: each asks once and returns a Verdict."""

@@ -1,0 +1,425 @@
+"""Checks of a container by the engine: identity, health, restarts, and why it did not start."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome, Verdict, no, shortened, unknown, yes
+from cutover.gate.log_checks import MESSAGE_KEYS
+from cutover.probes.stamps import seconds_of, spoken
+from cutover.system import docker
+from cutover.system.container import Container
+
+NANO = 1e9
+HEALTHCHECK_DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # seconds, of the engine
+HEALTHCHECK_RETRIES = 3
+LOG_TAIL_LINES = 10
+STANDING_S = (
+    1.0  # a slow starter is observed for so long after it became healthy: some crash at the first request
+)
+STEADY_S = 600.0  # earlier restarts of a container that is up for longer do not count
+NO_HEALTHCHECK = "has no HEALTHCHECK, so nobody knows when it breaks"
+OMITTED_KEYS = frozenset({"time", "timestamp", "@timestamp", "ts", "logger", "level"})
+STATUS_TEXT = {"paused": "paused: it answers nobody", "created": "created, but never started"}
+ALIVE = frozenset({"created", "running"})  # created: the engine is about to start it
+ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  addresses that are read, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAccess:
+    """The engine and the clock as arguments, so that tests can replace them."""
+
+    inspect: Callable[[str], Container | None] = docker.inspect
+    logs: Callable[[str], Sequence[str]] = lambda container_id: docker.logs(container_id, tail=LOG_TAIL_LINES)
+    now: Callable[[], str] = docker.daemon_time
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    every_s: float = 0.1
+
+
+ENGINE_ACCESS = EngineAccess()
+
+
+# --- identity ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedIdentity:
+    """What must run. An empty field is not compared."""
+
+    image: str = ""
+    """The image ID: after a tag has moved, the config hash alone is still the same."""
+    container: str = ""
+    config_hash: str = ""
+    port: int = 0
+    """The host port of the target."""
+
+
+def identity(container_id: str, expected: ExpectedIdentity) -> Verdict:
+    """Check that the container is the expected one and the only one on its port."""
+    try:
+        found = docker.inspect(container_id)
+        owners = docker.published_by(expected.port) if expected.port else []
+    except EngineSilent as error:
+        return unknown("identity", str(error))
+    return judge_identity(found, owners, expected)
+
+
+def judge_identity(
+    found: Container | None, owners: Sequence[Container], expected: ExpectedIdentity
+) -> Verdict:
+    """Yes if image, container, configuration and the owner of the port are as expected."""
+    if found is None:
+        wanted = expected.container[:12]
+        return no("identity", f"container {wanted} is gone", expected=wanted)
+    problems = [
+        f"runs {what} {short_id(is_)}, expected {short_id(should)}"
+        for what, is_, should in (
+            (f"image {found.image_name}", found.image, expected.image),
+            ("as container", found.id, expected.container),
+            ("configuration", found.config_hash, expected.config_hash),
+        )
+        if should and is_ != should
+    ]
+    problems += _port_problem(found, owners, expected.port) if expected.port else []
+    evidence: dict[str, Any] = {
+        "container": found.short, "name": found.name, "image": short_id(found.image), "image_name": found.image_name,
+        "config_hash": short_id(found.config_hash), "ports": _flat_ports(found.ports),
+    }  # fmt: skip
+    if problems:
+        return no("identity", "; ".join(problems), **evidence)
+    port = f", which alone has port {expected.port}" if expected.port else ""
+    return yes("identity", f"{found.image_name} in {found.name} ({found.short}){port}", **evidence)
+
+
+def _port_problem(found: Container, owners: Sequence[Container], port: int) -> list[str]:
+    """Why *found* is not the one that answers on *port*; empty if it is."""
+    mine = _addresses(found, port)
+    others = [each for each in owners if each.id != found.id and _overlap(_addresses(each, port), mine)]
+    if others:
+        return [f"port {port} belongs to another container: {others[0].name} ({others[0].image_name})"]
+    return [] if mine else [f"{found.name} ({found.status}) does not publish port {port}"]
+
+
+def _overlap(theirs: set[str], mine: set[str]) -> bool:
+    """Whether a request to one of the addresses *mine* may reach *theirs*."""
+    return not mine or bool(theirs & mine) or bool((theirs | mine) & ANY_ADDRESS)
+
+
+def _addresses(container: Container, port: int) -> set[str]:
+    bindings = [each for group in container.ports.values() for each in group or ()]
+    return {each.get("HostIp", "") for each in bindings if str(each.get("HostPort")) == str(port)}
+
+
+def _flat_ports(ports: Mapping[str, Any]) -> dict[str, str]:
+    def flat(group: Sequence[Mapping[str, str]] | None) -> str:
+        return (
+            ", ".join(f"{each.get('HostIp', '')}:{each.get('HostPort', '')}" for each in group or ()) or "-"
+        )
+
+    return {inner: flat(group) for inner, group in ports.items()}
+
+
+def short_id(name: str) -> str:
+    """Return the first twelve characters of an ID or hash, without its algorithm."""
+    return name.removeprefix("sha256:")[:12] or "(none)"
+
+
+# --- health -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HealthBudget:
+    """The HEALTHCHECK of a container in seconds, and the longest time in which it decides."""
+
+    start_period: float
+    interval: float
+    timeout: float
+    retries: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds after which the engine itself reports `unhealthy`: every probe failed after its full timeout."""
+        return self.start_period + self.retries * (self.interval + self.timeout)
+
+    def __str__(self) -> str:
+        probe = f"{self.retries} × {self.interval + self.timeout:g} s"
+        return f"start_period {self.start_period:g} s + {probe}" if self.start_period else probe
+
+
+def health_budget(healthcheck: Mapping[str, Any]) -> HealthBudget:
+    """Return the budget of a `Config.Healthcheck`, with the defaults of the engine for missing or zero values."""
+    numbers = {
+        key: healthcheck.get(key, 0) / NANO or default for key, default in HEALTHCHECK_DEFAULTS.items()
+    }
+    retries = healthcheck.get("Retries") or HEALTHCHECK_RETRIES
+    return HealthBudget(numbers["StartPeriod"], numbers["Interval"], numbers["Timeout"], retries)
+
+
+def has_healthcheck(container: Container) -> bool:
+    """Whether the container has a HEALTHCHECK; `--no-healthcheck` leaves `["NONE"]` behind."""
+    test = container.healthcheck.get("Test") or []
+    return bool(container.health) or bool(test and test[0] != "NONE")
+
+
+def wait_healthy(
+    container_id: str, budget_s: float | None = None, engine: EngineAccess = ENGINE_ACCESS
+) -> Verdict:
+    """Wait until the container is healthy, for *budget_s* seconds or as long as its own HEALTHCHECK takes.
+
+    Returns at once for a container that is dead, unhealthy or in a crash loop, with the last lines of its log.
+    """
+    begun, longest, why = engine.clock(), budget_s or float(sum(HEALTHCHECK_DEFAULTS.values())), ""
+    found: Container | None = None
+    while True:
+        verdict, waited = None, engine.clock() - begun
+        try:
+            found = engine.inspect(container_id)
+            if found and not budget_s:
+                own = health_budget(found.healthcheck)
+                why, longest = f" ({own})", own.seconds
+            verdict = judge_waiting(found, waited, longest)
+        except EngineSilent as error:  # tolerated until the budget is spent
+            if waited >= longest:
+                return unknown("healthy", str(error))
+        if verdict is None and waited >= longest and found:
+            reason = f"not healthy in {longest:g} s{why}{_failed_probe(found)}"
+            verdict = no("healthy", reason, **container_evidence(found))
+        if verdict is not None:
+            return verdict if verdict.ok else with_log_tail(verdict, container_id, engine)
+        engine.sleep(engine.every_s)
+
+
+def judge_waiting(found: Container | None, waited: float, longest: float) -> Verdict | None:
+    """Return the verdict if more waiting cannot change it, else None."""
+    verdict = judge_health(found, None)
+    if found and verdict.outcome is Outcome.UNKNOWN:
+        return None
+    if found and verdict.ok:
+        reason = f"after {spoken(waited)} of at most {longest:g} s"
+        return yes("healthy", reason, **container_evidence(found))
+    return verdict.named("healthy")
+
+
+def health(container_id: str, budget_s: float | None = None, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
+    """Check that the container is healthy; a starting one is waited for within its budget."""
+    verdict = wait_healthy(container_id, budget_s, engine)
+    if not verdict.ok:
+        return verdict.named("health")
+    try:
+        return judge_health(engine.inspect(container_id), seconds_of(engine.now()))
+    except EngineSilent as error:
+        return unknown("health", str(error))
+
+
+def judge_health(found: Container | None, now: float | None) -> Verdict:
+    """Yes if it runs and the last probe, made since its start, succeeded; unknown while it is starting."""
+    if found is None:
+        return no("health", "the container is gone")
+    evidence = container_evidence(found)
+    if found.status not in ALIVE:
+        return no("health", describe_exit(found), **evidence)
+    if not has_healthcheck(found):
+        return no("health", f"{found.name} {NO_HEALTHCHECK}", **evidence)
+    if found.health_status == "unhealthy":
+        return no("health", f"unhealthy{_failed_probe(found)}", **evidence)
+    probed, started = last_probe(found), seconds_of(found.started_at)
+    # A restarted container keeps the probes from before its start.
+    if found.health_status != "healthy" or probed < started or not found.running:
+        return unknown("health", f"{found.health_status}, no probe has answered since its start", **evidence)
+    age = f", last asked {spoken(max(0.0, now - probed))} ago" if now else ""
+    up = f" for {spoken(max(0.0, now - started))}" if now else ""
+    return yes("health", f"healthy, running{up}{age}", **evidence)
+
+
+def describe_exit(found: Container) -> str:
+    """Return how a container that does not run ended: status, exit code, lifetime, memory limit."""
+    if found.status == "restarting":
+        return f"crash loop: restarted {found.restart_count} times, last exit code {found.exit_code}"
+    if found.status in STATUS_TEXT:
+        return STATUS_TEXT[found.status]
+    lived = seconds_of(found.finished_at) - seconds_of(found.started_at)
+    after = f" {spoken(lived)} after its start" if lived > 0 else ""
+    why = ", killed for its memory limit" if found.oom_killed else ""
+    return f"{found.status} ({found.exit_code}){after}{why}{f': {found.error}' if found.error else ''}"
+
+
+def _probes(found: Container) -> list[Mapping[str, Any]]:
+    return (found.health or {}).get("Log") or []
+
+
+def last_probe(found: Container) -> float:
+    """Return when the last probe of the HEALTHCHECK ended (seconds since 1970); 0.0 before the first."""
+    probes = _probes(found)
+    return seconds_of(probes[-1].get("End", "")) if probes else 0.0
+
+
+def _failed_probe(found: Container) -> str:
+    probes = _probes(found)
+    failed = [each for each in probes if each.get("ExitCode")]
+    if not failed:
+        return ""
+    output = shortened(str(failed[-1].get("Output", "")), 120) or f"exit {failed[-1]['ExitCode']}"
+    return f": its HEALTHCHECK said {output!r}, {len(failed)} of the last {len(probes)} times failed"
+
+
+def with_log_tail(verdict: Verdict, container_id: str, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
+    """Return *verdict* with the last log lines of the container as evidence, and the last one in the reason."""
+    try:
+        stamped = engine.logs(container_id)
+    except EngineSilent:
+        return verdict
+    lines = [line.partition(" ")[2] or line for line in stamped]
+    lines = [line for line in lines if line.strip()]
+    if not lines:
+        return verdict
+    reason = f"{verdict.reason}; last log line: {shortened(log_line_message(lines[-1]), 120)}"
+    return replace(
+        verdict, reason=reason, evidence={**verdict.evidence, "log": [shortened(each) for each in lines]}
+    )
+
+
+def log_line_message(line: str) -> str:
+    """Return level, message and other fields of a JSON log line, without its time; other lines as they are."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    key = next((each for each in MESSAGE_KEYS if entry.get(each)), "") if isinstance(entry, dict) else ""
+    if not key:
+        return line
+    rest = [f"{name}={value}" for name, value in entry.items() if name not in {key, *OMITTED_KEYS}]
+    return " ".join(str(part) for part in (entry.get("level"), entry[key], *rest) if part)
+
+
+def container_evidence(found: Container) -> dict[str, Any]:
+    """Return what may be shown of the state of a container."""
+    return {
+        "container": found.short, "name": found.name, "status": found.status, "health": found.health_status,
+        "failing_streak": (found.health or {}).get("FailingStreak", 0), "started_at": found.started_at,
+        "restart_count": found.restart_count, "exit_code": found.exit_code, "oom_killed": found.oom_killed,
+    }  # fmt: skip
+
+
+# --- restarts ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLife:
+    """One run of a container. Another id, start or count means that it was restarted."""
+
+    id: str
+    started_at: str
+    restart_count: int
+
+
+def life_of(found: Container) -> ContainerLife:
+    """Return the run that *found* is in."""
+    return ContainerLife(found.id, found.started_at, found.restart_count)
+
+
+def restarts(container_id: str, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
+    """Check that the container was not restarted lately."""
+    try:
+        found = engine.inspect(container_id)
+        verdict = judge_restarts(found, seconds_of(engine.now()))
+    except EngineSilent as error:
+        return unknown("restarts", str(error))
+    return verdict if verdict.ok else with_log_tail(verdict, container_id, engine)
+
+
+def judge_restarts(found: Container | None, now: float) -> Verdict:
+    """No if the container does not run, or was restarted and is up for less than ten minutes since."""
+    if found is None:
+        return no("restarts", "the container is gone")
+    evidence = container_evidence(found)
+    if not found.running:
+        return no("restarts", describe_exit(found), **evidence)
+    age = max(0.0, now - seconds_of(found.started_at))
+    if not found.restart_count:
+        return yes("restarts", f"none, running for {spoken(age)}", **evidence)
+    times = f"{found.restart_count} times, the last one {spoken(age)} ago"
+    if age < STEADY_S:
+        return no("restarts", f"restarted {times}", expected="none", **evidence)
+    return yes("restarts", f"none for {spoken(age)} (restarted {times})", **evidence)
+
+
+def stays_up(before: Container, min_healthy_s: float, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
+    """Observe the container until *min_healthy_s* seconds after its start, by the clock of the engine.
+
+    One that became healthy later than that is observed for one second more.
+    """
+    try:
+        begun, now = engine.clock(), seconds_of(engine.now())
+        while True:
+            found = engine.inspect(before.id)
+            verdict = judge_stays_up(before, found, min_healthy_s)
+            if found is None or not verdict.ok:
+                return with_log_tail(verdict, before.id, engine)
+            until = seconds_of(before.started_at) + min_healthy_s
+            left = max(until, healthy_since(found) + min(min_healthy_s, STANDING_S)) - now
+            if engine.clock() - begun >= left:
+                return verdict
+            engine.sleep(min(begun + left - engine.clock(), 0.5))
+    except EngineSilent as error:
+        return unknown("settled", str(error))
+
+
+def healthy_since(found: Container) -> float:
+    """Return when the first probe of the current run of good ones ended; 0.0 if the last one was bad."""
+    good = 0.0
+    for entry in reversed(_probes(found)):
+        if entry.get("ExitCode"):
+            break
+        good = seconds_of(entry.get("End", ""))
+    return good
+
+
+def unchanged(before: Container, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
+    """Check that the container was not restarted or replaced since *before* was read."""
+    try:
+        return judge_stays_up(before, engine.inspect(before.id), None).named("unchanged")
+    except EngineSilent as error:
+        return unknown("unchanged", str(error))
+
+
+def judge_stays_up(before: Container, after: Container | None, min_healthy_s: float | None) -> Verdict:
+    """Yes if the same container still runs without a restart; *min_healthy_s* is only for the reason."""
+    span = "since it was first seen" if min_healthy_s is None else f"in {min_healthy_s:g} s"
+    if after is None:
+        return no("settled", f"{before.name} ({before.short}) is gone")
+    evidence = container_evidence(after)
+    if not after.running:
+        return no("settled", describe_exit(after), **evidence)
+    if life_of(after) != life_of(before):
+        reason = f"started anew: at {before.started_at}, then at {after.started_at}"
+        return no("settled", reason, expected="no restart", **evidence)
+    return yes("settled", f"no restart {span}", **evidence)
+
+
+# --- start ------------------------------------------------------------------------------------------------------
+
+
+def judge_not_started(found: Container | None, compose_line: str, waited: float, longest: float) -> Verdict:
+    """Return the no of a failed `up` after *waited* seconds; *compose_line* is the last line of docker compose."""
+    because = f"docker compose said: {compose_line}"
+    if found is None:
+        return no("up", f"no container is there; {because}")
+    evidence = container_evidence(found)
+    if found.status == "restarting" or (found.running and found.restart_count):
+        times = "once" if found.restart_count == 1 else f"{found.restart_count} times"
+        code = "" if found.running else f", last exit code {found.exit_code}"
+        return no("up", f"crash loop: restarted {times} in {spoken(waited)}{code}", **evidence)
+    if not found.running:
+        return no("up", f"{describe_exit(found)}; {because}", **evidence)
+    verdict = judge_health(found, None)
+    if verdict.outcome is Outcome.NO:
+        reason = f"not after {spoken(waited)} of at most {longest:g} s: {verdict.reason}"
+        return no("up", reason, **evidence)
+    state = f"{found.status}, {found.health_status}"
+    return no("up", f"not after {spoken(waited)}: {state}; {because}", **evidence)

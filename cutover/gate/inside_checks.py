@@ -1,0 +1,213 @@
+"""Checks inside the container: listening port, user, write access. They only read."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
+
+LISTEN = "0A"  # state in /proc/net/tcp
+LOOPBACK = frozenset({"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"})
+NO_SHELL = frozenset({126, 127})  # exit codes
+SEPARATOR = "--cutover--"
+RIGHTS = (
+    'if test -w "$path"; then echo w; else echo r; fi; stat -c "%u %g %a" "$path" 2>/dev/null || echo 0 0 0'
+)
+
+
+class CommandResult(Protocol):
+    """The result of a command, as testinfra returns it."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+
+class ContainerHost(Protocol):
+    """A testinfra host."""
+
+    def run(self, command: str) -> CommandResult:
+        """Run *command* in the container."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProcess:
+    """One process of the service."""
+
+    pid: int
+    parent: int
+    uid: int
+    name: str
+    groups: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class InsideView:
+    """What was read inside the container."""
+
+    listening: Mapping[int, frozenset[str]]
+    """Port → addresses in the hexadecimal form of /proc/net/tcp."""
+    processes: tuple[ServiceProcess, ...]
+    users: Mapping[int, str]
+    writable: Mapping[str, bool]
+    """Path → whether the user of the service may write there."""
+    problem: str = ""
+    """Why nothing could be read; empty otherwise."""
+    shell: bool = True
+
+
+def look_inside(host: ContainerHost, paths: Sequence[str]) -> InsideView:
+    """Read sockets, processes, users and the access rights of *paths* by one command in the container."""
+    # One command, because each `docker exec` is slow; /proc, because `ss` and `ps` may be missing.
+    words = " ".join(shlex.quote(path) for path in paths)
+    parts = (
+        "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null",
+        "cat /proc/[0-9]*/status 2>/dev/null",
+        "cat /etc/passwd 2>/dev/null",
+        "id -u",
+    )
+    done = host.run(f"; echo {SEPARATOR}; ".join(parts) + f"; for path in {words}; do {RIGHTS}; done")
+    if done.rc in NO_SHELL or not done.stdout.count(SEPARATOR):
+        problem = " ".join((done.stderr or done.stdout).split())[:200] or f"exit {done.rc}"
+        return InsideView({}, (), {}, {}, problem=problem, shell=done.rc not in NO_SHELL)
+    sockets, status, passwd, rights = done.stdout.split(f"{SEPARATOR}\n")
+    processes = tuple(service_processes(read_processes(status)))
+    return InsideView(
+        read_sockets(sockets), processes, read_users(passwd), read_rights(rights, paths, processes)
+    )
+
+
+def read_sockets(text: str) -> dict[int, frozenset[str]]:
+    """Return port → addresses of the listening sockets in `/proc/net/tcp` and `/proc/net/tcp6`."""
+    found: dict[int, frozenset[str]] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 3 and words[3] == LISTEN:  # noqa: PLR2004  the column of the state
+            address, _, port = words[1].partition(":")
+            found[int(port, 16)] = found.get(int(port, 16), frozenset()) | {address}
+    return found
+
+
+def read_processes(text: str) -> list[ServiceProcess]:
+    """Return the processes of concatenated `/proc/*/status` files, without zombies."""
+    found = []
+    for block in text.split("Name:\t")[1:]:
+        rows = dict(line.partition(":\t")[::2] for line in ("Name:\t" + block).splitlines())
+        if "Pid" in rows and not rows.get("State", "").startswith("Z"):
+            uid = int(rows["Uid"].split()[1])  # the effective one
+            groups = frozenset(int(gid) for gid in (rows["Gid"] + " " + rows.get("Groups", "")).split())
+            found.append(ServiceProcess(int(rows["Pid"]), int(rows["PPid"]), uid, rows["Name"], groups))
+    return found
+
+
+def service_processes(every: Iterable[ServiceProcess]) -> list[ServiceProcess]:
+    """Return PID 1 and its descendants; processes of `docker exec` also have parent 0 and are left out."""
+    by_pid = {each.pid: each for each in every}
+
+    def root(process: ServiceProcess) -> int:
+        while process.parent in by_pid:
+            process = by_pid[process.parent]
+        return process.pid
+
+    return [each for each in by_pid.values() if root(each) == 1]
+
+
+def read_users(passwd: str) -> dict[int, str]:
+    """Return user id → name of an `/etc/passwd`."""
+    rows = [line.split(":") for line in passwd.splitlines()]
+    return {int(row[2]): row[0] for row in reversed(rows) if len(row) > 2 and row[2].isdigit()}  # noqa: PLR2004
+
+
+def read_rights(text: str, paths: Sequence[str], processes: Sequence[ServiceProcess]) -> dict[str, bool]:
+    """Return path → whether the service may write there.
+
+    `test -w` answers for the user of `docker exec`. If that is root and the service has another user, the owner and
+    the mode of the path decide.
+    """
+    tester, *lines = text.splitlines() or [""]
+    pairs = zip(paths, lines[::2], lines[1::2], strict=False)
+    others = [each for each in processes if str(each.uid) != tester]
+    return {
+        path: tried == "w" and (not others or tester != "0" or any(_may_write(each, stat) for each in others))
+        for path, tried, stat in pairs
+    }
+
+
+def _may_write(process: ServiceProcess, stat: str) -> bool:
+    """Whether *process* may write; *stat* is `owner group mode`."""
+    owner, group, mode = stat.split()
+    bits = int(mode, 8)
+    if process.uid == int(owner):
+        return bool(bits & 0o200)
+    return bool(bits & (0o020 if int(group) in process.groups else 0o002))
+
+
+def port_inside(ports: Mapping[str, Any], published: int) -> int:
+    """Return the container port that is published as *published*, else the only published one, else 0."""
+    given = {
+        int(name.partition("/")[0]): rows for name, rows in ports.items() if rows and name.endswith("/tcp")
+    }
+    mine = [
+        port for port, rows in given.items() if any(row.get("HostPort") == str(published) for row in rows)
+    ]
+    return mine[0] if mine else next(iter(given)) if len(given) == 1 else 0
+
+
+def judge_listens(seen: InsideView, port: int) -> Verdict:
+    """Yes if a process listens on *port* and not only on loopback; not asked for port 0."""
+    if not port:
+        return not_asked("listens", "no one port is published: [gate] listens says which it is")
+    if seen.problem:
+        return _not_seen("listens", seen)
+    evidence: dict[str, Any] = {"listening": sorted(seen.listening)}
+    addresses = seen.listening.get(port)
+    if not addresses:
+        others = ", ".join(str(each) for each in sorted(seen.listening)) or "nothing"
+        return no("listens", f"nothing listens on port {port} (listening: {others})", **evidence)
+    if addresses <= LOOPBACK:
+        reason = f"port {port} listens on the container's own loopback only, which nobody outside reaches"
+        return no("listens", reason, **evidence)
+    return yes("listens", f"on port {port}", **evidence)
+
+
+def judge_user(seen: InsideView, runs_as: str) -> Verdict:
+    """Yes if every process runs as *runs_as* (name or id); without it, as any user except root."""
+    if seen.problem:
+        return _not_seen("user", seen)
+    if not seen.processes:
+        return unknown("user", "no process of the service could be seen")
+    users = {each.uid: seen.users.get(each.uid, str(each.uid)) for each in seen.processes}
+    evidence: dict[str, Any] = {
+        "processes": [f"{each.pid} {each.name} {users[each.uid]}" for each in seen.processes][:20]
+    }
+    wrong = [each for each in seen.processes if not _allowed(each.uid, users[each.uid], runs_as)]
+    if wrong:
+        first, user = wrong[0], users[wrong[0].uid]
+        reason = f"{first.name} (PID {first.pid}) runs as {user}, expected {runs_as or 'a user of its own'}"
+        return no("user", reason, expected=runs_as or "not root", seen=user, **evidence)
+    return yes(
+        "user", f"{len(seen.processes)} processes run as {', '.join(sorted(users.values()))}", **evidence
+    )
+
+
+def _allowed(uid: int, name: str, runs_as: str) -> bool:
+    return runs_as in {name, str(uid)} if runs_as else uid != 0
+
+
+def judge_read_only(seen: InsideView) -> Verdict:
+    """Yes if the user of the service may not write to any of the paths."""
+    if seen.problem:
+        return _not_seen("read-only", seen)
+    open_ = [path for path, writable in seen.writable.items() if writable]
+    if open_:
+        return no("read-only", f"its user may write to {', '.join(open_)}", expected="no write access")
+    return yes("read-only", f"its user cannot write to {', '.join(seen.writable)}")
+
+
+def _not_seen(question: str, seen: InsideView) -> Verdict:
+    if not seen.shell:
+        return not_asked(question, "the image has no shell, so nothing can be seen inside")
+    return unknown(question, f"could not look inside: {seen.problem}")

@@ -1,0 +1,366 @@
+"""Check of the log: what an error is, and whether the release logs more or other errors than the one before.
+
+Errors are counted over a window (since the start, at most ten minutes) and compared with the log of the previous
+container (the baseline). It is a spike if there are at least `floor` (5) errors and one of these holds:
+
+- By a conditional binomial test, the old rate explains so many errors in fewer than 1 of 1,000 windows, and they are
+  also more than in the worst window of that length of the baseline (1 in 20), because each start may cause a burst.
+- At least `floor` of them are crashes (traceback, critical, fatal) with a signature that is not in the baseline.
+- The baseline is missing or shorter than a minute, and at least `floor` errors with unknown signatures continue into
+  the last third of the window: retries during the start end before it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cutover.core.config_schema import Logs
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Verdict, no, not_asked, shortened, unknown, yes
+from cutover.probes.stamps import seconds_of, spoken
+from cutover.statistics import more_often
+from cutover.system import docker
+from cutover.system.container import Container
+
+# --- errors in log lines ----------------------------------------------------------------------------------------
+
+TRACEBACK = "Traceback (most recent call last)"
+CHAINED = ("During handling of the above", "The above exception was the direct")
+SEVERE = re.compile(r"\b(?:CRITICAL|FATAL)\b|\[(?:crit|alert|emerg)\]", re.IGNORECASE)
+SEVERE_LEVELS = frozenset(
+    {"critical", "crit", "fatal", "alert", "emerg", "emergency", "panic", "dpanic", "60"}
+)
+LEVEL_KEYS = ("level", "severity", "levelname", "log.level", "lvl", "loglevel", "log_level", "@l")
+MIN_NUMERIC_LEVEL = 10  # smaller numbers are verbosities, or syslog levels (0 is the worst)
+CRASH = re.compile(
+    r"^(?:[\d/:., TZ+-]+ )?(?:panic: |fatal error: |http: panic serving |Exception in thread |thread '.*' panicked at "
+    r"|Unhandled [Ee]xception|Uncaught |Segmentation fault|terminate called |\[?UnhandledPromiseRejection)"
+)
+"""First words of crash messages of Go, Java, Rust, .NET, Node and C++."""
+LEVEL = re.compile(
+    r"\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL)\b|\blevel=|^[IWEF]\d{4} \d\d:"
+    r"|\[(?:debug|info|notice|warn|error|crit|alert|emerg)\]"
+)
+NO_LEVEL = "no line has a level: [logs] level_key says where it is"
+MESSAGE_KEYS = ("message", "msg", "event", "error")
+EXCEPTION_KEYS = ("exception", "exc_info", "traceback", "stack", "stack_trace", "error.stack_trace")
+VARIES = (
+    (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE), "<uuid>"),
+    (re.compile(r"\b0x[0-9a-f]+\b", re.IGNORECASE), "<hex>"),
+    (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE), "<hex>"),
+    (re.compile(r"\d+"), "#"),
+)
+SAME_EVENT_S = 0.5  # a traceback directly after an error line belongs to that error
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedError:
+    """One error of a log."""
+
+    at: float
+    signature: str
+    """Its text without numbers and ids: the same for each occurrence."""
+    severe: bool
+    """A traceback, a crash, or a level above error."""
+    text: str
+
+
+def error_signature(text: str) -> str:
+    """Return *text* with numbers and ids replaced by placeholders."""
+    for pattern, word in VARIES:
+        text = pattern.sub(word, text)
+    return shortened(text, 160)
+
+
+def split_stamp(line: str) -> tuple[float, str]:
+    """Return the time stamp of a log line (seconds since 1970; 0.0 for none) and the rest of the line."""
+    stamp, _, text = line.partition(" ")
+    at = seconds_of(stamp)
+    return (at, text) if at else (0.0, line)
+
+
+@dataclass(frozen=True, slots=True)
+class LogScan:
+    """The errors of some log lines, and whether the lines have levels."""
+
+    errors: list[LoggedError]
+    structured: bool
+    """Whether a line was JSON."""
+    levelled: bool
+    """Whether a line had a level."""
+
+
+def errors_in(lines: Iterable[str], rules: Logs) -> list[LoggedError]:
+    """Return the errors of log *lines* with time stamps."""
+    return scan_log(lines, rules).errors
+
+
+def scan_log(lines: Iterable[str], rules: Logs) -> LogScan:
+    """Return the errors of log *lines* with time stamps: by level in JSON lines, by pattern in other lines.
+
+    A JSON line with another level is no error, whatever its text. A traceback and the error line directly before it
+    are one error, named after the last line of the traceback.
+    """
+    reader = _LogReader(rules)
+    for line in lines:
+        reader.read(*split_stamp(line))
+    allowed = [re.compile(pattern) for pattern in rules.allow]
+    errors = [each for each in reader.found if not any(pattern.search(each.text) for pattern in allowed)]
+    return LogScan(errors, reader.structured, reader.levelled)
+
+
+class _LogReader:
+    """Collects errors line by line: it has to know whether a line is inside a traceback."""
+
+    def __init__(self, rules: Logs) -> None:
+        self.rules, self.pattern = rules, re.compile(rules.pattern)
+        self.levels = frozenset(level.lower() for level in rules.levels)
+        self.keys = (rules.level_key,) if rules.level_key else LEVEL_KEYS
+        self.found: list[LoggedError] = []
+        self.inside = self.after_error = self.structured = self.levelled = False
+
+    def read(self, at: float, text: str) -> None:
+        if text.startswith(TRACEBACK):
+            self._begin_traceback(at, text)
+        elif self.inside and (not text.strip() or text[0] in " \t" or text.startswith(CHAINED)):
+            return
+        elif self.inside:
+            self._name_traceback(text)
+        else:
+            error = self._error(at, text)
+            self.found += [error] if error else []
+            self.after_error = bool(error)
+
+    def _begin_traceback(self, at: float, text: str) -> None:
+        own = self.after_error and at - self.found[-1].at < SAME_EVENT_S
+        if own or self.inside:
+            self.found[-1] = replace(self.found[-1], severe=True)
+        else:
+            self.found.append(LoggedError(at, error_signature(text), severe=True, text=text))
+        self.inside, self.after_error = True, False
+
+    def _name_traceback(self, text: str) -> None:
+        # The first line after a traceback that is not indented names the exception.
+        self.found[-1] = replace(self.found[-1], signature=error_signature(text), text=shortened(text))
+        self.inside, self.after_error = False, True
+
+    def _error(self, at: float, text: str) -> LoggedError | None:
+        row = _json_object(text)
+        if row is not None:
+            return self._of_row(at, text, row)
+        self.levelled = self.levelled or bool(LEVEL.search(text))
+        crash = bool(CRASH.search(text))
+        if not crash and not self.pattern.search(text):
+            return None
+        return LoggedError(at, error_signature(text), crash or bool(SEVERE.search(text)), shortened(text))
+
+    def _of_row(self, at: float, text: str, row: Mapping[str, Any]) -> LoggedError | None:
+        level = self._level(row)
+        self.structured, self.levelled = True, self.levelled or bool(level)
+        if level not in self.levels:
+            return None
+        message = next((str(row[key]) for key in MESSAGE_KEYS if row.get(key)), text)
+        severe = level in SEVERE_LEVELS or any(row.get(key) for key in EXCEPTION_KEYS)
+        return LoggedError(at, error_signature(message), severe, shortened(message))
+
+    def _level(self, row: Mapping[str, Any]) -> str:
+        """The level of *row* in lower case; empty if it has none."""
+        for key in self.keys:
+            outer, _, inner = key.partition(".")
+            value = row.get(key, row[outer].get(inner) if isinstance(row.get(outer), dict) else None)
+            if isinstance(value, str) or (isinstance(value, int) and value >= MIN_NUMERIC_LEVEL):
+                return str(value).lower()
+        return ""
+
+
+def _json_object(text: str) -> Mapping[str, Any] | None:
+    """The object of a JSON log line, None for any other line."""
+    if not text.startswith("{"):
+        return None
+    try:
+        row = json.loads(text)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+# --- the error spike --------------------------------------------------------------------------------------------
+
+ALPHA = 0.001
+ALPHA_WORST = 0.05
+WINDOW_S = 600.0
+MIN_EXPOSURE_S = 60.0
+START_S = 120.0
+"""So much of the start of the old container is read too, even if its log is longer than `tail` lines."""
+ROUNDING_S = 1e-5  # `since` is a 64-bit float: rounding must not drop the first line
+
+
+@dataclass(frozen=True, slots=True)
+class LogWindow:
+    """The errors in a time window of a log."""
+
+    errors: tuple[LoggedError, ...]
+    lines: int
+    seconds: float
+    ended: float = 0.0
+    """By the clock of the engine."""
+    blind: bool = False
+    """No JSON line has a level, so errors cannot be recognized."""
+
+    @property
+    def rate(self) -> float:
+        """Errors per second."""
+        return len(self.errors) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def signatures(self) -> frozenset[str]:
+        """The signatures of its errors."""
+        return frozenset(each.signature for each in self.errors)
+
+
+LogBaseline = LogWindow
+"""The log of the container that ran before."""
+
+
+def log_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogWindow:
+    """Return the window of *lines* from *begun* to *ended*; it begins later if the log was cut to `tail` lines."""
+    inside = [line for line in lines if begun <= split_stamp(line)[0] <= ended]
+    if len(lines) >= rules.tail and inside:
+        begun = max(begun, split_stamp(inside[0])[0])
+    found = scan_log(inside, rules)
+    blind = found.structured and not found.levelled
+    return LogWindow(tuple(found.errors), len(inside), max(0.0, ended - begun), ended, blind)
+
+
+def read_baseline(old: Container, rules: Logs) -> LogBaseline | None:
+    """Read the log of *old* before a recreate deletes it; None if it cannot be read."""
+    started, stopped = seconds_of(old.started_at), seconds_of(old.finished_at)
+    try:
+        ended = max(stopped, seconds_of(docker.daemon_time()) if old.running else 0.0)
+        tail = docker.logs(old.id, since=started - ROUNDING_S, tail=rules.tail)
+        recent = log_window(tail, rules, started, ended)
+        if len(tail) < rules.tail:
+            return recent
+        # `until` ends the stream at the first later line: the rest of the log is not read.
+        head = docker.logs(old.id, since=started - ROUNDING_S, until=started + START_S, tail=None)
+    except EngineSilent:
+        return None
+    first = log_window(head, rules, started, min(started + START_S, ended - recent.seconds))
+    seconds = first.seconds + recent.seconds
+    return LogWindow(first.errors + recent.errors, first.lines + recent.lines, seconds, ended)
+
+
+def baseline_until_verified(
+    found: Container,
+    verified_at: float,
+    rules: Logs,
+    now: Callable[[], str] = docker.daemon_time,
+    read: Callable[..., list[str]] = docker.logs,
+) -> LogBaseline | None:
+    """Return what a young container logged until its gate passed at *verified_at*, as baseline for the watch.
+
+    None for a container that is old enough to be compared with its own last minutes, or whose log cannot be read.
+    """
+    try:
+        started = seconds_of(found.started_at)
+        if seconds_of(now()) - started >= WINDOW_S + MIN_EXPOSURE_S:
+            return None
+        lines = read(found.id, since=started - ROUNDING_S, until=verified_at, tail=rules.tail)
+    except EngineSilent:
+        return None
+    return log_window(lines, rules, started, verified_at)
+
+
+def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Verdict:
+    """Check the log of the last ten minutes, or since the start, against the baseline *before*.
+
+    Without a baseline, the earlier log of the same container is used.
+    """
+    try:
+        now = seconds_of(docker.daemon_time())
+        started = seconds_of(found.started_at)
+        lines = docker.logs(found.id, since=started - ROUNDING_S, tail=rules.tail)
+    except EngineSilent as error:
+        if "does not support reading" in str(error):
+            return not_asked("logs", f"{found.name}: its logging driver does not support reading")
+        return unknown("logs", str(error))
+    begun = max(started, now - WINDOW_S)
+    if before is None and begun - started >= MIN_EXPOSURE_S:
+        before = log_window(lines, rules, started, begun)
+    return judge_logs(log_window(lines, rules, begun, now), before, rules.floor)
+
+
+def judge_logs(now: LogWindow, before: LogBaseline | None, floor: int) -> Verdict:
+    """Judge by the rules at the top of this file; *floor* is `[logs] floor`."""
+    count = len(now.errors)
+    known = before.signatures if before else frozenset()
+    fresh = [each for each in now.errors if each.signature not in known]
+    evidence = _log_evidence(now, before, fresh)
+    summary = (
+        f"{count or 'no'} error{'s' if count != 1 else ''} in {spoken(now.seconds)} ({now.lines} log lines)"
+    )
+    if count < floor and now.blind:
+        return not_asked("logs", f"{summary}, and {NO_LEVEL}")
+    if count < floor:
+        return yes("logs", summary if not count else f"{summary}, fewer than {floor}", **evidence)
+    crashes = [each for each in fresh if each.severe]
+    if len(crashes) >= floor:
+        return no(
+            "logs",
+            f"{len(crashes)} crashes of a new kind in {spoken(now.seconds)}: {_most(crashes)}",
+            **evidence,
+        )
+    if before and _is_spike(now, before):
+        old = f"before it were {len(before.errors)} in {spoken(before.seconds)}"
+        return no("logs", f"{summary}, {old}: {_most(fresh or now.errors)}", **evidence)
+    if (before is None or before.seconds < MIN_EXPOSURE_S) and len(fresh) >= floor and _go_on(fresh, now):
+        return no(
+            "logs", f"{summary}, and they go on, nothing earlier to compare with: {_most(fresh)}", **evidence
+        )
+    why = "as before" if before else "none lately, nothing earlier to compare with"
+    return yes("logs", f"{summary}, {why}", **evidence)
+
+
+def _is_spike(now: LogWindow, before: LogBaseline) -> bool:
+    """Whether neither the rate nor the worst window of the baseline explains the errors."""
+    count = len(now.errors)
+    by_rate = more_often(count, now.seconds, len(before.errors), before.seconds)
+    return by_rate <= ALPHA and more_often(count, 1, worst_stretch(before, now.seconds), 1) <= ALPHA_WORST
+
+
+def worst_stretch(before: LogBaseline, seconds: float) -> int:
+    """Return the highest number of errors in any window of *seconds*."""
+    times = sorted(each.at for each in before.errors)
+    most = first = 0
+    for last, at in enumerate(times):
+        while at - times[first] > seconds:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def _go_on(errors: Iterable[LoggedError], now: LogWindow) -> bool:
+    """Whether an error is in the last third of the window."""
+    return any(each.at >= now.ended - now.seconds / 3 for each in errors)
+
+
+def _most(errors: Sequence[LoggedError]) -> str:
+    """The most frequent of *errors*, with its count."""
+    name, times = Counter(each.signature for each in errors).most_common(1)[0]
+    example = next(each.text for each in errors if each.signature == name)
+    return f"{times} × {example}"
+
+
+def _log_evidence(now: LogWindow, before: LogBaseline | None, fresh: Sequence[LoggedError]) -> dict[str, Any]:
+    top = Counter(each.signature for each in now.errors).most_common(5)
+    return {
+        "errors": len(now.errors), "seconds": round(now.seconds, 1), "lines": now.lines,
+        "errors_before": len(before.errors) if before else None,
+        "seconds_before": round(before.seconds, 1) if before else None,
+        "new_kinds": len({each.signature for each in fresh}), "most": [f"{n} × {name}" for name, n in top],
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""The host and its engine: processes, files, Docker, Compose, registry. Imports only core."""

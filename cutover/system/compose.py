@@ -1,0 +1,185 @@
+"""Docker Compose: command lines as values, and the rendered configuration of one color."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutover.core.config import Settings
+from cutover.core.config_schema import parse_duration
+from cutover.core.errors import UsageProblem
+from cutover.core.masking import MASK
+from cutover.system import process
+from cutover.system.container import GRACE_S
+
+Words = tuple[str, ...]
+DEADLINE_S = 30.0
+MIN_VERSION = (2, 28)
+"""The first Compose with `config --environment`."""
+UNSET = re.compile(r"The \W*(\w+)\W* variable is not set")
+
+
+@dataclass(frozen=True, slots=True)
+class Compose:
+    """One Compose project with its file and env file."""
+
+    project: str
+    file: Path
+    env_file: Path | None = None
+
+    def words(self, *rest: str) -> Words:
+        """Return the argv of `docker compose` for this project."""
+        env = ("--env-file", str(self.env_file)) if self.env_file else ()
+        return ("docker", "compose", "--project-name", self.project, "--file", str(self.file), *env, *rest)
+
+    def up(self, *services: str, wait_s: float) -> Words:
+        """Return the argv that creates or recreates *services*, without pulling and without their dependencies.
+
+        It waits until they are healthy, at most *wait_s* seconds; 0: it does not wait.
+        """
+        wait = ("--wait", "--wait-timeout", str(max(1, round(wait_s)))) if wait_s else ()
+        return self.words("up", "--detach", "--no-deps", "--pull", "never", *wait, *services)
+
+    def stop(self, *services: str) -> Words:
+        """Return the argv that stops *services* within their stop_grace_period."""
+        return self.words("stop", *services)
+
+    def config(self, *flags: str) -> Words:
+        """Return the argv that prints the rendered file."""
+        return self.words("config", *flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The rendered Compose configuration of one color with one tag."""
+
+    colour: str
+    project: str
+    text: str
+    """The release file: JSON, which Compose reads as YAML; `$` is escaped as `$$`."""
+    model: Mapping[str, Any]
+    variables: Mapping[str, str]
+    """The variables of the env file, as Compose reads them."""
+
+    def service(self, name: str) -> Mapping[str, Any]:
+        """Return one service of the model; raises UsageProblem if there is none of that name."""
+        services = self.model.get("services") or {}
+        if name not in services:
+            known = ", ".join(services) or "no service at all"
+            raise UsageProblem(f"services names {name!r}, the compose file of {self.colour} has {known}")
+        found: Mapping[str, Any] = services[name]
+        return found
+
+    def image(self, service: str) -> str:
+        """Return `repo:tag` of *service*; raises UsageProblem for a service that has only `build`."""
+        name = self.service(service).get("image")
+        if not name:
+            raise UsageProblem(f"service {service!r} names no image: a release is an image with a tag")
+        return str(name)
+
+    def tag(self, service: str) -> str:
+        """Return the image tag of *service*; empty for an image that is named by digest."""
+        name = self.image(service).split("@", 1)[0]
+        return name.rsplit(":", 1)[1] if ":" in name.rsplit("/", 1)[-1] else ""
+
+    def environment(self, service: str) -> dict[str, str]:
+        """Return the environment of the container, with `$$` unescaped."""
+        given = self.service(service).get("environment") or {}
+        return {key: str(value).replace("$$", "$") for key, value in given.items() if value is not None}
+
+    def grace_s(self, service: str) -> float:
+        """Return the stop_grace_period of *service* in seconds."""
+        given = self.service(service).get("stop_grace_period")
+        return parse_duration(given) if given else GRACE_S
+
+    def port(self, service: str) -> int:
+        """Return the first published host port of *service*; 0 if there is none."""
+        return next((port for _, port in self.published(service)), 0)
+
+    def inner_port(self, service: str) -> int:
+        """Return the container port that is published; 0 if there is none."""
+        rows = self.service(service).get("ports") or ()
+        return next((int(row.get("target", 0)) for row in rows if row.get("published")), 0)
+
+    def published(self, service: str) -> list[tuple[str, int]]:
+        """Return host address and port of each published TCP port; of a range the first one."""
+        return [
+            (str(row.get("host_ip") or ""), int(str(row["published"]).split("-", 1)[0]))
+            for row in self.service(service).get("ports") or ()
+            if row.get("published") and row.get("protocol", "tcp") == "tcp"
+        ]
+
+
+def render(settings: Settings, colour: str, tag: str | None = None) -> Rendered:
+    """Return the rendered configuration of *colour*, with *tag* instead of the tag in its env file.
+
+    Compose reads the env file in a clean environment; its values are masked from now on. Raises UsageProblem.
+    """
+    env_file = settings.colours[colour].env_file
+    for path, key in ((settings.compose_file, "compose_file"), (env_file, f"colours.{colour}.env_file")):
+        if not path.is_file():
+            raise UsageProblem(f"{path}: no such file ({key} in {settings.source})")
+    compose = Compose(settings.compose_project(colour), settings.compose_file, env_file)
+    override = {settings.tag_key: tag} if tag else {}
+    with ThreadPoolExecutor(2) as pool:  # two calls of 0.1 s each
+        config = pool.submit(_config, compose, override, "--format", "json")
+        variables = pool.submit(_config, compose, override, "--environment")
+        text, values = config.result(), _variables(variables.result(), override)
+    MASK.learn_environment(values, settings.public_keys)
+    return Rendered(colour, compose.project, text, json.loads(text), values)
+
+
+def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
+    """Output of `docker compose config`; a warning about an unset variable is an error."""
+    done = process.run(compose.config(*flags), deadline_s=DEADLINE_S, environment=override, mask=False)
+    if not done.ok:
+        require_compose()  # an old Compose only says "unknown flag"
+        raise UsageProblem(f"docker compose config: {MASK(done.last_line)}")
+    unset = UNSET.search(done.err)
+    if unset:
+        raise UsageProblem(f"{compose.env_file}: {unset[1]} is not set, and the compose file uses it")
+    return done.out
+
+
+def _variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
+    """The KEY=VALUE lines of `config --environment`, without the environment of the command itself."""
+    own = process.clean_environment() | {"PWD": ""}  # Compose adds PWD
+    rows = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    # The docker CLI passes DOCKER_CLI_* to its plugins; their values must not be masked.
+    return {key: value for key, value in rows if key not in own and not key.startswith("DOCKER_CLI_")} | dict(
+        override
+    )
+
+
+def config_hashes(compose: Compose, text: str | None = None) -> dict[str, str]:
+    """Return service → config hash, as Compose labels the container. *text* is the content of the file `-`."""
+    stdin = None if text is None else text.encode()
+    done = process.run(compose.config("--hash", "*"), deadline_s=DEADLINE_S, stdin=stdin)
+    if not done.ok:
+        raise UsageProblem(f"docker compose config --hash: {done.last_line}")
+    rows = (line.partition(" ") for line in done.out.splitlines())
+    return {service: label.strip() for service, _, label in rows if label}
+
+
+def require_compose() -> None:
+    """Raise UsageProblem if `docker compose` is missing or older than `MIN_VERSION`."""
+    done = process.run(("docker", "compose", "version", "--short"), deadline_s=DEADLINE_S)
+    needed = ".".join(map(str, MIN_VERSION))
+    if not done.ok:
+        raise UsageProblem(
+            f"docker compose does not answer: {done.last_line}; Compose {needed} or newer is needed"
+        )
+    version = done.out.strip()
+    if parse_version(version) < MIN_VERSION:
+        raise UsageProblem(f"docker compose is {version}: too old, {needed} or newer is needed")
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """Return the numbers of a version like `v2.28.1-desktop.1` or `2.3.3+ds1`; empty if there are none."""
+    numbers = re.match(r"v?(\d+(?:\.\d+)*)", text)
+    return tuple(int(part) for part in numbers[1].split(".")) if numbers else ()

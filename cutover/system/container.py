@@ -1,0 +1,123 @@
+"""Container: the part of one `docker inspect` that the checks need, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+GRACE_S = 10.0  # default of the engine
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container, reduced to what may be shown in a report."""
+
+    id: str
+    name: str
+    image: str
+    """Image ID, `sha256:…`."""
+    image_name: str
+    """`repo:tag`, as in the Compose file."""
+    status: str
+    started_at: str
+    finished_at: str
+    exit_code: int
+    error: str
+    restart_count: int
+    oom_killed: bool
+    config_hash: str
+    health: Mapping[str, Any] | None
+    """`State.Health` (Status, FailingStreak, Log); None without a HEALTHCHECK."""
+    healthcheck: Mapping[str, Any]
+    """`Config.Healthcheck`, durations in nanoseconds; `Test` is `["NONE"]` if it is disabled."""
+    ports: Mapping[str, Any]
+    """`NetworkSettings.Ports`; empty if the container does not run."""
+    memory_limit: int
+    nano_cpus: int
+    user: str
+    stop_timeout: int | None
+    labels: Mapping[str, str]
+
+    @property
+    def short(self) -> str:
+        """The first twelve characters of the id, which are also its host name."""
+        return self.id[:12]
+
+    @property
+    def running(self) -> bool:
+        """Whether the status is `running`; `State.Running` is true for a crash loop too."""
+        return self.status == "running"
+
+    @property
+    def service(self) -> str:
+        """The Compose service of the container."""
+        return self.labels.get("com.docker.compose.service", "")
+
+    @property
+    def number(self) -> int:
+        """The replica number, from 1."""
+        return int(self.labels.get("com.docker.compose.container-number") or 1)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it is running, paused or restarting."""
+        return self.status in {"running", "restarting", "paused"}
+
+    @property
+    def well(self) -> bool:
+        """Whether it is running, and healthy if it has a HEALTHCHECK."""
+        return self.running and self.health_status in {"healthy", "none"}
+
+    @property
+    def grace_s(self) -> float:
+        """Seconds that it may take to stop: its `stop_grace_period`."""
+        return float(GRACE_S if self.stop_timeout is None else self.stop_timeout)
+
+    @property
+    def health_status(self) -> str:
+        """`healthy`, `starting`, `unhealthy`, or `none` without a HEALTHCHECK."""
+        return str(self.health["Status"]) if self.health else "none"
+
+    @property
+    def published(self) -> frozenset[int]:
+        """The published host ports."""
+        return frozenset(int(row["HostPort"]) for rows in self.ports.values() for row in rows or ())
+
+
+def read_container(attributes: Mapping[str, Any]) -> Container:
+    """Return the container of one `docker inspect` response."""
+    state, config, limits = attributes["State"], attributes["Config"], attributes["HostConfig"]
+    labels = config.get("Labels") or {}
+    return Container(
+        id=attributes["Id"],
+        name=attributes["Name"].lstrip("/"),
+        image=attributes["Image"],
+        image_name=config.get("Image", ""),
+        status=state.get("Status", ""),
+        started_at=state.get("StartedAt", ZERO_TIME),
+        finished_at=state.get("FinishedAt", ZERO_TIME),
+        exit_code=state.get("ExitCode", 0),
+        error=state.get("Error", ""),
+        restart_count=attributes.get("RestartCount", 0),
+        oom_killed=state.get("OOMKilled", False),
+        config_hash=labels.get("com.docker.compose.config-hash", ""),
+        health=state.get("Health"),
+        healthcheck=config.get("Healthcheck") or {},
+        ports=(attributes.get("NetworkSettings") or {}).get("Ports") or {},
+        memory_limit=limits.get("Memory") or 0,
+        nano_cpus=_nano_cpus(limits),
+        user=config.get("User", ""),
+        stop_timeout=config.get("StopTimeout"),
+        labels=labels,
+    )
+
+
+def _nano_cpus(limits: Mapping[str, Any]) -> int:
+    """The CPU limit in billionths of a core; 0 for none."""
+    if limits.get("NanoCpus"):
+        return int(limits["NanoCpus"])
+    if limits.get("CpuQuota", 0) > 0 and limits.get("CpuPeriod", 0) > 0:
+        return int(limits["CpuQuota"] / limits["CpuPeriod"] * 1e9)
+    return 0

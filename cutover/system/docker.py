@@ -1,0 +1,183 @@
+"""The Docker engine by its API: containers by label, images, logs. Every call has a deadline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cutover.core.errors import EngineSilent
+from cutover.system.container import Container, read_container
+from cutover.system.process import clean_environment, docker_host
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+DEADLINE_S = 10  # for each read: an engine that accepts a connection and never answers would block for ever
+
+
+@contextmanager
+def engine_errors(what: str = "the Docker engine does not answer") -> Iterator[None]:
+    """Raise EngineSilent with *what* in place of the errors of the SDK and of its HTTP client."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"{what}: {error}") from error
+
+
+def connect(deadline_s: int = DEADLINE_S) -> DockerClient:
+    """Return a new SDK client; raises EngineSilent if the engine does not answer."""
+    import docker  # imported here because it takes 150 ms
+    from docker.errors import DockerException
+
+    try:
+        return docker.from_env(timeout=deadline_s, environment=clean_environment())
+    except DockerException as error:
+        address = docker_host() or "unix:///var/run/docker.sock"
+        raise EngineSilent(f"the Docker engine at {address} does not answer: {_cause(error)}") from error
+
+
+@cache
+def client(deadline_s: int = DEADLINE_S) -> DockerClient:
+    """Return the shared SDK client of this process; raises EngineSilent."""
+    return connect(deadline_s)
+
+
+def _cause(error: BaseException) -> str:
+    """The message of the operating system below the exceptions of the SDK, else the text of *error*."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror.lower()
+        below = below.__cause__ or below.__context__
+    return str(error)
+
+
+def containers(project: str, service: str | None = None, *, every: bool = True) -> list[Container]:
+    """Return the containers of a Compose project, without one-off ones; raises EngineSilent.
+
+    With *service* only its containers; with `every=False` only running ones.
+    """
+    from docker.errors import NotFound
+
+    labels = [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]
+    if service:
+        labels.append(f"com.docker.compose.service={service}")
+    found = []
+    with engine_errors():
+        api = client().api
+        for row in api.containers(all=every, filters={"label": labels}):
+            try:
+                found.append(read_container(api.inspect_container(row["Id"])))
+            except NotFound:
+                continue  # removed since it was listed
+    return found
+
+
+def the_container(project: str, service: str, number: int | None = None) -> Container | None:
+    """Return the serving container: the running one, else the newest; None if there is none.
+
+    With *number* only that replica counts. Raises EngineSilent.
+    """
+    found = [each for each in replicas(project, service) if number in (None, each.number)]
+    return found[0] if found else None
+
+
+def replicas(project: str, service: str) -> list[Container]:
+    """Return the serving container, then the other replicas by number; raises EngineSilent."""
+    return _one_per_number(containers(project, service))
+
+
+def numbers(project: str) -> dict[str, list[int]]:
+    """Return service → replica numbers, in the order of `replicas`; raises EngineSilent."""
+    found: dict[str, list[Container]] = {}
+    for each in containers(project):
+        found.setdefault(each.service, []).append(each)
+    return {service: [each.number for each in _one_per_number(there)] for service, there in found.items()}
+
+
+def _one_per_number(found: Sequence[Container]) -> list[Container]:
+    # An ended container may still have the number of a running one: the running one counts.
+    best = sorted(found, key=lambda each: (each.running, each.started_at), reverse=True)
+    further = {each.number: each for each in reversed(best) if each.number != best[0].number}
+    return [*best[:1], *(further[each] for each in sorted(further))]
+
+
+def by_service(project: str, services: Sequence[str]) -> dict[str, Container | None]:
+    """Return service → its serving container; raises EngineSilent."""
+    return {each: the_container(project, each) for each in services}
+
+
+def inspect(container_id: str) -> Container | None:
+    """Return the container with that id, None if it was removed; raises EngineSilent."""
+    from docker.errors import NotFound
+
+    with engine_errors():
+        try:
+            return read_container(client().api.inspect_container(container_id))
+        except NotFound:
+            return None
+
+
+def inspect_image(reference: str) -> dict[str, Any] | None:
+    """Return `docker image inspect`, None if the image is not on this host; raises EngineSilent."""
+    from docker.errors import ImageNotFound
+
+    with engine_errors():
+        try:
+            found: dict[str, Any] = client().api.inspect_image(reference)  # type: ignore[no-untyped-call]
+        except ImageNotFound:
+            return None
+    return found
+
+
+def image_id(reference: str) -> str | None:
+    """Return the ID of a local image, None if it is not on this host; raises EngineSilent."""
+    found = inspect_image(reference)
+    return str(found["Id"]) if found else None
+
+
+@cache
+def data_root() -> Path:
+    """Return the folder in which the engine stores images and containers; raises EngineSilent."""
+    with engine_errors():
+        return Path(client().api.info()["DockerRootDir"])
+
+
+def daemon_time() -> str:
+    """Return the clock of the engine (RFC 3339), by which log windows are cut; raises EngineSilent."""
+    with engine_errors():
+        return str(client().api.info()["SystemTime"])
+
+
+def logs(
+    container_id: str, *, since: float | None = None, until: float | None = None, tail: int | None = 5000
+) -> list[str]:
+    """Return the last *tail* log lines (None: all) with time stamps; raises EngineSilent.
+
+    *since* and *until* are seconds since 1970 by the clock of the engine, as floats: the SDK truncates datetimes.
+    """
+    with engine_errors(f"the log of {container_id[:12]} cannot be read"):
+        raw = client().api.logs(
+            container_id,
+            stdout=True,
+            stderr=True,
+            timestamps=True,
+            tail=tail or "all",
+            since=since,
+            until=until,
+        )
+    return bytes(raw).decode(errors="replace").splitlines()
+
+
+def published_by(port: int) -> list[Container]:
+    """Return the running containers of any project that publish *port*; raises EngineSilent."""
+    with engine_errors():
+        api = client().api
+        rows = api.containers(filters={"publish": str(port)})
+        return [read_container(api.inspect_container(row["Id"])) for row in rows]

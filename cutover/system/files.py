@@ -1,0 +1,94 @@
+"""Files that survive a crash, a full disk and a power failure; file locks; JSON lines."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+HELD_LOCKS: set[int] = set()
+"""Descriptors of the locks that this process holds."""
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Replace the content of *path* by *text*, durably. If the write fails, it raises and *path* is unchanged.
+
+    A symbolic link stays a link, and the owner of the file is kept if the user may do that.
+    """
+    path = path.resolve()
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                os.fchown(out.fileno(), path.stat().st_uid, path.stat().st_gid)
+            os.fchmod(out.fileno(), mode)  # independent of the umask
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush *folder* to disk, so that a rename in it survives a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def is_private(path: Path) -> bool:
+    """Whether only its owner can read *path*, and the owner is this user or root."""
+    status = path.stat()
+    return not status.st_mode & 0o077 and status.st_uid in {os.geteuid(), 0}
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file of JSON lines. Damaged lines are left out; a missing file is empty."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                rows += [row] if isinstance(row, dict) else []
+    return rows
+
+
+def flock(handle: int, deadline: float) -> bool:
+    """Lock *handle* exclusively until `close_lock`; False if it is still locked at *deadline* (monotonic)."""
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)  # flock(2) has no timeout
+        else:
+            HELD_LOCKS.add(handle)
+            return True
+
+
+def close_lock(handle: int) -> None:
+    """Release the lock by closing *handle*."""
+    HELD_LOCKS.discard(handle)
+    os.close(handle)
+
+
+def _close_inherited_locks() -> None:
+    # A forked child that outlives the session would keep the release locked.
+    for handle in HELD_LOCKS:
+        with contextlib.suppress(OSError):
+            os.close(handle)
+    HELD_LOCKS.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited_locks)

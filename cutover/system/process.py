@@ -1,0 +1,162 @@
+"""Run commands on this host: with a deadline, in their own process group, with masked output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from cutover.core.errors import UsageProblem
+from cutover.core.masking import MASK
+
+Words = tuple[str, ...]
+FIXED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
+PASSED_ON = ("HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "LANG")
+DRAIN_S = 1.0
+CONTEXT_DEADLINE_S = 30.0
+TIMED_OUT = 124  # the same exit code as timeout(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that ended: argv, exit code and masked output."""
+
+    words: Words
+    code: int
+    out: str
+    err: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether the exit code is 0."""
+        return self.code == 0
+
+    @property
+    def last_line(self) -> str:
+        """The last line of standard error, else of standard output: it usually names the reason."""
+        for text in (self.err, self.out):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            if lines:
+                return lines[-1]
+        return f"exit {self.code} without a word"
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of engine commands: an exported IMAGE_TAG would override every env file."""
+    kept = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+    host = docker_host()
+    return {"PATH": FIXED_PATH, **kept, **({"DOCKER_HOST": host} if host else {}), **(extra or {})}
+
+
+def docker_host() -> str:
+    """Return the address of the engine for the docker CLI and the SDK; empty for the default socket.
+
+    The order is that of the CLI: DOCKER_HOST, DOCKER_CONTEXT, the context of `docker context use`. The SDK does not
+    read contexts. Raises UsageProblem if the context cannot be read.
+    """
+    return os.environ.get("DOCKER_HOST") or _host_of_context(_current_context())
+
+
+def _current_context() -> str:
+    """Name of the chosen docker context; empty if there is no choice."""
+    # DOCKER_CONTEXT=default is a choice too: it overrides another current context.
+    if os.environ.get("DOCKER_CONTEXT"):
+        return os.environ["DOCKER_CONTEXT"]
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    try:
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("currentContext")
+    except (OSError, ValueError):
+        return ""
+    return "" if name in {None, "default"} else str(name)
+
+
+@cache
+def _host_of_context(name: str) -> str:
+    # The CLI is asked and not docker.context.ContextAPI: that finds no context where config.json is missing.
+    if not name:
+        return ""
+    environment = {"PATH": FIXED_PATH, **{key: os.environ[key] for key in PASSED_ON if key in os.environ}}
+    words = ("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}", name)
+    done = _run(words, CONTEXT_DEADLINE_S, environment)
+    if not done.ok or not done.out.strip():
+        raise UsageProblem(f"docker context {name!r} cannot be read: {done.last_line}")
+    return done.out.strip()
+
+
+def run(
+    words: Sequence[str],
+    *,
+    deadline_s: float,
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    cwd: str | None = None,
+    mask: bool = True,
+) -> Done:
+    """Run *words* in a clean environment with *environment* added; never raises for a failed command.
+
+    After *deadline_s* the whole process group is killed and the exit code is 124; a missing command has 127.
+    `mask=False` is for output that is parsed and not shown.
+    """
+    return _run(words, deadline_s, clean_environment(environment), stdin, cwd, mask=mask)
+
+
+def _run(
+    words: Sequence[str],
+    deadline_s: float,
+    environment: Mapping[str, str],
+    stdin: bytes | None = None,
+    cwd: str | None = None,
+    *,
+    mask: bool = True,
+) -> Done:
+    try:
+        process = subprocess.Popen(
+            list(words),
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Done(tuple(words), 127, "", f"{words[0]}: {error.strerror}")
+    try:
+        out, err = process.communicate(stdin, timeout=deadline_s)
+        code = process.returncode
+    except subprocess.TimeoutExpired:
+        ended = process.poll()  # not None: it ended, and one of its children holds our pipes open
+        kill_group(process)
+        out, err = _rest_of_output(process)
+        code = TIMED_OUT if ended is None else ended
+        if ended is None:
+            err += f"\n{shlex.join(list(words)[:3])} …: no end after {deadline_s:g} s".encode()
+    except BaseException:  # a Ctrl-C must not leave the child behind
+        kill_group(process)
+        _rest_of_output(process)
+        raise
+    hide = MASK if mask else str
+    return Done(tuple(words), code, hide(out.decode(errors="replace")), hide(err.decode(errors="replace")))
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill *process*, which leads its own session, and all processes of its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _rest_of_output(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    try:
+        return process.communicate(timeout=DRAIN_S)
+    except subprocess.TimeoutExpired as late:  # a child that left the group may hold the pipes for ever
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        return late.output or b"", late.stderr or b""

@@ -1,0 +1,176 @@
+"""Images from a registry: pulled with the credentials of the caller, failures explained in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any
+
+from cutover.core.errors import UsageProblem
+from cutover.core.masking import MASK
+from cutover.system import docker
+
+PULL_DEADLINE_S = 1800.0
+DEFAULT_REGISTRY = "docker.io"
+GHCR = "ghcr.io"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFact:
+    """One image on this host."""
+
+    reference: str
+    id: str
+    digest: str
+    """`repository@sha256:…` as its registry has it; empty for an image that never was in a registry."""
+    architecture: str
+
+
+def registry_of(reference: str) -> str:
+    """Return the registry host of *reference*, as docker reads it."""
+    first, slash, _ = reference.partition("/")
+    return first if slash and (set(".:") & set(first) or first == "localhost") else DEFAULT_REGISTRY
+
+
+def repository_of(reference: str) -> str:
+    """Return *reference* without tag and digest."""
+    head, slash, last = reference.split("@", 1)[0].rpartition("/")
+    return head + slash + last.split(":", 1)[0]
+
+
+def ensure_image(reference: str, environment: Mapping[str, str] | None = None) -> ImageFact:
+    """Return the image *reference*, pulled if it is not on this host; raises UsageProblem if that fails.
+
+    GHCR_USERNAME and GHCR_TOKEN are sent only to ghcr.io (or GHCR_HOST); for any other registry the credentials
+    that `docker login` has stored are used.
+    """
+    found = local_image(reference)
+    if found is None:
+        _pull(
+            reference,
+            credentials_for(registry_of(reference), os.environ if environment is None else environment),
+        )
+        found = local_image(reference)
+    if found is None:
+        raise UsageProblem(f"{reference} was pulled, but is not on this host")
+    with docker.engine_errors():
+        return require_architecture(found, str(docker.client().api.version().get("Arch", "")))
+
+
+def require_architecture(image: ImageFact, architecture: str) -> ImageFact:
+    """Return *image* if it is built for *architecture*, else raise UsageProblem: the engine would start it anyway."""
+    if image.architecture and architecture and image.architecture != architecture:
+        raise UsageProblem(f"{image.reference} is for {image.architecture}, this host is {architecture}")
+    return image
+
+
+def local_image(reference: str) -> ImageFact | None:
+    """Return the image *reference*, None if it is not on this host; raises EngineSilent."""
+    attributes = docker.inspect_image(reference)
+    return read_image_fact(reference, attributes) if attributes else None
+
+
+def read_image_fact(reference: str, attributes: Mapping[str, Any]) -> ImageFact:
+    """Return the facts of one `docker image inspect`; the digest is that of the repository of *reference*."""
+    digests: Sequence[str] = attributes.get("RepoDigests") or ()
+    digest = next((each for each in digests if each.startswith(f"{repository_of(reference)}@")), "")
+    return ImageFact(reference, str(attributes["Id"]), digest, str(attributes.get("Architecture", "")))
+
+
+def credentials_for(registry: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the auth_config for *registry* from GHCR_USERNAME and GHCR_TOKEN; empty if they are not for it."""
+    name, token = environment.get("GHCR_USERNAME", ""), environment.get("GHCR_TOKEN", "")
+    if not (name and token) or registry != environment.get("GHCR_HOST", GHCR):
+        return {}
+    MASK.learn([token])
+    return {"username": name, "password": token}
+
+
+def _pull(reference: str, credentials: Mapping[str, str]) -> None:
+    from docker.errors import DockerException
+
+    registry, result = registry_of(reference), Queue[str]()
+    # An own client: the credentials of a login stay in the memory of the client, and must end with this pull.
+    with closing(docker.connect()) as own:
+        if credentials:
+            refusal = _error_of(lambda: own.api.login(**credentials, registry=registry, reauth=True))
+            if refusal:
+                raise UsageProblem(_explain_login(refusal, registry))
+
+        def pull() -> None:
+            rows = own.api.pull(reference, auth_config=dict(credentials) or None, stream=True, decode=True)
+            for row in rows:
+                if "error" in row:
+                    raise DockerException(row["error"])
+
+        # In a thread, because the SDK pulls without any timeout.
+        Thread(target=lambda: result.put(_error_of(pull)), daemon=True).start()
+        try:
+            failed = result.get(timeout=PULL_DEADLINE_S)
+        except Empty:
+            failed = f"no end after {PULL_DEADLINE_S:g} s"
+    if failed:
+        raise UsageProblem(explain_failure(failed, reference, signed=bool(credentials)))
+
+
+def _error_of(call: Callable[[], object]) -> str:
+    """Run *call*; return the message of its error, empty if it succeeded."""
+    from docker.errors import APIError, DockerException
+    from requests.exceptions import RequestException
+
+    try:
+        call()
+    except APIError as error:
+        return str(error.explanation or error)
+    except (DockerException, RequestException) as error:
+        return str(error)
+    return ""
+
+
+def _explain_login(text: str, registry: str) -> str:
+    if any(mark in text.lower() for mark in ("unauthorized", "denied", "incorrect username")):
+        return f"{registry} refused GHCR_USERNAME and GHCR_TOKEN: the token may have expired or lack read:packages"
+    return explain_failure(text, f"{registry}/", signed=True)
+
+
+def explain_failure(text: str, reference: str, *, signed: bool) -> str:
+    """Return one line for a failed pull: what failed, where, and what to do. *signed*: GHCR_TOKEN was used."""
+    low, registry = text.lower(), registry_of(reference)
+    login = "its login may not read or write this repository" if signed else SIGN_IN.get(registry, OTHER)
+    for marks, reason in REASONS:
+        if any(mark in low for mark in marks):
+            return reason.format(reference=reference, registry=registry, login=login)
+    return f"{reference}: {MASK(text)}"
+
+
+OTHER = "not signed in: docker login there first"
+SIGN_IN = {GHCR: "not signed in: set GHCR_USERNAME and GHCR_TOKEN"}
+REASONS = (
+    (
+        ("no basic auth", "unauthorized", "authentication required", "denied"),
+        "{registry} denies {reference}: {login}",
+    ),
+    (
+        ("manifest unknown", "not found", "name unknown"),
+        "{registry} has no {reference}: look at repository and tag",
+    ),
+    (
+        ("no such host",),
+        "{reference} is not here, and there is no host {registry}: look at IMAGE_REPO and the tag",
+    ),
+    (
+        ("x509", "certificate"),
+        "{registry} shows a certificate that the engine does not trust: give it the CA in certs.d",
+    ),
+    (("server gave http response",), "{registry} speaks plain HTTP, which the engine refuses"),
+    (("no space left",), "{reference}: no space left on this host"),
+    (("toomanyrequests", "rate limit"), "{registry} answers no more requests for now: sign in, or wait"),
+    (
+        ("connection refused", "timeout", "no end after", "unreachable", "reset by peer"),
+        "{reference} is not here, and {registry} does not answer",
+    ),
+)

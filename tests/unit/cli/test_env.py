@@ -1,0 +1,70 @@
+"""`cutover env`: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from cutover.commands.env import as_document, as_lines, command
+from cutover.core.errors import UsageProblem
+from cutover.env.lint import Finding, LintReport, ParityRow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS = [ParityRow("TAG", {"blue": "sha-1", "green": "sha-2"}, "differs, as it should")]
+
+
+@pytest.mark.parametrize(
+    ("findings", "expected"),
+    [
+        ([], ["blue and green: nothing to correct"]),
+        ([Finding("f", "x is y", "do z")], ["f: x is y: do z", "1 thing to correct"]),
+        ([Finding("f", "x", "z")] * 2, ["f: x: z", "f: x: z", "2 things to correct"]),
+    ],
+)
+def test_ends_with_what_is_to_be_done(findings: list[Finding], expected: list[str]) -> None:
+    """The table comes first, then a line for each finding, then their number."""
+    lines = as_lines(LintReport(("blue", "green"), findings, ROWS))
+    assert lines == ["key  blue   green", "TAG  sha-1  sha-2  differs, as it should", "", *expected]
+
+
+def test_has_a_document_for_programs() -> None:
+    """JSON holds the same as the lines."""
+    document = as_document(LintReport(("blue", "green"), [Finding("f", "x", "z")], ROWS))
+    assert json.loads(json.dumps(document)) == {
+        "ok": False,
+        "findings": [{"where": "f", "what": "x", "todo": "z"}],
+        "parity": [
+            {"key": "TAG", "shown": {"blue": "sha-1", "green": "sha-2"}, "word": "differs, as it should"}
+        ],
+    }
+
+
+def test_writes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is written while a reference leads nowhere; then all of it is, and no value is printed."""
+    template, out = tmp_path / "t", tmp_path / ".env.green"
+    template.write_text("A=env:CUTOVER_TEST_A\nIMAGE_TAG=sha-1\n")
+    monkeypatch.delenv("CUTOVER_TEST_A", raising=False)
+    words = ["render", str(template), "--output", str(out)]
+    refused = CliRunner().invoke(command, words, standalone_mode=False)
+    assert (refused.return_value, out.exists()) == (4, False)
+    assert refused.output == (f"A: env:CUTOVER_TEST_A: CUTOVER_TEST_A is not set\n{out} was not written\n")
+    monkeypatch.setenv("CUTOVER_TEST_A", "canary")
+    done = CliRunner().invoke(command, words, standalone_mode=False)
+    assert (done.return_value, done.output) == (0, f"wrote {out}, mode 0600\n")
+    out.write_text("IMAGE_TAG='sha-2'\n")
+    CliRunner().invoke(command, words, standalone_mode=False)
+    assert out.read_text().splitlines()[1:] == ["A='canary'", "IMAGE_TAG='sha-2'"]
+
+
+def test_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """A slip in the path is told, not a traceback."""
+    template = tmp_path / "t"
+    template.write_text("A=1\n")
+    words = ["render", str(template), "--output", str(tmp_path / "nowhere" / "x")]
+    refused = CliRunner().invoke(command, words, standalone_mode=False)
+    assert isinstance(refused.exception, UsageProblem)

@@ -1,0 +1,30 @@
+"""Where `cutover.toml` is found, and what its paths mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cutover.core.config import CONFIG_PATHS, find_config, load_config
+
+TOML = 'project = "p"\n[colours.blue]\nenv_file = ".env.blue"\n'
+
+
+@pytest.mark.parametrize("name", CONFIG_PATHS)
+def test_reports_lie_beside_the_file_unless_it_says_otherwise(tmp_path: Path, name: str) -> None:
+    """Wherever it is found, nothing is written outside of the repository."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(TOML)
+    found = find_config(None, {}, tmp_path)
+    assert load_config(found).reports == path.resolve().parent / "reports"
+    path.write_text('reports = "../reports"\n' + TOML)
+    assert load_config(found).reports == path.resolve().parent.parent / "reports"
+    assert load_config(found, {"CUTOVER_REPORTS": "/elsewhere"}).reports == Path("/elsewhere")
+
+
+def test_the_shipped_file_reports_at_the_top_of_the_repository() -> None:
+    """`deploy/` holds what is deployed, and nothing that a session writes."""
+    root = Path(__file__).parents[3]
+    assert load_config(root / "deploy" / "cutover.toml").reports == root / "reports"

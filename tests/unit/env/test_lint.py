@@ -1,0 +1,223 @@
+"""Rules for env files, as tables; blue and green side by side."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutover.env import lint
+from cutover.env.lint import parity_rows, parity_table
+
+FLOATING = (
+    "Latest", "LATEST", "latest-alpine", "api-latest", "prod", "production", "staging", "release", "develop", "dev",
+    "test", "HEAD", "v1", "v12", "stable", "edge", "nightly",
+)  # fmt: skip
+PINNED = (
+    "sha-4f1c2aa", "4f1c2aa", "v1.2.3", "1.2.3", "v1.2", "1234", "20260101", "main-4f1c2aa", "release-2026-01-01",
+    "prod-17", "dev.3", "latests", "v20260101",
+)  # fmt: skip
+
+
+def told(findings: list[lint.Finding]) -> list[str]:
+    """What was found, without the way out."""
+    return [finding.what for finding in findings]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("changeme", True),
+        ("change-me-please", True),
+        ("CHANGE_THIS", True),
+        ("postgresql://recall:changeme@db/recall", True),
+        ("ghcr.io/<owner>/<repo>/api", True),
+        ("sha-<commit>", True),
+        ("xxx", True),
+        ("TODO", True),
+        ("replace_me", True),
+        ("change-me!", True),
+        ("sk-change_me_to_a_long_string", True),
+        ("django-insecure-change-me", True),
+        ("...", True),
+        ("sk-...", True),
+        ("https://...", True),
+        ("<your password>", True),
+        ("postgresql://recall:<your password>@db/recall", True),
+        ("postgresql://recall:TODO@db/recall", True),
+        ("postgresql://recall:secret@xxx:5432/recall", True),
+        ("redis://placeholder/0", True),
+        ("https://<host>/v1?x=1", True),
+        ("", False),
+        ("Shop <shop>", False),
+        ("Shop <shop@example.com>", False),
+        ("wait...", False),
+        ("Please wait ...", False),
+        ("TODO app", False),
+        ("https://todo.example.com", False),
+        ("postgres://u:p@db/todo", False),
+        ("http://placeholder-images/", False),
+        ("<green>{time}</green> <level>{message}</level>", False),
+        ("aB<cd>eF9", False),
+        ("xxl", False),
+        ("I would change it", False),
+        ("postgresql://recall:aXxx9todo8q@db/recall", False),
+        ("p<4>k", False),
+        ("exchangement", False),
+        ("nothing-to-change", False),
+        ("sha-4f1c2aa", False),
+    ],
+)
+def test_knows_a_placeholder(value: str, *, expected: bool) -> None:
+    """Words of a template are found, and a generated password that holds such letters by chance is not."""
+    assert lint.is_placeholder(value) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("postgresql://recall:secret@db:5432/recall", None),
+        ("postgresql+psycopg://recall:se%40cret@db/recall", None),
+        ("redis://cache:6379/0", None),
+        ("redis://:p%2Fw@[::1]:6379/0", None),
+        ("sqlite:////data/recall.db", None),
+        ("https://ai.example/v1?x=1#y", None),
+        ("postgresql://recall:se@cret@db/recall", "there is more than one @ before its path"),
+        ("postgresql://recall:se/cret@db/recall", "its port is no number up to 65535"),
+        ("postgresql://recall:se#cret@db/recall", "its port is no number up to 65535"),
+        ("redis://cache:99999/0", "its port is no number up to 65535"),
+        ("redis://cache:0/0", "its port is 0"),
+        ("redis://[::1/0", "its port is no number up to 65535"),
+        ("http:///v1", "it names no host"),
+        ("redis:///0", None),
+        ("postgresql:///recall", None),
+        ("mongodb://a:27017,b:27017/db", None),
+        ("postgresql://u:p@h1:5432,h2:5432/db", None),
+        ("minio:9000", None),
+        ("jdbc:postgresql://db:5432/recall", None),
+        ("https://a, https://b", None),
+        ("https://a,https://b", None),
+        ("default-src 'self' https://cdn.example.com; img-src *", None),
+        ("PLAINTEXT://:9092", None),
+        ("/auth/callback", None),
+        ("tcp://0.0.0.0:9092", None),
+        ("unix:///run/app.sock", None),
+        ("", None),
+    ],
+)
+def test_reads_a_url_as_a_client_does(value: str, expected: str | None) -> None:
+    """A URL that a client would split elsewhere than meant is found."""
+    fault = lint.url_fault(value)
+    assert (fault and fault[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"A": "1", "B": "2"}, []),
+        ({"A": "1", "B": "2", "C": "3"}, []),
+        ({"A": "", "B": "2"}, []),
+        ({"A": "1"}, ["B is missing, the template has it"]),
+        ({}, ["A is missing, the template has it", "B is missing, the template has it"]),
+    ],
+)
+def test_compares_with_the_template(values: dict[str, str], expected: list[str]) -> None:
+    """Each key of the template is there; that it is empty may be meant."""
+    assert told(lint.incomplete(values, {"A": "example", "B": ""}, "f")) == expected
+
+
+def test_names_a_slip_of_the_pen() -> None:
+    """A missing key is told together with the one that was probably meant."""
+    found = lint.incomplete({"DATABSE_URL": "x"}, {"DATABASE_URL": "x"}, "f")
+    assert [str(finding) for finding in found] == [
+        "f: DATABASE_URL is missing, the template has it: is DATABSE_URL meant?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "tag", "count"),
+    [
+        ("r/api:sha-1", "sha-1", 0),
+        ("r/api:latest", "latest", 1),
+        ("r/api", "", 1),
+        ("r/api@sha256:00", "", 0),
+        ("r/api:main", "main", 1),
+        *[(f"r/api:{tag}", tag, 1) for tag in FLOATING],
+        *[(f"r/api:{tag}", tag, 0) for tag in PINNED],
+    ],
+)
+def test_wants_a_tag_that_does_not_move(image: str, tag: str, count: int) -> None:
+    """A tag that means another image tomorrow is found; a digest needs none."""
+    assert len(lint.unpinned(image, tag, "f", "IMAGE_TAG")) == count
+
+
+@pytest.mark.parametrize(
+    ("environment", "count"),
+    [({}, 0), ({"IMAGE_TAG": "sha-1"}, 0), ({"IMAGE_TAG": "sha-2"}, 1), ({"IMAGE_TAG": ""}, 1)],
+)
+def test_sees_what_the_shell_would_override(environment: dict[str, str], count: int) -> None:
+    """An exported variable wins over the file, also an empty one."""
+    assert len(lint.exported({"IMAGE_TAG": "sha-1"}, environment, "f")) == count
+
+
+@pytest.mark.parametrize(
+    ("blue", "green", "expected"),
+    [
+        ({"P": "1", "D": "x"}, {"P": "2", "D": "x"}, []),
+        ({"P": "1", "D": "x"}, {"P": "1", "D": "x"}, ["green: P is the same as blue's"]),
+        ({"P": "1", "D": "x"}, {"P": "2", "D": "y"}, ["green: D is another than blue's"]),
+        ({"P": "1", "D": "x", "L": "1"}, {"P": "2", "D": "x", "L": "2"}, []),
+        (
+            {"P": "1", "D": "x", "L": "1"},
+            {"P": "2", "D": "x"},
+            ["green: L is missing, another colour has it"],
+        ),
+        ({"P": "1"}, {"P": "2", "D": "x"}, ["blue: D is missing, another colour has it"]),
+    ],
+)
+def test_compares_the_colours(blue: dict[str, str], green: dict[str, str], expected: list[str]) -> None:
+    """Ports are apart, the data is shared, and what one colour has the other has too."""
+    colours = {"blue": blue, "green": green}
+    found = [
+        *lint.lacking(colours, str),
+        *lint.not_apart(colours, str, ("P",)),
+        *lint.not_shared(colours, str, ("D",)),
+    ]
+    assert [f"{finding.where}: {finding.what}" for finding in found] == expected
+
+
+def test_refuses_a_database_of_its_own() -> None:
+    """A colour that turns a data profile on would start its own empty database."""
+    found = lint.own_data({"COMPOSE_PROFILES": "db,extra"}, ("db", "cache"), "f", "green")
+    assert told(found) == ["COMPOSE_PROFILES=db: green would start its own empty db"]
+
+
+@pytest.mark.parametrize(
+    "value", ["op://v/i/f", "vault://kv/x#y", "file:///run/x", "postgresql://u:{{ env:X }}@db/x"]
+)
+def test_sees_a_reference_that_nobody_followed(value: str) -> None:
+    """A template that was copied in place of being rendered is found."""
+    assert told(lint.placeholders({"A": value}, "f")) == ["A still holds a reference"]
+
+
+@pytest.mark.parametrize("value", ["file:/data/app.db", "{{ name }} logged in", "env", "{{.Level}}"])
+def test_leaves_other_values_alone(value: str) -> None:
+    """What only looks a little like a reference is a value as any other."""
+    assert told(lint.placeholders({"A": value}, "f")) == []
+
+
+def test_shows_the_colours_without_their_secrets() -> None:
+    """Each key has its row; only public values and emptiness can be read."""
+    colours = {
+        "blue": {"TAG": "sha-1", "PORT": "8000", "URL": "canary-1", "KEY": "canary-2", "LEVEL": ""},
+        "green": {"TAG": "sha-2", "PORT": "8001", "URL": "canary-1", "KEY": "canary-3", "EXTRA": "canary-4"},
+    }
+    rows = parity_rows(colours, public=("TAG", "PORT"), apart=("TAG", "PORT"))
+    assert parity_table(rows, ("blue", "green")) == [
+        "key    blue     green",
+        "TAG    sha-1    sha-2  differs, as it should",
+        "PORT   8000     8001   differs, as it should",
+        "URL    ***      ***    same",
+        "KEY    ***      ***    differs",
+        "LEVEL  (empty)  -      missing",
+        "EXTRA  -        ***    missing",
+    ]
+    assert "canary" not in str([row.as_json() for row in rows])

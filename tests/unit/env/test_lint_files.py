@@ -1,0 +1,153 @@
+"""Env files on a real disk, in a real repository, read by the real Compose."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cutover.core import config
+from cutover.env.lint import lint_env_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMPOSE = """
+services:
+  api:
+    image: ${IMAGE_REPO}:${IMAGE_TAG:?}
+    environment: {DATABASE_URL: "${DATABASE_URL:-}", KEY: "${KEY:-}"}
+    ports: ["127.0.0.1:${API_HTTP_PORT:?}:8000"]
+"""
+TOML = """
+project = "recall"
+env_template = ".env.production.example"
+[colours.blue]
+env_file = ".env.blue"
+[colours.green]
+env_file = ".env.green"
+[database]
+"""
+TEMPLATE = """
+IMAGE_REPO=ghcr.io/<owner>/<repo>/api
+IMAGE_TAG=sha-<commit>
+API_HTTP_PORT=8000
+DATABASE_URL='postgresql://recall:<password>@db:5432/recall'
+KEY=
+"""
+GOOD = {
+    "IMAGE_REPO": "recall/api",
+    "IMAGE_TAG": "sha-1",
+    "API_HTTP_PORT": "8000",
+    "DATABASE_URL": "postgresql://recall:canary-1@db:5432/recall",
+    "KEY": "canary-2",
+}
+
+OWN_DB = "green would start its own empty db: move it to .env.deploy, both colours share the data"
+
+
+def write(folder: Path, colour: str, values: dict[str, str]) -> Path:
+    """The env file of one colour, as it should be kept."""
+    path = folder / f".env.{colour}"
+    path.write_text("".join(f"{key}='{value}'\n" for key, value in values.items()))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A deploy folder with nothing wrong in it, where its reader stands."""
+    (tmp_path / "docker-compose.yml").write_text(COMPOSE)
+    (tmp_path / "cutover.toml").write_text(TOML)
+    (tmp_path / ".env.production.example").write_text(TEMPLATE)
+    write(tmp_path, "blue", GOOD)
+    write(tmp_path, "green", GOOD | {"API_HTTP_PORT": "8001", "IMAGE_TAG": "sha-2"})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def found(folder: Path, environment: dict[str, str] | None = None) -> list[str]:
+    """What is wrong in *folder*."""
+    seen = lint_env_files(config.load_config(folder / "cutover.toml"), environment or {})
+    lines = [str(finding) for finding in seen.findings]
+    assert "canary" not in str(lines)
+    assert "canary" not in str(seen.rows)
+    return lines
+
+
+def test_says_nothing_of_good_files(folder: Path) -> None:
+    """Two colours that differ in port and tag alone are as they should be."""
+    assert found(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"KEY": "changeme"}, [".env.green: KEY still holds its placeholder: give it its value"]),
+        (
+            {"IMAGE_TAG": "latest"},
+            [".env.green: IMAGE_TAG=latest is not pinned: use a tag that never moves, like sha-<commit>"],
+        ),
+        (
+            {"API_HTTP_PORT": "8000"},
+            [".env.green: API_HTTP_PORT is the same as blue's: give each colour its own"],
+        ),
+        (
+            {"DATABASE_URL": "postgresql://recall:canary-1@other:5432/recall"},
+            [".env.green: DATABASE_URL is another than blue's: both colours must use the same data"],
+        ),
+        ({"KEY": "canary-3"}, []),
+        (
+            {"COMPOSE_PROFILES": "db"},
+            [
+                f".env.green: COMPOSE_PROFILES=db: {OWN_DB}",
+                ".env.blue: COMPOSE_PROFILES is missing, another colour has it: add it, or take it from both",
+            ],
+        ),
+    ],
+)
+def test_finds_what_is_wrong(folder: Path, change: dict[str, str], expected: list[str]) -> None:
+    """Each thing that is wrong with a colour is one line: where, what, what to do."""
+    write(folder, "green", GOOD | {"API_HTTP_PORT": "8001", "IMAGE_TAG": "sha-2"} | change)
+    assert found(folder) == expected
+
+
+def test_finds_a_missing_key(folder: Path) -> None:
+    """A key that is missing is told against the template, the other colour and the Compose file."""
+    write(folder, "green", {key: GOOD[key] for key in GOOD if key != "IMAGE_TAG"} | {"API_HTTP_PORT": "8001"})
+    lines = found(folder)
+    assert ".env.green: IMAGE_TAG is missing, the template has it: add it" in lines
+    assert ".env.green: IMAGE_TAG is missing, another colour has it: add it, or take it from both" in lines
+    assert any("required variable IMAGE_TAG is missing" in line for line in lines)
+
+
+def test_finds_a_missing_file(folder: Path) -> None:
+    """A colour without its file is told, and the other one is looked at all the same."""
+    (folder / ".env.green").unlink()
+    (folder / ".env.blue").chmod(0o640)
+    assert found(folder) == [
+        ".env.blue: mode 0640, others may read it: chmod 600 .env.blue",
+        ".env.green: no such file: write it from the template (colours.green.env_file)",
+    ]
+
+
+def test_finds_a_line_that_compose_cannot_read(folder: Path) -> None:
+    """What Compose says of a broken line is told, without the line's value."""
+    (folder / ".env.green").write_text("IMAGE_TAG='sha-1\n")
+    assert [line.startswith(".env.green: ") for line in found(folder)] == [True]
+
+
+def test_finds_what_the_shell_exports(folder: Path) -> None:
+    """A variable of the shell that would win is told once for each colour that it would change."""
+    what = "IMAGE_TAG is exported in this shell with another value, which would win: unset IMAGE_TAG"
+    assert found(folder, {"IMAGE_TAG": "sha-2", "PATH": "/bin"}) == [f".env.blue: {what}"]
+
+
+def test_finds_what_git_keeps(folder: Path) -> None:
+    """A file that git tracks is told; the template is not asked about."""
+    for words in (["init", "-q"], ["add", "--force", ".env.blue", ".env.production.example"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    assert found(folder) == [
+        ".env.blue: is tracked by git: git rm --cached .env.blue, and renew what it holds"
+    ]

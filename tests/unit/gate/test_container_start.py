@@ -1,0 +1,57 @@
+"""What is said of a release that did not come up."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutover.core.verdict import Outcome
+from cutover.gate.container_checks import judge_not_started, log_line_message
+from cutover.system.container import Container
+from tests.probes.containers import FAILED, STARTING, UNHEALTHY, container
+
+EXITED = {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-01T00:00:10.9Z"}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (None, "no container is there; docker compose said: no such image"),
+        (container(**EXITED), "exited (3) 0.4 s after its start; docker compose said: no such image"),
+        (
+            container(Status="restarting", ExitCode=3, restart_count=4),
+            "crash loop: restarted 4 times in 19 s, last exit code 3",
+        ),
+        (container(Health=STARTING, restart_count=1), "crash loop: restarted once in 19 s"),
+        (
+            container(Health=UNHEALTHY),
+            "not after 19 s of at most 29 s: unhealthy: its HEALTHCHECK said '503 db: connection refused', 1 of the last 1 times failed",
+        ),
+        (
+            container(Health=STARTING | {"Log": [FAILED]}),
+            "not after 19 s: running, starting; docker compose said: no such image",
+        ),
+    ],
+)
+def test_says_what_became_of_it(found: Container | None, reason: str) -> None:
+    """Always a no, in the words of what became of the container rather than of who started it."""
+    verdict = judge_not_started(found, "no such image", 19.2, 29)
+    assert (verdict.outcome, verdict.reason) == (Outcome.NO, reason)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("KeyError: 'DATABASE_URL'", "KeyError: 'DATABASE_URL'"),
+        ('{"time": "…", "level": "ERROR", "msg": "no database"}', "ERROR no database"),
+        ('{"message": "no database"}', "no database"),
+        (
+            '{"ts": 1, "level": "WARN", "msg": "request", "path": "/readyz", "status": 503}',
+            "WARN request path=/readyz status=503",
+        ),
+        ('{"level": "ERROR"}', '{"level": "ERROR"}'),
+        ("[1, 2]", "[1, 2]"),
+    ],
+)
+def test_tells_a_log_line(line: str, said: str) -> None:
+    """A JSON line is told by its level and message, for who reads it on a phone."""
+    assert log_line_message(line) == said

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cutover.core.config_schema import Logs
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome
+from cutover.gate.log_checks import (
+    LoggedError,
+    LogWindow,
+    baseline_until_verified,
+    error_signature,
+    errors_in,
+    judge_logs,
+    log_window,
+    worst_stretch,
+)
+from cutover.probes.stamps import seconds_of
+from tests.probes.inspected import STARTED, at, container
+
+YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
+RULES = Logs()
+TRACEBACK = "Traceback (most recent call last):"
+
+
+def stamped(*texts: str, every_s: float = 0.001) -> list[str]:
+    """The lines as the engine stamps them."""
+    return [f"{at(i * every_s)} {text}" for i, text in enumerate(texts)]
+
+
+def row(level: str, message: str, **more: Any) -> str:
+    """One line of a structured log."""
+    return json.dumps({"level": level, "message": message, **more})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2025-09-04 01:10:00,123 ERROR recall: db: connection refused",
+        "ERROR:root:no",
+        "[2025-09-04 01:10:00 +0000] [7] [ERROR] Error handling request /memories",
+        "CRITICAL out of disk",
+        "2025/09/04 01:10:00 [error] 7#7: *1 connect() failed",
+        'time=2025 level=error msg="refused"',
+        "ERROR while reading INFO block, then another ERROR",
+        TRACEBACK,
+        row("ERROR", "refused"),
+        row("critical", "out of disk"),
+        '{"severity":"ERROR","message":"x"}',
+        '{"levelname":"ERROR","message":"x"}',
+        '{"level":50,"msg":"x"}',
+        '{"level":60,"msg":"x"}',
+        '{"log.level":"error","message":"x"}',
+        '{"log":{"level":"error"},"message":"x"}',
+        "E0101 12:00:00.000000       1 main.go:12] lost the lease",
+        "panic: runtime error: index out of range [3] with length 3",
+        "2025/09/04 01:10:00 http: panic serving 127.0.0.1:4711: boom",
+        'Exception in thread "main" java.lang.NullPointerException',
+        "thread 'tokio-runtime-worker' panicked at src/main.rs:7:5:",
+        "Unhandled exception. System.InvalidOperationException: x",
+    ],
+)
+def test_is_an_error(text: str) -> None:
+    """A line at level error or above is an error, in every common spelling."""
+    assert len(errors_in(stamped(text), RULES)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INFO no error so far",
+        "INFO: peer said ERROR, asked again",
+        "[2025-09-04 01:10:00 +0000] [7] [INFO] error budget left: 99 %",
+        "WARNING ERROR rate is 0",
+        "DEBUG fatal=0 CRITICAL=0",
+        'GET /errors 200 "error"',
+        "handled ERROR_TIMEOUT",
+        row("INFO", "an ERROR was handled: error error"),
+        row("warning", "CRITICAL section entered"),
+        '{"message": "ERROR without a level"}',
+        '{"severity":"INFO","message":"ERROR"}',
+        '{"level":40,"msg":"ERROR"}',
+        '{"level":0,"msg":"verbosity of Go\'s logr, not the worst of syslog"}',
+        '{"log":{"level":"info"},"message":"ERROR"}',
+        "I0101 12:00:00.000000       1 main.go:12] the peer said ERROR",
+        'time=2025 level=info msg="got an ERROR"',
+        "INFO recovered: panic: runtime error",
+        "GET /panic: 200",
+        "",
+    ],
+)
+def test_is_no_error(text: str) -> None:
+    """A line that only speaks of errors is none."""
+    assert errors_in(stamped(text), RULES) == []
+
+
+def test_a_traceback_is_one_error() -> None:
+    """A traceback, chained or not, is one error with the line before it, called by its exception."""
+    lines = stamped(
+        "[ERROR] Exception on /memories", TRACEBACK, '  File "x.py", line 1, in f', "    g()", "",
+        "During handling of the above exception, another exception occurred:", "", TRACEBACK,
+        '  File "y.py", line 2, in g', "ValueError: row 17 of 0xdeadbeef", "INFO going on", TRACEBACK,
+        "  File", "KeyError: 'x'",
+    )  # fmt: skip
+    found = errors_in(lines, RULES)
+    assert [(each.signature, each.severe) for each in found] == [
+        ("ValueError: row # of <hex>", True),
+        ("KeyError: 'x'", True),
+    ]
+
+
+def test_a_structured_exception_is_a_crash() -> None:
+    """An error that carries an exception is a crash; one without is none."""
+    lines = stamped(
+        row("ERROR", "failed", exc_info="Traceback …"), row("ERROR", "failed"), row("FATAL", "bye")
+    )
+    assert [each.severe for each in errors_in(lines, RULES)] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["panic: boom", 'Exception in thread "x" java.lang.Error', "thread 'main' panicked at src/main.rs:7:5:"],
+)
+def test_last_words_are_a_crash(text: str) -> None:
+    """What Go, Java and Rust say last is a crash, like a traceback."""
+    assert [each.severe for each in errors_in(stamped(text), RULES)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("lines", "outcome"),
+    [
+        (['{"msg": "started"}', '{"msg": "it failed"}'], NOT_ASKED),
+        (["listening on port 3000", '{"msg": "it failed"}'], NOT_ASKED),
+        (['{"msg": "started"}', row("info", "ready")], YES),
+        (["2025-09-04 INFO started", '{"msg": "GET /"}'], YES),
+        (["GET / 200", "GET /readyz 200"], YES),
+        ([], YES),
+        (['{"msg": "started"}', *5 * ["panic: boom"]], NO),
+    ],
+)
+def test_a_log_that_cannot_be_read_is_no_yes(lines: list[str], outcome: Outcome) -> None:
+    """Where lines of JSON have no level, nothing is claimed; a crash among them is one all the same."""
+    seen = log_window(stamped(*lines), RULES, seconds_of(STARTED), seconds_of(STARTED) + 60)
+    verdict = judge_logs(seen, None, 5)
+    assert verdict.outcome is outcome, verdict
+    assert ("no line has a level" in verdict.reason) is (outcome is NOT_ASKED)
+
+
+def test_allowed_errors_do_not_count() -> None:
+    """What a team allows is no error."""
+    lines = stamped("ERROR known: cache miss", "ERROR other")
+    assert [each.text for each in errors_in(lines, Logs(allow=("known: ",)))] == ["ERROR other"]
+
+
+def test_a_team_has_a_level_key_of_its_own() -> None:
+    """Key and levels are the team's own."""
+    rules = Logs(level_key="severity", levels=("50", "60"))
+    lines = stamped(json.dumps({"severity": 50, "msg": "x"}), json.dumps({"severity": 30, "msg": "x"}))
+    assert len(errors_in(lines, rules)) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("took 17 ms", "took 4 ms"),
+        ("id 550e8400-e29b-41d4-a716-446655440000 lost", "id 650e8400-e29b-41d4-a716-446655440001 lost"),
+        ("at 0x7f3a", "at 0x1b"),
+        ("container 4f1c2aa9b7d0 gone", "container 9b7d0014f1c2 gone"),
+        ("2025-09-04 01:10:00,123 x", "2025-10-05 11:20:40,001 x"),
+    ],
+)
+def test_signatures_forget_what_varies(one: str, other: str) -> None:
+    """Two lines that differ by numbers and ids are of one kind."""
+    assert error_signature(one) == error_signature(other)
+
+
+START = 1756948200.5
+
+
+def spell(  # what a log said, in short
+    errors: int,
+    seconds: float,
+    *,
+    kind: str = "refused",
+    severe: bool = False,
+    within: tuple[float, float] | None = None,
+) -> LogWindow:
+    """A window with *errors* of one kind, spread evenly over it, or over a part of it."""
+    first, last = within or (0.0, seconds)
+    step = (last - first) / errors if errors else 0
+    found = tuple(LoggedError(START + first + (i + 1) * step, kind, severe, kind) for i in range(errors))
+    return LogWindow(found, errors + 10, seconds, START + seconds)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "outcome", "reason"),
+    [
+        (spell(0, 12), spell(0, 3600), YES, "no errors in 12 s (10 log lines)"),
+        (spell(1, 12), spell(0, 3600), YES, "1 error in 12 s (11 log lines), fewer than 5"),
+        (spell(4, 12), spell(0, 3600), YES, "fewer than 5"),
+        (spell(5, 12), spell(0, 3600), NO, "5 errors in 12 s (15 log lines), before it were 0 in 1 h 0 min: 5 ×"),
+        (spell(24, 12), spell(3, 7200), NO, "before it were 3 in 2 h 0 min"),
+        # As many as ever: the old release was noisy too.
+        (spell(6, 12), spell(1800, 3600), YES, "as before"),
+        (spell(50, 600), spell(300, 3600), YES, "as before"),
+        (spell(60, 12), spell(1800, 3600), NO, "60 errors in 12 s"),
+        # A burst at each start: the rate of hours says nothing about seconds.
+        (spell(8, 12), spell(8, 3600, within=(0, 5)), YES, "as before"),
+        (spell(40, 12), spell(8, 3600, within=(0, 5)), NO, "40 errors"),
+        # Equal numbers in equal windows are chance.
+        (spell(7, 30), spell(2, 30, kind="other", within=(0, 30)), NO, "they go on"),
+        # Crashes of a new kind need no rate; of a known one they do.
+        (spell(5, 60, kind="KeyError", severe=True), spell(900, 900), NO, "5 crashes of a new kind in 60 s: 5 ×"),
+        (spell(5, 60, kind="KeyError", severe=True), spell(75, 900, kind="KeyError", severe=True), YES, "as before"),
+        # Nothing to compare with: errors of the start are retries, errors that go on are not.
+        (spell(9, 15, within=(0, 6)), None, YES, "none lately, nothing earlier to compare with"),
+        (spell(9, 15), None, NO, "they go on, nothing earlier to compare with: 9 × refused"),
+        (spell(4, 15), None, YES, "fewer than 5"),
+        (spell(5, 15, severe=True, within=(0, 1)), None, NO, "5 crashes of a new kind"),
+        # A baseline of seconds is none, but what it knows is known.
+        (spell(9, 15), spell(0, 5), NO, "they go on"),
+        (spell(9, 15), spell(3, 5), YES, "as before"),
+    ],
+)  # fmt: skip
+def test_spike(now: LogWindow, before: LogWindow | None, outcome: Outcome, reason: str) -> None:
+    """The rule at the head of the module, row by row."""
+    verdict = judge_logs(now, before, floor=5)
+    assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
+
+
+def test_the_worst_moment_is_found() -> None:
+    """The most errors that fit into a stretch, wherever it lies."""
+    assert worst_stretch(spell(8, 3600, within=(1000, 1004)), 5) == 8
+    assert worst_stretch(spell(8, 3600, within=(1000, 1004)), 1) == 3
+    assert worst_stretch(spell(0, 3600), 5) == 0
+
+
+def test_a_cut_log_covers_less() -> None:
+    """Where the engine gave only the last lines, the window begins with the first of them."""
+    lines = stamped(*["INFO x"] * 100, every_s=0.1)
+    whole = log_window(lines, Logs(tail=101), START - 1000, START + 20)
+    cut = log_window(lines, Logs(tail=100), START - 1000, START + 20)
+    assert (round(whole.seconds), round(cut.seconds)) == (1020, 20)
+
+
+def test_lines_outside_the_window_do_not_count() -> None:
+    """Only what was logged between the two moments is in the window."""
+    lines = [f"{STARTED} ERROR early", f"{at(5)} ERROR inside", f"{at(50)} ERROR late"]
+    assert [each.text for each in log_window(lines, RULES, START + 1, START + 20).errors] == ["ERROR inside"]
+
+
+@pytest.mark.parametrize(("age", "errors"), [(60, 1), (600, 1), (661, None)])
+def test_what_was_proven_is_no_news_a_minute_later(age: float, errors: int | None) -> None:
+    """A young container is compared with what it logged until its gate passed; an old one has minutes of its own."""
+    asked: list[dict[str, Any]] = []
+
+    def read(_: str, **window: Any) -> list[str]:
+        asked.append(window)
+        return [f"{at(1)} INFO up", f"{at(5)} ERROR once", f"{at(31)} ERROR later"]
+
+    found = baseline_until_verified(container(), START + 30, RULES, lambda: at(age), read)
+    assert (found and len(found.errors)) == errors
+    if found is None:
+        assert not asked  # the log of an old one is not read for nothing
+    else:
+        assert (found.seconds, asked[0]["until"]) == (30, START + 30)
+
+
+def test_a_silent_engine_leaves_nothing_to_compare_with() -> None:
+    """No baseline is no error of the release."""
+
+    def silent() -> str:
+        raise EngineSilent("the Docker engine does not answer")
+
+    assert baseline_until_verified(container(), START + 30, RULES, silent) is None

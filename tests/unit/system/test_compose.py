@@ -1,0 +1,118 @@
+"""Compose as it is found here: its version, and what a rendered release says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
+from cutover.system import compose, process
+from cutover.system.compose import Rendered
+
+OLD = """\
+#!/bin/sh
+case "$*" in
+"compose version --short") echo "{version}" ;;
+*) echo "unknown flag: --environment" >&2; exit 16 ;;
+esac
+"""
+NONE = """\
+#!/bin/sh
+echo "docker: 'compose' is not a docker command." >&2; exit 1
+"""
+
+
+def answered(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A docker command of *script*, and a project to render."""
+    command = folder / "docker"
+    command.write_text(script)
+    command.chmod(0o755)
+    monkeypatch.setattr(process, "FIXED_PATH", f"{folder}:{process.FIXED_PATH}")
+    (folder / "docker-compose.yml").write_text("services: {}\n")
+    (folder / ".env").write_text("IMAGE_TAG=sha-1\n")
+    table = {"project": "p", "colours": {"blue": {"env_file": folder / ".env"}}}
+    return Settings.model_validate(table | {"compose_file": folder / "docker-compose.yml"})
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (OLD.format(version="2.27.3"), "docker compose is 2.27.3: too old, 2.28 or newer is needed"),
+        (OLD.format(version="v2.3.3+ds1"), "docker compose is v2.3.3+ds1: too old, 2.28 or newer is needed"),
+        (OLD.format(version="1.29.2"), "docker compose is 1.29.2: too old, 2.28 or newer is needed"),
+        (
+            NONE,
+            "docker compose does not answer: docker: 'compose' is not a docker command.; Compose 2.28 or newer is needed",
+        ),
+        (OLD.format(version="2.28.0"), "docker compose config: unknown flag: --environment"),
+    ],
+)
+def test_an_old_compose_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    """One that lacks an option says "unknown flag", which helps nobody: its version is told."""
+    settings = answered(tmp_path, script, monkeypatch)
+    with pytest.raises(UsageProblem) as raised:
+        compose.render(settings, "blue")
+    assert str(raised.value) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2.28.0", (2, 28, 0)),
+        ("v2.40.3-desktop.1", (2, 40, 3)),
+        ("2.3.3+ds1-1", (2, 3, 3)),
+        ("5.6.1", (5, 6, 1)),
+        ("dev", ()),
+    ],
+)
+def test_reads_a_version(text: str, expected: tuple[int, ...]) -> None:
+    """Whatever a distribution has appended."""
+    assert compose.parse_version(text) == expected
+
+
+def rendered(services: dict[str, Any]) -> Rendered:
+    """A colour with these services."""
+    return Rendered("blue", "p_blue", json.dumps(services), {"services": services}, {})
+
+
+@pytest.mark.parametrize(
+    ("ports", "expected", "first"),
+    [
+        ([], [], 0),
+        ([{"target": 80}], [], 0),
+        ([{"target": 80, "published": "8001", "host_ip": "127.0.0.1"}], [("127.0.0.1", 8001)], 8001),
+        (
+            [{"target": 80, "published": "8001"}, {"target": 81, "published": "8002", "protocol": "tcp"}],
+            [("", 8001), ("", 8002)],
+            8001,
+        ),
+        ([{"target": 53, "published": "53", "protocol": "udp"}], [], 0),
+    ],
+)
+def test_knows_each_published_port(
+    ports: list[dict[str, Any]], expected: list[tuple[str, int]], first: int
+) -> None:
+    """All TCP ports, for each could be taken; the first one is where the service is asked."""
+    release = rendered({"api": {"image": "r/api:sha-1", "ports": ports}})
+    assert (release.published("api"), release.port("api")) == (expected, first)
+
+
+@pytest.mark.parametrize(
+    ("services", "said"),
+    [
+        ({"web": {}}, "services names 'api', the compose file of blue has web"),
+        ({}, "services names 'api', the compose file of blue has no service at all"),
+        ({"api": {"build": "."}}, "service 'api' names no image: a release is an image with a tag"),
+    ],
+)
+def test_a_service_without_an_image_is_told(services: dict[str, Any], said: str) -> None:
+    """What `services` names must be there, and be an image."""
+    with pytest.raises(UsageProblem) as raised:
+        rendered(services).image("api")
+    assert str(raised.value) == said

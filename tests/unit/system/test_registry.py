@@ -1,0 +1,118 @@
+"""References, credentials and error texts of registries, without a registry."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutover.core.errors import UsageProblem
+from cutover.core.masking import MASK
+from cutover.system import registry
+
+
+@pytest.mark.parametrize(
+    ("reference", "host", "repository"),
+    [
+        ("ghcr.io/ana/recall/api:sha-1", "ghcr.io", "ghcr.io/ana/recall/api"),
+        ("127.0.0.1:5000/api:sha-1", "127.0.0.1:5000", "127.0.0.1:5000/api"),
+        ("127.0.0.1:5000/api", "127.0.0.1:5000", "127.0.0.1:5000/api"),
+        ("localhost/api@sha256:00", "localhost", "localhost/api"),
+        ("recall/api:sha-1", "docker.io", "recall/api"),
+        ("debian", "docker.io", "debian"),
+        ("r.test/a:t@sha256:00", "r.test", "r.test/a"),
+    ],
+)
+def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
+    """Host and repository are those that docker itself would read."""
+    assert (registry.registry_of(reference), registry.repository_of(reference)) == (host, repository)
+
+
+@pytest.mark.parametrize(
+    ("text", "signed", "expected"),
+    [
+        (
+            "Error: no basic auth credentials",
+            False,
+            "ghcr.io denies R: not signed in: set GHCR_USERNAME and GHCR_TOKEN",
+        ),
+        ("Error: denied", True, "ghcr.io denies R: its login may not read or write this repository"),
+        (
+            "manifest for R not found: manifest unknown: x",
+            True,
+            "ghcr.io has no R: look at repository and tag",
+        ),
+        (
+            "lookup ghcr.io: no such host",
+            False,
+            "R is not here, and there is no host ghcr.io: look at IMAGE_REPO and the tag",
+        ),
+        (
+            "x509: certificate signed by unknown authority",
+            False,
+            "ghcr.io shows a certificate that the engine does not trust: give it the CA in certs.d",
+        ),
+        ("write /x: no space left on device", True, "R: no space left on this host"),
+        (
+            "dial tcp 1.2.3.4:443: connect: connection refused",
+            True,
+            "R is not here, and ghcr.io does not answer",
+        ),
+        ("docker pull R …: no end after 1800 s", True, "R is not here, and ghcr.io does not answer"),
+        ("something else", True, "R: something else"),
+    ],
+)
+def test_explains_a_refusal(text: str, expected: str, *, signed: bool) -> None:
+    """What docker says of a registry becomes one line that says what to do."""
+    reference = "ghcr.io/ana/api:sha-1"
+    assert registry.explain_failure(text, reference, signed=signed) == expected.replace("R", reference, 1)
+
+
+@pytest.mark.parametrize(
+    ("digests", "expected"),
+    [
+        ([], ""),
+        (["other/api@sha256:00"], ""),
+        (["other/api@sha256:00", "ghcr.io/ana/api@sha256:11"], "ghcr.io/ana/api@sha256:11"),
+        (["ghcr.io/ana/api2@sha256:22"], ""),
+    ],
+)
+def test_takes_the_digest_of_its_own_repository(digests: list[str], expected: str) -> None:
+    """A digest that the same image has in another repository is not its own."""
+    attributes = {"Id": "sha256:ab", "RepoDigests": digests, "Architecture": "amd64"}
+    assert registry.read_image_fact("ghcr.io/ana/api:sha-1", attributes).digest == expected
+
+
+@pytest.mark.parametrize(("mine", "ok"), [("amd64", True), ("arm64", False), ("", True)])
+def test_refuses_an_image_for_another_machine(mine: str, *, ok: bool) -> None:
+    """The engine would start it without a word, and the container would die."""
+    image = registry.ImageFact("r/api:sha-1", "sha256:ab", "", "amd64")
+    if ok:
+        assert registry.require_architecture(image, mine) is image
+        return
+    with pytest.raises(UsageProblem, match="r/api:sha-1 is for amd64, this host is arm64"):
+        registry.require_architecture(image, mine)
+
+
+@pytest.mark.parametrize(
+    ("host", "environment"),
+    [
+        ("ghcr.io", {}),
+        ("ghcr.io", {"GHCR_USERNAME": "ana"}),
+        ("docker.io", {"GHCR_USERNAME": "ana", "GHCR_TOKEN": "canary"}),
+        ("evil.example", {"GHCR_USERNAME": "ana", "GHCR_TOKEN": "canary"}),
+    ],
+)
+def test_sends_credentials_nowhere_else(host: str, environment: dict[str, str]) -> None:
+    """The token of one registry is sent to no other one."""
+    assert registry.credentials_for(host, environment) == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "extra"),
+    [("ghcr.io", {}), ("r.test:5000", {"GHCR_HOST": "r.test:5000"})],
+    ids=["ghcr.io", "GHCR_HOST"],
+)
+def test_sends_credentials_to_their_registry(host: str, extra: dict[str, str]) -> None:
+    """GHCR_USERNAME and GHCR_TOKEN are used for ghcr.io, or for GHCR_HOST, and the token is masked."""
+    environment = {"GHCR_USERNAME": "ana", "GHCR_TOKEN": "canary-token-1"} | extra
+    assert registry.credentials_for(host, environment) == {"username": "ana", "password": "canary-token-1"}
+    assert MASK("canary-token-1") == "***"
