@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -239,14 +238,3 @@ def _remember(walk: Walk, found: Container, name: str, config_hash: str) -> None
         by=preflight.who(),
         at=now(),
     )
-
-
-def rewrite_tag(env_file: Path, key: str, tag: str) -> None:
-    """Make the user's env file say what runs now: its one `KEY=` line is rewritten, its comment stays."""
-    row = re.compile(
-        rf"^([ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:])[^\n]*?([ \t]+#[^\n]*)?$", re.MULTILINE
-    )
-    old = env_file.read_text(encoding="utf-8")
-    new = row.sub(lambda found: f"{found[1]}{tag}{found[2] or ''}", old)
-    if new != old:
-        write_atomically(env_file, new, mode=env_file.stat().st_mode & 0o777)

@@ -24,7 +24,7 @@ def command() -> None:
 
 @command.command("check")
 @common
-def check(config: str | None, as_json: bool) -> int:
+def check_command(config: str | None, as_json: bool) -> int:
     """Check the env file of each color and compare the colors. One line for each finding; values are never shown.
 
     All keys of env_template are there, no placeholder, mode 0600, not tracked by git, a pinned tag, valid URLs.
@@ -71,7 +71,7 @@ def as_lines(found: LintReport) -> list[str]:
     help="A key whose value in FILE is kept.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def render(template: Path, out: Path, keep: Sequence[str], as_json: bool) -> int:
+def render_command(template: Path, out: Path, keep: Sequence[str], as_json: bool) -> int:
     """Write FILE (mode 0600) from TEMPLATE, with each reference replaced by its secret.
 
     \b

@@ -14,6 +14,7 @@ from cutover.core.config_schema import (
     Alerts,
     Checks,
     Colour,
+    ConfigPath,
     Database,
     Dependency,
     Duration,
@@ -42,7 +43,7 @@ class Settings(Section):
     """The content of `cutover.toml`. Paths are absolute after `load_config`."""
 
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    compose_file: Path = Path("docker-compose.yml")
+    compose_file: ConfigPath = Path("docker-compose.yml")
     services: tuple[str, ...] = Field(("api",), min_length=1)
     after_switch: tuple[str, ...] = ()
     shared_network: str = ""
@@ -54,9 +55,9 @@ class Settings(Section):
         "SHARED_NETWORK", "SHARED_VOLUME", "LOG_LEVEL",
     )  # fmt: skip
     data_profiles: tuple[str, ...] = ("db", "cache", "ai")
-    env_template: Path | None = None
-    state_dir: Path | None = None
-    reports: Path = Path("reports")
+    env_template: ConfigPath | None = None
+    state_dir: ConfigPath | None = None
+    reports: ConfigPath = Path("reports")
     max_release: Duration = 7200.0
     colours: dict[str, Colour] = Field(min_length=1)
     version: Version | None = None
@@ -167,17 +168,16 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Set
         if value:
             table[key] = str(Path(value).absolute())
     try:
-        settings = Settings.model_validate(table | {"source": path})
+        return Settings.model_validate(table | {"source": path}, context={"base": path.parent})
     except ValidationError as error:
         raise UsageProblem(f"{path}: {_first_mistake(error)}") from error
-    return _absolute(settings, path.parent)
 
 
 def _first_mistake(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; allowed here: {', '.join(_allowed(first['loc'][:-1]))}"
+        return f"unknown key {key!r}; allowed here: {', '.join(_allowed_keys(first['loc'][:-1]))}"
     if first["type"] == "missing":
         return f"key {key!r} is missing" + (f": add {EXAMPLES[key]}" if key in EXAMPLES else "")
     message = first["msg"].removeprefix("Value error, ")
@@ -186,7 +186,7 @@ def _first_mistake(error: ValidationError) -> str:
     return f"{key}: {lowered}" + ("" if names_value else f", got {first['input']!r}")
 
 
-def _allowed(location: tuple[int | str, ...]) -> list[str]:
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
     """The allowed keys at *location*."""
     model: Any = Settings
     for part in location:
@@ -208,21 +208,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
         if found:
             return found
     return None
-
-
-def _absolute(settings: Settings, base: Path) -> Settings:
-    """Make paths absolute; relative ones start at the folder of the file."""
-
-    def at(path: Path | None) -> Path | None:
-        return None if path is None else Path(os.path.normpath(base / path.expanduser()))
-
-    colours = {n: c.model_copy(update={"env_file": at(c.env_file)}) for n, c in settings.colours.items()}
-    update: dict[str, Any] = {
-        key: at(getattr(settings, key)) for key in ("compose_file", "state_dir", "reports", "env_template")
-    }
-    if settings.proxy:
-        paths = {key: at(getattr(settings.proxy, key)) for key in ("marker", "file", "access_log")}
-        update["proxy"] = settings.proxy.model_copy(update=paths)
-    if settings.freeze:
-        update["freeze"] = settings.freeze.model_copy(update={"marker": at(settings.freeze.marker)})
-    return settings.model_copy(update=update | {"colours": colours})

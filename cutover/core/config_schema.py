@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -24,26 +33,34 @@ def parse_duration(value: object) -> float:
     return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
-def _seconds(value: object) -> object:
+def _to_seconds(value: object) -> object:
     return (
         value if isinstance(value, float) else parse_duration(value)
     )  # a float is a default, not from the file
 
 
-Duration = Annotated[float, BeforeValidator(_seconds)]
-Words = tuple[str, ...]
+Duration = Annotated[float, BeforeValidator(_to_seconds)]
+
+
+def _below_config(path: Path, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get("base")
+    return Path(os.path.normpath(base / path.expanduser())) if base else path
+
+
+ConfigPath = Annotated[Path, AfterValidator(_below_config)]
+"""A path that is relative to the folder of the file; absolute after `load_config`."""
 
 
 class Section(BaseModel):
     """A table of the file. Unknown keys are refused; values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, validate_default=True)
 
 
 class Colour(Section):
     """`[colours.blue]`: the Compose project of one color, with its own port and env file."""
 
-    env_file: Path
+    env_file: ConfigPath
     project: str = ""
 
 
@@ -136,20 +153,20 @@ class Proxy(Section):
 
     driver: Literal["nginx", "traefik", "port-swap", "command"]
     url: str = ""
-    marker: Path | None = None
+    marker: ConfigPath | None = None
     """nginx: the directory whose file `blue` or `green` names the live color; default `<state root>/<project>-live`."""
-    file: Path | None = None
+    file: ConfigPath | None = None
     """traefik: the dynamic configuration file, replaced atomically."""
-    access_log: Path | None = None
+    access_log: ConfigPath | None = None
     control: str = "/__cutover/alive"
     """A location that the proxy answers itself: it tells a dead proxy from a dead service."""
     colour_header: str = "X-Colour"
     live_port: int = Field(0, ge=0, le=65535)
     """port-swap: the port that users connect to; default: the port of the live color."""
-    switch: Words = ()
+    switch: tuple[str, ...] = ()
     """command: argv; `{colour}` and `{port}` are replaced."""
-    undo: Words = ()
-    status: Words = ()
+    undo: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()
     """command: argv that prints the live color."""
     drain: Duration = 30.0
     on_drain_timeout: Literal["go on", "take back"] = "go on"
@@ -182,7 +199,7 @@ class Checks(Section):
 class Migrate(Section):
     """`[migrate]`: the schema migration, run in a one-off container of the new image."""
 
-    command: Words
+    command: tuple[str, ...]
     service: str = "api"
     budget: Duration = 600.0
     lock_timeout: Duration = 5.0
@@ -255,14 +272,14 @@ class Alerts(Section):
 class Freeze(Section):
     """`[freeze]`: the proxy answers writes with 503 and Retry-After during the switch."""
 
-    marker: Path | None = None
+    marker: ConfigPath | None = None
     max: Duration = 300.0
 
 
 class Notices(Section):
     """`[notices]`: a command that is run on release events; a failure is only reported."""
 
-    command: Words
+    command: tuple[str, ...]
     on: tuple[str, ...] = ("begin", "switched", "released", "taken back", "needs person")
     budget: Duration = 10.0
 

@@ -12,13 +12,13 @@ from cutover.core.masking import MASK
 from cutover.system import process
 from cutover.system.files import write_atomically
 
-DEADLINE_S = 30.0
-KEY = re.compile(r"^\s*(?:export\s+)?(?P<key>[A-Za-z_]\w*)\s*[=:]", re.MULTILINE)
+READ_DEADLINE_S = 30.0
+ENV_KEY = re.compile(r"^\s*(?:export\s+)?(?P<key>[A-Za-z_]\w*)\s*[=:]", re.MULTILINE)
 ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def quote_value(value: str) -> str:
-    """Return *value* as it is written after `KEY=`; raises ValueError for a NUL character."""
+    """Return *value* as it is written after `ENV_KEY=`; raises ValueError for a NUL character."""
     if "\0" in value:
         raise ValueError("holds a NUL character, which no environment can carry")
     # Single quotes are literal in every Compose v2; double quotes only for what they cannot hold.
@@ -46,12 +46,12 @@ def read_env_file(path: Path) -> dict[str, str]:
     escaped = str(path.absolute()).replace("$", "$$")
     document = {"services": {"reader": {"image": "reader", "env_file": [escaped]}}}
     words = ("docker", "compose", "--project-name", "reader", "--file", "-", "config", "--format", "json")
-    done = process.run(words, deadline_s=DEADLINE_S, stdin=json.dumps(document).encode(), mask=False)
+    done = process.run(words, deadline_s=READ_DEADLINE_S, stdin=json.dumps(document).encode(), mask=False)
     if not done.ok:
         raise UsageProblem(f"{path}: {MASK(done.last_line)}")
     found = json.loads(done.out)["services"]["reader"].get("environment") or {}
     values = {key: str(value).replace("$$", "$") for key, value in found.items() if value is not None}
-    in_file = dict.fromkeys(KEY.findall(path.read_text(encoding="utf-8")))  # Compose sorts by name
+    in_file = dict.fromkeys(ENV_KEY.findall(path.read_text(encoding="utf-8")))  # Compose sorts by name
     return {key: values[key] for key in [*in_file, *values] if key in values}
 
 

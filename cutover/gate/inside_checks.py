@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 
-LISTEN = "0A"  # state in /proc/net/tcp
-LOOPBACK = frozenset({"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"})
+LISTEN_STATE = "0A"  # state in /proc/net/tcp
+LOOPBACK_HEX = frozenset({"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"})
 NO_SHELL = frozenset({126, 127})  # exit codes
 SEPARATOR = "--cutover--"
 RIGHTS = (
@@ -85,7 +85,7 @@ def read_sockets(text: str) -> dict[int, frozenset[str]]:
     found: dict[int, frozenset[str]] = {}
     for line in text.splitlines():
         words = line.split()
-        if len(words) > 3 and words[3] == LISTEN:  # noqa: PLR2004  the column of the state
+        if len(words) > 3 and words[3] == LISTEN_STATE:  # noqa: PLR2004  the column of the state
             address, _, port = words[1].partition(":")
             found[int(port, 16)] = found.get(int(port, 16), frozenset()) | {address}
     return found
@@ -167,7 +167,7 @@ def judge_listens(seen: InsideView, port: int) -> Verdict:
     if not addresses:
         others = ", ".join(str(each) for each in sorted(seen.listening)) or "nothing"
         return no("listens", f"nothing listens on port {port} (listening: {others})", **evidence)
-    if addresses <= LOOPBACK:
+    if addresses <= LOOPBACK_HEX:
         reason = f"port {port} listens on the container's own loopback only, which nobody outside reaches"
         return no("listens", reason, **evidence)
     return yes("listens", f"on port {port}", **evidence)
@@ -183,7 +183,7 @@ def judge_user(seen: InsideView, runs_as: str) -> Verdict:
     evidence: dict[str, Any] = {
         "processes": [f"{each.pid} {each.name} {users[each.uid]}" for each in seen.processes][:20]
     }
-    wrong = [each for each in seen.processes if not _allowed(each.uid, users[each.uid], runs_as)]
+    wrong = [each for each in seen.processes if not _user_allowed(each.uid, users[each.uid], runs_as)]
     if wrong:
         first, user = wrong[0], users[wrong[0].uid]
         reason = f"{first.name} (PID {first.pid}) runs as {user}, expected {runs_as or 'a user of its own'}"
@@ -193,7 +193,7 @@ def judge_user(seen: InsideView, runs_as: str) -> Verdict:
     )
 
 
-def _allowed(uid: int, name: str, runs_as: str) -> bool:
+def _user_allowed(uid: int, name: str, runs_as: str) -> bool:
     return runs_as in {name, str(uid)} if runs_as else uid != 0
 
 

@@ -95,11 +95,6 @@ class LogScan:
     """Whether a line had a level."""
 
 
-def errors_in(lines: Iterable[str], rules: Logs) -> list[LoggedError]:
-    """Return the errors of log *lines* with time stamps."""
-    return scan_log(lines, rules).errors
-
-
 def scan_log(lines: Iterable[str], rules: Logs) -> LogScan:
     """Return the errors of log *lines* with time stamps: by level in JSON lines, by pattern in other lines.
 
@@ -191,11 +186,11 @@ def _json_object(text: str) -> Mapping[str, Any] | None:
 
 # --- the error spike --------------------------------------------------------------------------------------------
 
-ALPHA = 0.001
-ALPHA_WORST = 0.05
-WINDOW_S = 600.0
+SPIKE_ALPHA = 0.001
+WORST_WINDOW_ALPHA = 0.05
+LOG_WINDOW_S = 600.0
 MIN_EXPOSURE_S = 60.0
-START_S = 120.0
+START_LOG_S = 120.0
 """So much of the start of the old container is read too, even if its log is longer than `tail` lines."""
 ROUNDING_S = 1e-5  # `since` is a 64-bit float: rounding must not drop the first line
 
@@ -211,11 +206,6 @@ class LogWindow:
     """By the clock of the engine."""
     blind: bool = False
     """No JSON line has a level, so errors cannot be recognized."""
-
-    @property
-    def rate(self) -> float:
-        """Errors per second."""
-        return len(self.errors) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def signatures(self) -> frozenset[str]:
@@ -247,10 +237,10 @@ def read_baseline(old: Container, rules: Logs) -> LogBaseline | None:
         if len(tail) < rules.tail:
             return recent
         # `until` ends the stream at the first later line: the rest of the log is not read.
-        head = docker.logs(old.id, since=started - ROUNDING_S, until=started + START_S, tail=None)
+        head = docker.logs(old.id, since=started - ROUNDING_S, until=started + START_LOG_S, tail=None)
     except EngineSilent:
         return None
-    first = log_window(head, rules, started, min(started + START_S, ended - recent.seconds))
+    first = log_window(head, rules, started, min(started + START_LOG_S, ended - recent.seconds))
     seconds = first.seconds + recent.seconds
     return LogWindow(first.errors + recent.errors, first.lines + recent.lines, seconds, ended)
 
@@ -268,7 +258,7 @@ def baseline_until_verified(
     """
     try:
         started = seconds_of(found.started_at)
-        if seconds_of(now()) - started >= WINDOW_S + MIN_EXPOSURE_S:
+        if seconds_of(now()) - started >= LOG_WINDOW_S + MIN_EXPOSURE_S:
             return None
         lines = read(found.id, since=started - ROUNDING_S, until=verified_at, tail=rules.tail)
     except EngineSilent:
@@ -289,7 +279,7 @@ def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Ver
         if "does not support reading" in str(error):
             return not_asked("logs", f"{found.name}: its logging driver does not support reading")
         return unknown("logs", str(error))
-    begun = max(started, now - WINDOW_S)
+    begun = max(started, now - LOG_WINDOW_S)
     if before is None and begun - started >= MIN_EXPOSURE_S:
         before = log_window(lines, rules, started, begun)
     return judge_logs(log_window(lines, rules, begun, now), before, rules.floor)
@@ -330,7 +320,10 @@ def _is_spike(now: LogWindow, before: LogBaseline) -> bool:
     """Whether neither the rate nor the worst window of the baseline explains the errors."""
     count = len(now.errors)
     by_rate = more_often(count, now.seconds, len(before.errors), before.seconds)
-    return by_rate <= ALPHA and more_often(count, 1, worst_stretch(before, now.seconds), 1) <= ALPHA_WORST
+    return (
+        by_rate <= SPIKE_ALPHA
+        and more_often(count, 1, worst_stretch(before, now.seconds), 1) <= WORST_WINDOW_ALPHA
+    )
 
 
 def worst_stretch(before: LogBaseline, seconds: float) -> int:

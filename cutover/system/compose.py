@@ -16,9 +16,9 @@ from cutover.core.errors import UsageProblem
 from cutover.core.masking import MASK
 from cutover.system import process
 from cutover.system.container import GRACE_S
+from cutover.system.process import Words
 
-Words = tuple[str, ...]
-DEADLINE_S = 30.0
+COMPOSE_DEADLINE_S = 30.0
 MIN_VERSION = (2, 28)
 """The first Compose with `config --environment`."""
 UNSET = re.compile(r"The \W*(\w+)\W* variable is not set")
@@ -129,14 +129,16 @@ def render(settings: Settings, colour: str, tag: str | None = None) -> Rendered:
     with ThreadPoolExecutor(2) as pool:  # two calls of 0.1 s each
         config = pool.submit(_config, compose, override, "--format", "json")
         variables = pool.submit(_config, compose, override, "--environment")
-        text, values = config.result(), _variables(variables.result(), override)
+        text, values = config.result(), _env_variables(variables.result(), override)
     MASK.learn_environment(values, settings.public_keys)
     return Rendered(colour, compose.project, text, json.loads(text), values)
 
 
 def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
     """Output of `docker compose config`; a warning about an unset variable is an error."""
-    done = process.run(compose.config(*flags), deadline_s=DEADLINE_S, environment=override, mask=False)
+    done = process.run(
+        compose.config(*flags), deadline_s=COMPOSE_DEADLINE_S, environment=override, mask=False
+    )
     if not done.ok:
         require_compose()  # an old Compose only says "unknown flag"
         raise UsageProblem(f"docker compose config: {MASK(done.last_line)}")
@@ -146,7 +148,7 @@ def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
     return done.out
 
 
-def _variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
+def _env_variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
     """The KEY=VALUE lines of `config --environment`, without the environment of the command itself."""
     own = process.clean_environment() | {"PWD": ""}  # Compose adds PWD
     rows = (line.split("=", 1) for line in text.splitlines() if "=" in line)
@@ -159,7 +161,7 @@ def _variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
 def config_hashes(compose: Compose, text: str | None = None) -> dict[str, str]:
     """Return service → config hash, as Compose labels the container. *text* is the content of the file `-`."""
     stdin = None if text is None else text.encode()
-    done = process.run(compose.config("--hash", "*"), deadline_s=DEADLINE_S, stdin=stdin)
+    done = process.run(compose.config("--hash", "*"), deadline_s=COMPOSE_DEADLINE_S, stdin=stdin)
     if not done.ok:
         raise UsageProblem(f"docker compose config --hash: {done.last_line}")
     rows = (line.partition(" ") for line in done.out.splitlines())
@@ -168,7 +170,7 @@ def config_hashes(compose: Compose, text: str | None = None) -> dict[str, str]:
 
 def require_compose() -> None:
     """Raise UsageProblem if `docker compose` is missing or older than `MIN_VERSION`."""
-    done = process.run(("docker", "compose", "version", "--short"), deadline_s=DEADLINE_S)
+    done = process.run(("docker", "compose", "version", "--short"), deadline_s=COMPOSE_DEADLINE_S)
     needed = ".".join(map(str, MIN_VERSION))
     if not done.ok:
         raise UsageProblem(

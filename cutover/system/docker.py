@@ -15,7 +15,9 @@ from cutover.system.process import clean_environment, docker_host
 if TYPE_CHECKING:
     from docker import DockerClient
 
-DEADLINE_S = 10  # for each read: an engine that accepts a connection and never answers would block for ever
+API_DEADLINE_S = (
+    10  # for each read: an engine that accepts a connection and never answers would block for ever
+)
 
 
 @contextmanager
@@ -30,7 +32,7 @@ def engine_errors(what: str = "the Docker engine does not answer") -> Iterator[N
         raise EngineSilent(f"{what}: {error}") from error
 
 
-def connect(deadline_s: int = DEADLINE_S) -> DockerClient:
+def new_client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
     """Return a new SDK client; raises EngineSilent if the engine does not answer."""
     import docker  # imported here because it takes 150 ms
     from docker.errors import DockerException
@@ -43,9 +45,9 @@ def connect(deadline_s: int = DEADLINE_S) -> DockerClient:
 
 
 @cache
-def client(deadline_s: int = DEADLINE_S) -> DockerClient:
+def client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
     """Return the shared SDK client of this process; raises EngineSilent."""
-    return connect(deadline_s)
+    return new_client(deadline_s)
 
 
 def _cause(error: BaseException) -> str:

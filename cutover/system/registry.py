@@ -95,7 +95,7 @@ def _pull(reference: str, credentials: Mapping[str, str]) -> None:
 
     registry, result = registry_of(reference), Queue[str]()
     # An own client: the credentials of a login stay in the memory of the client, and must end with this pull.
-    with closing(docker.connect()) as own:
+    with closing(docker.new_client()) as own:
         if credentials:
             refusal = _error_of(lambda: own.api.login(**credentials, registry=registry, reauth=True))
             if refusal:

@@ -26,7 +26,7 @@ from cutover.core import config
 from cutover.core.config_schema import Logs
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
-from cutover.gate.log_checks import errors_in
+from cutover.gate.log_checks import scan_log
 from cutover.probes.default import watched_for
 from cutover.probes.log_tally import Reader
 from cutover.watching import watch
@@ -178,7 +178,7 @@ def reading(megabytes: int) -> Read:
             for n in range(1000)
         ]
         many = 50_000_000 // sum(map(len, lines))
-        parsed = timed(lambda: [errors_in(lines, reader.rules) for _ in range(many)])
+        parsed = timed(lambda: [scan_log(lines, reader.rules).errors for _ in range(many)])
         return Read(whole, judged, first, min(timed(reader.read) for _ in range(3)), parsed)
     finally:
         subprocess.run(("docker", "rm", "--force", "--volumes", name), check=False, stdout=subprocess.DEVNULL)
@@ -189,7 +189,7 @@ def judge_all(name: str) -> int:
     words = ("docker", "logs", "--timestamps", name)
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
-        found = errors_in(child.stdout, Logs.model_validate({}))
+        found = scan_log(child.stdout, Logs.model_validate({})).errors
     if child.returncode or not found:
         raise RuntimeError(f"docker logs ended with {child.returncode}, {len(found)} errors in it")
     return len(found)

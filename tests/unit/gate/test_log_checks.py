@@ -13,9 +13,9 @@ from cutover.gate.log_checks import (
     LogWindow,
     baseline_until_verified,
     error_signature,
-    errors_in,
     judge_logs,
     log_window,
+    scan_log,
     worst_stretch,
 )
 from cutover.probes.stamps import seconds_of
@@ -65,7 +65,7 @@ def row(level: str, message: str, **more: Any) -> str:
 )
 def test_is_an_error(text: str) -> None:
     """A line at level error or above is an error, in every common spelling."""
-    assert len(errors_in(stamped(text), RULES)) == 1
+    assert len(scan_log(stamped(text), RULES).errors) == 1
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_is_an_error(text: str) -> None:
 )
 def test_is_no_error(text: str) -> None:
     """A line that only speaks of errors is none."""
-    assert errors_in(stamped(text), RULES) == []
+    assert scan_log(stamped(text), RULES).errors == []
 
 
 def test_a_traceback_is_one_error() -> None:
@@ -105,7 +105,7 @@ def test_a_traceback_is_one_error() -> None:
         '  File "y.py", line 2, in g', "ValueError: row 17 of 0xdeadbeef", "INFO going on", TRACEBACK,
         "  File", "KeyError: 'x'",
     )  # fmt: skip
-    found = errors_in(lines, RULES)
+    found = scan_log(lines, RULES).errors
     assert [(each.signature, each.severe) for each in found] == [
         ("ValueError: row # of <hex>", True),
         ("KeyError: 'x'", True),
@@ -117,7 +117,7 @@ def test_a_structured_exception_is_a_crash() -> None:
     lines = stamped(
         row("ERROR", "failed", exc_info="Traceback …"), row("ERROR", "failed"), row("FATAL", "bye")
     )
-    assert [each.severe for each in errors_in(lines, RULES)] == [True, False, True]
+    assert [each.severe for each in scan_log(lines, RULES).errors] == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_structured_exception_is_a_crash() -> None:
 )
 def test_last_words_are_a_crash(text: str) -> None:
     """What Go, Java and Rust say last is a crash, like a traceback."""
-    assert [each.severe for each in errors_in(stamped(text), RULES)] == [True]
+    assert [each.severe for each in scan_log(stamped(text), RULES).errors] == [True]
 
 
 @pytest.mark.parametrize(
@@ -152,14 +152,14 @@ def test_a_log_that_cannot_be_read_is_no_yes(lines: list[str], outcome: Outcome)
 def test_allowed_errors_do_not_count() -> None:
     """What a team allows is no error."""
     lines = stamped("ERROR known: cache miss", "ERROR other")
-    assert [each.text for each in errors_in(lines, Logs(allow=("known: ",)))] == ["ERROR other"]
+    assert [each.text for each in scan_log(lines, Logs(allow=("known: ",))).errors] == ["ERROR other"]
 
 
 def test_a_team_has_a_level_key_of_its_own() -> None:
     """Key and levels are the team's own."""
     rules = Logs(level_key="severity", levels=("50", "60"))
     lines = stamped(json.dumps({"severity": 50, "msg": "x"}), json.dumps({"severity": 30, "msg": "x"}))
-    assert len(errors_in(lines, rules)) == 1
+    assert len(scan_log(lines, rules).errors) == 1
 
 
 @pytest.mark.parametrize(
