@@ -43,7 +43,7 @@ def docker(*words: str) -> str:
 
 @dataclass(frozen=True)
 class Registry:
-    """Where it listens, and the environment of a caller who may use it."""
+    """The address of the registry, and an environment with credentials for it."""
 
     host: str
     environment: dict[str, str]
@@ -65,7 +65,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 
 def answers(url: str) -> None:
-    """Return when the registry there asks for a login."""
+    """Wait until the registry answers."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -109,14 +109,14 @@ def push(reference: str, config: Path) -> None:
 
 
 def forget(image: registry.ImageFact) -> None:
-    """Take every name of *image* off this host."""
+    """Remove *image* from this host."""
     for name in (image.reference, image.digest):
         subprocess.run(("docker", "image", "rm", name), check=False, capture_output=True)
     assert registry.local_image(image.reference) is None
 
 
 def test_pulls_what_was_pushed(real: Registry, pushed: registry.ImageFact) -> None:
-    """An image that is not here is pulled, and is the one that was pushed: ID, digest, machine."""
+    """A missing image is pulled; ID, digest and architecture are those of the pushed one."""
     forget(pushed)
     pulled = registry.ensure_image(pushed.reference, real.environment)
     assert pulled == pushed
@@ -124,7 +124,7 @@ def test_pulls_what_was_pushed(real: Registry, pushed: registry.ImageFact) -> No
 
 
 def test_leaves_what_is_here(real: Registry, pushed: registry.ImageFact) -> None:
-    """An image that is here is not asked for again: no login is needed, and none is made."""
+    """An image on this host is not pulled again, and needs no login."""
     registry.ensure_image(pushed.reference, real.environment)
     assert registry.ensure_image(pushed.reference, {}) == pushed
 
@@ -147,7 +147,7 @@ def test_leaves_what_is_here(real: Registry, pushed: registry.ImageFact) -> None
     ],
 )
 def test_says_why_there_is_no_image(real: Registry, name: str, change: dict[str, str], expected: str) -> None:
-    """Tag, repository, password and login are told apart as far as the registry does."""
+    """A wrong tag, a wrong repository, a wrong password and a missing login have different messages."""
     reference = f"{real.host}/ana/{name}"
     with pytest.raises(UsageProblem) as raised:
         registry.ensure_image(reference, real.environment | change)
@@ -155,7 +155,7 @@ def test_says_why_there_is_no_image(real: Registry, name: str, change: dict[str,
 
 
 def test_says_that_nobody_listens() -> None:
-    """A registry that is not there is named."""
+    """The error names a registry that does not answer."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, and not listening
         host = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -190,7 +190,7 @@ def test_uses_a_stored_login(
 
 
 def test_the_build_job_pushes_what_the_session_pulls(real: Registry, tmp_path: Path) -> None:
-    """The lines of release.yml name, build and push an image of the commit, and leave no login behind."""
+    """The steps of release.yml name, build and push an image, and leave no login behind."""
     (tmp_path / "Dockerfile").write_text("FROM scratch\nLABEL cutover.test=registry\n")
     (tmp_path / "prepared").touch()
     login, outputs = tmp_path / "login", tmp_path / "outputs"

@@ -1,4 +1,4 @@
-"""References followed for real: an OpenBao server, and a stand-in for the 1Password CLI."""
+"""References resolved by an OpenBao server and by a stand-in for the 1Password CLI."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def address() -> Iterator[str]:
 
 
 def ready(address: str) -> str:
-    """*address*, once the server there is unsealed and holds the secrets."""
+    """Wait for the server at *address*, create the secrets, and return *address*."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -76,14 +76,14 @@ def ready(address: str) -> str:
 
 
 def rendered(folder: Path, template: str, environment: dict[str, str]) -> tuple[list[str], Path]:
-    """What is missing when *template* is rendered, and where it was rendered to."""
+    """Render *template*; return what is missing, and the path of the file."""
     source, out = folder / "template", folder / ".env.green"
     source.write_text(template)
     return [str(each) for each in render_env_file(source, out, SecretSources(environment))], out
 
 
 def test_writes_what_the_vault_holds(address: str, tmp_path: Path) -> None:
-    """Secrets of both versions of the engine arrive exactly, numbers too, in a private file."""
+    """Secrets of KV version 1 and 2 are written exactly, numbers too, to a private file."""
     template = (
         "PASSWORD=vault://secret/recall/db#password\n"
         "OLD=vault://old/recall#key\n"
@@ -101,7 +101,7 @@ def test_writes_what_the_vault_holds(address: str, tmp_path: Path) -> None:
 
 
 def test_signs_in_by_its_role(address: str, tmp_path: Path) -> None:
-    """Without a token the AppRole of the machine is used, and its policy holds."""
+    """Without a token the AppRole is used, with its policy."""
     vault = hvac.Client(url=address, token=TOKEN)
     role = vault.auth.approle.read_role_id("recall")["data"]["role_id"]
     secret = vault.auth.approle.generate_secret_id("recall")["data"]["secret_id"]
@@ -114,7 +114,7 @@ def test_signs_in_by_its_role(address: str, tmp_path: Path) -> None:
 
 
 def test_says_what_the_vault_refuses(address: str, tmp_path: Path) -> None:
-    """All that leads nowhere is told in one go, each with its reason, and the old file stays."""
+    """All missing references are listed with their reasons, and the old file is kept."""
     (tmp_path / ".env.green").write_text("OLD='1'\n")
     template = (
         "GOOD=vault://secret/recall/db#port\n"
@@ -148,7 +148,7 @@ def test_says_what_the_vault_refuses(address: str, tmp_path: Path) -> None:
 def test_says_why_the_vault_cannot_be_asked(
     address: str, tmp_path: Path, change: dict[str, str], reason: str
 ) -> None:
-    """A wrong token, a wrong role and a wrong address are told apart."""
+    """A wrong token, a wrong role and a wrong address have different messages."""
     environment = {"VAULT_ADDR": address, "VAULT_TOKEN": TOKEN} | change
     missing, out = rendered(tmp_path, "A=vault://secret/recall/db#port\n", environment)
     assert (missing, out.exists()) == ([f"A: vault://secret/recall/db#port: {reason}"], False)
@@ -156,7 +156,7 @@ def test_says_why_the_vault_cannot_be_asked(
 
 @pytest.fixture
 def stand_in_for_op(tmp_path: Path) -> str:
-    """A PATH with a stand-in for `op`: it knows one secret, and needs a token as the real one does."""
+    """A PATH with a stand-in for `op` that has one secret and needs a token."""
     folder = tmp_path / "stand-in"
     folder.mkdir()
     tool = folder / "op"
@@ -172,7 +172,7 @@ def stand_in_for_op(tmp_path: Path) -> str:
 
 
 def test_reads_through_the_command_of_1password(stand_in_for_op: str, tmp_path: Path) -> None:
-    """The CLI gets the reference as one word and the caller's OP_ variables, and its errors are told."""
+    """The CLI gets the reference as one argument and the OP_ variables, and its errors are shown."""
     environment = {"PATH": stand_in_for_op, "OP_SERVICE_ACCOUNT_TOKEN": "token"}
     template = "A='op://prod/recall db/password'\n"
     missing, out = rendered(tmp_path, template, environment)
@@ -185,7 +185,7 @@ def test_reads_through_the_command_of_1password(stand_in_for_op: str, tmp_path: 
 
 @pytest.mark.parametrize("end", ["good", "refused", "killed"])
 def test_no_token_and_no_secret_is_left_anywhere(address: str, tmp_path: Path, end: str) -> None:
-    """Tokens and what they open are in no output, no command line and no file but the one that was asked for."""
+    """Tokens and secrets are in no output, no command line and no file except the rendered one."""
     opened, token = "canary-of-1password", "canary-op-token"
     made = hvac.Client(url=address, token=TOKEN).auth.token.create(policies=["recall"])
     bao = str(made["auth"]["client_token"])  # the first one stands in the server's own command line

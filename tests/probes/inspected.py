@@ -1,4 +1,4 @@
-"""Containers as the engine described them (docs of a real engine 20.10), cut to what questions look at."""
+"""Containers as an engine 20.10 describes them, reduced to what the checks read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECK = {"Test": ["CMD-SHELL", "curl -f localhost:8000/readyz"], "Interval": int
 
 
 def at(seconds: float) -> str:
-    """The stamp *seconds* after the start."""
+    """The time stamp *seconds* after the start."""
     return f"2025-09-04T01:{10 + int(seconds + 0.5) // 60:02d}:{(seconds + 0.5) % 60:012.9f}Z"
 
 
@@ -66,26 +66,26 @@ def container(
 
 
 class Engine:
-    """An engine that answers from a list, one answer each time, and a clock that sleeping moves."""
+    """An engine that returns one answer of a list each time, with a clock that `sleep` advances."""
 
     def __init__(self, *answers: Container | EngineSilent | None, log: Sequence[str] = ()) -> None:
         self.answers, self.log, self.now = list(answers), log, 0.0
         self.naps: list[float] = []
 
     def inspect(self, _container_id: str) -> Container | None:
-        """The next answer, the last one for ever."""
+        """The next answer; the last one is repeated."""
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, EngineSilent):
             raise answer
         return answer
 
     def sleep(self, seconds: float) -> None:
-        """Let *seconds* go by."""
+        """Advance the clock by *seconds*."""
         self.naps.append(seconds)
         self.now += seconds
 
     def asked(self, now: Callable[[], str] | None = None) -> EngineAccess:
-        """What a question takes."""
+        """The engine as an argument of a check."""
         return EngineAccess(
             inspect=self.inspect, logs=lambda _id: self.log, now=now or (lambda: at(self.now)),
             clock=lambda: self.now, sleep=self.sleep,

@@ -1,4 +1,4 @@
-"""`cutover env`: what it prints and how it ends."""
+"""`cutover env`: output and exit codes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ROWS = [ParityRow("TAG", {"blue": "sha-1", "green": "sha-2"}, "differs, as it sh
     ],
 )
 def test_ends_with_what_is_to_be_done(findings: list[Finding], expected: list[str]) -> None:
-    """The table comes first, then a line for each finding, then their number."""
+    """The output is the table, one line for each finding, and their number."""
     lines = as_lines(LintReport(("blue", "green"), findings, ROWS))
     assert lines == ["key  blue   green", "TAG  sha-1  sha-2  differs, as it should", "", *expected]
 
 
 def test_has_a_document_for_programs() -> None:
-    """JSON holds the same as the lines."""
+    """JSON has the same content as the text."""
     document = as_document(LintReport(("blue", "green"), [Finding("f", "x", "z")], ROWS))
     assert json.loads(json.dumps(document)) == {
         "ok": False,
@@ -45,7 +45,7 @@ def test_has_a_document_for_programs() -> None:
 
 
 def test_writes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is written while a reference leads nowhere; then all of it is, and no value is printed."""
+    """The file is written only if all references are resolved, and no value is printed."""
     template, out = tmp_path / "t", tmp_path / ".env.green"
     template.write_text("A=env:CUTOVER_TEST_A\nIMAGE_TAG=sha-1\n")
     monkeypatch.delenv("CUTOVER_TEST_A", raising=False)
@@ -62,7 +62,7 @@ def test_writes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    """A slip in the path is told, not a traceback."""
+    """A missing folder is an error of one line."""
     template = tmp_path / "t"
     template.write_text("A=1\n")
     words = ["render", str(template), "--output", str(tmp_path / "nowhere" / "x")]

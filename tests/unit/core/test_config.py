@@ -1,4 +1,4 @@
-"""Where `cutover.toml` is found, and what its paths mean."""
+"""Find `cutover.toml` and resolve its paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOML = 'project = "p"\n[colours.blue]\nenv_file = ".env.blue"\n'
 
 @pytest.mark.parametrize("name", CONFIG_PATHS)
 def test_reports_lie_beside_the_file_unless_it_says_otherwise(tmp_path: Path, name: str) -> None:
-    """Wherever it is found, nothing is written outside of the repository."""
+    """The default reports folder is beside the file; the file and CUTOVER_REPORTS override it."""
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(TOML)
@@ -25,6 +25,6 @@ def test_reports_lie_beside_the_file_unless_it_says_otherwise(tmp_path: Path, na
 
 
 def test_the_shipped_file_reports_at_the_top_of_the_repository() -> None:
-    """`deploy/` holds what is deployed, and nothing that a session writes."""
+    """A session writes its reports to the top of the repository and not to `deploy/`."""
     root = Path(__file__).parents[3]
     assert load_config(root / "deploy" / "cutover.toml").reports == root / "reports"

@@ -1,4 +1,4 @@
-"""What is starred out of everything that is written."""
+"""Masking of secrets in everything that is written."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from cutover.core.masking import Mask, Secret
     ],
 )
 def test_masks_what_an_env_file_holds(key: str, value: str, *, masked: bool) -> None:
-    """Each value but public ones; a number only where its key speaks of a secret and it is too long for a port."""
+    """Every value except public ones is masked; a number only if its key names a secret and it is too long for a port."""
     mask = Mask()
     mask.learn_environment({key: value}, ("IMAGE_TAG",))
     assert mask(f"said {value}.") == ("said ***." if masked else f"said {value}.")
 
 
 def test_what_goes_into_json_is_masked_before_it_is_quoted() -> None:
-    """Texts at any depth, names that a service chose, and a number that is a secret; digits of a time stay a number."""
+    """Strings at any depth, keys of a service, and a number that is a secret are masked; other numbers stay."""
     mask = Mask()
     mask.learn(["559800", 'so"me'])
     given = {
@@ -76,21 +76,21 @@ def test_what_goes_into_json_is_masked_before_it_is_quoted() -> None:
     ],
 )
 def test_a_mask_takes_each_spelling_out(secret: str, text: str, shown: str) -> None:
-    """A secret is starred as it is, and as URLs, JSON, HTML, shells and Compose spell it; short words stay."""
+    """A secret is masked in the spellings of URLs, JSON, HTML, shells and Compose; short words are not."""
     mask = Mask()
     mask.learn([secret])
     assert mask(text) == shown
 
 
 def test_a_longer_secret_goes_before_its_part() -> None:
-    """Of two secrets, one inside the other, no rest of the longer one is left."""
+    """If a secret contains another one, no part of the longer one is left."""
     mask = Mask()
     mask.learn(["hunter", "hunter22"])
     assert mask("hunter22 hunter") == "*** ***"
 
 
 def test_a_password_in_a_url_needs_no_teaching() -> None:
-    """An unknown URL's password is starred too; its user and host are shown."""
+    """The password of any URL is masked, user and host are not."""
     assert (
         Mask()("redis://:geheim@cache:6379 https://ana:geheim@host/x")
         == "redis://:***@cache:6379 https://ana:***@host/x"
@@ -98,7 +98,7 @@ def test_a_password_in_a_url_needs_no_teaching() -> None:
 
 
 def test_public_values_of_an_env_file_are_shown() -> None:
-    """Reports must show the tag and the port; numbers hide nothing."""
+    """Tag, port and other numbers are not masked."""
     mask = Mask()
     mask.learn_environment(
         {"IMAGE_TAG": "sha-1234567", "API_HTTP_PORT": "18000", "KEY": "geheim"}, ("IMAGE_TAG",)
@@ -107,6 +107,6 @@ def test_public_values_of_an_env_file_are_shown() -> None:
 
 
 def test_a_secret_prints_as_stars() -> None:
-    """Only `reveal` reads it."""
+    """Only `reveal` returns the value."""
     secret = Secret("geheim")
     assert (str(secret), repr(secret), f"{secret}", secret.reveal()) == ("***", "***", "***", "geheim")

@@ -45,7 +45,7 @@ VALUES = (
 
 
 def test_compose_reads_back_what_was_written(tmp_path: Path) -> None:
-    """Each value is read back exactly: quotes, dollars, blanks, hashes, newlines, and 500 drawn ones."""
+    """Each value is read back exactly: quotes, dollars, blanks, hashes, newlines, and 500 random ones."""
     draw = random.Random(815)  # noqa: S311 - the same values in each run
     letters = "abn$ '\"\\#{}=\n`!%&\t\r:/@é"
     drawn = ["".join(draw.choices(letters, k=draw.randint(1, 12))) for _ in range(500)]
@@ -56,7 +56,7 @@ def test_compose_reads_back_what_was_written(tmp_path: Path) -> None:
 
 
 def test_keeps_the_order_of_the_file(tmp_path: Path) -> None:
-    """Keys come in the order of the file, whatever Compose sorts them by."""
+    """Keys have the order of the file, although Compose sorts them."""
     path = tmp_path / "x.env"
     path.write_text("# B=0\nZ=1\nexport B=2\nA=3\n")
     assert list(envfile.read_env_file(path).items()) == [("Z", "1"), ("B", "2"), ("A", "3")]
@@ -64,7 +64,7 @@ def test_keeps_the_order_of_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["A=1\nB C=2\n", "A='open\n"])
 def test_says_what_cannot_be_read(tmp_path: Path, text: str) -> None:
-    """A file that Compose cannot read is an error with its name."""
+    """The error for a malformed file names the file."""
     path = tmp_path / "x.env"
     path.write_text(text)
     with pytest.raises(UsageProblem, match=r"x\.env"):
@@ -92,7 +92,7 @@ def test_refuses_what_no_environment_can_carry() -> None:
     ],
 )
 def test_names_the_release_that_runs(tmp_path: Path, before: str, after: str) -> None:
-    """One value changes; the rest of the file, comments too, stays as a person wrote it."""
+    """Only the value of the key changes; comments and other lines are kept."""
     path = tmp_path / ".env"
     path.write_text(before)
     rewrite_tag(path, "IMAGE_TAG", "sha-2")
@@ -100,7 +100,7 @@ def test_names_the_release_that_runs(tmp_path: Path, before: str, after: str) ->
 
 
 def test_a_link_stays_a_link_with_its_owner_and_mode(tmp_path: Path) -> None:
-    """An env file may lie elsewhere, and belong to who deploys: only its text changes."""
+    """A symbolic link stays a link, and the target keeps owner and mode."""
     target, link = tmp_path / "secrets" / "green", tmp_path / ".env.green"
     target.parent.mkdir()
     target.write_text("IMAGE_TAG=sha-1\n")

@@ -18,7 +18,7 @@ PINNED = (
 
 
 def told(findings: list[lint.Finding]) -> list[str]:
-    """What was found, without the way out."""
+    """The problems without the advice."""
     return [finding.what for finding in findings]
 
 
@@ -67,7 +67,7 @@ def told(findings: list[lint.Finding]) -> list[str]:
     ],
 )
 def test_knows_a_placeholder(value: str, *, expected: bool) -> None:
-    """Words of a template are found, and a generated password that holds such letters by chance is not."""
+    """Placeholders are found; a generated password that contains such letters is not."""
     assert lint.is_placeholder(value) is expected
 
 
@@ -104,7 +104,7 @@ def test_knows_a_placeholder(value: str, *, expected: bool) -> None:
     ],
 )
 def test_reads_a_url_as_a_client_does(value: str, expected: str | None) -> None:
-    """A URL that a client would split elsewhere than meant is found."""
+    """A URL that clients split wrongly is found."""
     fault = lint.url_fault(value)
     assert (fault and fault[0]) == expected
 
@@ -120,12 +120,12 @@ def test_reads_a_url_as_a_client_does(value: str, expected: str | None) -> None:
     ],
 )
 def test_compares_with_the_template(values: dict[str, str], expected: list[str]) -> None:
-    """Each key of the template is there; that it is empty may be meant."""
+    """Each key of the template must exist; its value may be empty."""
     assert told(lint.incomplete(values, {"A": "example", "B": ""}, "f")) == expected
 
 
 def test_names_a_slip_of_the_pen() -> None:
-    """A missing key is told together with the one that was probably meant."""
+    """The finding for a missing key names a similar key of the file."""
     found = lint.incomplete({"DATABSE_URL": "x"}, {"DATABASE_URL": "x"}, "f")
     assert [str(finding) for finding in found] == [
         "f: DATABASE_URL is missing, the template has it: is DATABSE_URL meant?"
@@ -145,7 +145,7 @@ def test_names_a_slip_of_the_pen() -> None:
     ],
 )
 def test_wants_a_tag_that_does_not_move(image: str, tag: str, count: int) -> None:
-    """A tag that means another image tomorrow is found; a digest needs none."""
+    """A tag that is moved to other images is found; an image with a digest needs no tag."""
     assert len(lint.unpinned(image, tag, "f", "IMAGE_TAG")) == count
 
 
@@ -154,7 +154,7 @@ def test_wants_a_tag_that_does_not_move(image: str, tag: str, count: int) -> Non
     [({}, 0), ({"IMAGE_TAG": "sha-1"}, 0), ({"IMAGE_TAG": "sha-2"}, 1), ({"IMAGE_TAG": ""}, 1)],
 )
 def test_sees_what_the_shell_would_override(environment: dict[str, str], count: int) -> None:
-    """An exported variable wins over the file, also an empty one."""
+    """An exported variable overrides the file, also an empty one."""
     assert len(lint.exported({"IMAGE_TAG": "sha-1"}, environment, "f")) == count
 
 
@@ -174,7 +174,7 @@ def test_sees_what_the_shell_would_override(environment: dict[str, str], count: 
     ],
 )
 def test_compares_the_colours(blue: dict[str, str], green: dict[str, str], expected: list[str]) -> None:
-    """Ports are apart, the data is shared, and what one colour has the other has too."""
+    """Colors have own ports, the same data, and the same keys."""
     colours = {"blue": blue, "green": green}
     found = [
         *lint.lacking(colours, str),
@@ -185,7 +185,7 @@ def test_compares_the_colours(blue: dict[str, str], green: dict[str, str], expec
 
 
 def test_refuses_a_database_of_its_own() -> None:
-    """A colour that turns a data profile on would start its own empty database."""
+    """A data profile in one color is found: it would start an empty database."""
     found = lint.own_data({"COMPOSE_PROFILES": "db,extra"}, ("db", "cache"), "f", "green")
     assert told(found) == ["COMPOSE_PROFILES=db: green would start its own empty db"]
 
@@ -194,18 +194,18 @@ def test_refuses_a_database_of_its_own() -> None:
     "value", ["op://v/i/f", "vault://kv/x#y", "file:///run/x", "postgresql://u:{{ env:X }}@db/x"]
 )
 def test_sees_a_reference_that_nobody_followed(value: str) -> None:
-    """A template that was copied in place of being rendered is found."""
+    """A template that was copied and not rendered is found."""
     assert told(lint.placeholders({"A": value}, "f")) == ["A still holds a reference"]
 
 
 @pytest.mark.parametrize("value", ["file:/data/app.db", "{{ name }} logged in", "env", "{{.Level}}"])
 def test_leaves_other_values_alone(value: str) -> None:
-    """What only looks a little like a reference is a value as any other."""
+    """Values that only resemble a reference are not reported."""
     assert told(lint.placeholders({"A": value}, "f")) == []
 
 
 def test_shows_the_colours_without_their_secrets() -> None:
-    """Each key has its row; only public values and emptiness can be read."""
+    """Each key has a row; only public and empty values are shown."""
     colours = {
         "blue": {"TAG": "sha-1", "PORT": "8000", "URL": "canary-1", "KEY": "canary-2", "LEVEL": ""},
         "green": {"TAG": "sha-2", "PORT": "8001", "URL": "canary-1", "KEY": "canary-3", "EXTRA": "canary-4"},

@@ -48,7 +48,7 @@ OWN_DB = "green would start its own empty db: move it to .env.deploy, both colou
 
 
 def write(folder: Path, colour: str, values: dict[str, str]) -> Path:
-    """The env file of one colour, as it should be kept."""
+    """Write the env file of one color with mode 0600."""
     path = folder / f".env.{colour}"
     path.write_text("".join(f"{key}='{value}'\n" for key, value in values.items()))
     path.chmod(0o600)
@@ -57,7 +57,7 @@ def write(folder: Path, colour: str, values: dict[str, str]) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A deploy folder with nothing wrong in it, where its reader stands."""
+    """A deploy folder without findings, as current directory."""
     (tmp_path / "docker-compose.yml").write_text(COMPOSE)
     (tmp_path / "cutover.toml").write_text(TOML)
     (tmp_path / ".env.production.example").write_text(TEMPLATE)
@@ -68,7 +68,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def found(folder: Path, environment: dict[str, str] | None = None) -> list[str]:
-    """What is wrong in *folder*."""
+    """The findings in *folder*."""
     seen = lint_env_files(config.load_config(folder / "cutover.toml"), environment or {})
     lines = [str(finding) for finding in seen.findings]
     assert "canary" not in str(lines)
@@ -77,7 +77,7 @@ def found(folder: Path, environment: dict[str, str] | None = None) -> list[str]:
 
 
 def test_says_nothing_of_good_files(folder: Path) -> None:
-    """Two colours that differ in port and tag alone are as they should be."""
+    """Two colors that differ only in port and tag have no findings."""
     assert found(folder) == []
 
 
@@ -108,13 +108,13 @@ def test_says_nothing_of_good_files(folder: Path) -> None:
     ],
 )
 def test_finds_what_is_wrong(folder: Path, change: dict[str, str], expected: list[str]) -> None:
-    """Each thing that is wrong with a colour is one line: where, what, what to do."""
+    """Each finding is one line: where, what, what to do."""
     write(folder, "green", GOOD | {"API_HTTP_PORT": "8001", "IMAGE_TAG": "sha-2"} | change)
     assert found(folder) == expected
 
 
 def test_finds_a_missing_key(folder: Path) -> None:
-    """A key that is missing is told against the template, the other colour and the Compose file."""
+    """A missing key is reported against the template, the other color and the Compose file."""
     write(folder, "green", {key: GOOD[key] for key in GOOD if key != "IMAGE_TAG"} | {"API_HTTP_PORT": "8001"})
     lines = found(folder)
     assert ".env.green: IMAGE_TAG is missing, the template has it: add it" in lines
@@ -123,7 +123,7 @@ def test_finds_a_missing_key(folder: Path) -> None:
 
 
 def test_finds_a_missing_file(folder: Path) -> None:
-    """A colour without its file is told, and the other one is looked at all the same."""
+    """A missing env file is reported, and the other color is still checked."""
     (folder / ".env.green").unlink()
     (folder / ".env.blue").chmod(0o640)
     assert found(folder) == [
@@ -133,19 +133,19 @@ def test_finds_a_missing_file(folder: Path) -> None:
 
 
 def test_finds_a_line_that_compose_cannot_read(folder: Path) -> None:
-    """What Compose says of a broken line is told, without the line's value."""
+    """The error of Compose for a malformed line is reported without the value."""
     (folder / ".env.green").write_text("IMAGE_TAG='sha-1\n")
     assert [line.startswith(".env.green: ") for line in found(folder)] == [True]
 
 
 def test_finds_what_the_shell_exports(folder: Path) -> None:
-    """A variable of the shell that would win is told once for each colour that it would change."""
+    """A variable of the shell is reported for each color that it would override."""
     what = "IMAGE_TAG is exported in this shell with another value, which would win: unset IMAGE_TAG"
     assert found(folder, {"IMAGE_TAG": "sha-2", "PATH": "/bin"}) == [f".env.blue: {what}"]
 
 
 def test_finds_what_git_keeps(folder: Path) -> None:
-    """A file that git tracks is told; the template is not asked about."""
+    """An env file that git tracks is reported; the template may be tracked."""
     for words in (["init", "-q"], ["add", "--force", ".env.blue", ".env.production.example"]):
         subprocess.run(["git", *words], cwd=folder, check=True)
     assert found(folder) == [

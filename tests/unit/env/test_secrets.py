@@ -1,4 +1,4 @@
-"""References in templates: what is one, what is put in its place, and what cannot be followed."""
+"""References in templates: found, replaced, and the reasons of those that cannot be resolved."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_finds_references(value: str, expected: list[str]) -> None:
-    """A reference is a whole value, or stands in double braces."""
+    """A reference is a whole value, or a part of one in double braces."""
     assert find_references(value) == expected
 
 
@@ -58,7 +58,7 @@ def test_finds_references(value: str, expected: list[str]) -> None:
     ],
 )
 def test_fills_in_what_was_found(value: str, expected: str) -> None:
-    """A secret is put in as it is, percent-encoded where asked for, and never read as a reference itself."""
+    """A secret is inserted literally, percent-encoded after `| url`, and never resolved again."""
     assert fill_references(value, {"env:A": "p@s/s {{ env:B }}", "env:B": "b"}) == expected
 
 
@@ -77,27 +77,27 @@ def test_fills_in_what_was_found(value: str, expected: str) -> None:
     ],
 )
 def test_says_why_a_reference_leads_nowhere(reference: str, reason: str) -> None:
-    """Each reference that cannot be followed has its reason."""
+    """Each reference that cannot be resolved has a reason."""
     with pytest.raises(UnresolvedReference) as raised:
         SecretSources({"EMPTY": "", "PATH": "/nowhere"}).fetch(reference)
     assert str(raised.value) == reason
 
 
 def test_reads_a_file_without_its_last_newline(tmp_path: Path) -> None:
-    """A secret in a file is its text; the newline that editors add is none of it."""
+    """The last newline of a file does not belong to the secret."""
     secret = tmp_path / "secret"
     secret.write_text(" canary file \n\n")
     assert SecretSources({}).fetch(f"file://{secret}") == " canary file \n"
 
 
 def test_masks_what_it_fetched() -> None:
-    """What was fetched once is starred out wherever it is written later."""
+    """A resolved secret is masked from then on."""
     SecretSources({"DB_PASSWORD": "canary-0815"}).fetch("env:DB_PASSWORD")
     assert MASK("said canary-0815 aloud") == "said *** aloud"
 
 
 def test_names_each_reference_that_is_missing() -> None:
-    """All that is missing is told at once, by key and reference, and nothing is half filled."""
+    """All missing references are returned, and no values."""
     template = {"A": "env:A", "B": "env:B", "C": "x{{ env:C }}{{ file:///nowhere/c }}", "D": "plain"}
     values, missing = resolve_template(template, SecretSources({"A": "1"}))
     assert values == {}
@@ -109,7 +109,7 @@ def test_names_each_reference_that_is_missing() -> None:
 
 
 def test_keeps_what_a_release_wrote() -> None:
-    """The tag that a release left in the file is not put back by rendering again."""
+    """Rendering again keeps the tag that a release has written."""
     values, _ = resolve_template(
         {"IMAGE_TAG": "sha-0", "A": "1"}, SecretSources({}), kept={"IMAGE_TAG": "sha-9"}
     )
@@ -117,7 +117,7 @@ def test_keeps_what_a_release_wrote() -> None:
 
 
 def test_writes_for_its_owner_only_and_in_one_step(tmp_path: Path) -> None:
-    """The file is private from the first byte, replaces what was there, and leaves nothing beside it."""
+    """The file has mode 0600, a link stays a link, and no temporary file is left."""
     target = tmp_path / "colours" / ".env.green"
     target.parent.mkdir()
     target.write_text("old")
@@ -130,7 +130,7 @@ def test_writes_for_its_owner_only_and_in_one_step(tmp_path: Path) -> None:
 
 
 def test_leaves_what_was_there_when_it_cannot_write(tmp_path: Path) -> None:
-    """A write that fails leaves the old file and nothing beside it."""
+    """A failed write keeps the old file and leaves no temporary file."""
     target = tmp_path / ".env"
     target.write_text("old")
     with pytest.raises(UnicodeEncodeError):

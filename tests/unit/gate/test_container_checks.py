@@ -62,7 +62,7 @@ LOOPING = container("restarting", health("unhealthy"), restarts=4, exit_code=1)
     ],
 )  # fmt: skip
 def test_health(seen: Container | None, outcome: Outcome, reason: str) -> None:
-    """Healthy is a running container with a good probe since its start; everything else has a name."""
+    """A container is healthy if it runs and a probe since its start succeeded."""
     verdict = judge_health(seen, 1756948260.5)
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
@@ -77,12 +77,12 @@ def test_health(seen: Container | None, outcome: Outcome, reason: str) -> None:
     ],
 )  # fmt: skip
 def test_budget_is_the_healthchecks_own(check: dict[str, Any], seconds: float, words: str) -> None:
-    """A container may take as long as its own numbers say, the engine's defaults where they say nothing."""
+    """The budget follows from the HEALTHCHECK, with the defaults of the engine."""
     assert (health_budget(check).seconds, str(health_budget(check))) == (seconds, words)
 
 
 def test_waits_until_healthy() -> None:
-    """A container that starts is asked again, each time anew, until it is healthy."""
+    """A starting container is inspected until it is healthy."""
     engine = Engine(container("created", health("starting")), STARTING, STARTING, HEALTHY)
     verdict = wait_healthy(ID, None, engine.asked())
     assert (verdict.outcome, verdict.reason, len(engine.naps)) == (YES, "after 0.3 s of at most 9 s", 3)
@@ -101,7 +101,7 @@ def test_waits_until_healthy() -> None:
     ids=["dead", "crash loop", "unhealthy", "no healthcheck", "paused", "gone"],
 )
 def test_fails_at_once(seen: Container | None, reason: str) -> None:
-    """What further waiting cannot mend is told without waiting, with the last log lines."""
+    """A container that cannot become healthy fails at once, with its last log lines."""
     lines = ["2025-09-04T01:10:00.7Z Traceback", "2025-09-04T01:10:00.8Z KeyError: 'DATABASE_URL'"]
     engine = Engine(STARTING, seen, log=lines)
     verdict = wait_healthy(ID, None, engine.asked())
@@ -111,7 +111,7 @@ def test_fails_at_once(seen: Container | None, reason: str) -> None:
 
 @pytest.mark.parametrize(("own", "longest"), [(None, 9), (2.0, 2)], ids=["its healthcheck's", "given"])
 def test_waiting_is_bounded(own: float | None, longest: float) -> None:
-    """Who never becomes healthy is given up at the budget, and the last failed probe is told."""
+    """The wait ends with the budget, and the reason names the last failed probe."""
     engine = Engine(container(health=health("starting", probe(2, 22, "503"))))
     verdict = wait_healthy(ID, own, engine.asked())
     assert (verdict.outcome, f"not healthy in {longest} s" in verdict.reason) == (NO, True)
@@ -120,26 +120,26 @@ def test_waiting_is_bounded(own: float | None, longest: float) -> None:
 
 
 def test_an_engine_that_is_silent_for_a_moment_is_asked_again() -> None:
-    """One unanswered look does not end the wait."""
+    """A single error of the engine does not end the wait."""
     engine = Engine(EngineSilent("busy"), STARTING, EngineSilent("busy"), HEALTHY)
     assert wait_healthy(ID, None, engine.asked()).outcome is YES
 
 
 def test_a_mute_engine_is_unknown() -> None:
-    """An engine that says nothing for the whole budget leaves the question unanswered."""
+    """An engine that does not answer within the budget gives unknown."""
     engine = Engine(EngineSilent("the Docker engine does not answer"))
     verdict = wait_healthy(ID, 3.0, engine.asked())
     assert (verdict.outcome, verdict.reason) == (UNKNOWN, "the Docker engine does not answer")
 
 
 def test_the_gate_waits_for_one_that_starts() -> None:
-    """The question of the gate has the same patience, and answers with the age."""
+    """The check of the gate waits too, and its reason has the age."""
     verdict = probes.health(ID, None, Engine(STARTING, HEALTHY).asked(now=lambda: at(61)))
     assert (verdict.outcome, verdict.reason) == (YES, "healthy, running for 61 s, last asked 60 s ago")
 
 
 def test_numbers_come_from_the_container() -> None:
-    """`CHECK` has no start period and no retries: the engine's defaults fill in."""
+    """Missing numbers of a HEALTHCHECK are the defaults of the engine."""
     assert health_budget(CHECK).seconds == 9
 
 
@@ -161,7 +161,7 @@ RUNNING = container()
     ],
 )  # fmt: skip
 def test_restarts(seen: Container | None, age: float, outcome: Outcome, reason: str) -> None:
-    """A restart is a no until the container has stood for ten minutes."""
+    """A restart is a no until the container is up for ten minutes."""
     verdict = judge_restarts(seen, seconds_of(STARTED) + age)
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
@@ -179,13 +179,13 @@ def test_restarts(seen: Container | None, age: float, outcome: Outcome, reason: 
     ],
 )
 def test_a_restart_is_another_life(after: Container | None, outcome: Outcome, reason: str) -> None:
-    """Another id, start or count is a restart, whatever the state says."""
+    """Another id, start time or restart count is a restart."""
     verdict = judge_stays_up(RUNNING, after, 5)
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
 
 def test_settled_waits_from_the_start() -> None:
-    """The time since the start counts, so that only the rest is waited for."""
+    """The time since the start counts: only the rest is waited for."""
     engine = Engine(RUNNING)
     engine.now = 2.0
     assert stays_up(RUNNING, 5.0, engine.asked()).outcome is YES
@@ -202,7 +202,7 @@ def test_settled_waits_from_the_start() -> None:
     ],
 )
 def test_a_slow_start_is_looked_at_a_second_longer(probes: Sequence[dict[str, Any]], waited: float) -> None:
-    """Who became healthy only after `min_healthy` has to stand for a second since its first good probe."""
+    """A container that became healthy after `min_healthy` is observed for one second more."""
     engine = Engine(container(health=health("healthy", *probes)))
     engine.now = 10.0
     assert stays_up(RUNNING, 5.0, engine.asked()).outcome is YES
@@ -210,21 +210,21 @@ def test_a_slow_start_is_looked_at_a_second_longer(probes: Sequence[dict[str, An
 
 
 def test_the_same_life_is_asked_for_again() -> None:
-    """At the end of the gate the container is still in the life that it was seen in at the beginning."""
+    """A restart during the gate is found at its end."""
     assert unchanged(RUNNING, Engine(RUNNING).asked()).reason == "no restart since it was first seen"
     assert unchanged(RUNNING, Engine(container(restarts=1)).asked()).outcome is NO
     assert unchanged(RUNNING, Engine(EngineSilent("mute")).asked()).outcome is UNKNOWN
 
 
 def test_settled_does_not_wait_for_an_old_container() -> None:
-    """What has stood long enough is looked at once."""
+    """A container that is up for long enough is inspected once."""
     engine = Engine(RUNNING)
     engine.now = 600.0
     assert (stays_up(RUNNING, 5.0, engine.asked()).outcome, engine.naps) == (YES, [])
 
 
 def test_settled_fails_at_once() -> None:
-    """A death is told when it happens, with the last log line."""
+    """A container that exits fails at once, with its last log line."""
     engine = Engine(RUNNING, container("exited", exit_code=9), log=["2025-09-04T01:10:01Z out of disk"])
     verdict = stays_up(RUNNING, 5.0, engine.asked())
     assert (verdict.outcome, "last log line: out of disk" in verdict.reason) == (NO, True)
@@ -232,7 +232,7 @@ def test_settled_fails_at_once() -> None:
 
 
 def test_stays_up_is_unknown_without_the_engine() -> None:
-    """Without the engine's answer nobody knows."""
+    """Without an answer of the engine the verdict is unknown."""
     assert stays_up(RUNNING, 5.0, Engine(EngineSilent("mute")).asked()).outcome is UNKNOWN
 
 
@@ -248,7 +248,7 @@ def test_stays_up_is_unknown_without_the_engine() -> None:
     ],
 )
 def test_stamps(stamp: str, seconds: float) -> None:
-    """The engine's stamps are read with fractions and offsets; what never happened is 0."""
+    """Time stamps have fractions and offsets; the zero time is 0."""
     assert seconds_of(stamp) == pytest.approx(seconds, abs=1e-6)
 
 
@@ -264,7 +264,7 @@ def test_stamps(stamp: str, seconds: float) -> None:
     ],
 )
 def test_durations_are_spoken(seconds: float, words: str) -> None:
-    """A duration is told in units that fit it."""
+    """A duration is written in fitting units."""
     assert spoken(seconds) == words
 
 
@@ -306,12 +306,12 @@ def test_identity(
     outcome: Outcome,
     reason: str,
 ) -> None:
-    """Image, container, configuration and port must all be the release's own; each stranger is named."""
+    """Image, container, configuration and port must be as expected; another container is named."""
     verdict = judge_identity(seen, owners, expected)
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
 
 def test_every_difference_is_told() -> None:
-    """A container that is wrong in two ways says both."""
+    """All differences are in the reason."""
     verdict = judge_identity(RIGHT, [RIGHT], ExpectedIdentity(image=OTHER, config_hash="f" * 64))
     assert verdict.reason.count("expected") == 2

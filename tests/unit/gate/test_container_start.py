@@ -1,4 +1,4 @@
-"""What is said of a release that did not come up."""
+"""The reason for a release that did not start."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXITED = {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-01T00:00:10.
     ],
 )
 def test_says_what_became_of_it(found: Container | None, reason: str) -> None:
-    """Always a no, in the words of what became of the container rather than of who started it."""
+    """The verdict is a no, and the state of the container is its reason."""
     verdict = judge_not_started(found, "no such image", 19.2, 29)
     assert (verdict.outcome, verdict.reason) == (Outcome.NO, reason)
 
@@ -53,5 +53,5 @@ def test_says_what_became_of_it(found: Container | None, reason: str) -> None:
     ],
 )
 def test_tells_a_log_line(line: str, said: str) -> None:
-    """A JSON line is told by its level and message, for who reads it on a phone."""
+    """Of a JSON log line, level, message and other fields are shown."""
     assert log_line_message(line) == said

@@ -37,7 +37,7 @@ class Done:
 
 
 class Container:
-    """A container that answers a look with one text."""
+    """A container whose command prints one text."""
 
     def __init__(self, rc: int, stdout: str, stderr: str = "") -> None:
         self.done = Done(rc, stdout, stderr)
@@ -67,7 +67,7 @@ PASSWD = "root:x:0:0:root:/root:/bin/sh\nrecall:x:10001:10001::/app:/bin/false\n
 
 
 def test_one_look_sees_everything() -> None:
-    """Sockets, the service's own processes, names and rights come from one command."""
+    """Sockets, processes, users and access rights are read by one command."""
     parts = [SOCKETS, STATUS, PASSWD, "10001\nr\n0 0 755\nw\n10001 0 755\n"]
     seen = look_inside(Container(0, "--cutover--\n".join(parts)), ["/", "/data"])
     assert seen.listening == {8000: ANYWHERE, 0xA3C5: frozenset({"0B00007F"})}
@@ -93,18 +93,18 @@ def test_one_look_sees_everything() -> None:
     ],
 )
 def test_rights_are_those_of_the_service(looker: str, tried: str, stat: str, *, writable: bool) -> None:
-    """A path is writable when the service's own user may write there, whoever looked."""
+    """A path is writable if the user of the service may write, whatever the user of `docker exec`."""
     service = [ServiceProcess(7, 1, 10001, "gunicorn", frozenset({5}))]
     assert read_rights(f"{looker}\n{tried}\n{stat}\n", ["/"], service) == {"/": writable}
 
 
 def test_root_may_write() -> None:
-    """A service that runs as root may write where root may."""
+    """A service that runs as root may write like root."""
     assert read_rights("0\nw\n0 0 755\n", ["/"], [ServiceProcess(1, 0, 0, "gunicorn")]) == {"/": True}
 
 
 class ThisMachine:
-    """A shell here, in place of one in a container."""
+    """A shell on this host in place of one in a container."""
 
     def run(self, command: str) -> Done:
         """Run *command* as testinfra would."""
@@ -113,7 +113,7 @@ class ThisMachine:
 
 
 def test_the_command_is_understood_by_a_real_shell(tmp_path: Path) -> None:
-    """A POSIX shell runs the look, odd paths too, and writes nothing."""
+    """The command works in a POSIX shell, also with odd paths, and writes nothing."""
     odd = tmp_path / "it's a path"
     odd.mkdir()
     odd.chmod(0o777)  # whoever looks: here every process of the machine is "the service"
@@ -133,7 +133,7 @@ def test_the_command_is_understood_by_a_real_shell(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_seen(container: Container, outcome: Outcome, reason: str) -> None:
-    """An image without a shell is not asked; any other trouble is unknown, never a yes."""
+    """Without a shell the verdict is not asked; after any other error it is unknown."""
     seen = look_inside(container, ["/"])
     for verdict in (judge_listens(seen, 8000), judge_user(seen, ""), judge_read_only(seen)):
         assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
@@ -153,12 +153,12 @@ TWO = {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8001"}], "9000/tcp": [{
     ],
 )
 def test_the_published_port_is_asked_for(ports: dict[str, Any], published: int, inner: int) -> None:
-    """A service on port 3000 need not say so: the engine knows what the host's port leads to."""
+    """The container port follows from the published port."""
     assert port_inside(ports, published) == inner
 
 
 def test_a_port_that_nobody_knows_is_not_asked() -> None:
-    """Where several are published and none is the target's, `[gate] listens` has to say it."""
+    """If several ports are published and none is that of the target, `[gate] listens` is needed."""
     verdict = judge_listens(SEEN, 0)
     assert (verdict.outcome, "[gate] listens says which" in verdict.reason) == (NOT_ASKED, True)
 
@@ -186,5 +186,5 @@ ROOT = replace(SEEN, processes=(ServiceProcess(1, 0, 0, "gunicorn"), ServiceProc
     ],
 )  # fmt: skip
 def test_inside(verdict: Verdict, outcome: Outcome, reason: str) -> None:
-    """The service listens where the outside reaches it, is not root, and cannot write where it should not."""
+    """The verdicts for the listening port, the user and the write access."""
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict

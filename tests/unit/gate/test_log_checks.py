@@ -27,7 +27,7 @@ TRACEBACK = "Traceback (most recent call last):"
 
 
 def stamped(*texts: str, every_s: float = 0.001) -> list[str]:
-    """The lines as the engine stamps them."""
+    """Log lines with the time stamps of the engine."""
     return [f"{at(i * every_s)} {text}" for i, text in enumerate(texts)]
 
 
@@ -64,7 +64,7 @@ def row(level: str, message: str, **more: Any) -> str:
     ],
 )
 def test_is_an_error(text: str) -> None:
-    """A line at level error or above is an error, in every common spelling."""
+    """A line with level error or above is an error, in every common format."""
     assert len(scan_log(stamped(text), RULES).errors) == 1
 
 
@@ -93,12 +93,12 @@ def test_is_an_error(text: str) -> None:
     ],
 )
 def test_is_no_error(text: str) -> None:
-    """A line that only speaks of errors is none."""
+    """A line that only mentions errors is none."""
     assert scan_log(stamped(text), RULES).errors == []
 
 
 def test_a_traceback_is_one_error() -> None:
-    """A traceback, chained or not, is one error with the line before it, called by its exception."""
+    """A traceback and the line before it are one error, named after the exception."""
     lines = stamped(
         "[ERROR] Exception on /memories", TRACEBACK, '  File "x.py", line 1, in f', "    g()", "",
         "During handling of the above exception, another exception occurred:", "", TRACEBACK,
@@ -113,7 +113,7 @@ def test_a_traceback_is_one_error() -> None:
 
 
 def test_a_structured_exception_is_a_crash() -> None:
-    """An error that carries an exception is a crash; one without is none."""
+    """An error with an exception is a crash."""
     lines = stamped(
         row("ERROR", "failed", exc_info="Traceback …"), row("ERROR", "failed"), row("FATAL", "bye")
     )
@@ -125,7 +125,7 @@ def test_a_structured_exception_is_a_crash() -> None:
     ["panic: boom", 'Exception in thread "x" java.lang.Error', "thread 'main' panicked at src/main.rs:7:5:"],
 )
 def test_last_words_are_a_crash(text: str) -> None:
-    """What Go, Java and Rust say last is a crash, like a traceback."""
+    """Crash messages of Go, Java and Rust count like a traceback."""
     assert [each.severe for each in scan_log(stamped(text), RULES).errors] == [True]
 
 
@@ -142,7 +142,7 @@ def test_last_words_are_a_crash(text: str) -> None:
     ],
 )
 def test_a_log_that_cannot_be_read_is_no_yes(lines: list[str], outcome: Outcome) -> None:
-    """Where lines of JSON have no level, nothing is claimed; a crash among them is one all the same."""
+    """JSON lines without a level give not asked; a crash among them is found."""
     seen = log_window(stamped(*lines), RULES, seconds_of(STARTED), seconds_of(STARTED) + 60)
     verdict = judge_logs(seen, None, 5)
     assert verdict.outcome is outcome, verdict
@@ -150,13 +150,13 @@ def test_a_log_that_cannot_be_read_is_no_yes(lines: list[str], outcome: Outcome)
 
 
 def test_allowed_errors_do_not_count() -> None:
-    """What a team allows is no error."""
+    """An error that matches `[logs] allow` does not count."""
     lines = stamped("ERROR known: cache miss", "ERROR other")
     assert [each.text for each in scan_log(lines, Logs(allow=("known: ",))).errors] == ["ERROR other"]
 
 
 def test_a_team_has_a_level_key_of_its_own() -> None:
-    """Key and levels are the team's own."""
+    """The level key and the levels are configurable."""
     rules = Logs(level_key="severity", levels=("50", "60"))
     lines = stamped(json.dumps({"severity": 50, "msg": "x"}), json.dumps({"severity": 30, "msg": "x"}))
     assert len(scan_log(lines, rules).errors) == 1
@@ -173,7 +173,7 @@ def test_a_team_has_a_level_key_of_its_own() -> None:
     ],
 )
 def test_signatures_forget_what_varies(one: str, other: str) -> None:
-    """Two lines that differ by numbers and ids are of one kind."""
+    """Lines that differ only in numbers and ids have the same signature."""
     assert error_signature(one) == error_signature(other)
 
 
@@ -188,7 +188,7 @@ def spell(  # what a log said, in short
     severe: bool = False,
     within: tuple[float, float] | None = None,
 ) -> LogWindow:
-    """A window with *errors* of one kind, spread evenly over it, or over a part of it."""
+    """A window with *errors* of one signature, evenly spread over all or a part of it."""
     first, last = within or (0.0, seconds)
     step = (last - first) / errors if errors else 0
     found = tuple(LoggedError(START + first + (i + 1) * step, kind, severe, kind) for i in range(errors))
@@ -226,20 +226,20 @@ def spell(  # what a log said, in short
     ],
 )  # fmt: skip
 def test_spike(now: LogWindow, before: LogWindow | None, outcome: Outcome, reason: str) -> None:
-    """The rule at the head of the module, row by row."""
+    """The rules at the top of the module, row by row."""
     verdict = judge_logs(now, before, floor=5)
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
 
 def test_the_worst_moment_is_found() -> None:
-    """The most errors that fit into a stretch, wherever it lies."""
+    """The highest number of errors in any window of that length."""
     assert worst_stretch(spell(8, 3600, within=(1000, 1004)), 5) == 8
     assert worst_stretch(spell(8, 3600, within=(1000, 1004)), 1) == 3
     assert worst_stretch(spell(0, 3600), 5) == 0
 
 
 def test_a_cut_log_covers_less() -> None:
-    """Where the engine gave only the last lines, the window begins with the first of them."""
+    """If the log was cut to its last lines, the window begins with the first of them."""
     lines = stamped(*["INFO x"] * 100, every_s=0.1)
     whole = log_window(lines, Logs(tail=101), START - 1000, START + 20)
     cut = log_window(lines, Logs(tail=100), START - 1000, START + 20)
@@ -247,14 +247,14 @@ def test_a_cut_log_covers_less() -> None:
 
 
 def test_lines_outside_the_window_do_not_count() -> None:
-    """Only what was logged between the two moments is in the window."""
+    """Only lines between the two times are in the window."""
     lines = [f"{STARTED} ERROR early", f"{at(5)} ERROR inside", f"{at(50)} ERROR late"]
     assert [each.text for each in log_window(lines, RULES, START + 1, START + 20).errors] == ["ERROR inside"]
 
 
 @pytest.mark.parametrize(("age", "errors"), [(60, 1), (600, 1), (661, None)])
 def test_what_was_proven_is_no_news_a_minute_later(age: float, errors: int | None) -> None:
-    """A young container is compared with what it logged until its gate passed; an old one has minutes of its own."""
+    """The baseline of a young container is its log until the gate passed; an old container needs none."""
     asked: list[dict[str, Any]] = []
 
     def read(_: str, **window: Any) -> list[str]:
@@ -270,7 +270,7 @@ def test_what_was_proven_is_no_news_a_minute_later(age: float, errors: int | Non
 
 
 def test_a_silent_engine_leaves_nothing_to_compare_with() -> None:
-    """No baseline is no error of the release."""
+    """A log that cannot be read gives no baseline."""
 
     def silent() -> str:
         raise EngineSilent("the Docker engine does not answer")

@@ -1,4 +1,4 @@
-"""Compose as it is found here: its version, and what a rendered release says."""
+"""The version of Compose, and the rendered configuration of a release."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ echo "docker: 'compose' is not a docker command." >&2; exit 1
 
 
 def answered(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A docker command of *script*, and a project to render."""
+    """Install *script* as docker command, and return the settings of a project."""
     command = folder / "docker"
     command.write_text(script)
     command.chmod(0o755)
@@ -54,7 +54,7 @@ def answered(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Sett
 def test_an_old_compose_is_told_as_such(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
 ) -> None:
-    """One that lacks an option says "unknown flag", which helps nobody: its version is told."""
+    """An old Compose only says "unknown flag"; the error names its version."""
     settings = answered(tmp_path, script, monkeypatch)
     with pytest.raises(UsageProblem) as raised:
         compose.render(settings, "blue")
@@ -72,12 +72,12 @@ def test_an_old_compose_is_told_as_such(
     ],
 )
 def test_reads_a_version(text: str, expected: tuple[int, ...]) -> None:
-    """Whatever a distribution has appended."""
+    """Suffixes of distributions are ignored."""
     assert compose.parse_version(text) == expected
 
 
 def rendered(services: dict[str, Any]) -> Rendered:
-    """A colour with these services."""
+    """A rendered configuration with these services."""
     return Rendered("blue", "p_blue", json.dumps(services), {"services": services}, {})
 
 
@@ -98,7 +98,7 @@ def rendered(services: dict[str, Any]) -> Rendered:
 def test_knows_each_published_port(
     ports: list[dict[str, Any]], expected: list[tuple[str, int]], first: int
 ) -> None:
-    """All TCP ports, for each could be taken; the first one is where the service is asked."""
+    """All published TCP ports are returned; the first one is the port of the target."""
     release = rendered({"api": {"image": "r/api:sha-1", "ports": ports}})
     assert (release.published("api"), release.port("api")) == (expected, first)
 
@@ -112,7 +112,7 @@ def test_knows_each_published_port(
     ],
 )
 def test_a_service_without_an_image_is_told(services: dict[str, Any], said: str) -> None:
-    """What `services` names must be there, and be an image."""
+    """Each of `services` must be in the Compose file and have an image."""
     with pytest.raises(UsageProblem) as raised:
         rendered(services).image("api")
     assert str(raised.value) == said

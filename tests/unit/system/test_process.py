@@ -1,4 +1,4 @@
-"""Words that are run on this host: bounded, in an environment of their own, masked."""
+"""Commands on this host: deadline, own environment, masked output."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ LONG_S = 60.0
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_what_a_command_did_is_told(words: process.Words, code: int, out: str, last: str) -> None:
-    """Exit code, output and the line that names the reason; a failed command raises nothing."""
+    """A failed command raises nothing; exit code, output and last line are returned."""
     done = process.run(words, deadline_s=LONG_S)
     assert (done.words, done.code, done.out, done.last_line) == (words, code, out, last)
     assert done.ok is (code == 0)
 
 
 def test_a_deadline_ends_the_whole_group(tmp_path: Path) -> None:
-    """A command that does not end is killed with what it started, answers with 124, and keeps what it said."""
+    """After the deadline the process group is killed; the exit code is 124 and the output is kept."""
     pid = tmp_path / "pid"
     script = 'sleep 600 & echo $! >"$1.draft"; echo begun; mv "$1.draft" "$1"; wait'
     done = process.run(("sh", "-c", script, "sh", str(pid)), deadline_s=SHORT_S)
@@ -53,7 +53,7 @@ def test_a_deadline_ends_the_whole_group(tmp_path: Path) -> None:
 
 
 def test_a_child_that_left_the_group_holds_nobody_up(tmp_path: Path) -> None:
-    """A deadline is one, also where a daemon keeps the pipes; it is left alone, for it may be meant to live."""
+    """The deadline holds although a daemon keeps the pipes open; the daemon is not killed."""
     code = (
         "import os, sys, time; os.setsid(); open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
     )
@@ -66,13 +66,13 @@ def test_a_child_that_left_the_group_holds_nobody_up(tmp_path: Path) -> None:
 
 
 def test_a_command_that_ended_is_not_said_to_hang(tmp_path: Path) -> None:
-    """Whatever it left behind with our pipes, its own exit code is the answer."""
+    """The exit code of a command counts although a child of it keeps the pipes open."""
     done = process.run(("sh", "-c", "sleep 600 & exit 3"), deadline_s=1)
     assert done.code == 3
 
 
 def test_the_environment_is_not_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exported IMAGE_TAG, which would beat every env file, does not reach the engine; what it needs does."""
+    """An exported IMAGE_TAG would override every env file: only what the engine needs is passed on."""
     for key in ("IMAGE_TAG", "COMPOSE_PROFILES", "COMPOSE_PROJECT_NAME", "PATH", "PYTHONPATH"):
         monkeypatch.setenv(key, "/strange")
     monkeypatch.setenv("DOCKER_HOST", "unix:///run/other.sock")
@@ -99,7 +99,7 @@ esac
 
 @pytest.fixture
 def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A docker command that knows one context, `rootless`, and a configuration folder of its own."""
+    """A docker command with the contexts `rootless` and `default`, and an own configuration folder."""
     command = tmp_path / "docker"
     command.write_text(DOCKER.format(folder=tmp_path))
     command.chmod(0o755)
@@ -145,7 +145,7 @@ def test_one_engine_is_asked_and_changed(
 
 
 def test_the_sdk_goes_where_the_context_leads(contexts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine that was judged is the engine that is changed."""
+    """The SDK connects to the engine of the context."""
     monkeypatch.setenv("DOCKER_CONTEXT", "rootless")
     with pytest.raises(EngineSilent) as raised:
         docker.client(7)
@@ -154,7 +154,7 @@ def test_the_sdk_goes_where_the_context_leads(contexts: Path, monkeypatch: pytes
 
 @pytest.mark.usefixtures("contexts")
 def test_a_context_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is done on an engine that nobody meant."""
+    """With an unknown context no command is run."""
     monkeypatch.setenv("DOCKER_CONTEXT", "nowhere")
     with pytest.raises(UsageProblem) as raised:
         process.run(("true",), deadline_s=LONG_S)
@@ -162,7 +162,7 @@ def test_a_context_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_output_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the mask knows is starred in both outputs, and left in what is parsed."""
+    """Both outputs are masked, except with `mask=False`."""
     monkeypatch.setattr(MASK, "values", {"hunter22"})
     words = ("sh", "-c", "echo a hunter22; echo b hunter22 >&2")
     shown = process.run(words, deadline_s=LONG_S)
@@ -171,7 +171,7 @@ def test_output_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_standard_input_is_given_or_empty() -> None:
-    """A command that reads gets what is given, and never our terminal."""
+    """Standard input is what was passed, else empty."""
     assert process.run(("cat",), deadline_s=LONG_S).out == ""
     assert process.run(("cat",), deadline_s=LONG_S, stdin=b"given").out == "given"
 
@@ -186,7 +186,7 @@ process.run(("sh", "-c", script, "sh", sys.argv[1], str(os.getpid())), deadline_
 
 
 def test_an_interrupt_leaves_no_child(tmp_path: Path) -> None:
-    """A Ctrl-C while a command runs ends it with all that it started."""
+    """A Ctrl-C kills the running command and its children."""
     pid = tmp_path / "pid"
     words = (sys.executable, "-c", INTERRUPTED, str(pid))
     done = process.run(words, deadline_s=LONG_S, cwd=str(Path(__file__).parents[3]))
@@ -195,7 +195,7 @@ def test_an_interrupt_leaves_no_child(tmp_path: Path) -> None:
 
 
 def _ends(pid: int) -> bool:
-    """Whether a process that was killed is gone soon: it is still there while it dies."""
+    """Whether a killed process is gone within the limit."""
     deadline = time.monotonic() + LONG_S
     while _runs(pid) and time.monotonic() < deadline:
         os.sched_yield()

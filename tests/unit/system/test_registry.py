@@ -22,7 +22,7 @@ from cutover.system import registry
     ],
 )
 def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
-    """Host and repository are those that docker itself would read."""
+    """Registry and repository are those that docker uses."""
     assert (registry.registry_of(reference), registry.repository_of(reference)) == (host, repository)
 
 
@@ -61,7 +61,7 @@ def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
     ],
 )
 def test_explains_a_refusal(text: str, expected: str, *, signed: bool) -> None:
-    """What docker says of a registry becomes one line that says what to do."""
+    """An error of the engine becomes one line with the way out."""
     reference = "ghcr.io/ana/api:sha-1"
     assert registry.explain_failure(text, reference, signed=signed) == expected.replace("R", reference, 1)
 
@@ -76,14 +76,14 @@ def test_explains_a_refusal(text: str, expected: str, *, signed: bool) -> None:
     ],
 )
 def test_takes_the_digest_of_its_own_repository(digests: list[str], expected: str) -> None:
-    """A digest that the same image has in another repository is not its own."""
+    """The digest of the same image in another repository is not used."""
     attributes = {"Id": "sha256:ab", "RepoDigests": digests, "Architecture": "amd64"}
     assert registry.read_image_fact("ghcr.io/ana/api:sha-1", attributes).digest == expected
 
 
 @pytest.mark.parametrize(("mine", "ok"), [("amd64", True), ("arm64", False), ("", True)])
 def test_refuses_an_image_for_another_machine(mine: str, *, ok: bool) -> None:
-    """The engine would start it without a word, and the container would die."""
+    """An image for another architecture is refused: the engine would start it."""
     image = registry.ImageFact("r/api:sha-1", "sha256:ab", "", "amd64")
     if ok:
         assert registry.require_architecture(image, mine) is image
