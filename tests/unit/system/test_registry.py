@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+
 import pytest
 
 from cutover.core.errors import UsageProblem
 from cutover.core.masking import MASK
-from cutover.system import registry
+from cutover.system import docker, registry
 
 
 @pytest.mark.parametrize(
@@ -116,3 +122,81 @@ def test_sends_credentials_to_their_registry(host: str, extra: dict[str, str]) -
     environment = {"GHCR_USERNAME": "ana", "GHCR_TOKEN": "canary-token-1"} | extra
     assert registry.credentials_for(host, environment) == {"username": "ana", "password": "canary-token-1"}
     assert MASK("canary-token-1") == "***"
+
+
+class Engine(http.server.BaseHTTPRequestHandler):
+    """The API of an engine without images, whose pull answers *rows*, or never ends without them."""
+
+    rows: tuple[str, ...] = ()
+    credentials: str | None = None
+    ended = threading.Event()
+
+    def do_GET(self) -> None:
+        found = self.path == "/version"
+        self._answer(
+            200 if found else 404, {"ApiVersion": "1.41", "Arch": "amd64", "message": "No such image"}
+        )
+
+    def do_POST(self) -> None:
+        type(self).credentials = self.headers.get("X-Registry-Auth")
+        if not self.rows:
+            self.ended.wait(60)
+        self._answer(200, *({"error": row} for row in self.rows))
+
+    def _answer(self, status: int, *rows: dict[str, str]) -> None:
+        body = "\r\n".join(map(json.dumps, rows)).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Engine]]:
+    """An engine on a free port of loopback, to which the SDK connects."""
+
+    class OneEngine(Engine):
+        ended = threading.Event()
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OneEngine) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://127.0.0.1:{server.server_port}")
+        docker.client.cache_clear()
+        yield OneEngine
+        OneEngine.ended.set()
+        server.shutdown()
+    docker.client.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("manifest unknown", "r.test has no r.test/a:1: look at repository and tag"),
+        ("write /x: no space left on device", "r.test/a:1: no space left on this host"),
+        ("", "r.test/a:1 is not here, and r.test does not answer"),
+    ],
+    ids=["unknown", "full", "never ends"],
+)
+def test_a_pull_fails_in_one_line(
+    engine: type[Engine], monkeypatch: pytest.MonkeyPatch, row: str, expected: str
+) -> None:
+    """An error in the stream of a pull is explained, and a pull that never ends is given up at its deadline."""
+    engine.rows = (row,) if row else ()
+    monkeypatch.setattr(registry, "PULL_DEADLINE_S", 30.0 if row else 0.3)
+    with pytest.raises(UsageProblem) as raised:
+        registry.ensure_image("r.test/a:1", {})
+    assert str(raised.value) == expected
+
+
+def test_a_pull_sends_the_credentials_of_its_registry(engine: type[Engine]) -> None:
+    """GHCR_TOKEN is sent with the pull itself, and with no pull from another registry."""
+    engine.rows = ("denied",)
+    environment = {"GHCR_HOST": "r.test", "GHCR_USERNAME": "ana", "GHCR_TOKEN": "canary-token-2"}
+    for reference in ("r.test/a:1", "other.test/a:1"):
+        with pytest.raises(UsageProblem, match="denies"):
+            registry.ensure_image(reference, environment)
+        sent = base64.urlsafe_b64decode(engine.credentials or "").decode()
+        assert ("canary-token-2" in sent) is (reference == "r.test/a:1"), sent
