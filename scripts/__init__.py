@@ -1,1 +1,1 @@
-"""What a clone runs: words passed on to one command each."""
+"""Scripts of a clone. Each shell script runs one command; the Python modules prepare the machine."""

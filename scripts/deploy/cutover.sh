@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole cutover: deploy to the idle colour, gate, switch, prove, gate again, watch; flip back at the first no.
+# The whole cutover: deploy to the idle color, gate, switch, verify, gate again, watch; switch back at the first failure.
 # usage: cutover.sh --image-tag TAG [pytest options]
 set -eu
 case ${1-}:${2-} in

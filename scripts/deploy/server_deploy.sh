@@ -1,5 +1,5 @@
 #!/bin/sh
-# Deploy a release and gate it; what ran before is put back unless every check says yes.
+# Deploy a release and gate it; the previous release is restored unless every check passes.
 # usage: server_deploy.sh --image-tag TAG [--target live|idle|blue|green] [pytest options]
 set -eu
 case ${1-}:${2-} in

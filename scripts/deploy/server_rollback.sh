@@ -1,5 +1,5 @@
 #!/bin/sh
-# Take back: an open release, else the last switch, else the last deploy; or go to a certain release.
+# Roll back the open release, else the last switch, else the last deploy; or go to a given release.
 # usage: server_rollback.sh [--to-tag TAG] [--json]
 set -eu
 cd "$(dirname "$0")/../.."

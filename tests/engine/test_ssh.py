@@ -67,13 +67,19 @@ class Runner:
         return process.returncode, said
 
     def release(self, script: str, tag: str, target: str = "") -> tuple[int, str]:
-        """The steps of one job: the session, whose code and words are the answer, then what always runs."""
+        """Run the steps of one job; return exit code and output of the session."""
+        assert self.run("Configure ssh") == (0, "")
         code, said = self.run("Run the session", SCRIPT=script, TARGET=target, TAG=tag)
-        recovered, last = self.run("Take back what a dead session left open")
+        recovered, last = self.run("Revert what a dead session left open")
         assert recovered == 0, last
-        fetched, why = self.run("Fetch the report")
-        assert fetched == 0, why
+        self.fetch_report()
         return code, said
+
+    def fetch_report(self) -> None:
+        """Run the steps that fetch the report; the key is deleted before a file of the server is unpacked."""
+        for step in ("Fetch the report", "Forget the key", "Unpack the report"):
+            code, said = self.run(step)
+            assert code == 0, said
 
     @property
     def report(self) -> Path:
@@ -107,7 +113,7 @@ def runner(web: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Runne
         "CUTOVER": ".venv/bin/cutover",
     }
     made = Runner(tmp_path, environment)
-    assert made.run("Know the server") == (0, "")
+    assert made.run("Configure ssh") == (0, "")
     return made
 
 
@@ -120,7 +126,7 @@ def test_refuses_a_server_that_it_does_not_know(web: Server, runner: Runner) -> 
     """Another host key than the one that was given ends the job before anything is said to the server."""
     before = web.run("ls /var/lib/cutover/recall")
     stranger = web.host_key[:-8] + "AAAAAAAA"
-    runner.run("Know the server", DEPLOY_KNOWN_HOSTS=f"[127.0.0.1]:{web.port} {stranger}")
+    runner.run("Configure ssh", DEPLOY_KNOWN_HOSTS=f"[127.0.0.1]:{web.port} {stranger}")
     code, said = runner.run("Run the session", SCRIPT="scripts/deploy/cutover.sh", TARGET="", TAG=GOOD)
     assert code == 255
     assert "Host key verification failed" in said
@@ -162,9 +168,9 @@ def test_a_cut_connection_leaves_nothing_half_done(web: Server, runner: Runner) 
     os.killpg(session.pid, signal.SIGKILL)
     session.communicate(timeout=60)
     assert opened(web), "the session ended before its connection was cut"
-    code, said = runner.run("Take back what a dead session left open")
+    code, said = runner.run("Revert what a dead session left open")
     assert (code, opened(web), free(web)) == (0, False, True), said
-    assert runner.run("Fetch the report")[0] == 0
+    runner.fetch_report()
     assert LATE in (runner.folder / "summary.md").read_text()
     assert len(list(runner.report.glob(f"2*-{LATE}/report.html"))) == 1
     assert live(web) == before

@@ -39,6 +39,7 @@ def image(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return IMAGE
 
 
+CALLER = ("--user", f"{os.getuid()}:{os.getgid()}")
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_BUILDKIT": "0"}
 
 
@@ -71,8 +72,8 @@ def url() -> Iterator[str]:
 
 
 def run(image: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The suite on the host's network, at work in *folder*."""
-    place = ("--volume", f"{folder}:{folder}", "--workdir", str(folder), "--network", "host")
+    """Run the image on the host's network in *folder*, as the user whose folder it is."""
+    place = ("--volume", f"{folder}:{folder}", "--workdir", str(folder), "--network", "host", *CALLER)
     return subprocess.run(
         ("docker", "run", "--rm", *place, image, *words),
         capture_output=True,
@@ -95,6 +96,14 @@ def test_passes_on_how_it_ended(image: str, tmp_path: Path) -> None:
     assert done.returncode == 4
     assert "no target" in done.stderr
     assert "cutover.toml" not in done.stderr
+
+
+def test_is_not_root(image: str) -> None:
+    """Without `--user` the image runs as a user without rights, who can start every program of the suite."""
+    argv = ("docker", "run", "--rm", image, "sh", "-c", "id -u && pytest --version && cutover --help")
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "10001"
 
 
 def mounts(stand: Stand) -> tuple[str, ...]:
@@ -126,6 +135,7 @@ def test_takes_back_what_a_killed_session_left(image: str, tmp_path: Path) -> No
             f"CUTOVER_CONFIG={stand.config}",
             "--network",
             "host",
+            *CALLER,
         )
         stand.docker("run", "--detach", "--name", name, *place, *mounts(stand), image, *words)
         wait(lambda: (stand.state / "open").exists() or not running(stand, name))

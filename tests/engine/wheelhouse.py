@@ -1,8 +1,7 @@
-"""The project and all that it needs as a folder of wheels, in the pinned versions."""
+"""The project and the packages that it needs as a folder of wheels, in the pinned versions."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +17,10 @@ def checkout() -> bytes:
 
 
 def fill(folder: Path) -> Path:
-    """Put the wheels into *folder*, those that build the project too, and answer it back."""
-    pins = re.findall(r"^[\w.-]+==\S+", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    constraints = folder / "pins.txt"
-    constraints.write_text("\n".join(pins), encoding="utf-8")
-    words = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--wheel-dir")
-    where = (str(folder), "--constraint", str(constraints), f"{ROOT}[vault]", "hatchling", "editables")
-    subprocess.run((*words, *where), check=True, timeout=500, stdin=subprocess.DEVNULL)
+    """Put the wheels of requirements.txt and of the project into *folder*, and return it."""
+    wheel = (sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(folder))
+    pinned = ("--require-hashes", "--requirement", str(ROOT / "requirements.txt"))
+    itself = ("--no-deps", "--no-build-isolation", str(ROOT))
+    for what in (pinned, itself):
+        subprocess.run((*wheel, *what), check=True, timeout=500, stdin=subprocess.DEVNULL)
     return folder

@@ -1,4 +1,4 @@
-"""The tree itself: what may be in it, and what must hold for each file of a kind."""
+"""Rules for the files of the repository: no machine paths, executable scripts, pinned dependencies."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import cutover
 
 ROOT = Path(__file__).parents[2]
 TOML = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-# Folders of a machine that a file of the project could only know by accident.
+# Folders of a development machine; no file of the project needs them.
 MACHINE = re.compile(r"(?<![\w./-])/(?:work|root|farm)/")
-# The hosts of package indexes: where packages come from is each machine's own business.
+# Hosts of package indexes: each machine configures its own mirror.
 INDEX = re.compile(r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian\.org|artifactregistry)")
 
 
 def tracked() -> list[Path]:
-    """Every file that git keeps or would keep, as they lie here now."""
+    """Every file in the work tree that git tracks or would add."""
     listed = subprocess.run(
         ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -32,7 +32,7 @@ def tracked() -> list[Path]:
 
 
 def texts() -> list[tuple[str, str]]:
-    """Name and text of each file that is text."""
+    """Name and content of each text file."""
     found = []
     for path in tracked():
         try:
@@ -43,7 +43,7 @@ def texts() -> list[tuple[str, str]]:
 
 
 def shells() -> list[Path]:
-    """Every shell file, by its name or by its first line."""
+    """Every shell script, by its name or by its first line."""
     return [
         path for path in tracked()
         if path.suffix == ".sh" or re.match(rb"#!.*\b(?:ba|da)?sh\b", path.read_bytes()[:64])
@@ -52,7 +52,7 @@ def shells() -> list[Path]:
 
 @pytest.mark.parametrize("pattern", [MACHINE, INDEX], ids=["path of a machine", "host of an index"])
 def test_no_file_names_a(pattern: re.Pattern[str]) -> None:
-    """No file names a place that exists on one machine only."""
+    """No file contains a path or host that exists on one machine only."""
     me = str(Path(__file__).relative_to(ROOT))
     found = [
         f"{name}: {hit.group()}" for name, text in texts() if name != me for hit in pattern.finditer(text)
@@ -61,14 +61,14 @@ def test_no_file_names_a(pattern: re.Pattern[str]) -> None:
 
 
 def test_scripts_are_executable() -> None:
-    """What a person calls by its path can be called by its path."""
+    """A script that is called by its path is executable."""
     called = [path for path in shells() if path.relative_to(ROOT).parts[0] in {"scripts", ".ci"}]
     assert called != []
     assert [str(path.relative_to(ROOT)) for path in called if not os.access(path, os.X_OK)] == []
 
 
 def test_shell_is_clean() -> None:
-    """shellcheck finds nothing in any shell file."""
+    """shellcheck finds nothing in any shell script."""
     tool = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert tool, "shellcheck is missing: it is in the extra dev"
     done = subprocess.run(
@@ -81,8 +81,8 @@ def test_shell_is_clean() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_scripts_only_pass_words_on() -> None:
-    """A script has at most 25 lines, no loop, no pipe: a decision in shell is one without a test."""
+def test_scripts_only_pass_arguments_on() -> None:
+    """A script has at most 25 lines, no loop and no pipe: logic in shell has no unit test."""
     wrong = []
     for path in (ROOT / "scripts").rglob("*"):
         if path not in shells():
@@ -97,17 +97,17 @@ def test_scripts_only_pass_words_on() -> None:
 
 
 def test_version_is_one() -> None:
-    """The package says the version that the distribution has."""
+    """The package and the distribution have the same version."""
     assert cutover.__version__ == TOML["project"]["version"]
 
 
 def test_entry_point_has_the_name_of_its_module() -> None:
-    """pytest would otherwise register the plugin twice in a clone, and die."""
+    """With another name pytest would register the plugin twice in a clone, and fail."""
     assert TOML["project"]["entry-points"]["pytest11"] == {"cutover.plugin": "cutover.plugin"}
 
 
 def test_each_dependency_has_its_reason() -> None:
-    """docs/decisions.md says for each dependency why it is there."""
+    """docs/decisions.md gives a reason for each dependency."""
     project = TOML["project"]
     extras = [name for group in project["optional-dependencies"].values() for name in group]
     names = {re.split(r"[\[<>=~ ]", name)[0] for name in project["dependencies"] + extras}
@@ -117,13 +117,37 @@ def test_each_dependency_has_its_reason() -> None:
     } == set()
 
 
+PIN = re.compile(r"([\w.-]+)==\S+( ; [^\\]+?)?(\s+--hash=sha256:[0-9a-f]{64})+")
+
+
+def pinned(name: str) -> set[str]:
+    """The packages in the requirements file *name*, each of which has an exact version and hashes."""
+    text = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.strip() for line in text.splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not PIN.fullmatch(line)] == []
+    return {line.split("==")[0] for line in lines}
+
+
+def required(*requirements: str) -> set[str]:
+    """The names in *requirements*, as the pins spell them."""
+    return {re.split(r"[\[<>=~ ]", requirement)[0].lower() for requirement in requirements}
+
+
 def test_each_dependency_is_pinned_with_a_hash() -> None:
-    """constraints.txt holds exact versions with hashes, and every direct dependency."""
-    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = [line for line in pins.splitlines() if line and not line.startswith("#")]
-    assert [
-        line for line in lines if not re.fullmatch(r"[\w.-]+==\S+(\s+--hash=sha256:[0-9a-f]{64})+", line)
-    ] == []
-    extras = [name for group in TOML["project"]["optional-dependencies"].values() for name in group]
-    wanted = {re.split(r"[\[<>=~ ]", name)[0] for name in TOML["project"]["dependencies"] + extras}
-    assert wanted - {line.split("==")[0] for line in lines} == set()
+    """constraints.txt has every direct dependency of a developer, requirements.txt those of a server."""
+    extras = TOML["project"]["optional-dependencies"]
+    runtime = TOML["project"]["dependencies"]
+    assert required(*runtime, *(name for group in extras.values() for name in group)) <= pinned(
+        "constraints.txt"
+    )
+    server = required(*runtime, *extras["vault"], *TOML["build-system"]["requires"])
+    assert server <= pinned("requirements.txt") <= pinned("constraints.txt")
+
+
+def test_developers_and_servers_have_the_same_versions() -> None:
+    """Every pin of requirements.txt stands in constraints.txt too."""
+    developer, server = (
+        set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+        for name in ("constraints.txt", "requirements.txt")
+    )
+    assert server - developer == set()

@@ -1,4 +1,4 @@
-"""The scripts as the house wants them: short, clean, quick to help; tests/ops/test_scripts.py has what they pass on."""
+"""Rules for the scripts: short, clean, with a usage line; tests/ops/test_scripts.py tests what they pass on."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LONGEST = 25
 IDS = [str(path.relative_to(ROOT)) for path in SCRIPTS]
 
 
-def test_all_are_looked_at() -> None:
-    """Those of the runbook are among them."""
+def test_finds_the_scripts() -> None:
+    """The scripts that the runbook names are among them."""
     names = {path.name for path in SCRIPTS}
     assert names >= {"demo", "test", "server_deploy.sh", "server_rollback.sh", "cutover.sh", "smoke_test.sh"}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=IDS)
-def test_passes_words_on(script: Path) -> None:
-    """A decision in a script is one without a test: 25 lines, no loop, no pipe, one exec at the end."""
+def test_passes_arguments_on(script: Path) -> None:
+    """At most 25 lines, no loop, no pipe, one exec at the end: logic in shell has no unit test."""
     lines = script.read_text(encoding="utf-8").splitlines()
     code = [line for line in lines if line and not line.startswith("#")]
     assert len(lines) <= LONGEST
@@ -40,16 +40,16 @@ def test_passes_words_on(script: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=IDS)
 def test_is_clean(script: Path) -> None:
-    """ShellCheck has nothing to say, as POSIX sh."""
+    """shellcheck finds nothing, as POSIX sh."""
     tool = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{Path('/usr/bin')}")
-    assert tool, "shellcheck is pinned in the extra `dev`"
+    assert tool, "shellcheck is missing: it is in the extra dev"
     done = subprocess.run((tool, "--shell=sh", str(script)), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["deploy/server_deploy.sh", "deploy/cutover.sh", "smoke/smoke_test.sh"])
 def test_a_bad_call_is_one_line(name: str) -> None:
-    """Asked for help or called wrongly, it says in one line how it is called and ends with 4; nothing is started."""
+    """A wrong call and --help print one usage line and exit with 4; nothing is started."""
     for words in ((), ("--help",), ("--image-tag", "")):
         done = subprocess.run(
             (str(ROOT / "scripts" / name), *words), capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
@@ -58,7 +58,7 @@ def test_a_bad_call_is_one_line(name: str) -> None:
         assert done.stderr.startswith(f"usage: {Path(name).name} ")
 
 
-def test_without_a_virtual_environment_python3_is_asked(tmp_path: Path) -> None:
+def test_without_a_virtual_environment_python3_is_used(tmp_path: Path) -> None:
     """In a container or on a server whose Python has the suite, there is no .venv."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     stand_in = tmp_path / "bin/python3"

@@ -1,4 +1,4 @@
-"""The table of docs/watch.md that says where each check is shown to say yes, no and unknown."""
+"""The table in docs/watch.md that names a test for each result of each check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cutover.probes.names import names_for
 from tests.bench.detect_cases import CASES
 
 ROOT = Path(__file__).parents[2]
-WORDS = {"disk", "tls"}  # asked once, not watched
+RUN_ONCE = {"disk", "tls"}
 EVERYTHING = {
     "project": "p",
     "colours": {colour: {"env_file": ".env"} for colour in ("blue", "green")},
@@ -22,7 +22,7 @@ EVERYTHING = {
 
 
 def rows() -> dict[str, list[str]]:
-    """By check what is written under yes, no and unknown."""
+    """The cells under yes, no and unknown, by check."""
     page = (ROOT / "docs" / "watch.md").read_text().partition("## Shown live")[2].partition("\n## ")[0]
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -33,15 +33,15 @@ def rows() -> dict[str, list[str]]:
 
 
 def test_every_check_is_shown() -> None:
-    """Each question of the watch has its row, and so have the two that are asked once."""
+    """Each check of the watch has a row, and so have the two that run once."""
     names = {
         name.replace("dependency db", "dependency") for name in names_for(Settings.model_validate(EVERYTHING))
     }
-    assert set(rows()) == names | WORDS
+    assert set(rows()) == names | RUN_ONCE
 
 
 def test_what_shows_it_is_there() -> None:
-    """Each cell names tests that are there, or cases of the bench, or says why it never happens."""
+    """Each cell names existing tests or benchmark cases, or gives the reason why it never happens."""
     tests = {
         name
         for path in ROOT.glob("tests/**/test_*.py")

@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that another team's repository can gate with nothing but it."""
+"""The content of the wheel, and a gate in another team's repository that has nothing but the wheel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
-# Where the checkout puts it, and where the wheel does.
+# Folders of the checkout and their place in the wheel.
 PLACES = {"cutover/": "cutover/", "smoke/": "cutover/smoke/", "checks/": "cutover/checks/"}
 ANSWERS = {
     "/readyz": {"ready": True},
@@ -29,7 +29,7 @@ ANSWERS = {
 
 
 def run(*words: str | Path, cwd: Path, expect: int = 0) -> str:
-    """What *words* print in *cwd*, without anything of this checkout in the environment."""
+    """Run *words* in *cwd* without any variable of this checkout; return the output."""
     env = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "CUTOVER"))
     }
@@ -59,23 +59,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tools of an environment that has the wheel; its dependencies are borrowed from ours."""
+    """The bin folder of an environment that has the wheel, with the dependencies of ours."""
     folder = tmp_path_factory.mktemp("stranger")
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     into = ("--python", python, "install", "--quiet", "--no-index", "--no-deps")
     run(sys.executable, "-m", "pip", "--disable-pip-version-check", *into, wheel, cwd=folder)
-    # A path alone: the .pth files of our environment, hence this checkout, stay out.
+    # A path alone: the .pth files of our environment, and with them this checkout, are not read.
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
     Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return python.parent
 
 
 class Ledger(http.server.BaseHTTPRequestHandler):
-    """Somebody else's service: it is ready, and says what it is."""
+    """Another team's service, which is ready and answers with its version."""
 
     def do_GET(self) -> None:
-        """Answer what the table says."""
+        """Send the body in ANSWERS, or 404."""
         answer = ANSWERS.get(self.path.partition("?")[0])
         body = json.dumps(answer or {"error": "no such page"}).encode()
         self.send_response(404 if answer is None else 200)
@@ -85,12 +85,12 @@ class Ledger(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-        """Keep the output of the tests to the tests."""
+        """Print nothing."""
 
 
 @pytest.fixture
 def ledger() -> Iterator[str]:
-    """The address of a service that runs while the test does."""
+    """The URL of a service that runs during the test."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ledger) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -100,7 +100,7 @@ def ledger() -> Iterator[str]:
 
 
 def test_the_wheel_carries_the_package_and_both_checklists(wheel: Path) -> None:
-    """Every file of the package, of smoke/ and of checks/ is in it, and nothing else is."""
+    """The wheel has every file of the package, of smoke/ and of checks/, and no other."""
     kept = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\0")
     wanted = {
         place + name.removeprefix(folder)
@@ -126,7 +126,7 @@ colours = { blue = { env_file = ".env.blue" }, green = { env_file = ".env.green"
 def test_another_team_gates_a_url_with_nothing_but_the_wheel(
     stranger: Path, ledger: str, tmp_path: Path, toml: str | None
 ) -> None:
-    """A URL is asked in a folder without any file of ours, and where its colours' env files are not."""
+    """A URL is gated in a folder without any file of ours, and where the env files of the colors do not exist."""
     if toml is not None:
         (tmp_path / "cutover.toml").write_text(toml, encoding="utf-8")
     command = ("-m", "pytest", "--pyargs", "cutover.smoke", f"--target={ledger}")
@@ -136,7 +136,7 @@ def test_another_team_gates_a_url_with_nothing_but_the_wheel(
 
 
 def test_the_console_script_comes_with_the_wheel(stranger: Path, tmp_path: Path) -> None:
-    """`cutover --help` and `python -m cutover --help` say the same."""
+    """`cutover --help` and `python -m cutover --help` print the same."""
     said = run(stranger / "cutover", "--help", cwd=tmp_path)
     assert "rollback" in said
     assert (

@@ -1,4 +1,4 @@
-"""The scripts of the runbook: which words they pass on. Python is a stand-in that prints them."""
+"""The arguments that the scripts of the runbook pass on. Python is replaced by a script that prints them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SESSION = f"1 -m pytest {PLUGINS}"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with a stand-in for Python, and a blank in its path."""
+    """A checkout with a blank in its path, whose Python prints its arguments."""
     folder = tmp_path / "check out"
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     stand_in = folder / ".venv/bin/python"
@@ -26,7 +26,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(checkout: Path, words: str) -> subprocess.CompletedProcess[str]:
-    """A script, called from elsewhere."""
+    """Run a script from another folder."""
     script, *rest = words.split()
     return subprocess.run(
         (str(checkout / "scripts" / script), *rest), cwd="/", capture_output=True, text=True, check=False
@@ -55,7 +55,7 @@ def run(checkout: Path, words: str) -> subprocess.CompletedProcess[str]:
         ("session smoke --target=blue", f"{SESSION} smoke --target=blue"),
     ],
 )
-def test_passes_words_on(checkout: Path, words: str, expected: str) -> None:
+def test_passes_arguments_on(checkout: Path, words: str, expected: str) -> None:
     """Each script is one command of the suite, from any folder."""
     done = run(checkout, words)
     assert (done.returncode, done.stdout.strip()) == (0, expected)
@@ -72,8 +72,8 @@ def test_passes_words_on(checkout: Path, words: str, expected: str) -> None:
         "smoke/smoke_test.sh 127.0.0.1:8001",
     ],
 )
-def test_says_how_it_is_called(checkout: Path, words: str) -> None:
-    """A call without what it needs starts nothing and ends as a usage error does."""
+def test_prints_its_usage(checkout: Path, words: str) -> None:
+    """A call without a required argument starts nothing and exits with 4, as a usage error does."""
     done = run(checkout, words)
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("usage: ")

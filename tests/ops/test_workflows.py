@@ -1,4 +1,4 @@
-"""What holds for each workflow, before GitHub ever runs it."""
+"""Checks of each workflow that need no GitHub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def tool(name: str) -> str:
 
 
 def test_zizmor_finds_nothing() -> None:
-    """The auditor of workflows has nothing to say, and needs no network for it."""
+    """zizmor finds nothing, without a network."""
     words = (tool("zizmor"), "--offline", "--no-progress", str(workflows.FOLDER))
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -32,7 +32,7 @@ def test_zizmor_finds_nothing() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_is_pinned_and_may_do_nothing_by_default(name: str) -> None:
-    """Actions are named by commit, jobs say what they may do, and no expression is pasted into a shell."""
+    """Actions are pinned to a commit, jobs declare their permissions, and no expression is pasted into a shell."""
     workflow = workflows.read(name)
     assert workflow["permissions"] == {}
     for job in workflow["jobs"].values():
@@ -45,7 +45,7 @@ def test_is_pinned_and_may_do_nothing_by_default(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_shell_is_clean(name: str) -> None:
-    """shellcheck finds nothing in what the steps run."""
+    """shellcheck finds nothing in the `run` lines of the steps."""
     for step in workflows.steps(workflows.read(name)):
         if "run" in step:
             words = (tool("shellcheck"), "--shell=bash", "--exclude=SC2029", "-")
@@ -53,20 +53,41 @@ def test_its_shell_is_clean(name: str) -> None:
             assert done.stdout == "", step["name"]
 
 
-def test_the_last_word_on_the_server_is_recover() -> None:
-    """Whatever ended the session, what it left open is taken back, and its report is fetched and kept."""
+def test_recover_runs_on_the_server_whatever_ended_the_session() -> None:
+    """A release that was left open is reverted, and the report is fetched and kept; the key is deleted before that."""
     steps = workflows.steps(workflows.read("session.yml"))
     always = [step["name"] for step in steps if step.get("if") == "always()"]
     assert always == [
-        "Take back what a dead session left open",
+        "Revert what a dead session left open",
         "Fetch the report",
-        "Keep the report",
         "Forget the key",
+        "Unpack the report",
+        "Keep the report",
     ]
 
 
-def test_the_approved_release_is_the_one_that_was_proven() -> None:
-    """Both sessions name the tag that was built, and only the second one waits for the reviewers."""
+def test_a_planted_link_reads_no_file_of_the_runner(tmp_path: Path) -> None:
+    """A link in the report of a hostile server is deleted before the report is uploaded."""
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "report.html").write_text("report")
+    (tmp_path / "planted" / "link").symlink_to("/etc/hostname")
+    subprocess.run(("tar", "-C", "planted", "-cf", "reports.tar", "."), cwd=tmp_path, check=True)
+    script = workflows.lines(workflows.read("session.yml"), "Unpack the report")
+    env = {"PATH": "/usr/bin:/bin", "REPORT": "ci-1", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    subprocess.run(("bash", "-e", "-c", script), cwd=tmp_path, env=env, check=True, timeout=60)
+    assert [path.name for path in (tmp_path / "reports" / "ci-1").iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_installs_only_packages_with_a_hash(name: str) -> None:
+    """Every pip command either checks hashes or installs the checkout without dependencies."""
+    run = "\n".join(str(step.get("run", "")) for step in workflows.steps(workflows.read(name)))
+    commands = re.findall(r'pip"? install (.*)', run)
+    assert [each for each in commands if "--require-hashes" not in each and "--no-deps" not in each] == []
+
+
+def test_the_approved_release_is_the_one_that_was_verified() -> None:
+    """Both sessions get the tag that was built, and only the second one waits for the reviewers."""
     jobs = workflows.read("release.yml")["jobs"]
     tag = "${{ needs.build.outputs.tag }}"
     assert [jobs[name]["with"]["tag"] for name in ("idle", "switch")] == [tag, tag]
@@ -75,7 +96,7 @@ def test_the_approved_release_is_the_one_that_was_proven() -> None:
 
 
 def test_this_project_releases_by_its_own_workflow() -> None:
-    """What others may call is called here too, and the ticket's job alone may write on tickets."""
+    """The reusable workflows are used here too, and only the ticket job may write on tickets."""
     jobs = workflows.read("own.yml")["jobs"]
     used = {name: job["uses"].split(" ")[0] for name, job in jobs.items()}
     assert used == {"release": "./.github/workflows/release.yml", "ticket": "./.github/workflows/ticket.yml"}
@@ -87,9 +108,10 @@ def test_this_project_releases_by_its_own_workflow() -> None:
     assert not any(write.keys() & job["permissions"].keys() for job in others)
     given = jobs["release"]["with"] | jobs["ticket"]["with"]
     assert (workflows.ROOT / given["dockerfile"]).is_file()
+    assert (workflows.ROOT / given["requirements"]).is_file()
 
 
-def test_what_is_called_gets_what_it_knows() -> None:
+def test_a_called_workflow_knows_its_inputs() -> None:
     """Each input and secret that a caller passes is one of the called workflow."""
     for name in NAMES:
         for job in workflows.read(name)["jobs"].values():
@@ -99,8 +121,8 @@ def test_what_is_called_gets_what_it_knows() -> None:
                 assert set(job.get("secrets", {})) <= set(called.get("secrets", {}))
 
 
-def test_the_ticket_is_told_of_the_last_session(tmp_path: Path) -> None:
-    """Of all reports that were fetched, the one of the last session is attached."""
+def test_the_ticket_gets_the_result_of_the_last_session(tmp_path: Path) -> None:
+    """The report with the latest start time is attached."""
     for folder in (
         "ci-1-1-idle/20261126T010000Z-idle-sha-1",
         "ci-1-1-switch/20261126T020000Z-idle-sha-1",
@@ -112,7 +134,7 @@ def test_the_ticket_is_told_of_the_last_session(tmp_path: Path) -> None:
     said.write_text('#!/bin/sh\necho "$@"\n')
     said.chmod(0o755)
     done = subprocess.run(
-        ("bash", "-e", "-c", workflows.lines(workflows.read("ticket.yml"), "Say how it ended")),
+        ("bash", "-e", "-c", workflows.lines(workflows.read("ticket.yml"), "Comment on the ticket")),
         cwd=tmp_path, env={"PATH": "/usr/bin:/bin", "RUNNER_TEMP": str(tmp_path), "TICKET": "https://t.example/1"},
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
@@ -120,7 +142,7 @@ def test_the_ticket_is_told_of_the_last_session(tmp_path: Path) -> None:
     assert done.stdout == f"attach {last} --ticket https://t.example/1\n"
 
 
-def test_the_key_is_seen_by_one_step() -> None:
+def test_only_one_step_gets_the_key() -> None:
     """The deploy key is in the environment of the step that stores it, and of no other."""
     steps = workflows.steps(workflows.read("session.yml"))
-    assert [step["name"] for step in steps if "DEPLOY_KEY" in step.get("env", {})] == ["Know the server"]
+    assert [step["name"] for step in steps if "DEPLOY_KEY" in step.get("env", {})] == ["Configure ssh"]
