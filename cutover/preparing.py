@@ -8,7 +8,7 @@ from pathlib import Path
 from cutover import again
 from cutover.core.errors import Failed, Inconclusive, NeedsPerson, UsageProblem
 from cutover.core.verdict import Outcome
-from cutover.data import Data
+from cutover.database.base import ServiceDatabase
 from cutover.system import compose
 from cutover.system.compose import Rendered
 from cutover.walk import Walk
@@ -22,7 +22,7 @@ def prepare(walk: Walk, new: Rendered, release_file: Path) -> None:
     settings = walk.settings
     if not walk.wish.migrate or (settings.migrate is None and not settings.snapshot.enabled):
         return
-    data = Data(settings, new, walk.state.root)
+    data = ServiceDatabase(settings, new, walk.state.root)
     try:
         if settings.snapshot.enabled and data.available():
             _snapshot(walk, data)
@@ -37,28 +37,30 @@ def prepare(walk: Walk, new: Rendered, release_file: Path) -> None:
         data.close()
 
 
-def _snapshot(walk: Walk, data: Data) -> None:
+def _snapshot(walk: Walk, data: ServiceDatabase) -> None:
     """Take, restore, compare, rotate."""
     with walk.telling("T-15m", "snapshot") as words:
         done = walk.apply(data.snapshot_change())
         if not done.ok:
             raise Failed(f"the snapshot could not be begun: {done.last_line}")
         taken = data.take()
-        verdict = walk.require(data.prove(taken), "prepare::snapshot")
+        verdict = walk.require(data.verify(taken), "prepare::snapshot")
         data.rotate()
         walk.evidence.fact("snapshot", {"file": str(taken.path), "sha256": taken.sha256})
-        walk.evidence.fact("restore", data.restore_line(taken))
+        walk.evidence.fact("restore", data.restore_command(taken.name))
         words.append(verdict.reason)
 
 
-def _rehearse(walk: Walk, data: Data, new: Rendered) -> None:
+def _rehearse(walk: Walk, data: ServiceDatabase, new: Rendered) -> None:
     """On the copy: the new image upgrades the schema, and the live image, where one runs, passes its gate."""
+    from cutover.database.rehearsal import rehearse_migration
+
     if walk.before is None:
         return
     # A first release: the proxy names a colour, and nothing runs there that could be asked.
     live = compose.render(walk.settings, walk.before, walk.from_tag) if walk.from_tag else None
     with walk.telling("T-15m", "way back") as words:
-        verdicts = data.rehearse(new, live)
+        verdicts = rehearse_migration(data, new, live)
         bad = [each for each in verdicts if each.outcome is not Outcome.YES]
         for each in verdicts:
             walk.evidence.check(f"prepare::{each.question}", walk.before, 0, each, 0.0)
@@ -76,16 +78,18 @@ def _rehearse(walk: Walk, data: Data, new: Rendered) -> None:
         words.append(f"on the restored copy: new schema applied, {way}")
 
 
-def _migrate(walk: Walk, data: Data, new: Rendered, release_file: Path) -> None:
+def _migrate(walk: Walk, data: ServiceDatabase, new: Rendered, release_file: Path) -> None:
     """The real migration, then the live colour's gate once more."""
     before = _head(data)
     with walk.telling("T-10m", "migrate") as words:
-        done = walk.apply(data.migrate_change(new, release_file))
+        done = walk.apply(data.migration_change(new, release_file))
         after = _head(data)
         if not done.ok:
-            from cutover.data.rehearsal import why
+            from cutover.database.rehearsal import migration_error
 
-            raise Failed(f"the migration failed: {why(done)}; the schema is at {after or 'no revision'}")
+            raise Failed(
+                f"the migration failed: {migration_error(done)}; the schema is at {after or 'no revision'}"
+            )
         if after != before:
             walk.evidence.fact("schema", after)
         words.append(
@@ -99,13 +103,13 @@ def _migrate(walk: Walk, data: Data, new: Rendered, release_file: Path) -> None:
     said = seen.reason
     walk.told("T-10m", f"smoke[{walk.before}]", f"{said} on the new schema", begun, str(seen.outcome))
     if seen.outcome is Outcome.NO:
-        restore = walk.evidence.facts.get("restore", "cutover restore")
+        restore = walk.evidence.facts.get("restore", "cutover snapshot restore")
         raise NeedsPerson(
             f"{walk.before} does not pass on the new schema: {said}; the data from before: {restore}"
         )
 
 
-def _head(data: Data) -> str:
+def _head(data: ServiceDatabase) -> str:
     """The schema's revision; empty where there is no database yet."""
     try:
         return data.head() if data.available() else ""

@@ -1,7 +1,11 @@
-"""Take a snapshot of the database, prove it by restoring it beside itself, and delete the oldest."""
+"""`cutover snapshot`: create, list and restore snapshots of the database."""
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import closing
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,67 +13,140 @@ import click
 from cutover.commands.common import common, settings_of, tell
 
 if TYPE_CHECKING:
-    from cutover.core.verdict import Verdict
-    from cutover.data import Data, Taken
+    from cutover.database.base import ServiceDatabase
+    from cutover.database.restore import RestoreResult
+    from cutover.database.snapshot import SnapshotFile
 
 
-@click.command("snapshot")
-@click.option("--list", "only_list", is_flag=True, help="Only list the snapshots that are kept.")
+@click.group("snapshot")
+def command() -> None:
+    """Create, list and restore snapshots of the database."""
+
+
+@command.command("create")
 @common
-def command(*, config: str | None, as_json: bool, only_list: bool) -> None:
-    """Take a snapshot of the database, prove it by restoring it beside itself, and delete the oldest.
+def create_snapshot(*, config: str | None, as_json: bool) -> None:
+    """Take a snapshot, restore it beside the database, compare the two, and delete the oldest snapshots.
 
-    Ends with 0 when the restored copy is the original, with 1 when it is not; the service is not touched.
+    Ends with 0 if the restored copy equals the original, else with 1; the service is not touched.
     """
-    from cutover.data import of
+    from cutover.database.base import open_database
+    from cutover.database.snapshot import load_snapshot
 
-    data = of(settings_of(config))
-    if only_list:
-        kept = data.kept()
-        tell(as_json, {"snapshots": [facts(taken) for taken in kept]}, [listed(taken) for taken in kept])
-        return
-    taken, verdict, gone = make(data)
-    lines = [str(taken.path), verdict.reason, *(f"deleted {each.name}" for each in gone)]
-    tell(
-        as_json,
-        facts(taken)
-        | {
-            "outcome": str(verdict.outcome),
-            "reason": verdict.reason,
-            "deleted": [each.name for each in gone],
-        },
-        lines,
-    )
+    with closing(open_database(settings_of(config))) as database:
+        snapshot = database.take()
+        try:
+            verdict = database.verify(snapshot)
+        finally:
+            database.drop_scratch()
+        facts = snapshot_facts(load_snapshot(snapshot.path))
+        deleted = [each.name for each in database.rotate()] if verdict.outcome != "no" else []
+    facts |= {"outcome": str(verdict.outcome), "reason": verdict.reason, "deleted": deleted}
+    tell(as_json, facts, [str(snapshot.path), verdict.reason, *(f"deleted {name}" for name in deleted)])
     if verdict.outcome == "no":
         raise SystemExit(1)
 
 
-def make(data: Data) -> tuple[Taken, Verdict, list[Taken]]:
-    """A snapshot, the verdict on it, and what was deleted to make room; nothing is deleted after a no."""
-    taken = data.take()
-    try:
-        verdict = data.prove(taken)
-    finally:
-        data.drop_scratch()
-    gone = data.rotate() if verdict.outcome != "no" else []
-    proved = next((each for each in data.kept() if each.name == taken.name), taken)
-    return proved, verdict, gone
+@command.command("list")
+@common
+def print_snapshots(*, config: str | None, as_json: bool) -> None:
+    """List the snapshots, the newest first."""
+    from cutover.database.base import open_database
+    from cutover.database.snapshot import list_snapshots
+
+    snapshots = list_snapshots(open_database(settings_of(config)).folder)
+    facts = {"snapshots": [snapshot_facts(each) for each in snapshots]}
+    tell(as_json, facts, [snapshot_line(each) for each in snapshots])
 
 
-def facts(taken: Taken) -> dict[str, Any]:
-    """The snapshot as JSON values, without the list of its tables."""
-    held = taken.contents
-    table = taken.as_json() | {"path": str(taken.path), "proved": taken.proved, "head": held.head}
-    return table | {"tables": len(held.tables), "rows": held.rows, "contents": None}
+@command.command("restore")
+@click.argument("file", required=False)
+@click.option("--yes", is_flag=True, help="Do it; without this option nothing is changed.")
+@click.option(
+    "--back", metavar="DATABASE", help="Undo a restore: make the database that it put aside live again."
+)
+@common
+def restore_command(
+    *, config: str | None, as_json: bool, file: str | None, yes: bool, back: str | None
+) -> None:
+    """Replace the live database by the snapshot FILE, or by the last verified one.
+
+    The snapshot is restored into a new database and compared, then the two are swapped by a rename. The old database
+    is kept under another name: rows written since the snapshot are only there.
+
+    Without --yes, print what would be replaced and the command that does it, and end with 0.
+    """
+    from cutover.database.base import open_database
+    from cutover.database.restore import choose_snapshot, restore_snapshot, undo_restore
+    from cutover.state import State
+
+    settings = settings_of(config)
+    state = State(settings.state)
+    state.prepare()
+    with state.locked(_lock_owner("a restore")), closing(open_database(settings)) as database:
+        snapshot = None if back else choose_snapshot(database.folder, file)
+        if not yes:
+            effect = restore_effect(database, snapshot, back)
+            again = database.restore_command(*(("--back", back) if back else ([file] if file else [])))
+            facts = {"would": effect, "command": again}
+            tell(as_json, facts, [f"{effect}; nothing was changed", f"  to do it  {again}"])
+            return
+        done = restore_snapshot(database, snapshot) if snapshot else undo_restore(database, back or "")
+        name = snapshot.name if snapshot else ""
+        state.journal("restored", database=done.database, aside=done.aside, snapshot=name)
+    tell(as_json, asdict(done), restore_lines(done, snapshot))
 
 
-def listed(taken: Taken) -> str:
+def _lock_owner(what: str) -> dict[str, Any]:
+    from cutover.state import now
+    from cutover.wish import who
+
+    return {
+        "who": who(),
+        "what": what,
+        "since": now(),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+    }
+
+
+def restore_effect(database: ServiceDatabase, snapshot: SnapshotFile | None, back: str | None) -> str:
+    """What a restore would replace, and the row counts that would change."""
+    from cutover.database.restore import row_count_changes
+
+    if snapshot is None:
+        return f"{database.store.name} would be put aside, and {back} put in its place"
+    rows = row_count_changes(database.store.contents(), snapshot.contents)
+    effect = f"{database.store.name} would be replaced by {snapshot.name} of {snapshot.at}"
+    return f"{effect} ({'; '.join(rows)})" if rows else f"{effect}, with the same row counts"
+
+
+def restore_lines(done: RestoreResult, snapshot: SnapshotFile | None) -> list[str]:
+    """Report of a restore for the terminal."""
+    source = f"snapshot {snapshot.name}" if snapshot else "the database that was put aside"
+    return [
+        f"RESTORED  {done.database} is {source}, revision {done.head or 'none'}, in {done.seconds:.1f} s",
+        f"  before  what was there is kept as {done.aside}; rows written since the snapshot are only there",
+        f"  look    {done.look}",
+        f"  undo    {done.undo}",
+    ]
+
+
+def snapshot_facts(snapshot: SnapshotFile) -> dict[str, Any]:
+    """JSON values of a snapshot, without the list of its tables."""
+    contents = snapshot.contents
+    facts = snapshot.as_json() | {"path": str(snapshot.path), "verified": snapshot.verified}
+    counts = {"head": contents.head, "tables": len(contents.tables), "rows": contents.rows}
+    return facts | counts | {"contents": None}
+
+
+def snapshot_line(snapshot: SnapshotFile) -> str:
     """One line of the list."""
-    from cutover.data.compare import plural
-    from cutover.data.files import megabytes
+    from cutover.database.snapshot import format_size
+    from cutover.report.words import count
 
-    held = f"{plural(len(taken.contents.tables), 'table')}, {plural(taken.contents.rows, 'row')}"
-    proved = f"proved, restore takes {taken.restore_s:.1f} s" if taken.restore_s is not None else "NOT PROVED"
-    return (
-        f"{taken.name}  {megabytes(taken.size)}  {held}  revision {taken.contents.head or 'none'}  {proved}"
-    )
+    contents, restore_s = snapshot.contents, snapshot.restore_s
+    size = f"{count(len(contents.tables), 'table')}, {count(contents.rows, 'row')}"
+    verified = f"verified, restore takes {restore_s:.1f} s" if restore_s is not None else "NOT VERIFIED"
+    revision = f"revision {contents.head or 'none'}"
+    return f"{snapshot.name}  {format_size(snapshot.size)}  {size}  {revision}  {verified}"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# migrate.sh NAME WORDS...: run the words, which start the container NAME, and end as it ends; it stays for its log
+# migrate.sh NAME COMMAND...: run COMMAND, which starts the container NAME; print its log, exit with its code.
 set -eu
 name=$1; shift
-docker rm "$name" >/dev/null 2>&1 || : # only a stopped one goes; the name of one that runs refuses ours
+docker rm "$name" >/dev/null 2>&1 || : # removes a stopped container; a running one stays, and COMMAND then fails
 "$@" >/dev/null
 code=$(docker wait "$name")
 docker logs "$name"

@@ -102,10 +102,10 @@ class Day:
         self.cutover(GOOD, 0, "--watch=10s")
         must(self.live() == GOOD, f"users get {self.live()}")
         must(self.head() != before, "the schema was not upgraded")
-        must("proved" in self.command("snapshot", "--list").out, "no snapshot is proved")
+        must(" verified" in self.command("snapshot", "list").out, "no snapshot is verified")
         kept = self.ask("cat reports/latest/evidence.jsonl")
         must(f'"digest": "{self.digests[GOOD]}"' in kept, f"the evidence does not name {self.digests[GOOD]}")
-        return f"snapshot proved, schema {before} → {self.head()}, users get {GOOD}, its digest is in the evidence"
+        return f"snapshot verified, schema {before} → {self.head()}, users get {GOOD}, its digest is in the evidence"
 
     def bad_before(self) -> str:
         """Bad release before the switch."""
@@ -214,9 +214,9 @@ class Day:
         """Restore of the snapshot, with ten thousand rows acknowledged before it."""
         self.writer.until(ROWS, 600)
         before = set(self.writer.acknowledged)
-        self.command("snapshot")
+        self.command("snapshot", "create")
         self.writer.until(len(self.writer.acknowledged) + 100, 120)
-        done = self.command("restore", "--yes")
+        done = self.command("snapshot", "restore", "--yes")
         aside = done.out.split("is kept as ", 1)[1].split(";", 1)[0]
         self.writer.until(len(self.writer.acknowledged) + 100, 120)
         acknowledged = set(self.writer.acknowledged)  # before the databases are asked: the client goes on

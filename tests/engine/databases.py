@@ -1,4 +1,4 @@
-"""A real PostgreSQL in a container of its own, and the data of a service that lives in it."""
+"""A PostgreSQL server in a container, and the database of a service on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cutover.core.config import Settings
-from cutover.data import Data
+from cutover.database.base import ServiceDatabase
 from cutover.system import process
 from cutover.system.compose import Rendered
 from examples.images import image
@@ -32,15 +32,15 @@ insert into alembic_version values ('c40e');
 """
 
 
-def docker(*words: str) -> str:
-    """What a command of the engine prints; it must not fail."""
-    done = process.run(("docker", *words), deadline_s=DEADLINE_S, mask=False)
+def docker(*argv: str) -> str:
+    """Output of a docker command, which must succeed."""
+    done = process.run(("docker", *argv), deadline_s=DEADLINE_S, mask=False)
     assert done.ok, done.err
     return done.out.strip()
 
 
 def eventually(ask: Callable[[], bool]) -> None:
-    """Wait until *ask* says yes."""
+    """Wait until *ask* returns True."""
     end = time.monotonic() + DEADLINE_S
     while not ask():
         assert time.monotonic() < end, "it did not happen within the deadline"
@@ -49,13 +49,13 @@ def eventually(ask: Callable[[], bool]) -> None:
 
 @dataclass(frozen=True)
 class Server:
-    """A PostgreSQL in a container, alone on a network of its own."""
+    """A PostgreSQL server in the container *name*, on a network of the same name."""
 
     name: str
 
     def sql(self, text: str, database: str = "postgres") -> str:
-        """What psql prints for *text*."""
-        words = (
+        """Output of psql for *text*."""
+        psql = (
             "docker",
             "exec",
             "--interactive",
@@ -66,47 +66,29 @@ class Server:
             "-h",
             "127.0.0.1",
         )
-        flags = ("-U", "recall", "-d", database, "-qAtX", "-v", "ON_ERROR_STOP=1")
-        done = process.run(
-            (*words, *flags), deadline_s=DEADLINE_S, environment={"PGPASSWORD": PASSWORD}, stdin=text.encode()
-        )
+        argv = (*psql, "-U", "recall", "-d", database, "-qAtX", "-v", "ON_ERROR_STOP=1")
+        secret = {"PGPASSWORD": PASSWORD}
+        done = process.run(argv, deadline_s=DEADLINE_S, environment=secret, stdin=text.encode())
         assert done.ok, done.err
         return done.out.strip()
 
     def url(self, database: str) -> str:
-        """The URL of *database* as an env file has it."""
+        """URL of *database* as an env file has it."""
         return f"postgresql://recall:{quote(PASSWORD, safe='')}@thedb:5432/{database}"
 
 
 @contextmanager
 def started() -> Iterator[Server]:
-    """A server of this run's own, removed with all that it holds."""
+    """A server for this test run, removed afterwards with its data."""
     docker("network", "create", NAME)
-    variables = (
-        "-e",
-        "POSTGRES_USER=recall",
-        "-e",
-        f"POSTGRES_PASSWORD={PASSWORD}",
-        "-e",
-        "POSTGRES_DB=recall",
-    )
+    variables = ("POSTGRES_USER=recall", f"POSTGRES_PASSWORD={PASSWORD}", "POSTGRES_DB=recall")
+    flags = (*(f"--env={each}" for each in variables), f"--network={NAME}", "--network-alias=thedb")
     try:
-        docker(
-            "run",
-            "-d",
-            "--name",
-            NAME,
-            "--network",
-            NAME,
-            "--network-alias",
-            "thedb",
-            *variables,
-            image("postgres"),
-        )
+        docker("run", "-d", f"--name={NAME}", *flags, image("postgres"))
         ready = ("docker", "exec", NAME, "pg_isready", "--quiet", "--host", "127.0.0.1")
         eventually(lambda: process.run(ready, deadline_s=DEADLINE_S).ok)
         server = Server(NAME)
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing of this is to survive
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing must survive a crash
             server.sql(f"alter system set {setting} = off")
         server.sql("select pg_reload_conf()")
         yield server
@@ -117,7 +99,7 @@ def started() -> Iterator[Server]:
 
 @contextmanager
 def created(server: Server, name: str) -> Iterator[str]:
-    """A database *name* with a few tables, dropped with all that was made of it."""
+    """A database *name* with a few tables, dropped afterwards with its copies."""
     server.sql(f"create database {name}")
     server.sql(SCHEMA, name)
     try:
@@ -127,8 +109,10 @@ def created(server: Server, name: str) -> Iterator[str]:
         server.sql(";".join(f"drop database {row} with (force)" for row in rows))
 
 
-def data_of(server: Server, database: str, state: Path, migrate: tuple[str, ...] = ()) -> Data:
-    """The data of a service whose release names *database*; its image has psql, its network is the server's."""
+def service_database(
+    server: Server, database: str, state: Path, migrate: tuple[str, ...] = ()
+) -> ServiceDatabase:
+    """The database of a service whose image has psql and whose network is the server's."""
     table = {
         "project": NAME,
         "colours": {"green": {"env_file": state / ".env.green"}},
@@ -145,4 +129,4 @@ def data_of(server: Server, database: str, state: Path, migrate: tuple[str, ...]
         "networks": {"shared": {"name": NAME, "external": True}},
     }
     rendered = Rendered("green", f"{NAME}-green", json.dumps(model), model, {})
-    return Data(Settings.model_validate(table), rendered, state)
+    return ServiceDatabase(Settings.model_validate(table), rendered, state)

@@ -1,4 +1,4 @@
-"""Releases of a service on PostgreSQL, Redis and an AI endpoint, while a client writes rows all the time."""
+"""Releases of a service with PostgreSQL, Redis and an AI endpoint, while a client writes rows."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 @dataclass(slots=True)
 class Service:
-    """A stand with its data, and all that its sessions have printed."""
+    """A stand with its database, and the output of its sessions."""
 
     stand: Stand
     parts: Parts
     said: list[str] = field(default_factory=list)
 
     def release(self, tag: str, target: str, *more: str) -> Result:
-        """Release *tag* with the process list in view."""
+        """Release *tag* while the process list is sampled for the password."""
         made(tag)
         with sampled(self.parts.password) as processes:
             done = self.stand.pytest("smoke", "checks", f"--target={target}", f"--deploy={tag}", *more)
@@ -35,13 +35,13 @@ class Service:
         return done
 
     def live(self) -> object:
-        """The tag that users get."""
+        """The tag that the proxy serves."""
         return self.stand.ask().get("version")
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """An older release, whose schema lacks the newest revisions, serves on blue."""
+    """An older release, whose schema lacks the newest revisions, is live on blue."""
     name, folder = f"pgrel{secrets.token_hex(3)}", tmp_path_factory.mktemp("stand")
     parts = Parts(name)
     stand = Stand(folder, name, extra=SETTINGS, migrate=True, environment=parts.environment)
@@ -58,7 +58,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def test_every_acknowledged_row_survives_a_release_over_a_migration(service: Service) -> None:
-    """The schema is upgraded and the users switched while a client writes: no row that it was promised is missing."""
+    """The schema is migrated and traffic switched while a client writes: every acknowledged row is there."""
     before = service.parts.head()
     with writing(Writer(service.stand.url)) as writer:
         writer.until(20, 60)
@@ -69,8 +69,8 @@ def test_every_acknowledged_row_survives_a_release_over_a_migration(service: Ser
     assert service.parts.head() != before
     assert set(writer.acknowledged) <= service.parts.texts()
     assert writer.failed == 0
-    proved = service.stand.cutover("snapshot", "--list")
-    assert "proved" in proved.out, proved.out
+    listed = service.stand.cutover("snapshot", "list")
+    assert " verified" in listed.out, listed.out
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_every_acknowledged_row_survives_a_release_over_a_migration(service: Ser
 def test_a_no_before_the_switch_leaves_users_and_rows_as_they_were(
     service: Service, tag: str, why: str
 ) -> None:
-    """The old release goes on serving and writing; a migration that was tried on the copy has not touched the schema."""
+    """The old release serves and writes; a migration that was rehearsed on the copy has not changed the schema."""
     live, before = service.live(), service.parts.head()
     with writing(Writer(service.stand.url)) as writer:
         writer.until(20, 60)
@@ -98,6 +98,6 @@ def test_a_no_before_the_switch_leaves_users_and_rows_as_they_were(
     assert writer.failed == 0
     if tag != BAD:
         assert service.parts.head() == before
-    # Good, bad and crashing paths have run by now, so their traces are looked through here.
+    # All kinds of releases have run by now, so their output and files are searched here.
     assert not any(service.parts.password in each for each in service.said)
     assert told(service.stand.folder, service.parts.password) == []

@@ -1,4 +1,4 @@
-"""A migration tried on a restored copy of the data, and the commands about data, with the example service."""
+"""Rehearsal of a migration on a restored copy, and `cutover snapshot`, with the example service."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from urllib.parse import quote
 import pytest
 
 from cutover.core.config import Settings
-from cutover.data import Data, files
-from cutover.data.files import Taken
-from cutover.data.sqlite import Sqlite
+from cutover.database.base import ServiceDatabase
+from cutover.database.rehearsal import rehearse_migration
+from cutover.database.snapshot import SnapshotFile, sha256_of
+from cutover.database.sqlite import SqliteStore
 from cutover.system import process
 from cutover.system.compose import render
 from examples.releases import build
@@ -27,7 +28,7 @@ TAGS = {None: "sha-da7a001", "migration-contract": "sha-da7a002", "bad-migration
 
 
 def _service(tmp_path: Path, url: str) -> Settings:
-    """The example's service, both colours on the data of *url*, or on a SQLite volume without one."""
+    """The example service, both colors on the database *url*, or on a SQLite volume if it is empty."""
     for port, colour in enumerate(("blue", "green"), 1):
         env = {
             "IMAGE_REPO": REPO,
@@ -61,17 +62,19 @@ def _service(tmp_path: Path, url: str) -> Settings:
     return Settings.model_validate(table)
 
 
-def _rehearsed(settings: Settings, defect: str | None) -> tuple[Data, Taken, list[tuple[str, str]]]:
+def _rehearsed(
+    settings: Settings, defect: str | None
+) -> tuple[ServiceDatabase, SnapshotFile, list[tuple[str, str]]]:
     live = render(settings, "blue")
-    data = Data(settings, live, settings.state)
-    taken = data.take()
-    assert data.prove(taken).ok
+    source = ServiceDatabase(settings, live, settings.state)
+    snapshot = source.take()
+    assert source.verify(snapshot).ok
     tag = build(TAGS[defect], defect, repo=REPO).rsplit(":", 1)[1]
-    verdicts = data.rehearse(render(settings, "green", tag), live)
-    data.drop_scratch()
+    verdicts = rehearse_migration(source, render(settings, "green", tag), live)
+    source.drop_scratch()
     return (
-        data,
-        taken,
+        source,
+        snapshot,
         [(verdict.question.removeprefix("rehearsal: "), str(verdict.outcome)) for verdict in verdicts],
     )
 
@@ -93,34 +96,34 @@ ALL_YES = [
         ("bad-migration", [("migrate", "no")]),
     ],
 )
-def test_a_rehearsal_tells_what_the_old_release_makes_of_the_new_schema(
+def test_a_rehearsal_checks_the_live_release_on_the_new_schema(
     server: Server, database: str, tmp_path: Path, defect: str | None, expected: list[tuple[str, str]]
 ) -> None:
-    """A column that the live release needs is missed on the copy, before anything real was changed."""
+    """A column that the live release needs is missing on the copy; the database itself is unchanged."""
     server.sql("drop table memories, tags, alembic_version", database)
     settings = _service(tmp_path, server.url(database))
     _upgrade(settings)
-    data, taken, said = _rehearsed(settings, defect)
-    assert said == expected
-    assert data.head() == taken.contents.head == "c40e"
+    source, snapshot, results = _rehearsed(settings, defect)
+    assert results == expected
+    assert source.head() == snapshot.contents.head == "c40e"
     assert server.sql("select count(*) from memories", database) == "0"
     assert not docker("ps", "--all", "--quiet", "--filter", f"name={NAME}-rehearsal")
 
 
 def test_a_rehearsal_on_sqlite_mounts_the_copy(server: Server, tmp_path: Path) -> None:
-    """SQLite: the copy stands where the volume was, and the live file keeps its rows."""
+    """SQLite: the copy is mounted in place of the volume; the live file is unchanged."""
     settings = _service(tmp_path, "")
     try:
         _upgrade(settings)
-        data, _, said = _rehearsed(settings, "migration-contract")
-        assert said == [*ALL_YES[:3], ("GET /memories", "no"), ("POST /memories", "no")]
-        assert data.head() == "c40e"
+        source, _, results = _rehearsed(settings, "migration-contract")
+        assert results == [*ALL_YES[:3], ("GET /memories", "no"), ("POST /memories", "no")]
+        assert source.head() == "c40e"
     finally:
         process.run(("docker", "volume", "rm", NAME), deadline_s=DEADLINE_S)
 
 
 def test_sqlite_inside_the_container(server: Server, tmp_path: Path) -> None:
-    """Where the volume cannot be seen from here, the service's own Python copies the file and puts it back."""
+    """If the volume cannot be read from this host, the Python of the service copies the file and restores it."""
     docker("volume", "create", NAME)
     release = build(TAGS[None], repo=REPO)
     container = docker(
@@ -128,17 +131,17 @@ def test_sqlite_inside_the_container(server: Server, tmp_path: Path) -> None:
     )
     try:
         docker("exec", container, "flask", "db", "upgrade")
-        store = Sqlite("/data/recall.db", None, container, tmp_path, "alembic_version")
+        store = SqliteStore("/data/recall.db", None, container, tmp_path, "alembic_version")
         assert store.exists()
-        size, checksum, held = store.dump(tmp_path / "a.sqlite", DEADLINE_S)
-        assert (size, checksum) == (store.size(), files.sha256_of(tmp_path / "a.sqlite"))
-        assert held.head == "c40e"
+        size, checksum, contents = store.dump(tmp_path / "a.sqlite", DEADLINE_S)
+        assert (size, checksum) == (store.size(), sha256_of(tmp_path / "a.sqlite"))
+        assert contents.head == "c40e"
         insert = "c.execute(\"insert into memories (text) values ('x')\"); c.commit()"
         script = f"import sqlite3; c = sqlite3.connect('/data/recall.db'); {insert}"
         docker("exec", container, "python3", "-c", script)
         assert store.contents().tables["memories"].rows == 1
-        store.put(tmp_path / "a.sqlite", DEADLINE_S)
-        assert store.contents() == held
+        store.replace_by(tmp_path / "a.sqlite", DEADLINE_S)
+        assert store.contents() == contents
         assert docker("exec", container, "ls", "/data").split()[0] == "recall.db"
         assert "cutover" not in docker("exec", container, "ls", "-a", "/data")
     finally:
@@ -147,11 +150,11 @@ def test_sqlite_inside_the_container(server: Server, tmp_path: Path) -> None:
 
 
 def _upgrade(settings: Settings) -> None:
-    """Run the migrations of the live release on the real data."""
+    """Run the migrations of the live release on the database."""
     live = render(settings, "blue")
     release = settings.state / "r.yml"
     release.write_text(live.text)
-    words = (
+    run = (
         "docker",
         "compose",
         "-p",
@@ -164,43 +167,44 @@ def _upgrade(settings: Settings) -> None:
         "-T",
         "api",
     )
-    done = process.run((*words, "flask", "db", "upgrade"), deadline_s=DEADLINE_S)
+    done = process.run((*run, "flask", "db", "upgrade"), deadline_s=DEADLINE_S)
     assert done.ok, done.err
 
 
 def test_the_commands_show_no_secret(server: Server, database: str, tmp_path: Path) -> None:
-    """Snapshot, list, restore and undo as a person types them; the password is in no output and no file that stays."""
+    """Create, list, restore and undo by the command line: no output and no file that is kept has the password."""
     settings = _service(tmp_path, server.url(database))
     config = tmp_path / "cutover.toml"
     config.write_text(
         f'project = "{NAME}"\ncompose_file = "{COMPOSE}"\nstate_dir = "{settings.state}"\n'
         'colours.blue.env_file = ".env.blue"\ncolours.green.env_file = ".env.green"\n'
     )
-    said = []
+    outputs = []
 
-    def cutover(*words: str) -> process.Done:
+    def cutover(*argv: str) -> process.Done:
         done = process.run(
-            (sys.executable, "-m", "cutover", *words),
+            (sys.executable, "-m", "cutover", *argv),
             deadline_s=DEADLINE_S,
             environment={"PYTHONPATH": str(ROOT)},
             mask=False,
             cwd=str(tmp_path),
         )
-        said.append(done.out + done.err)
+        outputs.append(done.out + done.err)
         return done
 
-    assert cutover("snapshot").ok
+    assert cutover("snapshot", "create").ok
     server.sql("insert into memories (text) values ('later')", database)
-    asked = cutover("restore")
-    assert asked.code == 4
-    assert "public.memories: 1 row now, 0 in the snapshot" in asked.err
+    dry = cutover("snapshot", "restore")
+    assert dry.code == 0
+    assert "public.memories: 1 row now, 0 in the snapshot" in dry.out
+    assert dry.out.rstrip().endswith("--yes")
     assert server.sql("select count(*) from memories", database) == "1"
-    done = json.loads(cutover("restore", "--yes", "--json").out)
+    done = json.loads(cutover("snapshot", "restore", "--yes", "--json").out)
     assert server.sql("select count(*) from memories", database) == "0"
     assert cutover(*shlex.split(done["undo"])[1:]).ok
     assert server.sql("select count(*) from memories", database) == "1"
-    assert "proved, restore takes" in cutover("snapshot", "--list").out
+    assert "verified, restore takes" in cutover("snapshot", "list").out
     kept = [path.read_bytes() for path in settings.state.rglob("*") if path.is_file()]
     for secret in (PASSWORD, quote(PASSWORD, safe="")):
-        assert secret not in "".join(said)
+        assert secret not in "".join(outputs)
         assert not [text for text in kept if secret.encode() in text]

@@ -1,4 +1,4 @@
-"""Snapshots and restores of a real PostgreSQL, asked through its own container."""
+"""Snapshots and restores of a real PostgreSQL, through its own container."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ import pytest
 from cutover.changes import undo_script
 from cutover.core.errors import UsageProblem
 from cutover.core.verdict import Outcome
-from cutover.data import files, restoring
+from cutover.database.restore import restore_snapshot, undo_restore
+from cutover.database.snapshot import feed_file, list_snapshots, sha256_of, stream_to_file
 from cutover.system import process
-from tests.engine.databases import DEADLINE_S, PASSWORD, Server, data_of, docker, eventually
+from tests.engine.databases import DEADLINE_S, PASSWORD, Server, docker, eventually, service_database
 
 pytestmark = pytest.mark.engine
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.engine
 def test_every_acknowledged_row_is_there_after_a_restore(
     server: Server, database: str, tmp_path: Path
 ) -> None:
-    """2,000 rows are written while a snapshot is taken and restored: each that was acknowledged before it is in it."""
+    """2,000 rows are written during a snapshot and its restore: each one acknowledged before the snapshot is in it."""
     psycopg = pytest.importorskip("psycopg")
     address = docker(
         "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", server.name
@@ -45,43 +46,43 @@ def test_every_acknowledged_row_is_there_after_a_restore(
                 row = connection.execute("insert into memories (text) values ('x') returning id").fetchone()
                 acknowledged.append(row[0])
 
-    data, writer = data_of(server, database, tmp_path), threading.Thread(target=write)
+    source, writer = service_database(server, database, tmp_path), threading.Thread(target=write)
     writer.start()
     eventually(lambda: len(acknowledged) >= 200)
     before = set(acknowledged)
-    taken = data.take()
+    snapshot = source.take()
     writer.join(DEADLINE_S)
     assert len(acknowledged) == 2000
-    verdict = data.prove(taken)
+    verdict = source.verify(snapshot)
     assert verdict.ok, verdict.reason
-    data.drop_scratch()
+    source.drop_scratch()
 
-    done = restoring.restore(data, taken)
+    done = restore_snapshot(source, snapshot)
     restored = {int(row) for row in server.sql("select id from memories", database).split()}
     assert before <= restored
-    assert len(restored) == taken.contents.tables["public.memories"].rows
+    assert len(restored) == snapshot.contents.tables["public.memories"].rows
     assert server.sql("select count(*) from memories", done.aside) == "2000"
     next_id = int(server.sql("insert into memories (text) values ('y') returning id", database))
     assert next_id > max(restored)
-    assert data.store.scratches() == []
+    assert source.store.scratches() == []
 
 
 def test_restore_and_its_undo_keep_names_settings_and_rights(
     server: Server, database: str, tmp_path: Path
 ) -> None:
-    """The restored database has the name, settings and rights of the old one; its undo line brings that back."""
+    """The restored database has the name, settings and rights of the old one; the undo makes the old one live again."""
     server.sql(f'alter database {database} set search_path to public, "odd one"')
     server.sql(f"grant create on database {database} to pg_monitor")
-    data = data_of(server, database, tmp_path)
-    taken = data.take()
+    source = service_database(server, database, tmp_path)
+    snapshot = source.take()
     server.sql("insert into memories (text) values ('later')", database)
-    done = restoring.restore(data, taken)
+    done = restore_snapshot(source, snapshot)
     rights = "select datacl::text like '%pg_monitor=C/%' from pg_database where datname = current_database()"
     assert server.sql(rights, database) == "t"
     assert server.sql("show search_path", database) == 'public, "odd one"'
     assert server.sql("select count(*) from memories", database) == "0"
     assert shlex.split(done.undo)[-3:] == ["--back", done.aside, "--yes"]
-    restoring.back(data, done.aside)
+    undo_restore(source, done.aside)
     assert server.sql("select count(*) from memories", database) == "1"
 
 
@@ -93,7 +94,7 @@ def _variant(server: Server, database: str, sql: str) -> str:
 
 
 def _dump(server: Server, database: str, path: Path, *flags: str) -> None:
-    words = (
+    argv = (
         "docker",
         "exec",
         "--env",
@@ -106,7 +107,7 @@ def _dump(server: Server, database: str, path: Path, *flags: str) -> None:
         "recall",
         "-Fc",
     )
-    files.stream((*words, *flags, database), {"PGPASSWORD": PASSWORD}, path, DEADLINE_S)
+    stream_to_file((*argv, *flags, database), {"PGPASSWORD": PASSWORD}, path, DEADLINE_S)
 
 
 def _cut(path: Path, share: float) -> None:
@@ -115,7 +116,7 @@ def _cut(path: Path, share: float) -> None:
 
 
 def _flip(path: Path) -> None:
-    """One bit in the middle: in the compressed rows of the largest table."""
+    """Flip one bit in the middle, in the compressed rows of the largest table."""
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
@@ -139,19 +140,19 @@ FROM_OTHER_DATA = {
 def test_broken_dumps_are_caught_where_a_listing_is_content(
     server: Server, database: str, tmp_path: Path
 ) -> None:
-    """Ten kinds of broken dumps: restoring and comparing says no to each, `pg_restore --list` to none; docs/data.md says so."""
+    """Restoring and comparing finds ten kinds of broken dumps, `pg_restore --list` none; docs/data.md has this table."""
     server.sql("insert into memories (text) select md5(n::text) from generate_series(1, 3000) n", database)
     server.sql("insert into tags values ('a')", database)
-    data = data_of(server, database, tmp_path)
-    original = data.take()
-    assert data.prove(original).ok
+    source = service_database(server, database, tmp_path)
+    original = source.take()
+    assert source.verify(original).ok
     seen: dict[str, tuple[Outcome, bool, str]] = {}
 
     def broken(kind: str, path: Path) -> None:
-        trusted = replace(original, path=path, sha256=files.sha256_of(path))
-        verdict = data.prove(trusted)
-        words = ("docker", "exec", "--interactive", server.name, "pg_restore", "--list")
-        seen[kind] = (verdict.outcome, files.feed(words, {}, path, DEADLINE_S).ok, verdict.reason)
+        trusted = replace(original, path=path, sha256=sha256_of(path))
+        verdict = source.verify(trusted)
+        argv = ("docker", "exec", "--interactive", server.name, "pg_restore", "--list")
+        seen[kind] = (verdict.outcome, feed_file(argv, {}, path, DEADLINE_S).ok, verdict.reason)
 
     for kind, sql in FROM_OTHER_DATA.items():
         path = tmp_path / kind
@@ -163,7 +164,7 @@ def test_broken_dumps_are_caught_where_a_listing_is_content(
         path = tmp_path / kind
         path.write_bytes(original.path.read_bytes())
         breaking(path)
-        assert "checksum differs" in data.prove(replace(original, path=path)).reason
+        assert "checksum differs" in source.verify(replace(original, path=path)).reason
         broken(kind, path)
 
     assert {kind: outcome for kind, (outcome, _, _) in seen.items()} == dict.fromkeys(seen, Outcome.NO)
@@ -175,42 +176,42 @@ def test_broken_dumps_are_caught_where_a_listing_is_content(
         kind: ("caught" if outcome is Outcome.NO else "not caught", "not caught" if listed else "caught")
         for kind, (outcome, listed, _) in seen.items()
     }
-    assert data.store.scratches() == []
+    assert source.store.scratches() == []
 
 
-def test_says_who_may_not(server: Server, database: str, tmp_path: Path) -> None:
-    """A role that may not create databases is told so before anything happens; a wrong password is never shown."""
+def test_missing_rights_are_reported(server: Server, database: str, tmp_path: Path) -> None:
+    """The error names a role that may not create databases; an error never shows a password."""
     server.sql("drop role if exists poor; create role poor login password 'poorpoor'")
     for kind in ("tables", "sequences"):
         server.sql(f"grant select on all {kind} in schema public to poor", database)
-    data = data_of(server, database, tmp_path)
+    source = service_database(server, database, tmp_path)
     poor = server.url(database).replace(f"recall:{quote(PASSWORD, safe='')}", "poor:poorpoor")
-    data.rendered.model["services"]["api"]["environment"]["DATABASE_URL"] = poor
-    taken = data.take()
+    source.rendered.model["services"]["api"]["environment"]["DATABASE_URL"] = poor
+    snapshot = source.take()
     with pytest.raises(UsageProblem, match="let poor CREATEDB"):
-        data.prove(taken)
-    data.rendered.model["services"]["api"]["environment"]["DATABASE_URL"] = poor.replace(
+        source.verify(snapshot)
+    source.rendered.model["services"]["api"]["environment"]["DATABASE_URL"] = poor.replace(
         "poorpoor", "wrongwrong"
     )
-    data._store = None
+    source._store = None
     with pytest.raises(UsageProblem, match="cannot be reached") as error:
-        data.take()
+        source.take()
     assert "wrongwrong" not in str(error.value)
 
 
-def test_what_a_dead_session_left_is_dropped_by_the_undo(
+def test_the_undo_drops_the_scratch_database_of_a_dead_session(
     server: Server, database: str, tmp_path: Path
 ) -> None:
-    """The undo script needs no Python and no secret of its own: the scratch database is gone, and twice is as good."""
-    data = data_of(server, database, tmp_path)
-    change = data.snapshot_change()
+    """The undo script needs no Python and contains no secret; it can run twice."""
+    source = service_database(server, database, tmp_path)
+    change = source.snapshot_change()
     assert PASSWORD not in "".join(change.undo)
     assert process.run(change.do, deadline_s=DEADLINE_S).ok
-    assert data.prove(data.take()).ok
-    assert data.store.scratches() == [data.scratch]
+    assert source.verify(source.take()).ok
+    assert source.store.scratches() == [source.scratch]
     for _ in range(2):
         done = process.run(("sh", "-eu", "-c", undo_script([change])), deadline_s=DEADLINE_S)
         assert done.ok, done.err
-    assert data.store.scratches() == []
-    assert len(data.kept()) == 1
+    assert source.store.scratches() == []
+    assert len(list_snapshots(source.folder)) == 1
     assert not list(tmp_path.rglob("*.env"))

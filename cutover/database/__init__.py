@@ -1,0 +1,1 @@
+"""The database that both colors share: snapshot, restore, migration."""

@@ -1,0 +1,71 @@
+"""`python -m cutover.database.advisory_lock CONFIG RELEASE SECONDS COMMAND...`: run COMMAND under a PostgreSQL lock.
+
+The lock belongs to a psql session that reads from a pipe. COMMAND and its children inherit the other end, so the lock
+is held until the last of them has ended, however it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from cutover.core.config import load_config
+from cutover.core.errors import CutoverError, Failed, UsageProblem
+from cutover.database.base import ServiceDatabase
+from cutover.database.postgres import PostgresStore
+from cutover.system.compose import Rendered
+
+LOCK_KEY = 0x6375746F766572  # "cutover": the same in each database, whichever project migrates it
+LOCK_HOLDER = f"""\
+select format('since %s from %s', date_trunc('second', a.backend_start), coalesce(a.client_addr::text, 'itself'))
+from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.granted and l.classid = {LOCK_KEY >> 32} and l.objid = {LOCK_KEY & 0xFFFFFFFF}
+and l.database = (select oid from pg_database where datname = current_database()) limit 1;
+"""
+# The timeouts of the role would end the session that holds the lock.
+RESET_TIMEOUTS = """\
+select set_config(name, '0', false) from pg_settings
+where name in ('statement_timeout', 'idle_session_timeout', 'transaction_timeout') \\g /dev/null
+"""
+
+
+def acquire_advisory_lock(store: PostgresStore, wait_s: float) -> int:
+    """Take the lock within *wait_s* seconds; returns the descriptor that holds it. Raises Failed if it is taken."""
+    session, timeout_ms = store.tools.open_session(), max(1, round(wait_s * 1000))
+    try:
+        session.query(
+            f"{RESET_TIMEOUTS}set lock_timeout = {timeout_ms}; select pg_advisory_lock({LOCK_KEY});",
+            deadline_s=wait_s + 30,
+        )
+    except Failed as error:
+        if "lock timeout" not in str(error):
+            raise
+        holder = (store.tools.query(LOCK_HOLDER) or ["by a session that has just ended"])[0]
+        raise Failed(
+            f"another migration of {store.name} holds the lock, {holder}; waited {wait_s:g} s, nothing was changed"
+        ) from error
+    return session.stdin_fileno()
+
+
+def run_under_lock(arguments: list[str]) -> NoReturn:
+    """Take the lock, then execute the command; exits with the code of the error if there is one."""
+    config, release, wait_s, *command = arguments
+    try:
+        settings = load_config(Path(config), os.environ)
+        text = Path(release).read_text(encoding="utf-8")
+        rendered = Rendered(Path(release).parent.name, "", text, json.loads(text), {})
+        store = ServiceDatabase(settings, rendered, settings.state).store
+        if not isinstance(store, PostgresStore):
+            raise UsageProblem("only PostgreSQL has session locks")
+        os.set_inheritable(acquire_advisory_lock(store, float(wait_s)), True)  # noqa: FBT003  positional-only
+    except CutoverError as error:
+        sys.stderr.write(f"migrate: {error}\n")
+        sys.exit(error.exit_code)
+    os.execvp(command[0], command)  # noqa: S606  argv, never a shell string
+
+
+if __name__ == "__main__":
+    run_under_lock(sys.argv[1:])

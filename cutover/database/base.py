@@ -1,0 +1,366 @@
+"""The database of a service: where it is, its snapshots, its migration."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from cutover.changes import Change, Words
+from cutover.core.config import Settings
+from cutover.core.config_schema import Database
+from cutover.core.errors import CutoverError, EngineSilent, Failed, Inconclusive, Locked, UsageProblem
+from cutover.core.verdict import Outcome, Verdict, no, yes
+from cutover.database.changes import (
+    migration_change,
+    migration_container,
+    module_argv,
+    rehearsal_containers,
+    snapshot_change,
+)
+from cutover.database.postgres import (
+    PostgresStore,
+    PostgresTools,
+    PostgresUrl,
+    find_database_container,
+    parse_postgres_url,
+)
+from cutover.database.snapshot import (
+    CHECK_NAME,
+    PARTIAL,
+    DatabaseContents,
+    SnapshotFile,
+    delete_snapshot,
+    format_size,
+    judge_restored,
+    list_snapshots,
+    mark_verified,
+    open_private,
+    require_disk_space,
+    select_expired,
+    sha256_of,
+    write_description,
+)
+from cutover.system import process
+from cutover.system.compose import Compose, Rendered, render
+from cutover.system.files import close_lock, flock
+
+SCRATCH_ENV = "scratch.env"
+
+
+# --- location ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class SqliteFile:
+    """A SQLite database: a path inside the service's container."""
+
+    path: str
+
+
+Location = PostgresUrl | SqliteFile
+
+
+def locate(database: Database | None, environment: Mapping[str, str], source: str) -> Location | None:
+    """Database of a service with this *environment*, None if none is configured; raises UsageProblem.
+
+    *source* is the env file that errors name.
+    """
+    config = database or Database()
+    url = environment.get(config.url_key, "").strip()
+    if not url:
+        return SqliteFile(config.sqlite) if config.sqlite else None
+    scheme = url.partition("://")[0].split("+", 1)[0].lower()
+    if scheme in {"postgres", "postgresql"}:
+        return parse_postgres_url(url, f"{source}: {config.url_key}")
+    if scheme == "sqlite":
+        path = urlsplit(url).path[1:]  # sqlite:////data/recall.db: three slashes of the URL, then the path
+        return SqliteFile(path if path.startswith("/") else config.sqlite or path)
+    kind = f"a {scheme} URL" if "://" in url else "no URL"
+    raise UsageProblem(f"{source}: {config.url_key} is {kind}; snapshots support postgresql and sqlite")
+
+
+# --- store ---------------------------------------------------------------------------------------------------------
+class Store(Protocol):
+    """A database that can be dumped, restored as a scratch copy beside itself, and read.
+
+    A *name* argument means a scratch copy; None means the database itself.
+    """
+
+    @property
+    def kind(self) -> str:
+        """`postgres` or `sqlite`."""
+
+    @property
+    def name(self) -> str:
+        """Name of the database."""
+
+    @property
+    def suffix(self) -> str:
+        """File name suffix of its snapshots."""
+
+    def exists(self) -> bool:
+        """Whether the database has been created."""
+
+    def size(self) -> int:
+        """Bytes on the disk."""
+
+    def head(self, name: str | None = None) -> str:
+        """Schema revision; empty if no table records one."""
+
+    def contents(self, name: str | None = None) -> DatabaseContents:
+        """Contents as they are compared."""
+
+    def dump(self, path: Path, budget_s: float) -> tuple[int, str, DatabaseContents]:
+        """Write a dump to *path*; returns size, SHA-256 and the contents at that moment."""
+
+    def scratch_name(self, suffix: str) -> str:
+        """Name of a scratch copy."""
+
+    def require_space(self) -> None:
+        """Raise UsageProblem if there is no room for a scratch copy."""
+
+    def restore(self, path: Path, name: str, budget_s: float) -> None:
+        """Restore a dump as *name*; raises Failed."""
+
+    def drop(self, name: str) -> None:
+        """Remove a scratch copy."""
+
+    def drop_argv(self, name: str, env_file: Path) -> Words:
+        """Command for the undo script that removes a scratch copy; empty if none is needed."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables that `drop_argv` reads from *env_file*."""
+
+    def scratches(self) -> list[str]:
+        """Names of the scratch copies that exist."""
+
+
+def open_store(settings: Settings, rendered: Rendered, location: Location | None, folder: Path) -> Store:
+    """Store for *location*; raises UsageProblem if it cannot be reached, Inconclusive if Docker does not answer."""
+    config = settings.database or Database()
+    if location is None:
+        missing = f"{rendered.colour} has no {config.url_key}, and {settings.source} no [database] sqlite"
+        raise UsageProblem(f"no database to take a snapshot of: {missing}")
+    try:
+        if isinstance(location, SqliteFile):
+            from cutover.database.sqlite import open_sqlite
+
+            return open_sqlite(rendered, settings.service, location.path, folder, config.schema_table)
+        networks = service_networks(rendered, settings.service, config.network)
+        # The programs in the database's own container have its version; those on this host may not.
+        container = config.container or find_database_container(networks, location.host)
+    except EngineSilent as error:
+        raise Inconclusive(str(error)) from error
+    if not container and not process.run(("pg_dump", "--version"), deadline_s=10).ok:
+        missing = f"no container on the service's networks is called {location.host!r}, and there is no pg_dump here"
+        raise UsageProblem(f"{missing}: name one that has pg_dump in {settings.source}: [database] container")
+    return PostgresStore(PostgresTools(location, container), config.schema_table)
+
+
+def service_networks(rendered: Rendered, service: str, extra: str) -> list[str]:
+    """Docker's names of the networks that *service* joins, and *extra* if it is not empty."""
+    joined = rendered.service(service).get("networks") or {}
+    models = rendered.model.get("networks") or {}
+    names = [str((models.get(name) or {}).get("name", name)) for name in joined]
+    return [*names, *([extra] if extra else [])]
+
+
+# --- facade --------------------------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class ServiceDatabase:
+    """The database that the release *rendered* uses, and its snapshots below *state_dir*."""
+
+    settings: Settings
+    rendered: Rendered
+    state_dir: Path
+    scratch: str = ""
+    """Name of the scratch copy that was restored and compared, while it exists."""
+    _store: Store | None = field(default=None, repr=False)
+    _lock: int | None = field(default=None, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the snapshots."""
+        return self.state_dir / "snapshots"
+
+    @property
+    def location(self) -> Location | None:
+        """Location according to the release's environment; raises UsageProblem for one of an unknown kind."""
+        colour = self.settings.colours.get(self.rendered.colour)
+        source = str(colour.env_file if colour else self.rendered.colour)
+        return locate(self.settings.database, self.rendered.environment(self.settings.service), source)
+
+    @property
+    def store(self) -> Store:
+        """Store of the location; raises UsageProblem or Inconclusive."""
+        if self._store is None:
+            self._store = open_store(self.settings, self.rendered, self.location, self.folder)
+        return self._store
+
+    def available(self) -> bool:
+        """Whether there is a database to take a snapshot of; raises UsageProblem or Inconclusive."""
+        location = self.location
+        if isinstance(location, SqliteFile):
+            from cutover.database.sqlite import volume_is_missing
+
+            # Before the first release there is neither a volume to read nor a container to ask.
+            missing = volume_is_missing(self.rendered, self.settings.service, location.path)
+            return not missing and self.store.exists()
+        return location is not None
+
+    def head(self) -> str:
+        """Current schema revision; empty if no table records one."""
+        return self.store.head()
+
+    # --- snapshots -------------------------------------------------------------------------------------------------
+    def snapshot_change(self) -> Change:
+        """Change to apply before `take`: its undo removes what a session that dies leaves behind."""
+        env_file, text = self.folder / SCRATCH_ENV, f"{self.store.name}, restored beside itself"
+        drop = self.store.drop_argv(self._scratch_name(), env_file)
+        return snapshot_change(self.folder, text, rehearsal_containers(self.settings.project), drop, env_file)
+
+    def take(self) -> SnapshotFile:
+        """Write a snapshot and its description; raises UsageProblem, Failed or Locked."""
+        self._acquire_lock()
+        store, begun = self.store, time.monotonic()
+        require_disk_space(self.folder, store.size(), store.name)
+        at = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S.%f}"[:-3] + "Z"
+        path = self.folder / f"{at}-{_file_name(store.name)}{store.suffix}"
+        size, checksum, contents = store.dump(path, self.settings.snapshot.budget)
+        seconds = round(time.monotonic() - begun, 3)
+        snapshot = SnapshotFile(path, store.kind, store.name, at, size, checksum, seconds, contents)
+        write_description(snapshot)
+        return snapshot
+
+    def verify(self, snapshot: SnapshotFile) -> Verdict:
+        """Restore *snapshot* as a scratch copy and compare it; the copy is kept unless the answer is no."""
+        self._acquire_lock()
+        self.drop_scratch()
+        self.store.require_space()
+        # The undo script needs the password to drop the copy: a private file, not an argument.
+        lines = [f"{key}={value}\n" for key, value in self.store.environment().items()]
+        with open_private(self.folder / SCRATCH_ENV) as out:
+            out.write("".join(lines).encode())
+        verdict = self._restore_and_compare(snapshot)
+        if verdict.outcome is Outcome.NO:
+            self.drop_scratch()
+        return verdict
+
+    def _restore_and_compare(self, snapshot: SnapshotFile) -> Verdict:
+        begun, name, file = time.monotonic(), self._scratch_name(), str(snapshot.path)
+        if sha256_of(snapshot.path) != snapshot.sha256:
+            text = f"{snapshot.name} is not the file that was written: its checksum differs"
+            return no(CHECK_NAME, text, file=file)
+        try:
+            self.store.restore(snapshot.path, name, self.settings.snapshot.budget)
+        except Failed as error:
+            return no(CHECK_NAME, f"{snapshot.name} cannot be restored: {error}", file=file)
+        seconds = time.monotonic() - begun
+        self.scratch = name
+        verdict = judge_restored(snapshot.contents, self.store.contents(name))
+        if not verdict.ok:
+            return verdict
+        mark_verified(snapshot, seconds)
+        size = f"{snapshot.database} {format_size(snapshot.size)}"
+        text = f"{size}, {verdict.reason}; restore takes {seconds:.1f} s"
+        facts = dict(verdict.evidence) | {
+            "file": file,
+            "sha256": snapshot.sha256,
+            "restore_s": round(seconds, 3),
+        }
+        return yes(CHECK_NAME, text, **facts)
+
+    def rotate(self) -> list[SnapshotFile]:
+        """Delete the snapshots beyond `[snapshot] keep`, never the last verified one; returns those deleted."""
+        self._acquire_lock()
+        expired = select_expired(list_snapshots(self.folder), self.settings.snapshot.keep)
+        for each in expired:
+            delete_snapshot(each)
+        return expired
+
+    def _scratch_name(self) -> str:
+        return self.store.scratch_name(f"{os.getpid()}")
+
+    def drop_scratch(self) -> None:
+        """Remove all scratch copies, also those of sessions that died."""
+        self._acquire_lock()
+        for name in self.store.scratches():
+            self.store.drop(name)
+        self.scratch = ""
+        (self.folder / SCRATCH_ENV).unlink(missing_ok=True)
+
+    def restore_command(self, *arguments: str) -> str:
+        """Shell line that restores a snapshot; *arguments* are its name, or `--back` and a database."""
+        command = ("cutover", "snapshot", "restore", "--cutover-config", str(self.settings.source))
+        return shlex.join((*command, *arguments, "--yes"))
+
+    # --- migration -------------------------------------------------------------------------------------------------
+    def migration_change(self, new: Rendered, release_file: Path) -> Change:
+        """Change that runs `[migrate] command` of *new*, whose rendered Compose file is *release_file*."""
+        migrate = self.settings.migrate
+        if migrate is None:
+            raise UsageProblem(f"{self.settings.source} has no [migrate] command")
+        lock: Words = ()
+        if isinstance(self.location, PostgresUrl):
+            arguments = (str(self.settings.source), str(release_file), f"{migrate.lock_timeout:g}")
+            lock = module_argv("cutover.database.advisory_lock", *arguments)
+        compose, name = Compose(new.project, release_file), migration_container(self.settings.project)
+        options = self.migration_options(new)
+        return migration_change(self.state_dir, compose, migrate, name, lock=lock, options=options)
+
+    def migration_options(self, new: Rendered) -> str:
+        """`PGOPTIONS` of the migration: a timeout for locks; empty if the release sets its own."""
+        # A statement that waits for a lock makes every later query wait behind it.
+        migrate = self.settings.migrate
+        if migrate is None or not isinstance(self.location, PostgresUrl):
+            return ""
+        if "PGOPTIONS" in new.environment(migrate.service):
+            return ""
+        return f"-c lock_timeout={round(migrate.lock_timeout * 1000)}"
+
+    # --- lock ------------------------------------------------------------------------------------------------------
+    def _acquire_lock(self) -> None:
+        """Lock the snapshot folder until `close` or the end of this process; raises Locked."""
+        if self._lock is not None:
+            return
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(self.folder / "busy", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise UsageProblem(f"{self.folder}: {error.strerror}") from error
+        if not flock(handle, deadline=0.0):
+            close_lock(handle)
+            raise Locked(f"another snapshot or restore is running in {self.folder}; nothing was changed")
+        self._lock = handle
+        for draft in self.folder.glob(f"*{PARTIAL}"):  # of a session that died: nobody else writes now
+            draft.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove the scratch copy and release the lock; never raises."""
+        if self.scratch:
+            with contextlib.suppress(CutoverError):  # the next snapshot removes it
+                self.drop_scratch()
+        if self._lock is not None:
+            close_lock(self._lock)
+            self._lock = None
+
+
+def open_database(settings: Settings) -> ServiceDatabase:
+    """Database of the service according to the first color that has an env file; raises UsageProblem."""
+    colours = [colour for colour, each in settings.colours.items() if each.env_file.is_file()]
+    if not colours:
+        first = next(iter(settings.colours.values()))
+        raise UsageProblem(f"{first.env_file}: no such file (colours.*.env_file in {settings.source})")
+    return ServiceDatabase(settings, render(settings, colours[0]), settings.state)
+
+
+def _file_name(database: str) -> str:
+    """*database* as a part of a file name."""
+    name = database.rsplit("/", 1)[-1]
+    return "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in name).lstrip(".")

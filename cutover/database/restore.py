@@ -1,0 +1,152 @@
+"""Replace the live database by a snapshot that was restored and compared first, and undo that."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutover.core.errors import CutoverError, Failed, UsageProblem
+from cutover.core.verdict import Outcome
+from cutover.database.base import ServiceDatabase
+from cutover.database.postgres import RESTORE_INFIX, PostgresStore, shorten_name
+from cutover.database.snapshot import (
+    DatabaseContents,
+    SnapshotFile,
+    judge_restored,
+    list_snapshots,
+    load_snapshot,
+    sha256_of,
+)
+from cutover.database.sqlite import SqliteStore
+from cutover.report.words import count
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What a restore did: what was put aside, the command to inspect it, and the command that undoes the restore."""
+
+    database: str
+    seconds: float
+    aside: str
+    look: str
+    undo: str
+    head: str
+
+
+def choose_snapshot(folder: Path, name: str | None) -> SnapshotFile:
+    """Snapshot with that name or path, or the last verified one; raises UsageProblem."""
+    snapshots = list_snapshots(folder)
+    if name is None:
+        verified = [each for each in snapshots if each.verified]
+        if not verified:
+            raise UsageProblem(
+                f"{folder}: no verified snapshot; name one of {_names(snapshots)}, or run: cutover snapshot create"
+            )
+        return verified[0]
+    path = folder / name  # an absolute path stays as it is
+    if not path.is_file():
+        raise UsageProblem(f"{path}: no such snapshot; there are {_names(snapshots)}")
+    return load_snapshot(path)
+
+
+def _names(snapshots: Sequence[SnapshotFile]) -> str:
+    return ", ".join(each.name for each in snapshots) or "none"
+
+
+def row_count_changes(now: DatabaseContents, snapshot: DatabaseContents) -> list[str]:
+    """One line for each table whose row count differs between the database *now* and the snapshot."""
+    lines = []
+    for name, table in now.tables.items():
+        before = snapshot.tables[name].rows if name in snapshot.tables else 0
+        if table.rows != before:
+            lines.append(f"{name}: {count(table.rows, 'row')} now, {before:,} in the snapshot")
+    return lines
+
+
+def restore_snapshot(database: ServiceDatabase, snapshot: SnapshotFile) -> RestoreResult:
+    """Replace the live database by *snapshot*; raises Failed or UsageProblem."""
+    store = database.store
+    if snapshot.kind != store.kind:
+        raise UsageProblem(f"{snapshot.name} is of {snapshot.kind}, the database is {store.kind}")
+    if sha256_of(snapshot.path) != snapshot.sha256:
+        raise Failed(
+            f"{snapshot.name} is not the file that was written: its checksum differs; nothing was changed"
+        )
+    if isinstance(store, PostgresStore):
+        return _restore_postgres(database, store, snapshot)
+    if isinstance(store, SqliteStore):
+        return _restore_sqlite(database, store, snapshot)
+    raise UsageProblem(f"{store.kind} cannot be restored")
+
+
+def _restore_postgres(
+    database: ServiceDatabase, store: PostgresStore, snapshot: SnapshotFile
+) -> RestoreResult:
+    """Restore into a new database, compare, and swap the two by a rename."""
+    store.require_space()
+    begun, at = time.monotonic(), _utc_suffix()
+    new, aside = shorten_name(store.name, f"{RESTORE_INFIX}{at}"), shorten_name(store.name, f"_before_{at}")
+    try:
+        store.restore(snapshot.path, new, database.settings.snapshot.budget)
+        _require_same(snapshot.contents, store.contents(new))
+        store.copy_settings(new)
+        oid = store.oid(new)
+        store.swap(new, aside)
+    except BaseException:
+        with contextlib.suppress(CutoverError):  # the first error is the one to report
+            store.drop(new)
+        raise
+    if store.oid(store.name) != oid:
+        raise Failed(f"{store.name} is not the restored database: another process renamed it meanwhile")
+    return _swapped(database, store, aside, begun)
+
+
+def _require_same(expected: DatabaseContents, restored: DatabaseContents) -> None:
+    verdict = judge_restored(expected, restored)
+    if verdict.outcome is Outcome.NO:
+        raise Failed(f"{verdict.reason}; nothing was changed")
+
+
+def undo_restore(database: ServiceDatabase, aside: str) -> RestoreResult:
+    """Make the database *aside* live again, and put the restored one aside; raises Failed or UsageProblem."""
+    store, begun = database.store, time.monotonic()
+    if not isinstance(store, PostgresStore):
+        raise UsageProblem("to undo a restore of SQLite, restore the snapshot that it took before")
+    if not aside.startswith(f"{store.name}_") or not store.oid(aside):
+        raise UsageProblem(
+            f"the server has no database {aside!r} that was put aside from {store.name}; nothing was changed"
+        )
+    now_aside = shorten_name(store.name, f"_restored_{_utc_suffix()}")
+    store.swap(aside, now_aside)
+    return _swapped(database, store, now_aside, begun)
+
+
+def _utc_suffix() -> str:
+    return time.strftime("%Y%m%d_%H%M%S", time.gmtime())
+
+
+def _swapped(database: ServiceDatabase, store: PostgresStore, aside: str, begun: float) -> RestoreResult:
+    look, undo = store.tools.psql_command(aside), database.restore_command("--back", aside)
+    return RestoreResult(store.name, time.monotonic() - begun, aside, look, undo, store.head())
+
+
+def _restore_sqlite(database: ServiceDatabase, store: SqliteStore, snapshot: SnapshotFile) -> RestoreResult:
+    """Take a snapshot of the present contents, then replace them in one transaction."""
+    begun = time.monotonic()
+    verdict = database.verify(snapshot)
+    database.drop_scratch()
+    if not verdict.ok:
+        raise Failed(f"{verdict.reason}; nothing was changed")
+    before = database.take()
+    store.replace_by(snapshot.path, database.settings.snapshot.budget)
+    head = store.head()
+    if head != snapshot.contents.head:
+        raise Failed(
+            f"{store.name} is at revision {head or 'none'} after the restore, expected {snapshot.contents.head}"
+        )
+    look, undo = shlex.join(("sqlite3", "-readonly", str(before.path))), database.restore_command(before.name)
+    return RestoreResult(store.name, time.monotonic() - begun, before.name, look, undo, head)

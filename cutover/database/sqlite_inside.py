@@ -1,0 +1,138 @@
+"""SQLite through its own backup API, as a stand-alone script.
+
+It is imported on this host, or sent into the service's container as `python3 -c`; the container has no cutover, so it
+uses only the standard library. Commands: `dump FILE TABLE` writes a copy of FILE to stdout and its contents as JSON to
+stderr, `write FILE` replaces the contents of FILE by a copy that it reads from stdin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+
+TYPE_CHECKING = False  # importing typing takes longer than the rest of the script
+if TYPE_CHECKING:
+    from typing import Any
+
+LOCK_TIMEOUT_S = 30.0
+DIGEST_MAX_BYTES = 64 << 20
+
+
+def connect(file: str) -> sqlite3.Connection:
+    """Open *file*, which must exist, in autocommit mode."""
+    uri = "file:" + file.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+    connection.text_factory = bytes  # a text column may hold bytes that are not UTF-8
+    return connection
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def read_contents(connection: sqlite3.Connection, schema_table: str) -> dict[str, Any]:
+    """Contents of the database, in the form of `DatabaseContents.as_json`."""
+    size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
+    is_small, tables = size <= DIGEST_MAX_BYTES, {}
+    for name in _object_names(connection, "table"):
+        rows = connection.execute("select count(*) from " + _quote(name)).fetchone()[0]
+        total = 0
+        for row in connection.execute("select * from " + _quote(name)) if is_small else ():
+            total += int.from_bytes(hashlib.sha256(repr(row).encode()).digest()[:8], "big")
+        tables[name] = {"rows": rows, "digest": str(total) if is_small else ""}
+    sequences = {}
+    if connection.execute("select 1 from sqlite_master where name = 'sqlite_sequence'").fetchone():
+        values = connection.execute("select name, seq from sqlite_sequence").fetchall()
+        sequences = {name.decode(): [value, value] for name, value in values}
+    return {
+        "head": _revision(connection, schema_table),
+        "tables": tables,
+        "sequences": sequences,
+        "objects": {kind: len(_object_names(connection, kind)) for kind in ("index", "trigger", "view")},
+    }
+
+
+def _revision(connection: sqlite3.Connection, schema_table: str) -> str:
+    if schema_table not in _object_names(connection, "table"):
+        return ""
+    rows = connection.execute("select * from " + _quote(schema_table)).fetchall()
+    return ",".join(sorted(row[0].decode() if isinstance(row[0], bytes) else str(row[0]) for row in rows))
+
+
+def _object_names(connection: sqlite3.Connection, kind: str) -> list[str]:
+    """Names of the objects of that kind, without SQLite's own."""
+    sql = "select name from sqlite_master where type = ? and name not like 'sqlite\\_%' escape '\\' order by name"
+    return [row[0].decode() for row in connection.execute(sql, (kind,))]
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute("pragma " + name).fetchone()[0])
+
+
+def copy_database(file: str, copy: str, schema_table: str) -> dict[str, Any]:
+    """Write *file* to *copy*, an empty file; returns the contents at that moment."""
+    with closing(connect(file)) as source, closing(connect(copy)) as target:
+        source.execute("begin")
+        contents = read_contents(source, schema_table)  # the first read fixes what the transaction sees
+        source.backup(target)
+        source.execute("rollback")
+        target.execute("pragma journal_mode = delete")  # one file, without a log beside it
+    return contents
+
+
+def check_integrity(file: str) -> str:
+    """Result of SQLite's integrity check; `ok` for a sound file."""
+    try:
+        with closing(connect(file)) as connection:
+            result = connection.execute("pragma integrity_check(1)").fetchone()[0]
+            return str(result.decode() if isinstance(result, bytes) else result)
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
+def replace_contents(file: str, copy: str) -> None:
+    """Replace the contents of *file* by *copy* in one transaction, which open connections see too."""
+    # A file that is renamed over an open database can destroy both.
+    end = time.monotonic() + LOCK_TIMEOUT_S
+
+    def check_deadline(_status: int, remaining: int, _total: int) -> None:
+        if remaining and time.monotonic() > end:
+            raise TimeoutError(f"another connection held the database locked for {LOCK_TIMEOUT_S:g} s")
+
+    with closing(connect(copy)) as source, closing(connect(file)) as target:
+        mode = target.execute("pragma journal_mode").fetchone()[0].decode()
+        source.execute("pragma journal_mode = " + mode)  # the page headers must agree
+        source.backup(target, progress=check_deadline)
+
+
+def run_script(arguments: list[str]) -> None:
+    """Run one command on stdin and stdout; its temporary copy is beside the database, where there is room."""
+    command, file, *rest = arguments
+    copy = file + ".cutover-" + str(os.getpid())
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        if command == "dump":
+            contents = copy_database(file, copy, rest[0])
+            with Path(copy).open("rb") as source:
+                shutil.copyfileobj(source, sys.stdout.buffer)
+            sys.stdout.flush()
+            sys.stderr.write(json.dumps(contents) + "\n")
+        elif command == "write":
+            with Path(copy).open("wb") as target:
+                shutil.copyfileobj(sys.stdin.buffer, target)
+            replace_contents(file, copy)
+    finally:
+        for each in (copy, copy + "-wal", copy + "-shm", copy + "-journal"):
+            with suppress(FileNotFoundError):
+                Path(each).unlink()
+
+
+if __name__ == "__main__":
+    run_script(sys.argv[1:])
