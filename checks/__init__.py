@@ -1,1 +1,1 @@
-"""Is it still well under traffic? The runbook's section 6 as tests."""
+"""Continuous checks under traffic: the runbook's section 6 as tests."""

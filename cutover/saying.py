@@ -93,7 +93,7 @@ def ended(walk: Walk, word: Word, code: int, tally: Tally) -> Ended:
 
 def _users_saw(walk: Walk) -> tuple[int | None, float | None]:
     """Failed requests since the switch and in how many seconds: by the proxy's log, else by the proof alone."""
-    from cutover.probes.traffic import failed_since
+    from cutover.watch.traffic import failed_since
 
     proof, proxy = walk.evidence.facts.get("proof") or {}, walk.settings.proxy
     switched = [step.at - step.seconds for step in walk.evidence.steps if step.name == "switch"]

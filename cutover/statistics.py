@@ -1,4 +1,4 @@
-"""The arithmetic behind sure answers: exact binomial tails, spent alpha, quantiles, slopes; no scipy."""
+"""Statistics of the judges: exact binomial tails, sequential tests, quantiles, histograms, slopes; without scipy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-NEGLIGIBLE = 1e-17  # a term this small against the sum no longer changes a double
-GROWTH = 1.02  # neighbouring buckets of a histogram: a quantile is right to 2 %
+NEGLIGIBLE = 1e-17  # a term this small relative to the sum does not change a double
+GROWTH = 1.02  # ratio of neighboring buckets of a histogram: a quantile is exact to 2 %
 
 
 def binomial_log_pmf(hits: int, trials: int, rate: float) -> float:
-    """The logarithm of the chance of exactly *hits* in *trials*."""
+    """The logarithm of the probability of exactly *hits* in *trials*."""
     if rate <= 0.0:
         return 0.0 if hits == 0 else -math.inf
     if rate >= 1.0:
@@ -21,7 +21,7 @@ def binomial_log_pmf(hits: int, trials: int, rate: float) -> float:
 
 
 def binomial_tail(hits: int, trials: int, rate: float) -> float:
-    """The exact chance of *hits* or more in *trials* when each has *rate*."""
+    """The exact probability of *hits* or more in *trials* of probability *rate* each."""
     if hits <= 0:
         return 1.0
     if hits > trials or rate <= 0.0:
@@ -32,7 +32,7 @@ def binomial_tail(hits: int, trials: int, rate: float) -> float:
 
 
 def _sum_outwards(start: int, trials: int, rate: float, *, step: int) -> float:
-    """The terms from *start* away from the mean; they shrink, so the sum ends early."""
+    # Away from the mean the terms shrink, so the sum ends early.
     total, hits = 0.0, start
     while 0 <= hits <= trials:
         term = math.exp(binomial_log_pmf(hits, trials, rate))
@@ -44,37 +44,38 @@ def _sum_outwards(start: int, trials: int, rate: float, *, step: int) -> float:
 
 
 def more_often(hits: int, exposure: float, hits_before: int, exposure_before: float) -> float:
-    """The chance of *hits* or more, had both windows the same rate: small means that it really went up.
+    """The probability of *hits* or more if both windows have the same rate: small means that the rate went up.
 
-    Conditional on the sum, so it needs no rate and stays exact where nothing was seen before. An exposure is
-    a number of requests or of seconds.
+    Conditional on the sum, so it needs no rate and is exact with no hits before. An exposure is a number of
+    requests or of seconds.
     """
     whole = exposure + exposure_before
     return binomial_tail(hits, hits + hits_before, exposure / whole if whole > 0 else 1.0)
 
 
 def spent(alpha: float, look: int) -> float:
-    """The part of *alpha* that look number *look* (1, 2, …) may use; all looks together use at most it."""
+    """The part of *alpha* that look number *look* (1, 2, …) may use; the parts of all looks add up to *alpha*."""
     return alpha / (look * (look + 1))
 
 
 @dataclass(slots=True)
 class Sequential:
-    """Whether a rate is surely above a bound, asked again and again.
+    """Sequential test whether a rate is above a bound.
 
-    Each look tests all that was seen and the newest window, each with half of the alpha that the look may
-    spend; whenever one stops, a rate within the bound is called too high with a chance of at most *alpha*.
+    Each look tests several counts (all that was seen, the newest window), each with its part of the alpha that
+    the look may spend: however many looks there are, a rate within the bound is called too high with a probability
+    of at most *alpha*.
     """
 
     bound: float
     alpha: float = 0.001
     least: int = 1
-    """Fewer bad ones than this are never sure: chance is not the only thing that comes in pairs."""
+    """Fewer bad ones than this are never sure: two failures may have one cause."""
     looks: int = 0
     sure: bool = False
 
     def look(self, *counts: tuple[int, int]) -> bool:
-        """Look at each (bad, seen) of *counts*; once sure it stays so."""
+        """Test each (bad, seen) of *counts*; returns whether the rate is too high for sure, which it then stays."""
         self.looks += 1
         level = spent(self.alpha, self.looks) / max(1, len(counts))
         for bad, seen in counts:
@@ -90,19 +91,19 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts of positive values in buckets that grow by 2 %: constant memory, however much is counted."""
+    """Counts of positive values in buckets that grow by 2 %: memory stays constant."""
 
     buckets: dict[int, int] = field(default_factory=dict)
     count: int = 0
 
     def add(self, value: float) -> None:
-        """Count one value; below a microsecond all are one."""
+        """Count one value; values below 1e-6 count as 1e-6."""
         bucket = math.ceil(math.log(max(value, 1e-6)) / math.log(GROWTH))
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         self.count += 1
 
     def quantile(self, share: float) -> float:
-        """The upper edge of the bucket that holds the quantile; 0 when nothing was counted."""
+        """The upper edge of the bucket that holds the quantile; 0 if nothing was counted."""
         needed, seen = math.ceil(share * self.count), 0
         for bucket in sorted(self.buckets):
             seen += self.buckets[bucket]
@@ -138,7 +139,7 @@ def theil_sen(points: Sequence[tuple[float, float]]) -> Slope:
 
 
 def minima(points: Sequence[tuple[float, float]], windows: int) -> list[tuple[float, float]]:
-    """The lowest point of each of *windows* equal spans of x; a saw-tooth's valleys, noise's floor."""
+    """The lowest point in each of *windows* equal spans of x; spans without a point are left out."""
     if not points:
         return []
     begin, width = points[0][0], (points[-1][0] - points[0][0]) / windows or 1.0

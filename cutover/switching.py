@@ -17,8 +17,8 @@ from cutover.proxies import Live, Proxy, other
 from cutover.system import docker
 from cutover.target import Target
 from cutover.walk import Walk
-from cutover.watching import Observed, Watched
-from cutover.watching import watch as tick
+from cutover.watch.check import WatchCheck
+from cutover.watch.loop import WatchResult, run_watch
 
 if TYPE_CHECKING:
     from cutover.proxies.samples import Proof
@@ -159,9 +159,9 @@ def drain(walk: Walk) -> None:
         words.append(verdict.reason)
 
 
-def questions(walk: Walk, target: Target) -> list[Watched]:
-    """What the watch asks: of the target, and of the old colour in the same minutes."""
-    from cutover.probes.default import watched_for
+def watch_checks(walk: Walk, target: Target) -> list[WatchCheck]:
+    """The checks of the watch: of the target, and of the old color in the same minutes."""
+    from cutover.watch.suite import default_checks
 
     here = walk.scene.again()
     walk.scene = here
@@ -170,8 +170,7 @@ def questions(walk: Walk, target: Target) -> list[Watched]:
     if old in here.rendered and _warm(walk, old):
         old_target = scene.target_named(here, old)
     control = scene.control_of(here, target)
-    asked: list[Watched] = watched_for(walk.settings, target, old_target, control, walk.evidence, time.time())
-    return asked
+    return default_checks(walk.settings, target, old_target, control, walk.evidence, time.time())
 
 
 def require_warm(walk: Walk) -> None:
@@ -195,16 +194,16 @@ def _warm(walk: Walk, colour: str) -> bool:
 def watch(
     walk: Walk,
     target: Target,
-    asked: list[Watched],
+    checks: list[WatchCheck],
     seconds: float,
     progress: Callable[[float, float, dict[str, Verdict]], None],
-) -> Observed:
-    """Drain, then tick the questions until the time is over or the first sure no."""
+) -> WatchResult:
+    """Drain, then run the checks until the time is over or the first sure no."""
     if walk.switched:
         drain(walk)
     begun = time.monotonic()
-    seen = tick(
-        asked, seconds, tick_s=walk.settings.watch.tick, report_only=frozenset(walk.settings.checks.report_only),
+    seen = run_watch(
+        checks, seconds, tick_s=walk.settings.watch.tick, report_only=frozenset(walk.settings.checks.report_only),
         on_tick=lambda left, verdicts: progress(left, seconds, verdicts),
     )  # fmt: skip
     ended = seen.verdicts.get(seen.ended_by) if seen.ended_by else None

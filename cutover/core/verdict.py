@@ -50,6 +50,10 @@ class Verdict:
         """Return a copy whose reason starts with *what*, the name of the thing that was checked."""
         return replace(self, reason=f"{what}: {self.reason}")
 
+    def reported(self, why: str) -> Verdict:
+        """The same verdict as "not asked: reported: …": it stays in the reports and decides nothing."""
+        return replace(self, outcome=Outcome.NOT_ASKED, reason=f"reported: {self.reason}; {why}")
+
     def as_json(self) -> dict[str, Any]:
         """Return a dictionary of JSON values, as evidence.jsonl stores it."""
         return asdict(self) | {"outcome": str(self.outcome), "evidence": dict(self.evidence)}

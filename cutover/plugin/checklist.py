@@ -33,6 +33,11 @@ class Checklist:
             self.rows[item.nodeid] = Row(stage_of(item))
         return not why
 
+    def leave_out(self, nodeid: str, why: str) -> None:
+        """Do not count the required test *nodeid*; it is listed as not asked, with the reason *why*."""
+        self.rows[nodeid].not_asked = why
+        self.unasked.setdefault(why, []).append(nodeid)
+
     def not_yes(self, before: int) -> list[str]:
         """The tests of the stages before that one which did not say yes."""
         return [

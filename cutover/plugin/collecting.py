@@ -31,9 +31,9 @@ class Collecting:
             labels = [each.label for each in settings.endpoints]
             metafunc.parametrize("endpoint", settings.endpoints, indirect=True, ids=labels)
         if "watched_name" in names and settings is not None:
-            from cutover.probes.names import names_for
+            from cutover.watch.suite import check_names
 
-            metafunc.parametrize("watched_name", names_for(settings), indirect=True)
+            metafunc.parametrize("watched_name", check_names(settings), indirect=True)
 
     def _asked(self, *, watching: bool) -> list[Asked]:
         """The targets that a test is asked for: with --switch both before and after, the watch only after."""

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from cutover.plugin.session import Run
     from cutover.system.container import Container
     from cutover.target import Control, Target
-    from cutover.watching import Observed, Watched
+    from cutover.watch.check import WatchCheck
+    from cutover.watch.loop import WatchResult
 else:
     given = Lazy("cutover.plugin.given")  # every pytest session of an environment loads this plugin
 
@@ -168,15 +169,15 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
 
 
 @pytest.fixture(scope="session")
-def watched(cutover_run: Run, target: Target) -> list[Watched]:
-    """The questions that the watch ticks; override it to add your own."""
+def watched(cutover_run: Run, target: Target) -> list[WatchCheck]:
+    """The checks of the watch; override it to add your own."""
     return given.watched(cutover_run, target)
 
 
 @pytest.fixture(scope="session")
 def watch(
-    request: pytest.FixtureRequest, cutover_run: Run, target: Target, watched: list[Watched]
-) -> Observed:
+    request: pytest.FixtureRequest, cutover_run: Run, target: Target, watched: list[WatchCheck]
+) -> WatchResult:
     """What was observed for the whole watch, or until the first sure no."""
     if cutover_run.wish.switch:
         request.getfixturevalue("switched")

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from cutover.gate.container_checks import ExpectedIdentity
     from cutover.gate.log_checks import LogBaseline
     from cutover.plugin.session import Run
-    from cutover.watching import Observed, Watched
+    from cutover.watch.check import WatchCheck
+    from cutover.watch.loop import WatchResult
 
 
 def walk_of(run: Run) -> Walk:
@@ -164,20 +165,20 @@ def expected(run: Run, target: Target) -> ExpectedIdentity:
     return expected(walk_of(run), target)
 
 
-def watched(run: Run, target: Target) -> list[Watched]:
-    """The questions of the watch."""
+def watched(run: Run, target: Target) -> list[WatchCheck]:
+    """The checks of the watch."""
     from cutover import switching
 
-    return switching.questions(walk_of(run), target)
+    return switching.watch_checks(walk_of(run), target)
 
 
-def watch(run: Run, target: Target, questions: list[Watched]) -> Observed:
+def watch(run: Run, target: Target, checks: list[WatchCheck]) -> WatchResult:
     """Watch once for the whole session."""
     if run.observed is None:
         from cutover import switching
 
         run.observed = switching.watch(
-            walk_of(run), target, questions, run.watch_seconds(), run.console.progress
+            walk_of(run), target, checks, run.watch_seconds(), run.console.progress
         )
         run.console.end_progress()
     return run.observed
@@ -188,9 +189,11 @@ def expecting(run: Run, item: pytest.Item) -> Callable[[Verdict | Iterable[Verdi
     begun = time.monotonic()
     asked = param(item)
     row = run.checklist.rows.get(item.nodeid)
+    report_only = run.settings.checks.report_only if run.settings else ()
 
     def expect(verdicts: Verdict | Iterable[Verdict]) -> None:
-        found = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
+        given = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
+        found = [_only_reported(each) if each.question in report_only else each for each in given]
         if row is not None:
             row.told |= {each.outcome for each in found}
         for verdict in found:
@@ -207,8 +210,18 @@ def expecting(run: Run, item: pytest.Item) -> Callable[[Verdict | Iterable[Verdi
         if worst[Outcome.UNKNOWN]:
             raise NotAnswered("\n".join(str(each) for each in worst[Outcome.UNKNOWN]))
         if not worst[Outcome.YES] and row is not None:
-            row.not_asked = found[0].reason if found else "nothing to ask"
-            run.checklist.unasked.setdefault(row.not_asked, []).append(item.nodeid)
-            pytest.skip(f"not asked: {row.not_asked}")
+            reason = found[0].reason if found else "nothing to ask"
+            if found != given:  # the test goes on: what it expects further on still decides
+                row.reported = row.reported or reason
+                return
+            run.checklist.leave_out(item.nodeid, reason)
+            pytest.skip(f"not asked: {reason}")
 
     return expect
+
+
+def _only_reported(verdict: Verdict) -> Verdict:
+    """A check of `[checks] report_only` reports its no and its unknown, and decides nothing."""
+    if verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
+        return verdict.reported("[checks] report_only")
+    return verdict

@@ -37,6 +37,8 @@ class Row:
     said: str = ""
     """The first line of what went wrong."""
     seconds: float = 0.0
+    reported: str = ""
+    """The first reason of a verdict that `[checks] report_only` keeps from deciding."""
     told: set[Outcome] = field(default_factory=set)
     """The outcomes of the verdicts that `expect` was given."""
 

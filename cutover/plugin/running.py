@@ -88,6 +88,7 @@ class Running:
         row = self.run.checklist.rows.get(item.nodeid)
         if row is not None:
             self._refuse_late(item, report, row)
+            self._leave_out_reported(item, report, row)
             row.learn(report)
             if call.excinfo is not None:
                 row.unknown = row.unknown or is_unknown(call.excinfo.value)
@@ -103,6 +104,13 @@ class Running:
             row.unknown = True
             row.said = row.said or f"no end within its own time-out of {limit:g} s, which it swallowed"
             report.outcome, report.longrepr = "failed", row.said
+
+    def _leave_out_reported(self, item: pytest.Item, report: pytest.TestReport, row: Row) -> None:
+        """A test whose verdicts were only reported has passed nothing: it is not asked."""
+        if report.when == "call" and report.passed and row.reported and Outcome.YES not in row.told:
+            self.run.checklist.leave_out(item.nodeid, row.reported)
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: not asked: {row.reported}")
 
     def _keep_untold(self, item: pytest.Item, row: Row) -> None:
         """A test that ended without `expect`, or otherwise than its verdicts, is a check of the report too."""

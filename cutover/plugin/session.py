@@ -29,7 +29,7 @@ from cutover.walk import Walk
 from cutover.wish import Wish
 
 if TYPE_CHECKING:
-    from cutover.watching import Observed
+    from cutover.watch.loop import WatchResult
 
 
 @dataclass(repr=False, eq=False)
@@ -45,7 +45,7 @@ class Run:
     console: console.Console
     checklist: Checklist = field(default_factory=Checklist)
     targets: dict[Asked, Target] = field(default_factory=dict)
-    observed: Observed | None = None
+    observed: WatchResult | None = None
     session: pytest.Session | None = None
     stage_begun: float = field(default_factory=time.monotonic)
     begun: bool = False

@@ -23,9 +23,9 @@ from cutover import http
 from cutover.core.config import Settings
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
-from cutover.probes.default import watched_for
 from cutover.target import Control, Target
-from cutover.watching import Observed, watch
+from cutover.watch.loop import WatchResult, run_watch
+from cutover.watch.suite import default_checks
 from tests.bench import write
 from tests.bench.detect_cases import CASES, Case, Release, Scene, asked, docker
 from tests.engine.proxies import nginx
@@ -95,7 +95,7 @@ def settings_of(scene: Scene) -> Settings:
     return Settings.model_validate(table)
 
 
-def watched(scene: Scene, case: Case) -> tuple[Observed, float]:
+def watched(scene: Scene, case: Case) -> tuple[WatchResult, float]:
     """What the watch saw, and the seconds from the break to its end."""
     settings, url = settings_of(scene), f"http://127.0.0.1:{scene.proxy.port}"
     live = Target("live", "live", url, "green", scene.live.project, through_proxy=True)
@@ -107,7 +107,7 @@ def watched(scene: Scene, case: Case) -> tuple[Observed, float]:
             case.before(scene)
         time.sleep(BEFORE_S)
         scene.proxy.go("green")
-        asked_of = watched_for(settings, live, old, control, Evidence(), time.time())
+        asked_of = default_checks(settings, live, old, control, Evidence(), time.time())
         broken = [0.0]
 
         def later(left: float, _verdicts: object) -> None:
@@ -116,7 +116,7 @@ def watched(scene: Scene, case: Case) -> tuple[Observed, float]:
                 threading.Thread(target=case.happen, args=(scene,), daemon=True).start()
 
         longest = LONGEST_S if case.by else NOISY_S
-        seen = watch(asked_of, longest, on_tick=later)
+        seen = run_watch(asked_of, longest, on_tick=later)
         return seen, time.monotonic() - broken[0]
 
 

@@ -27,9 +27,9 @@ from cutover.core.config_schema import Logs
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.gate.log_checks import scan_log
-from cutover.probes.default import watched_for
-from cutover.probes.log_tally import Reader
-from cutover.watching import watch
+from cutover.watch.logs import LogReader
+from cutover.watch.loop import run_watch
+from cutover.watch.suite import default_checks
 from examples.images import image
 from examples.releases import build
 from examples.stand import GOOD, Stand
@@ -101,7 +101,7 @@ def watching(stand: Stand, seconds: float, rate: float) -> Cost:
     live, old = scene.target_named(here, "live"), scene.target_named(here, "green")
     file = Path(stand.config).with_name(f"evidence-{uuid.uuid4().hex[:6]}.jsonl")
     evidence, held, begun = Evidence(file), list[int](), time.monotonic()
-    asked = watched_for(here.settings, live, old, scene.control_of(here, live), evidence, time.time())
+    asked = default_checks(here.settings, live, old, scene.control_of(here, live), evidence, time.time())
     stop = threading.Event()
     traffic = users(f"{stand.url}/version", rate, stop)
 
@@ -112,7 +112,7 @@ def watching(stand: Stand, seconds: float, rate: float) -> Cost:
 
     cpu = time.process_time()
     try:
-        seen = watch(asked, seconds, on_tick=on_tick)
+        seen = run_watch(asked, seconds, on_tick=on_tick)
         cpu_s, took = time.process_time() - cpu, time.monotonic() - begun
     finally:
         stop.set()
@@ -171,7 +171,7 @@ def reading(megabytes: int) -> Read:
         # The words that a person types.
         whole = timed(lambda: subprocess.run(counted, shell=True, check=True, stdout=subprocess.DEVNULL))  # noqa: S602
         judged = timed(lambda: judge_all(name))
-        reader = Reader(name, Logs.model_validate({}), 1.0, _tail=5000)
+        reader = LogReader(name, Logs.model_validate({}), 1.0, _tail=5000)
         first = timed(reader.read)
         lines = [
             f"2026-01-01T00:00:00.000000001Z {LINE % ('error' if n % 100 == 0 else 'info')}"

@@ -1,4 +1,4 @@
-"""The watch's questions about containers, asked of the real engine: memory, CPU, logs, restarts, dependencies."""
+"""The watch's checks of containers, on the real engine: memory, CPU, logs, restarts, dependencies."""
 
 from __future__ import annotations
 
@@ -13,12 +13,26 @@ import pytest
 from cutover.core.config_schema import Dependency, Logs, Slo
 from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import Evidence
-from cutover.probes import dependencies, flaps, log_watch, resources, usage
-from cutover.probes.background import at_once
 from cutover.probes.stamps import seconds_of
 from cutover.system import docker as docker_engine
 from cutover.system.container import Container
-from cutover.watching import Watched
+from cutover.watch.check import WatchCheck, at_once
+from cutover.watch.containers import ContainerSource, container_checks
+from cutover.watch.dependencies import (
+    DependencyAnswer,
+    DependencyAnswers,
+    DependencySource,
+    ask_dependencies,
+    dependency_checks,
+)
+from cutover.watch.logs import LogSource, log_checks
+from cutover.watch.resources import (
+    UsageSource,
+    read_usage,
+    resource_checks,
+    usage_of_cgroup,
+    usage_of_engine,
+)
 from examples.images import image
 
 pytestmark = pytest.mark.engine
@@ -63,34 +77,35 @@ def docker(*words: str) -> str:
     return done.stdout
 
 
-def until(questions: list[Watched], name: str, outcome: Outcome, words: str = "") -> Verdict:
-    """The verdict of the question called *name*, once it is *outcome* with *words*, or the deadline has passed."""
+def until(checks: list[WatchCheck], name: str, outcome: Outcome, words: str = "") -> Verdict:
+    """The verdict of the check called *name*, once it is *outcome* with *words*, or the deadline has passed."""
     end = time.monotonic() + DEADLINE_S
     while True:
-        for each in questions:
-            each.tick(time.monotonic())
-        verdict = next(each.verdict() for each in questions if each.name == name)
+        now = time.monotonic()
+        for each in checks:
+            each.poll(now)
+        verdict = next(each.verdict() for each in checks if each.name == name)
         if (verdict.outcome is outcome and words in verdict.reason) or time.monotonic() > end:
             return verdict
         time.sleep(0.1)
 
 
-def about(container_id: str) -> list[Watched]:
-    """All questions of the engine about one container."""
-    watchman = flaps.Watchman(partial(docker_engine.inspect, container_id), at_once)
-    gauge = resources.Gauge(watchman, Evidence(), "green", start=at_once)
-    return [*flaps.questions(watchman, None, ""), *resources.questions(gauge, Slo.model_validate({}))]
+def about(container_id: str) -> list[WatchCheck]:
+    """All checks of one container by the engine."""
+    containers = ContainerSource(partial(docker_engine.inspect, container_id), start=at_once)
+    usage = UsageSource(containers, Evidence(), "green", start=at_once)
+    return [*container_checks(containers), *resource_checks(usage, Slo.model_validate({}))]
 
 
 def test_cgroup_and_engine_tell_the_same(start: Start) -> None:
     """The quick way through files and the slow one through the engine agree on memory and CPU time."""
     busy = start("python3", "-c", BUSY, options=LIMITED)
     end = time.monotonic() + DEADLINE_S
-    while (found := usage.from_cgroup(busy)) is None or found.anonymous < 20_000_000:
+    while (found := usage_of_cgroup(busy)) is None or found.anonymous < 20_000_000:
         assert time.monotonic() < end, found
         time.sleep(0.1)
-    told = usage.from_engine(busy)
-    later = usage.from_cgroup(busy)
+    told = usage_of_engine(busy)
+    later = usage_of_cgroup(busy)
     assert told is not None
     assert later is not None
     assert found.cpu_s <= told.cpu_s <= later.cpu_s
@@ -104,22 +119,21 @@ def test_a_stopped_container_has_no_reading(start: Start) -> None:
     """Zeros are not a reading, and a container that is gone has none either."""
     gone = start("true")
     docker("wait", gone)
-    assert usage.read(gone) is None
-    assert usage.read("f" * 64) is None
+    assert read_usage(gone) is None
+    assert read_usage("f" * 64) is None
 
 
 def test_a_killed_child_is_noticed(start: Start) -> None:
     """The kernel kills a worker for the limit while the service lives on: the engine's own flag misses it."""
     victim = start("python3", "-c", CHILD_IS_KILLED, options=LIMITED)
     docker("exec", victim, "true")
-    watchman = flaps.Watchman(partial(docker_engine.inspect, victim), at_once)
-    gauge = resources.Gauge(watchman, Evidence(), "green", start=at_once, oom_before=0)
-    asked: list[Watched] = [*flaps.questions(watchman, None, "")]
-    asked += resources.questions(gauge, Slo.model_validate({}))
+    containers = ContainerSource(partial(docker_engine.inspect, victim), start=at_once)
+    usage = UsageSource(containers, Evidence(), "green", start=at_once, oom_before=0)
+    asked = [*container_checks(containers), *resource_checks(usage, Slo.model_validate({}))]
     verdict = until(asked, "oom", NO)
     assert verdict.reason == "the kernel killed 1 process for the memory limit"
-    assert watchman.now is not None
-    assert watchman.now.running
+    assert containers.last is not None
+    assert containers.last.running
 
 
 def test_a_restart_is_a_no(start: Start) -> None:
@@ -149,8 +163,7 @@ def test_the_log_is_read_on(both: tuple[str, str]) -> None:
     live, _old = both
     finds = [partial(docker_engine.inspect, each) for each in both]
     since = seconds_of(docker_engine.daemon_time())
-    watch = log_watch.LogWatch(finds[0], finds[1], Logs(), since, Evidence(), "green", at_once)
-    asked: list[Watched] = [*log_watch.questions(watch)]
+    asked = [*log_checks(LogSource(finds[0], finds[1], Logs(), since, Evidence(), "green", start=at_once))]
     assert until(asked, "new errors", YES).reason.startswith("none in ")
 
     for each in reversed(both):
@@ -172,12 +185,12 @@ def test_dependencies_are_asked_from_inside(start: Start) -> None:
     elsewhere = start(*SLEEPS, options=("--env", "REDIS_URL=redis://127.0.0.1:1/0"))
     wanted = [Dependency(name="cache", kind="redis", url_key="REDIS_URL")]
 
-    def of(container_id: str) -> Callable[[], dependencies.Answers | None]:
-        return lambda: dependencies.ask(docker_engine.inspect(container_id), wanted)
+    def of(container_id: str) -> Callable[[], DependencyAnswers | None]:
+        return lambda: ask_dependencies(docker_engine.inspect(container_id), wanted)
 
-    def about_cache(live_id: str) -> list[Watched]:
-        asker = dependencies.Asker(of(live_id), of(old), 5.0, Evidence(), at_once)
-        return [*dependencies.questions(wanted, asker)]
+    def about_cache(live_id: str) -> list[WatchCheck]:
+        source = DependencySource(of(live_id), of(old), 5.0, Evidence(), start=at_once)
+        return dependency_checks(["cache"], source)
 
     assert until(about_cache(live), "dependency cache", YES).outcome is YES
     alone = until(about_cache(elsewhere), "dependency cache", NO)
@@ -192,5 +205,5 @@ def test_a_container_without_python_is_not_asked(start: Start) -> None:
     """Where there is nothing to ask with, that is said, and takes nobody back."""
     bare = docker_engine.inspect(start(*SLEEPS, of="debian:bookworm-slim"))
     assert isinstance(bare, Container)
-    found = dependencies.ask(bare, [Dependency(name="db", kind="tcp", url="tcp://127.0.0.1:1")])
-    assert found == {"db": dependencies.Answer(why_not="no python3 in the container to ask with")}
+    found = ask_dependencies(bare, [Dependency(name="db", kind="tcp", url="tcp://127.0.0.1:1")])
+    assert found == {"db": DependencyAnswer(why_not="no python3 in the container to ask with")}

@@ -16,11 +16,11 @@ import pytest
 from cutover import http
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
-from cutover.probes.default import watched_for
 from cutover.probes.disk import disk
 from cutover.system import docker
 from cutover.target import Control, Target
-from cutover.watching import Watched
+from cutover.watch.check import WatchCheck
+from cutover.watch.suite import default_checks
 from tests.bench.bench_detect import settings_of, stage, users
 from tests.bench.detect_cases import Scene
 
@@ -90,22 +90,23 @@ def engine_behind(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
                 each.close()
 
 
-def questions(scene: Scene) -> list[Watched]:
-    """What the watch asks by default, green being the live colour."""
+def checks(scene: Scene) -> list[WatchCheck]:
+    """The default checks of the watch, green being the live colour."""
     url = f"http://127.0.0.1:{scene.proxy.port}"
     live = Target("live", "live", url, "green", scene.live.project, through_proxy=True)
     old = Target("blue", "colour", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
     alive = http.client(url, 5.0)
     control = Control(lambda: isinstance(http.ask(alive, "GET", "/__cutover/alive"), http.Answer))
-    return watched_for(settings_of(scene), live, old, control, Evidence(), time.time())
+    return default_checks(settings_of(scene), live, old, control, Evidence(), time.time())
 
 
-def until(asked: list[Watched], names: set[str], outcome: Outcome) -> dict[str, str]:
+def until(asked: list[WatchCheck], names: set[str], outcome: Outcome) -> dict[str, str]:
     """Tick until all of *names* say *outcome* in the same moment; what the others say when the time is over."""
     end = time.monotonic() + DEADLINE_S
     while True:
+        now = time.monotonic()
         for each in asked:
-            each.tick(time.monotonic())
+            each.poll(now)
         others = {
             each.name: str(each.verdict())
             for each in asked
@@ -121,7 +122,7 @@ def test_steady_then_mute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with stage() as scene, users(f"http://127.0.0.1:{scene.proxy.port}"):
         scene.proxy.go("green")
         with engine_behind(tmp_path, monkeypatch) as behind:
-            asked = questions(scene)
+            asked = checks(scene)
             every = {each.name for each in asked}
             assert every == ABOUT_CONTAINERS | ABOUT_REQUESTS | {"way back"}
             assert until(asked, every - {"leak"}, YES) == {}

@@ -16,10 +16,10 @@ import pytest
 from cutover.core.config_schema import Slo
 from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import Evidence
-from cutover.probes import flaps, resources, usage
-from cutover.probes.background import at_once
-from cutover.probes.leak import NEEDS_S
 from cutover.system import docker
+from cutover.watch.check import at_once
+from cutover.watch.containers import ContainerSource
+from cutover.watch.resources import LEAK_NEEDS_S, Usage, UsageSource, read_usage, resource_checks
 from examples.images import image
 
 pytestmark = pytest.mark.engine
@@ -55,22 +55,23 @@ def container(request: pytest.FixtureRequest) -> Iterator[str]:
     subprocess.run(("docker", "rm", "--force", "--volumes", name), check=False, capture_output=True)
 
 
-def a_second_is_a_minute(container_id: str) -> usage.Usage | None:
+def a_second_is_a_minute(container_id: str) -> Usage | None:
     """A real reading, sixty times as late as it was."""
-    found = usage.read(container_id)
+    found = read_usage(container_id)
     return replace(found, at=found.at * MINUTES_A_SECOND) if found else None
 
 
 def judged(container: str) -> Verdict:
     """What is said of the leak once there are enough readings."""
-    watchman = flaps.Watchman(partial(docker.inspect, container), at_once)
-    gauge = resources.Gauge(watchman, Evidence(), "green", a_second_is_a_minute, at_once)
-    leak = next(each for each in resources.questions(gauge, Slo()) if each.name == "leak")
+    containers = ContainerSource(partial(docker.inspect, container), start=at_once)
+    usage = UsageSource(containers, Evidence(), "green", a_second_is_a_minute, start=at_once)
+    leak = next(each for each in resource_checks(usage, Slo()) if each.name == "leak")
     end = time.monotonic() + DEADLINE_S
-    while gauge.anonymous.seconds < NEEDS_S and time.monotonic() < end:
+    while usage.anonymous.seconds < LEAK_NEEDS_S and time.monotonic() < end:
         assert leak.verdict().outcome is Outcome.NOT_ASKED
-        watchman.look(0.0)
-        gauge.look(0.0)
+        now = time.monotonic()
+        containers.poll(now)
+        usage.poll(now)
         time.sleep(0.1)
     return leak.verdict()
 

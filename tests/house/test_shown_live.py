@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from cutover.core.config import Settings
-from cutover.probes.names import names_for
+from cutover.watch.suite import check_names
 from tests.bench.detect_cases import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,8 @@ def rows() -> dict[str, list[str]]:
 def test_every_check_is_shown() -> None:
     """Each check of the watch has a row, and so have the two that run once."""
     names = {
-        name.replace("dependency db", "dependency") for name in names_for(Settings.model_validate(EVERYTHING))
+        name.replace("dependency db", "dependency")
+        for name in check_names(Settings.model_validate(EVERYTHING))
     }
     assert set(rows()) == names | RUN_ONCE
 

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from cutover.core.config_schema import Alerts
-from cutover.core.verdict import Outcome, yes
+from cutover.core.verdict import Outcome
 from cutover.probes.alert_routes import receivers
-from cutover.probes.alerts import AlertsQuestion, Heard, alerts, judge_alerts
-from cutover.probes.background import at_once
+from cutover.probes.alerts import AlertState, alerts, judge_alerts
 from cutover.probes.stamps import seconds_of
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
@@ -44,52 +43,62 @@ GOOD = [rule("Down"), rule("Errors"), rule("Other", "firing")]
 @pytest.mark.parametrize(
     ("found", "wanted", "outcome", "reason"),
     [
-        (Heard(GOOD), ALONE, YES, "2 rules loaded, healthy, not firing"),
-        (Heard([rule("Down")]), ALONE, NO, "rule Errors is not loaded"),
-        (Heard([]), ALONE, NO, "rule Down is not loaded; rule Errors is not loaded"),
-        (Heard([rule("Down", "firing"), rule("Errors")]), ALONE, NO, "rule Down is firing"),
-        (Heard([rule("Down", "pending"), rule("Errors")]), ALONE, YES, "2 rules loaded"),
+        (AlertState(GOOD), ALONE, YES, "2 rules loaded, healthy, not firing"),
+        (AlertState([rule("Down")]), ALONE, NO, "rule Errors is not loaded"),
+        (AlertState([]), ALONE, NO, "rule Down is not loaded; rule Errors is not loaded"),
+        (AlertState([rule("Down", "firing"), rule("Errors")]), ALONE, NO, "rule Down is firing"),
+        (AlertState([rule("Down", "pending"), rule("Errors")]), ALONE, YES, "2 rules loaded"),
         (
-            Heard([rule("Down"), rule("Errors", health="unknown")]),
+            AlertState([rule("Down"), rule("Errors", health="unknown")]),
             ALONE,
             NOT_ASKED,
             "rule Errors is loaded, and was not evaluated yet",
         ),
-        (Heard([rule("Down", "firing"), rule("Down"), rule("Errors")]), ALONE, NO, "rule Down is firing"),
-        (Heard([rule("Down", health="err"), rule("Down"), rule("Errors")]), ALONE, NO, "cannot be evaluated"),
-        (Heard([fires("Down", env="staging"), rule("Errors")]), SHOP, YES, "2 rules loaded"),
-        (Heard([fires("Down", env="live"), rule("Errors")]), SHOP, NO, "rule Down is firing"),
-        (Heard([fires("Down", env="staging"), rule("Errors")]), ALONE, NO, "rule Down is firing"),
         (
-            Heard([rule("Down", health="err", lastError="bad function"), rule("Errors")]),
+            AlertState([rule("Down", "firing"), rule("Down"), rule("Errors")]),
+            ALONE,
+            NO,
+            "rule Down is firing",
+        ),
+        (
+            AlertState([rule("Down", health="err"), rule("Down"), rule("Errors")]),
+            ALONE,
+            NO,
+            "cannot be evaluated",
+        ),
+        (AlertState([fires("Down", env="staging"), rule("Errors")]), SHOP, YES, "2 rules loaded"),
+        (AlertState([fires("Down", env="live"), rule("Errors")]), SHOP, NO, "rule Down is firing"),
+        (AlertState([fires("Down", env="staging"), rule("Errors")]), ALONE, NO, "rule Down is firing"),
+        (
+            AlertState([rule("Down", health="err", lastError="bad function"), rule("Errors")]),
             ALONE,
             NO,
             "rule Down cannot be evaluated: bad function",
         ),
-        (Heard("http://x does not answer: connection refused"), ALONE, UNKNOWN, "does not answer"),
+        (AlertState("http://x does not answer: connection refused"), ALONE, UNKNOWN, "does not answer"),
         (
-            Heard(GOOD, 1, to("on-call")),
+            AlertState(GOOD, 1, to("on-call")),
             BOTH,
             YES,
             "1 rules loaded, healthy, not firing, routed to on-call",
         ),
-        (Heard(GOOD, 1, to("nobody")), BOTH, NO, "expected a route to on-call for Down, got nobody"),
-        (Heard(GOOD, 1, ""), BOTH, NO, "expected a route to on-call for Down, got none"),
+        (AlertState(GOOD, 1, to("nobody")), BOTH, NO, "expected a route to on-call for Down, got nobody"),
+        (AlertState(GOOD, 1, ""), BOTH, NO, "expected a route to on-call for Down, got none"),
         (
-            Heard(GOOD, 0, to("on-call")),
+            AlertState(GOOD, 0, to("on-call")),
             BOTH,
             UNKNOWN,
             "Prometheus has found no Alertmanager to send to",
         ),
         (
-            Heard(GOOD, 1, no_routes="http://y does not answer: refused"),
+            AlertState(GOOD, 1, no_routes="http://y does not answer: refused"),
             BOTH,
             UNKNOWN,
             "http://y does not answer",
         ),
     ],
 )
-def test_alerts(found: Heard, wanted: Alerts, outcome: Outcome, reason: str) -> None:
+def test_alerts(found: AlertState, wanted: Alerts, outcome: Outcome, reason: str) -> None:
     """Missing, broken and firing rules are a no each, and so is a route to nobody."""
     verdict = judge_alerts(found, wanted)
     assert verdict.outcome is outcome, verdict
@@ -159,9 +168,9 @@ def test_a_rule_that_is_routed_elsewhere_is_a_no() -> None:
     """A receiver that other rules reach does not help this one."""
     page, note = rule("Down", labels={"severity": "page"}), rule("Errors", labels={"severity": "info"})
     wanted = BOTH.model_copy(update={"rules": ("Down", "Errors")})
-    verdict = judge_alerts(Heard([page, note], 1, ROUTES), wanted)
+    verdict = judge_alerts(AlertState([page, note], 1, ROUTES), wanted)
     assert (verdict.outcome, verdict.reason) == (NO, "expected a route to on-call for Errors, got nobody")
-    assert judge_alerts(Heard([page], 1, ROUTES), BOTH).outcome is YES
+    assert judge_alerts(AlertState([page], 1, ROUTES), BOTH).outcome is YES
 
 
 @pytest.mark.parametrize(
@@ -179,16 +188,6 @@ def test_what_fired_before_the_release_does_not_take_it_back(
 ) -> None:
     """It may be what mends the trouble; without a release an alert that fires is a no, whenever it began."""
     alert = {"state": "firing", "labels": {}, "activeAt": began}
-    found = Heard([rule("Down", "firing", alerts=[alert]), rule("Errors")])
+    found = AlertState([rule("Down", "firing", alerts=[alert]), rule("Errors")])
     verdict = judge_alerts(found, ALONE, seconds_of(released_at))
     assert (verdict.outcome, "Down" in verdict.reason) == (outcome, True)
-
-
-def test_the_question_keeps_the_last_answer() -> None:
-    """Before the first answer nothing is claimed."""
-    question = AlertsQuestion(ALONE, lambda _wanted, _at: yes("alerts", "fine"), at_once)
-    assert question.verdict().outcome is NOT_ASKED
-    question.tick(0.0)
-    assert (question.verdict().outcome, question.asked) == (YES, 1)
-    question.forgive()
-    assert question.verdict().outcome is NOT_ASKED

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from cutover.core.config import Settings
-from cutover.probes.beside import others
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.target import Target
+from cutover.watch.suite import siblings
 from tests.probes.containers import container
 
 
@@ -79,4 +79,4 @@ def test_all_of_a_release_is_watched(target: Target, watched: list[str]) -> None
         "project": "recall", "services": ["api", "worker", "late"], "after_switch": ["mail"],
         "colours": {"blue": {"env_file": ".env.blue"}},
     }  # fmt: skip
-    assert list(others(Settings.model_validate(table), target)) == watched
+    assert list(siblings(Settings.model_validate(table), target)) == watched

@@ -11,19 +11,21 @@ import pytest
 from cutover.core.config_schema import Slo
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
-from cutover.probes.traffic import (
-    Before,
-    Counts,
-    Errors,
-    Latency,
-    Traffic,
-    before,
-    failed_since,
-    judge_errors,
-)
-from cutover.probes.windows import Window, bounds, judge_latency
 from cutover.proxies.access_log import Tail
 from cutover.statistics import Histogram, Sequential
+from cutover.watch.check import Source
+from cutover.watch.traffic import (
+    LatencyWindow,
+    OldTraffic,
+    RequestCounts,
+    TrafficSource,
+    failed_since,
+    judge_errors,
+    judge_latency,
+    latency_bounds,
+    old_traffic,
+    traffic_checks,
+)
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 SINCE = 1000.0
@@ -39,9 +41,9 @@ def line(ts: float, status: int = 200, seconds: float = 0.01, colour: str = "gre
     return json.dumps(entry) + "\n"
 
 
-def counts(per_second: list[tuple[int, int]]) -> tuple[Counts, Sequential]:
+def counts(per_second: list[tuple[int, int]]) -> tuple[RequestCounts, Sequential]:
     """Requests and failures of each second, looked at once a second."""
-    found, test = Counts(), Sequential(0.01)
+    found, test = RequestCounts(), Sequential(0.01)
     for second, (requests, failed) in enumerate(per_second):
         for number in range(requests):
             found.add(SINCE + second, failed=number < failed)
@@ -52,32 +54,32 @@ def counts(per_second: list[tuple[int, int]]) -> tuple[Counts, Sequential]:
 @pytest.mark.parametrize(
     ("per_second", "old", "outcome", "reason"),
     [
-        ([], Before(), NOT_ASKED, "0 requests, needs 100"),
-        ([(3, 0)], Before(), NOT_ASKED, "3 requests, needs 100"),
-        ([(50, 0)] * 2, Before(), YES, "0 of 100 requests failed; nothing seen before"),
-        ([(1, 1)], Before(), NOT_ASKED, "1 requests, needs 100"),
-        ([(5, 5)], Before(), NO, "expected at most 1.00% of requests failed, got 100.0% (5 of 5)"),
-        ([(50, 5)], Before(), NO, "10.0% (5 of 50)"),
-        ([(50, 1)] * 4, Before(), YES, "4 of 200 requests failed"),
-        ([(50, 0)] * 60 + [(50, 25)], Before(9000), NO, "5.0% (25 of 500); the old colour had 0 of 9000"),
-        ([(100, 5)] * 20, Before(9000, 400), NOT_ASKED, "had 400 of 9000 before: not this release"),
-        ([(100, 20)] * 20, Before(9000, 400), NO, "20.0% (200 of 1000); the old colour had 400"),
-        ([(1000, 10)] * 60, Before(9000), YES, "600 of 60000 requests failed; the old colour had 0"),
+        ([], OldTraffic(), NOT_ASKED, "0 requests, needs 100"),
+        ([(3, 0)], OldTraffic(), NOT_ASKED, "3 requests, needs 100"),
+        ([(50, 0)] * 2, OldTraffic(), YES, "0 of 100 requests failed; nothing seen before"),
+        ([(1, 1)], OldTraffic(), NOT_ASKED, "1 requests, needs 100"),
+        ([(5, 5)], OldTraffic(), NO, "expected at most 1.00% of requests failed, got 100.0% (5 of 5)"),
+        ([(50, 5)], OldTraffic(), NO, "10.0% (5 of 50)"),
+        ([(50, 1)] * 4, OldTraffic(), YES, "4 of 200 requests failed"),
+        ([(50, 0)] * 60 + [(50, 25)], OldTraffic(9000), NO, "5.0% (25 of 500); the old colour had 0 of 9000"),
+        ([(100, 5)] * 20, OldTraffic(9000, 400), NOT_ASKED, "had 400 of 9000 before: not this release"),
+        ([(100, 20)] * 20, OldTraffic(9000, 400), NO, "20.0% (200 of 1000); the old colour had 400"),
+        ([(1000, 10)] * 60, OldTraffic(9000), YES, "600 of 60000 requests failed; the old colour had 0"),
     ],
 )  # fmt: skip
 def test_failed_requests(
-    per_second: list[tuple[int, int]], old: Before, outcome: Outcome, reason: str
+    per_second: list[tuple[int, int]], old: OldTraffic, outcome: Outcome, reason: str
 ) -> None:
-    """A no is sure and worse than the old colour's, a yes has its minimum, between them it claims nothing."""
+    """A no is sure and worse than the old color's, a yes has its minimum, between them it claims nothing."""
     found, test = counts(per_second)
     verdict = judge_errors(found, test, old, needed=100)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
 
 
-def window(p95: float) -> Window:
+def window(p95: float) -> LatencyWindow:
     """A window with that p95."""
-    return Window(60, {"p50": 0.01, "p95": p95, "p99": 2 * p95})
+    return LatencyWindow(60, {"p50": 0.01, "p95": p95, "p99": 2 * p95})
 
 
 @pytest.mark.parametrize(
@@ -110,80 +112,80 @@ def test_latency(
 
 
 @pytest.mark.parametrize(("old_p95", "bound"), [(0.010, 0.060), (0.099, 0.149), (0.200, 0.300), (1.0, 1.5)])
-def test_without_slo_the_old_colour_is_the_bound(old_p95: float, bound: float) -> None:
+def test_without_slo_the_old_color_is_the_bound(old_p95: float, bound: float) -> None:
     """Half as much again, and at least 50 ms more: a quick service may vary."""
     old = Histogram()
     for _ in range(100):
         old.add(old_p95)
-    assert bounds(SLO, old)["p95"][0] == pytest.approx(bound, rel=0.05)
-    assert bounds(Slo.model_validate({"p99": "500ms"}), old) == {"p99": (0.5, "slo")}
-    assert bounds(SLO, Histogram()) == {}
+    assert latency_bounds(SLO, old)["p95"][0] == pytest.approx(bound, rel=0.05)
+    assert latency_bounds(Slo.model_validate({"p99": "500ms"}), old) == {"p99": (0.5, "slo")}
+    assert latency_bounds(SLO, Histogram()) == {}
 
 
 def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
-    """Only the live colour's users count, from the switch on; the series go to the report."""
+    """Only the live color's users count, from the switch on; the series go to the report."""
     log = tmp_path / "access.json"
     log.write_text(
         "".join(line(SINCE - 10 + n / 10, colour="blue") for n in range(60)) + line(SINCE - 1, 500)
     )
-    old = before(log, "blue", SINCE, frozenset())
+    old = old_traffic(log, "blue", SINCE, frozenset())
     assert (old.requests, old.failed) == (60, 0)
     reader, evidence = Tail(log), Evidence()
     reader.skip()
-    traffic = Traffic(reader, "green", SINCE, frozenset({"/readyz"}), evidence, old)
-    errors, latency = Errors(traffic, SLO), Latency(traffic, SLO)
+    traffic = TrafficSource(reader, "green", SINCE, frozenset({"/readyz"}), evidence, SLO, old)
+    errors, latency = traffic_checks(traffic)
     with log.open("a") as out:
         out.write(line(SINCE - 1, 500))
         out.write(line(SINCE + 1, 500, colour="blue"))
         out.write(line(SINCE + 1, 503, path="/readyz"))
         out.write("not json\n")
         out.writelines(line(SINCE + n / 10, seconds=0.4) for n in range(120))
-    errors.tick(0.0)
-    latency.tick(0.0)
+    errors.poll(0.0)
+    latency.poll(0.0)
     assert errors.verdict().reason == "0 of 120 requests failed; the old colour had 0 of 60 before"
     assert latency.verdict().outcome is NO
     assert "(old colour × 1.5)" in latency.verdict().reason
     assert {each.series for each in evidence.samples} == {"requests", "5xx", "p50", "p95", "p99"}
-    for question in (errors, latency):
-        question.forgive()
-        assert question.verdict().outcome is NOT_ASKED
+    traffic.reset()
+    assert (errors.verdict().outcome, latency.verdict().outcome) == (NOT_ASKED, NO)
+    traffic.reset_latency()
+    assert latency.verdict().outcome is NOT_ASKED
 
 
 def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> None:
     """Without a log nothing is known of users' requests; while it is rotated that may be so for a moment."""
-    traffic = Traffic(Tail(tmp_path), "green", SINCE, frozenset(), Evidence())
-    errors, latency = Errors(traffic, SLO), Latency(traffic, SLO)
-    asked = []
+    traffic = TrafficSource(Tail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
+    errors, latency = traffic_checks(traffic)
+    polls = []
     for now in (0.0, 0.5, 4.5, 5.0):
-        errors.tick(now)
-        asked.append((errors.asked, latency.asked))
-    assert asked == [(1, 1), (1, 1), (1, 1), (2, 2)]
+        errors.poll(now)
+        polls.append((errors.source.polls, latency.source.polls))
+    assert polls == [(1, 1), (1, 1), (1, 1), (2, 2)]
     assert {each.verdict().outcome for each in (errors, latency)} == {UNKNOWN}
 
 
-def test_a_mute_proxy_is_unknown(tmp_path: Path) -> None:
+def test_a_silent_proxy_is_unknown(tmp_path: Path) -> None:
     """While nobody answers our own probes, a log in which nothing fails says nothing; a sure no stays one."""
-    log, said = tmp_path / "access.json", ["the proxy does not answer"]
+    log, probes = tmp_path / "access.json", Source(lambda: None, count=7, silence="the proxy does not answer")
     log.write_text("".join(line(SINCE + n / 100) for n in range(200)))
-    traffic = Traffic(
-        Tail(log, from_start=True), "green", SINCE, frozenset(), Evidence(), proxy=lambda: (7, said[0])
-    )
-    errors, latency = Errors(traffic, SLO), Latency(traffic, SLO)
-    errors.tick(0.0)
-    for question in (errors, latency):
-        assert (question.verdict().outcome, question.verdict().reason) == (UNKNOWN, said[0])
-        assert question.asked == 7
+    tail = Tail(log, from_start=True)
+    traffic = TrafficSource(tail, "green", SINCE, frozenset(), Evidence(), SLO, probes=probes)
+    errors, latency = traffic_checks(traffic)
+    errors.poll(0.0)
+    for check in (errors, latency):
+        assert (check.verdict().outcome, check.verdict().reason) == (UNKNOWN, "the proxy does not answer")
+        assert check.source.polls == 7
     with log.open("a") as out:
         out.writelines(line(SINCE + 3, 500) for n in range(60))
-    errors.tick(0.5)
+    errors.poll(0.5)
     assert errors.verdict().outcome is NO
-    said[0] = ""
+    probes.silence = ""
     assert latency.verdict().outcome is NOT_ASKED
 
 
-def test_without_a_log_nothing_was_before(tmp_path: Path) -> None:
+def test_without_a_log_nothing_was_old_traffic(tmp_path: Path) -> None:
     """A proxy that has not written yet is no error."""
-    assert before(tmp_path / "none", "blue", SINCE, frozenset()).requests == 0
+    assert old_traffic(tmp_path / "none", "blue", SINCE, frozenset()).requests == 0
     assert failed_since(tmp_path / "none", "blue", SINCE, frozenset()) == (0, 0.0)
 
 
@@ -210,17 +212,19 @@ def test_a_log_without_our_own_probes_is_not_the_log(
 ) -> None:
     """Our probes go through the proxy: a log that shows none of them says nothing about users either."""
     log = tmp_path / "access.json"
-    traffic = Traffic(Tail(log), "green", SINCE, frozenset({"/readyz"}), Evidence(), probed=probed)
-    errors = Errors(traffic, SLO)
-    errors.tick(100.0)
+    paths = frozenset({"/readyz"})
+    traffic = TrafficSource(Tail(log), "green", SINCE, paths, Evidence(), SLO, probed=probed)
+    errors, _latency = traffic_checks(traffic)
+    errors.poll(100.0)
     log.write_text(logged)
-    errors.tick(100.0 + seconds)
+    errors.poll(100.0 + seconds)
     assert errors.verdict().outcome is outcome, errors.verdict()
 
 
 def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
     """What cannot be read is unknown, and says why."""
-    errors = Errors(Traffic(Tail(tmp_path), "green", SINCE, frozenset(), Evidence()), SLO)
-    errors.tick(0.0)
+    traffic = TrafficSource(Tail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
+    errors, _latency = traffic_checks(traffic)
+    errors.poll(0.0)
     assert errors.verdict().outcome is Outcome.UNKNOWN
     assert errors.verdict().reason == f"{tmp_path} cannot be read: is a directory"

@@ -1,4 +1,4 @@
-"""The log since the switch is compared with the old colour's: before the switch, and in the same minutes."""
+"""The log since the switch is compared with the old color's: before the switch, and in the same minutes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from cutover.core.errors import EngineSilent
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.gate.log_checks import LoggedError, LogWindow
-from cutover.probes.background import at_once
-from cutover.probes.log_tally import Reader, Tally
-from cutover.probes.log_watch import LogWatch, Seen, judge_new, judge_rate, questions
+from cutover.watch.check import at_once
+from cutover.watch.logs import (
+    ErrorCounts,
+    LogComparison,
+    LogReader,
+    LogSource,
+    judge_log_rate,
+    judge_new_errors,
+    log_checks,
+)
 from tests.probes.containers import container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
@@ -35,11 +42,13 @@ def seen(
     shared: str = "",
     before: LogWindow | None,
     look: int = 15,
-) -> Seen:
+) -> LogComparison:
     """What the judges look at: *live* errors in *seconds*, after *before*."""
-    tally = Tally(SINCE)
-    tally.add(live, SINCE + seconds)
-    return Seen(tally, frozenset(shared), before, before.signatures if before else frozenset(), look, 500)
+    counts = ErrorCounts(SINCE)
+    counts.add(live, SINCE + seconds)
+    return LogComparison(
+        counts, frozenset(shared), before, before.signatures if before else frozenset(), look, 500
+    )
 
 
 def before(names: str = "", seconds: float = 600.0) -> LogWindow:
@@ -69,9 +78,9 @@ def before(names: str = "", seconds: float = 600.0) -> LogWindow:
         (seen(errors("a" * 9), before=LogWindow(tuple(errors("a" * 9, at=SINCE - 60)), 9, 600)), YES, "9 errors in 30 s"),
     ],
 )  # fmt: skip
-def test_the_rate_of_errors(asked: Seen, outcome: Outcome, reason: str) -> None:
-    """Surely more than before, above the floor and above the old colour's worst moment; shared ones never."""
-    verdict = judge_rate(asked, 5)
+def test_the_rate_of_errors(asked: LogComparison, outcome: Outcome, reason: str) -> None:
+    """Surely more than before, above the floor and above the old color's worst moment; shared ones never."""
+    verdict = judge_log_rate(asked, 5)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
 
@@ -95,9 +104,9 @@ def test_the_rate_of_errors(asked: Seen, outcome: Outcome, reason: str) -> None:
         (seen(errors("n" * 4, severe=True), before=None), YES, "4 of a new kind in 30 s"),
     ],
 )
-def test_new_kinds_of_errors(asked: Seen, outcome: Outcome, reason: str) -> None:
+def test_new_kinds_of_errors(asked: LogComparison, outcome: Outcome, reason: str) -> None:
     """Five of a kind that nobody knew are a no, however many others the old colour logs."""
-    verdict = judge_new(asked, 5)
+    verdict = judge_new_errors(asked, 5)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
 
@@ -116,31 +125,31 @@ def test_lines_without_a_level_are_no_yes(texts: list[str], outcome: Outcome) ->
     """Where no line has a level, errors cannot be told from others, and nothing is claimed."""
     stamp = datetime.fromtimestamp(SINCE + 1, UTC).isoformat().replace("+00:00", "Z")
     lines = [f"{stamp} {text}" for text in texts]
-    watch = LogWatch(
+    source = LogSource(
         lambda: container(id="live"),
         None,
         RULES,
         SINCE,
         Evidence(),
         "green",
-        at_once,
         clock=lambda: SINCE + 10,
+        start=at_once,
     )
-    watch.readers = [Reader("live", RULES, SINCE, ask=lambda *_a, **_k: lines), None]
-    watch.before, (rate, new) = before(), questions(watch)
-    rate.tick(0.0)
+    source.readers = [LogReader("live", RULES, SINCE, ask=lambda *_a, **_k: lines), None]
+    source.before, (rate, new) = before(), log_checks(source)
+    rate.poll(0.0)
     assert new.verdict().outcome is outcome, new.verdict()
     assert rate.verdict().outcome is outcome, rate.verdict()
 
 
 def test_memory_stays_constant() -> None:
     """A release that logs a new kind of error each time does not fill the watch's memory."""
-    tally = Tally(SINCE)
+    counts = ErrorCounts(SINCE)
     for number in range(5000):
-        tally.add([LoggedError(SINCE + number, f"kind {number}", severe=False, text="x")], SINCE + number)
-    assert len(tally.by_signature) == len(tally.examples) == 501
-    assert tally.by_signature["(others)"] == 4500
-    assert len(tally.recent) == 2000
+        counts.add([LoggedError(SINCE + number, f"kind {number}", severe=False, text="x")], SINCE + number)
+    assert len(counts.by_signature) == len(counts.examples) == 501
+    assert counts.by_signature["(others)"] == 4500
+    assert len(counts.recent) == 2000
 
 
 def line(at: float, level: str = "info", message: str = "request") -> str:
@@ -158,21 +167,23 @@ def test_each_line_is_read_once() -> None:
         tails.append(tail)
         return log[-tail:]  # also older ones, as the engine does where a float cannot tell
 
-    reader = Reader("c", RULES.model_copy(update={"tail": 1000}), SINCE - 1, ask=ask)
+    reader = LogReader("c", RULES.model_copy(update={"tail": 1000}), SINCE - 1, ask=ask)
     assert [len(reader.read()) for _ in range(3)] == [200, 0, 0]
-    assert (tails, reader.skipped, reader.lines) == ([200, 800, 200], 1, 200)
+    assert (tails, reader.lines) == ([200, 800, 200], 200)
     log.append(line(SINCE + 9, "error", "boom"))
     assert len(reader.read()) == 1
 
 
 def test_a_log_that_cannot_be_read() -> None:
     """A driver without reading is not asked, a silent engine is unknown, before the first read nothing is claimed."""
-    watch = LogWatch(lambda: None, None, RULES, SINCE, Evidence(), "green", at_once, clock=lambda: SINCE + 10)
-    rate, new = questions(watch)
+    source = LogSource(
+        lambda: None, None, RULES, SINCE, Evidence(), "green", clock=lambda: SINCE + 10, start=at_once
+    )
+    rate, new = log_checks(source)
     assert rate.verdict().reason == "the log has not been read yet"
-    watch.silent, watch.asked = "the Docker engine does not answer", 1
+    source.silence, source.count = "the Docker engine does not answer", 1
     assert (rate.verdict().outcome, new.verdict().outcome) == (UNKNOWN, UNKNOWN)
-    watch.silent = "the log cannot be read: configured logging driver does not support reading"
+    source.silence = "the log cannot be read: configured logging driver does not support reading"
     assert rate.verdict().reason == "its logging driver does not support reading"
 
 
@@ -186,12 +197,14 @@ def test_a_container_that_is_gone_logs_nothing(gone: str) -> None:
         return []
 
     there = {"live": container(id="live"), "old": container(id="old")}
-    watch = LogWatch(lambda: there["live"], lambda: there["old"], RULES, SINCE, Evidence(), "green", at_once)
-    watch.readers = [Reader(name, RULES, SINCE, ask=unreadable) for name in there]
+    source = LogSource(
+        lambda: there["live"], lambda: there["old"], RULES, SINCE, Evidence(), "green", start=at_once
+    )
+    source.readers = [LogReader(name, RULES, SINCE, ask=unreadable) for name in there]
     there[gone] = container(id="another")
-    rate, new = questions(watch)
-    for _ in range(5):
-        rate.tick(0.0)
+    rate, new = log_checks(source)
+    for now in range(5):
+        rate.poll(float(now))
     assert (rate.verdict().outcome, new.verdict().outcome) == (NOT_ASKED, YES)
 
 
@@ -201,9 +214,11 @@ def test_a_silent_engine_counts_each_time() -> None:
     def silent() -> None:
         raise EngineSilent("the Docker engine does not answer")
 
-    watch = LogWatch(silent, None, RULES, SINCE, Evidence(), "green", at_once, clock=lambda: SINCE + 10)
-    rate, new = questions(watch)
-    for _ in range(3):
-        rate.tick(0.0)
-        new.tick(0.0)
-    assert (rate.asked, new.asked, rate.verdict().outcome) == (3, 3, UNKNOWN)
+    source = LogSource(
+        silent, None, RULES, SINCE, Evidence(), "green", clock=lambda: SINCE + 10, start=at_once
+    )
+    rate, new = log_checks(source)
+    for now in range(3):
+        rate.poll(float(now))
+        new.poll(float(now))
+    assert (rate.source.polls, new.source.polls, rate.verdict().outcome) == (3, 3, UNKNOWN)

@@ -9,9 +9,8 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.evidence import Evidence
-from cutover.probes.default import watched_for
-from cutover.probes.names import names_for
 from cutover.target import Control, Target
+from cutover.watch.suite import check_names, default_checks
 
 LIVE = Target("live", "live", "http://127.0.0.1:9", "green", "recall_green", through_proxy=True)
 OLD = Target("blue", "colour", "http://127.0.0.1:9", "blue", "recall_blue")
@@ -31,11 +30,11 @@ FULL: dict[str, Any] = {
 def test_the_names_are_known_beforehand(
     table: dict[str, Any], live: Target, old: Target | None, tmp_path: Path
 ) -> None:
-    """Each name has its question, in the same order; what this target cannot be asked says so itself."""
+    """Each name has its check, in the same order; what this target cannot be asked has a reason."""
     settings = Settings.model_validate(table)
     if settings.proxy:
         proxy = settings.proxy.model_copy(update={"access_log": tmp_path / "access.json"})
         settings = settings.model_copy(update={"proxy": proxy})
-    watched = watched_for(settings, live, old, Control(lambda: True), Evidence(), 0.0)
-    assert [each.name for each in watched] == names_for(settings)
-    assert [each.verdict().question for each in watched] == names_for(settings)
+    checks = default_checks(settings, live, old, Control(lambda: True), Evidence(), 0.0)
+    assert [each.name for each in checks] == check_names(settings)
+    assert [each.verdict().question for each in checks] == check_names(settings)

@@ -1,8 +1,8 @@
-"""Runs inside the service's container (`python3 -c`): asks each dependency its own protocol's first question.
+"""Stand-alone script that runs inside the service's container (`python3 -c`) and asks each dependency for an answer.
 
-Standard library only, for any Python 3.7 or newer: it is the container's Python, not ours. Reads a JSON list of
-dependencies from its first argument; writes one JSON object, name to answer. Values of the environment stay here:
-an answer holds milliseconds or an error, never a URL.
+Standard library only, for Python 3.7 or newer: it runs on the container's Python. Reads a JSON list of dependencies
+from its first argument; writes one JSON object, name to answer. An answer holds milliseconds or an error, never a
+URL or another value of the environment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def ask(one: dict[str, Any]) -> dict[str, Any]:
     if not url:
         return {"unset": one.get("url_key") or "url"}
     if one.get("kind") == "http":
-        import http.client  # noqa: F401 - its loading is not the dependency's time
+        import http.client  # noqa: F401 - loaded here so that it does not count as the dependency's time
     begun = time.monotonic()
     try:
         parts = urlsplit(url)
@@ -42,34 +42,34 @@ def ask(one: dict[str, Any]) -> dict[str, Any]:
         return {"error": str(error)}
     except socket.gaierror:
         return {"error": "its host name is not known here"}
-    except socket.timeout:  # noqa: UP041 - another class before Python 3.10
+    except socket.timeout:  # noqa: UP041 - a class of its own before Python 3.10
         return {"error": f"no answer in {DEADLINE_S:g} s"}
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is no answer
+    except Exception as error:  # noqa: BLE001 - any failure is a missing answer
         return {"error": getattr(error, "strerror", None) or type(error).__name__}
     return {"ms": round((time.monotonic() - begun) * 1000, 1)}
 
 
 class Refused(Exception):
-    """It answered, and the answer is a no; the text is what it said."""
+    """The dependency answered with an error; the text is its message."""
 
 
 def tcp(_parts: SplitResult, host: str, port: int, _path: str) -> None:
-    """A connection is all that can be asked."""
+    """Open a connection: of an unknown protocol there is no more to ask."""
     socket.create_connection((host, port), DEADLINE_S).close()
 
 
 def postgres(parts: SplitResult, host: str, port: int, _path: str) -> None:
-    """An SSLRequest, then the start-up message: a server that starts, or is full, says so."""
+    """Send an SSLRequest and the start-up message: a server that is starting or full answers with an error."""
     with socket.create_connection((host, port), DEADLINE_S) as plain:
         plain.sendall(SSL_REQUEST)
-        said = plain.recv(1)
-        if said not in {b"S", b"N"}:
-            raise Refused(f"not PostgreSQL: it answered an SSLRequest with {said!r}")
-        with _tls(plain) if said == b"S" else plain as server:
+        reply = plain.recv(1)
+        if reply not in {b"S", b"N"}:
+            raise Refused(f"not PostgreSQL: it answered an SSLRequest with {reply!r}")
+        with _tls(plain) if reply == b"S" else plain as server:
             database = unquote(parts.path.strip("/")) or "postgres"
-            words = {"user": unquote(parts.username or "cutover"), "database": database}
+            parameters = {"user": unquote(parts.username or "cutover"), "database": database}
             body = (
-                b"".join(key.encode() + b"\0" + value.encode() + b"\0" for key, value in words.items())
+                b"".join(key.encode() + b"\0" + value.encode() + b"\0" for key, value in parameters.items())
                 + b"\0"
             )
             server.sendall(struct.pack("!ii", 8 + len(body), 196608) + body)
@@ -81,14 +81,13 @@ def postgres(parts: SplitResult, host: str, port: int, _path: str) -> None:
 
 
 def _postgres_error(text: bytes) -> str:
-    """The message field of an ErrorResponse."""
     fields = text[4:].split(b"\0")
     return next((field[1:].decode(errors="replace") for field in fields if field[:1] == b"M"), "an error")
 
 
 def _tls(plain: socket.socket) -> ssl.SSLSocket:
-    """TLS without verification: whether it answers is asked, whether it is trusted is the service's business."""
-    import ssl  # half of the start-up, for one who needs it
+    """TLS without verification: only whether the dependency answers is asked."""
+    import ssl  # imported here because it doubles the start-up time
 
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -97,17 +96,17 @@ def _tls(plain: socket.socket) -> ssl.SSLSocket:
 
 
 def redis(parts: SplitResult, host: str, port: int, _path: str) -> None:
-    """PING; who wants a password first is there, who loads its data is not."""
+    """Send PING: NOAUTH is an answer too, LOADING is an error."""
     plain = socket.create_connection((host, port), DEADLINE_S)
     with _tls(plain) if parts.scheme == "rediss" else plain as server:
         server.sendall(b"PING\r\n")
-        said = server.recv(200).split(b"\r\n")[0].decode(errors="replace")
-    if said != "+PONG" and not said.startswith("-NOAUTH"):
-        raise Refused(said.lstrip("-") or "no answer")
+        reply = server.recv(200).split(b"\r\n")[0].decode(errors="replace")
+    if reply != "+PONG" and not reply.startswith("-NOAUTH"):
+        raise Refused(reply.lstrip("-") or "no answer")
 
 
 def web(parts: SplitResult, host: str, port: int, path: str) -> None:
-    """GET; a 401 is an answer too, a 5xx is a no."""
+    """Send GET: a 401 is an answer too, a 5xx is an error."""
     import http.client
 
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
@@ -126,7 +125,7 @@ KINDS = {"tcp": tcp, "postgres": postgres, "redis": redis, "http": web}
 
 
 def ask_all(wanted: list[dict[str, Any]]) -> dict[str, Any]:
-    """All of them at once, so that one that hangs delays no other."""
+    """The answers by name; all are asked in parallel, so that one that hangs does not delay the others."""
     found = {}
     threads = [
         threading.Thread(target=lambda each=each: found.update({each["name"]: ask(each)})) for each in wanted

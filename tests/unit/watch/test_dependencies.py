@@ -1,4 +1,4 @@
-"""A dependency is asked in its own protocol from inside; what fails for both colours is nobody's release."""
+"""A dependency is asked in its own protocol from inside; what fails for both colors does not count."""
 
 from __future__ import annotations
 
@@ -11,24 +11,34 @@ from typing import Any
 
 import pytest
 
-from cutover.core.config_schema import Dependency
 from cutover.core.errors import EngineSilent
-from cutover.core.verdict import Outcome
+from cutover.core.verdict import Outcome, yes
 from cutover.evidence import Evidence
-from cutover.probes import asked_inside
-from cutover.probes.background import at_once
-from cutover.probes.dependencies import Answer, Answers, Asker, judge_dependency, questions
+from cutover.watch import dependency_inside
+from cutover.watch.check import Source, at_once
+from cutover.watch.dependencies import (
+    DependencyAnswer,
+    DependencyAnswers,
+    DependencySource,
+    alerts_check,
+    dependency_checks,
+    judge_dependency,
+)
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
-GOOD, SLOW, DOWN = Answer(2.0), Answer(1500.0), Answer(error="Connection refused")
-UNSET = Answer(why_not="DATABASE_URL is not set in the container")
+GOOD, SLOW, DOWN = (
+    DependencyAnswer(2.0),
+    DependencyAnswer(1500.0),
+    DependencyAnswer(error="Connection refused"),
+)
+UNSET = DependencyAnswer(why_not="DATABASE_URL is not set in the container")
 
 
 @pytest.mark.parametrize(
     ("streak", "live", "old", "outcome", "reason"),
     [
         (0, GOOD, None, YES, "2 ms"),
-        (0, GOOD, Answer(3.0), YES, "2 ms, 3 ms from the old colour"),
+        (0, GOOD, DependencyAnswer(3.0), YES, "2 ms, 3 ms from the old colour"),
         (0, GOOD, DOWN, YES, "2 ms, Connection refused from the old colour"),
         (1, DOWN, GOOD, NOT_ASKED, "Connection refused, once; 2 in a row are a no"),
         (2, DOWN, GOOD, NO, "expected an answer within 1000 ms, got Connection refused, 2 ms from the old colour"),
@@ -42,31 +52,32 @@ UNSET = Answer(why_not="DATABASE_URL is not set in the container")
     ],
 )  # fmt: skip
 def test_dependency(
-    streak: int, live: Answer | None, old: Answer | None, outcome: Outcome, reason: str
+    streak: int, live: DependencyAnswer | None, old: DependencyAnswer | None, outcome: Outcome, reason: str
 ) -> None:
-    """Bad twice in a row for the live colour alone is a no."""
+    """Bad twice in a row for the live color alone is a no."""
     verdict = judge_dependency("db", streak, live, old, 1.0)
     assert (verdict.question, verdict.outcome) == ("dependency db", outcome)
     assert reason in verdict.reason
 
 
-def asker(live: list[Answers | Exception | None], old: Answers | None = None) -> Asker:
-    """An asker whose live colour gives one answer after the other."""
+def asking(
+    live: list[DependencyAnswers | Exception | None], old: DependencyAnswers | None = None
+) -> DependencySource:
+    """A source whose live color gives one answer after the other."""
     rest = list(live)
 
-    def ask() -> Answers | None:
+    def ask() -> DependencyAnswers | None:
         answer = rest.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    return Asker(ask, (lambda: old) if old else None, 1.0, Evidence(), at_once)
+    return DependencySource(ask, (lambda: old) if old else None, 1.0, Evidence(), start=at_once)
 
 
 def test_streaks_and_silence() -> None:
     """Bad answers in a row are counted for each dependency; a silent engine is unknown."""
-    wanted = [Dependency(name=name, kind="tcp") for name in ("db", "cache")]
-    asked = asker(
+    source = asking(
         [
             {"db": DOWN, "cache": GOOD},
             {"db": DOWN, "cache": GOOD},
@@ -74,23 +85,23 @@ def test_streaks_and_silence() -> None:
             EngineSilent("mute"),
         ]
     )
-    db, cache = questions(wanted, asked)
+    db, cache = dependency_checks(("db", "cache"), source)
     outcomes = [(db.verdict().outcome, cache.verdict().outcome)]
-    for _ in range(4):
-        for question in (db, cache):
-            question.tick(0.0)
+    for now in range(4):
+        for check in (db, cache):
+            check.poll(float(now))
         outcomes.append((db.verdict().outcome, cache.verdict().outcome))
     assert outcomes == [(NOT_ASKED, NOT_ASKED), (NOT_ASKED, YES), (NO, YES), (YES, YES), (UNKNOWN, UNKNOWN)]
-    assert (db.asked, db.name) == (4, "dependency db")
+    assert (db.source.polls, db.name) == (4, "dependency db")
 
 
-def test_the_old_colours_trouble_is_told() -> None:
-    """Which dependency fails for the old colour, in words, for who is about to say no."""
-    assert asker([], {"db": GOOD, "ai": DOWN}).trouble_of_old() == (
+def test_the_trouble_of_the_old_color() -> None:
+    """Which dependency fails for the old color, in words, for a check that is about to say no."""
+    assert asking([], {"db": GOOD, "ai": DOWN}).trouble_of_old() == (
         "dependency ai fails for the old colour too (Connection refused)"
     )
-    assert asker([], {"db": GOOD, "cache": UNSET}).trouble_of_old() == ""
-    assert asker([]).trouble_of_old() == ""
+    assert asking([], {"db": GOOD, "cache": UNSET}).trouble_of_old() == ""
+    assert asking([]).trouble_of_old() == ""
 
 
 @contextmanager
@@ -149,7 +160,7 @@ STARTING = b"E\x00\x00\x00\x40SFATAL\x00C57P03\x00Mthe database system is starti
 def test_each_protocol_is_spoken(kind: str, url: str, answers: tuple[bytes, ...], said: str | None) -> None:
     """A right greeting is an answer, a server that is not ready yet says why, another protocol is found out."""
     with server(*answers) as port:
-        found = asked_inside.ask({"name": "x", "kind": kind, "url": url.format(port), "path": ""})
+        found = dependency_inside.ask({"name": "x", "kind": kind, "url": url.format(port), "path": ""})
     assert found.get("error") == said
     assert ("ms" in found) is (said is None)
 
@@ -166,9 +177,19 @@ def test_no_answer_says_why_and_tells_no_url(monkeypatch: pytest.MonkeyPatch) ->
             {"name": "cache", "kind": "redis", "url_key": "REDIS_URL"},
             {"name": "ai", "kind": "http", "url": "http://no-such-host.invalid:80"},
         ]
-        found = asked_inside.ask_all(wanted)
+        found = dependency_inside.ask_all(wanted)
     assert found == {
         "db": {"error": "Connection refused"},
         "cache": {"unset": "REDIS_URL"},
         "ai": {"error": "its host name is not known here"},
     }
+
+
+def test_the_alerts_keep_the_last_answer() -> None:
+    """Before the first answer nothing is claimed."""
+    check = alerts_check(Source(lambda: yes("alerts", "fine"), start=at_once))
+    assert check.verdict().outcome is NOT_ASKED
+    check.poll(0.0)
+    assert (check.verdict().outcome, check.source.polls) == (YES, 1)
+    check.reset()
+    assert check.verdict().outcome is NOT_ASKED

@@ -1,8 +1,9 @@
-"""Restarts and flaps of the live colour end a watch; the old one only says whether the way back is open."""
+"""Restarts and flaps of the live color end a watch; the old one only says whether the way back is open."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,17 +11,17 @@ import pytest
 from cutover.core.errors import EngineSilent
 from cutover.core.verdict import Outcome
 from cutover.gate.container_checks import life_of
-from cutover.probes.background import at_once
-from cutover.probes.flaps import (
-    Together,
-    Watchman,
-    beside,
-    judge_flaps,
-    judge_restarts,
-    judge_way_back,
-    questions,
-)
 from cutover.system.container import Container
+from cutover.watch.check import at_once
+from cutover.watch.containers import (
+    ContainerSource,
+    container_checks,
+    judge_flaps,
+    judge_restarted,
+    judge_way_back,
+    sibling_check,
+    way_back_check,
+)
 from tests.probes.containers import STARTING, UNHEALTHY, container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
@@ -45,7 +46,7 @@ LATER = "2026-01-01T00:05:00Z"
 )
 def test_restarts(now: Container | None, outcome: Outcome, reason: str) -> None:
     """Anything but the same life, running, is a no."""
-    verdict = judge_restarts(FIRST, now)
+    verdict = judge_restarted(FIRST, now)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
 
@@ -79,7 +80,7 @@ def test_health(now: Container | None, unhealthy: int, outcome: Outcome, reason:
     ],
 )
 def test_the_way_back_is_never_a_no(now: Container | None, outcome: Outcome, reason: str) -> None:
-    """A dead old colour is told, and moves no traffic."""
+    """A dead old color is reported, and moves no traffic."""
     verdict = judge_way_back(FIRST, now, "blue")
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
@@ -98,37 +99,38 @@ def finder(*answers: Container | Exception | None) -> Callable[[], Container | N
     return find
 
 
-def test_one_look_serves_both_questions() -> None:
+def test_one_look_serves_both_checks() -> None:
     """A flap between two looks is remembered after it has healed."""
-    live = Watchman(finder(container(), container(Health=UNHEALTHY), container()), at_once)
-    restarts, health = questions(live, None, "")
+    find = finder(container(), container(Health=UNHEALTHY), container())
+    restarts, health = container_checks(ContainerSource(find, start=at_once))
     outcomes = []
-    for _ in range(3):
-        for question in (restarts, health):
-            question.tick(0.0)
+    for now in range(3):
+        for check in (restarts, health):
+            check.poll(float(now))
         outcomes.append((restarts.verdict().outcome, health.verdict().outcome))
     assert outcomes == [(YES, YES), (YES, NO), (YES, NO)]
-    health.forgive()
+    health.reset()
     assert health.verdict().outcome is YES
 
 
 def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
     """Whether anything restarted cannot be said without the engine; one more answer and it is known again."""
     silent = EngineSilent("the Docker engine does not answer: timed out")
-    live, old = (Watchman(finder(silent, container()), at_once) for _ in range(2))
-    restarts, health, back = questions(live, old, "blue")
+    live, old = (ContainerSource(finder(silent, container()), start=at_once) for _ in range(2))
+    restarts, health = container_checks(live)
+    back = way_back_check(old, "blue")
     assert restarts.verdict().outcome is NOT_ASKED
-    for question in (restarts, health, back):
-        question.tick(0.0)
+    for check in (restarts, health, back):
+        check.poll(0.0)
     assert [each.verdict().outcome for each in (restarts, health, back)] == [UNKNOWN, UNKNOWN, NOT_ASKED]
     assert back.verdict().reason.startswith("reported: ")
-    restarts.tick(1.0)
+    restarts.poll(1.0)
     assert restarts.verdict().outcome is YES
-    assert (restarts.asked, health.asked) == (2, 2)
+    assert (restarts.source.polls, health.source.polls) == (2, 2)
 
 
 @pytest.mark.parametrize(
-    ("question", "worker", "outcome", "reason"),
+    ("name", "worker", "outcome", "reason"),
     [
         ("restarts", [container(), container()], YES, "none, running"),
         ("restarts", [container(), container(restart_count=1)], NO, "worker: started anew 1 time"),
@@ -139,8 +141,8 @@ def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
         ("oom", [container(), container(OOMKilled=True)], NO, "worker: out of memory"),
     ],
 )
-def test_another_service_of_the_colour_counts_too(
-    question: str, worker: list[Container | EngineSilent | None], outcome: Outcome, reason: str
+def test_another_service_of_the_color_counts_too(
+    name: str, worker: list[Container | EngineSilent | None], outcome: Outcome, reason: str
 ) -> None:
     """What is upped together is watched together; what was never there is not asked."""
 
@@ -153,13 +155,11 @@ def test_another_service_of_the_colour_counts_too(
 
         return ask
 
-    live = Watchman(find([container(), container()]), start=at_once)
-    man = Watchman(find([*worker]), start=at_once)
-    first = next(each for each in questions(live, None, "") if each.name in {question, "restarts"})
-    first.name = question
-    looks, asked = beside("restarts", "worker", man), beside(question, "worker", man)
-    together = Together(first, [looks, asked] if question != "restarts" else [looks])
+    live = ContainerSource(find([container(), container()]), start=at_once)
+    source = ContainerSource(find([*worker]), start=at_once)
+    first = next(each for each in container_checks(live) if each.name in {name, "restarts"})
+    check = replace(first, siblings=(sibling_check(name, "worker", source),))
     for now in range(2):
-        together.tick(float(now))
-    assert together.verdict().outcome is outcome, together.verdict()
-    assert reason in together.verdict().reason
+        check.poll(float(now))
+    assert check.verdict().outcome is outcome, check.verdict()
+    assert reason in check.verdict().reason

@@ -1,0 +1,357 @@
+"""Availability for users: our own probes through the proxy, and the endpoints of `[[endpoints]]` that only read."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Literal
+
+from cutover.core.config_schema import Endpoint
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
+from cutover.evidence import Evidence
+from cutover.http import Answer, Asking, Silence, ask
+from cutover.probes.endpoints import endpoint
+from cutover.statistics import Sequential
+from cutover.target import Control
+from cutover.watch.check import Source, WatchCheck
+
+if TYPE_CHECKING:
+    import httpx
+
+STREAK = 3
+RECENT = 20
+ONCE = Asking(tries=1)  # the next probe is the retry
+
+ENDPOINT_STREAK = 3
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+SERVER_ERROR = 500
+LOOK = Asking(deadline_s=1.0, tries=1)
+LOOKS, LOOKS_S = 20, 1.0  # a no waits for them: more would delay the switch back
+NOT_THERE = frozenset({404, 405})
+NO_CONTROL = Control(lambda: True, "only compared with")
+
+ProbeKind = Literal["good", "failed", "shared", "silent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The result of one request of ours.
+
+    `failed`: a wrong answer, or none although the control answered; `shared`: the old color fails in the same way
+    at the same moment; `silent`: no answer from the service, and none from the control.
+    """
+
+    kind: ProbeKind
+    text: str
+    seconds: float
+    colour: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """Requests *path* through the proxy; only when that fails, also from the old color and the control."""
+
+    http: httpx.Client
+    path: str
+    control: Control
+    colour_header: str = ""
+    old: httpx.Client | None = None
+
+    def __call__(self) -> Probe:
+        """Send one probe; takes at most the deadlines of the clients."""
+        result = ask(self.http, "GET", self.path, ONCE)
+        if isinstance(result, Silence):
+            return Probe(self._kind(None), result.reason, result.seconds)
+        colour = result.headers.get(self.colour_header.lower())
+        return Probe(self._kind(result), f"status {result.status}", result.seconds, colour)
+
+    def _kind(self, answer: Answer | None) -> ProbeKind:
+        if answer and answer.status == 200:  # noqa: PLR2004 - the body is judged by the gate
+            return "good"
+        if answer is None and not self._control_answers():
+            return "silent"
+        if self.old is None:
+            return "failed"
+        return "shared" if _same_failure(answer, ask(self.old, "GET", self.path, ONCE)) else "failed"
+
+    def _control_answers(self) -> bool:
+        try:
+            return self.control.answers()
+        except (EngineSilent, OSError):
+            return False
+
+
+def _same_failure(answer: Answer | None, other: Answer | Silence) -> bool:
+    if isinstance(other, Silence):  # refused: the old color is gone, which is no failure that both share
+        return answer is None and other.kind == "timeout"
+    return answer is not None and other.status == answer.status
+
+
+@dataclass(slots=True)
+class ProbeCounts:
+    """What the probes of one watch came to."""
+
+    test: Sequential
+    probes: int = 0
+    """Good and failed probes; shared and silent ones count for neither."""
+    failed: int = 0
+    streak: int = 0
+    shared: int = 0
+    last: Probe | None = None
+    last_failure: str = ""
+    slowest: float = 0.0
+    colours: Counter[str] = field(default_factory=Counter)
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def add(self, probe: Probe) -> None:
+        """Count one probe."""
+        self.last = probe
+        if probe.colour:
+            self.colours[probe.colour] += 1
+        if probe.kind in {"good", "failed"}:
+            bad = probe.kind == "failed"
+            self.probes += 1
+            self.failed += bad
+            self.streak = self.streak + 1 if bad else 0
+            self.recent.append(bad)
+            self.slowest = max(self.slowest, probe.seconds)
+            self.last_failure = probe.text if bad else self.last_failure
+            self.test.look((self.failed, self.probes), (sum(self.recent), len(self.recent)))
+        elif probe.kind == "shared":
+            self.shared += 1
+            self.streak = 0
+
+
+def judge_availability(counts: ProbeCounts, wanted: float) -> Verdict:
+    """No at three failed probes in a row, or when fewer than *wanted* succeed for sure.
+
+    Sure is an exact binomial test over all probes and over the last twenty, alpha 0.001, of which each look
+    spends its part. A failure that the old color shows too is reported only. A probe whose control failed too
+    is unknown.
+    """
+    question, expected = "availability", f"at least {wanted:.2%} of probes answered with 200"
+    seen = f"{counts.failed} of {counts.probes} probes failed"
+    if counts.streak >= STREAK or counts.test.sure:
+        reason = f"expected {expected}, got {seen}, the last one: {counts.last_failure}"
+        if counts.streak >= STREAK:
+            reason = f"{counts.streak} probes in a row failed: {counts.last_failure}"
+        return no(question, reason, expected=expected, seen=seen, failed=counts.failed, probes=counts.probes)
+    if counts.last is None:
+        return not_asked(question, "0 probes ended, needs 1")
+    if counts.last.kind == "silent":
+        reason = f"{counts.last.text}, and the control did not answer either"
+        return unknown(question, reason, expected=expected)
+    if counts.last.kind == "shared":
+        return not_asked(question, f"reported: {counts.last.text} from both colours: not this release")
+    if counts.streak:
+        return not_asked(question, f"{seen}, the last {counts.streak} of them; {STREAK} in a row are a no")
+    reason = f"{seen}, slowest {counts.slowest * 1000:.0f} ms"
+    reason += f"; {counts.shared} failed for both colours" if counts.shared else ""
+    return yes(question, reason, expected=expected, seen=seen, failed=counts.failed, probes=counts.probes)
+
+
+def judge_colour(seen: Counter[str], live: str, silent: str = "") -> Verdict:
+    """No at the first answer of another color than *live*: only this release switches the proxy.
+
+    Unknown while the proxy is *silent*, whatever it answered before.
+    """
+    question, expected = "colour", f"every answer by {live}"
+    strange = {colour: count for colour, count in seen.items() if colour != live}
+    if strange:
+        got = ", ".join(f"{count} by {colour}" for colour, count in strange.items())
+        reason = f"expected {expected}, got {got}"
+        return no(question, reason, expected=expected, seen=got, answers=dict(seen))
+    if silent:
+        return unknown(question, silent, expected=expected)
+    if not seen:
+        return not_asked(question, "no answer named its colour")
+    return yes(question, f"{seen[live]} answers, all by {live}", expected=expected, answers=dict(seen))
+
+
+@dataclass(eq=False)
+class ProbeSource(Source[Probe]):
+    """Sends probes and counts their results; `silent` while neither service nor control answer."""
+
+    wanted: float
+    """The share of probes that must succeed."""
+    evidence: Evidence
+    live: str
+    counts: ProbeCounts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.counts = ProbeCounts(Sequential(1 - self.wanted))
+
+    @property
+    def silent(self) -> str:
+        """Why the last probe got no answer; empty if it got one."""
+        is_silent = self.last is not None and self.last.kind == "silent"
+        return f"the proxy does not answer: {self.last.text}" if is_silent and self.last else ""
+
+    def take(self, answer: Probe) -> None:
+        """Count one probe and keep it as a sample."""
+        self.counts.add(answer)
+        colour = answer.colour or self.live
+        if answer.kind == "good":
+            self.evidence.sample("probe seconds", colour, answer.seconds)
+        else:
+            self.evidence.sample("probe failed", colour, 1.0)
+
+
+def availability_check(probes: ProbeSource) -> WatchCheck:
+    """Whether enough of our own probes are answered."""
+
+    def judge(source: ProbeSource) -> Verdict:
+        return judge_availability(source.counts, source.wanted)
+
+    return WatchCheck("availability", probes, judge, even_if_silent=True)
+
+
+def colour_check(probes: ProbeSource) -> WatchCheck:
+    """Whether the live color has answered every probe."""
+
+    def judge(source: ProbeSource) -> Verdict:
+        return judge_colour(source.counts.colours, source.live, source.silent)
+
+    return WatchCheck("colour", probes, judge, even_if_silent=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointResult:
+    """The verdict on one endpoint, and the old color's verdict if that one is a no."""
+
+    live: Verdict
+    old: Verdict | None = None
+
+    @property
+    def bad(self) -> bool:
+        """Whether the answer was wrong or missing; a slow one is the business of the check "latency"."""
+        return self.live.outcome is Outcome.NO and not self.live.evidence.get("only_slow")
+
+    @property
+    def shared(self) -> bool:
+        """Whether the old color answers wrongly too."""
+        return self.bad and self.old is not None and self.old.outcome is Outcome.NO
+
+
+def readable(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
+    """The endpoints that can be requested again and again: GET or HEAD, without `writes`."""
+    return tuple(each for each in endpoints if each.method in SAFE_METHODS and not each.writes)
+
+
+def request_endpoints(
+    wanted: Sequence[Endpoint], http: httpx.Client, control: Control, old: httpx.Client | None
+) -> list[EndpointResult]:
+    """Request each endpoint once, and from the *old* color those that were answered wrongly."""
+    results = [EndpointResult(endpoint(http, control, each)) for each in wanted]
+    return [
+        EndpointResult(result.live, endpoint(old, NO_CONTROL, each)) if result.bad and old else result
+        for each, result in zip(wanted, results, strict=True)
+    ]
+
+
+def judge_endpoints(rounds: int, streaks: dict[str, int], last: Sequence[EndpointResult]) -> Verdict:
+    """No when one endpoint is answered wrongly three times in a row, and rightly by the old color."""
+    question, expected = "endpoints", "answers as listed"
+    sure = next((each for each in last if streaks.get(each.live.question, 0) >= ENDPOINT_STREAK), None)
+    if sure is not None:
+        reason = f"{sure.live.question}, {streaks[sure.live.question]} times in a row: {sure.live.reason}"
+        return no(question, reason, expected=sure.live.expected, **sure.live.evidence)
+    if not last:
+        return not_asked(question, "not answered yet")
+    silent = next((each.live for each in last if each.live.outcome is Outcome.UNKNOWN), None)
+    if silent is not None:
+        return unknown(question, f"{silent.question}: {silent.reason}", expected=expected)
+    shared = next((each.live for each in last if each.shared), None)
+    if shared is not None:
+        reason = f"reported: {shared.question}: {shared.reason}; for both colours: not this release"
+        return not_asked(question, reason)
+    odd = next((each.live for each in last if each.bad), None)
+    if odd is not None:
+        return not_asked(question, f"{odd.question}: {odd.reason}; {ENDPOINT_STREAK} in a row are a no")
+    return yes(question, f"{len(last)} asked {rounds} times, all as listed", expected=expected)
+
+
+@dataclass(eq=False)
+class EndpointSource(Source[list[EndpointResult]]):
+    """Requests the endpoints in rounds and counts the wrong answers in a row of each."""
+
+    streaks: dict[str, int] = field(default_factory=dict)
+
+    def take(self, answer: list[EndpointResult]) -> None:
+        """Count one round."""
+        for each in answer:
+            name = each.live.question
+            self.streaks[name] = self.streaks.get(name, 0) + 1 if each.bad and not each.shared else 0
+
+    def reset(self) -> None:
+        """Forget the rounds so far."""
+        self.streaks, self.last = {}, None
+
+
+def endpoints_check(source: EndpointSource) -> WatchCheck:
+    """Whether the listed endpoints are still answered as listed."""
+
+    def judge(found: EndpointSource) -> Verdict:
+        return judge_endpoints(found.count, found.streaks, found.last or ())
+
+    return WatchCheck("endpoints", source, judge)
+
+
+class EndpointState(IntEnum):
+    """How an endpoint is answered; the higher the worse."""
+
+    WELL = 0
+    SLOW = 1
+    FAILS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointComparison:
+    """Compares how both colors answer the endpoints in the same moment."""
+
+    wanted: tuple[Endpoint, ...]
+    live: httpx.Client
+    old: httpx.Client
+    slow_s: float
+    look: Asking = LOOK
+
+    def __call__(self, *, slow: bool = False) -> str:
+        """What fails for both colors, or, with *slow*, is slow for the old one; empty if the live one is worse."""
+        with ThreadPoolExecutor(8) as pool:
+            live_states = pool.map(
+                lambda each: self._state(self.live, each, EndpointState.FAILS), self.wanted
+            )
+            old_states = pool.map(lambda each: self._state(self.old, each, EndpointState.WELL), self.wanted)
+        known = [
+            (each, live, old)
+            for each, live, old in zip(self.wanted, live_states, old_states, strict=True)
+            if live is not None and old is not None
+        ]
+        if any(live > old for _, live, old in known):
+            return ""
+        for each, live, old in known:
+            if live is old is EndpointState.FAILS:
+                return f"the old colour fails {each.label} too"
+            if slow and old is EndpointState.SLOW:
+                return f"the old colour is slow with {each.label} too"
+        return ""
+
+    def _state(self, http: httpx.Client, wanted: Endpoint, if_gone: EndpointState) -> EndpointState | None:
+        """The worst of up to 20 requests within a second; *if_gone* without a listener, None without such a path."""
+        until = time.monotonic() + LOOKS_S
+        for _ in range(LOOKS):
+            result = ask(http, wanted.method, wanted.path, self.look)
+            if isinstance(result, Silence):
+                return EndpointState.SLOW if result.kind == "timeout" else if_gone
+            if result.status >= SERVER_ERROR or result.status in NOT_THERE:
+                return EndpointState.FAILS if result.status >= SERVER_ERROR else None
+            if result.seconds > min(self.slow_s, wanted.max_latency):
+                return EndpointState.SLOW
+            if time.monotonic() > until:
+                break
+        return EndpointState.WELL

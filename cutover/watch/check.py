@@ -1,0 +1,224 @@
+"""A watch check: a source that is polled in the background, and a pure judge of what the source has seen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import KW_ONLY, dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, ClassVar, Generic, TypeVar
+
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome, Verdict, not_asked, unknown
+
+T = TypeVar("T")
+Start = Callable[[Callable[[], None]], None]
+GRACE_S = 0.05  # most answers arrive at once: waiting this long for them saves a whole interval
+TROUBLE_KEPT_S = 1.0  # several checks fail in the same moment: one look at the old color serves them all
+
+
+def in_thread(work: Callable[[], None]) -> None:
+    """Run *work* in a daemon thread: unlike the threads of a pool, it does not delay the end of the process."""
+    threading.Thread(target=work, daemon=True, name="cutover-watch").start()
+
+
+def at_once(work: Callable[[], None]) -> None:
+    """Run *work* in the calling thread; for tests, and for work that never blocks."""
+    work()
+
+
+@dataclass(eq=False)
+class Source(Generic[T]):
+    """Calls *ask* again and again in the background, so that one slow answer delays no other check.
+
+    The watch polls each source every `every_s` seconds. A poll takes the answers that have arrived, and calls
+    *ask* again if the last call is at least `pace_s` seconds ago and fewer than `at_most` calls are running.
+    *ask* needs a deadline of its own. If it raises EngineSilent, `silent` says why; any other exception is
+    raised by the poll that collects it. Several checks may share a source.
+    """
+
+    ask: Callable[[], T]
+    _: KW_ONLY
+    every_s: float = 0.5
+    pace_s: float = 0.0
+    at_most: int = 1
+    grace_s: float = GRACE_S
+    start: Start = in_thread
+    last: T | None = None
+    """The last answer."""
+    count: int = 0
+    """Number of answers and silences so far."""
+    silence: str = ""
+    """Why the last call of *ask* got no answer; empty if it got one."""
+    running: int = 0
+    """Calls of *ask* that have not been collected."""
+    _asked_at: float = float("-inf")
+    _polled_at: float = float("-inf")
+    _answers: SimpleQueue[tuple[Any, BaseException | None]] = field(default_factory=SimpleQueue)
+
+    expected: ClassVar[str] = ""
+    """What should answer, for the verdict while it is silent."""
+    pending: ClassVar[str] = "not answered yet"
+    """Reason of the verdict before the first answer."""
+
+    @property
+    def polls(self) -> int:
+        """Number of answers and silences; while it stays the same, there is nothing new to judge."""
+        return self.count
+
+    @property
+    def silent(self) -> str:
+        """Why nothing can be judged now; empty while the source answers."""
+        return self.silence
+
+    def take(self, answer: T) -> None:
+        """Add one answer to what the judges look at; the default keeps only `last`."""
+
+    def reset(self) -> None:
+        """Forget what was counted so far."""
+        self.last = None
+
+    def poll(self, now: float) -> None:
+        """Take the answers that have arrived, and ask again if it is time; once for each *now*."""
+        if now == self._polled_at:  # another check of this source has polled it in this round
+            return
+        self._polled_at, wait = now, 0.0
+        if self.running < self.at_most and now - self._asked_at >= 0.9 * self.pace_s:
+            self._asked_at, wait = now, self.grace_s
+            self.running += 1
+            self.start(self._work)
+        while self.running and self._collect(wait):
+            wait = 0.0
+
+    def _work(self) -> None:
+        try:
+            self._answers.put((self.ask(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again by the poll that collects it
+            self._answers.put((None, error))
+
+    def _collect(self, wait: float) -> bool:
+        try:
+            answer, error = self._answers.get(timeout=wait) if wait else self._answers.get_nowait()
+        except Empty:
+            return False
+        self.running -= 1
+        if isinstance(error, EngineSilent):
+            self.count, self.silence = self.count + 1, str(error)
+        elif error is not None:
+            raise error
+        else:
+            self.count, self.silence, self.last = self.count + 1, "", answer
+            self.take(answer)
+        return True
+
+
+@dataclass(slots=True)
+class OldColorTrouble:
+    """What is wrong with the old color, in words; empty if nothing is. Asks at most once a second."""
+
+    ask: Callable[[], str]
+    clock: Callable[[], float] = time.monotonic
+    asked_at: float = float("-inf")
+    text: str = ""
+
+    def __call__(self) -> str:
+        """The text, at most a second old."""
+        if self.clock() - self.asked_at >= TROUBLE_KEPT_S:
+            self.text, self.asked_at = self.ask(), self.clock()
+        return self.text
+
+
+@dataclass(slots=True)
+class Excuse:
+    """Suppress a failure that the old color shows too: going back to it would not help.
+
+    *trouble* is called only for a no. If it returns a text, *reset* forgets what was counted, and the check is
+    "not asked: reported: …" until its next yes.
+    """
+
+    trouble: Callable[[], str]
+    reset: Callable[[], None]
+    reason: str = ""
+
+    def update(self, verdict: Verdict) -> None:
+        """Look at the old color if *verdict* is a no; a yes ends the excuse."""
+        if verdict.outcome is Outcome.YES:
+            self.reason = ""
+        elif verdict.outcome is Outcome.NO and (trouble := self.trouble()):
+            self.reason = f"reported: {verdict.reason}; {trouble}: not this release"
+            self.reset()
+
+    def apply(self, verdict: Verdict) -> Verdict:
+        """*verdict*, or "not asked" with the reason while the excuse holds."""
+        if self.reason and verdict.outcome is not Outcome.NO:
+            return not_asked(verdict.question, self.reason)
+        return verdict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WatchCheck:
+    """One check of the watch: *judge* turns what *source* has seen into a verdict.
+
+    *judge* gets the source and is pure; it is called once the source has answered, and not while it is silent
+    (the verdict is then unknown). *name* is what reports and `[checks] report_only` call the check.
+    """
+
+    name: str
+    source: Source[Any]
+    judge: Callable[[Any], Verdict]
+    excuse: Excuse | None = None
+    even_if_silent: bool = False
+    """Call *judge* while the source is silent too: it knows what is sure nevertheless."""
+    service: str = ""
+    """Put before the reason, for a check of one of several services."""
+    siblings: tuple[WatchCheck, ...] = ()
+    """The same check of the other services of the release: a no, then an unknown, of any of them is the verdict."""
+
+    def poll(self, now: float) -> None:
+        """Poll the source; for a no, look whether the old color is in trouble too."""
+        self.source.poll(now)
+        for each in self.siblings:
+            each.poll(now)
+        if self.excuse is not None:
+            self.excuse.update(self._judged())
+
+    def verdict(self) -> Verdict:
+        """The verdict on all that the source has seen so far."""
+        verdict = self._judged()
+        return self.excuse.apply(verdict) if self.excuse else verdict
+
+    def reset(self) -> None:
+        """Forget what was counted, also for the siblings."""
+        for each in (self, *self.siblings):
+            each.source.reset()
+
+    def _judged(self) -> Verdict:
+        found = [self._of_source(), *(each.verdict() for each in self.siblings)]
+        bad = (each for outcome in (Outcome.NO, Outcome.UNKNOWN) for each in found if each.outcome is outcome)
+        return next(bad, found[0])
+
+    def _of_source(self) -> Verdict:
+        source = self.source
+        if not source.count:
+            verdict = not_asked(self.name, source.pending)
+        elif source.silent and not self.even_if_silent:
+            verdict = unknown(self.name, source.silent, expected=source.expected)
+        else:
+            verdict = self.judge(source)
+        return verdict.of(self.service) if self.service else verdict
+
+
+def never_asked(name: str, reason: str) -> WatchCheck:
+    """A check that this target cannot be asked; it stays in the list, so that reports show the reason."""
+    return WatchCheck(
+        name,
+        Source(lambda: None, every_s=3600.0, start=at_once, count=1),
+        lambda _source: not_asked(name, reason),
+    )
+
+
+def report_shared(verdicts: Iterable[Verdict], *, releasing: bool) -> list[Verdict]:
+    """*verdicts* on what both colors share: during a release a no is only reported, as going back would not help."""
+    why = "both colours share it: not this release"
+    return [each.reported(why) if releasing and each.outcome is Outcome.NO else each for each in verdicts]

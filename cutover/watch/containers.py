@@ -1,0 +1,145 @@
+"""Whether both colors stay up: restarts, health, and whether the old color could take over at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
+from cutover.gate.container_checks import (
+    ALIVE,
+    ContainerLife,
+    container_evidence,
+    describe_exit,
+    has_healthcheck,
+    judge_health,
+    life_of,
+)
+from cutover.system.container import Container
+from cutover.watch.check import Source, WatchCheck
+
+
+@dataclass(eq=False)
+class ContainerSource(Source[Container | None]):
+    """Inspects one container for all checks of it; *ask* finds it, and returns None while there is none."""
+
+    first: ContainerLife | None = None
+    first_oom: bool = False
+    """Whether the engine called it out of memory when it was first seen."""
+    unhealthy: int = 0
+    """How often it was seen to turn unhealthy."""
+    _health_status: str = ""
+
+    expected: ClassVar[str] = "an answer of the engine"
+    pending: ClassVar[str] = "the engine has not answered yet"
+
+    def take(self, answer: Container | None) -> None:
+        """Compare the container with its last state."""
+        if answer is not None:
+            if self.first is None:
+                self.first, self.first_oom = life_of(answer), answer.oom_killed
+            self.unhealthy += answer.health_status == "unhealthy" != self._health_status
+        self._health_status = answer.health_status if answer else ""
+
+    def reset(self) -> None:
+        """Forget how often it turned unhealthy."""
+        self.unhealthy = 0
+
+
+def judge_restarted(first: ContainerLife | None, now: Container | None) -> Verdict:
+    """No at any restart of the live color: another id, start or restart count, or no longer running."""
+    question = "restarts"
+    if first is None or now is None:
+        return no(question, "its container is gone", expected="a running container", seen="gone")
+    if now.id != first.id:
+        seen = f"container {first.id[:12]} was replaced by {now.short}"
+        return no(question, seen, expected="the same container", seen=seen, **container_evidence(now))
+    if now.status not in ALIVE:
+        return no(
+            question, describe_exit(now), expected="running", seen=now.status, **container_evidence(now)
+        )
+    if life_of(now) != first:
+        times = max(1, now.restart_count - first.restart_count)
+        why = ", out of memory" if now.oom_killed else f", last exit code {now.exit_code}"
+        seen = f"started anew {times} time{'s' if times > 1 else ''} since the watch began{why}"
+        return no(question, seen, expected="no restart", seen=seen, **container_evidence(now))
+    return yes(
+        question, f"none, running since {now.started_at[:19]}", expected="none", **container_evidence(now)
+    )
+
+
+def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:
+    """No once the HEALTHCHECK of the live color has called it unhealthy: its retries are patience enough."""
+    verdict = judge_health(now, None)
+    if verdict.outcome is Outcome.UNKNOWN:
+        return not_asked("health", verdict.reason)
+    if unhealthy and now is not None and verdict.ok:
+        seen = f"turned unhealthy {unhealthy} time{'s' if unhealthy > 1 else ''} since the watch began"
+        return no("health", f"{seen}, healthy now", expected="healthy", seen=seen, **container_evidence(now))
+    return verdict
+
+
+def judge_way_back(first: ContainerLife | None, now: Container | None, colour: str) -> Verdict:
+    """Whether the old color could take over at once; never a no, as a dead old color is no reason to switch to it.
+
+    What is wrong is reported: reverting then has to start the old color first.
+    """
+    question = "way back"
+    if now is None:
+        return not_asked(question, f"reported: {colour} is gone; taking back would first have to start it")
+    if now.status not in ALIVE:
+        reason = f"reported: {colour}: {describe_exit(now)}; taking back would first start it"
+        return not_asked(question, reason)
+    if now.health_status == "unhealthy":
+        return not_asked(question, f"reported: {colour}: {judge_health(now, None).reason}")
+    if first is not None and life_of(now) != first:
+        return not_asked(question, f"reported: {colour} was started anew; it is {now.health_status} now")
+    return yes(question, f"{colour} is warm: running, health {now.health_status}", **container_evidence(now))
+
+
+def container_checks(live: ContainerSource) -> tuple[WatchCheck, WatchCheck]:
+    """The checks "restarts" and "health" of the live color."""
+    return WatchCheck("restarts", live, _restarts), WatchCheck("health", live, _health)
+
+
+def way_back_check(old: ContainerSource, colour: str) -> WatchCheck:
+    """Whether the old color *colour* could take over at once; only reports."""
+
+    def judge(source: ContainerSource) -> Verdict:
+        if source.silent:
+            return not_asked("way back", f"reported: {source.silent}")
+        return judge_way_back(source.first, source.last, colour)
+
+    return WatchCheck("way back", old, judge, even_if_silent=True)
+
+
+def sibling_check(name: str, service: str, source: ContainerSource) -> WatchCheck:
+    """The check *name* ("restarts", "health" or "oom") of another service; not asked if it never had a container."""
+    judge = {"restarts": _restarts, "health": _worker_health, "oom": _oom}[name]
+
+    def judge_if_there(found: ContainerSource) -> Verdict:
+        return judge(found) if found.first else not_asked(name, "no container is there")
+
+    return WatchCheck(name, source, judge_if_there, service=service)
+
+
+def _restarts(source: ContainerSource) -> Verdict:
+    return judge_restarted(source.first, source.last)
+
+
+def _health(source: ContainerSource) -> Verdict:
+    return judge_flaps(source.last, source.unhealthy)
+
+
+def _worker_health(source: ContainerSource) -> Verdict:
+    # A worker gets no requests: unlike the service with the traffic, it may have no HEALTHCHECK.
+    if source.last is not None and not has_healthcheck(source.last):
+        return not_asked("health", "it has no HEALTHCHECK")
+    return judge_flaps(source.last, source.unhealthy)
+
+
+def _oom(source: ContainerSource) -> Verdict:
+    now = source.last
+    if now is not None and now.oom_killed and not source.first_oom:
+        return no("oom", f"out of memory: {now.status}, exit {now.exit_code}", **container_evidence(now))
+    return not_asked("oom", "nothing was seen")

@@ -1,0 +1,184 @@
+"""Database, cache and AI endpoint, asked from inside the service's own network; alert rules while the watch lasts.
+
+Dependencies are asked for both colors: what fails for both is only reported, as it is not due to this release.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from cutover.core.config_schema import Dependency
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Verdict, no, not_asked, yes
+from cutover.evidence import Evidence
+from cutover.system import docker
+from cutover.system.container import Container
+from cutover.watch.check import Source, WatchCheck
+
+BAD_IN_A_ROW = 2
+HURRY_S = 1.0
+CANNOT_RUN = frozenset({126, 127})
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyAnswer:
+    """What one dependency answered to one color: milliseconds, an error, or why it could not be asked."""
+
+    ms: float | None = None
+    error: str = ""
+    why_not: str = ""
+
+    def __str__(self) -> str:
+        return self.error or self.why_not or f"{self.ms:.0f} ms"
+
+    def is_bad(self, allowed_s: float) -> bool:
+        """Whether it failed, or took longer than *allowed_s* seconds."""
+        return bool(self.error) or (self.ms is not None and self.ms > allowed_s * 1000)
+
+
+DependencyAnswers = dict[str, DependencyAnswer]
+Ask = Callable[[], DependencyAnswers | None]
+
+
+def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) -> DependencyAnswers | None:
+    """Ask every dependency from inside *container*; None while it does not run; raises EngineSilent."""
+    if container is None or not container.running:
+        return None
+    script = resources.files(__package__).joinpath("dependency_inside.py").read_text(encoding="utf-8")
+    fields = {"name", "kind", "url", "url_key", "path"}
+    rows = json.dumps([each.model_dump(include=fields) for each in wanted])
+    code, out, err = _run_inside(container.id, ["python3", "-I", "-S", "-c", script, rows])
+    if code in CANNOT_RUN or "executable file not found" in err + out:
+        reason = "no python3 in the container to ask with"
+        return {each.name: DependencyAnswer(why_not=reason) for each in wanted}
+    try:
+        answers: dict[str, Mapping[str, Any]] = json.loads(out)
+    except ValueError:
+        last = (err.strip() or out.strip() or f"exit {code}").splitlines()[-1]
+        reason = f"asking from inside the container failed: {last[:200]}"
+        return {each.name: DependencyAnswer(why_not=reason) for each in wanted}
+    return {name: _read_answer(row) for name, row in answers.items()}
+
+
+def _read_answer(row: Mapping[str, Any]) -> DependencyAnswer:
+    if "unset" in row:
+        return DependencyAnswer(why_not=f"{row['unset']} is not set in the container")
+    return DependencyAnswer(row.get("ms"), str(row.get("error", "")))
+
+
+def _run_inside(container_id: str, argv: Sequence[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of *argv* run inside the container; raises EngineSilent."""
+    from docker.errors import DockerException
+    from requests.exceptions import RequestException
+
+    api = docker.client().api
+    try:
+        made = api.exec_create(container_id, list(argv))["Id"]
+        out, err = api.exec_start(made, demux=True)
+        code = int(api.exec_inspect(made)["ExitCode"] or 0)
+    except (DockerException, RequestException) as error:
+        raise EngineSilent(f"nothing can be run in {container_id[:12]}: {error}") from error
+    return code, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
+
+
+def judge_dependency(
+    name: str, streak: int, live: DependencyAnswer | None, old: DependencyAnswer | None, allowed_s: float
+) -> Verdict:
+    """No when it failed or was slow twice in a row for the live color, and not for the old one.
+
+    *streak* counts the bad answers in a row of the live color. What is bad for both colors is only reported.
+    """
+    question, expected = f"dependency {name}", f"an answer within {allowed_s * 1000:.0f} ms"
+    if live is None:
+        return not_asked(question, "the container does not run")
+    if live.why_not:
+        return not_asked(question, live.why_not)
+    seen = str(live)
+    beside = f", {old} from the old colour" if old else ""
+    if not live.is_bad(allowed_s):
+        return yes(question, f"{seen}{beside}", expected=expected, seen=seen)
+    if old is not None and old.is_bad(allowed_s):
+        reason = f"reported: dependency {name} fails for both colours: {seen}: not this release"
+        return not_asked(question, reason)
+    if streak < BAD_IN_A_ROW:
+        return not_asked(question, f"{seen}, once; {BAD_IN_A_ROW} in a row are a no")
+    reason = f"expected {expected}, got {seen}{beside}"
+    return no(question, reason, expected=expected, seen=seen, in_a_row=streak)
+
+
+@dataclass(eq=False)
+class DependencySource(Source[tuple[DependencyAnswers | None, DependencyAnswers | None]]):
+    """Asks all dependencies for both colors at the same time."""
+
+    ask: Callable[[], tuple[DependencyAnswers | None, DependencyAnswers | None]] = field(init=False)
+    ask_live: Ask
+    ask_old: Ask | None
+    allowed_s: float
+    evidence: Evidence
+    streaks: dict[str, int] = field(default_factory=dict)
+    """Bad answers in a row of each dependency to the live color."""
+    _usual_pace_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ask, self._usual_pace_s = self._ask_both, self.pace_s
+
+    def _ask_both(self) -> tuple[DependencyAnswers | None, DependencyAnswers | None]:
+        # In parallel: a dependency that hangs for both colors costs one deadline.
+        old: list[DependencyAnswers | None] = []
+        thread = threading.Thread(target=lambda: old.append(self._ask_old()), daemon=True)
+        thread.start()
+        live = self.ask_live()
+        thread.join()
+        return live, old[0] if old else None
+
+    def _ask_old(self) -> DependencyAnswers | None:
+        try:  # the old color is only compared with: its silence is not an error
+            return self.ask_old() if self.ask_old else None
+        except EngineSilent:
+            return None
+
+    def poll(self, now: float) -> None:
+        """Take the answers, and ask again; more often while a dependency fails, so that a no is soon sure."""
+        self.pace_s = min(self._usual_pace_s, HURRY_S) if any(self.streaks.values()) else self._usual_pace_s
+        super().poll(now)
+
+    def take(self, answer: tuple[DependencyAnswers | None, DependencyAnswers | None]) -> None:
+        """Count the live color's bad answers in a row."""
+        for name, one in (answer[0] or {}).items():
+            self.streaks[name] = self.streaks.get(name, 0) + 1 if one.is_bad(self.allowed_s) else 0
+            if one.ms is not None:
+                self.evidence.sample(f"{name} ms", "live", one.ms)
+
+    def trouble_of_old(self) -> str:
+        """The dependency that fails for the old color now, in words; empty if none does or it is unknown."""
+        for name, answer in (self._ask_old() or {}).items():
+            if answer.is_bad(self.allowed_s):
+                return f"dependency {name} fails for the old colour too ({answer})"
+        return ""
+
+
+def dependency_checks(names: Sequence[str], source: DependencySource) -> list[WatchCheck]:
+    """One check for each dependency."""
+
+    def check(name: str) -> WatchCheck:
+        def judge(found: DependencySource) -> Verdict:
+            live, old = ((answers or {}).get(name) for answers in found.last or (None, None))
+            return judge_dependency(name, found.streaks.get(name, 0), live, old, found.allowed_s)
+
+        return WatchCheck(f"dependency {name}", source, judge)
+
+    return [check(name) for name in names]
+
+
+def alerts_check(source: Source[Verdict]) -> WatchCheck:
+    """The alert rules while the watch lasts; *source* asks for the verdict of the gate on them."""
+
+    def judge(found: Source[Verdict]) -> Verdict:
+        return found.last or not_asked("alerts", found.pending)
+
+    return WatchCheck("alerts", source, judge)

@@ -1,0 +1,331 @@
+"""The checks of a watch, unless a team overrides the fixture `watched`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cutover import http
+from cutover.core.config import Settings
+from cutover.core.errors import EngineSilent
+from cutover.evidence import Evidence
+from cutover.probes.alerts import alerts
+from cutover.proxies.access_log import Tail
+from cutover.system import docker
+from cutover.system.container import Container
+from cutover.target import Control, Target
+from cutover.watch.availability import (
+    SERVER_ERROR,
+    EndpointComparison,
+    EndpointSource,
+    Prober,
+    ProbeSource,
+    availability_check,
+    colour_check,
+    endpoints_check,
+    readable,
+    request_endpoints,
+)
+from cutover.watch.check import Excuse, OldColorTrouble, Source, WatchCheck, never_asked
+from cutover.watch.containers import ContainerSource, container_checks, sibling_check, way_back_check
+from cutover.watch.dependencies import DependencySource, alerts_check, ask_dependencies, dependency_checks
+from cutover.watch.logs import LogSource, log_checks
+from cutover.watch.resources import UsageSource, resource_checks
+from cutover.watch.traffic import OldTraffic, TrafficSource, latency_bounds, old_traffic, traffic_checks
+
+if TYPE_CHECKING:
+    import httpx
+
+# Least seconds between two calls where a call is expensive; answers are taken as they arrive.
+PACES = {"engine": 1.0, "logs": 2.0, "endpoints": 2.0, "dependencies": 10.0, "alerts": 10.0}
+TROUBLE_S = 1.0  # the old color is asked before a no counts: a longer deadline would delay the switch back
+Find = Callable[[], Container | None]
+
+
+def check_names(settings: Settings) -> list[str]:
+    """The names of the checks that `default_checks` returns, in its order, before anything is asked."""
+    proxy = settings.proxy
+    names = {
+        "availability": True,
+        "colour": bool(proxy and proxy.url),
+        "endpoints": bool(readable(settings.endpoints)),
+        "5xx": bool(proxy and proxy.access_log),
+        "latency": bool(proxy and proxy.access_log),
+        "restarts": True,
+        "health": True,
+        "way back": len(settings.colours) > 1,
+        "log errors": True,
+        "new errors": True,
+        "cpu": True,
+        "memory": True,
+        "oom": True,
+        "leak": True,
+        **{f"dependency {each.name}": True for each in settings.dependencies},
+        "alerts": settings.alerts is not None,
+    }
+    return [name for name, wanted in names.items() if wanted]
+
+
+def default_checks(
+    settings: Settings, live: Target, old: Target | None, control: Control, evidence: Evidence, since: float
+) -> list[WatchCheck]:
+    """The checks of *live*, which has the traffic since *since* (epoch seconds), and of *old*, which had it."""
+    suite = _Suite(settings, live, old, control, evidence, since)
+    found = {each.name: each for each in suite.checks()}
+    return [found.get(name) or never_asked(name, suite.why_not(name)) for name in check_names(settings)]
+
+
+@dataclass(slots=True)
+class _Suite:
+    """Builds the checks of one watch, grouped by the source that they share."""
+
+    settings: Settings
+    live: Target
+    old: Target | None
+    control: Control
+    evidence: Evidence
+    since: float
+    probes: ProbeSource = field(init=False)
+    siblings: dict[str, tuple[str, int | None]] = field(init=False)
+    """Name -> service and replica of every other container of the release."""
+    before: OldTraffic = field(init=False)
+    old_client: httpx.Client | None = field(init=False)
+    dependencies: DependencySource | None = field(init=False)
+    trouble: OldColorTrouble | None = None
+    """Whether the old color is in trouble too; one for all checks, as they fail together."""
+    slowness: OldColorTrouble | None = None
+    """The same, or slow: for checks of times."""
+
+    def __post_init__(self) -> None:
+        self.siblings = siblings(self.settings, self.live)
+        self.before = self._old_traffic()
+        self.old_client = _client(self.settings, self.old) if self.old else None
+        self.dependencies = self._dependencies()
+        self.probes = self._probes()
+        if self.old_client is not None:
+            bounds = latency_bounds(self.settings.slo, self.before.latency)
+            slow_s = min((bound for bound, _ in bounds.values()), default=float("inf"))
+            wanted = readable(self.settings.endpoints)
+            compare = EndpointComparison(wanted, _client(self.settings, self.live), self.old_client, slow_s)
+            self.trouble = OldColorTrouble(partial(self._old_trouble, self.old_client, compare))
+            slow = partial(self._old_trouble, self.old_client, partial(compare, slow=True))
+            self.slowness = OldColorTrouble(slow)
+
+    def checks(self) -> Iterator[WatchCheck]:
+        """Every check that this target can be asked."""
+        yield from self._requests()
+        yield from self._traffic()
+        find = _finder(self.live)
+        if find is not None:
+            yield from self._containers(find)
+            yield from self._logs(find)
+        if self.dependencies is not None:
+            names = [each.name for each in self.settings.dependencies]
+            yield from dependency_checks(names, self.dependencies)
+        if self.settings.alerts is not None:
+            released_at = float(self.evidence.facts.get("released_at", 0.0))
+            ask = partial(alerts, self.settings.alerts, released_at)
+            yield self._excused(alerts_check(Source(ask, pace_s=PACES["alerts"])))
+
+    def why_not(self, name: str) -> str:
+        """Why the check *name* cannot be asked of this target."""
+        if name == "colour":
+            return f"{self.live} is not asked through the proxy"
+        return (
+            "no other colour runs"
+            if name == "way back"
+            else "a plain URL has no container that could be seen"
+        )
+
+    @property
+    def colour(self) -> str:
+        return self.live.colour or self.live.name
+
+    def _requests(self) -> Iterator[WatchCheck]:
+        """The checks by our own requests through the proxy."""
+        yield availability_check(self.probes)
+        if self.live.through_proxy and self.live.colour:
+            yield colour_check(self.probes)
+        if wanted := readable(self.settings.endpoints):
+            http_client = _client(self.settings, self.live)
+            ask = partial(request_endpoints, wanted, http_client, self.control, self.old_client)
+            yield self._excused(endpoints_check(EndpointSource(ask, pace_s=PACES["endpoints"])))
+
+    def _probes(self) -> ProbeSource:
+        settings = self.settings
+        header = settings.proxy.colour_header if settings.proxy else ""
+        http_client = _client(settings, self.live)
+        every_s = 1 / settings.watch.probes_per_second
+        return ProbeSource(
+            Prober(http_client, settings.ready.path, self.control, header, self.old_client),
+            settings.slo.availability,
+            self.evidence,
+            self.colour,
+            every_s=every_s,
+            at_most=int(settings.ready.deadline / every_s)
+            + 2,  # so a hung service does not slow the probes down
+        )
+
+    def _traffic(self) -> Iterator[WatchCheck]:
+        """The checks by the proxy's access log."""
+        proxy = self.settings.proxy
+        if proxy is None or proxy.access_log is None or self.live.colour is None:
+            return
+        log = Tail(proxy.access_log)
+        log.skip()
+        source = TrafficSource(
+            log,
+            self.live.colour,
+            self.since,
+            self._own_paths(),
+            self.evidence,
+            self.settings.slo,
+            self.before,
+            self.probes,
+            probed=self.live.through_proxy,
+        )
+        errors, latency = traffic_checks(source)
+        yield self._excused(errors)
+        yield self._excused(latency, self.slowness, source.reset_latency)
+
+    def _old_traffic(self) -> OldTraffic:
+        log = self.settings.proxy.access_log if self.settings.proxy else None
+        if log is None or self.old is None:
+            return OldTraffic()
+        return old_traffic(log, self.old.colour or "", self.since, self._own_paths())
+
+    def _own_paths(self) -> frozenset[str]:
+        control = {self.settings.proxy.control} if self.settings.proxy else set()
+        return frozenset({self.settings.ready.path, *control})
+
+    def _containers(self, find: Find) -> Iterator[WatchCheck]:
+        """The checks by the engine, of both colors' containers."""
+        pace_s = PACES["engine"]
+        live = ContainerSource(find, pace_s=pace_s)
+        others = {name: ContainerSource(each, pace_s=pace_s) for name, (each, _) in self._finders().items()}
+
+        def with_siblings(check: WatchCheck) -> WatchCheck:
+            beside = tuple(sibling_check(check.name, *each) for each in others.items())
+            return replace(check, siblings=beside)
+
+        restarts, health = container_checks(live)
+        yield with_siblings(restarts)
+        yield self._excused(with_siblings(health), self.slowness)
+        usage = UsageSource(live, self.evidence, self.colour)
+        find_old = _finder(self.old)
+        if find_old is not None and self.old is not None:
+            old = ContainerSource(find_old, pace_s=pace_s)
+            yield way_back_check(old, self.old.name)
+            usage.beside = UsageSource(old, self.evidence, self.old.name)
+        for check in resource_checks(usage, self.settings.slo):
+            yield with_siblings(check) if check.name == "oom" else check
+
+    def _finders(self) -> dict[str, tuple[Find, str]]:
+        """Name -> finder and service of every other container of the release."""
+        project = self.live.project or ""
+        return {
+            name: (partial(docker.the_container, project, service, number), service)
+            for name, (service, number) in self.siblings.items()
+        }
+
+    def _logs(self, find: Find) -> Iterator[WatchCheck]:
+        """The checks by the logs of both colors, of each service."""
+        first = log_checks(self._log_source(find, self.live.service))
+        further = [
+            log_checks(self._log_source(each, service, name))
+            for name, (each, service) in self._finders().items()
+        ]
+        for index, check in enumerate(first):
+            yield self._excused(replace(check, siblings=tuple(one[index] for one in further)))
+
+    def _log_source(self, find: Find, service: str, name: str = "") -> LogSource:
+        old = _finder(replace(self.old, service=service) if self.old else None)
+        return LogSource(
+            find,
+            old,
+            self.settings.logs,
+            self.since,
+            self.evidence,
+            self.colour,
+            name,
+            pace_s=PACES["logs"],
+        )
+
+    def _dependencies(self) -> DependencySource | None:
+        wanted, find, find_old = self.settings.dependencies, _finder(self.live), _finder(self.old)
+        if not wanted or find is None:
+            return None
+        return DependencySource(
+            lambda: ask_dependencies(find(), wanted),
+            (lambda: ask_dependencies(find_old(), wanted)) if find_old else None,
+            self.settings.slo.dependency,
+            self.evidence,
+            pace_s=PACES["dependencies"],
+        )
+
+    def _old_trouble(self, old: httpx.Client, compare: Callable[[], str]) -> str:
+        """What is wrong with the old color: not ready, a dependency, or the same endpoints; empty if nothing is."""
+        return (
+            not_ready(old, self.settings.ready.path)
+            or (self.dependencies.trouble_of_old() if self.dependencies else "")
+            or compare()
+        )
+
+    def _excused(
+        self,
+        check: WatchCheck,
+        trouble: OldColorTrouble | None = None,
+        reset: Callable[[], None] | None = None,
+    ) -> WatchCheck:
+        """*check*, whose no does not count while the old color is in the same trouble."""
+        trouble = trouble or self.trouble
+        return replace(check, excuse=Excuse(trouble, reset or check.reset)) if trouble else check
+
+
+def siblings(settings: Settings, live: Target) -> dict[str, tuple[str, int | None]]:
+    """Name -> service and replica of every other container that is one release with the one of *live*.
+
+    These are the other services, the further replicas of each, and the workers where the traffic is. A replica
+    of None is the only one.
+    """
+    workers = settings.after_switch if live.kind == "live" else ()
+    numbers = _replicas(live.project)
+    found = _named_replicas(live.service, numbers.get(live.service, ())[1:])
+    for service in (*settings.services[1:], *workers) if live.project else ():
+        there = numbers.get(service, ())
+        found |= _named_replicas(service, there) if there[1:] else {service: (service, None)}
+    return found
+
+
+def _named_replicas(service: str, numbers: Sequence[int]) -> dict[str, tuple[str, int | None]]:
+    return {f"{service} {number}": (service, number) for number in numbers}
+
+
+def _replicas(project: str | None) -> Mapping[str, Sequence[int]]:
+    try:
+        return docker.numbers(project) if project else {}
+    except EngineSilent:  # the checks of the containers say so themselves
+        return {}
+
+
+def _client(settings: Settings, target: Target) -> httpx.Client:
+    """A client for *target* that opens a new connection for each request, as new users do."""
+    verify = settings.proxy.verify if settings.proxy and target.through_proxy else True
+    return http.client(target.base_url, settings.ready.deadline, verify, keep_alive=False)
+
+
+def _finder(target: Target | None) -> Find | None:
+    """Finds the container of *target* each time anew; None if the target has no container."""
+    if target is None or target.project is None:
+        return None
+    return partial(docker.the_container, target.project, target.service)
+
+
+def not_ready(old: httpx.Client, path: str) -> str:
+    """What is wrong with the old color; empty if it is ready, or not there at all."""
+    result = http.ask(old, "GET", path, http.Asking(deadline_s=TROUBLE_S, tries=1))
+    if isinstance(result, http.Silence):
+        return f"the old colour does not answer {path} in {TROUBLE_S:g} s" if result.kind == "timeout" else ""
+    return f"the old colour answers {path} with {result.status} too" if result.status >= SERVER_ERROR else ""

@@ -1,0 +1,296 @@
+"""What users of the live color get, by the proxy's access log: failed requests and latency."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cutover.core.config_schema import Slo
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.evidence import Evidence
+from cutover.proxies.access_log import SHOWN_S, Request, Tail, parse
+from cutover.statistics import Histogram, Sequential, more_often
+from cutover.watch.check import Source, Start, WatchCheck, at_once
+
+SERVER_ERROR = 500
+ALPHA = 0.001
+LEAST_FAILED = 3
+RECENT_S = 10
+BACK = 1 << 22  # bytes of the log before the switch that the old color is judged by: about 20,000 requests
+AGAIN_S = 5.0  # while a log is rotated it may be unreadable for a moment: each 5 s of it count once
+WINDOW_S = 5.0
+WINDOW_NEEDS = 50
+RATIO = 1.5
+FLOOR_S = 0.05
+QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(slots=True)
+class RequestCounts:
+    """Requests and how many of them failed: in all, and in each of the newest seconds."""
+
+    requests: int = 0
+    failed: int = 0
+    seconds: deque[list[int]] = field(default_factory=lambda: deque(maxlen=RECENT_S))
+
+    def add(self, ts: float, *, failed: bool) -> None:
+        """Count one request that ended at *ts*."""
+        self.requests += 1
+        self.failed += failed
+        if not self.seconds or int(ts) > self.seconds[-1][0]:
+            self.seconds.append([int(ts), 0, 0])
+        self.seconds[-1][1] += 1
+        self.seconds[-1][2] += failed
+
+    @property
+    def recent(self) -> tuple[int, int]:
+        """Failed and all requests of the newest ten seconds that had any."""
+        return sum(row[2] for row in self.seconds), sum(row[1] for row in self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class OldTraffic:
+    """What the old color's users got before the switch."""
+
+    requests: int = 0
+    failed: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyWindow:
+    """The latency of one window of at least 5 s and 50 requests, in seconds, by the name of its quantile."""
+
+    requests: int
+    quantiles: dict[str, float]
+
+
+@dataclass(slots=True)
+class LatencyWindows:
+    """The last two closed windows, and the open one."""
+
+    closed: tuple[LatencyWindow, ...] = ()
+    filling: Histogram = field(default_factory=Histogram)
+    begun: float = 0.0
+
+    def add(self, ts: float, seconds: float) -> LatencyWindow | None:
+        """Count one request; returns the window that it closes, if that is long and full enough."""
+        self.begun = self.begun or ts
+        self.filling.add(seconds)
+        if self.filling.count < WINDOW_NEEDS or ts - self.begun < WINDOW_S:
+            return None
+        quantiles = {name: self.filling.quantile(share) for name, share in QUANTILES.items()}
+        window = LatencyWindow(self.filling.count, quantiles)
+        self.closed = (*self.closed, window)[-2:]
+        self.filling, self.begun = Histogram(), 0.0
+        return window
+
+
+@dataclass(eq=False)
+class TrafficSource(Source[list[Request]]):
+    """Reads the access log once for all checks of it; memory stays constant.
+
+    Requests for *own_paths* (readiness, the proxy's control) are not users'.
+    """
+
+    ask: Callable[[], list[Request]] = field(init=False)
+    log: Tail
+    live: str
+    since: float
+    own_paths: frozenset[str]
+    evidence: Evidence
+    slo: Slo
+    before: OldTraffic = field(default_factory=OldTraffic)
+    probes: Source[Any] | None = None
+    """Our own probes through the proxy: while it does not answer them, its log says nothing about users."""
+    probed: bool = False
+    """Whether our own probes go through this proxy, so that its log must show some requests."""
+    start: Start = field(default=at_once, kw_only=True)
+    counts: RequestCounts = field(init=False)
+    test: Sequential = field(init=False)
+    windows: LatencyWindows = field(init=False)
+    shown: bool = False
+    begun: float | None = None
+    log_trouble: str = ""
+    """Why the log says nothing about users; empty if it does, or while it may be too early."""
+    log_troubles: int = 0
+    log_troubled_at: float = float("-inf")
+
+    expected: ClassVar[str] = "the proxy's access log"
+
+    def __post_init__(self) -> None:
+        self.ask = self.log.read_new
+        self.reset()
+        self.reset_latency()
+
+    @property
+    def polls(self) -> int:
+        """Number of our own probes that ended, and of the times that the log said nothing."""
+        return (self.probes.polls if self.probes else 0) + self.log_troubles
+
+    @property
+    def silent(self) -> str:
+        """Why nothing can be said about users' requests now."""
+        return self.log_trouble or (self.probes.silent if self.probes else "")
+
+    def reset(self) -> None:
+        """Forget the failed requests so far."""
+        self.counts, self.test = RequestCounts(), Sequential(self.slo.errors, ALPHA, LEAST_FAILED)
+
+    def reset_latency(self) -> None:
+        """Forget the latency so far."""
+        self.windows = LatencyWindows()
+
+    def poll(self, now: float) -> None:
+        """Read what was logged since the last poll."""
+        super().poll(now)
+        self.begun = now if self.begun is None else self.begun
+        early = self.shown or not self.probed or now - self.begun < SHOWN_S
+        not_shown = "" if early else f"{self.log.path} does not show our own probes"
+        self.log_trouble = self.log.trouble or not_shown
+        if self.log_trouble and now - self.log_troubled_at >= AGAIN_S:
+            self.log_troubles, self.log_troubled_at = self.log_troubles + 1, now
+
+    def take(self, answer: list[Request]) -> None:
+        """Count users' requests and keep them as samples."""
+        self.shown = self.shown or bool(answer)
+        fresh = [request for request in answer if self._is_users(request)]
+        for request in fresh:
+            self.counts.add(request.ts, failed=request.status >= SERVER_ERROR)
+            window = self.windows.add(request.ts, request.seconds)
+            for name, value in (window.quantiles if window else {}).items():
+                self.evidence.sample(name, self.live, value)
+        self.evidence.sample("requests", self.live, len(fresh))
+        self.evidence.sample("5xx", self.live, sum(request.status >= SERVER_ERROR for request in fresh))
+        if fresh:  # a look without new requests would only spend alpha
+            self.test.look((self.counts.failed, self.counts.requests), self.counts.recent)
+
+    def _is_users(self, request: Request) -> bool:
+        return request.colour == self.live and request.ts >= self.since and request.path not in self.own_paths
+
+
+def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck]:
+    """The checks "5xx" and "latency"."""
+    return (
+        WatchCheck("5xx", source, _errors, even_if_silent=True),
+        WatchCheck("latency", source, _latency),
+    )
+
+
+def _errors(source: TrafficSource) -> Verdict:
+    if source.silent and not source.test.sure:
+        return unknown("5xx", source.silent, expected=source.expected)
+    return judge_errors(source.counts, source.test, source.before, source.slo.requests_needed)
+
+
+def _latency(source: TrafficSource) -> Verdict:
+    return judge_latency(source.windows.closed, latency_bounds(source.slo, source.before.latency))
+
+
+def _newest_requests(path: Path) -> list[Request]:
+    """The requests in the last 4 MiB of the log; none if there is no log."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - BACK))
+            text = file.read(BACK).decode(errors="replace")
+    except OSError:
+        return []
+    return [request for line in text.splitlines() if (request := parse(line))]
+
+
+def old_traffic(path: Path, colour: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
+    """What *colour* answered up to *until* (epoch seconds), by the newest part of the log."""
+    number = failed = 0
+    latency = Histogram()
+    for request in _newest_requests(path):
+        if request.colour == colour and request.ts < until and request.path not in own_paths:
+            number += 1
+            failed += request.status >= SERVER_ERROR
+            latency.add(request.seconds)
+    return OldTraffic(number, failed, latency)
+
+
+def failed_since(path: Path, colour: str, since: float, own_paths: frozenset[str]) -> tuple[int, float]:
+    """The number of users' requests that *colour* failed since *since* (epoch), and their span in seconds."""
+    at = [
+        request.ts
+        for request in _newest_requests(path)
+        if request.colour == colour
+        and request.ts >= since
+        and request.status >= SERVER_ERROR
+        and request.path not in own_paths
+    ]
+    return len(at), max(at) - min(at) if at else 0.0
+
+
+def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, needed: int) -> Verdict:
+    """No when more requests fail than the SLO allows, for sure, and more than the old color's did.
+
+    Sure is an exact binomial test of all requests since the switch and of the newest ten seconds, repeated at
+    each look within one alpha of 0.001; fewer than three failed requests are never sure. More than the old
+    color's: the chance that both rates are the same is below 0.001. A yes needs *needed* requests, a no does not.
+    """
+    question, expected = "5xx", f"at most {test.bound:.2%} of requests failed"
+    bad, seen = _worse(counts, test.bound)
+    got = f"{bad / seen:.1%} ({bad} of {seen})" if seen else "no requests"
+    was = (
+        f"the old colour had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
+    )
+    if test.sure and old.requests and more_often(bad, seen, old.failed, old.requests) >= ALPHA:
+        return not_asked(question, f"reported: {got} failed, but {was}: not this release")
+    if test.sure:
+        reason = f"expected {expected}, got {got}; {was}"
+        return no(question, reason, expected=expected, seen=got, failed=counts.failed)
+    if counts.requests < needed:
+        return not_asked(question, f"{counts.requests} requests, needs {needed}")
+    reason = f"{counts.failed} of {counts.requests} requests failed; {was}"
+    return yes(question, reason, expected=expected, seen=f"{counts.failed} of {counts.requests}")
+
+
+def _worse(counts: RequestCounts, bound: float) -> tuple[int, int]:
+    """Failed and all of the newest seconds if these are above *bound*, else of all requests."""
+    bad, seen = counts.recent
+    return (bad, seen) if seen and bad / seen > bound else (counts.failed, counts.requests)
+
+
+def latency_bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:
+    """The bound of each quantile in seconds and its origin: the SLO, else 1.5 times the old color's p95."""
+    given = {name: value for name in QUANTILES if (value := getattr(slo, name)) is not None}
+    if given:
+        return {name: (value, "slo") for name, value in given.items()}
+    if old.count < WINDOW_NEEDS:
+        return {}
+    return {"p95": (max(old.quantile(0.95) * RATIO, old.quantile(0.95) + FLOOR_S), "old colour × 1.5")}
+
+
+def judge_latency(windows: tuple[LatencyWindow, ...], allowed: dict[str, tuple[float, str]]) -> Verdict:
+    """No when a quantile is above its bound in two windows in a row.
+
+    A window lasts at least 5 s and has at least 50 requests. Without an SLO the bound is 1.5 times the old
+    color's p95 before the switch, and at least 50 ms above it.
+    """
+    question = "latency"
+    if not windows:
+        return not_asked(question, f"no window of {WINDOW_NEEDS} requests yet")
+    newest = windows[-1]
+    shown = ", ".join(f"{name} {newest.quantiles[name] * 1000:.0f} ms" for name in QUANTILES)
+    if not allowed:
+        reason = f"no [slo], and too few requests before the switch to compare with: {shown}"
+        return not_asked(question, reason)
+    for name, (bound, origin) in allowed.items():
+        expected = f"{name} at most {bound * 1000:.0f} ms ({origin})"
+        over = [window for window in windows[-2:] if window.quantiles[name] > bound]
+        if len(over) == 2:  # noqa: PLR2004 - twice in a row
+            # Rounded up: 300.2 ms must not read like the bound of 300 ms.
+            got = " and ".join(f"{math.ceil(window.quantiles[name] * 1000 - 1e-6)} ms" for window in over)
+            reason = f"expected {expected}, got {got} in two windows in a row"
+            return no(question, reason, expected=expected, seen=got, requests=sum(w.requests for w in over))
+    expected = ", ".join(f"{name} at most {bound * 1000:.0f} ms" for name, (bound, _) in allowed.items())
+    if any(newest.quantiles[name] > bound for name, (bound, _) in allowed.items()):
+        return not_asked(question, f"expected {expected}, got {shown}, once; two windows in a row are a no")
+    return yes(question, f"{shown} of {newest.requests} requests", expected=expected, seen=shown)

@@ -1,0 +1,140 @@
+"""`[checks] report_only`: a check that is named there reports its no and its unknown, and decides nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutover.core.config import Settings
+from cutover.watch.suite import check_names
+from tests.plugin.project import GOOD, TOML, Project
+
+ENDPOINT = "GET /memories"
+GATE = (
+    "disk", "health", "healthy", "identity", "latency", "listens", "logs", "read-only", "ready", "restarts",
+    "settled", "tls", "unchanged", "user", "version", ENDPOINT,
+)  # fmt: skip
+WATCH = (
+    "availability", "colour", "endpoints", "5xx", "latency", "restarts", "health", "way back", "log errors",
+    "new errors", "cpu", "memory", "oom", "leak", "dependency db", "alerts",
+)  # fmt: skip
+VERDICTS = """
+import pytest
+from cutover.core.verdict import no, unknown, yes
+
+@pytest.mark.parametrize("name", {names!r})
+@pytest.mark.parametrize("say", [no, unknown])
+def test_said(target, expect, say, name):
+    expect(say(name, "as scripted", seen="42"))
+"""
+STAYS_WELL = """
+import pytest
+from checks import test_watch as shipped
+from cutover.core.verdict import no, unknown
+from cutover.watch.loop import WatchResult
+
+@pytest.fixture(scope="session", params=[no, unknown])
+def watch(request, target):
+    return WatchResult({{name: request.param(name, "as scripted") for name in {names!r}}}, 1.0)
+
+@pytest.mark.parametrize("name", {names!r})
+def test_stays_well(watch, name, expect):
+    shipped.test_stays_well(watch, name, expect)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with a check that passes."""
+    made = Project.at(tmp_path)
+    made.test(GOOD, "test_good.py")
+    return made
+
+
+def configure(project: Project, report_only: tuple[str, ...]) -> None:
+    """Write its cutover.toml."""
+    listed = f"[checks]\nreport_only = {json.dumps(report_only)}\n"
+    (project.folder / "cutover.toml").write_text(TOML.format(state=project.state) + listed)
+
+
+def recorded(project: Project) -> list[dict[str, Any]]:
+    """The verdicts in the session's evidence."""
+    (file,) = (project.folder / "reports").glob("2*/evidence.jsonl")
+    rows = map(json.loads, file.read_text().splitlines())
+    return [row["verdict"] for row in rows if row.get("kind") == "check"]
+
+
+def test_the_names_of_the_watch_are_all_there() -> None:
+    """The list above is the list of the code."""
+    table = {
+        "project": "p",
+        "colours": {colour: {"env_file": ".env"} for colour in ("blue", "green")},
+        "proxy": {"driver": "nginx", "url": "https://x", "access_log": "access.json"},
+        "endpoints": [{"path": "/"}],
+        "dependencies": [{"name": "db", "kind": "tcp", "url": "tcp://db:1"}],
+        "alerts": {"prometheus": "http://x"},
+    }
+    assert tuple(check_names(Settings.model_validate(table))) == WATCH
+
+
+def test_every_check_of_the_gate_only_reports(project: Project) -> None:
+    """Neither a no nor an unknown fails the test or the session; both are in the evidence, with what was seen."""
+    configure(project, GATE)
+    project.test(VERDICTS.format(names=GATE))
+    done = project.run()
+    assert done.returncode == 0, done.stdout
+    assert "reported: as scripted; [checks] report_only" in done.stdout
+    told = [each for each in recorded(project) if each["reason"].startswith("reported: ")]
+    assert sorted(each["question"] for each in told) == sorted(GATE * 2)
+    assert {(each["outcome"], each["seen"]) for each in told} == {("not asked", "42")}
+
+
+def test_every_check_of_the_watch_only_reports(project: Project) -> None:
+    """What a watch saw last is reported by the shipped test, and does not fail it."""
+    configure(project, WATCH)
+    project.test(STAYS_WELL.format(names=WATCH), "test_watch.py")
+    done = project.run()
+    assert done.returncode == 0, done.stdout
+    told = [each for each in recorded(project) if each["reason"].startswith("reported: ")]
+    assert sorted(each["question"] for each in told) == sorted(WATCH * 2)
+
+
+@pytest.mark.parametrize(("say", "code"), [("no", 1), ("unknown", 10)])
+def test_another_check_still_decides(project: Project, say: str, code: int) -> None:
+    """Only the named checks report, also where one test expects both kinds."""
+    configure(project, ("health",))
+    both = (
+        f"    expect({say}('health', 'h'))\n    expect(yes('ready', 'r'))\n    expect({say}('user', 'u'))\n"
+    )
+    project.test(f"from cutover.verdict import no, unknown, yes\ndef test_b(target, expect):\n{both}")
+    done = project.run()
+    assert done.returncode == code, done.stdout
+    assert "user: u" in done.stdout
+    assert not project.mark.exists()
+
+
+def test_a_yes_beside_it_passes(project: Project) -> None:
+    """A test with a yes and a no that is only reported has passed."""
+    configure(project, ("health",))
+    project.test(
+        "from cutover.verdict import no, yes\n"
+        "def test_b(target, expect):\n    expect(no('health', 'h'))\n    expect(yes('ready', 'r'))\n"
+    )
+    done = project.run()
+    assert done.returncode == 0, done.stdout
+    assert "by 2 checks" in done.stdout, "the good test and this one"
+
+
+def test_nothing_but_reports_proves_nothing(project: Project) -> None:
+    """With every test reported only, no check is left that could pass: the release is reverted."""
+    configure(project, ("health",))
+    (project.folder / "gate" / "test_good.py").unlink()
+    project.test(
+        "from cutover.verdict import no\ndef test_b(target, expect):\n    expect(no('health', 'h'))\n"
+    )
+    done = project.run()
+    assert done.returncode == 5, done.stdout
+    assert not project.mark.exists()

@@ -1,0 +1,293 @@
+"""Availability is judged on streaks and rates: one odd answer is not a no, nor is a failure of both colors."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from cutover import http
+from cutover.core.config_schema import Endpoint
+from cutover.core.verdict import Outcome, no, unknown, yes
+from cutover.evidence import Evidence
+from cutover.http import Asking
+from cutover.statistics import Sequential
+from cutover.target import Control
+from cutover.watch.availability import (
+    EndpointComparison,
+    EndpointResult,
+    EndpointSource,
+    Probe,
+    ProbeCounts,
+    ProbeKind,
+    Prober,
+    ProbeSource,
+    availability_check,
+    colour_check,
+    endpoints_check,
+    judge_availability,
+    judge_colour,
+    readable,
+)
+from cutover.watch.check import at_once
+from tests.probes.servers import Talk, nobody, response, serving
+
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
+LETTERS: dict[str, ProbeKind] = {".": "good", "x": "failed", "s": "shared", "?": "silent"}
+
+
+def counts(probes: str, wanted: float = 0.99) -> ProbeCounts:
+    """The counts of probes written as letters."""
+    found = ProbeCounts(Sequential(1 - wanted))
+    for letter in probes:
+        said = {".": "status 200", "?": "no connection"}.get(letter, "status 503")
+        found.add(Probe(LETTERS[letter], said, 0.01))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("probes", "outcome", "reason"),
+    [
+        ("", NOT_ASKED, "0 probes ended, needs 1"),
+        (".", YES, "0 of 1 probes failed, slowest 10 ms"),
+        ("." * 50, YES, "0 of 50 probes failed"),
+        ("...x......", YES, "1 of 10 probes failed"),
+        ("xx", NOT_ASKED, "2 of 2 probes failed, the last 2 of them; 3 in a row are a no"),
+        ("..........xx.", YES, "2 of 13 probes failed"),
+        ("xxx", NO, "3 probes in a row failed: status 503"),
+        ("....................xxx", NO, "3 probes in a row failed"),
+        (".x.x.x.x", NO, "expected at least 99.00% of probes answered with 200, got 4 of 8 probes failed"),
+        ("." * 500 + "x.x.x.x.x.x.x.x.", NO, "got 8 of 516 probes failed"),
+        ("..?", UNKNOWN, "no connection, and the control did not answer either"),
+        ("..??.", YES, "0 of 3 probes failed"),
+        ("xx?x", NO, "3 probes in a row failed"),
+        ("..sss", NOT_ASKED, "reported: status 503 from both colours: not this release"),
+        ("..sss.", YES, "3 failed for both colours"),
+        ("xxs.", YES, "2 of 3 probes failed"),
+        ("xxsx", NO, "got 3 of 3 probes failed"),
+    ],
+)
+def test_availability(probes: str, outcome: Outcome, reason: str) -> None:
+    """Three failures in a row are a no, scattered ones only when their rate is sure; shared ones never."""
+    verdict = judge_availability(counts(probes), 0.99)
+    assert verdict.outcome is outcome, verdict
+    assert reason in verdict.reason
+
+
+def test_a_perfect_slo_forgives_nothing() -> None:
+    """With availability = 1.0 the first failed probe is a no."""
+    assert judge_availability(counts("..x", 1.0), 1.0).outcome is NO
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome", "reason"),
+    [
+        ({}, NOT_ASKED, "no answer named its colour"),
+        ({"green": 9}, YES, "9 answers, all by green"),
+        ({"green": 9, "blue": 1}, NO, "expected every answer by green, got 1 by blue"),
+    ],
+)
+def test_colour(seen: dict[str, int], outcome: Outcome, reason: str) -> None:
+    """One answer of the other colour is a sure no."""
+    verdict = judge_colour(Counter(seen), "green")
+    assert (verdict.outcome, verdict.reason) == (outcome, reason)
+
+
+def test_the_color_of_a_silent_proxy_is_unknown() -> None:
+    """What it answered before says nothing of now, but for another colour."""
+    assert judge_colour(Counter(green=9), "green", "connection refused").outcome is UNKNOWN
+    assert judge_colour(Counter(blue=1), "green", "connection refused").outcome is NO
+
+
+@contextmanager
+def service(status: int, colour: str = "green") -> Iterator[str]:
+    """A real server that answers everything with *status*; 0: it hangs up without a word."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the base class's spelling
+            if status:
+                self.send_response(status)
+                self.send_header("X-Colour", colour)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("live", "old", "control", "kind"),
+    [
+        (200, None, True, "good"),
+        (200, 503, True, "good"),
+        (503, None, True, "failed"),
+        (503, 200, True, "failed"),
+        (502, 503, True, "failed"),
+        (503, 503, True, "shared"),
+        (302, None, True, "failed"),
+        (0, None, True, "failed"),
+        (0, 200, True, "failed"),
+        (0, 0, True, "failed"),
+        (0, None, False, "silent"),
+        (0, 200, False, "silent"),
+    ],
+)
+def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool, kind: str) -> None:
+    """Silence is the service's only while the control answers; a failure counts unless it is shared."""
+    with service(live) as live_url, service(old or 0) as old_url:
+        client = http.client(old_url, 5.0, keep_alive=False) if old is not None else None
+        prober = Prober(
+            http.client(live_url, 5.0, keep_alive=False),
+            "/readyz",
+            Control(lambda: control),
+            "X-Colour",
+            client,
+        )
+        probe = prober()
+    assert probe.kind == kind
+    assert probe.colour == ("green" if live else None)
+
+
+def test_each_poll_sends_a_probe() -> None:
+    """It keeps a sample of its time, and the check of the color looks at the same probes."""
+    evidence = Evidence()
+    probes = iter([Probe("good", "status 200", 0.02, "green"), Probe("failed", "status 500", 0.5, "blue")])
+    source = ProbeSource(lambda: next(probes), 0.99, evidence, "green", start=at_once)
+    available, colour = availability_check(source), colour_check(source)
+    available.poll(0.0)
+    assert (available.verdict().outcome, colour.verdict().outcome) == (YES, YES)
+    available.poll(0.5)
+    assert colour.verdict().outcome is NO
+    assert [(each.series, each.colour, each.value) for each in evidence.samples] == [
+        ("probe seconds", "green", 0.02),
+        ("probe failed", "blue", 1.0),
+    ]
+
+
+NAME = "GET /memories"
+RIGHT, WRONG = yes(NAME, "200 in 3 ms"), no(NAME, "expected status 200, got 404")
+SLOW = no(NAME, "expected an answer within 1000 ms, it took 1200 ms", only_slow=True)
+SILENT = unknown(NAME, "connection refused, and the control question failed too")
+GOOD, BAD = EndpointResult(RIGHT), EndpointResult(WRONG, RIGHT)
+LATE, MUTE = EndpointResult(SLOW), EndpointResult(SILENT)
+LOOK = Asking(deadline_s=60.0, tries=1)
+ALONE, BOTH = EndpointResult(WRONG), EndpointResult(WRONG, WRONG)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "outcome", "reason"),
+    [
+        ([], NOT_ASKED, "not answered yet"),
+        ([GOOD], YES, "1 asked 1 times, all as listed"),
+        ([GOOD, BAD], NOT_ASKED, "expected status 200, got 404; 3 in a row are a no"),
+        ([BAD, BAD, GOOD], YES, "1 asked 3 times, all as listed"),
+        ([GOOD, BAD, BAD, BAD], NO, "GET /memories, 3 times in a row: expected status 200, got 404"),
+        ([ALONE, ALONE, ALONE], NO, "GET /memories, 3 times in a row: expected status 200, got 404"),
+        ([BOTH, BOTH, BOTH], NOT_ASKED, "expected status 200, got 404; for both colours: not this release"),
+        ([BAD, BAD, BOTH, BAD], NOT_ASKED, "3 in a row are a no"),
+        ([LATE, LATE, LATE], YES, "1 asked 3 times, all as listed"),
+        ([GOOD, MUTE], UNKNOWN, "GET /memories: connection refused, and the control question failed too"),
+    ],
+)
+def test_rounds(rounds: Sequence[EndpointResult], outcome: Outcome, reason: str) -> None:
+    """One odd answer is not a no, slowness is judged elsewhere, a fault of both is only reported."""
+    rest = list(rounds)
+    check = endpoints_check(EndpointSource(lambda: [rest.pop(0)], start=at_once))
+    for now in range(len(rounds)):
+        check.poll(float(now))
+    verdict = check.verdict()
+    assert verdict.outcome is outcome, verdict
+    assert reason in verdict.reason
+    check.reset()
+    assert check.verdict().outcome is NOT_ASKED
+
+
+def test_only_what_reads_is_asked_again_and_again() -> None:
+    """A request that writes is for the gate, which undoes it; a watch would do it hundreds of times."""
+    reads = Endpoint(path="/memories")
+    writes = Endpoint(path="/memories", method="POST", writes=True, undo="DELETE /memories/{id}")
+    assert readable((reads, writes)) == (reads,)
+
+
+def by_path(**statuses: int) -> Talk:
+    """Answers each path with its own status."""
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        path = request.split()[1].decode().strip("/")
+        connection.sendall(response(statuses[path], {}))
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("live", "old", "excuse"),
+    [
+        ({"a": 500, "b": 503}, {"a": 500, "b": 500}, "the old colour fails GET /a too"),
+        ({"a": 200, "b": 500}, {"a": 200, "b": 500}, "the old colour fails GET /b too"),
+        ({"a": 200, "b": 500}, {"a": 500, "b": 500}, "the old colour fails GET /b too"),
+        ({"a": 500, "b": 500}, {"a": 404, "b": 500}, "the old colour fails GET /b too"),
+        ({"a": 500, "b": 500}, {"a": 200, "b": 500}, ""),
+        ({"a": 500, "b": 500}, {"a": 200, "b": 200}, ""),
+        ({"a": 200, "b": 200}, {"a": 500, "b": 200}, ""),
+        ({"a": 200, "b": 200}, {"a": 200, "b": 200}, ""),
+    ],
+)
+def test_what_fails_for_both(live: dict[str, int], old: dict[str, int], excuse: str) -> None:
+    """An endpoint that fails for both in the same moment excuses, unless the live color fails another one alone."""
+    wanted = (Endpoint(path="/a", max_latency=60.0), Endpoint(path="/b", max_latency=60.0))
+    with serving(by_path(**live)) as first, serving(by_path(**old)) as second:
+        assert (
+            EndpointComparison(wanted, http.client(first, 5.0), http.client(second, 5.0), 60.0, LOOK)()
+            == excuse
+        )
+
+
+def test_an_old_color_that_is_gone_excuses_nothing() -> None:
+    """A color that is not there fails nothing."""
+    with serving(by_path(a=500)) as live:
+        assert (
+            EndpointComparison(
+                (Endpoint(path="/a"),), http.client(live, 5.0), http.client(nobody(), 5.0), 60.0, LOOK
+            )()
+            == ""
+        )
+
+
+def test_what_is_slow_for_both() -> None:
+    """Slow answers of both excuse as failures do; one color's alone do not."""
+
+    def slow(connection: socket.socket, _request: bytes) -> None:
+        time.sleep(0.05)
+        connection.sendall(response(200, {}))
+
+    wanted = (Endpoint(path="/a"),)
+    with serving(slow) as live, serving(slow) as old, serving(by_path(a=500)) as broken:
+        asked = (
+            http.client(live, 5.0),
+            http.client(old, 5.0),
+            http.client(broken, 5.0),
+            http.client(nobody(), 5.0),
+        )
+        assert (
+            EndpointComparison(wanted, asked[0], asked[1], 0.01, LOOK)(slow=True)
+            == "the old colour is slow with GET /a too"
+        )
+        assert EndpointComparison(wanted, asked[0], asked[1], 0.01, LOOK)() == ""
+        assert EndpointComparison(wanted, asked[2], asked[1], 0.01, LOOK)(slow=True) == ""
+        assert EndpointComparison(wanted, asked[0], asked[3], 0.01, LOOK)(slow=True) == ""

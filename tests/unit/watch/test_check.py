@@ -1,0 +1,260 @@
+"""A watch check: a slow answer delays nothing, and a failure of both colors does not revert a release."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from cutover.core.errors import EngineSilent
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
+from cutover.watch.check import (
+    Excuse,
+    OldColorTrouble,
+    Source,
+    WatchCheck,
+    at_once,
+    never_asked,
+    report_shared,
+)
+from cutover.watch.loop import run_watch
+
+LONG_S = 60.0
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
+
+
+@dataclass(eq=False)
+class Recorder(Source[int]):
+    """Keeps every answer."""
+
+    taken: list[int] = field(default_factory=list)
+
+    def take(self, answer: int) -> None:
+        """Keep one answer."""
+        self.taken.append(answer)
+
+
+def test_a_quick_answer_comes_with_its_own_poll() -> None:
+    """What answers at once is seen at once."""
+    for source in (Source(lambda: 7, grace_s=LONG_S), Source(lambda: 7, start=at_once)):
+        source.poll(0.0)
+        assert (source.last, source.polls) == (7, 1)
+
+
+def test_a_slow_answer_is_not_waited_for() -> None:
+    """While a call is running there is no second one; its answer comes with a later poll."""
+    go, calls = threading.Event(), list[int]()
+
+    def ask() -> int:
+        calls.append(1)
+        go.wait(LONG_S)
+        return len(calls)
+
+    source = Recorder(ask, grace_s=0.001)
+    source.poll(0.0)
+    source.poll(1.0)
+    assert (source.taken, source.polls) == ([], 0)
+    go.set()
+    now, end = 2.0, time.monotonic() + LONG_S
+    while not source.taken and time.monotonic() < end:
+        source.poll(now)
+        now += 1.0
+        time.sleep(0.001)
+    assert source.taken == [1]
+
+
+def test_several_calls_may_run_at_once() -> None:
+    """Hung probes do not stop the next ones, up to the given number."""
+    go, asked = threading.Event(), threading.Semaphore(0)
+
+    def ask() -> None:
+        asked.release()
+        go.wait(LONG_S)
+
+    source = Source(ask, at_most=2, grace_s=0.001)
+    for now in range(4):
+        source.poll(float(now))
+    assert source.running == 2
+    assert asked.acquire(timeout=LONG_S)
+    assert asked.acquire(timeout=LONG_S)
+    assert not asked.acquire(timeout=0.01)
+    go.set()
+
+
+def test_an_exception_is_raised_by_the_poll_that_collects_it() -> None:
+    """An exception of *ask* reaches the caller of the poll, and the next poll asks again."""
+    source = Source(lambda: 1 // 0, start=at_once)
+    for now in (0.0, 1.0):
+        with pytest.raises(ZeroDivisionError):
+            source.poll(now)
+
+
+def test_polling_more_often_asks_no_more_often() -> None:
+    """Answers are taken as they arrive, while the source keeps its own pace."""
+    asked: list[float] = []
+    source = Source(lambda: asked.append(0.0), pace_s=2.0, start=at_once)
+    polls = []
+    for tick in range(9):
+        source.poll(tick / 2)
+        polls.append(source.polls)
+    assert polls == [1, 1, 1, 1, 2, 2, 2, 2, 3]
+    assert len(asked) == 3
+
+
+def test_two_checks_poll_their_source_once_in_a_round() -> None:
+    """Whoever comes second in the same moment finds the answer there."""
+    source = Recorder(lambda: 7, start=at_once)
+    for now in (0.0, 0.0, 1.0, 1.0):
+        source.poll(now)
+    assert source.taken == [7, 7]
+
+
+def test_a_silent_engine_is_unknown_until_it_answers() -> None:
+    """Before the first answer nothing is claimed; silence is unknown, unless the judge is sure nevertheless."""
+    answers: list[int | EngineSilent] = [EngineSilent("mute"), 7]
+
+    def ask() -> int:
+        answer = answers.pop(0)
+        if isinstance(answer, EngineSilent):
+            raise answer
+        return answer
+
+    source = Source(ask, start=at_once)
+    check = WatchCheck("q", source, lambda found: yes("q", f"{found.last}"))
+    sure = WatchCheck("q", source, lambda found: no("q", found.silent), even_if_silent=True)
+    assert check.verdict() == not_asked("q", "not answered yet") == sure.verdict()
+    source.poll(0.0)
+    assert (check.verdict(), sure.verdict(), source.polls) == (unknown("q", "mute"), no("q", "mute"), 1)
+    source.poll(1.0)
+    assert (check.verdict(), source.silent, source.polls) == (yes("q", "7"), "", 2)
+
+
+@dataclass(eq=False)
+class Told(Source[None]):
+    """A source whose check has *outcome* until it is reset."""
+
+    ask: Callable[[], None] = field(init=False)
+    outcome: Outcome
+    resets: int = 0
+
+    def __post_init__(self) -> None:
+        self.count = 3
+
+    def poll(self, now: float) -> None:
+        """Nothing new."""
+
+    def reset(self) -> None:
+        """Forget the outcome."""
+        self.resets += 1
+        self.outcome = NOT_ASKED
+
+
+def judge(source: Told) -> Verdict:
+    """The outcome, with a reason."""
+    if source.outcome is NO:
+        return no("5xx", "got 40.0% (40 of 100)")
+    return yes("5xx", "fine") if source.outcome is YES else not_asked("5xx", "needs 100")
+
+
+def excused(source: Told, trouble: Callable[[], str]) -> WatchCheck:
+    """A check whose no does not count while there is *trouble*."""
+    return WatchCheck("5xx", source, judge, Excuse(trouble, source.reset))
+
+
+def test_a_no_of_this_release_stands() -> None:
+    """While the old color is well, a no is a no."""
+    check = excused(Told(NO), lambda: "")
+    check.poll(0.0)
+    assert check.verdict().outcome is NO
+
+
+def test_a_no_of_both_is_reported() -> None:
+    """With the old color in the same trouble the no is reported, and the counts begin anew until a yes."""
+    source = Told(NO)
+    check = excused(source, lambda: "the old colour answers /readyz with 503 too")
+    check.poll(0.0)
+    verdict = check.verdict()
+    assert (verdict.outcome, source.resets) == (NOT_ASKED, 1)
+    assert verdict.reason == (
+        "reported: got 40.0% (40 of 100); the old colour answers /readyz with 503 too: not this release"
+    )
+    source.outcome = YES
+    check.poll(1.0)
+    assert check.verdict().outcome is YES
+
+
+def test_trouble_that_ends_excuses_no_longer() -> None:
+    """Once the old color is well again, the next no counts."""
+    source, words = Told(NO), ["the database is down for both"]
+    check = excused(source, lambda: words[0])
+    check.poll(0.0)
+    source.outcome, words[0] = NO, ""
+    check.poll(1.0)
+    assert check.verdict().outcome is NO
+
+
+def test_the_old_color_is_asked_only_for_a_no() -> None:
+    """A watch that goes well costs the old color nothing."""
+
+    def never() -> str:
+        raise AssertionError("asked")
+
+    for outcome in (YES, NOT_ASKED):
+        excused(Told(outcome), never).poll(0.0)
+
+
+def test_several_noes_share_one_look() -> None:
+    """Within a second the old color is asked once."""
+    now, asked = [0.0], list[float]()
+
+    def ask() -> str:
+        asked.append(now[0])
+        return f"trouble at {now[0]:g}"
+
+    trouble = OldColorTrouble(ask, lambda: now[0])
+    said = []
+    for now[0] in (0.0, 0.5, 0.9, 1.0):
+        said.append(trouble())
+    assert said == ["trouble at 0", "trouble at 0", "trouble at 0", "trouble at 1"]
+    assert asked == [0.0, 1.0]
+
+
+def test_what_both_colors_share_does_not_revert_a_release() -> None:
+    """A full disk or an old certificate is reported during a release; without one it is the no that it is."""
+    verdicts = [no("tls", "13 days left", seen="13 days"), yes("disk", "/: 50% free")]
+    told = report_shared(verdicts, releasing=True)
+    assert [each.outcome for each in told] == [NOT_ASKED, YES]
+    assert told[0].reason == "reported: 13 days left; both colours share it: not this release"
+    assert told[0].seen == "13 days"
+    assert report_shared(verdicts, releasing=False) == verdicts
+
+
+def test_a_source_that_raises_ends_the_watch() -> None:
+    """It is unknown again at each exception, excused or not."""
+
+    class Broken(Told):
+        def poll(self, now: float) -> None:
+            raise ZeroDivisionError(f"at {now:g}")
+
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    seen = run_watch([excused(Broken(NOT_ASKED), lambda: "")], 60.0, clock=lambda: now[0], sleep=sleep)
+    assert (seen.ended_by, seen.verdicts["5xx"].reason) == (
+        "5xx",
+        "could not be asked: ZeroDivisionError: at 1.5",
+    )
+    assert seen.seconds == 1.5
+
+
+def test_a_check_that_cannot_be_asked_says_why() -> None:
+    """Its name stays in the list, with the reason, before and after it is polled."""
+    check = never_asked("health", "a plain URL has no container")
+    for _ in range(2):
+        assert check.verdict() == not_asked("health", "a plain URL has no container")
+        check.poll(0.0)
