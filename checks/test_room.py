@@ -3,10 +3,9 @@
 import pytest
 
 from cutover.core.config import Settings
+from cutover.gate.environment_checks import disk, tls
 from cutover.plugin.session import Run
 from cutover.probes import Expect
-from cutover.probes.disk import disk
-from cutover.probes.tls import tls
 from cutover.watch.check import report_shared
 
 pytestmark = [pytest.mark.asks("colour"), pytest.mark.usefixtures("watch")]

@@ -8,7 +8,7 @@ from cutover import scene
 from cutover.changes import line
 from cutover.changes.up import Previous, stop, up
 from cutover.core.errors import EngineSilent, Failed, Inconclusive
-from cutover.proxies import other
+from cutover.proxy.base import other
 from cutover.system import docker
 from cutover.system.compose import Compose
 from cutover.system.container import GRACE_S, Container

@@ -53,7 +53,7 @@ def begin(walk: Walk, *, plan: bool, greet: Callable[[Walk], None] = lambda _wal
     greet(walk)
     if wish.switch:
         switching.check(walk)
-        preflight.require(preflight.unseen(walk.settings))
+        preflight.require(preflight.unseen(walk.scene))
     if wish.deploy is not None:
         deploying.check(walk)
     if wish.armed and wish.rollback:  # a rollback must not wait for a certificate

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from cutover.changes import freeze as change
 from cutover.core.errors import Failed
 from cutover.core.verdict import Verdict, no, yes
-from cutover.proxies.asking import Way
+from cutover.proxy.ask import ProxyClient
 from cutover.walk import Walk
 
 
@@ -21,17 +21,17 @@ def freeze(walk: Walk) -> float:
         done = walk.apply(change.freeze(walk.settings))
         if not done.ok:
             raise Failed(f"the write freeze failed: {done.last_line}")
-        refused = judge(Way.of(walk.settings))
+        refused = judge(ProxyClient.of(walk.settings))
         if not refused.ok:
             raise Failed(f"the write freeze failed: {refused.reason}")
         words.append("writes are answered with 503 and Retry-After")
     return begun
 
 
-def judge(way: Way) -> Verdict:
+def judge(way: ProxyClient) -> Verdict:
     """Whether the proxy answers a write, which reaches nobody behind it, with 503."""
     seen = way.post_control()
-    where, got = f"POST {way.url}{way.control}", str(seen.status or seen.error)
+    where, got = f"POST {way.url}{way.control}", str(seen.status or seen)
     if seen.status == HTTPStatus.SERVICE_UNAVAILABLE:
         return yes("freeze", f"{where} is answered with 503")
     return no("freeze", f"{where}: expected status 503, got {got}", expected="status 503", seen=got)

@@ -17,9 +17,9 @@ from cutover.core.errors import EngineSilent, UsageProblem
 from cutover.core.verdict import Outcome, Verdict
 from cutover.env.lint import lint_release
 from cutover.gate.container_checks import health_budget
-from cutover.probes.disk import room
-from cutover.proxies.access_log import complaint
-from cutover.proxies.asking import Way
+from cutover.gate.environment_checks import disk_room
+from cutover.proxy.access_log import why_log_lacks
+from cutover.proxy.ask import ProxyClient
 from cutover.scene import Scene, release_path, tag_of
 from cutover.state import Record, State, write_atomically
 from cutover.system import compose, docker
@@ -41,7 +41,7 @@ def problems(
     if not is_private(env_file):
         yield f"{env_file} can be read by others: chmod 600 {env_file}"
     yield from lint_release(settings, rendered, environment)
-    free = room(settings.state).free
+    free = disk_room(settings.state).free
     if free < LEAST_FREE_BYTES:
         needed = LEAST_FREE_BYTES // 2**20
         yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the way back"
@@ -52,11 +52,12 @@ def problems(
             yield f"the proxy is not as we know it: {agreed.reason}"
 
 
-def unseen(settings: Settings) -> Iterator[str]:
+def unseen(scene: Scene) -> Iterator[str]:
     """An access log that does not show what goes through the proxy: no failed request of a user would be seen."""
-    proxy = settings.proxy
-    if proxy is not None and proxy.access_log is not None and proxy.driver != "port-swap":
-        why = complaint(proxy.access_log, Way.of(settings).live)
+    proxy = scene.settings.proxy
+    # A port swap has no proxy that could log.
+    if proxy and proxy.access_log and scene.proxy and scene.proxy.keeps_old_colour:
+        why = why_log_lacks(proxy.access_log, ProxyClient.of(scene.settings).live)
         if why:
             yield f"proxy.access_log: {why}"
 
@@ -186,12 +187,12 @@ BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var
 
 def surroundings(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
     """What the watch would take a good release back for, though no release can help it."""
-    from cutover.probes.disk import disk, worst
+    from cutover.gate.environment_checks import disk, most_serious
 
-    yield worst(disk(settings))
+    yield most_serious(disk(settings))
     if watched:
+        from cutover.gate.environment_checks import tls
         from cutover.probes.alerts import alerts
-        from cutover.probes.tls import tls
 
         yield tls(settings)
         if settings.alerts is not None:

@@ -15,7 +15,7 @@ from cutover import preflight, release, scene
 from cutover.core.errors import EngineSilent
 from cutover.core.verdict import Outcome
 from cutover.evidence import Check, Evidence
-from cutover.proxies import COLOURS
+from cutover.proxy.base import COLOURS
 from cutover.release import Tally
 from cutover.report.ending import NOTHING, UNASKED, Ending, Running, Why, Word, sentence
 from cutover.report.words import count, near

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from cutover.core.config import Settings
 from cutover.core.errors import EngineSilent, UsageProblem
-from cutover.proxies import COLOURS, Live, Proxy, driver, other
-from cutover.proxies.port_swap import PortSwap
+from cutover.proxy.base import COLOURS, Live, Proxy, driver, other
 from cutover.system import docker
 from cutover.system.compose import Rendered, render
 from cutover.target import Control, Target
@@ -28,9 +27,8 @@ class Scene:
 
     def port(self, colour: str) -> int:
         """The loopback port of *colour*; after a port swap the live colour has the users' one."""
-        if isinstance(self.proxy, PortSwap) and colour == self.live.colour:
-            return self.proxy.live_port
-        return self.rendered[colour].port(self.settings.service)
+        own = self.proxy.own_port(colour, self.live.colour) if self.proxy else None
+        return own or self.rendered[colour].port(self.settings.service)
 
     def url(self, colour: str) -> str:
         """Where *colour* is asked directly."""

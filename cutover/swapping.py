@@ -7,8 +7,8 @@ from dataclasses import replace
 from cutover import preflight, scene
 from cutover.core.errors import Failed
 from cutover.env.envfile import rewrite_tag
-from cutover.proxies import other
-from cutover.proxies.port_swap import OWN, RELEASE, PortSwap, lay
+from cutover.proxy.base import other
+from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
 from cutover.state import Record, now, write_atomically
 from cutover.system import docker
 from cutover.system.container import Container
@@ -17,13 +17,12 @@ from cutover.walk import Walk
 
 def swaps(walk: Walk) -> bool:
     """Whether the switch of this release is a port swap."""
-    return isinstance(walk.scene.proxy, PortSwap)
+    return walk.scene.proxy is not None and not walk.scene.proxy.keeps_old_colour
 
 
 def prepare(walk: Walk, to: str) -> None:
     """Write the releases of both colours as they are on the live port; raises UsageProblem where one is unknown."""
-    proxy = walk.scene.proxy
-    if not isinstance(proxy, PortSwap):
+    if not swaps(walk):
         return
     files = {}
     for colour in (to, other(to)):
@@ -32,8 +31,8 @@ def prepare(walk: Walk, to: str) -> None:
             files[colour] = previous.file
     if walk.pending is not None:
         files[to] = scene.release_path(walk.settings, to, walk.pending.file)
-    lay(walk.state.root, files, walk.settings.service, proxy.live_port)
-    own = scene.release_path(walk.settings, to, OWN)
+    write_swapped_releases(walk.state.root, files, walk.settings.service, walk.scene.port(other(to)))
+    own = scene.release_path(walk.settings, to, OWN_PORT_FILE)
     # What this release deployed is taken back by its own undo: started once more it could fail, and stop that one.
     if walk.deployed or to not in files:
         own.unlink(missing_ok=True)
@@ -50,7 +49,7 @@ def settle(walk: Walk, to: str) -> None:
     if found is None or not found.running:
         raise Failed(f"after the switch no container of {to} runs")
     name = f"swapped-{found.short}.yml"
-    text = scene.release_path(walk.settings, to, RELEASE).read_text(encoding="utf-8")
+    text = scene.release_path(walk.settings, to, SWAPPED_FILE).read_text(encoding="utf-8")
     write_atomically(scene.release_path(walk.settings, to, name), text)
     base = walk.pending or next(
         (each for each in reversed(walk.state.records(to)) if each.image == found.image), _first(found, to)
@@ -68,11 +67,9 @@ def _first(found: Container, colour: str) -> Record:
 def commit(walk: Walk) -> None:
     """Make the env files say which colour has the users' port now, as the runbook has it; at commit only."""
     proxy, to = walk.scene.proxy, walk.target.colour
-    if not isinstance(proxy, PortSwap) or to is None:
+    if proxy is None or to is None:
         return
-    own = walk.scene.rendered[to].port(walk.settings.service)
-    if own == proxy.live_port:
-        return
-    for colour, port in ((to, proxy.live_port), (other(to), own)):
+    ports = {colour: each.port(walk.settings.service) for colour, each in walk.scene.rendered.items()}
+    for colour, port in proxy.on_commit(to, ports).items():
         if colour in walk.scene.rendered:
             rewrite_tag(walk.settings.colours[colour].env_file, walk.settings.port_key, str(port))

@@ -12,8 +12,9 @@ from cutover.changes import SWITCH, Change, line
 from cutover.changes.up import Previous, ensure
 from cutover.core.errors import EngineSilent, Failed, Inconclusive, UsageProblem
 from cutover.core.verdict import Outcome, Verdict
-from cutover.drain import rest, retire
-from cutover.proxies import Live, Proxy, other
+from cutover.proxy.base import Live, Proxy, other
+from cutover.proxy.drain import drain_line
+from cutover.retiring import retire
 from cutover.system import docker
 from cutover.target import Target
 from cutover.walk import Walk
@@ -21,7 +22,7 @@ from cutover.watch.check import WatchCheck
 from cutover.watch.loop import WatchResult, run_watch
 
 if TYPE_CHECKING:
-    from cutover.proxies.samples import Proof
+    from cutover.proxy.proof import SwitchReport
 
 SWITCH_DEADLINE_S = 10.0
 BUDGET_S = 60.0
@@ -53,7 +54,7 @@ def switch_change(walk: Walk, to: str, old: Previous | None) -> Change:
     if swapping.swaps(walk):
         return change  # a port swap starts the old colour again by itself, on the port that users know
     settings = walk.settings
-    undo = (*change.undo, rest(walk.scene.port(to)))
+    undo = (*change.undo, drain_line(walk.scene.port(to)))
     if old is not None:
         project = settings.compose_project(other(to))
         undo = (ensure(walk.state.root, project, settings.service, old), *undo)
@@ -64,18 +65,18 @@ def goes_back(walk: Walk, to: str) -> Change:
     """What sends the traffic to *to*, and the consumers with it, as the undo of a change that does nothing."""
     there = _proxy(walk).switch(to)
     flip = line(*there.do, within_s=there.budget_s)
-    undo = (flip, rest(walk.scene.port(other(to))), *consuming.go_back(walk, to))
+    undo = (flip, drain_line(walk.scene.port(other(to))), *consuming.go_back(walk, to))
     return Change(SWITCH, f"back to {to}", ("true",), undo, 30.0)
 
 
 def switch(walk: Walk) -> None:
     """Send new requests to the target, and prove that they arrive there; raises Failed or Inconclusive."""
-    from cutover.proof import Prover
+    from cutover.proxy.proof import SwitchProbe
 
     settings, to = walk.settings, walk.target.colour or ""
     _go(walk)
     frozen_at = freezing.freeze(walk)
-    prover = Prover.of(settings)
+    prover = SwitchProbe.of(settings, has_gap=_proxy(walk).has_gap)
     try:
         walk.require(prover.begin(), "switch::open connections", 1)
         swapping.prepare(walk, to)
@@ -105,7 +106,7 @@ def switch(walk: Walk) -> None:
     consuming.move(walk, to)
 
 
-def _told(proof: Proof, to: str) -> str:
+def _told(proof: SwitchReport, to: str) -> str:
     return f"{proof.verdict().reason} ({to})"
 
 
@@ -144,15 +145,18 @@ def _go(walk: Walk) -> None:
 
 def drain(walk: Walk) -> None:
     """Wait until the old colour has no request in flight, at most the budget of `[proxy] drain`."""
-    from cutover.drain import drain as wait
+    from cutover.proxy.drain import Drained
+    from cutover.proxy.drain import drain as wait
 
     proxy = walk.settings.proxy
     if proxy is None or walk.before is None:
         return
     with walk.telling("T-0", f"drain {walk.before}") as words:
-        verdict = wait(walk.settings, walk.before, walk.scene.port(walk.before)).verdict(
-            proxy.on_drain_timeout
+        stays = _proxy(walk).keeps_old_colour  # a port swap has stopped it already
+        drained = (
+            wait(proxy, walk.before, walk.scene.port(walk.before)) if stays else Drained(walk.before, 0.0)
         )
+        verdict = drained.verdict(proxy.on_drain_timeout)
         walk.evidence.check("switch::drain", walk.before, 1, verdict, 0.0)
         if verdict.outcome is not Outcome.YES:
             raise Failed(f"drain: {verdict.reason}")
@@ -232,5 +236,5 @@ def after_commit(walk: Walk) -> None:
         walk.told("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback", None)
         return
     begun = time.monotonic()
-    done = retire(walk.settings, old, walk.scene.port(old))
+    done = retire(walk.settings, walk.scene.proxy, old, walk.scene.port(old))
     walk.told("T+15m", f"retire {old}", done.reason, begun, str(done.outcome))

@@ -11,8 +11,7 @@ from typing import Any, Literal
 from cutover import preflight, scene
 from cutover.core.config import Settings
 from cutover.core.errors import CutoverError, EngineSilent, UsageProblem
-from cutover.proxies import other
-from cutover.proxies.port_swap import PortSwap
+from cutover.proxy.base import other
 from cutover.scene import Scene
 from cutover.state import Record, State, now, write_atomically
 from cutover.system import docker
@@ -105,7 +104,7 @@ def plan(state: State, here: Scene) -> Way:
         now_there = next((row for row in rows[-1:] if row.colour == live), _nothing(live))
     to = before(rows, now_there)
     # A port swap has a gap either way, and what it stopped was started for the port that users know.
-    if here.proxy is not None and not isinstance(here.proxy, PortSwap) and to.colour == other(live):
+    if here.proxy is not None and here.proxy.keeps_old_colour and to.colour == other(live):
         found = docker.the_container(settings.compose_project(to.colour), settings.service)
         if found is not None and found.running:
             warm = found.health_status in {"healthy", "none"} and _key(to) == (found.image, found.config_hash)
@@ -123,7 +122,7 @@ def before_a_person(state: State, here: Scene) -> Record | None:
     had, is nothing to go back to. Raises UsageProblem or EngineSilent.
     """
     settings, live = here.settings, here.live.colour
-    if live is None or isinstance(here.proxy, PortSwap):
+    if live is None or (here.proxy is not None and not here.proxy.keeps_old_colour):
         return None
     there = running(settings, state, other(live))
     if there is None or not there.proven or left_live(state.history(), lived(state)) != there.colour:

@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from cutover.proxies.asking import Trust, colour_of
-from cutover.proxies.wire import Connection, Place
+from cutover.proxy.ask import named_colour
+from cutover.proxy.proof import KeptConnection
+from cutover.system.http import HttpAddress, Silence, TlsVerify
 
 SERVER_ERROR = 500
 
@@ -58,7 +59,7 @@ class Load:
     """What was asked so far; complete after the `with` block."""
 
     shots: list[Shot] = field(default_factory=list)
-    connections: list[Connection] = field(default_factory=list)
+    connections: list[KeptConnection] = field(default_factory=list)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -105,17 +106,17 @@ def load(  # every number is a promise of the caller
     asks: Sequence[Ask] = HALF_POST,
     longest_s: float = 300.0,
     deadline_s: float = 60.0,
-    verify: Trust = True,
+    verify: TlsVerify = True,
     header: str = "X-Colour",
 ) -> Iterator[Load]:
     """Send *rate* requests a second over *connections* until the block ends; requests under way are awaited."""
-    place = Place.of(url, verify=verify)
-    seen = Load(connections=[Connection(place) for _ in range(connections)])
+    place = HttpAddress.of(url, verify=verify)
+    seen = Load(connections=[KeptConnection(place) for _ in range(connections)])
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="load", daemon=True)
     thread.start()
 
-    async def user(number: int, connection: Connection) -> None:
+    async def user(number: int, connection: KeptConnection) -> None:
         every = connections / rate
         begun = time.monotonic() + number / rate
         for turn in range(1, round(longest_s / every) + 2):
@@ -128,10 +129,11 @@ def load(  # every number is a promise of the caller
             # Neighbours ask for different things at the same time.
             ask = [each for each in asks if (turn + number) % each.every == 0][-1]
             sent = time.monotonic()
-            answer = await connection.ask(ask.method, ask.path, ask.body, deadline_s)
-            colour = colour_of(answer, header)
+            answer = await connection.send(ask.method, ask.path, ask.body, deadline_s)
+            colour = named_colour(answer, header)
             release = answer.headers.get("x-release", "")
-            shot = Shot(due, sent, time.monotonic(), colour, answer.status, ask, answer.error, release)
+            error = answer.reason if isinstance(answer, Silence) else ""
+            shot = Shot(due, sent, time.monotonic(), colour, answer.status, ask, error, release)
             seen.shots.append(shot)
 
     async def everybody() -> None:

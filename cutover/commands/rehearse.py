@@ -16,7 +16,7 @@ from cutover.commands.common import common, settings_of, tell
 from cutover.core.config import Settings
 from cutover.core.errors import CutoverError, EngineSilent, Failed, Inconclusive, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
-from cutover.proxies import Live
+from cutover.proxy.base import Live
 from cutover.state import State, now
 from cutover.walk import Walk
 from cutover.wish import Wish

@@ -7,8 +7,8 @@ import click
 from cutover import preflight, scene
 from cutover.commands.common import common, settings_of, tell
 from cutover.core.errors import Failed, UsageProblem
-from cutover.drain import retire
-from cutover.proxies import other
+from cutover.proxy.base import other
+from cutover.retiring import retire
 from cutover.state import State, now
 
 
@@ -31,7 +31,7 @@ def command(config: str | None, as_json: bool) -> int:  # click passes flags so
         idle = other(live.colour)
         if idle not in here.rendered:
             raise UsageProblem(f"{idle} has no env file, so nothing of ours runs there")
-        done = retire(settings, idle, here.port(idle))
+        done = retire(settings, here.proxy, idle, here.port(idle))
     if not done.ok:
         raise Failed(done.reason)
     facts = {"retired": idle, "live": live.colour}

@@ -14,7 +14,7 @@ from cutover.core.config import Settings
 from cutover.core.errors import EngineSilent, UsageProblem
 from cutover.core.masking import MASK
 from cutover.core.verdict import Outcome
-from cutover.proxies import other
+from cutover.proxy.base import other
 from cutover.release import INCONCLUSIVE, NEEDS_PERSON, OK, USAGE
 from cutover.report.words import duration
 from cutover.scene import Scene

@@ -167,12 +167,11 @@ def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) ->
 
 def _http_checks(settings: Settings, tag: str, url: str, name: str, budget_s: float) -> Iterator[Verdict]:
     """The gate's HTTP checks, readiness first."""
-    from cutover.http import client
-    from cutover.probes.endpoints import endpoint
-    from cutover.probes.version import version
+    from cutover.gate.http_checks import endpoint, version
+    from cutover.system.http import HttpClient
 
     control = Control(lambda: docker.inspect(name) is not None, "the engine knows its container")
-    with client(url, settings.gate.deadline) as http:
+    with HttpClient(url, settings.gate.deadline) as http:
         ready = _wait_ready(http, control, settings, name, budget_s)
         yield ready
         if not ready.ok:
@@ -185,7 +184,7 @@ def _http_checks(settings: Settings, tag: str, url: str, name: str, budget_s: fl
 
 def _wait_ready(http: Any, control: Control, settings: Settings, name: str, budget_s: float) -> Verdict:
     """First yes within *budget_s*, else the last answer; ends at once when the container has exited."""
-    from cutover.probes.ready import ready
+    from cutover.gate.http_checks import ready
 
     end = time.monotonic() + budget_s
     while True:

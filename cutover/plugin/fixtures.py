@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cutover.plugin import given
     from cutover.plugin.session import Run
     from cutover.system.container import Container
+    from cutover.system.http import HttpClient
     from cutover.target import Control, Target
     from cutover.watch.check import WatchCheck
     from cutover.watch.loop import WatchResult
@@ -36,6 +37,7 @@ __all__ = [
     "beside",
     "container",
     "control",
+    "cutover_http",
     "cutover_run",
     "deployed",
     "endpoint",
@@ -110,8 +112,20 @@ def control(cutover_run: Run, target: Target) -> Control:
 
 @pytest.fixture(scope="session")
 def http(cutover_run: Run, target: Target) -> Iterator[httpx.Client]:
-    """An HTTP client bound to the target: no redirects, no proxies from the environment."""
-    with given.http(cutover_run, target) as client:
+    """An `httpx.Client` bound to the target: wall deadline, no redirects, no proxies from the environment."""
+    from cutover.system.httpx_client import httpx_client
+
+    url, deadline_s, verify = given.http_settings(cutover_run, target)
+    with httpx_client(url, deadline_s, verify=verify) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def cutover_http(cutover_run: Run, target: Target) -> Iterator[HttpClient]:
+    """The client of cutover's own checks, bound to the target: a request without a response is a value."""
+    from cutover.system.http import HttpClient
+
+    with HttpClient(*given.http_settings(cutover_run, target)) as client:
         yield client
 
 

@@ -20,8 +20,6 @@ from cutover.target import Control, Target
 from cutover.walk import Walk
 
 if TYPE_CHECKING:
-    import httpx
-
     from cutover.gate.container_checks import ExpectedIdentity
     from cutover.gate.log_checks import LogBaseline
     from cutover.plugin.session import Run
@@ -103,15 +101,13 @@ def control(run: Run, target: Target) -> Control:
     return scene.control_of(run.walk.scene if run.walk else None, target)
 
 
-def http(run: Run, target: Target) -> httpx.Client:
-    """A client bound to *target*."""
-    from cutover.http import client
-
+def http_settings(run: Run, target: Target) -> tuple[str, float, str | bool]:
+    """Base URL, deadline in seconds and TLS verification of the HTTP clients for *target*."""
     deadline = run.settings.gate.deadline if run.settings else 5.0
     verify = (
         run.settings.proxy.verify if run.settings and run.settings.proxy and target.through_proxy else True
     )
-    return client(target.base_url, deadline, verify=verify)
+    return target.base_url, deadline, verify
 
 
 def container_of(target: Target) -> Container:

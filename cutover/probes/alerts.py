@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cutover import http
 from cutover.core.config_schema import Alerts
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.probes.alert_routes import receivers
+from cutover.gate.alert_checks import alert_receivers
 from cutover.probes.stamps import seconds_of
+from cutover.system import http
 
 DEADLINE_S = 5.0
-ONCE = http.Asking(tries=1)
+ONCE = http.RequestOptions(tries=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def fetch_alert_state(wanted: Alerts) -> AlertState:
 
 def _get_json(base: str, path: str) -> Any:
     """The JSON answer; a text that says why there is none."""
-    with http.client(base.rstrip("/"), DEADLINE_S) as client:
-        result = http.ask(client, "GET", path, ONCE)
+    with http.HttpClient(base.rstrip("/"), DEADLINE_S) as client:
+        result = http.send_request(client, "GET", path, ONCE)
     if isinstance(result, http.Silence):
         return f"{base} does not answer: {result.reason}"
     if result.status != 200:  # noqa: PLR2004 - HTTP's own number
@@ -137,7 +137,7 @@ def _judge_route(
     for name, rules in by_name.items():
         for rule in rules if wanted.receiver else ():
             labels = {**(rule.get("labels") or {}), **wanted.labels, "alertname": name}
-            reached = receivers(found.routes, labels)
+            reached = alert_receivers(found.routes, labels)
             if wanted.receiver not in reached:
                 got = ", ".join(sorted(reached)) or "none"
                 reason = f"expected {expected} for {name}, got {got}"

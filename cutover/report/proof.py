@@ -1,6 +1,6 @@
 """The proof of the switch in the report: its numbers in words, and one picture of it.
 
-`evidence.facts["proof"]` is what `cutover.proxies.samples.Proof.as_json` makes; read here are
+`evidence.facts["proof"]` is what `cutover.proxy.proof.Proof.as_json` makes; read here are
 
     {"to": "green", "requests": 2400, "answered": 2400, "failed": 0, "failed_in_gap": 0,
      "open_connections": 120, "new_connections": 40, "first_answer_ms": 1.6, "longest_gap_ms": 11.0,

@@ -1,1 +1,1 @@
-"""The host and its engine: processes, files, Docker, Compose, registry. Imports only core."""
+"""The host and its engine: processes, files, HTTP, Docker, Compose, registry. Imports only core."""

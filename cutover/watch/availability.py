@@ -8,29 +8,26 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from cutover.core.config_schema import Endpoint
 from cutover.core.errors import EngineSilent
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Evidence
-from cutover.http import Answer, Asking, Silence, ask
-from cutover.probes.endpoints import endpoint
+from cutover.gate.http_checks import endpoint
 from cutover.statistics import Sequential
+from cutover.system.http import HttpClient, HttpResponse, RequestOptions, Silence, send_request
 from cutover.target import Control
 from cutover.watch.check import Source, WatchCheck
 
-if TYPE_CHECKING:
-    import httpx
-
 STREAK = 3
 RECENT = 20
-ONCE = Asking(tries=1)  # the next probe is the retry
+ONCE = RequestOptions(tries=1)  # the next probe is the retry
 
 ENDPOINT_STREAK = 3
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 SERVER_ERROR = 500
-LOOK = Asking(deadline_s=1.0, tries=1)
+LOOK = RequestOptions(deadline_s=1.0, tries=1)
 LOOKS, LOOKS_S = 20, 1.0  # a no waits for them: more would delay the switch back
 NOT_THERE = frozenset({404, 405})
 NO_CONTROL = Control(lambda: True, "only compared with")
@@ -56,28 +53,28 @@ class Probe:
 class Prober:
     """Requests *path* through the proxy; only when that fails, also from the old color and the control."""
 
-    http: httpx.Client
+    http: HttpClient
     path: str
     control: Control
     colour_header: str = ""
-    old: httpx.Client | None = None
+    old: HttpClient | None = None
 
     def __call__(self) -> Probe:
         """Send one probe; takes at most the deadlines of the clients."""
-        result = ask(self.http, "GET", self.path, ONCE)
+        result = send_request(self.http, "GET", self.path, ONCE)
         if isinstance(result, Silence):
             return Probe(self._kind(None), result.reason, result.seconds)
         colour = result.headers.get(self.colour_header.lower())
         return Probe(self._kind(result), f"status {result.status}", result.seconds, colour)
 
-    def _kind(self, answer: Answer | None) -> ProbeKind:
+    def _kind(self, answer: HttpResponse | None) -> ProbeKind:
         if answer and answer.status == 200:  # noqa: PLR2004 - the body is judged by the gate
             return "good"
         if answer is None and not self._control_answers():
             return "silent"
         if self.old is None:
             return "failed"
-        return "shared" if _same_failure(answer, ask(self.old, "GET", self.path, ONCE)) else "failed"
+        return "shared" if _same_failure(answer, send_request(self.old, "GET", self.path, ONCE)) else "failed"
 
     def _control_answers(self) -> bool:
         try:
@@ -86,7 +83,7 @@ class Prober:
             return False
 
 
-def _same_failure(answer: Answer | None, other: Answer | Silence) -> bool:
+def _same_failure(answer: HttpResponse | None, other: HttpResponse | Silence) -> bool:
     if isinstance(other, Silence):  # refused: the old color is gone, which is no failure that both share
         return answer is None and other.kind == "timeout"
     return answer is not None and other.status == answer.status
@@ -244,7 +241,7 @@ def readable(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
 
 
 def request_endpoints(
-    wanted: Sequence[Endpoint], http: httpx.Client, control: Control, old: httpx.Client | None
+    wanted: Sequence[Endpoint], http: HttpClient, control: Control, old: HttpClient | None
 ) -> list[EndpointResult]:
     """Request each endpoint once, and from the *old* color those that were answered wrongly."""
     results = [EndpointResult(endpoint(http, control, each)) for each in wanted]
@@ -315,10 +312,10 @@ class EndpointComparison:
     """Compares how both colors answer the endpoints in the same moment."""
 
     wanted: tuple[Endpoint, ...]
-    live: httpx.Client
-    old: httpx.Client
+    live: HttpClient
+    old: HttpClient
     slow_s: float
-    look: Asking = LOOK
+    look: RequestOptions = LOOK
 
     def __call__(self, *, slow: bool = False) -> str:
         """What fails for both colors, or, with *slow*, is slow for the old one; empty if the live one is worse."""
@@ -341,11 +338,11 @@ class EndpointComparison:
                 return f"the old colour is slow with {each.label} too"
         return ""
 
-    def _state(self, http: httpx.Client, wanted: Endpoint, if_gone: EndpointState) -> EndpointState | None:
+    def _state(self, http: HttpClient, wanted: Endpoint, if_gone: EndpointState) -> EndpointState | None:
         """The worst of up to 20 requests within a second; *if_gone* without a listener, None without such a path."""
         until = time.monotonic() + LOOKS_S
         for _ in range(LOOKS):
-            result = ask(http, wanted.method, wanted.path, self.look)
+            result = send_request(http, wanted.method, wanted.path, self.look)
             if isinstance(result, Silence):
                 return EndpointState.SLOW if result.kind == "timeout" else if_gone
             if result.status >= SERVER_ERROR or result.status in NOT_THERE:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
-from cutover import http
 from cutover.core.config import Settings
 from cutover.core.errors import EngineSilent
 from cutover.evidence import Evidence
 from cutover.probes.alerts import alerts
-from cutover.proxies.access_log import Tail
-from cutover.system import docker
+from cutover.proxy.access_log import LogTail
+from cutover.system import docker, http
 from cutover.system.container import Container
+from cutover.system.http import HttpClient
 from cutover.target import Control, Target
 from cutover.watch.availability import (
     SERVER_ERROR,
@@ -34,9 +33,6 @@ from cutover.watch.dependencies import DependencySource, alerts_check, ask_depen
 from cutover.watch.logs import LogSource, log_checks
 from cutover.watch.resources import UsageSource, resource_checks
 from cutover.watch.traffic import OldTraffic, TrafficSource, latency_bounds, old_traffic, traffic_checks
-
-if TYPE_CHECKING:
-    import httpx
 
 # Least seconds between two calls where a call is expensive; answers are taken as they arrive.
 PACES = {"engine": 1.0, "logs": 2.0, "endpoints": 2.0, "dependencies": 10.0, "alerts": 10.0}
@@ -91,7 +87,7 @@ class _Suite:
     siblings: dict[str, tuple[str, int | None]] = field(init=False)
     """Name -> service and replica of every other container of the release."""
     before: OldTraffic = field(init=False)
-    old_client: httpx.Client | None = field(init=False)
+    old_client: HttpClient | None = field(init=False)
     dependencies: DependencySource | None = field(init=False)
     trouble: OldColorTrouble | None = None
     """Whether the old color is in trouble too; one for all checks, as they fail together."""
@@ -173,7 +169,7 @@ class _Suite:
         proxy = self.settings.proxy
         if proxy is None or proxy.access_log is None or self.live.colour is None:
             return
-        log = Tail(proxy.access_log)
+        log = LogTail(proxy.access_log)
         log.skip()
         source = TrafficSource(
             log,
@@ -265,7 +261,7 @@ class _Suite:
             pace_s=PACES["dependencies"],
         )
 
-    def _old_trouble(self, old: httpx.Client, compare: Callable[[], str]) -> str:
+    def _old_trouble(self, old: HttpClient, compare: Callable[[], str]) -> str:
         """What is wrong with the old color: not ready, a dependency, or the same endpoints; empty if nothing is."""
         return (
             not_ready(old, self.settings.ready.path)
@@ -310,10 +306,10 @@ def _replicas(project: str | None) -> Mapping[str, Sequence[int]]:
         return {}
 
 
-def _client(settings: Settings, target: Target) -> httpx.Client:
+def _client(settings: Settings, target: Target) -> HttpClient:
     """A client for *target* that opens a new connection for each request, as new users do."""
     verify = settings.proxy.verify if settings.proxy and target.through_proxy else True
-    return http.client(target.base_url, settings.ready.deadline, verify, keep_alive=False)
+    return HttpClient(target.base_url, settings.ready.deadline, verify, keep_alive=False)
 
 
 def _finder(target: Target | None) -> Find | None:
@@ -323,9 +319,9 @@ def _finder(target: Target | None) -> Find | None:
     return partial(docker.the_container, target.project, target.service)
 
 
-def not_ready(old: httpx.Client, path: str) -> str:
+def not_ready(old: HttpClient, path: str) -> str:
     """What is wrong with the old color; empty if it is ready, or not there at all."""
-    result = http.ask(old, "GET", path, http.Asking(deadline_s=TROUBLE_S, tries=1))
+    result = http.send_request(old, "GET", path, http.RequestOptions(deadline_s=TROUBLE_S, tries=1))
     if isinstance(result, http.Silence):
         return f"the old colour does not answer {path} in {TROUBLE_S:g} s" if result.kind == "timeout" else ""
     return f"the old colour answers {path} with {result.status} too" if result.status >= SERVER_ERROR else ""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from cutover.core.config_schema import Slo
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Evidence
-from cutover.proxies.access_log import SHOWN_S, Request, Tail, parse
+from cutover.proxy.access_log import LOG_DELAY_S, LoggedRequest, LogTail, parse_log_line
 from cutover.statistics import Histogram, Sequential, more_often
 from cutover.watch.check import Source, Start, WatchCheck, at_once
 
@@ -91,14 +91,14 @@ class LatencyWindows:
 
 
 @dataclass(eq=False)
-class TrafficSource(Source[list[Request]]):
+class TrafficSource(Source[list[LoggedRequest]]):
     """Reads the access log once for all checks of it; memory stays constant.
 
     Requests for *own_paths* (readiness, the proxy's control) are not users'.
     """
 
-    ask: Callable[[], list[Request]] = field(init=False)
-    log: Tail
+    ask: Callable[[], list[LoggedRequest]] = field(init=False)
+    log: LogTail
     live: str
     since: float
     own_paths: frozenset[str]
@@ -149,13 +149,13 @@ class TrafficSource(Source[list[Request]]):
         """Read what was logged since the last poll."""
         super().poll(now)
         self.begun = now if self.begun is None else self.begun
-        early = self.shown or not self.probed or now - self.begun < SHOWN_S
+        early = self.shown or not self.probed or now - self.begun < LOG_DELAY_S
         not_shown = "" if early else f"{self.log.path} does not show our own probes"
         self.log_trouble = self.log.trouble or not_shown
         if self.log_trouble and now - self.log_troubled_at >= AGAIN_S:
             self.log_troubles, self.log_troubled_at = self.log_troubles + 1, now
 
-    def take(self, answer: list[Request]) -> None:
+    def take(self, answer: list[LoggedRequest]) -> None:
         """Count users' requests and keep them as samples."""
         self.shown = self.shown or bool(answer)
         fresh = [request for request in answer if self._is_users(request)]
@@ -169,7 +169,7 @@ class TrafficSource(Source[list[Request]]):
         if fresh:  # a look without new requests would only spend alpha
             self.test.look((self.counts.failed, self.counts.requests), self.counts.recent)
 
-    def _is_users(self, request: Request) -> bool:
+    def _is_users(self, request: LoggedRequest) -> bool:
         return request.colour == self.live and request.ts >= self.since and request.path not in self.own_paths
 
 
@@ -191,7 +191,7 @@ def _latency(source: TrafficSource) -> Verdict:
     return judge_latency(source.windows.closed, latency_bounds(source.slo, source.before.latency))
 
 
-def _newest_requests(path: Path) -> list[Request]:
+def _newest_requests(path: Path) -> list[LoggedRequest]:
     """The requests in the last 4 MiB of the log; none if there is no log."""
     try:
         with path.open("rb") as file:
@@ -200,7 +200,7 @@ def _newest_requests(path: Path) -> list[Request]:
             text = file.read(BACK).decode(errors="replace")
     except OSError:
         return []
-    return [request for line in text.splitlines() if (request := parse(line))]
+    return [request for line in text.splitlines() if (request := parse_log_line(line))]
 
 
 def old_traffic(path: Path, colour: str, until: float, own_paths: frozenset[str]) -> OldTraffic:

@@ -19,17 +19,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover import http
 from cutover.core.config import Settings
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
+from cutover.system import http
 from cutover.target import Control, Target
 from cutover.watch.loop import WatchResult, run_watch
 from cutover.watch.suite import default_checks
 from tests.bench import write
 from tests.bench.detect_cases import CASES, Case, Release, Scene, asked, docker
 from tests.engine.proxies import nginx
-from tests.proxies.servers import Backend, Colours
+from tests.helpers.colour_servers import Backend, Colours
 
 BEFORE_S, NOISY_S, LONGEST_S = 12.0, 30.0, 90.0
 USERS, EACH = 8, 5.0
@@ -100,8 +100,10 @@ def watched(scene: Scene, case: Case) -> tuple[WatchResult, float]:
     settings, url = settings_of(scene), f"http://127.0.0.1:{scene.proxy.port}"
     live = Target("live", "live", url, "green", scene.live.project, through_proxy=True)
     old = Target("blue", "colour", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
-    alive = http.client(url, 5.0)
-    control = Control(lambda: isinstance(http.ask(alive, "GET", "/__cutover/alive"), http.Answer))
+    alive = http.HttpClient(url, 5.0)
+    control = Control(
+        lambda: isinstance(http.send_request(alive, "GET", "/__cutover/alive"), http.HttpResponse)
+    )
     with users(url):
         if case.before:
             case.before(scene)

@@ -21,13 +21,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cutover.proxies import other
-from cutover.proxies.asking import colour_of
-from cutover.proxies.wire import Place, request
+from cutover.proxy.ask import named_colour
+from cutover.proxy.base import other
+from cutover.system.http import HttpAddress
 from tests.bench import write
 from tests.engine.proxies import Running, haproxy, nginx, traefik
+from tests.helpers.colour_servers import Backend, Colours, two_colours
 from tests.load import Ask, Load, load, percentile
-from tests.proxies.servers import Backend, Colours, two_colours
 
 SLOW = Ask("GET", "/slow?s=3")
 SLOW_USERS = 8
@@ -102,8 +102,8 @@ def flips(seen: Running) -> tuple[list[float], list[float]]:
     """
     import socket
 
-    place = Place.of(seen.way.url)
-    ask = request(place, "GET", "/version")
+    place = HttpAddress.of(seen.way.url)
+    ask = f"GET /version HTTP/1.1\r\nHost: {place.host}:{place.port}\r\n\r\n".encode()
     found, bare = [], []
     move = BareMove(seen.folder)
     with socket.create_connection((place.host, place.port)) as line:
@@ -123,7 +123,7 @@ def flips(seen: Running) -> tuple[list[float], list[float]]:
 
 
 def _colour(line: Any, ask: bytes) -> str:
-    from cutover.proxies.asking import Answer
+    from cutover.system.http import HttpResponse
 
     line.sendall(ask)
     got = b""
@@ -134,7 +134,7 @@ def _colour(line: Any, ask: bytes) -> str:
     headers = {name.lower(): value.strip() for name, _, value in pairs}
     while len(rest) < int(headers["content-length"]):
         rest += line.recv(65536)
-    return colour_of(Answer(200, headers), "X-Colour")
+    return named_colour(HttpResponse(200, headers), "X-Colour")
 
 
 class BareMove:

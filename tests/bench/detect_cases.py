@@ -12,7 +12,7 @@ from pathlib import Path
 
 from examples.images import image
 from tests.engine.proxies import Running
-from tests.proxies.servers import free_port, wait_until
+from tests.helpers.colour_servers import free_port, wait_until
 
 DEADLINE_S = 120.0
 PROGRAM = (Path(__file__).parent / "breakable.py").read_text()

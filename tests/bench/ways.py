@@ -15,8 +15,8 @@ from typing import Literal, Protocol
 from examples.stand import Result, Stand
 from tests.bench.bench_overhead import Bare
 from tests.bench.common import begin, require, stand
-from tests.proxies import configured
-from tests.proxies.servers import listens, process, tool
+from tests.helpers import proxy_files
+from tests.helpers.colour_servers import listens, process, tool
 
 # Half of the answers of a bad release are 500 here, and its readiness is spared.
 USED = """
@@ -213,7 +213,7 @@ def script() -> Iterator[Way]:
         folder = on.folder / "nginx"
         folder.mkdir()
         way = Script(on, folder)
-        words = configured.nginx_words(tool("nginx", "nginx-light"), way.main())
+        words = proxy_files.nginx_words(tool("nginx", "nginx-light"), way.main())
         with process(words, folder / "out", lambda: listens(on.ports["proxy"])):
             yield way
 
@@ -244,7 +244,7 @@ def command() -> Iterator[Way]:
     with stand("command", proxied=False, extra=USED) as on:
         folder = on.folder / "haproxy"
         folder.mkdir()
-        main, words = configured.haproxy(folder, on.ports, on.ports["proxy"])
+        main, words = proxy_files.haproxy(folder, on.ports, on.ports["proxy"])
         with on.config.open("a") as config:
             config.write(COMMAND.format(url=on.url, script=words))
         start = (tool("haproxy", "haproxy"), "-f", str(main), "-db")

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cutover.changes import Change, line, undo_script
-from cutover.proxies import COLOURS, other
-from cutover.proxies.nginx import flip, lay
+from cutover.proxy.base import COLOURS, other
+from cutover.proxy.nginx import create_marker, flip
 from cutover.state import State, did_take_back, write_atomically
 from cutover.system.files import close_lock
 from tests.crash.place import lives, until
@@ -73,7 +73,7 @@ class World:
             if text is not None:
                 (self.files / name).write_text(text)
         self.marker = root / "live"
-        lay(self.marker, live)
+        create_marker(self.marker, live)
         self.copies = 0
 
     def seen(self) -> dict[str, str]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure, stop, up
-from cutover.proxies import other
-from cutover.proxies.nginx import flip, lay, read_marker
+from cutover.proxy.base import other
+from cutover.proxy.nginx import create_marker, flip, read_marker
 from cutover.state import State
 from cutover.system import process
 from cutover.system.compose import Compose
@@ -36,7 +36,7 @@ class World:
         """A new world in *root*, where nothing runs."""
         made = cls(root, State(root / "state"), root / "live")
         made.state.prepare()
-        lay(made.marker, live)
+        create_marker(made.marker, live)
         empty = {
             "images": [],
             "tags": {},

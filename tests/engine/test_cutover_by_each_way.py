@@ -12,8 +12,8 @@ import pytest
 from cutover.evidence import load
 from examples.releases import build
 from examples.stand import GOOD, Stand, latest
-from tests.proxies import configured
-from tests.proxies.servers import listens, process, tool, wait_until
+from tests.helpers import proxy_files
+from tests.helpers.colour_servers import listens, process, tool, wait_until
 
 pytestmark = pytest.mark.engine
 BETTER, BAD = "sha-2222222", "sha-bad0b1e"
@@ -39,7 +39,7 @@ def haproxy(folder: Path, name: str) -> Iterator[Stand]:
     one = Stand(folder, name, proxied=False)
     port = one.ports["proxy"]
     one.extra = LIKE_A_TEAM.format(port=port, folder=own)
-    main, _ = configured.haproxy(own, one.ports, port)
+    main, _ = proxy_files.haproxy(own, one.ports, port)
     words = (tool("haproxy", "haproxy"), "-f", str(main), "-db")
     with process(words, own / "access.log", lambda: listens(port)):
         yield one

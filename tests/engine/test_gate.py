@@ -14,13 +14,12 @@ import testinfra
 from cutover.core.config_schema import Logs, Ready, Version
 from cutover.core.verdict import Outcome
 from cutover.gate.container_checks import ExpectedIdentity, health, identity, restarts, stays_up, wait_healthy
+from cutover.gate.http_checks import ready, version
 from cutover.gate.inside_checks import judge_listens, judge_read_only, judge_user, look_inside
 from cutover.gate.log_checks import log_errors, read_baseline
-from cutover.http import client
-from cutover.probes.ready import ready
-from cutover.probes.version import version
 from cutover.system import docker
 from cutover.system.container import Container
+from cutover.system.http import HttpClient
 from cutover.system.process import run
 from cutover.target import Control
 from examples.releases import build
@@ -98,7 +97,7 @@ def test_a_good_release_is_let_through(start: Start) -> None:
     host = testinfra.get_host(f"docker://{service.id}")
     inside = look_inside(host, ["/"])
     control = Control(lambda: True, "the engine")
-    with client(f"http://127.0.0.1:{service.port}", 60) as http:
+    with HttpClient(f"http://127.0.0.1:{service.port}", 60) as http:
         verdicts = [
             waited,
             stays_up(service.seen, 1.0),

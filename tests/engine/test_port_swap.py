@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cutover.proof import Plan, Prover
-from cutover.proxies.asking import Way
-from cutover.proxies.port_swap import PortSwap, lay
+from cutover.proxy.ask import ProxyClient
+from cutover.proxy.port_swap import PortSwap, write_swapped_releases
+from cutover.proxy.proof import ProbePlan, SwitchProbe
 from cutover.system.compose import Compose
 from cutover.system.process import run
 from examples.images import image
-from tests.proxies.servers import free_port
+from tests.helpers.colour_servers import free_port
 
 pytestmark = pytest.mark.engine
 DEADLINE_S = 120.0
@@ -85,8 +85,8 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
         (state / "releases" / colour).mkdir(parents=True)
         files[colour] = tmp_path / f"{colour}.yml"
         files[colour].write_text(release(colour, port))
-    lay(state, files, "api", live)
-    way = Way(f"http://127.0.0.1:{live}", "/", "/", "X-Colour")
+    write_swapped_releases(state, files, "api", live)
+    way = ProxyClient(f"http://127.0.0.1:{live}", "/", "/", "X-Colour")
     seen = Stand(PortSwap(live, state, {each: f"{tag}-{each}" for each in files}, "api", way), tmp_path)
     try:
         for colour in files:
@@ -106,7 +106,9 @@ def test_the_port_is_taken_over_and_given_back(stand: Stand) -> None:
     assert stand.container("green") != ""
     assert stand.driver.agreed().ok, stand.driver.agreed()
 
-    prover = Prover(stand.driver.way, Plan("/", open_connections=5, new_connections=5, gap_announced=True))
+    prover = SwitchProbe(
+        stand.driver.client, ProbePlan("/", open_connections=5, new_connections=5, gap_announced=True)
+    )
     try:
         assert prover.begin().ok
         prover.about_to_switch()

@@ -14,11 +14,10 @@ from typing import BinaryIO
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.drain import wait_until_idle
-from cutover.proof import Plan
-from cutover.proxies.access_log import Tail
-from cutover.proxies.asking import ask
-from cutover.proxies.connections import Connections
+from cutover.proxy.access_log import LogTail
+from cutover.proxy.drain import requests_in_flight, wait_until_idle
+from cutover.proxy.proof import ProbePlan
+from cutover.system.http import fetch
 from tests.engine.proxies import (
     DEADLINE_S,
     PROXIES,
@@ -29,9 +28,9 @@ from tests.engine.proxies import (
     nginx_in_a_container,
     traefik,
 )
+from tests.helpers import proxy_files
+from tests.helpers.colour_servers import Colours, wait_until
 from tests.load import HALF_POST, load
-from tests.proxies import configured
-from tests.proxies.servers import Colours, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -40,7 +39,7 @@ pytestmark = pytest.mark.engine
 def test_no_request_fails_while_it_switches(start: Start, colours: Colours, tmp_path: Path) -> None:
     """100 kept-alive connections, half POST, some of two seconds: five switches, two of them by the undo lines."""
     with start(tmp_path, colours) as seen:
-        log = Tail(seen.log, from_start=True)
+        log = LogTail(seen.log, from_start=True)
         with load(seen.way.url, connections=100, rate=150, asks=(*HALF_POST, SLOW)) as users:
 
             def some_more() -> None:
@@ -65,7 +64,7 @@ def test_no_request_fails_while_it_switches(start: Start, colours: Colours, tmp_
         wait_until(lambda: _count(log, logged) >= len(users.shots), "the access log names each request")
 
 
-def _count(log: Tail, logged: dict[str, int]) -> int:
+def _count(log: LogTail, logged: dict[str, int]) -> int:
     for each in log.read_new():
         if each.colour:  # the rest is what the proxy answered by itself
             logged[each.colour] += 1
@@ -104,24 +103,26 @@ def websocket(seen: Running, ca: Path) -> Iterator[Talk]:
 @pytest.mark.parametrize("start", [nginx, nginx_in_a_container, traefik], ids=lambda start: start.__name__)
 def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_path: Path) -> None:
     """Through TLS a WebSocket, a stream and a request of ten seconds outlive a switch, and the drain waits for them."""
-    ca, key = configured.certificate(tmp_path)
+    ca, key = proxy_files.certificate(tmp_path)
     with start(tmp_path, colours, (ca, key)) as seen, ThreadPoolExecutor(3) as pool:
         assert seen.driver.agreed().ok, seen.driver.agreed()
-        long = pool.submit(ask, seen.way.url, "/slow?s=10&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S)
-        stream = pool.submit(
-            ask, seen.way.url, "/stream?n=50&every=0.2&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S
+        long = pool.submit(
+            fetch, seen.way.url, "/slow?s=10&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S
         )
-        in_flight = Connections(seen.port, colours.blue.port)
+        stream = pool.submit(
+            fetch, seen.way.url, "/stream?n=50&every=0.2&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S
+        )
+        ports = seen.port, colours.blue.port
         with websocket(seen, ca) as talk:
             assert talk.say("before") == "blue before"
             wait_until(lambda: colours.blue.in_flight == 3, "all three have reached blue")
             seen.go("green")
             assert talk.say("after") == "blue after"
-            assert (in_flight.count() or 0) >= 3
+            assert (requests_in_flight(*ports) or 0) >= 3
         polls: list[int | None] = []
 
         def count() -> int | None:
-            polls.append(in_flight.count())
+            polls.append(requests_in_flight(*ports))
             return polls[-1]
 
         draining = pool.submit(wait_until_idle, "blue", count, budget_s=2 * DEADLINE_S)
@@ -131,7 +132,7 @@ def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_pa
         assert drained.verdict("take back").ok, drained
         assert (long.done(), stream.done()) == (True, True)
         assert (long.result().status, long.result().headers["x-colour"]) == (200, "blue")
-        assert stream.result().body == b"".join(b"%04d\n" % number for number in range(50))
+        assert stream.result().body == "".join(f"{number:04d}\n" for number in range(50))
         assert (drained.most, drained.left) == (2, 0)
         assert colours.blue.in_flight == 0
 
@@ -155,7 +156,7 @@ def test_a_stream_is_passed_on_as_it_comes(start: Start, colours: Colours, tmp_p
 def test_a_switch_is_proven(start: Start, colours: Colours, tmp_path: Path) -> None:
     """Connections that were open before it and new ones, GET and POST, are all answered by the new colour."""
     with start(tmp_path, colours) as seen:
-        proof = seen.proven("green", Plan("/version", "/echo", open_connections=20, new_connections=10))
+        proof = seen.proven("green", ProbePlan("/version", "/echo", open_connections=20, new_connections=10))
         assert proof.verdict().ok, proof
         assert proof.answered == proof.requests >= 30 * 2 * 3
         assert (proof.failed, proof.wrong, proof.reopened) == (0, 0, 0)
@@ -167,12 +168,12 @@ def test_frozen_writes_are_told_when_to_come_back(colours: Colours, tmp_path: Pa
         freeze = tmp_path / "live" / "freeze"
         freeze.touch()
         assert seen.way.post_control().status == 503
-        refused = ask(seen.way.url, "/echo", method="POST")
+        refused = fetch(seen.way.url, "/echo", method="POST")
         assert (refused.status, refused.headers["retry-after"]) == (503, "30")
-        assert b"frozen" in refused.body
+        assert "frozen" in refused.body
         for method in ("GET", "HEAD", "OPTIONS"):
-            assert ask(seen.way.url, "/version", method=method).status == 200
+            assert fetch(seen.way.url, "/version", method=method).status == 200
         assert seen.driver.agreed().ok
         freeze.unlink()
         assert seen.way.post_control().status == 200
-        assert ask(seen.way.url, "/echo", method="POST").status == 200
+        assert fetch(seen.way.url, "/echo", method="POST").status == 200

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.proof import Plan
-from cutover.proxies.nginx import Nginx, lay
+from cutover.proxy.nginx import Nginx, create_marker
+from cutover.proxy.proof import ProbePlan
 from cutover.system.process import run
 from tests.engine.proxies import (
     DEADLINE_S,
@@ -21,7 +21,7 @@ from tests.engine.proxies import (
     nginx_in_a_container,
     traefik,
 )
-from tests.proxies.servers import Colours, wait_until
+from tests.helpers.colour_servers import Colours, wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -64,7 +64,7 @@ def test_a_container_that_looks_at_another_directory(colours: Colours, tmp_path:
         assert seen.driver.agreed().ok
         marker = tmp_path / "live"
         marker.rename(tmp_path / "away")
-        lay(marker, "green")
+        create_marker(marker, "green")
         verdict = seen.driver.agreed()
         assert verdict.outcome is Outcome.NO, verdict
         assert verdict.reason == "the marker names green, but blue answers"
@@ -74,7 +74,7 @@ def test_nginx_that_cannot_see_the_marker(colours: Colours, tmp_path: Path) -> N
     """A marker that only this host sees is no switch: nginx says that it is lost, and that is unknown."""
     with nginx(tmp_path, colours) as seen:
         elsewhere = tmp_path / "elsewhere"
-        lay(elsewhere, "blue")
+        create_marker(elsewhere, "blue")
         shutil.rmtree(tmp_path / "live")
         verdict = Nginx(elsewhere, seen.way).agreed()
         assert verdict.outcome is Outcome.UNKNOWN
@@ -127,7 +127,7 @@ def test_a_colour_that_hangs_can_be_left(start: Start, colours: Colours, tmp_pat
     with start(tmp_path, colours) as seen:
         colours.green.let_go = True  # blue holds each request until the end of the test
         try:
-            plan = Plan("/slow?hold=1", open_connections=4, new_connections=2, deadline_s=2)
+            plan = ProbePlan("/slow?hold=1", open_connections=4, new_connections=2, deadline_s=2)
             proof = seen.proven("green", plan)
         finally:
             colours.blue.let_go = True

@@ -26,13 +26,7 @@ from cutover.watch.dependencies import (
     dependency_checks,
 )
 from cutover.watch.logs import LogSource, log_checks
-from cutover.watch.resources import (
-    UsageSource,
-    read_usage,
-    resource_checks,
-    usage_of_cgroup,
-    usage_of_engine,
-)
+from cutover.watch.resources import UsageSource, read_usage, resource_checks, usage_of_cgroup, usage_of_engine
 from examples.images import image
 
 pytestmark = pytest.mark.engine

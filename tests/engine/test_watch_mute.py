@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover import http
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
-from cutover.probes.disk import disk
-from cutover.system import docker
+from cutover.gate.environment_checks import disk
+from cutover.system import docker, http
 from cutover.target import Control, Target
 from cutover.watch.check import WatchCheck
 from cutover.watch.suite import default_checks
@@ -95,8 +94,10 @@ def checks(scene: Scene) -> list[WatchCheck]:
     url = f"http://127.0.0.1:{scene.proxy.port}"
     live = Target("live", "live", url, "green", scene.live.project, through_proxy=True)
     old = Target("blue", "colour", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
-    alive = http.client(url, 5.0)
-    control = Control(lambda: isinstance(http.ask(alive, "GET", "/__cutover/alive"), http.Answer))
+    alive = http.HttpClient(url, 5.0)
+    control = Control(
+        lambda: isinstance(http.send_request(alive, "GET", "/__cutover/alive"), http.HttpResponse)
+    )
     return default_checks(settings_of(scene), live, old, control, Evidence(), time.time())
 
 

@@ -37,7 +37,7 @@ head -c 980000 /dev/zero > "$1/filled"
 ASK = """
 import sys
 from pathlib import Path
-from cutover.probes.disk import judge_disk, room
+from cutover.gate.environment_checks import judge_disk, room
 verdict = judge_disk(room(Path(sys.argv[1])), 0.1)
 print(verdict.outcome, verdict.reason)
 """

@@ -16,10 +16,10 @@ from cutover.core.config import Settings
 from cutover.core.errors import Failed
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
-from cutover.proxies.asking import Way
+from cutover.proxy.ask import ProxyClient
 from cutover.walk import Walk
 from cutover.wish import Wish
-from tests.proxies.test_asking import answer, answering
+from tests.helpers.proxy_drivers import answering, raw_response
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,8 +134,8 @@ def test_a_freeze_ends_with_the_time_that_users_were_promised(settings: Settings
 )
 def test_the_proxy_is_asked_whether_writes_are_frozen(status: int, outcome: Outcome, reason: str) -> None:
     """A file that nobody reads freezes nothing, and is not told as a freeze."""
-    with answering(alive=answer(status)) as port:
-        verdict = freezing.judge(Way(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour"))
+    with answering(alive=raw_response(status)) as port:
+        verdict = freezing.judge(ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour"))
     assert verdict.outcome is outcome
     assert (
         verdict.reason

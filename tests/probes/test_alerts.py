@@ -8,7 +8,7 @@ import pytest
 
 from cutover.core.config_schema import Alerts
 from cutover.core.verdict import Outcome
-from cutover.probes.alert_routes import receivers
+from cutover.gate.alert_checks import alert_receivers
 from cutover.probes.alerts import AlertState, alerts, judge_alerts
 from cutover.probes.stamps import seconds_of
 
@@ -161,7 +161,7 @@ receivers:
 )
 def test_each_rule_has_its_own_route(labels: dict[str, str], reached: set[str]) -> None:
     """The first route that takes it, unless it continues; a label that is not known may be any."""
-    assert receivers(ROUTES, labels) == reached
+    assert alert_receivers(ROUTES, labels) == reached
 
 
 def test_a_rule_that_is_routed_elsewhere_is_a_no() -> None:

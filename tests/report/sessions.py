@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.evidence import Evidence
-from cutover.proxies.samples import Sample, weigh
+from cutover.proxy.proof import RequestSample, summarize_switch
 from cutover.report import proof
 from cutover.report.ending import Ending
 from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
@@ -129,11 +129,13 @@ def _until_switch(evidence: Evidence, clock: Clock) -> None:
 
 def _proof(evidence: Evidence, clock: Clock, failed: int = 0) -> None:
     """The proof as the prover weighs it: 400 requests a second for three seconds before and after the switch."""
-    samples = [Sample(n / 400 - 3.004, n / 400 - 3, "blue", 200) for n in range(1200)]
+    samples = [RequestSample(n / 400 - 3.004, n / 400 - 3, "blue", 200) for n in range(1200)]
     for n in range(1200):
         bad = n > 300 and n % 29 == 5 and failed
-        samples.append(Sample(n / 400 + 0.001, n / 400 + 0.005, "" if bad else "green", 0 if bad else 200))
-    weighed = weigh(samples, "green", 0.0, open_connections=120, new_connections=40)
+        samples.append(
+            RequestSample(n / 400 + 0.001, n / 400 + 0.005, "" if bad else "green", 0 if bad else 200)
+        )
+    weighed = summarize_switch(samples, "green", 0.0, open_connections=120, new_connections=40)
     evidence.fact("switched_at", clock.at)
     evidence.fact("proof", weighed.as_json())
     _step(evidence, clock, ("", "proof", proof.words(evidence.facts["proof"]), 3.0))

@@ -6,7 +6,7 @@ import pytest
 
 from cutover.evidence import Sample as Point
 from cutover.evidence import Step
-from cutover.proxies.samples import Sample, weigh
+from cutover.proxy.proof import RequestSample, summarize_switch
 from cutover.report.charts import charts, marks_of, spelled, thinned, ticks
 from cutover.report.proof import buckets, coarser, picture, words
 
@@ -113,8 +113,12 @@ def test_steps_that_change_traffic_are_marks() -> None:
 
 def test_the_proof_is_said_in_one_line() -> None:
     """What was asked on which connections, who answered, what failed, how long nobody was answered."""
-    seen = weigh(
-        [Sample(-0.2, -0.1, "blue", 200), Sample(0.0, 0.002, "green", 200), Sample(0.1, 0.3, "green", 200)],
+    seen = summarize_switch(
+        [
+            RequestSample(-0.2, -0.1, "blue", 200),
+            RequestSample(0.0, 0.002, "green", 200),
+            RequestSample(0.1, 0.3, "green", 200),
+        ],
         "green",
         0.0,
         open_connections=3,
@@ -127,9 +131,9 @@ def test_the_proof_is_said_in_one_line() -> None:
 
 def test_the_proof_is_one_picture() -> None:
     """Colours as bars, failures as crosses, the switch as a line, and each of them named."""
-    samples = [Sample(n / 100 - 3, n / 100 - 3, "blue", 200) for n in range(300)]
-    samples += [Sample(n / 100, n / 100, "green", 500 if n == 100 else 200) for n in range(300)]
-    drawn = picture(weigh(samples, "green", 0.0).as_json())
+    samples = [RequestSample(n / 100 - 3, n / 100 - 3, "blue", 200) for n in range(300)]
+    samples += [RequestSample(n / 100, n / 100, "green", 500 if n == 100 else 200) for n in range(300)]
+    drawn = picture(summarize_switch(samples, "green", 0.0).as_json())
     assert drawn.count('class="failed"') == 2
     assert drawn.count('class="bar blue"') == 31
     assert drawn.count('class="bar green"') == 31

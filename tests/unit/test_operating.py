@@ -17,7 +17,7 @@ from cutover.commands.status import _said_back, clock_of, code_of
 from cutover.core.config import url_config
 from cutover.core.errors import CutoverError, Failed, Inconclusive, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
-from cutover.proxies import Live
+from cutover.proxy.base import Live
 from cutover.release import Tally
 from cutover.state import State
 from cutover.system.container import Container, read_container

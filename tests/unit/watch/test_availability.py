@@ -12,12 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cutover import http
 from cutover.core.config_schema import Endpoint
 from cutover.core.verdict import Outcome, no, unknown, yes
 from cutover.evidence import Evidence
-from cutover.http import Asking
 from cutover.statistics import Sequential
+from cutover.system import http
+from cutover.system.http import RequestOptions
 from cutover.target import Control
 from cutover.watch.availability import (
     EndpointComparison,
@@ -36,7 +36,7 @@ from cutover.watch.availability import (
     readable,
 )
 from cutover.watch.check import at_once
-from tests.probes.servers import Talk, nobody, response, serving
+from tests.helpers.rude_servers import Talk, nobody, response, serving
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 LETTERS: dict[str, ProbeKind] = {".": "good", "x": "failed", "s": "shared", "?": "silent"}
@@ -151,9 +151,9 @@ def service(status: int, colour: str = "green") -> Iterator[str]:
 def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool, kind: str) -> None:
     """Silence is the service's only while the control answers; a failure counts unless it is shared."""
     with service(live) as live_url, service(old or 0) as old_url:
-        client = http.client(old_url, 5.0, keep_alive=False) if old is not None else None
+        client = http.HttpClient(old_url, 5.0, keep_alive=False) if old is not None else None
         prober = Prober(
-            http.client(live_url, 5.0, keep_alive=False),
+            http.HttpClient(live_url, 5.0, keep_alive=False),
             "/readyz",
             Control(lambda: control),
             "X-Colour",
@@ -186,7 +186,7 @@ SLOW = no(NAME, "expected an answer within 1000 ms, it took 1200 ms", only_slow=
 SILENT = unknown(NAME, "connection refused, and the control question failed too")
 GOOD, BAD = EndpointResult(RIGHT), EndpointResult(WRONG, RIGHT)
 LATE, MUTE = EndpointResult(SLOW), EndpointResult(SILENT)
-LOOK = Asking(deadline_s=60.0, tries=1)
+LOOK = RequestOptions(deadline_s=60.0, tries=1)
 ALONE, BOTH = EndpointResult(WRONG), EndpointResult(WRONG, WRONG)
 
 
@@ -253,7 +253,9 @@ def test_what_fails_for_both(live: dict[str, int], old: dict[str, int], excuse: 
     wanted = (Endpoint(path="/a", max_latency=60.0), Endpoint(path="/b", max_latency=60.0))
     with serving(by_path(**live)) as first, serving(by_path(**old)) as second:
         assert (
-            EndpointComparison(wanted, http.client(first, 5.0), http.client(second, 5.0), 60.0, LOOK)()
+            EndpointComparison(
+                wanted, http.HttpClient(first, 5.0), http.HttpClient(second, 5.0), 60.0, LOOK
+            )()
             == excuse
         )
 
@@ -263,7 +265,7 @@ def test_an_old_color_that_is_gone_excuses_nothing() -> None:
     with serving(by_path(a=500)) as live:
         assert (
             EndpointComparison(
-                (Endpoint(path="/a"),), http.client(live, 5.0), http.client(nobody(), 5.0), 60.0, LOOK
+                (Endpoint(path="/a"),), http.HttpClient(live, 5.0), http.HttpClient(nobody(), 5.0), 60.0, LOOK
             )()
             == ""
         )
@@ -279,10 +281,10 @@ def test_what_is_slow_for_both() -> None:
     wanted = (Endpoint(path="/a"),)
     with serving(slow) as live, serving(slow) as old, serving(by_path(a=500)) as broken:
         asked = (
-            http.client(live, 5.0),
-            http.client(old, 5.0),
-            http.client(broken, 5.0),
-            http.client(nobody(), 5.0),
+            http.HttpClient(live, 5.0),
+            http.HttpClient(old, 5.0),
+            http.HttpClient(broken, 5.0),
+            http.HttpClient(nobody(), 5.0),
         )
         assert (
             EndpointComparison(wanted, asked[0], asked[1], 0.01, LOOK)(slow=True)

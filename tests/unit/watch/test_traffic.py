@@ -11,7 +11,7 @@ import pytest
 from cutover.core.config_schema import Slo
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
-from cutover.proxies.access_log import Tail
+from cutover.proxy.access_log import LogTail
 from cutover.statistics import Histogram, Sequential
 from cutover.watch.check import Source
 from cutover.watch.traffic import (
@@ -130,7 +130,7 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
     )
     old = old_traffic(log, "blue", SINCE, frozenset())
     assert (old.requests, old.failed) == (60, 0)
-    reader, evidence = Tail(log), Evidence()
+    reader, evidence = LogTail(log), Evidence()
     reader.skip()
     traffic = TrafficSource(reader, "green", SINCE, frozenset({"/readyz"}), evidence, SLO, old)
     errors, latency = traffic_checks(traffic)
@@ -154,7 +154,7 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> None:
     """Without a log nothing is known of users' requests; while it is rotated that may be so for a moment."""
-    traffic = TrafficSource(Tail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
+    traffic = TrafficSource(LogTail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
     errors, latency = traffic_checks(traffic)
     polls = []
     for now in (0.0, 0.5, 4.5, 5.0):
@@ -168,7 +168,7 @@ def test_a_silent_proxy_is_unknown(tmp_path: Path) -> None:
     """While nobody answers our own probes, a log in which nothing fails says nothing; a sure no stays one."""
     log, probes = tmp_path / "access.json", Source(lambda: None, count=7, silence="the proxy does not answer")
     log.write_text("".join(line(SINCE + n / 100) for n in range(200)))
-    tail = Tail(log, from_start=True)
+    tail = LogTail(log, from_start=True)
     traffic = TrafficSource(tail, "green", SINCE, frozenset(), Evidence(), SLO, probes=probes)
     errors, latency = traffic_checks(traffic)
     errors.poll(0.0)
@@ -213,7 +213,7 @@ def test_a_log_without_our_own_probes_is_not_the_log(
     """Our probes go through the proxy: a log that shows none of them says nothing about users either."""
     log = tmp_path / "access.json"
     paths = frozenset({"/readyz"})
-    traffic = TrafficSource(Tail(log), "green", SINCE, paths, Evidence(), SLO, probed=probed)
+    traffic = TrafficSource(LogTail(log), "green", SINCE, paths, Evidence(), SLO, probed=probed)
     errors, _latency = traffic_checks(traffic)
     errors.poll(100.0)
     log.write_text(logged)
@@ -223,7 +223,7 @@ def test_a_log_without_our_own_probes_is_not_the_log(
 
 def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
     """What cannot be read is unknown, and says why."""
-    traffic = TrafficSource(Tail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
+    traffic = TrafficSource(LogTail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
     errors, _latency = traffic_checks(traffic)
     errors.poll(0.0)
     assert errors.verdict().outcome is Outcome.UNKNOWN

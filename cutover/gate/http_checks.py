@@ -1,0 +1,307 @@
+"""Checks of a target over HTTP: readiness, version, the endpoints of `cutover.toml`, and how long responses take."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import quote
+
+from cutover.core.config_schema import Endpoint, Ready, Version
+from cutover.core.verdict import Outcome, Verdict, no, shortened, yes
+from cutover.system.http import HttpClient, HttpResponse, RequestOptions, Silence, judge_silence, send_request
+from cutover.target import Control
+
+TAG = "{tag}"
+ANY_TAG = "<any version>"
+DEFAULT_VERSION = {"version": TAG}  # an empty `json` would check nothing and still say yes
+PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
+GONE = frozenset({404, 410})  # the status of an undo that has already happened
+SUCCESS = range(200, 300)
+REDIRECTS = range(300, 400)
+SERVER_ERROR = 500
+LATENCY_ROUNDS = 3
+LATENCY_BUDGET_S = 10.0
+ONE_TRY = RequestOptions(tries=1)  # a request without a response is a sample: a retry would hide it
+JSON_TYPES = {
+    bool: "a boolean",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    dict: "an object",
+    list: "a list",
+}
+
+
+# --- readiness and version ---
+def ready(client: HttpClient, control: Control, wanted: Ready) -> Verdict:
+    """Send the readiness request and judge its response; without one, *control* decides between no and unknown."""
+    got = send_request(client, "GET", wanted.path, RequestOptions(deadline_s=wanted.deadline))
+    return (
+        judge_silence("ready", got, control) if isinstance(got, Silence) else judge_ready(got, wanted.json_)
+    )
+
+
+def judge_ready(response: HttpResponse, wanted: Mapping[str, Any]) -> Verdict:
+    """Yes for status 200 with a JSON body that contains *wanted*, type by type."""
+    problem = status_problem(response, 200) or json_problem(
+        response, lambda body: differences(dict(wanted), body)
+    )
+    expected = f"200 {compact_json(dict(wanted))}"
+    if problem:
+        return no("ready", problem, expected=expected, seen=str(response.status), **response.evidence)
+    took = f"says so in {response.seconds * 1000:.0f} ms"
+    return yes("ready", took, expected=expected, **response.evidence)
+
+
+def version(client: HttpClient, control: Control, wanted: Version, tag: str | None) -> Verdict:
+    """Send the version request and judge its response; *tag* is the expected release, None if it is not known."""
+    got = send_request(client, "GET", wanted.path)
+    if isinstance(got, Silence):
+        return judge_silence("version", got, control)
+    return judge_version(got, wanted.json_ or DEFAULT_VERSION, tag)
+
+
+def judge_version(response: HttpResponse, wanted: dict[str, Any], tag: str | None) -> Verdict:
+    """Yes if the body contains *wanted* with `{tag}` replaced by *tag*; without a tag any version will do."""
+
+    def compare(body: Any) -> list[str]:
+        return differences(with_tag(wanted, tag) if tag else with_tag_of(wanted, body), body)
+
+    problem = status_problem(response, 200) or json_problem(response, compare)
+    expected = compact_json(with_tag(wanted, tag or ANY_TAG))
+    if problem:
+        return no("version", problem, expected=expected, **response.evidence)
+    body = response.json()
+    named = ", ".join(f"{key} {body[key]}" for key in wanted if isinstance(body[key], str))
+    return yes("version", named or "as expected", expected=expected, **response.evidence)
+
+
+def with_tag(wanted: Any, tag: str) -> Any:
+    """*wanted* with `{tag}` replaced in each string."""
+    if isinstance(wanted, str):
+        return wanted.replace(TAG, tag)
+    if isinstance(wanted, dict):
+        return {key: with_tag(value, tag) for key, value in wanted.items()}
+    return [with_tag(value, tag) for value in wanted] if isinstance(wanted, list) else wanted
+
+
+def with_tag_of(wanted: Any, seen: Any) -> Any:
+    """*wanted* with `{tag}` replaced by what *seen* has there, if that can be a tag."""
+    if isinstance(wanted, str) and TAG in wanted:
+        before, _, after = wanted.partition(TAG)
+        fits = isinstance(seen, str) and re.fullmatch(f"{re.escape(before)}\\S+{re.escape(after)}", seen)
+        return seen if fits else wanted.replace(TAG, ANY_TAG)
+    if isinstance(wanted, dict) and isinstance(seen, dict):
+        return {key: with_tag_of(value, seen.get(key)) for key, value in wanted.items()}
+    return with_tag(wanted, ANY_TAG)
+
+
+# --- [[endpoints]] ---
+def endpoint(client: HttpClient, control: Control, wanted: Endpoint) -> Verdict:
+    """Send the request of *wanted*, judge its response and undo what it wrote; one that was only slow is repeated."""
+    verdict = _attempt(client, control, wanted)
+    if verdict.outcome is Outcome.NO and verdict.evidence.get("only_slow"):  # it may have been cold
+        return _attempt(client, control, wanted)
+    return verdict
+
+
+def _attempt(client: HttpClient, control: Control, wanted: Endpoint) -> Verdict:
+    got = send_request(client, wanted.method, wanted.path, RequestOptions(send=wanted.send))
+    if isinstance(got, Silence):
+        verdict = judge_silence(wanted.label, got, control)
+        return _with_problem(verdict, "whether it wrote something is not known") if wanted.writes else verdict
+    verdict = judge_endpoint(got, wanted)
+    problem = _undo(client, wanted, got) if wanted.writes and got.status in SUCCESS else ""
+    return _with_problem(replace(verdict, outcome=Outcome.NO), problem) if problem else verdict
+
+
+def judge_endpoint(response: HttpResponse, wanted: Endpoint) -> Verdict:
+    """Yes if status, JSON, headers and duration are as *wanted* says."""
+    body = wanted.json_
+    problem = (
+        status_problem(response, wanted.status)
+        or (json_problem(response, lambda seen: differences(body, seen)) if body is not None else "")
+        or header_problem(response.headers, wanted.headers)
+    )
+    expected = f"{wanted.status}{f' {compact_json(body)}' if body is not None else ''}"
+    if problem:
+        return no(wanted.label, problem, expected=expected, **response.evidence)
+    took = f"{response.seconds * 1000:.0f} ms"
+    if response.seconds > wanted.max_latency:
+        reason = f"expected an answer within {wanted.max_latency * 1000:.0f} ms, it took {took}"
+        return no(wanted.label, reason, expected=expected, only_slow=True, **response.evidence)
+    return yes(wanted.label, f"{response.status} in {took}", expected=expected, **response.evidence)
+
+
+def _undo(client: HttpClient, wanted: Endpoint, response: HttpResponse) -> str:
+    """Send the undo request; why what was written is still there, empty if it is gone."""
+    method, _, path = wanted.undo.partition(" ")
+    try:
+        filled = fill_path(path.strip(), response)
+    except LookupError as error:
+        return f"what it wrote is still there: its undo needs {error.args[0]}, which the answer does not hold"
+    got = send_request(client, method.upper(), filled)
+    if isinstance(got, Silence):
+        return f"its undo {method} {filled}: {got}"
+    if got.status in SUCCESS or got.status in GONE:
+        return ""
+    return f"what it wrote is still there: its undo {method} {filled} was answered with {got.status}"
+
+
+def fill_path(path: str, response: HttpResponse) -> str:
+    """*path* with each `{key}` or `{key.of.key}` replaced from the response's JSON; raises LookupError."""
+
+    def value(found: re.Match[str]) -> str:
+        here: Any = None
+        try:
+            here = response.json()
+        except ValueError:
+            raise LookupError(found[0]) from None
+        for key in found[1].split("."):
+            if isinstance(here, list) and key.isdigit():
+                here = here[int(key)]
+            elif isinstance(here, dict) and here.get(key) is not None:
+                here = here[key]
+            else:
+                raise LookupError(found[0])
+        return quote(str(here), safe="")
+
+    return PLACEHOLDER.sub(value, path)
+
+
+def _with_problem(verdict: Verdict, problem: str) -> Verdict:
+    return replace(verdict, reason=f"{verdict.reason}; {problem}")
+
+
+# --- latency ---
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The limit in seconds, and the number of samples that are judged."""
+
+    limit_s: float
+    samples: int = 5
+    clock: Callable[[], float] = time.monotonic
+
+
+def latency(client: HttpClient, control: Control, path: str, how: Sampling) -> Verdict:
+    """Sample *path* until the last samples are good, at most three times as often, in about ten seconds.
+
+    The first request is not counted, and a service that is slow at first is sampled until it has warmed up.
+    """
+    begun = how.clock()
+    send_request(client, "GET", path, ONE_TRY)
+    seen: list[HttpResponse | Silence] = []
+    while True:
+        seen.append(send_request(client, "GET", path, ONE_TRY))
+        verdict = judge_latency(path, seen[-how.samples :], how.limit_s, control)
+        over = how.clock() - begun > LATENCY_BUDGET_S and len(seen) > 1
+        if (verdict.ok and len(seen) >= how.samples) or len(seen) >= LATENCY_ROUNDS * how.samples or over:
+            return verdict
+
+
+def judge_latency(
+    path: str, seen: Sequence[HttpResponse | Silence], limit_s: float, control: Control
+) -> Verdict:
+    """No if more than one sample is slow, has no response or a server error; of a single sample, if that one is."""
+    question, excused = f"latency of {path}", 1 if len(seen) > 1 else 0
+    silent = [each for each in seen if isinstance(each, Silence)]
+    if len(silent) > excused:
+        return judge_silence(question, silent[-1], control)
+    failed = [each for each in seen if isinstance(each, HttpResponse) and each.status >= SERVER_ERROR]
+    if len(failed) > excused:
+        reason = f"{len(failed)} of {len(seen)} requests were answered with {failed[-1].status}"
+        return no(question, reason, **failed[-1].evidence)
+    times = sorted(each.seconds for each in seen)
+    counts, middle = times[-1 - excused], statistics.median(times)
+    what = "worst but one" if excused else "the only one"
+    reason = f"median {_spell(middle)}, {what} {_spell(counts)} of {len(times)} (limit {_spell(limit_s)})"
+    return (yes if counts <= limit_s else no)(
+        question,
+        reason,
+        expected=f"at most {_spell(limit_s)}",
+        seen=_spell(counts),
+        milliseconds=[_spell(each) for each in times],
+    )
+
+
+def _spell(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+# --- comparing a response with what is wanted ---
+def status_problem(response: HttpResponse, wanted: int) -> str:
+    """Why the status is not *wanted*; empty if it is."""
+    if response.status == wanted:
+        return ""
+    more = f": {shortened(response.body, 80)}" if response.body.strip() else ""
+    if response.status in REDIRECTS:
+        more = f", a redirect to {response.headers.get('location', 'nowhere')}"
+    return f"expected status {wanted}, got {response.status}{more}"
+
+
+def header_problem(seen: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """Which header is missing or differs, compared as text and as a regular expression; empty if none."""
+    for name, value in wanted.items():
+        got = seen.get(name.lower())
+        if got is None:
+            return f"expected header {name}: {value}, there is none"
+        if got != value and not _matches(value, got):
+            return f"expected header {name}: {value}, got {got[:80]}"
+    return ""
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return re.fullmatch(pattern, text) is not None
+    except re.error:
+        return False  # the value is meant as text
+
+
+def json_problem(response: HttpResponse, compare: Callable[[Any], list[str]]) -> str:
+    """Why the body is not JSON, or the first difference that *compare* finds; empty if there is none."""
+    try:
+        found = compare(response.json())
+    except ValueError as error:
+        return f"expected JSON, got {error}: {shortened(response.body, 80) or '(empty)'}"
+    return found[0] + (f" (and {len(found) - 1} more)" if len(found) > 1 else "") if found else ""
+
+
+def differences(wanted: Any, seen: Any, at: str = "") -> list[str]:
+    """Where *seen* differs from *wanted*, one line each; types are compared: true is neither "true" nor 1.
+
+    An object may have more keys than are wanted; an empty list stands for any list, an empty object for any object.
+    """
+    here = f"{at} " if at else ""
+    if json_type(wanted) != json_type(seen):
+        what = "" if seen is None else f" ({json_type(seen)})"
+        return [f"expected {here}{compact_json(wanted)}, got {compact_json(seen)}{what}"]
+    if isinstance(wanted, dict):
+        return [line for key in wanted for line in _key_differences(wanted, seen, str(key), at)]
+    if isinstance(wanted, list):
+        if wanted and len(wanted) != len(seen):
+            return [f"expected {here}with {len(wanted)} elements, got {len(seen)}"]
+        pairs = enumerate(zip(wanted, seen, strict=False))
+        return [line for i, (one, other) in pairs for line in differences(one, other, f"{at}[{i}]")]
+    return [] if wanted == seen else [f"expected {here}{compact_json(wanted)}, got {compact_json(seen)}"]
+
+
+def _key_differences(wanted: dict[str, Any], seen: dict[str, Any], key: str, at: str) -> list[str]:
+    path = f"{at}.{key}" if at else key
+    if key not in seen:
+        return [f"expected {path} {compact_json(wanted[key])}, there is no such key"]
+    return differences(wanted[key], seen[key], path)
+
+
+def json_type(value: Any) -> str:
+    """The JSON type of *value*, with its article."""
+    return "null" if value is None else JSON_TYPES.get(type(value), type(value).__name__)
+
+
+def compact_json(value: Any) -> str:
+    """*value* as JSON, cut to 80 characters."""
+    return shortened(json.dumps(value, ensure_ascii=False), 80)

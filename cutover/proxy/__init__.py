@@ -1,0 +1,1 @@
+"""Proxy drivers, and what surrounds a switch: access log, drain, proof."""

@@ -1,0 +1,94 @@
+"""Requests to the proxy itself: which colour answered, and does the proxy answer by itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from cutover.core.config import Settings
+from cutover.proxy.base import COLOURS, Live
+from cutover.system.http import DEFAULT_DEADLINE_S, HttpResponse, Silence, TlsVerify, fetch
+from cutover.target import Control
+
+PROXY_COLOUR_HEADER = "X-Cutover-Colour"
+"""Header of the control location: the colour that the proxy would choose now."""
+MARKER_HEADER = "X-Cutover-Marker"
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyClient:
+    """URL and paths of the proxy, and the header in which a response names its colour."""
+
+    url: str
+    path: str
+    control: str
+    colour_header: str
+    verify: TlsVerify = True
+    deadline_s: float = DEFAULT_DEADLINE_S
+
+    @classmethod
+    def of(cls, settings: Settings) -> ProxyClient:
+        """The client that `[proxy]` describes."""
+        proxy = settings.proxy
+        assert proxy is not None  # noqa: S101 - a driver is only made for a [proxy]
+        return cls(
+            proxy.url.rstrip("/"),
+            proxy.path or (settings.version.path if settings.version else settings.ready.path),
+            proxy.control,
+            proxy.colour_header,
+            proxy.verify,
+        )
+
+    def live(self) -> Live:
+        """The live colour by the application's response; only if that names none, by the proxy's control location.
+
+        A broken release may answer anything, and a rollback from it has to know that it is live.
+        """
+        live = self.answering()
+        if live.colour is None and (own := self.proxy_colour()):
+            return Live(own, f"the proxy chooses {own}, which does not say so: {live.how}")
+        return live
+
+    def answering(self) -> Live:
+        """The colour that the application names in its response."""
+        response, where = self._fetch(self.path), f"{self.url}{self.path}"
+        if isinstance(response, Silence):
+            return Live(None, f"{where} gave no answer: {response}")
+        colour = named_colour(response, self.colour_header)
+        if colour:
+            return Live(colour, f"{where} answered {response.status} from {colour}")
+        why = f"without a colour in {self.colour_header} or in its JSON"
+        return Live(None, f"{where} answered {response.status} {why}")
+
+    def proxy_colour(self) -> str:
+        """The colour that the control location says the proxy chooses; empty if it names none."""
+        word = self.get_control().headers.get(PROXY_COLOUR_HEADER.lower(), "")
+        return word if word in COLOURS else ""
+
+    def get_control(self) -> HttpResponse | Silence:
+        """The response of the proxy's own static location."""
+        return self._fetch(self.control)
+
+    def post_control(self) -> HttpResponse | Silence:
+        """The proxy's response to a POST that reaches no application."""
+        return self._fetch(self.control, "POST")
+
+    def as_control(self) -> Control:
+        """Whether the proxy itself answers."""
+        return Control(lambda: self.get_control().status == HTTPStatus.OK, f"{self.url}{self.control}")
+
+    def _fetch(self, path: str, method: str = "GET") -> HttpResponse | Silence:
+        return fetch(self.url, path, method=method, verify=self.verify, deadline_s=self.deadline_s)
+
+
+def named_colour(response: HttpResponse | Silence, header: str) -> str:
+    """The colour that the application names in *header* or as `colour` in its JSON; empty if it names none."""
+    word = response.headers.get(header.lower(), "").strip().lower()
+    if not word and response.body[:1] in {"{", " ", "\n"}:
+        try:
+            body = json.loads(response.body)
+        except ValueError:
+            return ""
+        word = str(body.get("colour", "")) if isinstance(body, dict) else ""
+    return word if word in COLOURS else ""

@@ -1,0 +1,205 @@
+"""Drain: wait until the old colour has no request in flight, so that it may be stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address, ip_address
+from itertools import pairwise
+from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+import psutil
+
+from cutover.changes import line
+from cutover.core.config_schema import Proxy as ProxyTable
+from cutover.core.verdict import Verdict, no, yes
+from cutover.proxy.access_log import LogTail
+
+QUIET_S = 0.5
+POLL_S = 0.1
+# Until then an open connection may be an idle one: the shipped configurations keep those for 1 s.
+IDLE_CONNECTION_S = 1.5
+# CLOSE_WAIT: closed by the colour, and the proxy has not read all of the response yet.
+IN_FLIGHT = frozenset({psutil.CONN_ESTABLISHED, psutil.CONN_SYN_SENT, psutil.CONN_CLOSE_WAIT})
+
+# The same in an undo script, without Python. It starts after 1 s, because Traefik reads its file up to 0.8 s late.
+WAIT_IN_SHELL = (
+    'sleep 1; i=0; while [ "$i" -lt "$2" ] && grep -Eqs "$1" /proc/net/tcp /proc/net/tcp6; '
+    "do i=$((i + 1)); sleep 0.2; done; :"
+)
+SHELL_POLL_S = 0.2
+SHELL_BUDGET_S = 5.0
+
+
+def drain_line(port: int, budget_s: float = SHELL_BUDGET_S) -> str:
+    """An undo line that waits for the requests in flight on *port*, before a later line stops their container.
+
+    It takes at most *budget_s* and a second, and never fails: users are back on the other colour already, and requests
+    that still run then have the grace period of the container.
+    """
+    remote = f"(0100007F|01000000):{port:04X} 0[12] "
+    turns = f"{budget_s / SHELL_POLL_S:.0f}"
+    return line("sh", "-c", WAIT_IN_SHELL, "sh", remote, turns, within_s=budget_s + 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """How long the drain took, the largest number of requests in flight (`most`) and the number at its end (`left`).
+
+    `finished` counts the requests in the access log; `trouble` says why it could not be read. `visible` is False if
+    the proxy's connections cannot be seen from this host: then the drain has waited for its whole budget.
+    """
+
+    colour: str
+    seconds: float
+    most: int = 0
+    left: int = 0
+    finished: int = 0
+    visible: bool = True
+    trouble: str = ""
+
+    def verdict(self, on_timeout: Literal["go on", "take back"] = "go on") -> Verdict:
+        """Yes if nothing is in flight; otherwise what *on_timeout* says."""
+        question = f"drain {self.colour}"
+        seen: dict[str, Any] = {
+            "seconds": round(self.seconds, 1),
+            "most_in_flight": self.most,
+            "left": self.left,
+            "finished": self.finished,
+        } | ({"access_log": self.trouble} if self.trouble else {})
+        if not self.visible:
+            why = "the proxy's connections cannot be seen from this host"
+            return yes(question, f"waited the whole {self.seconds:.0f} s: {why}", **seen)
+        if not self.left and not self.most:
+            return yes(question, f"no request in flight after {self.seconds:.1f} s", **seen)
+        if not self.left:
+            reason = f"{_requests(self.most)} in flight, last one done after {self.seconds:.1f} s"
+            return yes(question, reason, **seen)
+        reason = f"{_requests(self.left)} still in flight after {self.seconds:.0f} s"
+        if on_timeout == "take back":
+            return no(question, reason, expected="no request in flight", seen=_requests(self.left), **seen)
+        return yes(question, f"{reason}; going on, as on_drain_timeout says", **seen)
+
+
+def wait_until_idle(
+    colour: str,
+    in_flight: Callable[[], int | None],
+    *,
+    budget_s: float,
+    finished: Callable[[], int] = lambda: 0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Drained:
+    """Wait until *in_flight* was 0 and *finished* counted nothing for half a second, at most *budget_s*.
+
+    *in_flight* returns None if it cannot know; *finished* returns the requests that ended since its last call.
+    """
+    begun = busy = clock()  # busy: when a request was last in flight, or had just ended
+    most = done = 0
+    first = count = in_flight()
+    while True:
+        now = clock()
+        done += (ended := finished())
+        if now - begun > IDLE_CONNECTION_S:
+            most = max(most, count or 0)
+        if count != 0 or ended:
+            busy = now
+        if count == 0 and now - busy >= QUIET_S:
+            return Drained(colour, busy - begun, most, 0, done)
+        if now - begun >= budget_s:
+            return Drained(colour, now - begun, most, count or 0, done, first is not None)
+        sleep(min(POLL_S, max(0.0, begun + budget_s - now)))
+        count = in_flight()
+
+
+def drain(proxy: ProxyTable, colour: str, port: int) -> Drained:
+    """Wait until *proxy* has no request in flight on *port* of *colour*, at most as long as `[proxy] drain`."""
+    parts = urlsplit(proxy.url)
+    proxy_port = parts.port or (443 if parts.scheme == "https" else 80)
+    tail = LogTail(proxy.access_log) if proxy.access_log else None
+
+    def finished() -> int:
+        return sum(each.colour == colour for each in tail.read_new()) if tail else 0
+
+    drained = wait_until_idle(
+        colour, lambda: requests_in_flight(proxy_port, port), budget_s=proxy.drain, finished=finished
+    )
+    return replace(drained, trouble=tail.trouble if tail else "")
+
+
+class TcpSocket(Protocol):
+    """What is read of a row of `psutil.net_connections`."""
+
+    @property
+    def laddr(self) -> Any:
+        """Own address, with `port`."""
+
+    @property
+    def raddr(self) -> Any:
+        """Remote address with `ip` and `port`, empty if there is none."""
+
+    @property
+    def status(self) -> str:
+        """The TCP state."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that holds it, None if that may not be seen."""
+
+
+def requests_in_flight(proxy_port: int, port: int) -> int | None:
+    """The connections to *port* of the proxy that listens on *proxy_port*: each one carries a request.
+
+    The proxy is each process with the name of the one that listens: nginx workers of an earlier configuration still
+    have requests in flight. None if the proxy or its network cannot be seen from this host.
+    """
+    sockets: Sequence[TcpSocket] = psutil.net_connections("tcp")
+    doors = [each for each in sockets if each.status == psutil.CONN_LISTEN and each.laddr.port == proxy_port]
+    if not doors or _is_published(proxy_port):
+        return None
+    holders = {_process_name(each.pid) for each in doors if each.pid}
+    if not holders:  # not permitted: count the connections of all processes but this one
+        return count_connections(sockets, port, lambda pid: pid != os.getpid())
+    return count_connections(sockets, port, lambda pid: pid is not None and _process_name(pid) in holders)
+
+
+def count_connections(sockets: Iterable[TcpSocket], port: int, counts: Callable[[int | None], bool]) -> int:
+    """The connections to *port* of the loopback that carry a request, of processes for which *counts* is true."""
+    return sum(
+        bool(each.raddr)
+        and each.raddr.port == port
+        and each.status in IN_FLIGHT
+        and _is_loopback(each.raddr.ip)
+        and counts(each.pid)
+        for each in sockets
+    )
+
+
+def _is_loopback(text: str) -> bool:
+    address = ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _is_published(port: int) -> bool:
+    """Whether Docker publishes *port*: its docker-proxy forwards to a network that this host does not see."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "docker-proxy" and ("-host-port", str(port)) in pairwise(
+            process.info["cmdline"] or ()
+        ):
+            return True
+    return False
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return ""
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} request{'' if number == 1 else 's'}"

@@ -1,0 +1,105 @@
+"""nginx driver: a file in a marker directory names the live colour; nginx looks at it for each request."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from cutover.changes import Change, Words, line
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict, unknown
+from cutover.proxy.ask import MARKER_HEADER, ProxyClient
+from cutover.proxy.base import COLOURS, Live, Marker, RunningProxy, judge_agreement, other
+from cutover.target import Control
+
+SENTINEL = "here"
+"""A file of the marker directory that is never touched: it tells an empty directory from a lost one."""
+# One rename: atomic, needs no space, and does nothing if it was done. -T: never into a directory of that name.
+# If both names exist nginx chooses green, so that the switch must fail: no later command may hide it.
+FLIP = (
+    '{ [ -e "$1/$3" ] || mv -T "$1/$2" "$1/$3"; } && '
+    '{ [ ! -e "$1/$2" ] || { echo "$1 names $2 and $3: remove the one that should not be live" >&2; exit 1; }; }'
+)
+FLIP_BUDGET_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Nginx(RunningProxy):
+    """The stock nginx with `deploy/proxy/nginx/cutover.conf`."""
+
+    marker: Path
+    client: ProxyClient
+    name: str = "nginx"
+
+    @classmethod
+    def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:
+        """The driver that `[proxy]` describes."""
+        return cls(settings.marker, ProxyClient.of(settings))
+
+    def live(self) -> Live:
+        """The live colour by the application's response through nginx."""
+        return self.client.live()
+
+    def agreed(self) -> Verdict:
+        """Yes if the marker directory, nginx and the application name the same colour."""
+        seen = self.client.get_control().headers.get(MARKER_HEADER.lower(), "")
+        return judge_nginx(read_marker(self.marker), self.live(), seen)
+
+    def switch(self, to: str) -> Change:
+        """One rename in the marker directory; the undo is the opposite one."""
+        undo = line(*flip(self.marker, other(to)), within_s=FLIP_BUDGET_S)
+        return Change("switch", f"{other(to)} → {to}", flip(self.marker, to), (undo,), FLIP_BUDGET_S)
+
+    def control(self) -> Control:
+        """Whether nginx itself answers."""
+        return self.client.as_control()
+
+
+def flip(marker: Path, to: str) -> Words:
+    """argv that makes *to* the live colour; does nothing if it is, fails if the directory names no colour or both."""
+    return ("sh", "-c", FLIP, "sh", str(marker), other(to), to)
+
+
+def create_marker(marker: Path, colour: str) -> None:
+    """Create a marker directory that names *colour*; an existing one is left alone."""
+    if marker.exists():
+        return
+    marker.mkdir(parents=True)
+    marker.chmod(0o755)
+    (marker / SENTINEL).touch()
+    (marker / colour).touch()
+
+
+def read_marker(marker: Path) -> Marker:
+    """What the marker directory of this host says."""
+    try:
+        mode = marker.stat().st_mode
+        names = {entry.name for entry in marker.iterdir()}
+    except OSError as error:
+        return Marker(None, f"{marker}: {(error.strerror or str(error)).lower()}")
+    return judge_marker(str(marker), names, mode)
+
+
+def judge_marker(where: str, names: set[str], mode: int) -> Marker:
+    """The colour that a directory with these file names and this mode means to nginx."""
+    named = sorted(names & set(COLOURS))
+    if not mode & stat.S_IXOTH:
+        shown = f"{stat.S_IMODE(mode):04o}"
+        return Marker(None, f"{where} has mode {shown}: nginx cannot look into it and chooses blue")
+    if SENTINEL not in names:
+        why = f"{where} has lost its file {SENTINEL}: it was created anew, and nginx may see another one"
+        return Marker(None, why)
+    if len(named) != 1:
+        return Marker(None, f"{where} names {' and '.join(named) or 'neither blue nor green'}")
+    return Marker(named[0], f"{where} names {named[0]}")
+
+
+def judge_nginx(marker: Marker, live: Live, seen: str) -> Verdict:
+    """Yes if marker and application agree, and nginx sees the marker (*seen*: `seen`, `lost` or empty)."""
+    evidence = {"nginx sees the marker": seen or "does not say"}
+    if marker.colour is not None and seen == "lost":
+        why = "nginx does not see this host's marker directory: it was replaced, or a parent hides it"
+        return unknown("proxy", why, marker=marker.why, asked=live.how, **evidence)
+    return judge_agreement("marker", marker, live, **evidence)

@@ -1,0 +1,156 @@
+"""Port swap driver: no proxy; the new colour is recreated on the users' port, with a gap in between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from cutover.changes import Change, line
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
+from cutover.core.verdict import Verdict
+from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import COLOURS, Live, other
+from cutover.proxy.command import judge_status
+from cutover.system import process
+from cutover.system.compose import Compose
+from cutover.system.files import write_atomically
+from cutover.target import Control
+
+SWAPPED_FILE = "port-swap.yml"
+"""`releases/<colour>/port-swap.yml`: the colour's release on the users' port (see `publish_on`)."""
+OWN_PORT_FILE = "own-port.yml"
+"""The idle colour's release on its own port; exists only if the undo has to start it there again."""
+START_BUDGET_S = 60.0
+STOP_BUDGET_S = 330.0  # covers a stop_grace_period of 5 min
+DOCKER_PS_DEADLINE_S = 10.0
+PROJECT_LABEL = "com.docker.compose.project"
+# Both release files must exist before the old colour is stopped: it is the only one that answers.
+STOP_IF_BOTH_FILES = (
+    '[ -s "$1" ] && [ -s "$2" ] || { echo "$1 or $2 is missing: nothing was stopped" >&2; exit 1; }; '
+    'shift 2; exec "$@"'
+)
+RUN_IF_FILE = '[ -s "$1" ] || exit 0; shift; exec "$@"'
+# As long as the old colour holds the port the swap has not begun: nothing to do.
+FREE_PORT = (
+    '[ -n "$(docker ps --quiet --filter "publish=$1" --filter "label=com.docker.compose.project=$2")" ] '
+    '|| exec sh "$3" "$4" "$5" "" true'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PortSwap:
+    """The runbook's variant without a proxy: stop the old colour, recreate the other one on the users' port."""
+
+    live_port: int
+    state: Path
+    projects: Mapping[str, str]
+    service: str
+    client: ProxyClient
+    wait_s: float = START_BUDGET_S
+    name: str = "port-swap"
+    has_gap: bool = True
+    keeps_old_colour: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:
+        """The driver that `[proxy]` describes; raises UsageProblem for a URL without a port."""
+        proxy = settings.proxy
+        if proxy is None or not urlsplit(proxy.url).port:
+            why = "proxy.url is missing: http://127.0.0.1:PORT, the port that users know"
+            raise UsageProblem(f"{settings.source}: {why}")
+        port = proxy.live_port or urlsplit(proxy.url).port or 0
+        projects: dict[str, str] = {colour: settings.compose_project(colour) for colour in settings.colours}
+        wait_s = settings.gate.up_budget or START_BUDGET_S
+        return cls(port, settings.state, projects, settings.service, ProxyClient.of(settings), wait_s)
+
+    def live(self) -> Live:
+        """The live colour by the response on the users' port; if that names none, by the container that holds it."""
+        answered = self.client.answering()
+        if answered.colour:
+            return answered
+        holder = self._holder()
+        if holder.ok and (name := holder.out.strip()) in COLOURS:
+            return Live(name, f"{name} has port {self.live_port}, and did not say its colour")
+        return Live(None, f"the colour on port {self.live_port} is unknown: {answered.how}")
+
+    def agreed(self) -> Verdict:
+        """Yes if the colour that answers on the port is that of the container that holds it."""
+        return judge_status(self._holder(), self.live())
+
+    def switch(self, to: str) -> Change:
+        """Stop the old colour, then start *to* on its port; the gap is as long as the start takes."""
+        old, script = other(to), str(self.state / "putback.sh")
+        files = (str(self._file(to, SWAPPED_FILE)), str(self._file(old, SWAPPED_FILE)))
+        stop = ("sh", script, self.projects[old], self.service, "")
+        free = (str(self.live_port), self.projects[old], script, self.projects[to], self.service)
+        own = str(self._file(to, OWN_PORT_FILE))
+        undo = (
+            line("sh", "-c", FREE_PORT, "sh", *free, within_s=STOP_BUDGET_S),
+            line(*self._ensure(old, SWAPPED_FILE), within_s=self.wait_s + STOP_BUDGET_S),
+            # *to* was warm on its own port before, unless this release deployed it: start it there again.
+            line(
+                *("sh", "-c", RUN_IF_FILE, "sh", own, *self._ensure(to, OWN_PORT_FILE)),
+                within_s=self.wait_s + STOP_BUDGET_S,
+            ),
+        )
+        return Change(
+            "switch",
+            f"{old} → {to} on port {self.live_port}: nobody answers while {to} starts",
+            ("sh", "-c", STOP_IF_BOTH_FILES, "sh", *files, *stop, *self._up(to, SWAPPED_FILE)),
+            undo,
+            STOP_BUDGET_S + self.wait_s,
+        )
+
+    def control(self) -> Control:
+        """Whether the engine says that a container holds the users' port."""
+        return Control(lambda: bool(self._holder().out.strip()), f"docker ps, port {self.live_port}")
+
+    def own_port(self, colour: str, live: str | None) -> int | None:
+        """The users' port for the live colour; None for the other one."""
+        return self.live_port if colour == live else None
+
+    def on_commit(self, to: str, ports: Mapping[str, int]) -> dict[str, int]:
+        """The users' port for *to*, and the port that *to* had for the other colour, as the runbook has it."""
+        if ports[to] == self.live_port:
+            return {}
+        return {to: self.live_port, other(to): ports[to]}
+
+    def _file(self, colour: str, name: str) -> Path:
+        return self.state / "releases" / colour / name
+
+    def _up(self, colour: str, name: str) -> tuple[str, ...]:
+        return Compose(self.projects[colour], self._file(colour, name)).up(self.service, wait_s=self.wait_s)
+
+    def _ensure(self, colour: str, name: str) -> tuple[str, ...]:
+        script = str(self.state / "ensure.sh")
+        return ("sh", script, self.projects[colour], self.service, *self._up(colour, name))
+
+    def _holder(self) -> process.Done:
+        """The colour whose container publishes the users' port, by the engine, in the form of a status command."""
+        shown = ("--filter", f"publish={self.live_port}", "--format", f'{{{{.Label "{PROJECT_LABEL}"}}}}')
+        done = process.run(("docker", "ps", *shown), deadline_s=DOCKER_PS_DEADLINE_S)
+        names = {project: colour for colour, project in self.projects.items()}
+        out = "\n".join(names.get(each, each) for each in done.out.split())
+        return process.Done(done.words, done.code, out, done.err)
+
+
+def write_swapped_releases(state: Path, releases: Mapping[str, Path], service: str, port: int) -> None:
+    """Write the release file of each colour on the users' *port*: one for the switch, one for its undo."""
+    for colour, release in releases.items():
+        text = publish_on(release.read_text(encoding="utf-8"), service, port)
+        write_atomically(state / "releases" / colour / SWAPPED_FILE, text)
+
+
+def publish_on(release: str, service: str, port: int) -> str:
+    """The text of the release file *release*, with *service* published on *port*."""
+    model = json.loads(release)
+    for row in model["services"][service].get("ports") or ():
+        if row.get("published"):
+            row["published"] = str(port)
+            break
+    return json.dumps(model)

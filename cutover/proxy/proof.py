@@ -1,0 +1,459 @@
+"""Proof of a switch: requests on connections that are open before it and on new ones, counted and judged."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any, Self, TypeVar
+
+import h11
+
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict, no, unknown, yes
+from cutover.proxy.ask import ProxyClient, named_colour
+from cutover.proxy.base import COLOURS
+from cutover.system.http import (
+    READ_BYTES,
+    HttpAddress,
+    HttpResponse,
+    Silence,
+    can_reuse,
+    connect_error,
+    decoded_body,
+    header_table,
+    new_exchange,
+    no_response,
+    request_bytes,
+    response_events,
+)
+
+T = TypeVar("T")
+POST_BODY = b"{}"
+JSON_HEADER = {"content-type": "application/json"}
+MAX_KEPT_BYTES = 64 * 1024
+MAX_AT_ONCE = 50
+SETTLE_PAUSE_S = 0.002
+TIMELINE_STEP_MS = 100
+MAX_ERRORS = 5
+SERVER_ERROR = 500
+
+
+# --- pure: samples and their summary ---
+@dataclass(frozen=True, slots=True)
+class RequestSample:
+    """One request: sent and answered at (monotonic seconds), colour, status (0: no response), method, error."""
+
+    started: float
+    ended: float
+    colour: str
+    status: int
+    method: str = "GET"
+    error: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there was no response, or one with a status of 500 or more."""
+        return not 0 < self.status < SERVER_ERROR
+
+    @property
+    def problem(self) -> str:
+        """What went wrong, in words."""
+        unnamed = "" if self.failed else " without a colour"
+        return self.error or f"{self.method} was answered {self.status}{unnamed}"
+
+    def is_good_from(self, colour: str) -> bool:
+        """Whether *colour* answered, and the request did not fail."""
+        return not self.failed and self.colour == colour
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchReport:
+    """Counts and times (milliseconds since the switch was called) of the requests around a switch to `to`.
+
+    `requests` were sent after the first response of `to`: `answered` came from it, `wrong` from another colour.
+    `failed` counts requests since the call, also those in flight then; `failed_in_gap` those of an announced gap.
+    `timeline` has a row [ms, blue, green, failed] for each 100 ms.
+    """
+
+    to: str
+    requests: int = 0
+    answered: int = 0
+    wrong: int = 0
+    failed: int = 0
+    failed_before: int = 0
+    failed_in_gap: int = 0
+    posts: int = 0
+    open_connections: int = 0
+    new_connections: int = 0
+    reopened: int = 0
+    first_answer_ms: float | None = None
+    longest_gap_ms: float = 0.0
+    waited_ms: float = 0.0
+    timeline: tuple[tuple[int, int, int, int], ...] = ()
+    errors: tuple[str, ...] = ()
+    way_is_good: bool = True
+
+    def verdict(self) -> Verdict:
+        """Yes if `to` answered every request since its first response, and none failed; unknown if all is silent."""
+        seen = self.as_json()
+        evidence = {key: seen[key] for key in seen if key not in {"timeline", "to"}}
+        if self.first_answer_ms is None and not self.way_is_good:
+            reason = "neither the service nor the proxy itself answers since the switch"
+            return unknown("proof", reason, **evidence)
+        trouble = self._trouble()
+        if trouble:
+            return no("proof", trouble, expected=f"all answered by {self.to}", **evidence)
+        return yes("proof", str(self), **evidence)
+
+    def _trouble(self) -> str:
+        first_error = f": {self.errors[0]}" if self.errors else ""
+        if self.first_answer_ms is None:
+            return f"no answer from {self.to} {self.waited_ms / 1000:.1f} s after the switch{first_error}"
+        if self.failed:
+            return f"{_counted(self.failed, 'request')} failed around the switch{first_error}"
+        if self.wrong:
+            return (
+                f"{self.wrong} of {_counted(self.requests, 'request')} since then not answered by {self.to}"
+            )
+        return "" if self.requests else f"no request was sent after the first answer of {self.to}"
+
+    def __str__(self) -> str:
+        """`2,400 requests on 120 open and 40 new connections: 2,400 green, 0 failed, …`."""
+        gap = f" with {_counted(self.failed_in_gap, 'failed request')} in it, as announced"
+        return (
+            f"{_counted(self.requests, 'request')} on {self.open_connections} open and "
+            f"{self.new_connections} new connections: {self.answered:,} {self.to}, {self.failed} failed, "
+            f"longest gap {self.longest_gap_ms:.0f} ms{gap if self.failed_in_gap else ''}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values for the journal and the report."""
+        return asdict(self) | {"timeline": [list(row) for row in self.timeline], "errors": list(self.errors)}
+
+
+def summarize_switch(
+    samples: Sequence[RequestSample],
+    to: str,
+    called: float,
+    *,
+    way_is_good: bool = True,
+    gap_announced: bool = False,
+    **counts: int,
+) -> SwitchReport:
+    """The report about a switch to *to* that was called at *called*.
+
+    *way_is_good*: the proxy itself answers; any response since the call shows that too. With *gap_announced* (port
+    swap) requests may fail until the first response of *to*. *counts* are fields of `SwitchReport`.
+    """
+    after = [each for each in samples if each.ended >= called]
+    settled = min((each.ended for each in after if each.is_good_from(to)), default=None)
+    since = [each for each in samples if settled is not None and each.started >= settled]
+    failed, in_gap, before = _split_failures(samples, called, settled, gap_announced=gap_announced)
+    # If the new colour never answered, responses without a colour are part of the reason.
+    unnamed = [each for each in after if settled is None and not each.failed and not each.colour]
+    last = max((each.ended for each in samples), default=called)
+    return SwitchReport(
+        to=to,
+        requests=len(since),
+        answered=sum(each.is_good_from(to) for each in since),
+        wrong=sum(not each.failed and each.colour != to for each in since),
+        failed=len(failed),
+        failed_in_gap=len(in_gap) if gap_announced else 0,
+        failed_before=len(before),
+        posts=sum(each.method == "POST" for each in since),
+        first_answer_ms=None if settled is None else _milliseconds(settled - called),
+        longest_gap_ms=_milliseconds(longest_gap(samples, called)),
+        waited_ms=_milliseconds(last - called),
+        timeline=timeline(samples, called),
+        errors=tuple(
+            text for text, _ in Counter(each.problem for each in [*failed, *unnamed]).most_common(MAX_ERRORS)
+        ),
+        way_is_good=way_is_good or any(each.status for each in after),
+        **counts,
+    )
+
+
+def _split_failures(
+    samples: Sequence[RequestSample], called: float, settled: float | None, *, gap_announced: bool
+) -> tuple[list[RequestSample], list[RequestSample], list[RequestSample]]:
+    """Failed requests: caused by the switch, during its gap, and already failing before.
+
+    The last bad responses of an old colour that failed before count as before; a request without a response only if
+    one ended in the same way before.
+    """
+    trouble = [each for each in samples if each.failed and each.ended >= called]
+    before = [each for each in samples if each.failed and each.ended < called]
+    in_gap = [each for each in trouble if settled is not None and each.started < settled]
+    known = {each.error for each in before if each.error}
+    as_before = [each for each in in_gap if before and (each.status or each.error in known)]
+    excused = {id(each) for each in (in_gap if gap_announced else as_before)}
+    failed = [each for each in trouble if id(each) not in excused]
+    return failed, in_gap, before if gap_announced else [*before, *as_before]
+
+
+def longest_gap(samples: Sequence[RequestSample], called: float) -> float:
+    """The longest time around and after *called* without a good response, in seconds."""
+    ends = sorted(each.ended for each in samples if not each.failed)
+    last = max((each.ended for each in samples), default=called)
+    return max((late - early for early, late in pairwise([*ends, last]) if late >= called), default=0.0)
+
+
+def timeline(samples: Sequence[RequestSample], called: float) -> tuple[tuple[int, int, int, int], ...]:
+    """Rows [ms since *called*, blue, green, failed], one for each 100 ms, by the end of the requests."""
+    rows: dict[int, list[int]] = {}
+    for each in samples:
+        row = rows.setdefault(int((each.ended - called) * 1000 // TIMELINE_STEP_MS), [0, 0, 0])
+        if each.failed or each.colour:
+            row[2 if each.failed else COLOURS.index(each.colour)] += 1
+    if not rows:
+        return ()
+    every = ((number, *rows.get(number, [0, 0, 0])) for number in range(min(rows), max(rows) + 1))
+    return tuple((number * TIMELINE_STEP_MS, blue, green, failed) for number, blue, green, failed in every)
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 2)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+# --- one connection ---
+@dataclass(slots=True)
+class KeptConnection:
+    """One connection that is kept open; if the server closes it between two requests it is opened again, counted.
+
+    Not an `HttpClient`: a pool would hide which connection was closed, and 500 of these need no threads.
+    """
+
+    address: HttpAddress
+    reopened: int = 0
+    sent: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    """HTTP/1.1 carries one request at a time."""
+    _exchange: h11.Connection = field(default_factory=new_exchange, repr=False)
+    _reader: asyncio.StreamReader | None = field(default=None, repr=False)
+    _writer: asyncio.StreamWriter | None = field(default=None, repr=False)
+
+    async def send(
+        self, method: str, path: str, body: bytes = b"", deadline_s: float = 10.0
+    ) -> HttpResponse | Silence:
+        """The response to one request, complete within *deadline_s*; of its body 64 KiB are kept."""
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(deadline_s), self.turn:
+                reader, writer = await self._open()
+                self.sent += 1
+                headers = JSON_HEADER if body else {}
+                writer.write(request_bytes(self._exchange, self.address, method, path, headers, body))
+                await writer.drain()
+                return await self._receive(reader, begun)
+        except OSError as error:
+            self.close()
+            return no_response(error, path, time.monotonic() - begun, deadline_s)
+
+    def close(self) -> None:
+        """Close it; the next request opens another one."""
+        if self._writer is not None:
+            with suppress(OSError, RuntimeError):  # the loop is closing
+                self._writer.close()
+        self._reader = self._writer = None
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._reader is None or self._writer is None or self._reader.at_eof():
+            self.reopened += self.sent > 0
+            self.close()
+            self._exchange, address = new_exchange(), self.address
+            try:
+                opening = asyncio.open_connection(address.host, address.port, ssl=address.tls)
+                self._reader, self._writer = await opening
+            except OSError as error:
+                raise connect_error(error) from error
+        return self._reader, self._writer
+
+    async def _receive(self, reader: asyncio.StreamReader, begun: float) -> HttpResponse:
+        status, headers, body, ended = 0, dict[str, str](), b"", False
+        while not ended:
+            for event in response_events(self._exchange, await reader.read(READ_BYTES)):
+                if isinstance(event, h11.Response):
+                    status, headers = event.status_code, header_table(event)
+                elif isinstance(event, h11.Data) and len(body) < MAX_KEPT_BYTES:
+                    body += event.data
+                ended = isinstance(event, h11.EndOfMessage)
+        if not can_reuse(self._exchange):
+            self.close()
+        text = decoded_body(body[:MAX_KEPT_BYTES], headers)
+        return HttpResponse(status, headers, text, seconds=time.monotonic() - begun)
+
+
+# --- the probe of one switch ---
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """What is sent: paths, connections, requests a second on the open ones, rounds over all after the switch."""
+
+    path: str
+    post: str = ""
+    open_connections: int = 20
+    new_connections: int = 10
+    rate: float = 50.0
+    rounds: int = 3
+    deadline_s: float = 10.0
+    settle_s: float = 10.0
+    gap_announced: bool = False
+    """Requests may fail until the new colour answers (port swap)."""
+    longest_s: float = 300.0
+    """The stream ends by itself after this time, whatever becomes of the session."""
+
+
+@dataclass(slots=True)
+class SwitchProbe:
+    """Proves one switch: `begin()`, `about_to_switch()`, the switch itself, `prove(to)`; `close()` always.
+
+    The requests run in a thread of their own, so that the session can switch meanwhile.
+    """
+
+    client: ProxyClient
+    plan: ProbePlan
+    _samples: list[RequestSample] = field(default_factory=list)
+    _open: list[KeptConnection] = field(default_factory=list)
+    _new: list[KeptConnection] = field(default_factory=list)
+    _loop: asyncio.AbstractEventLoop | None = None
+    _thread: threading.Thread | None = None
+    _stream: list[asyncio.Task[None]] = field(default_factory=list)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _called: float | None = None
+    _address: HttpAddress = field(default_factory=lambda: HttpAddress("", 0))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """GET, and POST if `[proxy]` names a path for a harmless one."""
+        return ("GET", "POST") if self.plan.post else ("GET",)
+
+    @classmethod
+    def of(cls, settings: Settings, *, has_gap: bool) -> Self:
+        """The probe that `[proxy]` describes; it posts nothing while writes are frozen."""
+        proxy, client = settings.proxy, ProxyClient.of(settings)
+        assert proxy is not None  # noqa: S101 - there is no switch without a [proxy]
+        post = "" if settings.freeze else proxy.post
+        open_, new = proxy.open_connections, proxy.new_connections
+        return cls(client, ProbePlan(client.path, post, open_, new, gap_announced=has_gap))
+
+    def begin(self) -> Verdict:
+        """Open the connections, send a request on each, and keep sending until `prove` or `close`."""
+        self._address = HttpAddress.of(self.client.url, verify=self.client.verify)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proof", daemon=True)
+        self._thread.start()
+        self._open = [KeptConnection(self._address) for _ in range(self.plan.open_connections)]
+        self._run(self._round(self._open))
+        silent = [each.error for each in self._samples if not each.status]
+        # A live colour that hangs is a reason to switch; a proxy that does not answer is not.
+        if silent and not self.client.as_control().answers():
+            return unknown("proof", f"{len(silent)} of {len(self._samples)} first requests: {silent[0]}")
+        self._run(self._start())
+        return yes("proof", f"{len(self._open)} connections are open")
+
+    def about_to_switch(self) -> None:
+        """Start the clock of the switch."""
+        self._called = time.monotonic()
+
+    def prove(self, to: str) -> SwitchReport:
+        """Send until *to* answers, then on every open and every new connection; returns the report."""
+        called = self._called if self._called is not None else time.monotonic()
+        self._run(self._settle(to, called))
+        if self._settled(to, called):
+            self._new = [KeptConnection(self._address) for _ in range(self.plan.new_connections)]
+            for _ in range(self.plan.rounds):
+                self._run(self._round([*self._open, *self._new]))
+        self._run(self._stop())
+        return summarize_switch(
+            [*self._samples], to, called,
+            open_connections=len(self._open),
+            new_connections=len(self._new),
+            reopened=sum(each.reopened for each in self._open),
+            gap_announced=self.plan.gap_announced,
+            way_is_good=self.client.as_control().answers(),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Stop sending and close all connections; may be called twice."""
+        if self._loop is None or self._thread is None:
+            return
+        self._run(self._stop())
+        self._run(self._hang_up())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._loop = None
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        assert self._loop is not None  # noqa: S101 - begin comes first
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _settled(self, to: str, called: float) -> bool:
+        return any(each.is_good_from(to) and each.ended >= called for each in self._samples)
+
+    async def _settle(self, to: str, called: float) -> None:
+        until = time.monotonic() + self.plan.settle_s
+        # A connection of its own: the open ones may still wait for an old colour that hangs.
+        connection = KeptConnection(self._address)
+        while not self._settled(to, called) and time.monotonic() < until:
+            await self._once(connection, "GET")
+            await asyncio.sleep(SETTLE_PAUSE_S)
+        connection.close()
+
+    async def _start(self) -> None:
+        every = len(self._open) / self.plan.rate
+        self._stopping = asyncio.Event()
+        self._stream = [
+            asyncio.create_task(self._user(connection, every, number / self.plan.rate))
+            for number, connection in enumerate(self._open)
+        ]
+
+    async def _user(self, connection: KeptConnection, every: float, delay: float) -> None:
+        """Send at fixed times however slow the responses are, each second request with POST."""
+        begun = time.monotonic() + delay
+        for number in range(round(self.plan.longest_s / every)):
+            if self._stopping.is_set():  # a user who is late does not wait below, and would not notice
+                return
+            wait = max(0.0, begun + number * every - time.monotonic())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait)
+                return
+            await self._once(connection, self.methods[number % len(self.methods)])
+
+    async def _stop(self) -> None:
+        # Requests in flight are awaited: cancelling them would cause failures that no user has.
+        self._stopping.set()
+        await asyncio.gather(*self._stream)
+        self._stream = []
+
+    async def _round(self, connections: Sequence[KeptConnection]) -> None:
+        gate = asyncio.Semaphore(MAX_AT_ONCE)
+
+        async def each_method(connection: KeptConnection) -> None:
+            async with gate:
+                for method in self.methods:
+                    await self._once(connection, method)
+
+        await asyncio.gather(*(each_method(each) for each in connections))
+
+    async def _once(self, connection: KeptConnection, method: str) -> None:
+        path, body = (self.plan.post, POST_BODY) if method == "POST" else (self.plan.path, b"")
+        started = time.monotonic()
+        got = await connection.send(method, path, body, self.plan.deadline_s)
+        error = got.reason if isinstance(got, Silence) else ""
+        colour = named_colour(got, self.client.colour_header)
+        self._samples.append(RequestSample(started, time.monotonic(), colour, got.status, method, error))
+
+    async def _hang_up(self) -> None:
+        for each in (*self._open, *self._new):
+            each.close()
+        await asyncio.sleep(0)  # the transports close in the next turn of the loop

@@ -1,0 +1,89 @@
+"""Traefik driver (file provider): one prepared file for each colour, of which one is moved into place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from cutover.changes import Change, Words, line
+from cutover.core.config import Settings
+from cutover.core.errors import UsageProblem
+from cutover.core.verdict import Verdict
+from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import COLOURS, Live, Marker, RunningProxy, judge_agreement, other
+from cutover.target import Control
+
+# A copy and a rename: atomic. On a full disk a hard link instead, so that the way back needs no space; not always,
+# because an editor that writes in place would then change the prepared file too. -p keeps the mode for Traefik.
+# A file that was changed by hand equals neither prepared file, and is not overwritten.
+MOVE = (
+    'cmp -s "$1" "$1.$3" && exit 0; '
+    'cmp -s "$1" "$1.$2" || { echo "$1 is neither $1.$2 nor $1.$3: somebody changed it" >&2; exit 1; }; '
+    'rm -f "$1.new"; cp -p "$1.$3" "$1.new" 2>/dev/null || ln -f "$1.$3" "$1.new"; '
+    'mv -T "$1.new" "$1" && { sync "$1" 2>/dev/null || :; }'
+)
+MOVE_BUDGET_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Traefik(RunningProxy):
+    """Traefik with `deploy/proxy/traefik`: it reads FILE; FILE.blue and FILE.green are prepared."""
+
+    file: Path
+    client: ProxyClient
+    name: str = "traefik"
+
+    @classmethod
+    def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:
+        """The driver that `[proxy]` describes; raises UsageProblem without `proxy.file`."""
+        if settings.proxy is None or settings.proxy.file is None:
+            why = "proxy.file is missing: the file that Traefik's provider reads"
+            raise UsageProblem(f"{settings.source}: {why}")
+        return cls(settings.proxy.file, ProxyClient.of(settings))
+
+    def live(self) -> Live:
+        """The live colour by the application's response through Traefik."""
+        return self.client.live()
+
+    def agreed(self) -> Verdict:
+        """Yes if the file in place and the response name the same colour."""
+        return judge_agreement("file", read_dynamic_file(self.file), self.live())
+
+    def switch(self, to: str) -> Change:
+        """Move the prepared file of *to* into place; the undo moves the other one."""
+        undo = line(*move(self.file, other(to)), within_s=MOVE_BUDGET_S)
+        return Change("switch", f"{other(to)} → {to}", move(self.file, to), (undo,), MOVE_BUDGET_S)
+
+    def control(self) -> Control:
+        """Whether Traefik itself answers."""
+        return self.client.as_control()
+
+
+def prepared(file: Path, colour: str) -> Path:
+    """The prepared file of *colour*."""
+    return file.with_name(f"{file.name}.{colour}")
+
+
+def move(file: Path, to: str) -> Words:
+    """argv that puts the file of *to* into place; does nothing if it is there, fails if FILE was changed by hand."""
+    return ("sh", "-c", MOVE, "sh", str(file), other(to), to)
+
+
+def read_dynamic_file(file: Path) -> Marker:
+    """The colour whose prepared file is in place."""
+    try:
+        there, texts = file.read_bytes(), {each: prepared(file, each).read_bytes() for each in COLOURS}
+    except OSError as error:
+        return Marker(None, f"{error.filename}: {(error.strerror or str(error)).lower()}")
+    return judge_dynamic_file(str(file), there, texts)
+
+
+def judge_dynamic_file(where: str, there: bytes, texts: dict[str, bytes]) -> Marker:
+    """The colour whose prepared text is *there*, if it is exactly one."""
+    found = [colour for colour, text in texts.items() if text == there]
+    if not found:
+        return Marker(None, f"{where} is neither {where}.blue nor {where}.green: somebody changed it by hand")
+    if len(found) > 1:
+        return Marker(None, f"{where}.blue and {where}.green are the same")
+    return Marker(found[0], f"{where} is that of {found[0]}")

@@ -1,0 +1,111 @@
+"""The shipped configurations of the proxies, with the ports and folders of a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.helpers.colour_servers import REPOSITORY
+
+PROXY = REPOSITORY / "deploy" / "proxy"
+
+
+def replaced(name: str, words: dict[str, str]) -> str:
+    """The text of a shipped file; each of *words* must be there: a test never tests something else."""
+    text = (PROXY / name).read_text(encoding="utf-8")
+    for word, other in words.items():
+        assert word in text, f"{name} has no {word!r}"
+        text = text.replace(word, other)
+    return text
+
+
+def nginx(  # the parts that the comments of the file call "yours"
+    folder: Path, ports: dict[str, int], port: int, marker: Path, *, tls: tuple[Path, Path] | None = None
+) -> Path:
+    """nginx's files in *folder*, to be run by whoever runs the test; the path of its main file."""
+    listen = f"listen 127.0.0.1:{port}"
+    if tls:
+        listen += f" ssl; ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}"
+    (folder / "cutover.conf").write_text(
+        replaced(
+            "nginx/cutover.conf",
+            {
+                "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
+                "127.0.0.1:8001": f"127.0.0.1:{ports['green']}",
+                "listen 127.0.0.1:8080": listen,
+                "/var/log/nginx/cutover.log": f"{folder}/access.log",
+                "/var/lib/cutover/recall-live": str(marker),
+            },
+        )
+    )
+    user = "user root;\n" if os.geteuid() == 0 else ""  # a folder of a test is closed to www-data
+    main = replaced(
+        "nginx/nginx.conf",
+        {"pid /tmp/nginx.pid;": f"{user}pid {folder}/nginx.pid;", "/tmp/nginx-": f"{folder}/nginx-"},
+    )
+    (folder / "nginx.conf").write_text(main)
+    return folder / "nginx.conf"
+
+
+def nginx_words(binary: str, main: Path) -> tuple[str, ...]:
+    """nginx in the foreground, as the container's own command has it."""
+    return (binary, "-c", str(main), "-g", "daemon off;")
+
+
+def traefik(folder: Path, ports: dict[str, int], port: int, *, tls: tuple[Path, Path] | None = None) -> Path:
+    """Traefik's files in *folder*, blue in place; the path of its static file."""
+    places = {
+        "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
+        "127.0.0.1:8001": f"127.0.0.1:{ports['green']}",
+    }
+    secure = ""
+    if tls:
+        places["entryPoints: [web]\n"] = "entryPoints: [web]\n      tls: {}\n"
+        secure = f"\ntls:\n  certificates:\n    - certFile: {tls[0]}\n      keyFile: {tls[1]}\n"
+    for name in ("cutover.yml.blue", "cutover.yml.green"):
+        (folder / name).write_text(replaced(f"traefik/{name}", places) + secure)
+    shutil.copy(folder / "cutover.yml.blue", folder / "cutover.yml")
+    static = replaced(
+        "traefik/traefik.yml",
+        {
+            "127.0.0.1:8080": f"127.0.0.1:{port}",
+            "/etc/traefik/cutover.yml": str(folder / "cutover.yml"),
+            "/var/log/traefik/access.log": str(folder / "access.log"),
+        },
+    )
+    (folder / "traefik.yml").write_text(static)
+    return folder / "traefik.yml"
+
+
+def haproxy(folder: Path, ports: dict[str, int], port: int) -> tuple[Path, Path]:
+    """HAProxy's file in *folder*, and the switch script with this folder's socket and map."""
+    places = {
+        "127.0.0.1:8080": f"127.0.0.1:{port}",
+        "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
+        "127.0.0.1:8001": f"127.0.0.1:{ports['green']}",
+        "/run/haproxy/admin.sock": str(folder / "admin.sock"),
+        "/etc/haproxy/live.map": str(folder / "live.map"),
+    }
+    (folder / "haproxy.cfg").write_text(replaced("haproxy/haproxy.cfg", places))
+    (folder / "live.map").write_text("live blue\n")
+    script = folder / "switch.sh"
+    own = {key: places[key] for key in ("/run/haproxy/admin.sock", "/etc/haproxy/live.map")}
+    script.write_text(replaced("haproxy/switch.sh", own))
+    script.chmod(0o755)
+    return folder / "haproxy.cfg", script
+
+
+def certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
+    """A certificate for *name* and 127.0.0.1 that trusts itself, and its key."""
+    certificate, key = folder / "tls.pem", folder / "tls.key"
+    subprocess.run(
+        (
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+            "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1",
+            "-keyout", str(key), "-out", str(certificate),
+        ),
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key

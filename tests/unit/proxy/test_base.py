@@ -1,0 +1,53 @@
+"""What a driver says of its switch, which decides the order of a release without its name being asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from cutover import retiring
+from cutover.core.verdict import yes
+from cutover.proxy.base import Proxy, driver
+from tests.helpers.proxy_drivers import proxy_settings
+
+PORTS = {"blue": 8000, "green": 8001}
+URL = "http://127.0.0.1:1"
+RUNNING = [
+    {"driver": "nginx", "url": URL},
+    {"driver": "traefik", "url": URL, "file": "/f.yml"},
+    {"driver": "command", "url": URL, "switch": ["true", "{colour}"]},
+]
+
+
+def made(**proxy: object) -> Proxy:
+    """The driver of this `[proxy]`."""
+    found = driver(proxy_settings(**proxy), PORTS)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("proxy", RUNNING, ids=lambda proxy: proxy["driver"])
+def test_a_running_proxy_changes_no_port(proxy: dict[str, object]) -> None:
+    """Users wait for nothing, both colours keep their ports, and no env file is written."""
+    one = made(**proxy)
+    assert (one.has_gap, one.keeps_old_colour) == (False, True)
+    assert [one.own_port(colour, "blue") for colour in PORTS] == [None, None]
+    assert one.on_commit("green", PORTS) == {}
+
+
+def test_a_port_swap_moves_the_users_port() -> None:
+    """The live colour has it, whichever that is; the commit swaps the ports, once."""
+    one = made(driver="port-swap", url="http://127.0.0.1:8000")
+    assert (one.has_gap, one.keeps_old_colour) == (True, False)
+    assert [one.own_port(colour, "green") for colour in PORTS] == [None, 8000]
+    assert one.own_port("blue", None) is None
+    assert one.on_commit("green", PORTS) == {"green": 8000, "blue": 8001}
+    assert one.on_commit("blue", PORTS) == {}
+
+
+def test_what_a_port_swap_has_stopped_is_not_drained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its requests had the grace period of the container; nobody waits for the budget of the drain."""
+    settings = proxy_settings(driver="port-swap", url="http://127.0.0.1:8000")
+    monkeypatch.setattr(retiring, "stop", lambda *_: yes("stop", "blue is stopped"))
+    monkeypatch.setattr("cutover.state.State.journal", lambda *_, **__: None)
+    done = retiring.retire(settings, driver(settings, PORTS), "blue", 8001)
+    assert done.reason == "blue is stopped (no request in flight after 0.0 s)"
