@@ -11,7 +11,9 @@ import click
 from cutover import __version__, commands
 from cutover.core.errors import CutoverError, EngineSilent
 
-HIDDEN = {"common"}
+HIDDEN = {"common", "reports"}
+SHARED = dict.fromkeys(("report", "postmortem", "attach", "journal"), "reports")
+"""Commands that share a file, where each is called `NAME_command`."""
 
 
 class Lazy(click.Group):
@@ -20,19 +22,16 @@ class Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The files of `cutover/commands`."""
         del ctx
-        return sorted(
-            each.name.replace("_", "-")
-            for each in pkgutil.iter_modules(commands.__path__)
-            if each.name not in HIDDEN
-        )
+        files = (each.name for each in pkgutil.iter_modules(commands.__path__) if each.name not in HIDDEN)
+        return sorted([*SHARED, *(each.replace("_", "-") for each in files)])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called `command` of that file."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        found: click.Command = importlib.import_module(
-            f"cutover.commands.{cmd_name.replace('-', '_')}"
-        ).command
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"cutover.commands.{SHARED.get(name, name)}")
+        found: click.Command = getattr(module, f"{name}_command" if name in SHARED else "command")
         return found
 
 

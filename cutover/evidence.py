@@ -1,10 +1,16 @@
-"""What a session saw, as one list of records that every report is made from."""
+"""The evidence of a session: checks, steps, samples and facts, written to and read from evidence.jsonl.
+
+One line is one JSON object with its `kind`: `check` (with the id by which reports refer to it), `step`, `samples` or
+`fact`. The file is appended to as things happen, so that a killed session leaves its evidence too.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,26 +18,56 @@ from typing import Any
 from cutover.core.masking import MASK
 from cutover.core.verdict import Outcome, Verdict
 
-BATCH = 200  # points of the watch in one line of the file
-MOST_POINTS = 1000  # of one series in memory; a chart shows fewer
+BATCH = 200  # samples in one line of the file
+MOST_POINTS = 1000  # samples of one series in memory; a chart shows fewer
+WORST_FIRST = (Outcome.NO, Outcome.UNKNOWN, Outcome.YES, Outcome.NOT_ASKED)
+BAD_OUTCOMES = frozenset({Outcome.NO, Outcome.UNKNOWN})
+PARAMETERS = re.compile(r"\[(.*)\]$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check of one test: which test, on which target, in which stage, how long, with what verdict."""
+    """One recorded verdict: its id, and which test of which target in which stage it came from."""
 
+    id: int
+    """Unique in its session, in the order of recording, from 1."""
     test: str
+    """A pytest node id, or `deploy::up` for a check of the release itself."""
     target: str
     stage: int
+    """0 gate, 1 through the proxy, 2 watch."""
     verdict: Verdict
     seconds: float
+    """How long it took."""
     at: float
-    """Seconds since 1970."""
+    """When it ended, in seconds since 1970."""
+    cause: int | None = None
+    """The id of the check that made this test fail: it could not run because a step of the release had failed."""
+
+    @property
+    def bad(self) -> bool:
+        """Whether the outcome is no or unknown."""
+        return self.verdict.outcome in BAD_OUTCOMES
+
+    @property
+    def rank(self) -> int:
+        """Sort key: the worst outcome first."""
+        return WORST_FIRST.index(self.verdict.outcome)
+
+    @property
+    def comparable(self) -> tuple[str, str]:
+        """The test without its target, and the question: equal for the same check before and after the switch."""
+        found = PARAMETERS.search(self.test)
+        if found is None:
+            return self.test, self.verdict.question
+        rest = found[1].replace(self.target, "", 1).strip("-")
+        base = self.test[: found.start()]
+        return (f"{base}[{rest}]" if rest else base), self.verdict.question
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of the run of show: `deploy green`, what came of it, how long it took."""
+    """One step of the release, for example `deploy green`: its result and how long it took."""
 
     moment: str
     """`T-15m`, `T-10m`, `T-0`, `T+15m` or empty."""
@@ -55,64 +91,70 @@ class Sample:
 
 @dataclass(slots=True)
 class Evidence:
-    """All that one session saw; appended to a file as it comes, so that a killed session leaves it too."""
+    """Everything that one session recorded."""
 
     file: Path | None = None
     clock: Callable[[], float] = time.time
     checks: list[Check] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     series: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
-    """Each colour's points of each series: in memory the lowest and highest where there are many, in the file all."""
-    again: list[dict[str, Any]] = field(default_factory=list)
-    """Checks of a gate that ran again as a child, after a take-back or on a new schema."""
+    """(series, color) -> its samples; a long series keeps only its lowest and highest ones, the file has all."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Who, from, to, proof of the switch, times: what `cutover.report.facts` lists, and what else is worth it."""
+    """Facts of the whole session by name; `cutover.report.facts` lists them."""
     lost: int = 0
-    """Lines that could not be written, for example to a full disk, and lines of a file that cannot be read."""
+    """Lines that could not be written, for example to a full disk, or could not be read back."""
     _unwritten: list[Sample] = field(default_factory=list)
-    """The points that are not in the file yet."""
 
     @property
     def samples(self) -> list[Sample]:
-        """The points of all series, in the order in which these were first seen."""
+        """The samples of all series, in the order in which the series began."""
         return [each for line in self.series.values() for each in line]
 
-    def check(self, test: str, target: str, stage: int, verdict: Verdict, seconds: float) -> Check:
-        """Keep the verdict of one check."""
-        row = Check(test, target, stage, verdict, seconds, self.clock())
+    def check(
+        self,
+        test: str,
+        target: str,
+        stage: int,
+        verdict: Verdict,
+        seconds: float,
+        *,
+        cause: int | None = None,
+    ) -> Check:
+        """Record a verdict; returns it with its id."""
+        row = Check(len(self.checks) + 1, test, target, stage, verdict, seconds, self.clock(), cause)
         self.checks.append(row)
         self._write("check", asdict(row) | {"verdict": verdict.as_json()})
         return row
 
     def step(self, moment: str, name: str, text: str, seconds: float, outcome: str = "yes") -> Step:
-        """Keep one line of the run of show."""
+        """Record a step of the release."""
         row = Step(moment, name, MASK(text), seconds, self.clock(), outcome)
         self.steps.append(row)
         self._write("step", asdict(row))
         return row
 
     def sample(self, series: str, colour: str, value: float) -> None:
-        """Keep one point of a series; points are written in batches, for the watch ticks often."""
+        """Record a point of a series; points are written in batches because there are many."""
         point = Sample(series, colour, self.clock(), value)
-        self.take(point)
+        self.keep_sample(point)
         self._unwritten.append(point)
         if len(self._unwritten) >= BATCH:
             self.flush()
 
-    def take(self, point: Sample) -> None:
-        """Keep *point* in memory, which stays constant however long the watch is."""
+    def keep_sample(self, point: Sample) -> None:
+        """Keep *point* in memory, whose size does not grow with the length of the watch."""
         line = self.series.setdefault((point.series, point.colour), [])
         line.append(point)
         if len(line) > MOST_POINTS:
-            line[:] = [each for at in range(0, len(line), 4) for each in _ends(line[at : at + 4])]
+            line[:] = [each for at in range(0, len(line), 4) for each in _extremes(line[at : at + 4])]
 
     def fact(self, key: str, value: Any) -> None:
-        """Keep a fact of the whole session, a JSON value."""
+        """Record a fact of the whole session, a JSON value."""
         self.facts[key] = value
         self._write("fact", {"key": key, "value": value})
 
     def flush(self) -> None:
-        """Write the points that are not in the file yet."""
+        """Write the samples that are not in the file yet."""
         rows = [[each.series, each.colour, each.at, each.value] for each in self._unwritten]
         self._unwritten.clear()
         if rows:
@@ -126,37 +168,54 @@ class Evidence:
             with self.file.open("a", encoding="utf-8", errors="replace") as out:
                 out.write(line)
         except OSError:
-            # A full disk is no reason to stop a release, least of all a take-back; the report says what is lost.
+            # A full disk must not stop a release, least of all a revert; the report says how many lines are missing.
             self.lost += 1
 
 
-def _ends(points: list[Sample]) -> list[Sample]:
-    """The lowest and the highest of some neighbouring points, so that no peak is lost."""
+def _extremes(points: list[Sample]) -> list[Sample]:
+    """The lowest and the highest of some neighboring samples, so that no peak is lost."""
     low, high = (choose(points, key=lambda point: point.value) for choose in (min, max))
     return sorted({low, high}, key=lambda point: point.at)
 
 
-def load(file: Path) -> Evidence:
-    """The evidence that a session wrote to *file*; damaged lines, as a killed session leaves them, are counted."""
+def load_evidence(file: Path) -> Evidence:
+    """The evidence in *file*; damaged lines, as a killed session leaves them, are counted as lost. Raises OSError."""
     evidence = Evidence()
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            _take_in(evidence, json.loads(line))
+            _read_row(evidence, json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError):
             evidence.lost += 1
     return evidence
 
 
-def _take_in(evidence: Evidence, row: dict[str, Any]) -> None:
-    kind = row.pop("kind")
-    if kind == "check":
-        verdict = row.pop("verdict")
-        verdict["outcome"] = Outcome(verdict["outcome"])
-        evidence.checks.append(Check(verdict=Verdict(**verdict), **row))
-    elif kind == "step":
-        evidence.steps.append(Step(**row))
-    elif kind == "samples":
-        for each in row["rows"]:
-            evidence.take(Sample(*each))
-    elif kind == "fact":
-        evidence.facts[row["key"]] = row["value"]
+def _read_row(evidence: Evidence, row: dict[str, Any]) -> None:
+    match row.pop("kind"):
+        case "check":
+            verdict = row.pop("verdict")
+            verdict["outcome"] = Outcome(verdict["outcome"])
+            evidence.checks.append(Check(verdict=Verdict(**verdict), **row))
+        case "step":
+            evidence.steps.append(Step(**row))
+        case "samples":
+            for each in row["rows"]:
+                evidence.keep_sample(Sample(*each))
+        case "fact":
+            evidence.facts[row["key"]] = row["value"]
+
+
+def outcome_counts(checks: Iterable[Check]) -> str:
+    """`14 yes`, `12 yes, 1 no, 1 unknown, 3 not asked`; `no check ran` if there is none."""
+    found = [check.verdict.outcome for check in checks]
+    return ", ".join(f"{found.count(each):,} {each}" for each in Outcome if each in found) or "no check ran"
+
+
+def read_json_lines(file: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file with one in each line; damaged lines and a missing file are left out."""
+    rows: list[dict[str, Any]] = []
+    with contextlib.suppress(OSError):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                rows += [row] if isinstance(row, dict) else []
+    return rows

@@ -17,7 +17,7 @@ from cutover import (
     preflight,
     proven,
     putting_back,
-    release,
+    result,
     switching,
     way_back,
 )
@@ -26,8 +26,7 @@ from cutover.core.errors import CutoverError, EngineSilent, Locked, NeedsPerson,
 from cutover.core.verdict import Outcome
 from cutover.env.envfile import rewrite_tag
 from cutover.evidence import Evidence
-from cutover.release import Tally
-from cutover.report.ending import Why, Word
+from cutover.result import Outcomes, Reason, Status
 from cutover.saying import Ended, ended, notify, of_url, send
 from cutover.state import Record, did_take_back
 from cutover.system import docker
@@ -80,15 +79,15 @@ def finish(
     walk: Walk | None,
     wish: Wish,
     evidence: Evidence,
-    tally: Tally,
+    tally: Outcomes,
     *,
     whole: bool,
     plan: bool,
 ) -> Ended:
     """Keep or take back; never raises, whatever breaks is a person's business and says so."""
-    code = release.exit_code(tally)
+    code = result.exit_code(tally)
     if plan and walk is not None:
-        return ended(walk, Word.PLAN_ONLY, release.NOTHING_RAN, tally)
+        return ended(walk, Status.PLAN_ONLY, result.NOTHING_RAN, tally)
     if walk is None:
         return of_url(wish, evidence, tally, code)
     try:
@@ -96,35 +95,35 @@ def finish(
     except Exception as error:  # noqa: BLE001  # the end of a session must say what runs, whatever broke
         end = _lost(walk, tally, f"{type(error).__name__}: {error}")
     if wish.armed or walk.changed:
-        walk.state.journal("end", release=walk.release_id, word=str(end.ending.word), code=end.code)
+        walk.state.journal("end", release=walk.release_id, word=str(end.ending.status), code=end.code)
         notify(walk, end)
     return end
 
 
-def _finish(walk: Walk, tally: Tally, code: int, *, whole: bool) -> Ended:
-    if release.proven(tally):
+def _finish(walk: Walk, tally: Outcomes, code: int, *, whole: bool) -> Ended:
+    if result.is_verified(tally):
         return _keep(walk, tally, whole=whole)
     if not walk.changed and isinstance(walk.trouble, UsageProblem):
-        return ended(walk, Word.NOTHING_CHANGED, release.USAGE, tally)
+        return ended(walk, Status.NOTHING_CHANGED, result.USAGE, tally)
     if walk.changed:
         return _take_back(walk, tally, code) if walk.wish.rollback else _leave(walk, tally, code)
-    if code == release.FAILED and not walk.wish.armed and walk.wish.rollback and whole:
+    if code == result.FAILED and not walk.wish.armed and walk.wish.rollback and whole:
         restored = _restore_proven(walk, tally)
         if restored is not None:
             return restored
-    if code == release.FAILED:
-        word = Word.GATE_FAILED
+    if code == result.FAILED:
+        word = Status.GATE_FAILED
     else:
         word = (
-            Word.NOTHING_CHANGED
-            if code in {release.INTERRUPTED, release.INTERNAL, release.USAGE}
-            else Word.INCONCLUSIVE
+            Status.NOTHING_CHANGED
+            if code in {result.INTERRUPTED, result.INTERNAL, result.USAGE}
+            else Status.INCONCLUSIVE
         )
     return ended(walk, word, code, tally)
 
 
 # --- keeping ---------------------------------------------------------------------------------------------------------
-def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
+def _keep(walk: Walk, tally: Outcomes, *, whole: bool) -> Ended:
     """Commit: one rename under the hand, and only then is it said."""
     if walk.release_id is not None and not walk.state.close(walk.release_id):
         return _taken_by_another(walk, tally)
@@ -144,7 +143,7 @@ def _keep(walk: Walk, tally: Tally, *, whole: bool) -> Ended:
             tag=walk.target.tag,
             who=preflight.who(),
         )
-    return ended(walk, Word.RELEASED if done else Word.GATE_PASSED, release.OK, tally)
+    return ended(walk, Status.RELEASED if done else Status.GATE_PASSED, result.OK, tally)
 
 
 def _remember(walk: Walk, record: Record) -> None:
@@ -171,7 +170,7 @@ def _after_commit(walk: Walk) -> None:
 
 
 # --- taking back -----------------------------------------------------------------------------------------------------
-def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
+def _take_back(walk: Walk, tally: Outcomes, code: int) -> Ended:
     """Run the undo, ask from outside what runs now, and say that."""
     begun = time.monotonic()
     # A mute engine or a huge log must not keep users on a bad release: what is not saved by then is lost.
@@ -187,7 +186,9 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
         return _lost(walk, tally, done.last_line)
     ours = did_take_back(done, release_id)
     if ours:
-        walk.state.journal("taken back", release=release_id, who=preflight.who(), why=release.reason(tally))
+        walk.state.journal(
+            "taken back", release=release_id, who=preflight.who(), why=result.why_unverified(tally)
+        )
     trouble = as_before.trouble(walk)
     if trouble:
         walk.told("", "undo", f"done, but {trouble}", begun, "no")
@@ -202,7 +203,7 @@ def _take_back(walk: Walk, tally: Tally, code: int) -> Ended:
     notes = [each.removeprefix("note: ") for each in done.out.splitlines() if each.startswith("note: ")]
     said = "; ".join([_undone(walk), *notes, as_before.says(walk), *([seen.reason] if seen else [])])
     walk.told("", "undo", said, begun)
-    return ended(walk, Word.TAKEN_BACK, code, tally) if ours else _taken_by_another(walk, tally)
+    return ended(walk, Status.TAKEN_BACK, code, tally) if ours else _taken_by_another(walk, tally)
 
 
 def _flips(walk: Walk) -> bool:
@@ -234,7 +235,7 @@ def _save_logs(walk: Walk) -> None:
                 )
 
 
-def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
+def _restore_proven(walk: Walk, tally: Outcomes) -> Ended | None:
     """Put the colour's last proven release back after a sure no on one that is not; None if nothing is touched."""
     record, begun = putting_back.wanted(walk), time.monotonic()
     if record is None:
@@ -245,7 +246,7 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
         if walk.state.open_release() is not None:
             return None  # a dead session's: its guard takes back more than we would
         putting_back.open_release(walk, record)
-        return _named(walk, record, _take_back(walk, tally, release.FAILED))
+        return _named(walk, record, _take_back(walk, tally, result.FAILED))
     except (UsageProblem, Locked) as error:
         if walk.changed:
             raise
@@ -257,7 +258,7 @@ def _restore_proven(walk: Walk, tally: Tally) -> Ended | None:
 
 def _named(walk: Walk, record: Record, end: Ended) -> Ended:
     """Write down where the traffic went; and name in the env file what runs, else the next `up` brings the bad one."""
-    if end.ending.word is Word.TAKEN_BACK:
+    if end.ending.status is Status.TAKEN_BACK:
         if _flips(walk):
             went = {"colour": walk.before, "tag": walk.from_tag, "who": preflight.who()}
             walk.state.journal("rolled back", release=walk.release_id, **went)
@@ -267,29 +268,29 @@ def _named(walk: Walk, record: Record, end: Ended) -> Ended:
     return end
 
 
-def _leave(walk: Walk, tally: Tally, code: int) -> Ended:
+def _leave(walk: Walk, tally: Outcomes, code: int) -> Ended:
     """--no-rollback: close the release as it is, which guard and recover respect."""
     if not walk.state.close(walk.release_id or ""):
         return _taken_by_another(walk, tally)
     walk.state.journal("left as it is", release=walk.release_id, who=preflight.who())
     if walk.pending is not None:
         _remember(walk, walk.pending)
-    return ended(walk, Word.LEFT_AS_IT_IS, code, tally)
+    return ended(walk, Status.LEFT_AS_IT_IS, code, tally)
 
 
-def _taken_by_another(walk: Walk, tally: Tally) -> Ended:
+def _taken_by_another(walk: Walk, tally: Outcomes) -> Ended:
     """Somebody ran the take-back while we were at it; that it did what it should is asked all the same."""
     trouble = as_before.trouble(walk)
     if trouble:
         return _lost(walk, tally, f"taken back by {walk.taken_by()}, but {trouble}")
-    told = ended(walk, Word.TAKEN_BACK, release.FAILED, tally)
-    why = (Why("", f"the release was taken back by {walk.taken_by()}"),)
-    return Ended(replace(told.ending, why=why), release.FAILED)
+    told = ended(walk, Status.TAKEN_BACK, result.FAILED, tally)
+    reasons = (Reason("", f"the release was taken back by {walk.taken_by()}"),)
+    return Ended(replace(told.ending, reasons=reasons), result.FAILED)
 
 
-def _lost(walk: Walk, tally: Tally, why: str) -> Ended:
+def _lost(walk: Walk, tally: Outcomes, why: str) -> Ended:
     """A person is needed: what runs now, what was tried, the one command."""
-    told = ended(walk, Word.UNDO_FAILED, release.NEEDS_PERSON, tally)
+    told = ended(walk, Status.UNDO_FAILED, result.NEEDS_PERSON, tally)
     run = walk.state.take_back_command if walk.state.open_release() else "cutover status"
     where = f"on {os.uname().nodename}; safe to run again"
-    return Ended(replace(told.ending, tried=(why,), run=run, run_where=where), release.NEEDS_PERSON)
+    return Ended(replace(told.ending, tried=(why,), command=run, command_where=where), result.NEEDS_PERSON)

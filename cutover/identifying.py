@@ -85,5 +85,5 @@ def not_up(walk: Walk, done: process.Done, found: Container | None, waited: floa
     verdict = judge_not_started(found, "healthy" if done.ok else done.last_line, waited, wait)
     if found is not None:
         verdict = with_log_tail(verdict, found.id)
-    walk.evidence.check("deploy::up", walk.target.name, 0, verdict, waited)
-    return Failed(f"{verdict.question}: {verdict.reason}")
+    row = walk.evidence.check("deploy::up", walk.target.name, 0, verdict, waited)
+    return Failed(f"{verdict.question}: {verdict.reason}", check=row.id)

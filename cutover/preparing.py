@@ -61,15 +61,18 @@ def _rehearse(walk: Walk, data: ServiceDatabase, new: Rendered) -> None:
     live = compose.render(walk.settings, walk.before, walk.from_tag) if walk.from_tag else None
     with walk.telling("T-15m", "way back") as words:
         verdicts = rehearse_migration(data, new, live)
-        bad = [each for each in verdicts if each.outcome is not Outcome.YES]
-        for each in verdicts:
-            walk.evidence.check(f"prepare::{each.question}", walk.before, 0, each, 0.0)
+        rows = [
+            walk.evidence.check(f"prepare::{each.question}", walk.before, 0, each, 0.0) for each in verdicts
+        ]
+        bad = [each.verdict for each in rows if not each.verdict.ok]
         if bad and walk.wish.accept_contract:
             words.append(f"accepted although: {bad[0].question}: {bad[0].reason}")
             return
         if bad:
             kind = Failed if any(each.outcome is Outcome.NO for each in bad) else Inconclusive
-            raise kind(f"on the restored copy: {bad[0].question}: {bad[0].reason}; nothing was changed")
+            first = next(each.id for each in rows if not each.verdict.ok)
+            text = f"on the restored copy: {bad[0].question}: {bad[0].reason}; nothing was changed"
+            raise kind(text, check=first)
         way = (
             f"{walk.from_tag} passes {len(verdicts)} checks"
             if live

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cutover import preflight, scene
 from cutover.core.errors import CutoverError, EngineSilent
-from cutover.probes.stamps import seconds_of
+from cutover.core.text import seconds_of
 from cutover.state import Record, now
 from cutover.system import docker
 from cutover.walk import Walk

@@ -157,9 +157,9 @@ def drain(walk: Walk) -> None:
             wait(proxy, walk.before, walk.scene.port(walk.before)) if stays else Drained(walk.before, 0.0)
         )
         verdict = drained.verdict(proxy.on_drain_timeout)
-        walk.evidence.check("switch::drain", walk.before, 1, verdict, 0.0)
+        row = walk.evidence.check("switch::drain", walk.before, 1, verdict, 0.0)
         if verdict.outcome is not Outcome.YES:
-            raise Failed(f"drain: {verdict.reason}")
+            raise Failed(f"drain: {verdict.reason}", check=row.id)
         words.append(verdict.reason)
 
 

@@ -206,9 +206,9 @@ class Walk:
 
     def require(self, verdict: Verdict, test: str, stage: int = 0) -> Verdict:
         """Keep the verdict of a question of ours; raises Failed on a no, Inconclusive on an unknown."""
-        self.evidence.check(test, self.target.name, stage, verdict, 0.0)
+        row = self.evidence.check(test, self.target.name, stage, verdict, 0.0)
         if verdict.outcome is Outcome.NO:
-            raise Failed(f"{verdict.question}: {verdict.reason}")
+            raise Failed(f"{verdict.question}: {verdict.reason}", check=row.id)
         if verdict.outcome is Outcome.UNKNOWN:
-            raise Inconclusive(f"{verdict.question}: {verdict.reason}")
+            raise Inconclusive(f"{verdict.question}: {verdict.reason}", check=row.id)
         return verdict

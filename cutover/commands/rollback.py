@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import click
 
-from cutover import again, consuming, preflight, release, scene, switching, way_back
+from cutover import again, consuming, preflight, result, scene, switching, way_back
 from cutover.changes.up import up
 from cutover.commands.common import common, settings_of, tell
 from cutover.commands.recover import serves_again
@@ -103,7 +103,7 @@ def _go_back(settings: Settings, state: State, as_json: bool) -> int:  # click's
             return _flip(_walk(here), way, as_json)
         _expect(settings, state, here.live.colour, way.to.tag)
     code = _deploy(settings, state, way.to.tag)
-    if code == release.LOCKED:
+    if code == result.LOCKED:
         raise Locked(state.told())
     return code
 
@@ -207,7 +207,7 @@ def _told(walk: Walk, to: Record, seconds: float, as_json: bool) -> int:  # clic
     tell(as_json, facts, [line])
     if seen.outcome is Outcome.NO:
         raise NeedsPerson(f"{colour} is live and does not pass the gate: {seen.reason}; see `cutover status`")
-    return release.OK
+    return result.OK
 
 
 # --- to a tag -------------------------------------------------------------------------------------------------------
@@ -235,13 +235,13 @@ def _deploy(settings: Settings, state: State, tag: str) -> int:
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"
     }
     code = subprocess.run(words, check=False, env=environment).returncode
-    if code in {release.FAILED, release.INCONCLUSIVE}:
+    if code in {result.FAILED, result.INCONCLUSIVE}:
         raise NeedsPerson(
             f"{tag} runs, not proven: the gate did not pass; see reports/latest, and `cutover status`"
         )
-    if code == release.OK:
+    if code == result.OK:
         state.journal("rolled back", tag=tag, who=preflight.who())
-    if code != release.LOCKED:
+    if code != result.LOCKED:
         with contextlib.suppress(OSError):
             way_back.keep(state, way_back.settled(way_back.lived(state)))
     return code

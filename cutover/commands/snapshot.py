@@ -142,8 +142,8 @@ def snapshot_facts(snapshot: SnapshotFile) -> dict[str, Any]:
 
 def snapshot_line(snapshot: SnapshotFile) -> str:
     """One line of the list."""
+    from cutover.core.text import count
     from cutover.database.snapshot import format_size
-    from cutover.report.words import count
 
     contents, restore_s = snapshot.contents, snapshot.restore_s
     size = f"{count(len(contents.tables), 'table')}, {count(contents.rows, 'row')}"

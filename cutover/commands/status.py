@@ -13,10 +13,10 @@ from cutover.commands.common import common, settings_of, tell
 from cutover.core.config import Settings
 from cutover.core.errors import EngineSilent, UsageProblem
 from cutover.core.masking import MASK
+from cutover.core.text import duration
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import other
-from cutover.release import INCONCLUSIVE, NEEDS_PERSON, OK, USAGE
-from cutover.report.words import duration
+from cutover.result import INCONCLUSIVE, NEEDS_PERSON, OK, USAGE
 from cutover.scene import Scene
 from cutover.state import State, now
 from cutover.system import docker

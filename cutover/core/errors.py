@@ -10,6 +10,11 @@ class CutoverError(Exception):
 
     exit_code: ClassVar[int] = 3
 
+    def __init__(self, *args: object, check: int | None = None) -> None:
+        super().__init__(*args)
+        self.check = check
+        """The id of the check in the evidence that recorded the failure, None if there is none."""
+
 
 class UsageProblem(CutoverError):
     """Wrong usage, configuration or failed preflight. Nothing was changed."""

@@ -1,9 +1,86 @@
-"""Time stamps as the journal and the reports write them."""
+"""How numbers, durations, counts, paths and time stamps are spelled: the only place that does it."""
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
+
+
+def duration(seconds: float) -> str:
+    """`1.6 ms`, `0.4 s`, `48 s`, `3 min 12 s`, `2 h 14 min` or `3 d 4 h`: at most two numbers."""
+    if seconds < 0:
+        return "-" + duration(-seconds)
+    if seconds < 0.1:  # noqa: PLR2004 - below it, tenths of a second say nothing
+        return f"{seconds * 1000:.{1 if seconds < 0.01 else 0}f} ms"  # noqa: PLR2004 - as above
+    if round(seconds, 1) < 20:  # noqa: PLR2004 - one decimal up to twenty seconds
+        return f"{seconds:.1f} s".replace(".0 ", " ")
+    whole = round(seconds)
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return _two_units(whole, MINUTE, "min", "s")
+    if whole < DAY:
+        return _two_units(whole // MINUTE, MINUTE, "h", "min")
+    return _two_units(whole // HOUR, 24, "d", "h")
+
+
+def approx_duration(seconds: float) -> str:
+    """A duration where the order of magnitude is enough: `0.4 s`, `31 s`, `5 min`, `2 h 14 min`, `3 d 4 h`."""
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.{1 if seconds < 10 else 0}f} s"  # noqa: PLR2004 - tenths matter below ten seconds
+    minutes = int(seconds // MINUTE)
+    if minutes < MINUTE:
+        return f"{minutes} min"
+    hours = minutes // MINUTE
+    return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h {minutes % MINUTE} min"  # noqa: PLR2004
+
+
+def _two_units(amount: int, size: int, large: str, small: str) -> str:
+    whole, rest = divmod(amount, size)
+    return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
+
+
+def countdown(left: float) -> str:
+    """Remaining seconds as `09:12` or `1:09:12`; never negative."""
+    minutes, seconds = divmod(max(0, round(left)), MINUTE)
+    hours, minutes = divmod(minutes, MINUTE)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes:02}:{seconds:02}"
+
+
+def count(amount: int, one: str, many: str = "") -> str:
+    """`1 check`, `2,400 checks`, `2 entries`."""
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+
+
+def join_list(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def utc(at: float) -> str:
+    """A moment in seconds since 1970 as `2025-09-04 01:10:22 UTC`."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def seconds_of(stamp: str) -> float:
+    """Seconds since 1970 of an RFC 3339 time stamp; 0.0 for Docker's zero time (`0001-…`) and for other text."""
+    found = STAMP.match(stamp)
+    if not found or found[1].startswith("0001-"):
+        return 0.0
+    whole = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00")).timestamp()
+    return whole + float(f"0.{found[2] or 0}")
+
+
+def near(path: Path) -> Path:
+    """*path* relative to the working directory if it lies below it, else unchanged."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def now() -> str:

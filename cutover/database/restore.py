@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.core.errors import CutoverError, Failed, UsageProblem
+from cutover.core.text import count
 from cutover.core.verdict import Outcome
 from cutover.database.base import ServiceDatabase
 from cutover.database.postgres import RESTORE_INFIX, PostgresStore, shorten_name
@@ -22,7 +23,6 @@ from cutover.database.snapshot import (
     sha256_of,
 )
 from cutover.database.sqlite import SqliteStore
-from cutover.report.words import count
 
 
 @dataclass(frozen=True, slots=True)

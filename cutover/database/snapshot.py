@@ -19,8 +19,8 @@ from typing import IO, Any
 
 from cutover.core.errors import Failed, UsageProblem
 from cutover.core.masking import MASK
+from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, not_asked, yes
-from cutover.report.words import count
 from cutover.system import process as processes
 from cutover.system.files import sync_folder
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cutover.core.errors import EngineSilent
+from cutover.core.text import approx_duration, seconds_of
 from cutover.core.verdict import Outcome, Verdict, no, shortened, unknown, yes
 from cutover.gate.log_checks import MESSAGE_KEYS
-from cutover.probes.stamps import seconds_of, spoken
 from cutover.system import docker
 from cutover.system.container import Container
 
@@ -201,7 +201,7 @@ def judge_waiting(found: Container | None, waited: float, longest: float) -> Ver
     if found and verdict.outcome is Outcome.UNKNOWN:
         return None
     if found and verdict.ok:
-        reason = f"after {spoken(waited)} of at most {longest:g} s"
+        reason = f"after {approx_duration(waited)} of at most {longest:g} s"
         return yes("healthy", reason, **container_evidence(found))
     return verdict.named("healthy")
 
@@ -232,8 +232,8 @@ def judge_health(found: Container | None, now: float | None) -> Verdict:
     # A restarted container keeps the probes from before its start.
     if found.health_status != "healthy" or probed < started or not found.running:
         return unknown("health", f"{found.health_status}, no probe has answered since its start", **evidence)
-    age = f", last asked {spoken(max(0.0, now - probed))} ago" if now else ""
-    up = f" for {spoken(max(0.0, now - started))}" if now else ""
+    age = f", last asked {approx_duration(max(0.0, now - probed))} ago" if now else ""
+    up = f" for {approx_duration(max(0.0, now - started))}" if now else ""
     return yes("health", f"healthy, running{up}{age}", **evidence)
 
 
@@ -244,7 +244,7 @@ def describe_exit(found: Container) -> str:
     if found.status in STATUS_TEXT:
         return STATUS_TEXT[found.status]
     lived = seconds_of(found.finished_at) - seconds_of(found.started_at)
-    after = f" {spoken(lived)} after its start" if lived > 0 else ""
+    after = f" {approx_duration(lived)} after its start" if lived > 0 else ""
     why = ", killed for its memory limit" if found.oom_killed else ""
     return f"{found.status} ({found.exit_code}){after}{why}{f': {found.error}' if found.error else ''}"
 
@@ -342,11 +342,11 @@ def judge_restarts(found: Container | None, now: float) -> Verdict:
         return no("restarts", describe_exit(found), **evidence)
     age = max(0.0, now - seconds_of(found.started_at))
     if not found.restart_count:
-        return yes("restarts", f"none, running for {spoken(age)}", **evidence)
-    times = f"{found.restart_count} times, the last one {spoken(age)} ago"
+        return yes("restarts", f"none, running for {approx_duration(age)}", **evidence)
+    times = f"{found.restart_count} times, the last one {approx_duration(age)} ago"
     if age < STEADY_S:
         return no("restarts", f"restarted {times}", expected="none", **evidence)
-    return yes("restarts", f"none for {spoken(age)} (restarted {times})", **evidence)
+    return yes("restarts", f"none for {approx_duration(age)} (restarted {times})", **evidence)
 
 
 def stays_up(before: Container, min_healthy_s: float, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
@@ -414,12 +414,12 @@ def judge_not_started(found: Container | None, compose_line: str, waited: float,
     if found.status == "restarting" or (found.running and found.restart_count):
         times = "once" if found.restart_count == 1 else f"{found.restart_count} times"
         code = "" if found.running else f", last exit code {found.exit_code}"
-        return no("up", f"crash loop: restarted {times} in {spoken(waited)}{code}", **evidence)
+        return no("up", f"crash loop: restarted {times} in {approx_duration(waited)}{code}", **evidence)
     if not found.running:
         return no("up", f"{describe_exit(found)}; {because}", **evidence)
     verdict = judge_health(found, None)
     if verdict.outcome is Outcome.NO:
-        reason = f"not after {spoken(waited)} of at most {longest:g} s: {verdict.reason}"
+        reason = f"not after {approx_duration(waited)} of at most {longest:g} s: {verdict.reason}"
         return no("up", reason, **evidence)
     state = f"{found.status}, {found.health_status}"
-    return no("up", f"not after {spoken(waited)}: {state}; {because}", **evidence)
+    return no("up", f"not after {approx_duration(waited)}: {state}; {because}", **evidence)

@@ -21,8 +21,8 @@ from typing import Any
 
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineSilent
+from cutover.core.text import approx_duration, seconds_of
 from cutover.core.verdict import Verdict, no, not_asked, shortened, unknown, yes
-from cutover.probes.stamps import seconds_of, spoken
 from cutover.statistics import more_often
 from cutover.system import docker
 from cutover.system.container import Container
@@ -291,9 +291,8 @@ def judge_logs(now: LogWindow, before: LogBaseline | None, floor: int) -> Verdic
     known = before.signatures if before else frozenset()
     fresh = [each for each in now.errors if each.signature not in known]
     evidence = _log_evidence(now, before, fresh)
-    summary = (
-        f"{count or 'no'} error{'s' if count != 1 else ''} in {spoken(now.seconds)} ({now.lines} log lines)"
-    )
+    errors = f"{count or 'no'} error{'s' if count != 1 else ''}"
+    summary = f"{errors} in {approx_duration(now.seconds)} ({now.lines} log lines)"
     if count < floor and now.blind:
         return not_asked("logs", f"{summary}, and {NO_LEVEL}")
     if count < floor:
@@ -302,11 +301,11 @@ def judge_logs(now: LogWindow, before: LogBaseline | None, floor: int) -> Verdic
     if len(crashes) >= floor:
         return no(
             "logs",
-            f"{len(crashes)} crashes of a new kind in {spoken(now.seconds)}: {_most(crashes)}",
+            f"{len(crashes)} crashes of a new kind in {approx_duration(now.seconds)}: {_most(crashes)}",
             **evidence,
         )
     if before and _is_spike(now, before):
-        old = f"before it were {len(before.errors)} in {spoken(before.seconds)}"
+        old = f"before it were {len(before.errors)} in {approx_duration(before.seconds)}"
         return no("logs", f"{summary}, {old}: {_most(fresh or now.errors)}", **evidence)
     if (before is None or before.seconds < MIN_EXPOSURE_S) and len(fresh) >= floor and _go_on(fresh, now):
         return no(

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cutover import release
 from cutover.core.config import Settings
 from cutover.core.verdict import Outcome
 from cutover.plugin.required import GATE, THROUGH_PROXY, WATCH, Row, stage_of, why_not
+from cutover.result import Outcomes, Required
 from cutover.wish import Wish
 
 
@@ -54,14 +54,12 @@ class Checklist:
             if row.stage == stage and row.outcome is not None and not row.not_asked
         }
 
-    def tally(self, wish: Wish, pytest_exit: int, trouble: Outcome | None) -> release.Tally:
+    def tally(self, wish: Wish, pytest_exit: int, trouble: Outcome | None) -> Outcomes:
         """What was required and what came of it."""
         required = [
-            release.Required(name, row.stage, row.outcome)
-            for name, row in self.rows.items()
-            if not row.not_asked
+            Required(name, row.stage, row.outcome) for name, row in self.rows.items() if not row.not_asked
         ]
         stages = {GATE} | ({THROUGH_PROXY, WATCH} if wish.switch else set())
         if not wish.armed:
             stages = {each.stage for each in required} or {GATE}
-        return release.Tally(required, pytest_exit, frozenset(stages), trouble)
+        return Outcomes(required, pytest_exit, frozenset(stages), trouble)

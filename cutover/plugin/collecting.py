@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cutover import release
+from cutover.core.text import count
 from cutover.plugin import limits, options
 from cutover.plugin.required import GATE, WATCH, Asked, stage_of
 from cutover.plugin.session import Run
@@ -72,6 +72,6 @@ class Collecting:
         self.run.checklist.whole = False
         if self.run.wish.armed and not options.only_looks(self.run.config):
             raise pytest.UsageError(
-                f"{release.count(lost)} deselected by a plugin or a conftest, {lost[0]}: "
+                f"{count(len(lost), 'check')} deselected by a plugin or a conftest, {lost[0]}: "
                 "a release is decided by a whole checklist"
             )

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cutover.core.text import near
 from cutover.evidence import Evidence, Step
 from cutover.report import terminal
-from cutover.report.words import near
 
 if TYPE_CHECKING:
     from cutover.core.verdict import Verdict
-    from cutover.saying import Ended
+    from cutover.result import SessionResult
     from cutover.walk import Walk
 from cutover.wish import Wish
 
@@ -31,7 +31,7 @@ def look() -> terminal.Look:
     tty = sys.__stdout__ is not None and sys.__stdout__.isatty()
     encoding = getattr(sys.__stdout__, "encoding", None)
     columns = shutil.get_terminal_size().columns if tty else 0
-    return terminal.look(os.environ, tty=tty, encoding=encoding, columns=columns)
+    return terminal.terminal_look(os.environ, tty=tty, encoding=encoding, columns=columns)
 
 
 @dataclass
@@ -141,18 +141,11 @@ class Console:
         """Leave the progress line behind."""
         self.shown.clear()
 
-    def ending(self, ended: Ended, evidence: Evidence, unasked: Mapping[str, Sequence[str]]) -> None:
+    def ending(self, result: SessionResult, evidence: Evidence, unasked: Mapping[str, Sequence[str]]) -> None:
         """The last lines, below pytest's own summary."""
         look = self.look
-        told = {each.reason for each in ended.ending.why}
-        bad = [
-            line
-            for check in evidence.checks
-            if terminal.says_more(check.verdict)
-            and not any(each in f"{check.verdict.question}: {check.verdict.reason}" for each in told)
-            for line in terminal.check_lines(check, look)
-        ]
+        notable = terminal.notable_lines(evidence.checks, result, look)
         not_asked = terminal.not_asked_lines(
             [(test, why) for why, tests in unasked.items() for test in tests], look
         )
-        self.lines(["", *bad, *not_asked, *terminal.last_lines(ended.ending, look)])
+        self.lines(["", *notable, *not_asked, *terminal.last_lines(result, look)])

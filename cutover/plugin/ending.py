@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover import finishing, release, saying
+from cutover import finishing, result, saying
 from cutover.plugin.running import Running
 from cutover.plugin.session import Run
+from cutover.report.write import write_job_summary, write_report
 
 
 @dataclass(repr=False, eq=False)
@@ -33,26 +34,26 @@ class Ending:
         run.signals.ignore()
         self.running.tell_stage()
         tally = self._tally(int(session.exitstatus))
-        if not release.proven(tally):
+        if not result.is_verified(tally):
             self._end(session, tally)
         broken: BaseException | None = None
         try:
             yield
         except BaseException as error:  # noqa: BLE001  # whatever another plugin does, this release has an end
             broken = error
-        code = release.INTERNAL if broken is not None else int(session.exitstatus)
+        code = result.INTERNAL if broken is not None else int(session.exitstatus)
         ended = self._end(session, self._tally(code))
         self._report(ended)
         if broken is not None:
             text = f"a plugin broke the end of the session: {type(broken).__name__}: {broken}"
             raise pytest.exit.Exception(text, returncode=ended.code)
 
-    def _tally(self, pytest_exit: int) -> release.Tally:
+    def _tally(self, pytest_exit: int) -> result.Outcomes:
         """What was required and what came of it."""
         walk = self.run.walk
         return self.run.checklist.tally(self.run.wish, pytest_exit, walk.trouble_outcome if walk else None)
 
-    def _end(self, session: pytest.Session, tally: release.Tally) -> saying.Ended:
+    def _end(self, session: pytest.Session, tally: result.Outcomes) -> saying.Ended:
         """Keep or take back, once."""
         run = self.run
         if run.ended is None:
@@ -65,15 +66,16 @@ class Ending:
         """Write the files of the report, and the last lines below pytest's own summary."""
         run = self.run
         with self._telling("the report"):
-            saying.write(run.folder, run.walk, run.evidence, ended, run.checklist.unasked)
+            files = saying.release_files(run.walk)
+            write_report(run.folder, run.evidence, ended.ending, run.checklist.unasked, files)
         with self._telling("the last lines"):
-            run.console.ending(ended, run.evidence, run.checklist.unasked)
+            run.console.ending(ended.ending, run.evidence, run.checklist.unasked)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
         with self._telling("the job summary"):
             if summary:
-                saying.write_summary(Path(summary), run.evidence, ended)
+                write_job_summary(Path(summary), run.evidence, ended.ending)
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            from cutover.report.summary import error_lines
+            from cutover.report.github import error_lines
 
             run.console.lines(error_lines(run.evidence, ended.ending))
 

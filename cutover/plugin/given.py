@@ -139,8 +139,8 @@ def baselines(run: Run, target: Target) -> dict[str, LogBaseline]:
 
 
 def _until_proven(walk: Walk, target: Target) -> dict[str, LogBaseline | None]:
+    from cutover.core.text import seconds_of
     from cutover.gate.log_checks import baseline_until_verified
-    from cutover.probes.stamps import seconds_of
 
     found = docker_engine.by_service(target.project or "", walk.settings.services)
     main = found[walk.settings.service]

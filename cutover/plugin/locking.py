@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cutover import release
+from cutover import result
 from cutover.core.errors import Locked, UsageProblem
 from cutover.plugin.console import look
 from cutover.plugin.opening import settings_for
@@ -29,9 +29,9 @@ def lock(config: pytest.Config, wish: Wish) -> int | None:
         config.stash[LOCK] = state.acquire(wish.owner(), wish.asked_at)
     except Locked as locked:
         out = Lasting(sys.stdout)  # pytest's own terminal is not there yet
-        out.write("\n".join([*refused_lines("LOCKED", str(locked), release.LOCKED, look()), ""]))
+        out.write("\n".join([*refused_lines("LOCKED", str(locked), result.LOCKED, look()), ""]))
         out.flush()
-        return release.LOCKED
+        return result.LOCKED
     except UsageProblem as problem:
         raise pytest.UsageError(str(problem)) from problem
     config.add_cleanup(lambda: _let_go(config))

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cutover import release, scene
+from cutover import scene
 from cutover.core.config import Settings
 from cutover.core.masking import MASK
 from cutover.core.verdict import Outcome
+from cutover.result import outcome_of_test
 
 GATE, THROUGH_PROXY, WATCH = 0, 1, 2
 
@@ -47,7 +48,7 @@ class Row:
         """None: it never ran."""
         if not self.phases:
             return None
-        return release.outcome_of(self.phases, self.unknown)
+        return outcome_of_test(self.phases, self.unknown)
 
     def learn(self, report: pytest.TestReport) -> None:
         """Take in one phase; run again, it does not become better than it was."""

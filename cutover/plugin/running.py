@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cutover import finishing, release, saying
+from cutover import finishing
+from cutover.core.text import count
 from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin import masking
 from cutover.plugin.limits import Timer
 from cutover.plugin.required import GATE, NotAnswered, Row, first_line, is_unknown, param, stage_of
 from cutover.plugin.session import Run
+from cutover.report.write import point_latest_to
 from cutover.walk import Walk
 
 
@@ -44,7 +46,7 @@ class Running:
             if run.walk is not None:
                 finishing.begin(run.walk, plan=option.plan, greet=self._greet)
         run.begun = True
-        saying.point_latest(run.folder)
+        point_latest_to(run.folder)
         run.stage_begun = time.monotonic()
         return None
 
@@ -60,7 +62,7 @@ class Running:
         self.tell_stage()
         bad = self.run.checklist.not_yes(before=stage)
         if bad and self.run.wish.armed:
-            item.session.shouldfail = f"{release.count(bad)} of the gate did not pass"
+            item.session.shouldfail = f"{count(len(bad), 'check')} of the gate did not pass"
             return True
         self.stage, self.run.stage_begun = stage, time.monotonic()
         return None
@@ -120,7 +122,10 @@ class Running:
         asked = param(item)
         reason = row.said or ("passed" if outcome is Outcome.YES else "it did not pass")
         verdict = Verdict(item.name.partition("[")[0], outcome, reason)
-        self.run.evidence.check(item.nodeid, asked.name if asked else "", row.stage, verdict, row.seconds)
+        trouble = self.run.walk.trouble if self.run.walk is not None else None
+        cause = trouble.check if trouble is not None and row.phases.get("setup") == "failed" else None
+        target = asked.name if asked else ""
+        self.run.evidence.check(item.nodeid, target, row.stage, verdict, row.seconds, cause=cause)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:

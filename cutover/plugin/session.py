@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover import release, saying
+from cutover import result, saying
 from cutover.core import config as settings_module
 from cutover.core.config import Settings
 from cutover.core.errors import EngineSilent, Locked, NeedsPerson, UsageProblem
@@ -120,11 +120,11 @@ class Run:
         try:
             yield
         except Locked as locked:
-            self.refused = refused_lines("LOCKED", str(locked), release.LOCKED, self.console.look)
-            raise pytest.exit.Exception(str(locked), returncode=release.LOCKED) from locked
+            self.refused = refused_lines("LOCKED", str(locked), result.LOCKED, self.console.look)
+            raise pytest.exit.Exception(str(locked), returncode=result.LOCKED) from locked
         except NeedsPerson as lost:
-            self.refused = refused_lines("UNDO FAILED", str(lost), release.NEEDS_PERSON, self.console.look)
-            raise pytest.exit.Exception(str(lost), returncode=release.NEEDS_PERSON) from lost
+            self.refused = refused_lines("UNDO FAILED", str(lost), result.NEEDS_PERSON, self.console.look)
+            raise pytest.exit.Exception(str(lost), returncode=result.NEEDS_PERSON) from lost
         except UsageProblem as problem:
             raise pytest.UsageError(str(problem)) from problem
         except EngineSilent as silent:

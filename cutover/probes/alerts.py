@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutover.core.config_schema import Alerts
+from cutover.core.text import seconds_of
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.gate.alert_checks import alert_receivers
-from cutover.probes.stamps import seconds_of
 from cutover.system import http
 
 DEADLINE_S = 5.0

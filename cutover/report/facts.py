@@ -1,43 +1,54 @@
-"""The facts of a session that its report is headed with: their names and shapes, and how they are read.
+"""The facts of a session by name, as reports read them.
 
-A session calls `evidence.fact(key, value)` with any of these, each as soon as it is known; none is required:
+A session records any of these with `evidence.fact(name, value)` as soon as it knows them; none is required:
 
-| key | value |
+| name | value |
 |---|---|
-| `project`, `target`, `who`, `command`, `release` | texts; `release` is the id that `open` names |
+| `project`, `target`, `who`, `command`, `release` | texts; `release` is the id of the release |
 | `from`, `to` | `{"colour": "blue", "tag": "sha-1", "digest": "sha256:…"}` |
 | `began`, `ended` | seconds since 1970, or RFC 3339 |
-| `time_zone` | an IANA name, `[show] time_zone`; empty: the machine's own |
+| `time_zone` | an IANA name, `[show] time_zone`; empty: the zone of this machine |
 | `not asked` | `[[test, reason], …]` |
 | `switched_at` | seconds since 1970 |
-| `proof` | see `cutover.report.proof` |
+| `proof` | see `cutover.report.charts` |
 | `versions` | `{"pytest": "9.2.0", …}` |
-| `logs` | `{"green": "the last lines of its log, as saved before it was stopped"}` |
-| `ending` | `Ending.as_json()` |
+| `logs` | `{"green": "the end of its log"}` |
+| `result` | `SessionResult.as_json()` |
 """
 
 from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from importlib import metadata
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cutover.evidence import Evidence
-from cutover.report.ending import Ending, Running, Why, Word, from_json
+from cutover.evidence import Evidence, Step
+from cutover.result import (
+    INCONCLUSIVE,
+    Outcomes,
+    Running,
+    SessionResult,
+    Status,
+    reasons_of,
+    result_from_json,
+)
+
+PACKAGES = ("pytest-cutover", "pytest", "pytest-html", "pytest-testinfra", "httpx", "docker")
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Writes moments in the team's own time beside UTC."""
+    """Formats moments (seconds since 1970) in the team's time zone."""
 
     zone: tzinfo
 
     def full(self, at: float) -> str:
-        """`2025-09-04 10:10:22 JST (01:10:22 UTC)`; where local time is UTC, once."""
+        """`2025-09-04 10:10:22 JST (01:10:22 UTC)`; only UTC where the zone equals it."""
         local, utc = datetime.fromtimestamp(at, self.zone), datetime.fromtimestamp(at, UTC)
         if local.utcoffset() == utc.utcoffset():
             return f"{utc:%Y-%m-%d %H:%M:%S} UTC"
@@ -49,19 +60,18 @@ class Times:
         return f"{datetime.fromtimestamp(at, self.zone):%H:%M:%S}"
 
     def pair(self, at: float) -> tuple[str, str]:
-        """Local time and UTC; the second one is empty where both are the same."""
-        utc = f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
-        local = self.short(at)
+        """Local time and UTC; the second is empty where both are equal."""
+        local, utc = self.short(at), Times(UTC).short(at)
         return local, "" if local == utc else utc
 
     @property
     def name(self) -> str:
-        """What the zone is called: `JST`."""
+        """The name of the zone: `JST`."""
         return datetime.now(self.zone).strftime("%Z") or "local"
 
 
 def times(facts: Mapping[str, Any]) -> Times:
-    """The clock of this session's team; a zone that this machine does not know is UTC."""
+    """The time zone of the team; UTC if this machine does not know it."""
     name = str(facts.get("time_zone") or "")
     try:
         return Times(ZoneInfo(name) if name else datetime.now().astimezone().tzinfo or UTC)
@@ -69,91 +79,94 @@ def times(facts: Mapping[str, Any]) -> Times:
         return Times(UTC)
 
 
-def text(facts: Mapping[str, Any], key: str) -> str:
-    """The fact as text, empty where it is not known."""
+def fact_text(facts: Mapping[str, Any], key: str) -> str:
+    """The fact as text, empty if it is not known."""
     value = facts.get(key)
     return "" if value is None else str(value)
 
 
-def mapping(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The fact as a mapping, empty where it is not known or of another shape."""
+def fact_mapping(facts: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The fact as a mapping, empty if it is not known or not a mapping."""
     value = facts.get(key)
     return value if isinstance(value, Mapping) else {}
 
 
-def number(facts: Mapping[str, Any], key: str) -> float | None:
-    """The fact as a number, None where it is not known."""
+def fact_time(facts: Mapping[str, Any], key: str) -> float | None:
+    """The fact as seconds since 1970, recorded as a number or as RFC 3339; None if it is not known."""
     value = facts.get(key)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(value).timestamp()
+        return None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def tags(facts: Mapping[str, Any]) -> list[str]:
+    """The tags before and after, as far as they are known."""
+    return [tag for key in ("from", "to") if (tag := fact_text(fact_mapping(facts, key), "tag"))]
 
 
 def versions() -> dict[str, str]:
-    """What the report says of the machinery that made it: the fact `versions`."""
-    from importlib import metadata
-
+    """The versions of what ran here."""
     found = {"Python": platform.python_version(), "system": platform.platform(terse=True)}
-    for name in ("pytest-cutover", "pytest", "pytest-html", "pytest-testinfra", "httpx", "docker"):
+    for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
 
 
-def not_asked(facts: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What was not asked: reason and tests, in the order in which they were found."""
+def not_asked_by_reason(facts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Reason -> the tests that could not be asked."""
     found: dict[str, list[str]] = {}
     for test, reason in facts.get("not asked") or ():
         found.setdefault(str(reason), []).append(str(test))
     return found
 
 
-def moment(facts: Mapping[str, Any], key: str) -> float | None:
-    """The fact as seconds since 1970, whether it was kept so or as RFC 3339; None where it is not known."""
-    value = facts.get(key)
-    if not isinstance(value, str):
-        return number(facts, key)
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except ValueError:
-        return None
+def with_moments(steps: Iterable[Step]) -> list[tuple[str, Step]]:
+    """Each step with its moment, empty where the step before has the same."""
+    found, last = [], ""
+    for step in steps:
+        found.append((step.moment if step.moment != last else "", step))
+        last = step.moment or last
+    return found
 
 
 def span(evidence: Evidence) -> tuple[float, float] | None:
-    """When the session began and ended: as it said itself, else from its first and last record."""
+    """When the session began and ended: its own facts, else its first and last record; None if there is neither."""
     seen = [step.at - step.seconds for step in evidence.steps] + [step.at for step in evidence.steps]
     seen += [check.at for check in evidence.checks]
-    began, ended = moment(evidence.facts, "began"), moment(evidence.facts, "ended")
+    began, ended = fact_time(evidence.facts, "began"), fact_time(evidence.facts, "ended")
     if began is None and not seen:
         return None
     first = min(seen) if began is None else began
     return first, max([first, *seen]) if ended is None else ended
 
 
-def ending_of(evidence: Evidence) -> Ending:
-    """The ending that the session wrote down; for one that died before, that it died, and what it saw last."""
-    said = mapping(evidence.facts, "ending")
+def result_of(evidence: Evidence) -> SessionResult:
+    """The result that the session recorded; for a session that died before it, that it died and its last step."""
     try:
-        return from_json(said)
+        return result_from_json(fact_mapping(evidence.facts, "result"))
     except (KeyError, ValueError, TypeError):
-        return died(evidence)
+        return _died(evidence)
 
 
-def died(evidence: Evidence) -> Ending:
-    """The ending of a session that could not say one: nothing is claimed of what runs now."""
+def _died(evidence: Evidence) -> SessionResult:
+    # Nothing is claimed about what runs now: only what the evidence contains.
     last = evidence.steps[-1] if evidence.steps else None
-    before = mapping(evidence.facts, "from")
+    before = fact_mapping(evidence.facts, "from")
     seen = f"its last step was {last.name}: {last.text}" if last else "it left no step"
-    return Ending(
-        word=Word.INCONCLUSIVE,
-        project=text(evidence.facts, "project") or "the service",
+    bad = any(check.bad for check in evidence.checks)
+    return SessionResult(
+        status=Status.INCONCLUSIVE,
+        project=fact_text(evidence.facts, "project") or "the service",
         exit_code=-1,
         sentence=f"the session died before it could say how it ended; {seen}. Ask `cutover status` what runs now.",
-        why=tuple(
-            Why(check.test, f"{check.verdict.question}: {check.verdict.reason}")
-            for check in evidence.checks
-            if check.verdict.outcome in {"no", "unknown"}
-        ),
-        next=("cutover status", "cutover recover"),
-        running=(Running(text(before, "colour"), text(before, "tag"), "ran before"),) if before else (),
+        reasons=reasons_of(Outcomes((), INCONCLUSIVE), evidence.checks) if bad else (),
+        next_steps=("cutover status", "cutover recover"),
+        running=(Running(fact_text(before, "colour"), fact_text(before, "tag"), "ran before"),)
+        if before
+        else (),
         as_before=False,
-        proven=sum(check.verdict.ok for check in evidence.checks),
+        passed=sum(check.verdict.ok for check in evidence.checks),
     )

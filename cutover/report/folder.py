@@ -1,4 +1,4 @@
-"""A report's folder, read back: what the commands about a finished, or dead, session start from."""
+"""Read the folder of a session's report back, also that of a session that died."""
 
 from __future__ import annotations
 
@@ -8,50 +8,45 @@ from pathlib import Path
 from typing import Any
 
 from cutover.core.errors import UsageProblem
-from cutover.evidence import Evidence, load
-from cutover.report.ending import Ending
-from cutover.report.facts import ending_of
-from cutover.system.files import read_json_lines as journal
+from cutover.evidence import Evidence, load_evidence, read_json_lines
+from cutover.report.facts import result_of
+from cutover.result import SessionResult
+
+MOST_LOG = 60_000
+MOST_LOGS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class ReportFolder:
     """The files of one session."""
 
     path: Path
     evidence: Evidence
-    ending: Ending
+    result: SessionResult
     undo: str
+    """The undo script; empty if there is none."""
     journal: list[dict[str, Any]]
 
 
-MOST_LOG = 60_000
+def read_report_folder(path: Path) -> ReportFolder:
+    """The session whose report is in *path*; raises UsageProblem if its evidence or undo script cannot be read."""
+    file, script = path / "evidence.jsonl", path / "undo.sh"
+    if not file.is_file():
+        example = "name a folder below reports/, for example reports/latest"
+        raise UsageProblem(f"{path}: no evidence.jsonl there; {example}")
+    try:
+        evidence = load_evidence(file)
+        undo = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""
+    except OSError as error:
+        raise UsageProblem(f"{error.filename}: {error.strerror}") from error
+    evidence.facts.setdefault("logs", saved_logs(path))
+    return ReportFolder(path, evidence, result_of(evidence), undo, read_json_lines(path / "journal.jsonl"))
 
 
 def saved_logs(path: Path) -> dict[str, str]:
-    """The end of each log that the session saved beside its report, for the page's fact `logs`."""
+    """Name -> the end of each log that was saved in the folder of a report, at most twenty."""
     found = {}
-    for file in sorted(path.glob("*.log"))[:20]:
+    for file in sorted(path.glob("*.log"))[:MOST_LOGS]:
         with contextlib.suppress(OSError):
             found[file.stem] = file.read_text(encoding="utf-8", errors="replace")[-MOST_LOG:]
     return found
-
-
-def read(path: Path) -> Folder:
-    """The session whose report is in *path*; raises UsageProblem where there is none."""
-    file = path / "evidence.jsonl"
-    if not file.is_file():
-        raise UsageProblem(
-            f"{path}: no evidence.jsonl there; name a folder below reports/, for example reports/latest"
-        )
-    try:
-        evidence = load(file)
-    except OSError as error:
-        raise UsageProblem(f"{file}: {error.strerror}") from error
-    evidence.facts.setdefault("logs", saved_logs(path))
-    script = path / "undo.sh"
-    try:
-        undo = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""
-    except OSError as error:
-        raise UsageProblem(f"{script}: {error.strerror}") from error
-    return Folder(path, evidence, ending_of(evidence), undo, journal(path / "journal.jsonl"))

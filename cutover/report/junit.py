@@ -1,41 +1,45 @@
-"""pytest's own junit.xml, finished: what the session was about as properties of its suite, and the mask over all."""
+"""pytest's junit.xml completed: the result as properties of its suite, every text masked."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from html import escape
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 from cutover.evidence import Evidence
-from cutover.report.ending import Ending
-from cutover.report.html import CONTROL, masked_page
-from cutover.report.summary import properties
+from cutover.report.escape import clean, masked_page
+from cutover.report.github import properties
+from cutover.result import SessionResult
+
+EMPTY_SUITE = re.compile(r"<testsuite\b[^>]*/>")
 
 
 def with_properties(xml: str, rows: Iterable[tuple[str, str]]) -> str:
-    """*xml* masked, with *rows* as the first child of its suite, where the format wants them."""
-    done = masked_page(xml)
-    start = done.find("<testsuite ")
-    end = done.find(">", start)
-    if start < 0 or end < 0 or done[end - 1] == "/":
-        return done
-    said = "".join(f'<property name="{_text(name)}" value="{_text(value)}"/>' for name, value in rows)
-    opened = done.find("<properties>", end)
-    if 0 <= opened <= end + 1:
-        place = opened + len("<properties>")
-        return f"{done[:place]}{said}{done[place:]}"
-    return f"{done[: end + 1]}<properties>{said}</properties>{done[end + 1 :]}"
+    """*xml* masked, with *rows* (name, value) as the first properties of its suite; only masked if it has no suite."""
+    xml = masked_page(xml)
+    try:
+        root = ET.fromstring(xml)  # noqa: S314 - written by pytest a moment ago
+    except ET.ParseError:
+        return xml
+    suite = root if root.tag == "testsuite" else root.find("testsuite")
+    if suite is None or EMPTY_SUITE.search(xml):
+        return xml
+    there = suite.find("properties")
+    if there is None:
+        there = ET.Element("properties")
+        suite.insert(0, there)
+    for number, (name, value) in enumerate(rows):
+        there.insert(number, ET.Element("property", name=clean(name), value=clean(value)))
+    done: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return done.decode()
 
 
-def _text(value: str) -> str:
-    return escape(CONTROL.sub("�", value))
-
-
-def finish_junit(file: Path, evidence: Evidence, ending: Ending) -> None:
-    """Finish the file that pytest wrote; where it wrote none there is none."""
+def finish_junit(file: Path, evidence: Evidence, result: SessionResult) -> None:
+    """Complete the file that pytest wrote; does nothing if there is none. Raises OSError."""
     if not file.is_file():
         return
-    done = with_properties(file.read_text(encoding="utf-8", errors="replace"), properties(evidence, ending))
+    done = with_properties(file.read_text(encoding="utf-8", errors="replace"), properties(evidence, result))
     draft = file.with_name(f".{file.name}.draft")
     draft.write_text(done, encoding="utf-8")
     draft.replace(file)

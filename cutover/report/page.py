@@ -1,182 +1,217 @@
-"""The report as one HTML page: no request leaves it, nothing in it can run but its own script, at most 3 MB."""
+"""report.html: one file of at most 3 MB that loads nothing and runs nothing but its own script.
+
+`report.html.j2` has one macro for each part; its environment masks and escapes every value.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cutover.evidence import Evidence
-from cutover.report import charts, checks, head
-from cutover.report.ending import Ending
-from cutover.report.facts import Times, mapping, text, times
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cutover.core.text import count, duration
+from cutover.evidence import Check, Evidence, Step, outcome_counts
+from cutover.report import charts, facts
+from cutover.report.escape import clean, html_cut, html_json, html_text
 from cutover.report.folder import saved_logs
-from cutover.report.html import TIGHT, Limits, cut, esc, pairs, section
-from cutover.report.tests_html import below
-from cutover.report.words import count
+from cutover.report.pytest_html import merge_pytest_page
+from cutover.result import SessionResult, sentence_of
 
 MOST_BYTES = 3_000_000
 SCRIPT = re.compile(r"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
+STAGES: Mapping[int, str] = {0: "gate", 1: "through the proxy", 2: "watch"}
+PARTS = (
+    "title", "band", "todo", "from_to", "who_when", "timeline", "proof", "failed", "every_check", "not_asked",
+    "sides", "watch", "logs", "undo_script", "journal_entries", "version_list",
+)  # fmt: skip
 
 
-def title(evidence: Evidence, ending: Ending) -> str:
-    """The page's title, plain text: `RELEASED · recall · sha-9b7d001 · 2025-09-04 …`."""
-    tag = text(mapping(evidence.facts, "to"), "tag")
-    return " · ".join(
-        part for part in (str(ending.word), ending.project, text(evidence.facts, "target"), tag) if part
-    )
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of each thing a page contains; what is left out is counted on the page and is in evidence.jsonl."""
+
+    value: int = 4000
+    """Letters of one value of a verdict's evidence."""
+    checks: int = 1500
+    journal: int = 400
+    script: int = 60_000
+    points: int = 300
+    """Points of one line of a chart."""
 
 
-def render(
-    evidence: Evidence, ending: Ending, undo: str = "", journal: Sequence[Mapping[str, Any]] = ()
+TIGHTER = (
+    Limits(),
+    Limits(800, 1500, 200, 20_000, 150),
+    Limits(160, 800, 80, 8000, 80),
+    Limits(80, 150, 30, 3000, 60),
+)
+
+
+def page_title(evidence: Evidence, result: SessionResult) -> str:
+    """`RELEASED · recall · green · sha-9b7d001`, plain text."""
+    tag = facts.fact_text(facts.fact_mapping(evidence.facts, "to"), "tag")
+    parts = (str(result.status), result.project, facts.fact_text(evidence.facts, "target"), tag)
+    return " · ".join(filter(None, parts))
+
+
+def render_page(
+    evidence: Evidence, result: SessionResult, undo: str = "", journal: Sequence[Mapping[str, Any]] = ()
 ) -> str:
-    """The whole page by itself, from the files of a session alone."""
-    inner = body(evidence, ending, undo, journal)
-    page = (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>{esc(title(evidence, ending))}</title>'
-        f"</head><body>{inner}</body></html>\n"
-    )
-    return _headed(page)
-
-
-def body(
-    evidence: Evidence, ending: Ending, undo: str = "", journal: Sequence[Mapping[str, Any]] = ()
-) -> str:
-    """All that the page says, with style and script, to stand alone or above pytest-html's table."""
-    style, script = _shipped("page.css"), _shipped("page.js")
-    inner = ""
-    for limits in TIGHT:
-        inner = _sections(evidence, ending, undo, journal, limits)
-        if len(inner.encode()) <= MOST_BYTES * 0.8:
-            break
-    return f'<style>{style}</style><main class="cutover">{inner}</main><script>{script}</script>'
-
-
-def _shipped(name: str) -> str:
-    return (resources.files("cutover.report") / name).read_text(encoding="utf-8")
-
-
-def _sections(
-    evidence: Evidence, ending: Ending, undo: str, journal: Sequence[Mapping[str, Any]], limits: Limits
-) -> str:
-    clock = times(evidence.facts)
-    parts = (
-        lambda: _title(evidence, ending),
-        lambda: head.band(ending),
-        lambda: head.todo(ending),
-        lambda: head.from_to(evidence, ending),
-        lambda: head.who_when(evidence, ending, clock),
-        lambda: head.timeline(evidence, clock),
-        lambda: head.proof_of_switch(evidence, clock),
-        lambda: checks.failed(evidence, ending, limits),
-        lambda: checks.every(evidence, clock, limits),
-        lambda: checks.not_asked(evidence),
-        lambda: checks.side_by_side(evidence, limits),
-        lambda: _watch(evidence, clock, limits),
-        lambda: checks.logs(evidence, limits),
-        lambda: _undo(undo, limits),
-        lambda: _journal(journal, limits),
-        lambda: _versions(evidence, limits),
-    )
-    return "".join(_part(make) for make in parts)
-
-
-def _part(make: Callable[[], str]) -> str:
-    """One part of the page; a fact of an unexpected shape costs its own part, never the report."""
-    try:
-        return make()
-    except Exception as error:  # noqa: BLE001 - the report is written at the worst of times, from anybody's facts
-        said = f"This part could not be made ({type(error).__name__}: {error}); evidence.jsonl has what it is made of."
-        return f'<section><p class="cut">{esc(said)}</p></section>'
-
-
-def _watch(evidence: Evidence, clock: Times, limits: Limits) -> str:
-    told = charts.charts(evidence.samples, evidence.steps, clock.short, limits.points)
-    return section("watch", "What the watch saw", f'<div class="charts">{told}</div>' if told else "")
-
-
-def _title(evidence: Evidence, ending: Ending) -> str:
-    facts = evidence.facts
-    parts = [f"<b>cutover {esc(ending.project)}</b>", esc(text(facts, "target")), esc(text(facts, "who"))]
-    return f'<p class="title">{"".join(f"<span>{part}</span>" for part in parts if part)}</p>'
-
-
-def _undo(undo: str, limits: Limits) -> str:
-    if not undo.strip():
-        return ""
-    said = f'<details class="paper" open><summary>undo.sh</summary><pre>{cut(undo, limits.script)}</pre></details>'
-    return section("undo", "The undo, as it stood", said)
-
-
-def _journal(journal: Sequence[Mapping[str, Any]], limits: Limits) -> str:
-    if not journal:
-        return ""
-    shown = journal[-limits.journal :]
-    rows = "".join(_entry(row, limits) for row in shown)
-    left = len(journal) - len(shown)
-    note = (
-        f"<p>{count(left, 'older entry', 'older entries')} left out: journal.jsonl has all.</p>"
-        if left
-        else ""
-    )
-    head_row = "<tr><th>UTC</th><th>event</th><th>facts</th></tr>"
-    table = f'<div class="wide"><table><thead>{head_row}</thead><tbody>{rows}</tbody></table></div>'
-    summary = f"<summary>{count(len(journal), 'entry', 'entries')}</summary>"
-    return section("journal", "Journal", f'<details class="paper">{summary}{note}{table}</details>')
-
-
-def _entry(row: Mapping[str, Any], limits: Limits) -> str:
-    facts = {key: value for key, value in row.items() if key not in {"at", "event"}}
-    said = " · ".join(
-        f"{esc(key)} {_short(value, limits)}" for key, value in facts.items() if value not in ("", None)
-    )
-    return f"<tr><td><code>{esc(row.get('at', ''))}</code></td><td>{esc(row.get('event', ''))}</td><td>{said}</td></tr>"
-
-
-def _short(value: Any, limits: Limits) -> str:
-    plain = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return f"<code>{cut(plain, min(limits.value, 1000))}</code>"
-
-
-def _versions(evidence: Evidence, limits: Limits) -> str:
-    rows = [(name, cut(version, 200)) for name, version in mapping(evidence.facts, "versions").items()]
-    notes = []
-    if evidence.lost:
-        notes.append(f"{count(evidence.lost, 'line')} of the evidence could not be written or read.")
-    if limits is not TIGHT[0]:
-        notes.append("This page was shortened to stay below 3 MB; evidence.jsonl beside it has everything.")
-    said = "".join(f"<p>{note}</p>" for note in notes)
-    return section("versions", "Versions", pairs(rows) + said)
+    """The whole page, without pytest-html's table."""
+    return _alone(evidence, result, _main(evidence, result, undo, journal))
 
 
 def finish_page(
-    file: Path, evidence: Evidence, ending: Ending, undo: str = "", journal: Sequence[Mapping[str, Any]] = ()
+    file: Path,
+    evidence: Evidence,
+    result: SessionResult,
+    undo: str = "",
+    journal: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Make *file* the report: above what pytest-html wrote there, or alone where it wrote nothing.
+    """Write the report to *file*: above pytest-html's table if pytest-html wrote one there, else alone.
 
-    Called at the very end, for only now everything is known; a reader never finds half a page.
+    The file is replaced in one step. Raises OSError.
     """
     evidence.facts.setdefault("logs", saved_logs(file.parent))
-    alone = render(evidence, ending, undo, journal)
-    there = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    page = below(there, body(evidence, ending, undo, journal), title(evidence, ending)) if there else None
-    done = _headed(page) if page is not None else alone
+    main = _main(evidence, result, undo, journal)
+    alone = _alone(evidence, result, main)
+    theirs = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    merged = (
+        merge_pytest_page(theirs, main, page_title(evidence, result), evidence.checks) if theirs else None
+    )
+    page = _with_policy(merged) if merged is not None else alone
     draft = file.with_name(f".{file.name}.draft")
-    draft.write_text(done if len(done.encode()) <= MOST_BYTES else alone, encoding="utf-8", errors="replace")
+    draft.write_text(page if len(page.encode()) <= MOST_BYTES else alone, encoding="utf-8", errors="replace")
     draft.replace(file)
 
 
-def _headed(page: str) -> str:
-    """*page* with the policy that keeps it from loading or running anything but what it carries."""
+def _alone(evidence: Evidence, result: SessionResult, main: str) -> str:
+    return _with_policy(
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
+        f"<title>{html_text(page_title(evidence, result))}</title></head><body>{main}</body></html>\n"
+    )
+
+
+def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Sequence[Mapping[str, Any]]) -> str:
+    """Our part of the page, with style and script."""
+    ranked = sorted(evidence.checks, key=lambda check: check.rank)
+    values = {
+        "evidence": evidence,
+        "facts": evidence.facts,
+        "result": result,
+        "undo": undo,
+        "journal": journal,
+        "times": facts.times(evidence.facts),
+        "ranked": ranked,
+        "bad": [check for check in ranked if check.bad],
+    }
+    inner = ""
+    for limits in TIGHTER:
+        module: Any = _template().make_module({**values, "limits": limits, "shortened": limits != TIGHTER[0]})
+        inner = "".join(_part(getattr(module, name)) for name in PARTS)
+        if len(inner.encode()) <= MOST_BYTES * 0.8:
+            break
+    files = resources.files("cutover.report")
+    style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return f'<style>{style}</style><main class="cutover">{inner}</main><script>{script}</script>'
+
+
+def _part(macro: Callable[[], str]) -> str:
+    # A fact of an unexpected shape must cost its own part only: the report is needed most when things went wrong.
+    try:
+        return macro()
+    except Exception as error:  # noqa: BLE001 - as above
+        text = f"This part could not be made ({type(error).__name__}: {error}); evidence.jsonl has what it is made of."
+        return f'<section><p class="cut">{html_text(text)}</p></section>'
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("cutover", "report"),
+        extensions=["jinja2.ext.do"],
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Everything that is not HTML yet is masked before it is escaped.
+        finalize=lambda value: value if isinstance(value, Markup) else clean(value),
+    )
+    environment.filters |= {
+        "cut": html_cut,
+        "json": html_json,
+        "duration": duration,
+        "signs": lambda outcome: SIGNS.get(outcome, ("unknown", "?")),
+    }
+    environment.globals |= {
+        "count": count,
+        "sentence_of": sentence_of,
+        "outcome_counts": outcome_counts,
+        "pairs_across_switch": pairs_across_switch,
+        "timeline_rows": timeline_rows,
+        "series_charts": charts.series_charts,
+        "proof_chart": charts.proof_chart,
+        "stages": STAGES,
+        "text": facts.fact_text,
+        "mapping": facts.fact_mapping,
+        "moment": facts.fact_time,
+        "span": facts.span,
+        "not_asked_by_reason": facts.not_asked_by_reason,
+    }
+    return environment.get_template("report.html.j2")
+
+
+SIGNS: Mapping[str, tuple[str, str]] = {
+    "yes": ("yes", "✓"),
+    "no": ("no", "✗"),
+    "unknown": ("unknown", "?"),
+    "not asked": ("none", "·"),
+}
+"""Outcome -> its class in the style sheet, and its sign."""
+
+
+def pairs_across_switch(checks: Iterable[Check]) -> list[tuple[Check, Check, bool]]:
+    """The same check before (stage 0) and after the switch (stage 1), and whether both have the same outcome.
+
+    Pairs that differ come first. Of several checks of the same test and question the worst counts.
+    """
+    sides: tuple[dict[tuple[str, str], Check], ...] = ({}, {})
+    for check in checks:
+        if check.stage in {0, 1}:
+            side, key = sides[check.stage], check.comparable
+            if key not in side or check.rank < side[key].rank:
+                side[key] = check
+    before, after = sides
+    pairs = [(check, after[key]) for key, check in before.items() if key in after]
+    return sorted(((one, two, one.rank == two.rank) for one, two in pairs), key=lambda pair: pair[2])
+
+
+def timeline_rows(steps: Sequence[Step]) -> list[tuple[str, Step, float, float]]:
+    """Each step with its moment (empty if it is that of the step before), and left edge and width of its bar in %."""
+    begin = min((step.at - step.seconds for step in steps), default=0.0)
+    whole = max((step.at for step in steps), default=0.0) - begin or 1.0
+    rows = []
+    for moment, step in facts.with_moments(steps):
+        left = min(98.0, 100 * (step.at - step.seconds - begin) / whole)
+        rows.append((moment, step, left, min(max(2.0, 100 * step.seconds / whole), 100 - left)))
+    return rows
+
+
+def _with_policy(page: str) -> str:
+    """*page* with a content policy: it may load nothing, and run only the scripts that it contains."""
     page = re.sub(r"<html(?![^>]*lang)[^>]*>", '<html lang="en">', page, count=1)
-    known = " ".join(sorted({_hash(script) for script in SCRIPT.findall(page)}))
+    hashes = " ".join(sorted({_hash(script) for script in SCRIPT.findall(page)}))
     policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {known}; base-uri 'none'; "
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {hashes}; base-uri 'none'; "
         "form-action 'none'"
     )
     meta = (
@@ -188,5 +223,4 @@ def _headed(page: str) -> str:
 
 
 def _hash(script: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"'sha256-{digest}'"
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

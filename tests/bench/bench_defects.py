@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cutover.core.verdict import Outcome
-from cutover.evidence import load
+from cutover.evidence import load_evidence
 from examples.catalogue import DEFECTS, Seen
 from examples.stand import Stand
 from tests.bench import write
@@ -99,7 +99,7 @@ def reports(on: Stand) -> set[Path]:
 
 def first_no(folder: Path) -> str:
     """The first check that said no or could not be answered, else the first step that went wrong."""
-    evidence = load(folder / "evidence.jsonl")
+    evidence = load_evidence(folder / "evidence.jsonl")
     for check in evidence.checks:
         if check.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
             return f"{re.sub(r'^.*/(?=test_)', '', check.test)}: {check.verdict.reason}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.evidence import load
+from cutover.evidence import load_evidence
 from examples.releases import build
 from examples.stand import GOOD, Stand, latest
 from tests.helpers import proxy_files
@@ -100,7 +100,7 @@ def test_a_cutover_stays_and_a_bad_one_is_taken_back(stand: Stand) -> None:
     done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={BETTER}", "--switch", "--watch=2s")
     assert done.code == 0, done.out
     assert stand.ask()["colour"] == "green"
-    proof = load(latest(stand.folder) / "evidence.jsonl").facts["proof"]
+    proof = load_evidence(latest(stand.folder) / "evidence.jsonl").facts["proof"]
     assert (proof["to"], proof["failed"], proof["wrong"]) == ("green", 0, 0)
     assert proof["answered"] == proof["requests"] > 0
     assert (proof["failed_in_gap"] > 0) == (stand.driver == "port-swap")

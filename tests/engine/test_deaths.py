@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.evidence import load
+from cutover.evidence import load_evidence
 from examples.stand import Stand
 from tests.engine import dying
 from tests.engine.dying import only_serves, report_of
@@ -126,8 +126,8 @@ def test_a_proxy_that_restarts_in_the_watch(stand: Stand, tmp_path: Path) -> Non
     assert kept or run.process.returncode in {1, 10}, said
     only_serves(stand, run.wanted if kept else run.tag, other(run.live) if kept else run.live)
     assert report_of(run)["ending"] == ("RELEASED" if kept else "TAKEN BACK"), said
-    ending = load(run.report / "evidence.jsonl").facts["ending"]
+    ending = load_evidence(run.report / "evidence.jsonl").facts["result"]
     assert [each["tag"] for each in ending["running"] if each["live"]] == [run.wanted if kept else run.tag]
     words = " ".join(said.split())
-    assert all(" ".join(each["reason"].split()) in words for each in ending["why"]), said
-    assert bool(ending["why"]) is not kept
+    assert all(" ".join(each["text"].split()) in words for each in ending["reasons"]), said
+    assert bool(ending["reasons"]) is not kept

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover import release
+from cutover import result
 from cutover.plugin import fixtures, options
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_lists_each_fixture() -> None:
 def test_lists_each_exit_code() -> None:
     """Who reads the table knows what each end means."""
     listed = [int(code) for cell in first_column("Exit codes") for code in cell.split(",")]
-    assert sorted(listed) == sorted(getattr(release, name) for name in CODES)
+    assert sorted(listed) == sorted(getattr(result, name) for name in CODES)
 
 
 def test_each_link_leads_somewhere() -> None:

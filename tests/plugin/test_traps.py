@@ -251,7 +251,7 @@ def test_a_report_that_breaks_is_a_warning(project: Project) -> None:
     project.test(GOOD)
     with (project.folder / "gate" / "conftest.py").open("a") as conftest:
         conftest.write(
-            "from cutover import saying\ndef broken(*_):\n    raise ValueError('x')\nsaying.write = broken\n"
+            "from cutover.report import page\ndef broken(*_):\n    raise ValueError('x')\npage.finish_page = broken\n"
         )
     done = project.run()
     assert done.returncode == 0, done.stdout + done.stderr

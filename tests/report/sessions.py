@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.evidence import Evidence
 from cutover.proxy.proof import RequestSample, summarize_switch
-from cutover.report import proof
-from cutover.report.ending import Ending
+from cutover.report.charts import proof_sentence
+from cutover.result import SessionResult
 from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
 
 BEGAN = 1756947000.0  # 2025-09-04 00:50:00 UTC
@@ -60,7 +60,7 @@ class Session:
     """What the files of a session hold."""
 
     evidence: Evidence
-    ending: Ending
+    result: SessionResult
     undo: str = UNDO
     journal: tuple[dict[str, object], ...] = ()
 
@@ -138,7 +138,7 @@ def _proof(evidence: Evidence, clock: Clock, failed: int = 0) -> None:
     weighed = summarize_switch(samples, "green", 0.0, open_connections=120, new_connections=40)
     evidence.fact("switched_at", clock.at)
     evidence.fact("proof", weighed.as_json())
-    _step(evidence, clock, ("", "proof", proof.words(evidence.facts["proof"]), 3.0))
+    _step(evidence, clock, ("", "proof", proof_sentence(evidence.facts["proof"]), 3.0))
 
 
 def _watch(evidence: Evidence, clock: Clock, ticks: int, *, bad_from: int = 10**6) -> None:
@@ -174,7 +174,7 @@ def good(file: Path | None = None) -> Session:
     _step(evidence, clock, ("T+15m", "watch", "5xx 0 of 41,204 · p95 84 ms (SLO 300) · memory flat", 900))
     _step(evidence, clock, ("", "retire blue", "kept warm until 18:00", 0.02))
     evidence.fact("ended", clock.at)
-    evidence.fact("ending", RELEASED.as_json())
+    evidence.fact("result", RELEASED.as_json())
     journal = _journal(
         ("00:50:58.900", "open", "sha-9b7d001 to green"),
         ("00:51:04.112", "do", "switch blue → green"),
@@ -201,7 +201,9 @@ def taken_back(file: Path | None = None) -> Session:
         log="ERROR sqlalchemy.exc.OperationalError: no such column: memories.kind\n  at recall/memories.py:41",
         paths={"POST /memories": 29, "GET /memories/7": 2},
     )
-    evidence.check("checks/test_errors.py::test_5xx_rate[live]", "live", 2, verdict, 12.0)
+    row = evidence.check("checks/test_errors.py::test_5xx_rate[live]", "live", 2, verdict, 12.0)
+    (reason,) = TAKEN_BACK.reasons
+    result = replace(TAKEN_BACK, reasons=(replace(reason, checks=(row.id,)),))
     _step(evidence, clock, ("T+15m", "watch", f"5xx: {verdict.seen}", 0.1), "no")
     _step(
         evidence, clock, ("", "undo", "green → blue in 1.4 ms; blue answers with sha-4f1c2aa on all 160", 1.2)
@@ -209,8 +211,8 @@ def taken_back(file: Path | None = None) -> Session:
     _watch(evidence, clock, 5)
     evidence.fact("logs", {"green": "INFO starting\nERROR no such column: memories.kind\n" * 20})
     evidence.fact("ended", clock.at)
-    evidence.fact("ending", TAKEN_BACK.as_json())
-    return Session(evidence, TAKEN_BACK, UNDO, _journal(("00:52:30.500", "taken back", "5xx 4.8 %")))
+    evidence.fact("result", result.as_json())
+    return Session(evidence, result, UNDO, _journal(("00:52:30.500", "taken back", "5xx 4.8 %")))
 
 
 def undo_failed(file: Path | None = None) -> Session:
@@ -221,7 +223,7 @@ def undo_failed(file: Path | None = None) -> Session:
     _step(evidence, clock, ("", "smoke[live]", "1 no, 6 yes", 0.8), "no")
     _step(evidence, clock, ("", "undo", "undo step 2 of 3: exit 1: no space left on device", 4.0), "no")
     evidence.fact("ended", clock.at)
-    evidence.fact("ending", UNDO_FAILED.as_json())
+    evidence.fact("result", UNDO_FAILED.as_json())
     return Session(
         evidence, UNDO_FAILED, UNDO, _journal(("00:51:10.500", "needs person", "no space left on device"))
     )

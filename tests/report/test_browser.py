@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cutover.report.page import render
+from cutover.report.page import render_page
 from tests.report.sessions import good, taken_back, undo_failed
 from tests.report.test_pytest_html import report
 
@@ -47,11 +47,13 @@ def test_each_ending_opens_alone_and_without_a_complaint(browser: Any, tmp_path:
         made = session()
         heard: list[str] = []
         file = tmp_path / f"{session.__name__}.html"
-        file.write_text(render(made.evidence, made.ending, made.undo, list(made.journal)), encoding="utf-8")
+        file.write_text(
+            render_page(made.evidence, made.result, made.undo, list(made.journal)), encoding="utf-8"
+        )
         page = opened(browser, file, heard, color_scheme=scheme)
         page.screenshot(path=tmp_path / f"{session.__name__}-{scheme}.png", full_page=True)
         assert heard == [f"request {file.as_uri()}"]
-        assert page.locator(".band .word").inner_text() == str(made.ending.word)
+        assert page.locator(".band .word").inner_text() == str(made.result.status)
         # Nothing is wider than the window: a page that scrolls sideways is not read on a phone.
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.context.close()
@@ -62,7 +64,7 @@ def test_checks_sort_by_a_click_and_by_the_keyboard(browser: Any, tmp_path: Path
     made = taken_back()
     heard: list[str] = []
     file = tmp_path / "report.html"
-    file.write_text(render(made.evidence, made.ending), encoding="utf-8")
+    file.write_text(render_page(made.evidence, made.result), encoding="utf-8")
     page = opened(browser, file, heard)
     keys = "[...document.querySelectorAll('.checks tbody td:last-child')].map(each => +each.dataset.key)"
     page.get_by_role("button", name="took").click()
@@ -79,7 +81,7 @@ def test_it_can_be_read_without_javascript_on_a_phone_and_on_paper(browser: Any,
     made = taken_back()
     heard: list[str] = []
     file = tmp_path / "report.html"
-    file.write_text(render(made.evidence, made.ending, made.undo, list(made.journal)), encoding="utf-8")
+    file.write_text(render_page(made.evidence, made.result, made.undo, list(made.journal)), encoding="utf-8")
     page = opened(browser, file, heard, java_script_enabled=False)
     assert page.locator(".checks tbody").count() == len(made.evidence.checks)
     page.context.close()

@@ -7,8 +7,17 @@ import pytest
 from cutover.evidence import Sample as Point
 from cutover.evidence import Step
 from cutover.proxy.proof import RequestSample, summarize_switch
-from cutover.report.charts import charts, marks_of, spelled, thinned, ticks
-from cutover.report.proof import buckets, coarser, picture, words
+from cutover.report.charts import (
+    coarser,
+    marks_of,
+    proof_chart,
+    proof_sentence,
+    series_charts,
+    thinned,
+    ticks,
+    timeline_buckets,
+    title_and_unit,
+)
 
 
 def clock(at: float) -> str:
@@ -58,7 +67,7 @@ def test_each_series_is_a_picture_with_its_marks() -> None:
         Step("", "undo", "", 0.1, 107.0),
         Step("T-10m", "deploy green", "", 1, -9999.0),
     ]
-    drawn = charts(samples, steps, clock)
+    drawn = series_charts(samples, steps, clock)
     assert drawn.count("<svg") == 1
     names = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
     assert {"blue", "green", "switch", "take back", "100 s", "108 s"} <= set(names)
@@ -70,8 +79,8 @@ def test_each_series_is_a_picture_with_its_marks() -> None:
 def test_numbers_that_are_none_draw_nothing() -> None:
     """A value that is no number, or a series without any, is no picture and no error."""
     odd = [Point("x", "blue", 1.0, float("nan")), Point("x", "blue", 1.0, float("inf"))]
-    assert charts(odd, [], clock) == ""
-    assert "<circle" in charts([Point("x", "", 1.0, 0.0)], [], clock)
+    assert series_charts(odd, [], clock) == ""
+    assert "<circle" in series_charts([Point("x", "", 1.0, 0.0)], [], clock)
 
 
 @pytest.mark.parametrize(
@@ -92,13 +101,13 @@ def test_numbers_that_are_none_draw_nothing() -> None:
 )
 def test_a_series_names_its_unit(series: str, value: float, said: tuple[str, str]) -> None:
     """The last word of a series is its unit, and every number on the axis carries it."""
-    name, spell = spelled(series)
+    name, spell = title_and_unit(series)
     assert (name, spell(value)) == said
 
 
 def test_what_is_counted_has_whole_ticks() -> None:
     """Nobody has half an error: an axis of counts has no fractions."""
-    drawn = charts([Point("5xx", "green", float(at), float(at % 2)) for at in range(9)], [], clock)
+    drawn = series_charts([Point("5xx", "green", float(at), float(at % 2)) for at in range(9)], [], clock)
     assert "0.25" not in drawn
     assert {"0", "1"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawn))
 
@@ -124,16 +133,21 @@ def test_the_proof_is_said_in_one_line() -> None:
         open_connections=3,
         new_connections=1,
     ).as_json()
-    assert words(seen) == "1 request on 3 open and 1 new connections: 1 green, 0 failed, longest gap 0.3 s"
-    assert words(seen | {"failed_in_gap": 2}).endswith("0.3 s with 2 failed requests in it, as announced")
-    assert words({}) == "0 requests: 0 answered, 0 failed, longest gap 0.0 ms"
+    assert (
+        proof_sentence(seen)
+        == "1 request on 3 open and 1 new connections: 1 green, 0 failed, longest gap 0.3 s"
+    )
+    assert proof_sentence(seen | {"failed_in_gap": 2}).endswith(
+        "0.3 s with 2 failed requests in it, as announced"
+    )
+    assert proof_sentence({}) == "0 requests: 0 answered, 0 failed, longest gap 0.0 ms"
 
 
 def test_the_proof_is_one_picture() -> None:
     """Colours as bars, failures as crosses, the switch as a line, and each of them named."""
     samples = [RequestSample(n / 100 - 3, n / 100 - 3, "blue", 200) for n in range(300)]
     samples += [RequestSample(n / 100, n / 100, "green", 500 if n == 100 else 200) for n in range(300)]
-    drawn = picture(summarize_switch(samples, "green", 0.0).as_json())
+    drawn = proof_chart(summarize_switch(samples, "green", 0.0).as_json())
     assert drawn.count('class="failed"') == 2
     assert drawn.count('class="bar blue"') == 31
     assert drawn.count('class="bar green"') == 31
@@ -142,12 +156,12 @@ def test_the_proof_is_one_picture() -> None:
 
 def test_a_proof_without_a_timeline_has_no_picture() -> None:
     """Where nothing was asked nothing is drawn."""
-    assert picture({"requests": 3}) == ""
+    assert proof_chart({"requests": 3}) == ""
 
 
 def test_many_buckets_become_few_and_lose_nothing() -> None:
     """A long proof is drawn coarser with the same number of requests."""
-    wide, size = coarser(buckets({"timeline": [[n * 100, 2, 1, 0] for n in range(-100, 4900)]}))
+    wide, size = coarser(timeline_buckets({"timeline": [[n * 100, 2, 1, 0] for n in range(-100, 4900)]}))
     assert len(wide) <= 240
     assert size == pytest.approx(2.1)
     assert sum(bucket["blue"] for bucket in wide.values()) == 10_000
@@ -155,6 +169,6 @@ def test_many_buckets_become_few_and_lose_nothing() -> None:
 
 def test_things_that_happened_are_dots() -> None:
     """A probe that failed now and then is no line from one failure to the next."""
-    drawn = charts([Point("probe failed", "green", float(at), 1.0) for at in (1, 5, 9)], [], clock)
+    drawn = series_charts([Point("probe failed", "green", float(at), 1.0) for at in (1, 5, 9)], [], clock)
     assert drawn.count("<circle") == 3
     assert "<polyline" not in drawn

@@ -10,11 +10,11 @@ from typing import Any
 import click
 import pytest
 
-from cutover.commands import journal, postmortem, report
+from cutover.commands.reports import journal_lines, postmortem_command, report_command
 from cutover.core.errors import UsageProblem
-from cutover.report.folder import read
+from cutover.report.folder import read_report_folder
 from cutover.report.page import finish_page
-from cutover.report.postmortem import draft
+from cutover.report.postmortem import draft_postmortem
 from tests.report.commands import error_of, folder_of, run
 from tests.report.sessions import Session, good, taken_back, undo_failed
 
@@ -23,7 +23,7 @@ from tests.report.sessions import Session, good, taken_back, undo_failed
 def test_a_report_is_written_again_from_its_files(tmp_path: Path) -> None:
     """`cutover report DIR` makes the page of a session that died before it could."""
     folder = folder_of(taken_back, tmp_path / "r")
-    result = run(report.command, str(folder))
+    result = run(report_command, str(folder))
     assert result.output == f"TAKEN BACK  {folder}/report.html\n"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Users saw 31 failed requests" in page
@@ -36,12 +36,12 @@ def test_a_page_with_pytests_table_is_never_lost(tmp_path: Path) -> None:
     folder = folder_of(good, tmp_path / "r")
     theirs = '<html><head></head><body data-jsonblob="{}"></body></html>'
     (folder / "report.html").write_text(theirs, encoding="utf-8")
-    result = run(report.command, str(folder), "--json")
+    result = run(report_command, str(folder), "--json")
     assert json.loads(result.output)["report"].endswith("again.html")
     assert (folder / "report.html").read_text(encoding="utf-8") == theirs
 
 
-@pytest.mark.parametrize("command", [report.command, postmortem.command])
+@pytest.mark.parametrize("command", [report_command, postmortem_command])
 def test_a_folder_without_evidence_is_one_line(command: click.Command, tmp_path: Path) -> None:
     """A wrong folder is named, with what was expected, exit 4."""
     error = error_of(command, str(tmp_path / "none"))
@@ -78,7 +78,7 @@ def test_a_draft_has_what_machines_know(
     session: Callable[[Path], Session], said: list[str], tmp_path: Path
 ) -> None:
     """Timeline, impact, what went well, questions and gaps are there, in order, from what was seen."""
-    text = draft(read(folder_of(session, tmp_path / "r")))
+    text = draft_postmortem(read_report_folder(folder_of(session, tmp_path / "r")))
     parts = [
         "Timeline",
         "What happened",
@@ -100,7 +100,7 @@ def test_a_draft_of_a_dead_session_claims_nothing(tmp_path: Path) -> None:
     folder = folder_of(good, tmp_path / "r")
     rows = (folder / "evidence.jsonl").read_text(encoding="utf-8").splitlines()[:14]
     (folder / "evidence.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    text = draft(read(folder))
+    text = draft_postmortem(read_report_folder(folder))
     assert "the session died before it could say how it ended" in text
     assert "What killed the session" in text
     assert "Exit code" not in text
@@ -110,9 +110,9 @@ def test_a_draft_that_people_filled_in_is_not_written_over(tmp_path: Path) -> No
     """The second `--output` to the same file is refused."""
     folder = folder_of(taken_back, tmp_path / "r")
     words = (str(folder), "--output", str(tmp_path / "pm.md"))
-    assert run(postmortem.command, *words).output == f"drafted {tmp_path}/pm.md\n"
-    assert "is there already" in str(error_of(postmortem.command, *words))
-    assert run(postmortem.command, str(folder)).output == (tmp_path / "pm.md").read_text(encoding="utf-8")
+    assert run(postmortem_command, *words).output == f"drafted {tmp_path}/pm.md\n"
+    assert "is there already" in str(error_of(postmortem_command, *words))
+    assert run(postmortem_command, str(folder)).output == (tmp_path / "pm.md").read_text(encoding="utf-8")
 
 
 # --- journal ---------------------------------------------------------------------------------------------------------
@@ -122,19 +122,19 @@ def test_a_journal_is_one_line_for_each_entry() -> None:
         {"at": "2025-09-04T01:10:22.431Z", "event": "open", "release": "a", "who": "ana", "x": None},
         {"at": "2025-09-04T01:12:00.000Z", "event": "did", "release": "b", "code": 0, "said": "\x1b[2J"},
     ]
-    assert journal.lines(rows) == [
+    assert journal_lines(rows) == [
         "2025-09-04 01:10:22.431Z  open           who ana",
         "",
         "2025-09-04 01:12:00.000Z  did            code 0 · said  [2J",
     ]
-    assert journal.lines([]) == ["nothing was changed here yet"]
+    assert journal_lines([]) == ["nothing was changed here yet"]
 
 
 def test_the_folder_of_a_session_makes_the_same_page_as_the_session(tmp_path: Path) -> None:
     """`cutover report` and the session's own end use one function."""
     folder = folder_of(undo_failed, tmp_path / "r")
-    run(report.command, str(folder))
+    run(report_command, str(folder))
     again = (folder / "report.html").read_text(encoding="utf-8")
-    seen = read(folder)
-    finish_page(folder / "report.html", seen.evidence, seen.ending, seen.undo, seen.journal)
+    seen = read_report_folder(folder)
+    finish_page(folder / "report.html", seen.evidence, seen.result, seen.undo, seen.journal)
     assert (folder / "report.html").read_text(encoding="utf-8") == again

@@ -7,7 +7,7 @@ import pytest
 
 from cutover.core.masking import MASK
 from cutover.core.verdict import no, yes
-from cutover.evidence import BATCH, MOST_POINTS, Evidence, load
+from cutover.evidence import BATCH, MOST_POINTS, Evidence, load_evidence
 from cutover.system.files import read_json_lines as journal
 
 
@@ -20,7 +20,7 @@ def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
     for number in range(BATCH + 3):
         evidence.sample("p95 seconds", "green", float(number))
     evidence.flush()
-    again = load(tmp_path / "e.jsonl")
+    again = load_evidence(tmp_path / "e.jsonl")
     assert (again.checks, again.steps, again.samples, again.facts) == (
         evidence.checks,
         evidence.steps,
@@ -45,7 +45,7 @@ def test_memory_of_a_long_watch_stays_constant(tmp_path: Path) -> None:
     assert [each.at for each in green] == sorted(each.at for each in green)
     lines = (tmp_path / "e.jsonl").read_text().splitlines()
     assert sum(len(json.loads(line)["rows"]) for line in lines) == 10_000
-    assert len(load(tmp_path / "e.jsonl").samples) == len(evidence.samples)
+    assert len(load_evidence(tmp_path / "e.jsonl").samples) == len(evidence.samples)
 
 
 def test_nothing_secret_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_damaged_lines_are_counted_and_left_out(tmp_path: Path) -> None:
         '{"kind": "st',
     ]
     file.write_text("\n".join(rows), encoding="utf-8")
-    again = load(file)
+    again = load_evidence(file)
     assert again.facts == {"a": 1}
     assert again.lost == 3
 

@@ -25,7 +25,7 @@ def test_the_suite_says_what_was_released(
     file = tmp_path / "junit.xml"
     file.write_text(XML.format(there), encoding="utf-8")
     made = taken_back()
-    finish_junit(file, made.evidence, made.ending)
+    finish_junit(file, made.evidence, made.result)
     text = file.read_text(encoding="utf-8")
     suite = ET.fromstring(text).find("testsuite")  # noqa: S314 - our own file
     assert suite is not None
@@ -41,7 +41,7 @@ def test_the_suite_says_what_was_released(
 def test_what_is_no_suite_is_left_alone(tmp_path: Path) -> None:
     """No file, an empty suite or something else is no reason to fail at the end of a release."""
     made = taken_back()
-    finish_junit(tmp_path / "none.xml", made.evidence, made.ending)
+    finish_junit(tmp_path / "none.xml", made.evidence, made.result)
     assert not list(tmp_path.iterdir())
     assert with_properties("<other/>", [("a", "b")]) == "<other/>"
     assert with_properties('<testsuite name="x"/>', [("a", "b")]) == '<testsuite name="x"/>'

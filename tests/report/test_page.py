@@ -8,9 +8,9 @@ import pytest
 
 from cutover.core.masking import MASK
 from cutover.core.verdict import no, yes
-from cutover.evidence import Evidence, load
-from cutover.report.facts import ending_of
-from cutover.report.page import MOST_BYTES, finish_page, render, title
+from cutover.evidence import Evidence, load_evidence
+from cutover.report.facts import result_of
+from cutover.report.page import MOST_BYTES, finish_page, page_title, render_page
 from tests.report.endings import RELEASED, TAKEN_BACK
 from tests.report.sessions import Session, good, taken_back, undo_failed
 
@@ -32,7 +32,7 @@ class Elements(HTMLParser):
 
 def page_of(session: Session) -> str:
     """The page of a session that stands alone."""
-    return render(session.evidence, session.ending, session.undo, list(session.journal))
+    return render_page(session.evidence, session.result, session.undo, list(session.journal))
 
 
 @pytest.mark.parametrize("session", [good, taken_back, undo_failed])
@@ -110,7 +110,7 @@ def test_nothing_that_a_service_says_becomes_markup() -> None:
     """Whatever bodies, log lines, node ids, tags or colours contain is shown as text."""
     evidence = Evidence(clock=lambda: 1756947000.0)
     _evil(evidence)
-    page = render(evidence, TAKEN_BACK, EVIL, [{"at": EVIL, "event": EVIL, EVIL: {EVIL: EVIL}}])
+    page = render_page(evidence, TAKEN_BACK, EVIL, [{"at": EVIL, "event": EVIL, EVIL: {EVIL: EVIL}}])
     elements = Elements(page).found
     assert [tag for tag, _attributes in elements].count("script") == 1
     assert not any(tag == "img" or any(name.startswith("on") for name in names) for tag, names in elements)
@@ -129,7 +129,7 @@ def test_secrets_are_stars_in_every_place(monkeypatch: pytest.MonkeyPatch) -> No
     evidence.check("t", "green", 0, no("db", f"refused {secret}", seen=secret, body=[secret]), 0.1)
     evidence.step("T-0", "switch", f"with {secret} and postgres://u:{secret}@db/x", 0.1)
     MASK.learn([secret])
-    page = render(evidence, TAKEN_BACK, f"echo {secret}", [{"event": "do", "text": secret}])
+    page = render_page(evidence, TAKEN_BACK, f"echo {secret}", [{"event": "do", "text": secret}])
     for shown in (secret, "p&quot;a&amp;ss", "p&#34;a&amp;ss", 'p\\"a&amp;ss'):
         assert shown not in page
     assert "***" in page
@@ -143,7 +143,7 @@ def test_without_pytests_page_ours_stands_alone(others: str, tmp_path: Path) -> 
     file = tmp_path / "report.html"
     file.write_text(others, encoding="utf-8")
     made = taken_back()
-    finish_page(file, made.evidence, made.ending, made.undo, list(made.journal))
+    finish_page(file, made.evidence, made.result, made.undo, list(made.journal))
     assert file.read_text(encoding="utf-8") == page_of(made)
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
 
@@ -155,7 +155,7 @@ def test_a_page_of_a_flood_stays_small_and_says_what_is_missing() -> None:
         verdict = (no if number % 10 == 0 else yes)("q", "r" * 500, body="b" * 20_000)
         evidence.check(f"smoke/test_x.py::test[{number}]", "green", 0, verdict, 0.1)
         evidence.sample("p95 seconds", "green", float(number))
-    page = render(evidence, TAKEN_BACK, "x" * 10**6, [{"event": "e", "text": "y" * 5000}] * 5000)
+    page = render_page(evidence, TAKEN_BACK, "x" * 10**6, [{"event": "e", "text": "y" * 5000}] * 5000)
     assert len(page.encode()) <= MOST_BYTES
     for said in (
         "letters left out",
@@ -170,20 +170,20 @@ def test_a_page_of_a_flood_stays_small_and_says_what_is_missing() -> None:
 def test_the_same_page_comes_from_the_files(session: Callable[..., Session], tmp_path: Path) -> None:
     """What a session left in its folder makes the very page that it would have made itself."""
     made = session(tmp_path / "evidence.jsonl")
-    again = load(tmp_path / "evidence.jsonl")
+    again = load_evidence(tmp_path / "evidence.jsonl")
     assert again.lost == 0
-    assert ending_of(again) == made.ending
-    assert render(again, ending_of(again), made.undo, list(made.journal)) == page_of(made)
+    assert result_of(again) == made.result
+    assert render_page(again, result_of(again), made.undo, list(made.journal)) == page_of(made)
 
 
 def test_a_session_that_died_claims_nothing(tmp_path: Path) -> None:
     """From a file cut in the middle of a line: what was seen last, and that nobody said how it ended."""
     good(tmp_path / "evidence.jsonl")
     lines = (tmp_path / "evidence.jsonl").read_text(encoding="utf-8").splitlines()
-    cut = [line for line in lines if '"ending"' not in line]
+    cut = [line for line in lines if '"result"' not in line]
     (tmp_path / "evidence.jsonl").write_text("\n".join([*cut, '{"kind": "step", "na']), encoding="utf-8")
-    evidence = load(tmp_path / "evidence.jsonl")
-    page = render(evidence, ending_of(evidence))
+    evidence = load_evidence(tmp_path / "evidence.jsonl")
+    page = render_page(evidence, result_of(evidence))
     assert evidence.lost == 1
     assert "the session died before it could say how it ended" in page
     assert "its last step was retire blue" in page
@@ -193,6 +193,6 @@ def test_a_session_that_died_claims_nothing(tmp_path: Path) -> None:
 
 def test_an_empty_session_still_makes_a_page() -> None:
     """A session that died before its first step has a report too."""
-    page = render(Evidence(), ending_of(Evidence()))
+    page = render_page(Evidence(), result_of(Evidence()))
     assert "it left no step" in page
-    assert title(Evidence(), RELEASED) == "RELEASED · recall"
+    assert page_title(Evidence(), RELEASED) == "RELEASED · recall"

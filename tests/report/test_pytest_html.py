@@ -11,7 +11,7 @@ import pytest
 
 from cutover.core.masking import MASK
 from cutover.report.page import MOST_BYTES, finish_page
-from cutover.report.tests_html import BLOB
+from cutover.report.pytest_html import BLOB
 from tests.report.sessions import good
 from tests.report.test_page import LOADS, Elements
 
@@ -67,7 +67,7 @@ def made_by_pytest(tmp_path: Path) -> Path:
     )
     assert done.returncode == 1, done.stdout
     made = good()
-    finish_page(file, made.evidence, made.ending, made.undo, list(made.journal))
+    finish_page(file, made.evidence, made.result, made.undo, list(made.journal))
     return file
 
 

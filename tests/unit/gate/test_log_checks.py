@@ -7,6 +7,7 @@ import pytest
 
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineSilent
+from cutover.core.text import seconds_of
 from cutover.core.verdict import Outcome
 from cutover.gate.log_checks import (
     LoggedError,
@@ -18,7 +19,6 @@ from cutover.gate.log_checks import (
     scan_log,
     worst_stretch,
 )
-from cutover.probes.stamps import seconds_of
 from tests.probes.inspected import STARTED, at, container
 
 YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED

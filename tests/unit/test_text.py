@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cutover.report.words import clock, count, duration, joined, utc
+from cutover.core.text import count, countdown, duration, join_list, utc
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_duration_has_at_most_two_numbers(seconds: float, said: str) -> None:
 @pytest.mark.parametrize(("left", "said"), [(552, "09:12"), (0, "00:00"), (-1, "00:00"), (4152, "1:09:12")])
 def test_a_clock_counts_down_to_zero(left: float, said: str) -> None:
     """What is left of a watch is never negative."""
-    assert clock(left) == said
+    assert countdown(left) == said
 
 
 def test_words_are_counted_and_joined() -> None:
@@ -40,5 +40,5 @@ def test_words_are_counted_and_joined() -> None:
         "2,400 requests",
         "2 entries",
     ]
-    assert [joined([]), joined(["a"]), joined(["a", "b", "c"])] == ["", "a", "a, b and c"]
+    assert [join_list([]), join_list(["a"]), join_list(["a", "b", "c"])] == ["", "a", "a, b and c"]
     assert utc(1756947022) == "2025-09-04 00:50:22 UTC"

@@ -6,8 +6,10 @@ import itertools
 
 import pytest
 
-from cutover.core.verdict import Outcome
-from cutover.release import (
+from cutover.core.text import count
+from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
+from cutover.evidence import Evidence
+from cutover.result import (
     FAILED,
     INCONCLUSIVE,
     INTERNAL,
@@ -15,13 +17,14 @@ from cutover.release import (
     NOTHING_RAN,
     OK,
     USAGE,
+    Outcomes,
+    Reason,
     Required,
-    Tally,
-    count,
     exit_code,
-    outcome_of,
-    proven,
-    reason,
+    is_verified,
+    outcome_of_test,
+    reasons_of,
+    why_unverified,
 )
 
 YES, NO, UNKNOWN, NEVER = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, None
@@ -33,16 +36,18 @@ def tally(
     pytest_exit: int = 0,
     stages: frozenset[int] = GATE,
     trouble: Outcome | None = None,
-) -> Tally:
+) -> Outcomes:
     """A tally of one test for each outcome, all in the first stage."""
-    return Tally(
+    return Outcomes(
         [Required(f"t{n}", 0, each) for n, each in enumerate(outcomes)], pytest_exit, stages, trouble
     )
 
 
-def staged(*rows: tuple[int, Outcome | None], pytest_exit: int = 0) -> Tally:
+def staged(*rows: tuple[int, Outcome | None], pytest_exit: int = 0) -> Outcomes:
     """A tally of a whole cutover: (stage, outcome) of each test."""
-    return Tally([Required(f"t{n}", stage, each) for n, (stage, each) in enumerate(rows)], pytest_exit, WHOLE)
+    return Outcomes(
+        [Required(f"t{n}", stage, each) for n, (stage, each) in enumerate(rows)], pytest_exit, WHOLE
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,12 +84,12 @@ def staged(*rows: tuple[int, Outcome | None], pytest_exit: int = 0) -> Tally:
         (staged((0, YES), (1, UNKNOWN), (2, NEVER)), INCONCLUSIVE, "1 check could not be answered: t1"),
     ],
 )  # fmt: skip
-def test_a_release_is_kept_on_proof_alone(asked: Tally, code: int, why: str | None) -> None:
+def test_a_release_is_kept_on_proof_alone(asked: Outcomes, code: int, why: str | None) -> None:
     """One exit code for each end, by the order 2, 3 before 1 before 10 before 5, and one line that says why."""
     assert exit_code(asked) == code
-    assert proven(asked) is (code == OK)
+    assert is_verified(asked) is (code == OK)
     if why is not None:
-        assert reason(asked) == why
+        assert why_unverified(asked) == why
 
 
 @pytest.mark.parametrize("pytest_exit", range(7))
@@ -95,8 +100,8 @@ def test_only_what_is_proven_ends_with_0(
 ) -> None:
     """0 and proven are one thing, whatever pytest itself says; a sure no without an interruption is never 10."""
     asked = tally(*outcomes, pytest_exit=pytest_exit, trouble=trouble)
-    assert (exit_code(asked) == OK) is proven(asked)
-    assert proven(asked) is (set(outcomes) == {YES} and trouble is None and pytest_exit == 0)
+    assert (exit_code(asked) == OK) is is_verified(asked)
+    assert is_verified(asked) is (set(outcomes) == {YES} and trouble is None and pytest_exit == 0)
     if NO in outcomes and pytest_exit not in {2, 3, 4}:
         assert exit_code(asked) == FAILED
 
@@ -124,10 +129,56 @@ def test_a_test_says_yes_only_when_all_of_it_passed(
     phases: dict[str, str], unknown: bool, outcome: Outcome
 ) -> None:
     """A call that passed between a clean setup and teardown is a yes, a failed assertion a no, all else unknown."""
-    assert outcome_of(phases, unknown) is outcome
+    assert outcome_of_test(phases, unknown) is outcome
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 checks"), (1, "1 check"), (2, "2 checks")])
 def test_checks_are_counted_in_english(number: int, text: str) -> None:
     """One check, two checks."""
-    assert count([None] * number) == text
+    assert count(number, "check") == text
+
+
+MUTE = "the Docker engine does not answer"
+
+
+def reason(text: str, *checks: int) -> Reason:
+    """A reason found by the test that recorded the first of *checks*."""
+    return Reason(f"smoke/t.py::test_{checks[0]}", text, checks)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "reasons"),
+    [
+        ([yes("ready", "yes")], [Reason("", "no check ran, so nothing was verified")]),
+        ([no("ready", "503"), yes("version", "sha-2")], [reason("ready: 503", 1)]),
+        (
+            [unknown("health", MUTE), no("ready", "503"), unknown("identity", MUTE), unknown("logs", MUTE)],
+            [reason(f"health: {MUTE}; the same of 2 more checks", 1, 3, 4), reason("ready: 503", 2)],
+        ),
+        (
+            [no(f"q{number}", f"reason {number}") for number in range(9)],
+            [reason(f"q{number}: reason {number}", number + 1) for number in range(5)],
+        ),
+    ],
+    ids=["no bad one", "one", "one cause", "many"],
+)
+def test_each_reason_is_listed_once(verdicts: list[Verdict], reasons: list[Reason]) -> None:
+    """An engine that does not answer is one reason, however many checks needed it; at most five are listed."""
+    evidence = Evidence()
+    for number, verdict in enumerate(verdicts):
+        evidence.check(f"smoke/t.py::test_{number + 1}", "green", 0, verdict, 0.1)
+    assert reasons_of(Outcomes((), 1), evidence.checks) == tuple(reasons)
+
+
+def test_a_test_that_failed_with_its_deploy_is_no_reason_of_its_own() -> None:
+    """The check of the deploy and the test that needed the deploy are one reason, joined by id, whatever they say."""
+    evidence = Evidence()
+    up = evidence.check("deploy::up", "green", 0, no("came up", "exited with 1"), 3.0)
+    test = evidence.check("smoke/t.py::test_a", "green", 0, unknown("test_a", "anything"), 0.1, cause=up.id)
+    (found,) = reasons_of(Outcomes((), 1), evidence.checks, trouble="never shown")
+    assert found == Reason("", "came up: exited with 1", (up.id, test.id))
+
+
+def test_a_step_that_failed_without_a_check_is_the_reason() -> None:
+    """If no check recorded it, the error of the step is the reason."""
+    assert reasons_of(Outcomes((), 1), (), trouble="no-go: ana") == (Reason("", "no-go: ana"),)

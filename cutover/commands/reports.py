@@ -1,0 +1,205 @@
+"""`cutover report`, `postmortem`, `attach` and `journal`: what a session left, written again or sent to a ticket."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cutover.commands.common import common, settings_of, tell
+from cutover.core.errors import Inconclusive, UsageProblem
+from cutover.core.masking import MASK, Secret
+
+if TYPE_CHECKING:
+    import httpx
+
+PAGE, MOST_PAGES, DEADLINE_S = 100, 50, 30.0
+OMITTED = frozenset({"at", "event", "release"})
+
+folder_argument = click.argument("folder", type=click.Path(path_type=Path), default=Path("reports/latest"))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
+
+
+# --- report ------------------------------------------------------------------------------------------------------
+@click.command("report")
+@folder_argument
+@click.option("--output", type=click.Path(path_type=Path), help="Another file than FOLDER/report.html.")
+@json_option
+def report_command(folder: Path, output: Path | None, as_json: bool) -> int:
+    """Write FOLDER's report.html again from evidence.jsonl, journal.jsonl and undo.sh.
+
+    A page that contains pytest-html's table is kept; the new one is then written to again.html beside it.
+    """
+    from cutover.report.folder import read_report_folder
+    from cutover.report.page import render_page
+    from cutover.report.pytest_html import BLOB
+
+    seen, page = read_report_folder(folder), folder / "report.html"
+    keep = page.is_file() and BLOB.search(page.read_text(encoding="utf-8", errors="replace")) is not None
+    file = output or (folder / "again.html" if keep else page)
+    try:
+        file.write_text(render_page(seen.evidence, seen.result, seen.undo, seen.journal), encoding="utf-8")
+    except OSError as error:
+        raise UsageProblem(f"{file} cannot be written: {error.strerror}") from error
+    facts = {"report": str(file), "ending": str(seen.result.status), "lost": seen.evidence.lost}
+    tell(as_json, facts, [f"{seen.result.status}  {file}"])
+    return 0
+
+
+# --- postmortem --------------------------------------------------------------------------------------------------
+@click.command("postmortem")
+@folder_argument
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="A new file to write; an existing one is refused."
+)
+@json_option
+def postmortem_command(folder: Path, output: Path | None, as_json: bool) -> int:
+    """Draft a postmortem in Markdown of the session in FOLDER; questions for people are marked with "…"."""
+    from cutover.report.folder import read_report_folder
+    from cutover.report.postmortem import draft_postmortem
+
+    text = draft_postmortem(read_report_folder(folder))
+    if output is None:
+        tell(as_json, {"postmortem": text}, [text.rstrip("\n")])
+        return 0
+    try:
+        # "x": a draft that somebody has begun to fill in must not be overwritten.
+        with output.open("x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError as error:
+        raise UsageProblem(f"{output} is there already; name another file or delete it") from error
+    except OSError as error:
+        raise UsageProblem(f"{output} cannot be written: {error.strerror}") from error
+    tell(as_json, {"file": str(output)}, [f"drafted {output}"])
+    return 0
+
+
+# --- attach ------------------------------------------------------------------------------------------------------
+@click.command("attach")
+@folder_argument
+@click.option(
+    "--ticket", "url", required=True, metavar="URL", help="https://github.com/OWNER/REPO/issues/N or /pull/N"
+)
+@click.option("--link", metavar="URL", help="Where the report can be read; in GitHub Actions the run's page.")
+@json_option
+def attach_command(folder: Path, url: str, link: str | None, as_json: bool) -> int:
+    """Comment on a GitHub issue or pull request how the session in FOLDER ended; a second call updates the comment.
+
+    The token is read from GITHUB_TOKEN, the address of the API from GITHUB_API_URL.
+    """
+    from cutover.report import github
+    from cutover.report.folder import read_report_folder
+
+    ticket = github.ticket_of(url, os.environ.get("GITHUB_SERVER_URL") or github.SERVER)
+    seen = read_report_folder(folder)
+    body = {"body": github.comment_body(seen, github.run_link(os.environ) if link is None else link)}
+    with _github_client(github.api_base(os.environ), _token()) as client:
+        number = github.earlier_comment(_comments(client, ticket.comments), github.comment_marker(seen))
+        if number is None:
+            answer = _request(client, "POST", ticket.comments, body)
+        else:
+            answer = _request(client, "PATCH", ticket.comment(number), body)
+    where = str(answer.get("html_url") or url)
+    done = "commented on" if number is None else "updated the comment on"
+    tell(as_json, {"comment": where, "updated": number is not None}, [f"{done} {url}: {where}"])
+    return 0
+
+
+def _token() -> Secret:
+    value = os.environ.get("GITHUB_TOKEN", "").strip()
+    if not value:
+        raise UsageProblem(
+            "GITHUB_TOKEN is not set: a token that may write issues is needed to comment on a ticket"
+        )
+    MASK.learn([value])
+    return Secret(value)
+
+
+def _github_client(base: str, token: Secret) -> httpx.Client:
+    import httpx
+
+    headers = {
+        "Authorization": f"Bearer {token.reveal()}",
+        "Accept": "application/vnd.github+json",
+        "X-GitHub-Api-Version": "2022-11-28",
+        "User-Agent": "pytest-cutover",
+    }
+    # A redirect would send the token to wherever it points.
+    return httpx.Client(base_url=base, headers=headers, timeout=DEADLINE_S, follow_redirects=False)
+
+
+def _comments(client: httpx.Client, path: str) -> Iterator[dict[str, Any]]:
+    """All comments of the ticket, page after page."""
+    for page in range(1, MOST_PAGES + 1):
+        rows = _request(client, "GET", f"{path}?per_page={PAGE}&page={page}")
+        yield from rows
+        if len(rows) < PAGE:
+            return
+
+
+def _request(client: httpx.Client, method: str, path: str, body: dict[str, str] | None = None) -> Any:
+    """The API's answer; raises UsageProblem for a refusal, Inconclusive for no answer or a server error."""
+    import httpx
+
+    try:
+        response = client.request(method, path, json=body)
+        answer = response.json() if response.content else {}
+    except httpx.HTTPError as error:
+        raise Inconclusive(
+            MASK(f"{client.base_url} did not answer: {str(error) or type(error).__name__}")
+        ) from error
+    except ValueError as error:
+        raise Inconclusive(f"{client.base_url} answered {response.status_code} without JSON") from error
+    if response.is_success:
+        return answer
+    message = answer.get("message", "") if isinstance(answer, dict) else ""
+    line = " ".join(MASK(f"{method} {path.partition('?')[0]}: {response.status_code} {message}").split())
+    raise (Inconclusive if response.is_server_error else UsageProblem)(line)
+
+
+# --- journal -----------------------------------------------------------------------------------------------------
+@click.command("journal")
+@common
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Only the last N entries.")
+@click.option("--release", "only", metavar="ID", help="Only this release.")
+def journal_command(config: str | None, as_json: bool, last: int | None, only: str | None) -> int:
+    """Print what was changed here, when and by whom: the journal of the state directory, oldest first."""
+    from cutover.journal import whole
+
+    rows = [row for row in whole(settings_of(config).state) if only in {None, row.get("release")}]
+    shown = rows[-last:] if last else rows
+    for line in [json.dumps(shown, ensure_ascii=False)] if as_json else journal_lines(shown):
+        click.echo(line)
+    return 0
+
+
+def journal_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each entry, an empty one before each release."""
+    if not rows:
+        return ["nothing was changed here yet"]
+    lines: list[str] = []
+    release = rows[0].get("release")
+    for row in rows:
+        if row.get("release") != release:
+            lines.append("")
+            release = row.get("release")
+        lines.append(_journal_line(row))
+    return lines
+
+
+def _journal_line(row: Mapping[str, Any]) -> str:
+    """`2025-09-04 01:10:22.431Z  taken back   who ana@runner-7 · why 1 check failed`, without control characters."""
+    known = {
+        key: value for key, value in row.items() if key not in OMITTED and value not in (None, "", [], {})
+    }
+    facts = " · ".join(
+        f"{key} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}"
+        for key, value in known.items()
+    )
+    at = str(row.get("at", "")).replace("T", " ")
+    line = f"{at:<25} {row.get('event', ''):<14} {facts}".rstrip()
+    return "".join(letter if letter.isprintable() else " " for letter in line)

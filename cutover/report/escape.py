@@ -1,0 +1,87 @@
+"""Text of services and people made safe for HTML and Markdown: masked, without control characters, escaped, cut."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any
+
+from markupsafe import Markup
+
+from cutover.core.masking import MASK, STARS
+
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\x1b\[[0-9;]*[A-Za-z]")
+MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", **{letter: f"\\{letter}" for letter in "\\`*_[]|~#"}})
+MOST_LETTERS = 600
+ONE_LINE = 100
+
+
+def safe_markup(text: str) -> Markup:
+    """*text* marked as made of escaped parts only, so that a template does not escape it again."""
+    return Markup(text)  # noqa: S704 - the callers escape every part
+
+
+def clean(value: object) -> str:
+    """*value* as text, masked, control characters replaced; not escaped yet."""
+    return CONTROL.sub("�", MASK(str(value)))
+
+
+def html_text(value: object) -> str:
+    """*value* as text that an HTML page may contain anywhere, also in an attribute."""
+    return html.escape(clean(value))
+
+
+def html_cut(value: object, most: int) -> Markup:
+    """*value* as HTML text of at most *most* letters; the note in its middle says how many are left out."""
+    text = MASK(str(value))
+    if len(text) <= most:
+        return safe_markup(html_text(text))
+    head, tail = most // 3, most - most // 3
+    note = f" … {len(text) - most:,} letters left out, all of it is in evidence.jsonl … "
+    return safe_markup(f'{html_text(text[:head])}<span class="cut">{note}</span>{html_text(text[-tail:])}')
+
+
+def html_json(value: Any, most: int) -> Markup:
+    """A JSON value as HTML, structures indented, at most *most* letters."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1, default=str)
+    tag = "pre" if "\n" in text or len(text) > ONE_LINE else "code"
+    return safe_markup(f"<{tag}>{html_cut(text, most)}</{tag}>")
+
+
+def one_line(text: str) -> str:
+    """*text* masked, on one line, at most 600 letters."""
+    line = " ".join(MASK(text).split())
+    return line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]}…"
+
+
+def markdown_text(text: object) -> str:
+    """*text* on one line of Markdown without its own markup, links or mentions."""
+    return one_line(str(text)).translate(MARKDOWN).replace("@", "@\u200b").replace("://", ":\u200b//")
+
+
+def markdown_code(text: str) -> Markup:
+    """*text* as code on one line of Markdown, also inside a table; empty for an empty text."""
+    line = one_line(text).replace("`", "'").replace("|", "\\|")
+    return safe_markup(f"`{line}`" if line else "")
+
+
+def masked_page(page: str) -> str:
+    """*page*, written by pytest or pytest-html, with every known value masked in whatever way it was escaped."""
+    page = MASK(page)
+    for value in sorted(MASK.values, key=len, reverse=True):
+        for form in _spellings(value):
+            page = page.replace(form, STARS)
+    return page
+
+
+def _spellings(value: str) -> set[str]:
+    """*value* escaped for HTML, for JSON, and for HTML again, in any order that pytest-html uses."""
+    once = {value, html.escape(value), _jinja(value)}
+    coded = {json.dumps(each)[1:-1] for each in once}
+    return {form for each in once | coded for form in (each, html.escape(each), _jinja(each))} - {value}
+
+
+def _jinja(value: str) -> str:
+    # Jinja spells quotes in another way than the standard library.
+    return html.escape(value).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")

@@ -1,0 +1,75 @@
+"""The files of a session's report: page, JUnit, undo script, journal, job summary, `reports/latest`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutover.evidence import Evidence
+from cutover.result import SessionResult
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFiles:
+    """What a release left in the state directory; all empty if the session changed nothing."""
+
+    release: str = ""
+    """The id of the release."""
+    undo: str = ""
+    """The undo script before it was run or deleted."""
+    journal: Sequence[Mapping[str, Any]] = ()
+    """The journal entries of this release, oldest first."""
+
+
+def write_report(
+    folder: Path,
+    evidence: Evidence,
+    result: SessionResult,
+    not_asked: Mapping[str, Sequence[str]],
+    files: ReleaseFiles,
+) -> None:
+    """Write report.html, undo.sh and journal.jsonl to *folder*, and complete its evidence.jsonl and junit.xml.
+
+    *not_asked* maps a reason to the tests that could not be asked. Raises OSError.
+    """
+    # Imported here because the templates are slow to load and needed at the very end only.
+    from cutover.report.facts import versions
+    from cutover.report.junit import finish_junit
+    from cutover.report.page import finish_page
+
+    evidence.flush()
+    evidence.fact("versions", versions())
+    evidence.fact("ended", time.time())
+    evidence.fact("not asked", [[test, why] for why, tests in not_asked.items() for test in tests])
+    if files.release:
+        evidence.fact("release", files.release)
+    evidence.fact("result", result.as_json())
+    if files.undo:
+        with contextlib.suppress(OSError):
+            (folder / "undo.sh").write_text(files.undo, encoding="utf-8")
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in files.journal)
+            (folder / "journal.jsonl").write_text(lines, encoding="utf-8")
+    finish_page(folder / "report.html", evidence, result, files.undo, files.journal)
+    finish_junit(folder / "junit.xml", evidence, result)
+
+
+def write_job_summary(path: Path, evidence: Evidence, result: SessionResult) -> None:
+    """Append the summary to the file that a CI shows for the job (GITHUB_STEP_SUMMARY). Raises OSError."""
+    from cutover.report.github import summary
+
+    with path.open("a", encoding="utf-8") as out:
+        out.write(summary(evidence, result))
+
+
+def point_latest_to(folder: Path) -> None:
+    """Make the link `latest` beside *folder* point to it; does nothing where links cannot be made."""
+    with contextlib.suppress(OSError):
+        draft = folder.parent / f".latest-{os.getpid()}"
+        draft.symlink_to(folder.name)
+        draft.replace(folder.parent / "latest")

@@ -1,0 +1,351 @@
+"""How a session ends: whether its outcomes verify the release, its exit code, and the result that every report shows.
+
+Everything here is pure: values in, values out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Literal
+
+from cutover.core.text import count, duration, join_list
+from cutover.core.verdict import Outcome
+from cutover.evidence import BAD_OUTCOMES, Check
+
+OK, FAILED, INTERRUPTED, INTERNAL, USAGE, NOTHING_RAN = 0, 1, 2, 3, 4, 5
+INCONCLUSIVE, NEEDS_PERSON, LOCKED = 10, 11, 12
+MAX_REASONS = 5
+
+
+# --- the decision ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Required:
+    """One collected test: its stage (0 gate, 1 through the proxy, 2 watch) and its outcome, None if it never ran."""
+
+    test: str
+    stage: int
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """The outcome of every required test, of the release's own steps, and of pytest itself."""
+
+    required: Sequence[Required]
+    pytest_exit: int
+    stages: frozenset[int] = frozenset({0})
+    """The stages that need at least one passed test each."""
+    trouble: Outcome | None = None
+    """The outcome of the step of the release that failed; None if all steps passed."""
+
+    def tests(self, outcome: Outcome | None) -> list[Required]:
+        """The tests with that outcome."""
+        return [each for each in self.required if each.outcome is outcome]
+
+    @property
+    def missing_stages(self) -> frozenset[int]:
+        """Required stages without a passed test."""
+        return self.stages - {each.stage for each in self.tests(Outcome.YES)}
+
+
+def is_verified(outcomes: Outcomes) -> bool:
+    """Whether every required test passed, in every required stage, and nothing else failed."""
+    return (
+        outcomes.pytest_exit == OK
+        and outcomes.trouble is None
+        and bool(outcomes.required)
+        and all(each.outcome is Outcome.YES for each in outcomes.required)
+        and not outcomes.missing_stages
+    )
+
+
+def exit_code(outcomes: Outcomes) -> int:
+    """The session's exit code.
+
+    2, 3 and 4 of pytest win over 1, 1 over 10, 10 over 5; 11 and 12 are set where the revert or the lock failed.
+    """
+    if outcomes.pytest_exit in {INTERRUPTED, INTERNAL, USAGE}:
+        return outcomes.pytest_exit
+    if outcomes.trouble is Outcome.NO or outcomes.tests(Outcome.NO):
+        return FAILED
+    if outcomes.trouble is not None or outcomes.tests(Outcome.UNKNOWN):
+        return INCONCLUSIVE
+    if not outcomes.required:
+        return NOTHING_RAN
+    if is_verified(outcomes):
+        return OK
+    return FAILED if outcomes.pytest_exit == FAILED else INCONCLUSIVE
+
+
+def why_unverified(outcomes: Outcomes) -> str:
+    """Why a release is not kept, in one line."""
+    failed, unknown, never = (outcomes.tests(each) for each in (Outcome.NO, Outcome.UNKNOWN, None))
+    if outcomes.pytest_exit == INTERRUPTED:
+        return "the session was interrupted"
+    if outcomes.pytest_exit == INTERNAL:
+        return "the session broke: an internal error, not the service"
+    if failed:
+        return f"{count(len(failed), 'check')} failed: {failed[0].test}"
+    if outcomes.trouble is Outcome.NO:
+        return "a step of the release failed"
+    if unknown:
+        return f"{count(len(unknown), 'check')} could not be answered: {unknown[0].test}"
+    if outcomes.trouble is not None:
+        return "a step of the release could not be verified"
+    if not outcomes.required:
+        return "no check ran, so nothing was verified"
+    if never:
+        return f"{count(len(never), 'check')} never ran: {never[0].test}"
+    return "pytest ended without proof"
+
+
+def outcome_of_test(phases: Mapping[str, str], unknown: bool) -> Outcome:
+    """The outcome of a test, from its phases (`setup`, `call`, `teardown` to `passed`, `failed`, `skipped`, `xfailed`).
+
+    Only a call that passed between a clean setup and teardown is a yes. *unknown*: the failure says nothing about the
+    service (no assertion, an unanswered question, or the test's own time-out).
+    """
+    if phases == {"setup": "passed", "call": "passed", "teardown": "passed"}:
+        return Outcome.YES
+    if phases.get("call") == "failed" and not unknown:
+        return Outcome.NO
+    return Outcome.UNKNOWN
+
+
+# --- the result --------------------------------------------------------------------------------------------------
+Kind = Literal["good", "back", "person", "unsure"]
+
+
+class Status(StrEnum):
+    """The status in the last line of a session."""
+
+    RELEASED = "RELEASED"
+    TAKEN_BACK = "TAKEN BACK"
+    UNDO_FAILED = "UNDO FAILED"
+    GATE_PASSED = "GATE PASSED"
+    GATE_FAILED = "GATE FAILED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    LEFT_AS_IT_IS = "LEFT AS IT IS"
+    NOTHING_CHANGED = "NOTHING CHANGED"
+    PLAN_ONLY = "PLAN ONLY"
+
+    @property
+    def kind(self) -> Kind:
+        """How reports show it: good, back (failed, under control), person (an operator is needed) or unsure."""
+        match self:
+            case Status.RELEASED | Status.GATE_PASSED:
+                return "good"
+            case Status.TAKEN_BACK | Status.GATE_FAILED | Status.LEFT_AS_IT_IS:
+                return "back"
+            case Status.UNDO_FAILED:
+                return "person"
+        return "unsure"
+
+
+NOTHING = "nothing runs"
+"""The state of a color without a container."""
+UNASKED = "could not be asked"
+"""The state of a color if the Docker engine did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What one color runs, observed at the end of the session."""
+
+    colour: str
+    tag: str
+    state: str = "runs"
+    """`runs`, `warm`, `stopped`, `fails 1 of 14 checks`, `could not be asked`."""
+    live: bool = False
+    """Whether the proxy sends traffic to it; without a proxy, whether it is the only one."""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One reason of a bad end."""
+
+    test: str
+    """The node id of the test; empty if no test found it."""
+    text: str
+    checks: tuple[int, ...] = ()
+    """The ids of the checks in the evidence that it stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionResult:
+    """The end of a session: everything that the last lines and the reports say about it."""
+
+    status: Status
+    project: str
+    exit_code: int
+    running: tuple[Running, ...] = ()
+    observed_s_ago: float | None = None
+    """How many seconds ago `running` was observed; None if it was not."""
+    as_before: bool = True
+    """Whether `running` is what ran before this session; shown for a revert only."""
+    sentence: str = ""
+    """Replaces the sentence that `sentence_of` makes from the other fields."""
+    reasons: tuple[Reason, ...] = ()
+    tried: tuple[str, ...] = ()
+    """The steps of a revert that failed, each with its command and output."""
+    command: str = ""
+    """The one command that the operator has to run."""
+    command_where: str = ""
+    """`on web-1, as deploy; safe to run again`."""
+    report: str = ""
+    """The path of report.html."""
+    next_steps: tuple[str, ...] = ()
+    passed: int = 0
+    """How many checks passed."""
+    release_open: bool = False
+    rollback_s: float | None = None
+    """How long a rollback takes, measured in the last rehearsal."""
+    failed_requests: int | None = None
+    """Failed requests of users since the switch; None if they were not measured."""
+    failed_s: float | None = None
+    schema: str = ""
+    """Where the schema stays if it was changed: `b771, on which sha-4f1c2aa passes 14 checks`."""
+
+    @property
+    def live(self) -> Running | None:
+        """The color that gets the traffic; None if it is not known."""
+        return next((each for each in self.running if each.live), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """A dictionary of JSON values; `result_from_json` reads it back."""
+        return asdict(self) | {"status": str(self.status)}
+
+
+def result_from_json(row: Mapping[str, Any]) -> SessionResult:
+    """The result that `as_json` wrote; unknown keys, as of a later version, are ignored.
+
+    Raises KeyError, TypeError or ValueError if *row* is not such a dictionary.
+    """
+    known = {each.name for each in fields(SessionResult)}
+    values = {key: value for key, value in row.items() if key in known}
+    values["status"] = Status(values["status"])
+    values["running"] = tuple(Running(**each) for each in values.get("running", ()))
+    values["reasons"] = tuple(
+        Reason(each["test"], each["text"], tuple(each.get("checks", ())))
+        for each in values.get("reasons", ())
+    )
+    for key in ("tried", "next_steps"):
+        values[key] = tuple(values.get(key, ()))
+    return SessionResult(**values)
+
+
+def reasons_of(outcomes: Outcomes, checks: Iterable[Check], trouble: object = None) -> tuple[Reason, ...]:
+    """The reasons of a bad end: at most five, checks with the same cause or the same reason as one.
+
+    *trouble* is the error of the step that failed; it counts only if no check recorded it.
+    """
+    alike: dict[str, list[Check]] = {}
+    caused: dict[int, list[int]] = {}
+    for check in checks:
+        if check.verdict.outcome not in BAD_OUTCOMES:
+            continue
+        if check.cause is None:
+            alike.setdefault(check.verdict.reason, []).append(check)
+        else:
+            caused.setdefault(check.cause, []).append(check.id)
+    found = [_reason(group, caused) for group in alike.values()]
+    if not found:
+        found = [Reason("", str(trouble) if trouble is not None else why_unverified(outcomes))]
+    return tuple(found[:MAX_REASONS])
+
+
+def _reason(group: Sequence[Check], caused: Mapping[int, Sequence[int]]) -> Reason:
+    first, more = group[0], len(group) - 1
+    # Checks of the release itself, like deploy::up, have no test that can be opened.
+    test = first.test if ".py::" in first.test else ""
+    same = f"; the same of {count(more, 'more check')}" if more else ""
+    ids = [each for check in group for each in (check.id, *caused.get(check.id, ()))]
+    return Reason(test, f"{first.verdict.question}: {first.verdict.reason}{same}", tuple(ids))
+
+
+# --- the sentence ------------------------------------------------------------------------------------------------
+def sentence_of(result: SessionResult) -> str:
+    """What the first line of every report says: what runs now, and what users noticed."""
+    return result.sentence or " ".join(_sentences(result))
+
+
+def _sentences(result: SessionResult) -> Iterable[str]:
+    match result.status:
+        case Status.PLAN_ONLY:
+            yield "nothing was checked, nothing was changed."
+        case Status.UNDO_FAILED:
+            yield f"a person is needed. Right now: {_state_now(result)}."
+        case Status.RELEASED:
+            yield f"{_kept(result)}."
+            is_open = "a release is still open" if result.release_open else "nothing is open"
+            yield f"Proven by {count(result.passed, 'check')}; {is_open}."
+            if result.rollback_s is not None:
+                yield f"Time to roll back: {duration(result.rollback_s)}."
+        case Status.GATE_PASSED:
+            yield f"{_kept(result)}. Proven by {count(result.passed, 'check')}; nothing was changed."
+        case Status.GATE_FAILED | Status.NOTHING_CHANGED:
+            yield f"{_what_runs(result)}; nothing was changed."
+        case Status.LEFT_AS_IT_IS:
+            yield f"{_what_runs(result)}, not proven; nothing was taken back, as asked for."
+        case _:
+            known = (result.running or result.observed_s_ago is not None) and not _unobserved(result)
+            yield f"{_what_runs(result)}{', as before' if result.as_before and known else ''}."
+    yield from _cost(result)
+
+
+def _cost(result: SessionResult) -> Iterable[str]:
+    if result.failed_requests:
+        during = f" in {duration(result.failed_s)}" if result.failed_s is not None else ""
+        yield f"Users saw {count(result.failed_requests, 'failed request')}{during}."
+    elif result.failed_requests == 0 and result.status is Status.TAKEN_BACK:
+        yield "No request of a user was seen to fail."
+    if result.schema:
+        yield f"The schema stays at {result.schema}."
+
+
+def _shown(result: SessionResult) -> Running | None:
+    return result.live or next(iter(result.running), None)
+
+
+def _unobserved(result: SessionResult) -> bool:
+    shown = _shown(result)
+    return shown is not None and not shown.tag and shown.state == UNASKED
+
+
+def _kept(result: SessionResult) -> str:
+    runs = _what_runs(result)
+    return f"what was proven is kept, but {runs} again" if _unobserved(result) else runs
+
+
+def _what_runs(result: SessionResult) -> str:
+    shown, project = _shown(result), result.project
+    if shown is None:
+        observed = result.observed_s_ago is not None
+        return f"nothing of {project} runs" if observed else f"what {project} runs could not be asked"
+    where = f" on {shown.colour}" if shown.colour else ""
+    if shown.tag:
+        runs = f"{project} runs {shown.tag}{where}"
+        return runs if shown.state in {"", "runs", "healthy"} else f"{runs} ({shown.state})"
+    return (
+        f"nothing of {project} runs{where}"
+        if shown.state == NOTHING
+        else f"what {project} runs{where} {shown.state}"
+    )
+
+
+def _state_now(result: SessionResult) -> str:
+    """`traffic goes to green (asked 2 s ago), green fails 1 of 14 checks (sha-2) and blue is stopped (sha-1)`."""
+    live = result.live
+    ago = "" if result.observed_s_ago is None else f" (asked {duration(result.observed_s_ago)} ago)"
+    head = f"traffic goes to {live.colour}{ago}" if live else f"who gets the traffic could not be asked{ago}"
+    return join_list([head, *map(_state_of, result.running)])
+
+
+def _state_of(running: Running) -> str:
+    if running.state == NOTHING:
+        return f"{NOTHING} on {running.colour}"
+    verb = "" if running.state.startswith(("fails", "runs", "could", "answers")) else "is "
+    return f"{running.colour} {verb}{running.state or 'unknown'}{f' ({running.tag})' if running.tag else ''}"
