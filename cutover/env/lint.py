@@ -90,6 +90,10 @@ class LintReport:
 
 def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintReport:
     """Check the env file of each color; *environment* is that of the caller. A finding never contains a value."""
+
+    def where(colour: str) -> str:
+        return _shown_path(settings.colours[colour].env_file)
+
     findings: list[Finding] = []
     values_of: dict[str, Mapping[str, str]] = {}
     template: Mapping[str, str] = {}
@@ -103,14 +107,11 @@ def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintRe
         findings += found
         if values is not None:
             values_of[colour] = values
-            findings += incomplete(values, template, _shown_path(settings, colour))
-
-    def where(colour: str) -> str:
-        return _shown_path(settings, colour)
+            findings += incomplete(values, template, where(colour))
 
     own = (settings.port_key, "COMPOSE_PROJECT_NAME", "COLOUR")
     database = (settings.database.url_key,) if settings.database else ()
-    shared = {*database, *(each.url_key for each in settings.dependencies if each.url_key)}
+    shared = dict.fromkeys([*database, *(each.url_key for each in settings.dependencies if each.url_key)])
     findings += [
         *lacking(values_of, where),
         *not_apart(values_of, where, own),
@@ -129,7 +130,7 @@ def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[st
     found = [
         *incomplete(values, template, where),
         *unpinned(image, tag, where, settings.tag_key),
-        *_lint_values(settings, rendered.colour, values, environment, where),
+        *_lint_values(values, environment, where, rendered.colour, settings.data_profiles),
         *no_port(settings, rendered),
     ]
     return [str(finding) for finding in found]
@@ -139,7 +140,8 @@ def _lint_colour(
     settings: Settings, colour: str, environment: Mapping[str, str]
 ) -> tuple[Mapping[str, str] | None, list[Finding]]:
     """The variables of one color (None if its file cannot be read), and the findings."""
-    path, where = settings.colours[colour].env_file, _shown_path(settings, colour)
+    path = settings.colours[colour].env_file
+    where = _shown_path(path)
     if not path.is_file():
         todo = f"write it from the template (colours.{colour}.env_file)"
         return None, [Finding(where, "no such file", todo)]
@@ -149,7 +151,7 @@ def _lint_colour(
     except UsageProblem as error:
         return None, [*findings, Finding(where, str(error).removeprefix(f"{path}: "), "correct the line")]
     MASK.learn_environment(values, settings.public_keys)
-    findings += _lint_values(settings, colour, values, environment, where)
+    findings += _lint_values(values, environment, where, colour, settings.data_profiles)
     try:
         findings += _lint_rendered(settings, render(settings, colour), where)
     except UsageProblem as error:
@@ -158,13 +160,17 @@ def _lint_colour(
 
 
 def _lint_values(
-    settings: Settings, colour: str, values: Mapping[str, str], environment: Mapping[str, str], where: str
+    values: Mapping[str, str],
+    environment: Mapping[str, str],
+    where: str,
+    colour: str,
+    data_profiles: Iterable[str],
 ) -> list[Finding]:
     return [
         *placeholders(values, where),
         *broken_urls(values, where),
         *exported(values, environment, where),
-        *own_data(values, settings.data_profiles, where, colour),
+        *own_data(values, data_profiles, where, colour),
     ]
 
 
@@ -198,9 +204,9 @@ def is_tracked(path: Path) -> bool:
     return process.run(words, deadline_s=GIT_DEADLINE_S, cwd=str(path.parent)).ok
 
 
-def _shown_path(settings: Settings, colour: str) -> str:
-    """The path of an env file, relative to the current directory if it is below it."""
-    path, here = settings.colours[colour].env_file, Path.cwd()
+def _shown_path(path: Path) -> str:
+    """*path* relative to the current directory if it is below it."""
+    here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
