@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from queue import Empty, Queue
@@ -14,6 +14,7 @@ from cutover.core.errors import UsageProblem
 from cutover.core.masking import MASK
 from cutover.system import docker
 
+LOGIN_DEADLINE_S = 60
 PULL_DEADLINE_S = 1800.0
 DEFAULT_REGISTRY = "docker.io"
 GHCR = "ghcr.io"
@@ -91,24 +92,19 @@ def credentials_for(registry: str, environment: Mapping[str, str]) -> dict[str, 
 
 
 def _pull(reference: str, credentials: Mapping[str, str]) -> None:
-    from docker.errors import DockerException
-
     registry, result = registry_of(reference), Queue[str]()
     # An own client: the credentials of a login stay in the memory of the client, and must end with this pull.
-    with closing(docker.new_client()) as own:
+    with closing(docker.new_client(LOGIN_DEADLINE_S)) as own:
         if credentials:
-            refusal = _error_of(lambda: own.api.login(**credentials, registry=registry, reauth=True))
+            refusal = _error_of(lambda: [own.api.login(**credentials, registry=registry, reauth=True)])
             if refusal:
                 raise UsageProblem(_explain_login(refusal, registry))
+        auth = dict(credentials) or None  # None: what `docker login` has stored
 
         def pull() -> None:
-            rows = own.api.pull(reference, auth_config=dict(credentials) or None, stream=True, decode=True)
-            for row in rows:
-                if "error" in row:
-                    raise DockerException(row["error"])
+            result.put(_error_of(lambda: own.api.pull(reference, auth_config=auth, stream=True, decode=True)))
 
-        # In a thread, because the SDK pulls without any timeout.
-        Thread(target=lambda: result.put(_error_of(pull)), daemon=True).start()
+        Thread(target=pull, daemon=True).start()  # the SDK pulls without any timeout
         try:
             failed = result.get(timeout=PULL_DEADLINE_S)
         except Empty:
@@ -117,18 +113,16 @@ def _pull(reference: str, credentials: Mapping[str, str]) -> None:
         raise UsageProblem(explain_failure(failed, reference, signed=bool(credentials)))
 
 
-def _error_of(call: Callable[[], object]) -> str:
-    """Run *call*; return the message of its error, empty if it succeeded."""
-    from docker.errors import APIError, DockerException
-    from requests.exceptions import RequestException
+def _error_of(request: Callable[[], Iterable[Mapping[str, Any]]]) -> str:
+    """Send a request and read the rows of its response; return the message of an error, empty if there is none."""
+    from docker.errors import APIError
 
     try:
-        call()
+        return next((str(row["error"]) for row in request() if "error" in row), "")
     except APIError as error:
         return str(error.explanation or error)
-    except (DockerException, RequestException) as error:
-        return str(error)
-    return ""
+    except Exception as error:  # noqa: BLE001  an error that ends the thread would be seen only at the deadline
+        return str(error) or type(error).__name__
 
 
 def _explain_login(text: str, registry: str) -> str:
@@ -150,27 +144,14 @@ def explain_failure(text: str, reference: str, *, signed: bool) -> str:
 OTHER = "not signed in: docker login there first"
 SIGN_IN = {GHCR: "not signed in: set GHCR_USERNAME and GHCR_TOKEN"}
 REASONS = (
-    (
-        ("no basic auth", "unauthorized", "authentication required", "denied"),
-        "{registry} denies {reference}: {login}",
-    ),
-    (
-        ("manifest unknown", "not found", "name unknown"),
-        "{registry} has no {reference}: look at repository and tag",
-    ),
-    (
-        ("no such host",),
-        "{reference} is not here, and there is no host {registry}: look at IMAGE_REPO and the tag",
-    ),
-    (
-        ("x509", "certificate"),
-        "{registry} shows a certificate that the engine does not trust: give it the CA in certs.d",
-    ),
+    (("no basic auth", "unauthorized", "authentication required", "denied"), "{registry} denies {reference}: {login}"),
+    (("manifest unknown", "not found", "name unknown"), "{registry} has no {reference}: look at repository and tag"),
+    (("no such host",), "{reference} is not here, and there is no host {registry}: look at IMAGE_REPO and the tag"),
+    (("x509", "certificate"),
+     "{registry} shows a certificate that the engine does not trust: give it the CA in certs.d"),
     (("server gave http response",), "{registry} speaks plain HTTP, which the engine refuses"),
     (("no space left",), "{reference}: no space left on this host"),
     (("toomanyrequests", "rate limit"), "{registry} answers no more requests for now: sign in, or wait"),
-    (
-        ("connection refused", "timeout", "no end after", "unreachable", "reset by peer"),
-        "{reference} is not here, and {registry} does not answer",
-    ),
-)
+    (("connection refused", "timeout", "no end after", "unreachable", "reset by peer"),
+     "{reference} is not here, and {registry} does not answer"),
+)  # fmt: skip

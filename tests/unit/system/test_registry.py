@@ -138,6 +138,9 @@ class Engine(http.server.BaseHTTPRequestHandler):
         )
 
     def do_POST(self) -> None:
+        if self.path.endswith("/auth"):
+            self._answer(200, {"Status": "Login Succeeded"})
+            return
         type(self).credentials = self.headers.get("X-Registry-Auth")
         if not self.rows:
             self.ended.wait(60)
