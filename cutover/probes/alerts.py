@@ -13,8 +13,8 @@ from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.gate.alert_checks import alert_receivers
 from cutover.system import http
 
-DEADLINE_S = 5.0
-ONCE = http.RequestOptions(tries=1)
+ALERTS_DEADLINE_S = 5.0
+ALERTS_ONCE = http.RequestOptions(tries=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def fetch_alert_state(wanted: Alerts) -> AlertState:
 
 def _get_json(base: str, path: str) -> Any:
     """The JSON answer; a text that says why there is none."""
-    with http.HttpClient(base.rstrip("/"), DEADLINE_S) as client:
-        result = http.send_request(client, "GET", path, ONCE)
+    with http.HttpClient(base.rstrip("/"), ALERTS_DEADLINE_S) as client:
+        result = http.send_request(client, "GET", path, ALERTS_ONCE)
     if isinstance(result, http.Silence):
         return f"{base} does not answer: {result.reason}"
     if result.status != 200:  # noqa: PLR2004 - HTTP's own number

@@ -22,7 +22,7 @@ from cutover.watch.check import Source, WatchCheck
 
 STREAK = 3
 RECENT = 20
-ONCE = RequestOptions(tries=1)  # the next probe is the retry
+PROBE_ONCE = RequestOptions(tries=1)  # the next probe is the retry
 
 ENDPOINT_STREAK = 3
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -61,7 +61,7 @@ class Prober:
 
     def __call__(self) -> Probe:
         """Send one probe; takes at most the deadlines of the clients."""
-        result = send_request(self.http, "GET", self.path, ONCE)
+        result = send_request(self.http, "GET", self.path, PROBE_ONCE)
         if isinstance(result, Silence):
             return Probe(self._kind(None), result.reason, result.seconds)
         colour = result.headers.get(self.colour_header.lower())
@@ -74,7 +74,11 @@ class Prober:
             return "silent"
         if self.old is None:
             return "failed"
-        return "shared" if _same_failure(answer, send_request(self.old, "GET", self.path, ONCE)) else "failed"
+        return (
+            "shared"
+            if _same_failure(answer, send_request(self.old, "GET", self.path, PROBE_ONCE))
+            else "failed"
+        )
 
     def _control_answers(self) -> bool:
         try:

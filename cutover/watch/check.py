@@ -14,7 +14,7 @@ from cutover.core.verdict import Outcome, Verdict, not_asked, unknown
 
 T = TypeVar("T")
 Start = Callable[[Callable[[], None]], None]
-GRACE_S = 0.05  # most answers arrive at once: waiting this long for them saves a whole interval
+ANSWER_GRACE_S = 0.05  # most answers arrive at once: waiting this long for them saves a whole interval
 TROUBLE_KEPT_S = 1.0  # several checks fail in the same moment: one look at the old color serves them all
 
 
@@ -43,7 +43,7 @@ class Source(Generic[T]):
     every_s: float = 0.5
     pace_s: float = 0.0
     at_most: int = 1
-    grace_s: float = GRACE_S
+    grace_s: float = ANSWER_GRACE_S
     start: Start = in_thread
     last: T | None = None
     """The last answer."""

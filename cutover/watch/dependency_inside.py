@@ -20,13 +20,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 if TYPE_CHECKING:
     import ssl
 
-DEADLINE_S = 3.0
-SERVER_ERROR = 500
+ANSWER_DEADLINE_S = 3.0
+HTTP_ERROR = 500
 PORTS = {"postgres": 5432, "redis": 6379, "http": 80}
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
-def ask(one: dict[str, Any]) -> dict[str, Any]:
+def ask_one(one: dict[str, Any]) -> dict[str, Any]:
     """The answer of one dependency: `{"ms": 1.2}`, `{"error": "…"}` or `{"unset": "DATABASE_URL"}`."""
     url = one.get("url") or os.environ.get(one.get("url_key", ""), "")
     if not url:
@@ -37,13 +37,13 @@ def ask(one: dict[str, Any]) -> dict[str, Any]:
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else PORTS.get(one["kind"], 0))
-        KINDS[one["kind"]](parts, parts.hostname or "", port, one.get("path", ""))
+        PROTOCOLS[one["kind"]](parts, parts.hostname or "", port, one.get("path", ""))
     except Refused as error:
         return {"error": str(error)}
     except socket.gaierror:
         return {"error": "its host name is not known here"}
     except socket.timeout:  # noqa: UP041 - a class of its own before Python 3.10
-        return {"error": f"no answer in {DEADLINE_S:g} s"}
+        return {"error": f"no answer in {ANSWER_DEADLINE_S:g} s"}
     except Exception as error:  # noqa: BLE001 - any failure is a missing answer
         return {"error": getattr(error, "strerror", None) or type(error).__name__}
     return {"ms": round((time.monotonic() - begun) * 1000, 1)}
@@ -55,12 +55,12 @@ class Refused(Exception):
 
 def tcp(_parts: SplitResult, host: str, port: int, _path: str) -> None:
     """Open a connection: of an unknown protocol there is no more to ask."""
-    socket.create_connection((host, port), DEADLINE_S).close()
+    socket.create_connection((host, port), ANSWER_DEADLINE_S).close()
 
 
 def postgres(parts: SplitResult, host: str, port: int, _path: str) -> None:
     """Send an SSLRequest and the start-up message: a server that is starting or full answers with an error."""
-    with socket.create_connection((host, port), DEADLINE_S) as plain:
+    with socket.create_connection((host, port), ANSWER_DEADLINE_S) as plain:
         plain.sendall(SSL_REQUEST)
         reply = plain.recv(1)
         if reply not in {b"S", b"N"}:
@@ -97,7 +97,7 @@ def _tls(plain: socket.socket) -> ssl.SSLSocket:
 
 def redis(parts: SplitResult, host: str, port: int, _path: str) -> None:
     """Send PING: NOAUTH is an answer too, LOADING is an error."""
-    plain = socket.create_connection((host, port), DEADLINE_S)
+    plain = socket.create_connection((host, port), ANSWER_DEADLINE_S)
     with _tls(plain) if parts.scheme == "rediss" else plain as server:
         server.sendall(b"PING\r\n")
         reply = server.recv(200).split(b"\r\n")[0].decode(errors="replace")
@@ -110,25 +110,26 @@ def web(parts: SplitResult, host: str, port: int, path: str) -> None:
     import http.client
 
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(host, port, timeout=DEADLINE_S)
+    connection = kind(host, port, timeout=ANSWER_DEADLINE_S)
     try:
         connection.request("GET", path or parts.path or "/", headers={"User-Agent": "cutover"})
         answer = connection.getresponse()
         answer.read(65536)
     finally:
         connection.close()
-    if answer.status >= SERVER_ERROR:
+    if answer.status >= HTTP_ERROR:
         raise Refused(f"status {answer.status}")
 
 
-KINDS = {"tcp": tcp, "postgres": postgres, "redis": redis, "http": web}
+PROTOCOLS = {"tcp": tcp, "postgres": postgres, "redis": redis, "http": web}
 
 
 def ask_all(wanted: list[dict[str, Any]]) -> dict[str, Any]:
     """The answers by name; all are asked in parallel, so that one that hangs does not delay the others."""
     found = {}
     threads = [
-        threading.Thread(target=lambda each=each: found.update({each["name"]: ask(each)})) for each in wanted
+        threading.Thread(target=lambda each=each: found.update({each["name"]: ask_one(each)}))
+        for each in wanted
     ]
     for thread in threads:
         thread.start()

@@ -41,10 +41,10 @@ from cutover.system import docker
 from cutover.system.container import Container
 from cutover.watch.check import Source, WatchCheck
 
-ALPHA = 0.001
+LOG_ALPHA = 0.001
 GOES_ON_S = 20.0
 NO_READING = "does not support reading"
-RECENT_S = 60.0
+RECENT_ERRORS_S = 60.0
 MOST_SIGNATURES = 500
 MOST_RECENT = 2000
 FEWEST_LINES = 200
@@ -107,9 +107,9 @@ class ErrorCounts:
     def counts(self, names: frozenset[str]) -> list[tuple[int, float]]:
         """Number of errors of *names*, and in how many seconds: since the switch, and in the newest minute."""
         whole = sum(self.by_signature[name] for name in names)
-        newest = sum(name in names for at, name in self.recent if at >= self.now - RECENT_S)
+        newest = sum(name in names for at, name in self.recent if at >= self.now - RECENT_ERRORS_S)
         seconds = max(1.0, self.now - self.begun)
-        return [(whole, seconds), (newest, min(seconds, RECENT_S))]
+        return [(whole, seconds), (newest, min(seconds, RECENT_ERRORS_S))]
 
     def most(self, names: frozenset[str]) -> str:
         """The most frequent error of *names*: `5 × its text`."""
@@ -156,7 +156,11 @@ def judge_log_rate(seen: LogComparison, floor: int) -> Verdict:
     was = f"the old colour logged {len(before.errors)} in {before.seconds:.0f} s before"
     for count, length in seen.live.counts(seen.own):
         chance = more_often(count, length, len(before.errors), before.seconds)
-        if count >= floor and chance <= spent(ALPHA, seen.look) / 2 and count > worst_stretch(before, length):
+        if (
+            count >= floor
+            and chance <= spent(LOG_ALPHA, seen.look) / 2
+            and count > worst_stretch(before, length)
+        ):
             reason = f"{count} errors in {length:.0f} s, {was}: {seen.live.most(seen.own)}"
             return no(question, reason, expected=expected, seen=f"{count}", lines=seen.lines)
     if seen.blind:
@@ -175,7 +179,7 @@ def judge_new_errors(seen: LogComparison, floor: int) -> Verdict:
         return no(question, reason, expected=expected, seen=seen.live.most(crashes))
     exposure = seen.before.seconds if seen.before else 0.0
     for number, length in seen.live.counts(fresh):
-        sure = more_often(number, length, 0, exposure) <= spent(ALPHA, seen.look) / 2
+        sure = more_often(number, length, 0, exposure) <= spent(LOG_ALPHA, seen.look) / 2
         lasting = exposure < MIN_EXPOSURE_S and _goes_on(seen.live, fresh, 2 * floor)
         if number >= floor and (sure or lasting):
             reason = f"{number} errors of a new kind in {length:.0f} s: {seen.live.most(fresh)}"

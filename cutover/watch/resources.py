@@ -46,7 +46,7 @@ LEAK_WINDOWS = 8
 LEAK_SLOPE_MB = 1.0
 LEAK_GROWTH = 0.02
 LEAK_SLOWER = 0.5
-MOST_POINTS = 1000
+MOST_READINGS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class Series:
         if self.points and at - self.points[-1][0] < self.every_s * 0.9:
             return
         self.points.append((at, value))
-        if len(self.points) > MOST_POINTS:
+        if len(self.points) > MOST_READINGS:
             self.points = self.points[::2]
             self.every_s *= 2
 

@@ -97,14 +97,16 @@ class _Suite:
     def __post_init__(self) -> None:
         self.siblings = siblings(self.settings, self.live)
         self.before = self._old_traffic()
-        self.old_client = _client(self.settings, self.old) if self.old else None
+        self.old_client = _http_client(self.settings, self.old) if self.old else None
         self.dependencies = self._dependencies()
         self.probes = self._probes()
         if self.old_client is not None:
             bounds = latency_bounds(self.settings.slo, self.before.latency)
             slow_s = min((bound for bound, _ in bounds.values()), default=float("inf"))
             wanted = readable(self.settings.endpoints)
-            compare = EndpointComparison(wanted, _client(self.settings, self.live), self.old_client, slow_s)
+            compare = EndpointComparison(
+                wanted, _http_client(self.settings, self.live), self.old_client, slow_s
+            )
             self.trouble = OldColorTrouble(partial(self._old_trouble, self.old_client, compare))
             slow = partial(self._old_trouble, self.old_client, partial(compare, slow=True))
             self.slowness = OldColorTrouble(slow)
@@ -129,11 +131,9 @@ class _Suite:
         """Why the check *name* cannot be asked of this target."""
         if name == "colour":
             return f"{self.live} is not asked through the proxy"
-        return (
-            "no other colour runs"
-            if name == "way back"
-            else "a plain URL has no container that could be seen"
-        )
+        if name == "way back":
+            return "no other colour runs"
+        return "a plain URL has no container that could be seen"
 
     @property
     def colour(self) -> str:
@@ -145,14 +145,14 @@ class _Suite:
         if self.live.through_proxy and self.live.colour:
             yield colour_check(self.probes)
         if wanted := readable(self.settings.endpoints):
-            http_client = _client(self.settings, self.live)
+            http_client = _http_client(self.settings, self.live)
             ask = partial(request_endpoints, wanted, http_client, self.control, self.old_client)
             yield self._excused(endpoints_check(EndpointSource(ask, pace_s=PACES["endpoints"])))
 
     def _probes(self) -> ProbeSource:
         settings = self.settings
         header = settings.proxy.colour_header if settings.proxy else ""
-        http_client = _client(settings, self.live)
+        http_client = _http_client(settings, self.live)
         every_s = 1 / settings.watch.probes_per_second
         return ProbeSource(
             Prober(http_client, settings.ready.path, self.control, header, self.old_client),
@@ -160,8 +160,8 @@ class _Suite:
             self.evidence,
             self.colour,
             every_s=every_s,
-            at_most=int(settings.ready.deadline / every_s)
-            + 2,  # so a hung service does not slow the probes down
+            # So many that a hung service does not slow the probes down.
+            at_most=int(settings.ready.deadline / every_s) + 2,
         )
 
     def _traffic(self) -> Iterator[WatchCheck]:
@@ -172,16 +172,9 @@ class _Suite:
         log = LogTail(proxy.access_log)
         log.skip()
         source = TrafficSource(
-            log,
-            self.live.colour,
-            self.since,
-            self._own_paths(),
-            self.evidence,
-            self.settings.slo,
-            self.before,
-            self.probes,
-            probed=self.live.through_proxy,
-        )
+            log, self.live.colour, self.since, self._own_paths(), self.evidence, self.settings.slo,
+            self.before, self.probes, probed=self.live.through_proxy,
+        )  # fmt: skip
         errors, latency = traffic_checks(source)
         yield self._excused(errors)
         yield self._excused(latency, self.slowness, source.reset_latency)
@@ -239,14 +232,7 @@ class _Suite:
     def _log_source(self, find: Find, service: str, name: str = "") -> LogSource:
         old = _finder(replace(self.old, service=service) if self.old else None)
         return LogSource(
-            find,
-            old,
-            self.settings.logs,
-            self.since,
-            self.evidence,
-            self.colour,
-            name,
-            pace_s=PACES["logs"],
+            find, old, self.settings.logs, self.since, self.evidence, self.colour, name, pace_s=PACES["logs"]
         )
 
     def _dependencies(self) -> DependencySource | None:
@@ -306,7 +292,7 @@ def _replicas(project: str | None) -> Mapping[str, Sequence[int]]:
         return {}
 
 
-def _client(settings: Settings, target: Target) -> HttpClient:
+def _http_client(settings: Settings, target: Target) -> HttpClient:
     """A client for *target* that opens a new connection for each request, as new users do."""
     verify = settings.proxy.verify if settings.proxy and target.through_proxy else True
     return HttpClient(target.base_url, settings.ready.deadline, verify, keep_alive=False)

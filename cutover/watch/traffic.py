@@ -16,16 +16,16 @@ from cutover.proxy.access_log import LOG_DELAY_S, LoggedRequest, LogTail, parse_
 from cutover.statistics import Histogram, Sequential, more_often
 from cutover.watch.check import Source, Start, WatchCheck, at_once
 
-SERVER_ERROR = 500
-ALPHA = 0.001
+FAILED_STATUS = 500
+ERRORS_ALPHA = 0.001
 LEAST_FAILED = 3
-RECENT_S = 10
+RECENT_REQUESTS_S = 10
 BACK = 1 << 22  # bytes of the log before the switch that the old color is judged by: about 20,000 requests
 AGAIN_S = 5.0  # while a log is rotated it may be unreadable for a moment: each 5 s of it count once
-WINDOW_S = 5.0
-WINDOW_NEEDS = 50
-RATIO = 1.5
-FLOOR_S = 0.05
+LATENCY_WINDOW_S = 5.0
+LATENCY_WINDOW_NEEDS = 50
+LATENCY_RATIO = 1.5
+LATENCY_FLOOR_S = 0.05
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
@@ -35,7 +35,7 @@ class RequestCounts:
 
     requests: int = 0
     failed: int = 0
-    seconds: deque[list[int]] = field(default_factory=lambda: deque(maxlen=RECENT_S))
+    seconds: deque[list[int]] = field(default_factory=lambda: deque(maxlen=RECENT_REQUESTS_S))
 
     def add(self, ts: float, *, failed: bool) -> None:
         """Count one request that ended at *ts*."""
@@ -81,7 +81,7 @@ class LatencyWindows:
         """Count one request; returns the window that it closes, if that is long and full enough."""
         self.begun = self.begun or ts
         self.filling.add(seconds)
-        if self.filling.count < WINDOW_NEEDS or ts - self.begun < WINDOW_S:
+        if self.filling.count < LATENCY_WINDOW_NEEDS or ts - self.begun < LATENCY_WINDOW_S:
             return None
         quantiles = {name: self.filling.quantile(share) for name, share in QUANTILES.items()}
         window = LatencyWindow(self.filling.count, quantiles)
@@ -139,7 +139,7 @@ class TrafficSource(Source[list[LoggedRequest]]):
 
     def reset(self) -> None:
         """Forget the failed requests so far."""
-        self.counts, self.test = RequestCounts(), Sequential(self.slo.errors, ALPHA, LEAST_FAILED)
+        self.counts, self.test = RequestCounts(), Sequential(self.slo.errors, ERRORS_ALPHA, LEAST_FAILED)
 
     def reset_latency(self) -> None:
         """Forget the latency so far."""
@@ -160,12 +160,12 @@ class TrafficSource(Source[list[LoggedRequest]]):
         self.shown = self.shown or bool(answer)
         fresh = [request for request in answer if self._is_users(request)]
         for request in fresh:
-            self.counts.add(request.ts, failed=request.status >= SERVER_ERROR)
+            self.counts.add(request.ts, failed=request.status >= FAILED_STATUS)
             window = self.windows.add(request.ts, request.seconds)
             for name, value in (window.quantiles if window else {}).items():
                 self.evidence.sample(name, self.live, value)
         self.evidence.sample("requests", self.live, len(fresh))
-        self.evidence.sample("5xx", self.live, sum(request.status >= SERVER_ERROR for request in fresh))
+        self.evidence.sample("5xx", self.live, sum(request.status >= FAILED_STATUS for request in fresh))
         if fresh:  # a look without new requests would only spend alpha
             self.test.look((self.counts.failed, self.counts.requests), self.counts.recent)
 
@@ -176,19 +176,19 @@ class TrafficSource(Source[list[LoggedRequest]]):
 def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck]:
     """The checks "5xx" and "latency"."""
     return (
-        WatchCheck("5xx", source, _errors, even_if_silent=True),
-        WatchCheck("latency", source, _latency),
+        WatchCheck("5xx", source, _judge_5xx, even_if_silent=True),
+        WatchCheck("latency", source, _judge_latency_windows),
     )
 
 
-def _errors(source: TrafficSource) -> Verdict:
+def _judge_5xx(source: TrafficSource) -> Verdict:
     if source.silent and not source.test.sure:
         return unknown("5xx", source.silent, expected=source.expected)
     return judge_errors(source.counts, source.test, source.before, source.slo.requests_needed)
 
 
-def _latency(source: TrafficSource) -> Verdict:
-    return judge_latency(source.windows.closed, latency_bounds(source.slo, source.before.latency))
+def _judge_latency_windows(source: TrafficSource) -> Verdict:
+    return judge_user_latency(source.windows.closed, latency_bounds(source.slo, source.before.latency))
 
 
 def _newest_requests(path: Path) -> list[LoggedRequest]:
@@ -210,7 +210,7 @@ def old_traffic(path: Path, colour: str, until: float, own_paths: frozenset[str]
     for request in _newest_requests(path):
         if request.colour == colour and request.ts < until and request.path not in own_paths:
             number += 1
-            failed += request.status >= SERVER_ERROR
+            failed += request.status >= FAILED_STATUS
             latency.add(request.seconds)
     return OldTraffic(number, failed, latency)
 
@@ -222,7 +222,7 @@ def failed_since(path: Path, colour: str, since: float, own_paths: frozenset[str
         for request in _newest_requests(path)
         if request.colour == colour
         and request.ts >= since
-        and request.status >= SERVER_ERROR
+        and request.status >= FAILED_STATUS
         and request.path not in own_paths
     ]
     return len(at), max(at) - min(at) if at else 0.0
@@ -241,7 +241,7 @@ def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, neede
     was = (
         f"the old colour had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
     )
-    if test.sure and old.requests and more_often(bad, seen, old.failed, old.requests) >= ALPHA:
+    if test.sure and old.requests and more_often(bad, seen, old.failed, old.requests) >= ERRORS_ALPHA:
         return not_asked(question, f"reported: {got} failed, but {was}: not this release")
     if test.sure:
         reason = f"expected {expected}, got {got}; {was}"
@@ -263,12 +263,17 @@ def latency_bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:
     given = {name: value for name in QUANTILES if (value := getattr(slo, name)) is not None}
     if given:
         return {name: (value, "slo") for name, value in given.items()}
-    if old.count < WINDOW_NEEDS:
+    if old.count < LATENCY_WINDOW_NEEDS:
         return {}
-    return {"p95": (max(old.quantile(0.95) * RATIO, old.quantile(0.95) + FLOOR_S), "old colour × 1.5")}
+    return {
+        "p95": (
+            max(old.quantile(0.95) * LATENCY_RATIO, old.quantile(0.95) + LATENCY_FLOOR_S),
+            "old colour × 1.5",
+        )
+    }
 
 
-def judge_latency(windows: tuple[LatencyWindow, ...], allowed: dict[str, tuple[float, str]]) -> Verdict:
+def judge_user_latency(windows: tuple[LatencyWindow, ...], allowed: dict[str, tuple[float, str]]) -> Verdict:
     """No when a quantile is above its bound in two windows in a row.
 
     A window lasts at least 5 s and has at least 50 requests. Without an SLO the bound is 1.5 times the old
@@ -276,7 +281,7 @@ def judge_latency(windows: tuple[LatencyWindow, ...], allowed: dict[str, tuple[f
     """
     question = "latency"
     if not windows:
-        return not_asked(question, f"no window of {WINDOW_NEEDS} requests yet")
+        return not_asked(question, f"no window of {LATENCY_WINDOW_NEEDS} requests yet")
     newest = windows[-1]
     shown = ", ".join(f"{name} {newest.quantiles[name] * 1000:.0f} ms" for name in QUANTILES)
     if not allowed:

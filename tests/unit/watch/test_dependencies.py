@@ -160,7 +160,7 @@ STARTING = b"E\x00\x00\x00\x40SFATAL\x00C57P03\x00Mthe database system is starti
 def test_each_protocol_is_spoken(kind: str, url: str, answers: tuple[bytes, ...], said: str | None) -> None:
     """A right greeting is an answer, a server that is not ready yet says why, another protocol is found out."""
     with server(*answers) as port:
-        found = dependency_inside.ask({"name": "x", "kind": kind, "url": url.format(port), "path": ""})
+        found = dependency_inside.ask_one({"name": "x", "kind": kind, "url": url.format(port), "path": ""})
     assert found.get("error") == said
     assert ("ms" in found) is (said is None)
 

@@ -21,7 +21,7 @@ from cutover.watch.traffic import (
     TrafficSource,
     failed_since,
     judge_errors,
-    judge_latency,
+    judge_user_latency,
     latency_bounds,
     old_traffic,
     traffic_checks,
@@ -106,7 +106,7 @@ def test_latency(
     p95s: list[float], allowed: dict[str, tuple[float, str]], outcome: Outcome, reason: str
 ) -> None:
     """Twice in a row above its bound is a no, once is not."""
-    verdict = judge_latency(tuple(map(window, p95s)), allowed)
+    verdict = judge_user_latency(tuple(map(window, p95s)), allowed)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
 
