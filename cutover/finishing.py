@@ -87,7 +87,7 @@ def finish(
     """Keep or take back; never raises, whatever breaks is a person's business and says so."""
     code = result.exit_code(tally)
     if plan and walk is not None:
-        return ended(walk, Status.PLAN_ONLY, result.NOTHING_RAN, tally)
+        return ended(walk, Status.PLAN_ONLY, result.OK if code == result.NOTHING_RAN else code, tally)
     if walk is None:
         return of_url(wish, evidence, tally, code)
     try:

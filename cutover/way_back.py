@@ -22,6 +22,10 @@ FILE = "lived.json"
 KEPT = 20
 
 
+class AlreadyRolledBack(UsageProblem):
+    """The release before is live again already, so a second rollback changes nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How to get back to *to*: flip to it, start it and flip, or deploy its tag to the live colour."""
@@ -79,7 +83,7 @@ def before(rows: Sequence[Record], running: Record, *, to_deploy: bool = False) 
     at = next((n for n in reversed(range(len(rows))) if same(rows[n], running)), len(rows))
     if at < len(rows) - 1:
         was = f"{running.tag} runs on {running.colour} again, {rows[-1].tag} was live after it"
-        raise UsageProblem(
+        raise AlreadyRolledBack(
             f"already rolled back: {was}; nothing was changed; name another release with --to-tag"
         )
     below = settled(rows[:at])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cutover.commands.common import common, settings_of, tell
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import Failed, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +28,13 @@ def check_command(config: str | None, as_json: bool) -> int:
     """Check the env file of each color and compare the colors. One line for each finding; values are never shown.
 
     All keys of env_template are there, no placeholder, mode 0600, not tracked by git, a pinned tag, valid URLs.
+    Exits 1 when there is a finding.
     """
     from cutover.env.lint import lint_env_files
 
     found = lint_env_files(settings_of(config), os.environ)
     tell(as_json, as_document(found), as_lines(found))
-    return UsageProblem.exit_code if found.findings else 0
+    return Failed.exit_code if found.findings else 0
 
 
 def as_document(found: LintReport) -> dict[str, object]:

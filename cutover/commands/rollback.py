@@ -98,7 +98,11 @@ def _go_back(settings: Settings, state: State, as_json: bool) -> int:  # click's
         if left is not None:  # opened after we looked, by a session that is gone: the lock is ours
             return _take_back(settings, state, left, as_json)
         here = scene.look(settings)
-        way = way_back.plan(state, here)
+        try:
+            way = way_back.plan(state, here)
+        except way_back.AlreadyRolledBack as done:
+            tell(as_json, {"live": here.live.colour, "already": str(done)}, [str(done)])
+            return release.OK
         if way.how != "deploy":
             return _flip(_walk(here), way, as_json)
         _expect(settings, state, here.live.colour, way.to.tag)

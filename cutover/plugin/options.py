@@ -66,7 +66,7 @@ def add(parser: pytest.Parser) -> None:
         "--watch", metavar="DURATION", help='how long checks/ observe, like "15m" (default: [watch] duration)'
     )
     add("--no-rollback", action="store_true", help="report only: what was changed stays as it is")
-    add("--plan", action="store_true", help="print what would be done and undone, change nothing, exit 5")
+    add("--plan", action="store_true", help="print what would be done and undone, change nothing")
     add("--cutover-config", metavar="FILE", help="another cutover.toml")
     add("--no-way-back", action="store_true", help="release although what runs now could not be put back")
     add(

@@ -100,7 +100,7 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
     ("ending", "said"),
     [
         (
-            SessionResult(Status.PLAN_ONLY, "recall", 5),
+            SessionResult(Status.PLAN_ONLY, "recall", 0),
             "PLAN ONLY  nothing was checked, nothing was changed.",
         ),
         (

@@ -10,7 +10,17 @@ import pytest
 from cutover.core.errors import UsageProblem
 from cutover.record import Record
 from cutover.state import State
-from cutover.way_back import before, going_back, keep, left_live, lived, on_top, released, settled
+from cutover.way_back import (
+    AlreadyRolledBack,
+    before,
+    going_back,
+    keep,
+    left_live,
+    lived,
+    on_top,
+    released,
+    settled,
+)
 
 
 def made(number: int, colour: str, *, proven: bool = True) -> Record:
@@ -50,7 +60,7 @@ def test_it_goes_to_the_last_proven_release_that_users_had_before(
 def test_a_second_rollback_changes_nothing(running: Record) -> None:
     """It says that it was rolled back already, from what, and how to go to another one."""
     with pytest.raises(
-        UsageProblem, match=r"already rolled back: sha-1 runs on blue again.*sha-2 was live.*--to-tag"
+        AlreadyRolledBack, match=r"already rolled back: sha-1 runs on blue again.*sha-2 was live.*--to-tag"
     ):
         before([V1, V2], running)
 
@@ -92,7 +102,7 @@ def test_what_a_rollback_deploys_stays_below_what_it_went_back_from() -> None:
     rows = released(going, V2, IN_PLACE)
     assert rows == [V1, IN_PLACE, V2]
     for running in (IN_PLACE, replace(IN_PLACE, image="sha256:moved", config_hash="other env file")):
-        with pytest.raises(UsageProblem, match="already rolled back"):
+        with pytest.raises(AlreadyRolledBack):
             before(
                 going if running.image != IN_PLACE.image else rows, running
             )  # left unproven: known by its tag

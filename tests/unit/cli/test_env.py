@@ -68,3 +68,11 @@ def test_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
     words = ["render", str(template), "--output", str(tmp_path / "nowhere" / "x")]
     refused = CliRunner().invoke(command, words, standalone_mode=False)
     assert isinstance(refused.exception, UsageProblem)
+
+
+def test_a_finding_exits_1(tmp_path: Path) -> None:
+    """A finding is a failed check, not a usage error: exit 1."""
+    config = tmp_path / "cutover.toml"
+    config.write_text('project = "recall"\n[colours.blue]\nenv_file = ".env.blue"\n')
+    done = CliRunner().invoke(command, ["check", "--cutover-config", str(config)], standalone_mode=False)
+    assert (done.return_value, f"{tmp_path}/.env.blue" in done.output) == (1, True), done.output
