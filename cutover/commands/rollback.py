@@ -102,7 +102,7 @@ def _go_back(settings: Settings, state: State, as_json: bool) -> int:  # click's
             way = way_back.plan(state, here)
         except way_back.AlreadyRolledBack as done:
             tell(as_json, {"live": here.live.colour, "already": str(done)}, [str(done)])
-            return release.OK
+            return result.OK
         if way.how != "deploy":
             return _flip(_walk(here), way, as_json)
         _expect(settings, state, here.live.colour, way.to.tag)

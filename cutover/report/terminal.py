@@ -15,7 +15,7 @@ from cutover.core.masking import MASK
 from cutover.core.text import count, countdown, duration
 from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import WORST_FIRST, Check, Step
-from cutover.result import SessionResult, Status, sentence_of
+from cutover.result import EXIT_NAMES, SessionResult, Status, sentence_of
 
 Tone = Literal["good", "bad", "unsure", "dim", "strong"]
 CODES: Mapping[Tone, str] = {"good": "32", "bad": "31;1", "unsure": "33", "dim": "2", "strong": "1"}
@@ -130,7 +130,12 @@ def last_lines(result: SessionResult, at: Look | None = None) -> list[str]:
     lines = [f"{status}  {at.spell(sentence_of(result))}"]
     for label, text in _details(result):
         lines += _detail(label, text, at)
-    return [*lines, f"exit {result.exit_code}"] if result.exit_code else lines
+    return [*lines, exit_line(result.exit_code)] if result.exit_code else lines
+
+
+def exit_line(code: int) -> str:
+    """`exit 11 OPERATOR_NEEDED`; without a name for a code that is not ours."""
+    return f"exit {code} {EXIT_NAMES.get(code, '')}".rstrip()
 
 
 def refused_lines(word: str, why: str, exit_code: int, at: Look | None = None) -> list[str]:
@@ -138,7 +143,7 @@ def refused_lines(word: str, why: str, exit_code: int, at: Look | None = None) -
     at = at or Look()
     text, _, run = why.partition("; run: ")
     lines = ["", f"{at.paint(word, 'bad' if run else 'unsure')}  {at.spell(text)}"]
-    return [*lines, *(_detail("run", run, at) if run else []), f"exit {exit_code}"]
+    return [*lines, *(_detail("run", run, at) if run else []), exit_line(exit_code)]
 
 
 def _details(result: SessionResult) -> Iterable[tuple[str, str]]:

@@ -81,7 +81,7 @@ def test_taken_back_says_why_and_what_users_saw() -> None:
     assert "why checks/test_errors.py::test_5xx_rate[live]: 4.8 % of requests failed on green" in text
     assert "see reports/latest/report.html" in text
     assert text.endswith(
-        "next fix and run the same command again; nothing is locked, nothing is half done exit 1"
+        "next fix and run the same command again; nothing is locked, nothing is half done exit 1 FAILED"
     )
 
 
@@ -93,7 +93,7 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
         "14 checks (sha-9b7d001) and blue is stopped (sha-4f1c2aa)."
     )
     assert f"  run   {UNDO_FAILED.command}      (on web-1, as deploy; safe to run again)" in lines
-    assert lines[-1] == "exit 11"
+    assert lines[-1] == "exit 11 OPERATOR_NEEDED"
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_never_says_what_was_not_seen(ending: SessionResult, said: str) -> None:
     [
         (
             "ana is releasing; nothing was changed",
-            ["", "LOCKED  ana is releasing; nothing was changed", "exit 12"],
+            ["", "LOCKED  ana is releasing; nothing was changed", "exit 12 LOCKED"],
         ),
         (
             "it could not be taken back; run: sh x y",
-            ["", "LOCKED  it could not be taken back", "  run   sh x y", "exit 12"],
+            ["", "LOCKED  it could not be taken back", "  run   sh x y", "exit 12 LOCKED"],
         ),
     ],
 )
