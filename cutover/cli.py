@@ -12,7 +12,7 @@ from cutover import __version__, commands
 from cutover.core.errors import CutoverError, EngineSilent
 
 HIDDEN = {"common", "reports"}
-SHARED = dict.fromkeys(("report", "postmortem", "attach", "journal"), "reports")
+SHARED = {"report": "reports", "journal": "reports"}
 """Commands that share a file, where each is called `NAME_command`."""
 
 

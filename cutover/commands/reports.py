@@ -25,11 +25,16 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 
 
 # --- report ------------------------------------------------------------------------------------------------------
-@click.command("report")
+@click.group("report")
+def report_command() -> None:
+    """Write a session's page again, draft a postmortem, or comment on a ticket."""
+
+
+@report_command.command("html")
 @folder_argument
 @click.option("--output", type=click.Path(path_type=Path), help="Another file than FOLDER/report.html.")
 @json_option
-def report_command(folder: Path, output: Path | None, as_json: bool) -> int:
+def html_command(folder: Path, output: Path | None, as_json: bool) -> int:
     """Write FOLDER's report.html again from evidence.jsonl, journal.jsonl and undo.sh.
 
     A page that contains pytest-html's table is kept; the new one is then written to again.html beside it.
@@ -51,7 +56,7 @@ def report_command(folder: Path, output: Path | None, as_json: bool) -> int:
 
 
 # --- postmortem --------------------------------------------------------------------------------------------------
-@click.command("postmortem")
+@report_command.command("postmortem")
 @folder_argument
 @click.option(
     "--output", type=click.Path(path_type=Path), help="A new file to write; an existing one is refused."
@@ -79,14 +84,14 @@ def postmortem_command(folder: Path, output: Path | None, as_json: bool) -> int:
 
 
 # --- attach ------------------------------------------------------------------------------------------------------
-@click.command("attach")
+@report_command.command("comment")
 @folder_argument
 @click.option(
     "--ticket", "url", required=True, metavar="URL", help="https://github.com/OWNER/REPO/issues/N or /pull/N"
 )
 @click.option("--link", metavar="URL", help="Where the report can be read; in GitHub Actions the run's page.")
 @json_option
-def attach_command(folder: Path, url: str, link: str | None, as_json: bool) -> int:
+def comment_command(folder: Path, url: str, link: str | None, as_json: bool) -> int:
     """Comment on a GitHub issue or pull request how the session in FOLDER ended; a second call updates the comment.
 
     The token is read from GITHUB_TOKEN, the address of the API from GITHUB_API_URL.

@@ -178,9 +178,9 @@ def only_serves(stand: Stand, tag: str, colour: str | None = None) -> None:
 
 
 def report_of(run: Run) -> dict[str, Any]:
-    """What `cutover report` makes of the session that was killed: a page, and the ending that it shows."""
+    """What `cutover report html` makes of the session that was killed: a page, and the ending that it shows."""
     assert run.report != run.before, "reports/latest is not the session that died"
-    done = run.stand.cutover("report", str(run.report), "--json")
+    done = run.stand.cutover("report", "html", str(run.report), "--json")
     assert done.code == 0, done.out
     found: dict[str, Any] = json.loads(done.out.splitlines()[-1])
     assert run.wanted in Path(found["report"]).read_text()

@@ -52,8 +52,8 @@ def full(disk: Path) -> Iterator[None]:
 
 
 def minimal(run: Run, into: Path) -> str:
-    """The page that `cutover report` makes on another disk of what the session could write."""
-    done = run.stand.cutover("report", str(run.report), "--output", str(into))
+    """The page that `cutover report html` makes on another disk of what the session could write."""
+    done = run.stand.cutover("report", "html", str(run.report), "--output", str(into))
     assert done.code == 0, done.out
     return into.read_text()
 

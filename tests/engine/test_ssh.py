@@ -225,7 +225,7 @@ def test_an_engine_that_dies_in_a_release_leaves_one_release(web: Server, moment
     assert status["colours"][status["live"]]["tag"] == expected
     assert [status[each] for each in ("open", "held_by", "needs_person")] == [None] * 3
     assert web.run("ls reports/latest/evidence.jsonl")
-    assert ".html" in web.run(".venv/bin/cutover report reports/latest")
+    assert ".html" in web.run(".venv/bin/cutover report html reports/latest")
 
 
 def change_began(web: Server, name: str, after: int) -> bool:

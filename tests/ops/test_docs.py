@@ -7,7 +7,7 @@ from inspect import getsource
 from pathlib import Path
 
 import pytest
-from click import Context
+from click import Context, Group
 
 from cutover.cli import cutover
 from cutover.core.config import Settings
@@ -101,9 +101,14 @@ def test_each_option_is_there(name: str) -> None:
 
 def options_of(name: str) -> set[str]:
     """The options of `cutover NAME`, and of what is below it."""
-    command = cutover.get_command(Context(cutover), name)
+    context = Context(cutover)
+    command = cutover.get_command(context, name)
     assert command is not None
-    below = [command, *getattr(command, "commands", {}).values()]
+    below = [command]
+    if isinstance(command, Group):
+        below += [
+            found for each in command.list_commands(context) if (found := command.get_command(context, each))
+        ]
     return {word for each in below for param in each.params for word in param.opts}
 
 

@@ -47,7 +47,7 @@ def run(checkout: Path, words: str) -> subprocess.CompletedProcess[str]:
         ),
         (
             "deploy/cutover.sh --image-tag sha-2 --watch=1m",
-            f"{SESSION} smoke checks --target=idle --deploy=sha-2 --switch --watch=1m",
+            "0 -m cutover release --image-tag sha-2 --watch=1m",
         ),
         ("smoke/smoke_test.sh http://127.0.0.1:8001", f"{SESSION} smoke --target=http://127.0.0.1:8001"),
         ("deploy/server_rollback.sh", "0 -m cutover rollback"),

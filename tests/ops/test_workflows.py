@@ -139,7 +139,7 @@ def test_the_ticket_gets_the_result_of_the_last_session(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     last = "fetched/ci-1-1-switch/20261126T020000Z-idle-sha-1"
-    assert done.stdout == f"attach {last} --ticket https://t.example/1\n"
+    assert done.stdout == f"report comment {last} --ticket https://t.example/1\n"
 
 
 def test_only_one_step_gets_the_key() -> None:

@@ -1,4 +1,4 @@
-"""`cutover attach`: summary and link on a ticket of GitHub, asked of a stand-in that speaks its API."""
+"""`cutover report comment`: summary and link on a ticket of GitHub, asked of a stand-in that speaks its API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from cutover.commands.reports import attach_command
+from cutover.commands.reports import comment_command
 from cutover.core.errors import Inconclusive, UsageProblem
 from cutover.core.masking import MASK
 from cutover.report.github import Ticket, api_base, ticket_of
@@ -61,7 +61,7 @@ def test_issues_and_pull_requests_are_tickets(url: str, wanted: Ticket) -> None:
 )
 def test_anything_else_is_refused_before_a_token_is_read(url: str, tmp_path: Path) -> None:
     """A bad URL is one line that says what was expected, exit 4, and nobody is asked."""
-    error = error_of(attach_command, "--ticket", url, str(tmp_path))
+    error = error_of(comment_command, "--ticket", url, str(tmp_path))
     assert error.exit_code == 4
     assert "expected https://github.com/OWNER/REPO/issues/N" in str(error)
 
@@ -165,7 +165,7 @@ def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[GitHub]]:
 def test_a_ticket_gets_summary_and_link(github: type[GitHub], tmp_path: Path) -> None:
     """The comment has the verdict, the reason and where the report is; what was said is where it stands."""
     folder = folder_of(taken_back, tmp_path / "r1")
-    result = run(attach_command, "--ticket", TICKET, "--link", "https://ci.example/run/5", str(folder))
+    result = run(comment_command, "--ticket", TICKET, "--link", "https://ci.example/run/5", str(folder))
     assert result.output == f"commented on {TICKET}: {TICKET}#issuecomment-1\n"
     body = github.comments[0]["body"]
     assert body.splitlines()[1] == "## ↩️ TAKEN BACK: recall"
@@ -177,14 +177,14 @@ def test_a_second_time_updates_the_first_comment(github: type[GitHub], tmp_path:
     """One session has one comment, also behind a hundred others and a quotation of it; another session its own."""
     github.comments.extend({"id": number + 1, "body": f"> said {number}"} for number in range(150))
     folder = folder_of(taken_back, tmp_path / "r1")
-    run(attach_command, "--ticket", TICKET, str(folder))
+    run(comment_command, "--ticket", TICKET, str(folder))
     github.comments[3]["body"] = "> " + github.comments[150]["body"]
     shutil.copy(folder_of(good, tmp_path / "better") / "evidence.jsonl", folder)
-    result = run(attach_command, "--ticket", TICKET, "--json", str(folder))
+    result = run(comment_command, "--ticket", TICKET, "--json", str(folder))
     assert json.loads(result.output) == {"comment": f"{TICKET}#issuecomment-151", "updated": True}
     assert len(github.comments) == 151
     assert "RELEASED" in github.comments[150]["body"]
-    run(attach_command, "--ticket", TICKET, str(tmp_path / "better"))
+    run(comment_command, "--ticket", TICKET, str(tmp_path / "better"))
     assert len(github.comments) == 152
 
 
@@ -194,7 +194,7 @@ def test_a_workflow_run_is_linked(
     """Inside Actions the link is the run, where the report is an artefact."""
     monkeypatch.setenv("GITHUB_REPOSITORY", "acme/recall")
     monkeypatch.setenv("GITHUB_RUN_ID", "42")
-    run(attach_command, "--ticket", TICKET, str(folder_of(good, tmp_path / "r")))
+    run(comment_command, "--ticket", TICKET, str(folder_of(good, tmp_path / "r")))
     assert "- **see** https://github.com/acme/recall/actions/runs/42" in github.comments[0]["body"]
 
 
@@ -202,13 +202,13 @@ def test_refusals_are_one_line(github: type[GitHub], tmp_path: Path, monkeypatch
     """No token, a wrong one, a ticket that is not there: exit 4 with what GitHub said, never the token."""
     folder = str(folder_of(good, tmp_path / "r"))
     other = "https://github.com/acme/other/issues/1"
-    assert str(error_of(attach_command, "--ticket", other, folder)).endswith("comments: 404 Not Found")
+    assert str(error_of(comment_command, "--ticket", other, folder)).endswith("comments: 404 Not Found")
     monkeypatch.setenv("GITHUB_TOKEN", "wrong-token")
-    error = error_of(attach_command, "--ticket", TICKET, folder)
+    error = error_of(comment_command, "--ticket", TICKET, folder)
     assert str(error).endswith("401 Bad credentials")
     assert (error.exit_code, "wrong-token" in str(error)) == (4, False)
     monkeypatch.delenv("GITHUB_TOKEN")
-    assert "GITHUB_TOKEN is not set" in str(error_of(attach_command, "--ticket", TICKET, folder))
+    assert "GITHUB_TOKEN is not set" in str(error_of(comment_command, "--ticket", TICKET, folder))
     assert github.comments == []
 
 
@@ -218,7 +218,7 @@ def test_silence_is_inconclusive(
     """A server that breaks or is not there is told from a refusal, exit 10."""
     folder = str(folder_of(good, tmp_path / "r"))
     github.failing.append(502)
-    assert isinstance(error_of(attach_command, "--ticket", TICKET, folder), Inconclusive)
+    assert isinstance(error_of(comment_command, "--ticket", TICKET, folder), Inconclusive)
     monkeypatch.setenv("GITHUB_API_URL", "http://127.0.0.1:1")
-    error = error_of(attach_command, "--ticket", TICKET, folder)
+    error = error_of(comment_command, "--ticket", TICKET, folder)
     assert (error.exit_code, "did not answer" in str(error)) == (10, True)

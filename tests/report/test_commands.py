@@ -1,4 +1,4 @@
-"""`cutover report`, `postmortem` and `journal`: what a folder of a session says, also where a part of it is missing."""
+"""`cutover report html`, `report postmortem` and `journal`: what a folder of a session says, also where a part of it is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 
-from cutover.commands.reports import journal_lines, postmortem_command, report_command
+from cutover.commands.reports import html_command, journal_lines, postmortem_command
 from cutover.core.errors import UsageProblem
 from cutover.report.folder import read_report_folder
 from cutover.report.page import finish_page
@@ -21,9 +21,9 @@ from tests.report.sessions import Session, good, taken_back, undo_failed
 
 # --- report ----------------------------------------------------------------------------------------------------------
 def test_a_report_is_written_again_from_its_files(tmp_path: Path) -> None:
-    """`cutover report DIR` makes the page of a session that died before it could."""
+    """`cutover report html DIR` makes the page of a session that died before it could."""
     folder = folder_of(taken_back, tmp_path / "r")
-    result = run(report_command, str(folder))
+    result = run(html_command, str(folder))
     assert result.output == f"TAKEN BACK  {folder}/report.html\n"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Users saw 31 failed requests" in page
@@ -36,12 +36,12 @@ def test_a_page_with_pytests_table_is_never_lost(tmp_path: Path) -> None:
     folder = folder_of(good, tmp_path / "r")
     theirs = '<html><head></head><body data-jsonblob="{}"></body></html>'
     (folder / "report.html").write_text(theirs, encoding="utf-8")
-    result = run(report_command, str(folder), "--json")
+    result = run(html_command, str(folder), "--json")
     assert json.loads(result.output)["report"].endswith("again.html")
     assert (folder / "report.html").read_text(encoding="utf-8") == theirs
 
 
-@pytest.mark.parametrize("command", [report_command, postmortem_command])
+@pytest.mark.parametrize("command", [html_command, postmortem_command])
 def test_a_folder_without_evidence_is_one_line(command: click.Command, tmp_path: Path) -> None:
     """A wrong folder is named, with what was expected, exit 4."""
     error = error_of(command, str(tmp_path / "none"))
@@ -131,9 +131,9 @@ def test_a_journal_is_one_line_for_each_entry() -> None:
 
 
 def test_the_folder_of_a_session_makes_the_same_page_as_the_session(tmp_path: Path) -> None:
-    """`cutover report` and the session's own end use one function."""
+    """`cutover report html` and the session's own end use one function."""
     folder = folder_of(undo_failed, tmp_path / "r")
-    run(report_command, str(folder))
+    run(html_command, str(folder))
     again = (folder / "report.html").read_text(encoding="utf-8")
     seen = read_report_folder(folder)
     finish_page(folder / "report.html", seen.evidence, seen.result, seen.undo, seen.journal)

@@ -1,0 +1,75 @@
+"""Release a tag: compute the pytest command line and replace this process by it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+PLUGINS = ("cutover.plugin", "pytest_html.plugin", "pytest_metadata.plugin", "pytest_timeout")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("tag", required=False)
+@click.option("--image-tag", metavar="TAG", help="The same as TAG.")
+@click.option("--in-place", is_flag=True, help="Deploy to the live colour and gate it; no switch, no watch.")
+@click.option("--tests", multiple=True, metavar="PATH", help="A checklist of yours; repeatable.")
+@click.option("--watch", metavar="DURATION", help='How long checks/ observe, like "15m".')
+@click.option("--plan", is_flag=True, help="Print what would be done and undone, change nothing.")
+@click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
+def command(  # noqa: PLR0913, PLR0917  # one for each option
+    tag: str | None,
+    image_tag: str | None,
+    in_place: bool,  # click passes flags so
+    tests: tuple[str, ...],
+    watch: str | None,
+    plan: bool,
+    pytest_options: tuple[str, ...],
+) -> None:
+    """Deploy TAG to the idle colour, gate it, switch, verify, gate again, watch; switch back at the first failure.
+
+    Runs pytest in place of this process: its output and exit codes are those of `pytest --target=…`.
+    Further options go to pytest, like --no-rollback, --no-migrate or -v.
+
+    The checklists are those named by --tests, else the folders `smoke` and `checks` here, else the shipped ones.
+    """
+    wanted, more = (
+        (image_tag, (tag, *pytest_options)) if image_tag and tag else (image_tag or tag, pytest_options)
+    )
+    if not wanted or wanted.startswith("-"):
+        raise click.UsageError("name the image tag to release, like: cutover release sha-4f1c2aa")
+    own = [f"--watch={watch}"] if watch else []
+    argv = pytest_argv(
+        wanted,
+        tests or shipped_tests(in_place=in_place),
+        in_place=in_place,
+        options=(*own, *(["--plan"] if plan else []), *more),
+    )
+    replace_process(argv)
+
+
+def pytest_argv(
+    tag: str, tests: Sequence[str], *, in_place: bool, options: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """argv of the pytest session that releases *tag*, with our plugins only."""
+    plugins = [word for name in PLUGINS for word in ("-p", name)]
+    what = ["--target=live"] if in_place else ["--target=idle"]
+    what += [f"--deploy={tag}"] if in_place else [f"--deploy={tag}", "--switch"]
+    return (sys.executable, "-m", "pytest", *plugins, *tests, *what, *options)
+
+
+def shipped_tests(*, in_place: bool, here: Path = Path()) -> tuple[str, ...]:
+    """The folders `smoke` and (with a switch) `checks` of *here*; for one that is missing, the installed package."""
+    names = ("smoke",) if in_place else ("smoke", "checks")
+    found = [name if (here / name).is_dir() else f"cutover.{name}" for name in names]
+    return tuple(found) if found == [*names] else ("--pyargs", *found)
+
+
+def replace_process(
+    argv: tuple[str, ...], execute: Callable[[str, tuple[str, ...], dict[str, str]], object] = os.execve
+) -> None:
+    """Run *argv* in place of this process, without foreign pytest plugins: one can break every session."""
+    execute(argv[0], argv, {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
