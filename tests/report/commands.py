@@ -1,4 +1,4 @@
-"""How the tests of the commands about a report call them."""
+"""Helpers to run the commands about a report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.report.sessions import Session
 
 
 def run(command: click.Command, *words: str) -> Result:
-    """What the command printed, and how it ended."""
+    """The output and exit of the command."""
     return CliRunner().invoke(command, [*words], standalone_mode=False)
 
 
@@ -27,7 +27,7 @@ def error_of(command: click.Command, *words: str) -> CutoverError:
 
 
 def folder_of(session: Callable[[Path], Session], path: Path) -> Path:
-    """A report's folder as that session left it."""
+    """The report folder of a session."""
     path.mkdir()
     made = session(path / "evidence.jsonl")
     (path / "undo.sh").write_text(made.undo, encoding="utf-8")

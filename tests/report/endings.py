@@ -1,4 +1,4 @@
-"""Three endings as real sessions leave them: a good cutover, one taken back, one whose undo failed."""
+"""Three session results: released, reverted, revert failed."""
 
 from __future__ import annotations
 

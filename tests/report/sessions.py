@@ -1,4 +1,4 @@
-"""Three whole sessions as evidence: a good cutover, one taken back, one whose undo failed."""
+"""The evidence of three whole sessions: released, reverted, revert failed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ GATE = (
 
 @dataclass(slots=True)
 class Clock:
-    """A clock that stands until it is told to go on."""
+    """A clock that is advanced by hand."""
 
     at: float = BEGAN
     ticks: list[float] = field(default_factory=list)
@@ -128,7 +128,7 @@ def _until_switch(evidence: Evidence, clock: Clock) -> None:
 
 
 def _proof(evidence: Evidence, clock: Clock, failed: int = 0) -> None:
-    """The proof as the prover weighs it: 400 requests a second for three seconds before and after the switch."""
+    """The proof of 400 requests a second for three seconds before and after the switch."""
     samples = [RequestSample(n / 400 - 3.004, n / 400 - 3, "blue", 200) for n in range(1200)]
     for n in range(1200):
         bad = n > 300 and n % 29 == 5 and failed
@@ -162,7 +162,7 @@ def _journal(*rows: tuple[str, str, str]) -> tuple[dict[str, object], ...]:
 
 
 def good(file: Path | None = None) -> Session:
-    """A cutover as it should be: everything passed, green stays."""
+    """A release where everything passed: green stays."""
     evidence, clock = _begin(file)
     _until_switch(evidence, clock)
     _proof(evidence, clock)
@@ -184,7 +184,7 @@ def good(file: Path | None = None) -> Session:
 
 
 def taken_back(file: Path | None = None) -> Session:
-    """A release that failed under traffic: flipped back, blue serves again."""
+    """A release that failed under traffic: reverted, blue serves again."""
     evidence, clock = _begin(file)
     _until_switch(evidence, clock)
     _proof(evidence, clock, failed=31)
@@ -216,7 +216,7 @@ def taken_back(file: Path | None = None) -> Session:
 
 
 def undo_failed(file: Path | None = None) -> Session:
-    """The worst end: the take-back stopped at its second step, a person is needed."""
+    """A release whose revert failed at its second step."""
     evidence, clock = _begin(file)
     _until_switch(evidence, clock)
     _gate(evidence, clock, "live", 1, {"ready": no("ready", "expected status 200, got 503", seen="503")})

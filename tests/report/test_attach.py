@@ -1,4 +1,4 @@
-"""`cutover report comment`: summary and link on a ticket of GitHub, asked of a stand-in that speaks its API."""
+"""`cutover attach`: summary and link on a GitHub ticket, against a local server with the same API."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TICKET = "https://github.com/acme/recall/issues/7"
     ],
 )
 def test_issues_and_pull_requests_are_tickets(url: str, wanted: Ticket) -> None:
-    """Both kinds of URL, as they are copied from a browser, mean their ticket."""
+    """URLs of issues and pull requests, as copied from a browser, are accepted."""
     assert ticket_of(url) == wanted
 
 
@@ -60,7 +60,7 @@ def test_issues_and_pull_requests_are_tickets(url: str, wanted: Ticket) -> None:
     ],
 )
 def test_anything_else_is_refused_before_a_token_is_read(url: str, tmp_path: Path) -> None:
-    """A bad URL is one line that says what was expected, exit 4, and nobody is asked."""
+    """A bad URL ends with exit 4 and one line that says what was expected; no request is sent."""
     error = error_of(comment_command, "--ticket", url, str(tmp_path))
     assert error.exit_code == 4
     assert "expected https://github.com/OWNER/REPO/issues/N" in str(error)
@@ -76,7 +76,7 @@ def test_anything_else_is_refused_before_a_token_is_read(url: str, tmp_path: Pat
     ],
 )
 def test_a_token_travels_by_https_only(environ: dict[str, str], base: str | None) -> None:
-    """The API is the one that Actions names; an open connection is refused unless it stays on this machine."""
+    """The API's address is that of Actions; http is refused except on loopback."""
     if base is not None:
         assert api_base(environ) == base
         return
@@ -85,7 +85,7 @@ def test_a_token_travels_by_https_only(environ: dict[str, str], base: str | None
 
 
 class GitHub(BaseHTTPRequestHandler):
-    """The part of GitHub's REST API that comments need, as its documentation says it."""
+    """The part of GitHub's REST API that comments need, as documented."""
 
     protocol_version = "HTTP/1.1"
     comments: ClassVar[list[dict[str, Any]]] = []
@@ -147,7 +147,7 @@ class GitHub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[GitHub]]:
-    """A server on this machine that speaks the API, and an environment that means it."""
+    """A local server with the API, and an environment that points to it."""
     monkeypatch.setattr(GitHub, "comments", [])
     monkeypatch.setattr(GitHub, "failing", [])
     monkeypatch.setattr(MASK, "values", set())
@@ -163,7 +163,7 @@ def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[GitHub]]:
 
 
 def test_a_ticket_gets_summary_and_link(github: type[GitHub], tmp_path: Path) -> None:
-    """The comment has the verdict, the reason and where the report is; what was said is where it stands."""
+    """The comment has result, reason and link; the command prints the comment's URL."""
     folder = folder_of(taken_back, tmp_path / "r1")
     result = run(comment_command, "--ticket", TICKET, "--link", "https://ci.example/run/5", str(folder))
     assert result.output == f"commented on {TICKET}: {TICKET}#issuecomment-1\n"
@@ -174,7 +174,7 @@ def test_a_ticket_gets_summary_and_link(github: type[GitHub], tmp_path: Path) ->
 
 
 def test_a_second_time_updates_the_first_comment(github: type[GitHub], tmp_path: Path) -> None:
-    """One session has one comment, also behind a hundred others and a quotation of it; another session its own."""
+    """A session has one comment, found among a hundred others and quotations; another session gets its own."""
     github.comments.extend({"id": number + 1, "body": f"> said {number}"} for number in range(150))
     folder = folder_of(taken_back, tmp_path / "r1")
     run(comment_command, "--ticket", TICKET, str(folder))
@@ -191,7 +191,7 @@ def test_a_second_time_updates_the_first_comment(github: type[GitHub], tmp_path:
 def test_a_workflow_run_is_linked(
     github: type[GitHub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Inside Actions the link is the run, where the report is an artefact."""
+    """Inside Actions the link is the run, where the report is an artifact."""
     monkeypatch.setenv("GITHUB_REPOSITORY", "acme/recall")
     monkeypatch.setenv("GITHUB_RUN_ID", "42")
     run(comment_command, "--ticket", TICKET, str(folder_of(good, tmp_path / "r")))
@@ -215,7 +215,7 @@ def test_refusals_are_one_line(github: type[GitHub], tmp_path: Path, monkeypatch
 def test_silence_is_inconclusive(
     github: type[GitHub], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that breaks or is not there is told from a refusal, exit 10."""
+    """A server error and no answer end with exit 10, a refusal with 4."""
     folder = str(folder_of(good, tmp_path / "r"))
     github.failing.append(502)
     assert isinstance(error_of(comment_command, "--ticket", TICKET, folder), Inconclusive)

@@ -9,14 +9,12 @@ import pytest
 
 from cutover.report.page import render_page
 from tests.report.sessions import good, taken_back, undo_failed
-from tests.report.test_pytest_html import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium"
 )
 WORDS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
-__all__ = ["report"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +28,7 @@ def browser() -> Iterator[Any]:
 
 
 def opened(browser: Any, file: Path, heard: list[str], **look: Any) -> Any:
-    """The page of *file*; whatever it asks for, or complains about, is *heard*."""
+    """Open *file*; its requests, console messages and errors are appended to *heard*."""
     page = browser.new_context(viewport={"width": 1100, "height": 1000}, **look).new_page()
     page.set_default_timeout(120_000)
     page.on("request", lambda request: heard.append(f"request {request.url}"))
@@ -42,7 +40,7 @@ def opened(browser: Any, file: Path, heard: list[str], **look: Any) -> Any:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_ending_opens_alone_and_without_a_complaint(browser: Any, tmp_path: Path, scheme: str) -> None:
-    """No request leaves the page and nothing is logged, in both colour schemes; a screenshot is left to look at."""
+    """No request leaves the page and nothing is logged, in both color schemes; a screenshot is kept."""
     for session in (good, taken_back, undo_failed):
         made = session()
         heard: list[str] = []

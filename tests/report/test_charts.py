@@ -21,7 +21,7 @@ from cutover.report.charts import (
 
 
 def clock(at: float) -> str:
-    """Seconds as they are."""
+    """Seconds, unchanged."""
     return f"{at:.0f} s"
 
 
@@ -56,7 +56,7 @@ def test_thinning_keeps_every_peak() -> None:
 
 
 def test_each_series_is_a_picture_with_its_marks() -> None:
-    """Both colours are named, what happened is a line with its name, and the numbers are there in words."""
+    """Both colors and all marks are named, and the numbers are in the caption."""
     samples = [
         Point("p95 latency seconds", colour, 100.0 + n, 0.08)
         for n in range(9)
@@ -77,7 +77,7 @@ def test_each_series_is_a_picture_with_its_marks() -> None:
 
 
 def test_numbers_that_are_none_draw_nothing() -> None:
-    """A value that is no number, or a series without any, is no picture and no error."""
+    """Values that are not finite, and series without values, are left out."""
     odd = [Point("x", "blue", 1.0, float("nan")), Point("x", "blue", 1.0, float("inf"))]
     assert series_charts(odd, [], clock) == ""
     assert "<circle" in series_charts([Point("x", "", 1.0, 0.0)], [], clock)
@@ -106,14 +106,14 @@ def test_a_series_names_its_unit(series: str, value: float, said: tuple[str, str
 
 
 def test_what_is_counted_has_whole_ticks() -> None:
-    """Nobody has half an error: an axis of counts has no fractions."""
+    """An axis of counts has no fractions."""
     drawn = series_charts([Point("5xx", "green", float(at), float(at % 2)) for at in range(9)], [], clock)
     assert "0.25" not in drawn
     assert {"0", "1"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawn))
 
 
 def test_steps_that_change_traffic_are_marks() -> None:
-    """Deploy, switch and take-back are marked; a watch or a gate is not."""
+    """Deploy, switch and revert are marked; watch and gate are not."""
     steps = [
         Step("", name, "", 0, 1.0) for name in ("deploy green", "switch", "watch", "undo", "smoke[green]")
     ]
@@ -121,7 +121,7 @@ def test_steps_that_change_traffic_are_marks() -> None:
 
 
 def test_the_proof_is_said_in_one_line() -> None:
-    """What was asked on which connections, who answered, what failed, how long nobody was answered."""
+    """Requests, connections, answers, failures and the longest gap are in one sentence."""
     seen = summarize_switch(
         [
             RequestSample(-0.2, -0.1, "blue", 200),
@@ -144,7 +144,7 @@ def test_the_proof_is_said_in_one_line() -> None:
 
 
 def test_the_proof_is_one_picture() -> None:
-    """Colours as bars, failures as crosses, the switch as a line, and each of them named."""
+    """Bars for colors, crosses for failures, a line for the switch, each with its name."""
     samples = [RequestSample(n / 100 - 3, n / 100 - 3, "blue", 200) for n in range(300)]
     samples += [RequestSample(n / 100, n / 100, "green", 500 if n == 100 else 200) for n in range(300)]
     drawn = proof_chart(summarize_switch(samples, "green", 0.0).as_json())
@@ -155,12 +155,12 @@ def test_the_proof_is_one_picture() -> None:
 
 
 def test_a_proof_without_a_timeline_has_no_picture() -> None:
-    """Where nothing was asked nothing is drawn."""
+    """Without a timeline there is no chart."""
     assert proof_chart({"requests": 3}) == ""
 
 
 def test_many_buckets_become_few_and_lose_nothing() -> None:
-    """A long proof is drawn coarser with the same number of requests."""
+    """A long timeline is drawn in fewer buckets with the same number of requests."""
     wide, size = coarser(timeline_buckets({"timeline": [[n * 100, 2, 1, 0] for n in range(-100, 4900)]}))
     assert len(wide) <= 240
     assert size == pytest.approx(2.1)
@@ -168,7 +168,7 @@ def test_many_buckets_become_few_and_lose_nothing() -> None:
 
 
 def test_things_that_happened_are_dots() -> None:
-    """A probe that failed now and then is no line from one failure to the next."""
+    """Single failures are dots, not a line from one to the next."""
     drawn = series_charts([Point("probe failed", "green", float(at), 1.0) for at in (1, 5, 9)], [], clock)
     assert drawn.count("<circle") == 3
     assert "<polyline" not in drawn

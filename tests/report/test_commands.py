@@ -1,4 +1,4 @@
-"""`cutover report html`, `report postmortem` and `journal`: what a folder of a session says, also where a part of it is missing."""
+"""`cutover report`, `postmortem` and `journal`: from complete and incomplete report folders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_report_is_written_again_from_its_files(tmp_path: Path) -> None:
 
 
 def test_a_page_with_pytests_table_is_never_lost(tmp_path: Path) -> None:
-    """The richer page of a session that ended well stays; the new one is written beside it."""
+    """A page with pytest-html's table is kept; the new page is written beside it."""
     folder = folder_of(good, tmp_path / "r")
     theirs = '<html><head></head><body data-jsonblob="{}"></body></html>'
     (folder / "report.html").write_text(theirs, encoding="utf-8")
@@ -43,7 +43,7 @@ def test_a_page_with_pytests_table_is_never_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [html_command, postmortem_command])
 def test_a_folder_without_evidence_is_one_line(command: click.Command, tmp_path: Path) -> None:
-    """A wrong folder is named, with what was expected, exit 4."""
+    """A wrong folder ends with exit 4 and a line that names it."""
     error = error_of(command, str(tmp_path / "none"))
     assert isinstance(error, UsageProblem)
     assert "no evidence.jsonl there" in str(error)
@@ -77,7 +77,7 @@ def test_a_folder_without_evidence_is_one_line(command: click.Command, tmp_path:
 def test_a_draft_has_what_machines_know(
     session: Callable[[Path], Session], said: list[str], tmp_path: Path
 ) -> None:
-    """Timeline, impact, what went well, questions and gaps are there, in order, from what was seen."""
+    """Timeline, impact, what went well, questions and gaps are filled in from the evidence, in order."""
     text = draft_postmortem(read_report_folder(folder_of(session, tmp_path / "r")))
     parts = [
         "Timeline",
@@ -96,7 +96,7 @@ def test_a_draft_has_what_machines_know(
 
 
 def test_a_draft_of_a_dead_session_claims_nothing(tmp_path: Path) -> None:
-    """What killed the session is asked, not guessed."""
+    """What killed the session is a question in the draft."""
     folder = folder_of(good, tmp_path / "r")
     rows = (folder / "evidence.jsonl").read_text(encoding="utf-8").splitlines()[:14]
     (folder / "evidence.jsonl").write_text("\n".join(rows), encoding="utf-8")
@@ -117,7 +117,7 @@ def test_a_draft_that_people_filled_in_is_not_written_over(tmp_path: Path) -> No
 
 # --- journal ---------------------------------------------------------------------------------------------------------
 def test_a_journal_is_one_line_for_each_entry() -> None:
-    """When, what and the facts; a blank line before each release; no control character reaches the terminal."""
+    """Time, event and facts; an empty line before each release; control characters are replaced."""
     rows: list[dict[str, Any]] = [
         {"at": "2025-09-04T01:10:22.431Z", "event": "open", "release": "a", "who": "ana", "x": None},
         {"at": "2025-09-04T01:12:00.000Z", "event": "did", "release": "b", "code": 0, "said": "\x1b[2J"},

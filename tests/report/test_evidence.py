@@ -31,7 +31,7 @@ def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
 
 
 def test_memory_of_a_long_watch_stays_constant(tmp_path: Path) -> None:
-    """A day of points keeps at most a thousand of each series, its peak and its whole length among them."""
+    """At most a thousand samples of each series stay in memory, with its peak, first and last."""
     times = iter(range(10**6))
     evidence = Evidence(tmp_path / "e.jsonl", clock=lambda: float(next(times)))
     for number in range(5_000):
@@ -58,7 +58,7 @@ def test_nothing_secret_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
-    """Evidence that cannot be written is counted, and the release goes on."""
+    """Lines that cannot be written are counted; no error is raised."""
     evidence = Evidence(tmp_path / "no such folder" / "e.jsonl")
     evidence.step("T-0", "switch", "x", 0.1)
     assert evidence.lost == 1
@@ -66,7 +66,7 @@ def test_a_full_disk_stops_nobody(tmp_path: Path) -> None:
 
 
 def test_damaged_lines_are_counted_and_left_out(tmp_path: Path) -> None:
-    """A file cut anywhere gives all that is whole."""
+    """Complete lines are read, damaged ones counted."""
     file = tmp_path / "e.jsonl"
     rows = [
         '{"kind": "fact", "key": "a", "value": 1}',
@@ -82,7 +82,7 @@ def test_damaged_lines_are_counted_and_left_out(tmp_path: Path) -> None:
 
 
 def test_a_journal_is_read_without_its_damaged_lines(tmp_path: Path) -> None:
-    """Half a line, a number or no file at all is no reason to have no report."""
+    """Damaged lines and a missing file are left out."""
     file = tmp_path / "journal.jsonl"
     file.write_text(json.dumps({"event": "open"}) + '\n7\n{"ev', encoding="utf-8")
     assert journal(file) == [{"event": "open"}]

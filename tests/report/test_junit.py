@@ -20,7 +20,7 @@ XML = (
 def test_the_suite_says_what_was_released(
     there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The properties stand in the suite, beside those of a team, and no secret is left in the file."""
+    """The properties are added beside existing ones, and the file is masked."""
     monkeypatch.setattr(MASK, "values", {"hunter22&<x>"})
     file = tmp_path / "junit.xml"
     file.write_text(XML.format(there), encoding="utf-8")
@@ -39,10 +39,11 @@ def test_the_suite_says_what_was_released(
 
 
 def test_what_is_no_suite_is_left_alone(tmp_path: Path) -> None:
-    """No file, an empty suite or something else is no reason to fail at the end of a release."""
+    """No file, an empty suite, other or damaged XML cause no error."""
     made = taken_back()
     finish_junit(tmp_path / "none.xml", made.evidence, made.result)
     assert not list(tmp_path.iterdir())
+    assert with_properties("<testsuite", [("a", "b")]) == "<testsuite"
     assert with_properties("<other/>", [("a", "b")]) == "<other/>"
     assert with_properties('<testsuite name="x"/>', [("a", "b")]) == '<testsuite name="x"/>'
     assert 'value="&quot;&lt;�"' in with_properties('<testsuite name="x"></testsuite>', [("a", '"<\x00')])

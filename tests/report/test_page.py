@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from html.parser import HTMLParser
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,33 +11,22 @@ from cutover.core.verdict import no, yes
 from cutover.evidence import Evidence, load_evidence
 from cutover.report.facts import result_of
 from cutover.report.page import MOST_BYTES, finish_page, page_title, render_page
+from cutover.result import Reason
+from tests.report.elements import LOADS, Elements
 from tests.report.endings import RELEASED, TAKEN_BACK
 from tests.report.sessions import Session, good, taken_back, undo_failed
 
 EVIL = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\x1b[31m\x00"
-LOADS = {"src", "srcset", "data", "action", "formaction", "poster", "background", "ping"}
-
-
-class Elements(HTMLParser):
-    """Collects what a browser would make of a page: elements with their attributes, and the text of scripts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
 
 
 def page_of(session: Session) -> str:
-    """The page of a session that stands alone."""
+    """The page of a session, without pytest-html's table."""
     return render_page(session.evidence, session.result, session.undo, list(session.journal))
 
 
 @pytest.mark.parametrize("session", [good, taken_back, undo_failed])
 def test_the_page_loads_nothing(session: Callable[[], Session]) -> None:
-    """A report is one file: no element asks for another, and its policy forbids it too."""
+    """No element of the page loads another file, and the content policy forbids it."""
     page = page_of(session())
     for tag, attributes in Elements(page).found:
         assert not LOADS & set(attributes), (tag, attributes)
@@ -48,7 +37,7 @@ def test_the_page_loads_nothing(session: Callable[[], Session]) -> None:
 
 
 def test_the_first_screen_answers_before_it_explains() -> None:
-    """Verdict, from and to, who and when, run of show, proof, what failed, checks, charts, undo, journal: in order."""
+    """The parts of the page come in order of importance."""
     page = page_of(taken_back())
     order = ["TAKEN BACK", "Users saw 31 failed requests", 'class="fromto"', "ana@runner-7</dd>", 'id="show"']
     order += [
@@ -67,20 +56,31 @@ def test_the_first_screen_answers_before_it_explains() -> None:
 
 
 def test_times_are_local_beside_utc() -> None:
-    """A reader in Tokyo and one in a CI log find the same moment."""
+    """Times are shown in the team's zone with UTC beside it."""
     assert "2025-09-04 09:50:00 JST (00:50:00 UTC)" in page_of(good())
 
 
 def test_what_failed_shows_expected_and_seen() -> None:
-    """A failed check stands open with what was expected, what was seen, and its evidence."""
+    """A failed check is expanded, with expected, seen and evidence."""
     page = page_of(taken_back())
     part = page[page.index('id="failed"') : page.index('id="checks"')]
     for said in ("at most 1 %", "31 of 642", "no such column: memories.kind", '<details class="bad no" open'):
         assert said in part
 
 
+def test_a_reason_refers_to_its_check_by_id() -> None:
+    """A reason that stands for a recorded check names its id and is not listed again beside it."""
+    made = taken_back()
+    (reason,) = made.result.reasons
+    page = page_of(made)
+    assert f"<small>#{reason.checks[0]}</small></li>" in page[page.index('class="todo"') :]
+    assert "<ul>" not in page[page.index('id="failed"') : page.index('id="checks"')]
+    other = replace(made.result, reasons=(Reason("", "no-go: ana"),))
+    assert "<li> no-go: ana</li>" in render_page(made.evidence, other)
+
+
 def test_before_and_after_are_told_apart_by_test() -> None:
-    """The same test before and after the switch shares a row, and one that changed its answer is marked."""
+    """The same check before and after the switch is one row; different outcomes are marked."""
     page = page_of(taken_back())
     part = page[page.index('id="sides"') : page.index('id="watch"')]
     assert "before the switch: green" in part
@@ -120,7 +120,7 @@ def test_nothing_that_a_service_says_becomes_markup() -> None:
 
 
 def test_secrets_are_stars_in_every_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value from an env file is in no part of the page, whoever said it."""
+    """Known secrets are masked in every part of the page."""
     secret = 'p"a&ss<word>'
     monkeypatch.setattr(MASK, "values", set())
     evidence = Evidence(clock=lambda: 1756947000.0)
@@ -139,7 +139,7 @@ def test_secrets_are_stars_in_every_place(monkeypatch: pytest.MonkeyPatch) -> No
     "others", ["", "<html>by somebody else</html>", '<body><p data-jsonblob="{"></p></body>']
 )
 def test_without_pytests_page_ours_stands_alone(others: str, tmp_path: Path) -> None:
-    """Where pytest-html wrote nothing, or nothing that can be made safe, the report is ours alone."""
+    """Without a valid page of pytest-html the report has our part only."""
     file = tmp_path / "report.html"
     file.write_text(others, encoding="utf-8")
     made = taken_back()
@@ -149,7 +149,7 @@ def test_without_pytests_page_ours_stands_alone(others: str, tmp_path: Path) -> 
 
 
 def test_a_page_of_a_flood_stays_small_and_says_what_is_missing() -> None:
-    """Whatever a service logs, the report stays below 3 MB and says that it was shortened."""
+    """The report stays below 3 MB and says what was left out."""
     evidence = Evidence(clock=lambda: 1756947000.0)
     for number in range(3000):
         verdict = (no if number % 10 == 0 else yes)("q", "r" * 500, body="b" * 20_000)
@@ -168,7 +168,7 @@ def test_a_page_of_a_flood_stays_small_and_says_what_is_missing() -> None:
 
 @pytest.mark.parametrize("session", [good, taken_back, undo_failed])
 def test_the_same_page_comes_from_the_files(session: Callable[..., Session], tmp_path: Path) -> None:
-    """What a session left in its folder makes the very page that it would have made itself."""
+    """The page made from the files equals the page made by the session."""
     made = session(tmp_path / "evidence.jsonl")
     again = load_evidence(tmp_path / "evidence.jsonl")
     assert again.lost == 0
@@ -177,7 +177,7 @@ def test_the_same_page_comes_from_the_files(session: Callable[..., Session], tmp
 
 
 def test_a_session_that_died_claims_nothing(tmp_path: Path) -> None:
-    """From a file cut in the middle of a line: what was seen last, and that nobody said how it ended."""
+    """From a truncated file: the last step, and that the session died."""
     good(tmp_path / "evidence.jsonl")
     lines = (tmp_path / "evidence.jsonl").read_text(encoding="utf-8").splitlines()
     cut = [line for line in lines if '"result"' not in line]
@@ -192,7 +192,7 @@ def test_a_session_that_died_claims_nothing(tmp_path: Path) -> None:
 
 
 def test_an_empty_session_still_makes_a_page() -> None:
-    """A session that died before its first step has a report too."""
+    """Empty evidence gives a page."""
     page = render_page(Evidence(), result_of(Evidence()))
     assert "it left no step" in page
     assert page_title(Evidence(), RELEASED) == "RELEASED · recall"

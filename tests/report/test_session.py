@@ -36,7 +36,7 @@ def test_passes_without_expect(target):
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
-    """A session whose tests print a value of the env file, taken back; the project and what was printed."""
+    """A reverted session whose tests print a secret of the env file: the project and the output."""
     root = tmp_path_factory.mktemp("project")
     project = Project.at(root)
     with (project.folder / ".env.green").open("a", encoding="utf-8") as env:
@@ -56,7 +56,7 @@ def folder_of(project: Project) -> Path:
 
 
 def test_no_secret_is_in_any_file_or_line(session: tuple[Project, str]) -> None:
-    """Terminal, page, JUnit, evidence and job summary are masked, however each of them escapes."""
+    """Terminal, page, JUnit, evidence and job summary are masked in every escaped form."""
     project, printed = session
     files = [file for file in folder_of(project).rglob("*") if file.is_file()]
     texts = {file.name: file.read_text(encoding="utf-8") for file in files}
@@ -71,7 +71,7 @@ def test_no_secret_is_in_any_file_or_line(session: tuple[Project, str]) -> None:
 
 
 def test_the_report_is_whole(session: tuple[Project, str]) -> None:
-    """The page is headed by how it ended, and has the reason, the undo, the journal and pytest's own table."""
+    """The page has result, reason, undo, journal and pytest-html's table."""
     page = (folder_of(session[0]) / "report.html").read_text(encoding="utf-8")
     for said in (
         "TAKEN BACK",
@@ -102,7 +102,7 @@ def test_tests_without_expect_are_checks_too(session: tuple[Project, str]) -> No
 
 
 def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
-    """Evidence, JUnit and job summary tell the same ending."""
+    """Evidence, JUnit and job summary have the same result."""
     project, printed = session
     rows = [
         json.loads(line) for line in (folder_of(project) / "evidence.jsonl").read_text("utf-8").splitlines()

@@ -24,7 +24,7 @@ from tests.report.sessions import Session, good, taken_back, undo_failed
 def test_the_answer_and_the_counts_come_first(
     session: Callable[[], Session], first: str, counts: str
 ) -> None:
-    """A summary begins with the verdict, its sentence and the counts."""
+    """A summary begins with status, sentence and counts."""
     made = session()
     lines = summary(made.evidence, made.result).splitlines()
     assert lines[0] == first
@@ -34,7 +34,7 @@ def test_the_answer_and_the_counts_come_first(
 
 
 def test_failed_checks_are_listed_before_passed_ones() -> None:
-    """Nobody searches the one failure among fifty passed checks."""
+    """Failed checks come first."""
     made = taken_back()
     text = summary(made.evidence, made.result)
     assert text.index("| ✗ no |") < text.index("| ? unknown |") < text.index("| ✓ yes |")
@@ -46,7 +46,7 @@ def test_a_person_in_need_finds_the_command() -> None:
 
 
 def test_a_summary_stays_below_the_limit_and_says_what_is_left_out() -> None:
-    """Above 1 MiB GitHub refuses the whole summary; below it as much as fits is kept, failed ones first."""
+    """The summary stays below GitHub's limit, keeps failed checks first, and counts the rest."""
     evidence = Evidence(clock=lambda: 1756947000.0)
     for number in range(9000):
         verdict = (no if number == 8999 else yes)("question", "é" * 200)
@@ -60,7 +60,7 @@ def test_a_summary_stays_below_the_limit_and_says_what_is_left_out() -> None:
 
 
 def test_a_service_writes_no_markup_into_the_summary() -> None:
-    """Bodies and log lines are text: no cell is broken, nobody is mentioned, nothing is linked or fetched."""
+    """Text of a service breaks no table cell and creates no mention, link or image."""
     evil = "a|b\n# head <img src=x> ![x](http://e.example/p.png) @everyone `code`"
     assert markdown_text(evil) == (
         "a\\|b \\# head &lt;img src=x&gt; !\\[x\\](http:\u200b//e.example/p.png) @\u200beveryone \\`code\\`"
@@ -73,7 +73,7 @@ def test_a_service_writes_no_markup_into_the_summary() -> None:
 
 
 def test_at_most_ten_annotations_worst_first() -> None:
-    """Ten lines at most, the verdict first, then failures, and the last one counts the rest."""
+    """At most ten lines: the result, the worst checks, and how many more failed."""
     evidence = Evidence()
     for number in range(20):
         verdict = (no if number == 19 else unknown)("q", f"reason {number}")
@@ -86,13 +86,13 @@ def test_at_most_ten_annotations_worst_first() -> None:
 
 
 def test_a_good_release_annotates_nothing() -> None:
-    """Silence is golden."""
+    """A released session has no error annotation."""
     made = good()
     assert error_lines(made.evidence, made.result) == []
 
 
 def test_a_service_writes_no_workflow_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body with line breaks and `::` stays inside its annotation, masked."""
+    """Line breaks and `::` in a reason stay inside its annotation, masked."""
     monkeypatch.setattr(MASK, "values", {"hunter22"})
     evidence = Evidence()
     evidence.check("t:1,2", "green", 0, no("q", "100 %\n::set-output name=x::hunter22"), 0.1)
@@ -101,7 +101,7 @@ def test_a_service_writes_no_workflow_command(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_junit_says_what_was_released() -> None:
-    """The suite's properties name ending, tags, person and counts, and leave out what is not known."""
+    """Properties have result, tags, person and counts; unknown ones are left out."""
     made = good()
     found = dict(properties(made.evidence, made.result))
     assert found["cutover.ending"] == "RELEASED"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -15,36 +16,37 @@ from cutover.report.terminal import (
     is_notable,
     last_lines,
     not_asked_lines,
+    notable_lines,
     refused_lines,
     step_lines,
     terminal_look,
     watch_line,
 )
-from cutover.result import NOTHING, UNASKED, Running, SessionResult, Status, result_from_json
+from cutover.result import NOTHING, UNASKED, Reason, Running, SessionResult, Status, result_from_json
 from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def check(verdict: Verdict, test: str = "smoke/test_ready.py::test_ready[green]") -> Check:
-    """A check with *verdict*, whatever else."""
+    """A check with *verdict*."""
     return Check(1, test, "green", 0, verdict, 0.012, 0.0)
 
 
 def test_a_step_is_one_line_with_moment_name_text_and_time() -> None:
-    """A step reads in columns: when, what, what came of it, how long it took."""
+    """A step has the columns moment, name, text and duration."""
     step = Step("T-0", "switch", "blue → green in 1.6 ms", 0.4, 0.0)
     assert step_lines(step) == ["T-0    switch          blue → green in 1.6 ms".ljust(94) + " 0.4 s"]
 
 
 def test_a_step_that_went_wrong_says_so_by_a_mark() -> None:
-    """Without colour a bad step is still told from a good one."""
+    """A failed step has a mark, also without colors."""
     step = Step("T+15m", "watch", "5xx: expected at most 1 %, got 4.8 %", 0, 0.0, "no")
     assert step_lines(step) == ["T+15m  watch           ✗ 5xx: expected at most 1 %, got 4.8 %"]
 
 
 def test_a_long_step_goes_on_below_itself() -> None:
-    """A step that is too long is wrapped under its own text, and no word is lost."""
+    """A long step is wrapped below its text without losing a word."""
     words = [f"word{number}" for number in range(40)]
     lines = step_lines(Step("T-0", "proof", " ".join(words), 0, 0.0))
     assert len(lines) > 1
@@ -54,14 +56,14 @@ def test_a_long_step_goes_on_below_itself() -> None:
 
 @pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.status.name)
 def test_colour_changes_no_letter(ending: SessionResult) -> None:
-    """The lines are the same with and without colours."""
+    """The text is the same with and without colors."""
     coloured = last_lines(ending, Look(colour=True))
     assert [COLOURS.sub("", line) for line in coloured] == last_lines(ending)
     assert coloured != last_lines(ending)
 
 
 def test_released_says_what_runs_and_what_it_would_cost_to_go_back() -> None:
-    """A good cutover ends with one sentence: what runs where, proven by how much, nothing open."""
+    """A released session ends with what runs where, how many checks passed, and what is open."""
     assert last_lines(RELEASED) == [
         (
             "RELEASED  recall runs sha-9b7d001 on green. Proven by 57 checks; nothing is open. "
@@ -72,7 +74,7 @@ def test_released_says_what_runs_and_what_it_would_cost_to_go_back() -> None:
 
 
 def test_taken_back_says_why_and_what_users_saw() -> None:
-    """A release that was taken back ends with what runs, the cost, the reason, and what comes next."""
+    """A reverted session ends with what runs, failed requests, reason and next step."""
     head = last_lines(TAKEN_BACK)[0]
     text = " ".join(" ".join(last_lines(TAKEN_BACK)).split())
     assert head == (
@@ -86,7 +88,7 @@ def test_taken_back_says_why_and_what_users_saw() -> None:
 
 
 def test_undo_failed_gives_the_one_command_on_one_line() -> None:
-    """A person in need finds what runs now and a command that can be copied whole."""
+    """A failed revert ends with what runs now and the command to run, on one line."""
     lines = last_lines(UNDO_FAILED)
     assert lines[0] == (
         "UNDO FAILED  a person is needed. Right now: traffic goes to green (asked 2 s ago), green fails 1 of "
@@ -153,7 +155,7 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
     ],
 )
 def test_never_says_what_was_not_seen(ending: SessionResult, said: str) -> None:
-    """The sentence is made from what was asked; what nobody answered is called so."""
+    """The sentence is made from observations; what could not be observed is called so."""
     assert last_lines(ending, Look(width=200))[0] == said
 
 
@@ -171,18 +173,18 @@ def test_never_says_what_was_not_seen(ending: SessionResult, said: str) -> None:
     ],
 )
 def test_a_session_that_was_refused_ends_with_the_reason(why: str, lines: list[str]) -> None:
-    """The last lines say why nothing was begun, and the one command stands on a line of its own."""
+    """The last lines say why the session was refused; the command is on its own line."""
     assert refused_lines("LOCKED", why, 12) == lines
 
 
 @pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.status.name)
 def test_an_ending_survives_its_file(ending: SessionResult) -> None:
-    """What is written as JSON is read back as the same ending, also beside keys of a later version."""
+    """A result survives JSON; unknown keys are ignored."""
     assert result_from_json(ending.as_json() | {"later": 1}) == ending
 
 
 def test_a_check_shows_question_and_reason() -> None:
-    """A check that failed shows list, target and verdict in one line."""
+    """A failed check shows folder, target and verdict on one line."""
     (line,) = check_lines(check(no("ready", "expected status 200, got 503")))
     assert line.startswith("       smoke[green]    ✗ ready: expected status 200, got 503")
     assert line.endswith("12 ms")
@@ -203,15 +205,23 @@ def test_passed_checks_are_counted_and_not_listed(verdict: Verdict, *, more: boo
     assert is_notable(verdict) is more
 
 
-def test_a_tally_counts_the_four_words() -> None:
-    """Outcomes are counted by their words, without zeros, and the worst one decides."""
+def test_a_check_that_is_a_reason_gets_no_line_of_its_own() -> None:
+    """Lines and reasons are joined by the ids of the checks, not by their texts."""
+    checks = [replace(check(no("ready", f"503, try {n}")), id=n) for n in (1, 2, 3)]
+    result = replace(TAKEN_BACK, reasons=(Reason("t", "anything", (1, 3)),))
+    (line,) = notable_lines(checks, result)
+    assert "try 2" in line
+
+
+def test_outcomes_are_counted_the_four_words() -> None:
+    """Outcomes are counted without zeros."""
     checks = [check(yes("a", "")), check(yes("b", "")), check(no("c", "")), check(not_asked("d", ""))]
     assert outcome_counts(checks) == "2 yes, 1 no, 1 not asked"
     assert outcome_counts([]) == "no check ran"
 
 
 def test_progress_fits_the_line_and_shows_the_worst_first() -> None:
-    """A line of progress never wraps, and what is wrong is not what is cut off."""
+    """A line of progress fits the width and keeps the worst verdict."""
     verdicts = {name: yes(name, "all is well " * 5) for name in "abcde"} | {"5xx": no("5xx", "4.8 % of 642")}
     line = watch_line(552, 900, verdicts)
     assert line.startswith("T+15m  watch           09:12 left ▕█████▁▁▁▁▁▁▁▏  5xx: 4.8 % of 642")
@@ -219,14 +229,14 @@ def test_progress_fits_the_line_and_shows_the_worst_first() -> None:
 
 
 def test_the_first_line_says_who_does_what() -> None:
-    """The head names project, target, both tags, person and report, and leaves out what is not known."""
+    """The first line has project, target, tags, person and report; unknown ones are left out."""
     who = Who("recall", "green", "sha-1", "sha-2", "ana@runner-7", "reports/x/")
     assert first_line(who) == "cutover recall · green · sha-1 → sha-2 · by ana@runner-7 · report reports/x/"
     assert first_line(Who("recall", "live", "sha-1", "sha-1")) == "cutover recall · live · sha-1"
 
 
 def test_not_asked_is_listed_by_reason() -> None:
-    """What was not asked is listed once for each reason, with how many checks it took away."""
+    """Checks that could not be asked are counted for each reason."""
     reason = "http://127.0.0.1 is a plain URL, so its container cannot be seen"
     assert not_asked_lines([("a", reason), ("b", reason), ("c", "no [alerts]")]) == [
         f"not asked: {reason} (2 checks)",
@@ -246,12 +256,12 @@ def test_not_asked_is_listed_by_reason() -> None:
     ],
 )
 def test_colour_only_where_it_is_wanted(environ: dict[str, str], *, tty: bool, colour: bool) -> None:
-    """Colours are for terminals, and NO_COLOR is respected."""
+    """Colors are used on terminals; NO_COLOR is respected."""
     assert terminal_look(environ, tty=tty, encoding="utf-8").colour is colour
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
-    """Where the encoding is not UTF, every line can be printed."""
+    """Without UTF-8 all lines are ASCII."""
     at = terminal_look({}, tty=False, encoding="ANSI_X3.4-1968")
     lines = [*step_lines(Step("T-0", "switch", "blue → green · ✗ 日", 1, 0.0), at), watch_line(5, 10, {}, at)]
     assert all(line.isascii() for line in lines)
@@ -259,7 +269,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
 
 def test_nothing_secret_and_no_escape_code_reaches_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Text of a service is masked and cannot move the cursor or fake a second line."""
+    """Text of a service is masked and has no control characters or line breaks."""
     monkeypatch.setattr(MASK, "values", {"hunter22"})
     (line,) = check_lines(check(no("ready", "body: hunter22\x1b[2J\nRELEASED")))
     assert "***" in line

@@ -1,4 +1,4 @@
-"""What becomes of a release: kept only on positive proof."""
+"""A release is kept only if everything required passed."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def tally(
     stages: frozenset[int] = GATE,
     trouble: Outcome | None = None,
 ) -> Outcomes:
-    """A tally of one test for each outcome, all in the first stage."""
+    """Outcomes of one test each, all in the gate."""
     return Outcomes(
         [Required(f"t{n}", 0, each) for n, each in enumerate(outcomes)], pytest_exit, stages, trouble
     )
 
 
 def staged(*rows: tuple[int, Outcome | None], pytest_exit: int = 0) -> Outcomes:
-    """A tally of a whole cutover: (stage, outcome) of each test."""
+    """Outcomes of a whole release: (stage, outcome) of each test."""
     return Outcomes(
         [Required(f"t{n}", stage, each) for n, (stage, each) in enumerate(rows)], pytest_exit, WHOLE
     )
@@ -85,7 +85,7 @@ def staged(*rows: tuple[int, Outcome | None], pytest_exit: int = 0) -> Outcomes:
     ],
 )  # fmt: skip
 def test_a_release_is_kept_on_proof_alone(asked: Outcomes, code: int, why: str | None) -> None:
-    """One exit code for each end, by the order 2, 3 before 1 before 10 before 5, and one line that says why."""
+    """Exit code and reason of each combination: 2, 3 and 4 win over 1, 1 over 10, 10 over 5."""
     assert exit_code(asked) == code
     assert is_verified(asked) is (code == OK)
     if why is not None:
@@ -98,7 +98,7 @@ def test_a_release_is_kept_on_proof_alone(asked: Outcomes, code: int, why: str |
 def test_only_what_is_proven_ends_with_0(
     outcomes: tuple[Outcome | None, ...], trouble: Outcome | None, pytest_exit: int
 ) -> None:
-    """0 and proven are one thing, whatever pytest itself says; a sure no without an interruption is never 10."""
+    """Exit code 0 if and only if verified; a failed check without an interruption is always 1."""
     asked = tally(*outcomes, pytest_exit=pytest_exit, trouble=trouble)
     assert (exit_code(asked) == OK) is is_verified(asked)
     assert is_verified(asked) is (set(outcomes) == {YES} and trouble is None and pytest_exit == 0)

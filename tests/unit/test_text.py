@@ -23,18 +23,18 @@ from cutover.core.text import count, countdown, duration, join_list, utc
     ],
 )
 def test_a_duration_has_at_most_two_numbers(seconds: float, said: str) -> None:
-    """Durations are read at a glance and always carry their unit."""
+    """A duration has at most two numbers, each with its unit."""
     assert duration(seconds) == said
 
 
 @pytest.mark.parametrize(("left", "said"), [(552, "09:12"), (0, "00:00"), (-1, "00:00"), (4152, "1:09:12")])
 def test_a_clock_counts_down_to_zero(left: float, said: str) -> None:
-    """What is left of a watch is never negative."""
+    """Remaining time is never negative."""
     assert countdown(left) == said
 
 
 def test_words_are_counted_and_joined() -> None:
-    """One is singular, thousands are set off, lists end with "and", times say that they are UTC."""
+    """Singular and plural, thousands separators, lists with "and", times in UTC."""
     assert [count(1, "check"), count(2400, "request"), count(2, "entry", "entries")] == [
         "1 check",
         "2,400 requests",
