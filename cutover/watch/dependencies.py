@@ -50,8 +50,18 @@ def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) 
     if container is None or not container.running:
         return None
     script = resources.files(__package__).joinpath("dependency_inside.py").read_text(encoding="utf-8")
-    fields = {"name", "kind", "url", "url_key", "path"}
-    rows = json.dumps([each.model_dump(include=fields) for each in wanted])
+    rows = json.dumps(
+        [
+            {
+                "name": each.name,
+                "kind": each.kind,
+                "url": each.url,
+                "url_key": each.url_key,
+                "path": each.path,
+            }
+            for each in wanted
+        ]
+    )
     code, out, err = _run_inside(container.id, ["python3", "-I", "-S", "-c", script, rows])
     if code in CANNOT_RUN or "executable file not found" in err + out:
         reason = "no python3 in the container to ask with"

@@ -109,7 +109,7 @@ def test_another_check_still_decides(project: Project, say: str, code: int) -> N
     both = (
         f"    expect({say}('health', 'h'))\n    expect(yes('ready', 'r'))\n    expect({say}('user', 'u'))\n"
     )
-    project.test(f"from cutover.verdict import no, unknown, yes\ndef test_b(target, expect):\n{both}")
+    project.test(f"from cutover.core.verdict import no, unknown, yes\ndef test_b(target, expect):\n{both}")
     done = project.run()
     assert done.returncode == code, done.stdout
     assert "user: u" in done.stdout
@@ -120,7 +120,7 @@ def test_a_yes_beside_it_passes(project: Project) -> None:
     """A test with a yes and a no that is only reported has passed."""
     configure(project, ("health",))
     project.test(
-        "from cutover.verdict import no, yes\n"
+        "from cutover.core.verdict import no, yes\n"
         "def test_b(target, expect):\n    expect(no('health', 'h'))\n    expect(yes('ready', 'r'))\n"
     )
     done = project.run()
@@ -133,7 +133,7 @@ def test_nothing_but_reports_proves_nothing(project: Project) -> None:
     configure(project, ("health",))
     (project.folder / "gate" / "test_good.py").unlink()
     project.test(
-        "from cutover.verdict import no\ndef test_b(target, expect):\n    expect(no('health', 'h'))\n"
+        "from cutover.core.verdict import no\ndef test_b(target, expect):\n    expect(no('health', 'h'))\n"
     )
     done = project.run()
     assert done.returncode == 5, done.stdout
