@@ -8,16 +8,16 @@ from cutover.plugin.session import Run
 from cutover.probes import Expect
 from cutover.watch.check import report_shared
 
-pytestmark = [pytest.mark.asks("colour"), pytest.mark.usefixtures("watch")]
+pytestmark = [pytest.mark.requires("color"), pytest.mark.usefixtures("watch_result")]
 
 
-@pytest.mark.asks("container")
-def test_disk(settings: Settings, cutover_run: Run, expect: Expect) -> None:
+@pytest.mark.requires("container")
+def test_disk(cutover_config: Settings, cutover_session: Run, assert_verdict: Expect) -> None:
     """There is room for images, logs, state and reports; only reported during a release."""
-    expect(report_shared(disk(settings), releasing=cutover_run.wish.armed))
+    assert_verdict(report_shared(disk(cutover_config), releasing=cutover_session.request.changes_something))
 
 
-@pytest.mark.asks("tls")
-def test_certificate(settings: Settings, cutover_run: Run, expect: Expect) -> None:
+@pytest.mark.requires("tls")
+def test_certificate(cutover_config: Settings, cutover_session: Run, assert_verdict: Expect) -> None:
     """The proxy's certificate is trusted and does not expire soon; only reported during a release."""
-    expect(report_shared([tls(settings)], releasing=cutover_run.wish.armed))
+    assert_verdict(report_shared([tls(cutover_config)], releasing=cutover_session.request.changes_something))

@@ -6,10 +6,12 @@ from cutover.core.verdict import not_asked
 from cutover.probes import Expect
 from cutover.watch.loop import WatchResult
 
-pytestmark = pytest.mark.asks("colour")
+pytestmark = pytest.mark.requires("color")
 
 
-def test_stays_well(watch: WatchResult, watched_name: str, expect: Expect) -> None:
+def test_stays_well(watch_result: WatchResult, watch_check_name: str, assert_verdict: Expect) -> None:
     """The target passed this check for the whole watch."""
-    missing = not_asked(watched_name, f"the watch ended after {watch.seconds:.0f} s, before it was asked")
-    expect(watch.verdicts.get(watched_name, missing))
+    missing = not_asked(
+        watch_check_name, f"the watch ended after {watch_result.seconds:.0f} s, before it was asked"
+    )
+    assert_verdict(watch_result.verdicts.get(watch_check_name, missing))

@@ -1,3 +1,3 @@
-"""A release is one pytest session: setup deploys, the tests decide, teardown keeps or takes back."""
+"""A release is one pytest session: setup deploys, the tests decide, teardown keeps or reverts."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The gate once more, as a bounded child that only reads: after a take-back, or for the live colour on a new schema."""
+"""The gate once more, as a bounded child that only reads: after a revert, or for the live color on a new schema."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def gates(paths: Sequence[str]) -> list[str]:
 def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> Verdict:
     """Whether *target* passes its gate now: no when a check failed; a gate that did not come to an end is not asked."""
     with tempfile.TemporaryDirectory() as folder:
-        words = (
+        argv = (
             sys.executable,
             "-m",
             "pytest",
             *gates(paths),
             f"--target={target}",
-            "--no-rollback",
+            "--keep-on-failure",
             f"--cutover-config={walk.settings.source}",
             *PLUGINS,
             "-q",
@@ -51,14 +51,14 @@ def gate(walk: Walk, paths: Sequence[str], target: str = "live") -> Verdict:
             "CUTOVER_STATE_DIR": str(walk.settings.state),
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         }
-        done = process.run(words, deadline_s=DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
+        done = process.run(argv, deadline_s=DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
         rows = _checks(Path(folder))
     bad, name = [row for row in rows if row["verdict"]["outcome"] == "no"], f"smoke[{target}]"
     if bad:
         return no(name, f"{bad[0]['verdict']['question']}: {bad[0]['verdict']['reason']}")
     if not done.ok:
         return not_asked(name, f"{name} not asked: {done.last_line}")
-    return yes(name, f"{name} {len({row['test'] for row in rows})} yes")
+    return yes(name, f"{name} {len({row['test'] for row in rows})} passed")
 
 
 def _checks(folder: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Whether all is as before a release, asked from outside after its take-back."""
+"""Whether all is as before a release, asked from outside after its revert."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from cutover.walk import Walk
 
 
 def says(walk: Walk) -> str:
-    """What the proxy and the engine say after the take-back."""
-    colour = walk.before or walk.target.colour
-    there = next((each for each in what_runs(walk) if each.colour == colour), None)
+    """What the proxy and the engine say after the revert."""
+    color = walk.before or walk.target.color
+    there = next((each for each in what_runs(walk) if each.color == color), None)
     if there is None or not there.tag:
-        return f"{colour}: {there.state}" if there else "nothing runs there, as before"
+        return f"{color}: {there.state}" if there else "nothing runs there, as before"
     if there.state != "runs":
-        return f"{colour} has {there.tag}, {there.state}"
-    return f"{colour} {'serves' if there.live else 'runs'} {there.tag}"
+        return f"{color} has {there.tag}, {there.state}"
+    return f"{color} {'serves' if there.live else 'runs'} {there.tag}"
 
 
 def trouble(walk: Walk) -> str:
     """What differs from before, asked from outside; empty when nothing does."""
     live = switching.settled(walk, walk.before) if walk.before is not None else None
-    if live is not None and live.colour != walk.before:
-        return f"traffic goes to {live.colour or 'nobody known'} ({live.how}), it went to {walk.before}"
-    for colour, there in walk.there_before.items():
-        found = docker.by_service(walk.settings.compose_project(colour), tuple(there))
+    if live is not None and live.color != walk.before:
+        return f"traffic goes to {live.color or 'nobody known'} ({live.how}), it went to {walk.before}"
+    for color, there in walk.there_before.items():
+        found = docker.by_service(walk.settings.compose_project(color), tuple(there))
         for service, was in there.items():
             if differs(was, found[service]):
-                return f"{service} of {colour} was {told(was)}, now it is {told(found[service])}"
+                return f"{service} of {color} was {told(was)}, now it is {told(found[service])}"
     record = walk.put_back
     if record is not None:
-        found = docker.by_service(walk.settings.compose_project(record.colour), walk.settings.services)
+        found = docker.by_service(walk.settings.compose_project(record.color), walk.settings.services)
         for service, now_there in found.items():
             wanted = record.image if service == walk.settings.service else now_there and now_there.image
             if now_there is None or not now_there.running or now_there.image != wanted:
-                return f"{service} of {record.colour} is {told(now_there)}, not the last proven release"
+                return f"{service} of {record.color} is {told(now_there)}, not the last proven release"
     return ""
 
 

@@ -9,7 +9,7 @@ import sys
 import click
 
 from cutover import __version__, commands
-from cutover.core.errors import CutoverError, EngineSilent
+from cutover.core.errors import CutoverError, EngineUnavailable
 
 HIDDEN = {"common", "reports"}
 SHARED = {"report": "reports", "journal": "reports"}
@@ -45,7 +45,7 @@ def main() -> None:
     """Run the command line; an error a person can act on is one line and its exit code."""
     try:
         code = cutover.main(standalone_mode=False)
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         click.echo(f"cutover: {error}; see `cutover status` when it does", err=True)
         sys.exit(error.exit_code)
     except CutoverError as error:

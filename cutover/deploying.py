@@ -1,4 +1,4 @@
-"""Deploys a release to a colour, and asks whether exactly that runs."""
+"""Deploys a release to a color, and asks whether exactly that runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from cutover import identifying, keeping, preflight, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous, ensure, up
-from cutover.core.errors import EngineSilent, Inconclusive, UsageProblem
+from cutover.core.errors import ConfigError, EngineUnavailable, Inconclusive
 from cutover.gate.log_checks import read_baseline
 from cutover.preparing import prepare
 from cutover.state import Record, now, write_atomically
@@ -36,20 +36,22 @@ class Planned:
 
 def plan(walk: Walk) -> Planned:
     """Everything that can be refused before a deploy, asked once."""
-    colour, wish = walk.target.colour, walk.wish
-    if colour is None:
-        raise UsageProblem(f"--deploy needs a colour, live or idle: {walk.target.name} is a plain URL")
-    if wish.targets[0] == walk.before and walk.settings.proxy is not None:
-        raise UsageProblem(
-            f"{colour} is live: say --target=live to replace it in place, --target=idle to release without a gap"
+    color, request = walk.target.color, walk.request
+    if color is None:
+        raise ConfigError(f"--deploy needs a color, live or idle: {walk.target.name} is a plain URL")
+    if request.targets[0] == walk.before and walk.settings.proxy is not None:
+        raise ConfigError(
+            f"{color} is live: say --target=live to replace it in place, --target=idle to release without a gap"
         )
-    rendered = compose.render(walk.settings, colour, wish.deploy)
-    preflight.require(preflight.problems(walk.scene, rendered, switching=wish.switch, environment=os.environ))
-    images = preflight.images_of(walk.settings, rendered, pull=not wish.plan)
+    rendered = compose.render(walk.settings, color, request.deploy)
+    preflight.require(
+        preflight.problems(walk.scene, rendered, switching=request.switch, environment=os.environ)
+    )
+    images = preflight.images_of(walk.settings, rendered, pull=not request.plan)
     try:
-        previous, _ = preflight.previous_of(walk.state, walk.scene, colour, keep=not wish.plan)
-    except UsageProblem:
-        if not wish.no_way_back:
+        previous, _ = preflight.previous_of(walk.state, walk.scene, color, keep=not request.plan)
+    except ConfigError:
+        if not request.allow_no_rollback:
             raise
         previous = None
     return Planned(rendered, images, previous)
@@ -64,7 +66,7 @@ def check(walk: Walk) -> None:
         version.result()
     rendered, image = planned.rendered, planned.images[walk.settings.service]
     way = (
-        f"way back {scene.running_tag(walk.settings, rendered.colour)}"
+        f"way back {scene.running_tag(walk.settings, rendered.color)}"
         if planned.previous
         else "nothing runs there, so its way back is to remove it"
     )
@@ -76,14 +78,14 @@ def check(walk: Walk) -> None:
 
 
 def deploy(walk: Walk) -> None:
-    """Run the wished release on its colour, or find that exactly it runs there, proven; raises Failed, Inconclusive."""
+    """Run the wished release on its color, or find that exactly it runs there, proven; raises Failed, Inconclusive."""
     planned = walk.planned or plan(walk)
     settings, rendered, begun = walk.settings, planned.rendered, time.monotonic()
     image = planned.images[settings.service]
     fact = registry.local_image(rendered.image(settings.service))
     digest = fact.digest if fact else ""
     walk.evidence.fact(
-        "to", {"tag": walk.wish.deploy, "image": image, "digest": digest, "colour": rendered.colour}
+        "to", {"tag": walk.request.deploy, "image": image, "digest": digest, "color": rendered.color}
     )
     path = _write_release(walk, rendered)
     with ThreadPoolExecutor(3) as pool:  # each is a command of 0.1 s that waits for the engine
@@ -93,15 +95,15 @@ def deploy(walk: Walk) -> None:
             *planned.images.values(),
             *(planned.previous.images.values() if planned.previous else ()),
         }:
-            pool.submit(keeping.keep_image, settings.project, each)
+            pool.submit(keeping.pin_image, settings.project, each)
     if _runs_proven(walk, planned, hashes.result()):
         path.unlink()
         walk.deployed = True
-        said = f"{walk.wish.deploy} runs already and is proven: nothing to do"
-        walk.told("T-10m", f"deploy {rendered.colour}", said, begun)
+        said = f"{walk.request.deploy} runs already and is proven: nothing to do"
+        walk.told("T-10m", f"deploy {rendered.color}", said, begun)
         return
     prepare(walk, rendered, path)
-    _keep_baseline(walk, rendered.colour)
+    _keep_baseline(walk, rendered.color)
     _up(walk, planned, path, hashes.result())
 
 
@@ -109,7 +111,7 @@ def _write_release(walk: Walk, rendered: Rendered) -> Path:
     """Write the rendered release, which nobody edits, and from which it is put back one day."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     name = f"{stamp}-{hashlib.sha256(rendered.text.encode()).hexdigest()[:8]}.yml"
-    path = walk.state.release_folder(rendered.colour) / name
+    path = walk.state.release_folder(rendered.color) / name
     write_atomically(path, rendered.text)
     return path
 
@@ -118,7 +120,7 @@ def _up(walk: Walk, planned: Planned, path: Path, hashes: Mapping[str, str]) -> 
     """The change itself, and the question whether exactly that release runs and stays up, service by service."""
     wait, begun = _longest(walk, planned), time.monotonic()
     change = _change(walk, planned, path, wait)
-    with walk.telling("T-10m", f"deploy {planned.rendered.colour}") as words:
+    with walk.telling("T-10m", f"deploy {planned.rendered.color}") as words:
         walk.evidence.fact("released_at", time.time())
         done = walk.apply(change)
         found = _all(walk, planned.rendered.project)
@@ -127,7 +129,7 @@ def _up(walk: Walk, planned: Planned, path: Path, hashes: Mapping[str, str]) -> 
         for each in chain(*found.values()):
             identifying.identify(each, planned.images[each.service], hashes.get(each.service, ""))
         for each in chain(*found.values()):
-            identifying.settle(walk, each, wait)
+            identifying.wait_stable(walk, each, wait)
         words.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait:.0f} s")
     main = walk.settings.service
     _remember(walk, found[main][0], path.name, hashes.get(main, ""))
@@ -141,16 +143,16 @@ def _worst(found: Mapping[str, Sequence[Container]]) -> Container | None:
 
 
 def _change(walk: Walk, planned: Planned, path: Path, wait: float) -> Change:
-    """What puts the release up, and what takes it away; the other colour, which serves, runs when that is done."""
+    """What puts the release up, and what takes it away; the other color, which serves, runs when that is done."""
     settings, rendered, root = walk.settings, planned.rendered, walk.state.root
-    before = walk.there_before[rendered.colour] = _ask(walk, rendered.project)
+    before = walk.there_before[rendered.color] = _ask(walk, rendered.project)
     old_grace = (each.grace_s for each in before.values() if each)
     grace = max((*old_grace, *map(rendered.grace_s, settings.services)))
-    text, project = f"{rendered.colour} to {walk.wish.deploy}", Compose(rendered.project, path)
+    text, project = f"{rendered.color} to {walk.request.deploy}", Compose(rendered.project, path)
     change = up(
         root, project, settings.services, text=text, wait_s=wait, previous=planned.previous, grace_s=grace
     )
-    if walk.old is None or walk.before in {None, rendered.colour}:
+    if walk.old is None or walk.before in {None, rendered.color}:
         return change
     # An engine that was killed stops what ran, once it is back, and starts none of it.
     old = ensure(root, settings.compose_project(walk.before or ""), settings.service, walk.old)
@@ -159,8 +161,8 @@ def _change(walk: Walk, planned: Planned, path: Path, wait: float) -> Change:
 
 def _longest(walk: Walk, planned: Planned) -> float:
     """The longest wait for a healthy container: of the service that takes the traffic, and who else is asked."""
-    if walk.settings.gate.up_budget:
-        return walk.settings.gate.up_budget
+    if walk.settings.gate.start_timeout:
+        return walk.settings.gate.start_timeout
     asked = {
         each: preflight.image_healthcheck(planned.images[each], planned.rendered, each)
         for each in walk.settings.services
@@ -171,10 +173,10 @@ def _longest(walk: Walk, planned: Planned) -> float:
     )
 
 
-def _keep_baseline(walk: Walk, colour: str) -> None:
-    """Keep what the old container logged: a recreate deletes it. A first release is compared with the live colour."""
+def _keep_baseline(walk: Walk, color: str) -> None:
+    """Keep what the old container logged: a recreate deletes it. A first release is compared with the live color."""
     missing = {*walk.settings.services}
-    for each in (colour, walk.before):
+    for each in (color, walk.before):
         if each is None or not missing:
             continue
         for service, found in _ask(walk, walk.settings.compose_project(each)).items():
@@ -182,7 +184,7 @@ def _keep_baseline(walk: Walk, colour: str) -> None:
                 read_baseline(found, walk.settings.logs) if found is not None and service in missing else None
             )
             if before is not None:
-                walk.baselines[colour, service] = before
+                walk.baselines[color, service] = before
                 missing.remove(service)
 
 
@@ -190,7 +192,7 @@ def _ask(walk: Walk, project: str) -> dict[str, Container | None]:
     """Service -> its container."""
     try:
         return docker.by_service(project, walk.settings.services)
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         raise Inconclusive(str(error)) from error
 
 
@@ -198,7 +200,7 @@ def _all(walk: Walk, project: str) -> dict[str, list[Container]]:
     """Service -> its containers, one for each replica."""
     try:
         return {each: docker.replicas(project, each) for each in walk.settings.services}
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         raise Inconclusive(str(error)) from error
 
 
@@ -211,14 +213,14 @@ def _runs_proven(walk: Walk, planned: Planned, hashes: Mapping[str, str]) -> boo
         if (each.image, each.config_hash) != (planned.images[service], hashes.get(service, "")):
             return False
     main = found[walk.settings.service]
-    records = walk.state.records(planned.rendered.colour)
+    records = walk.state.records(planned.rendered.color)
     return main is not None and any(
         row.proven and row.is_running(main.id, main.image, main.config_hash) for row in records
     )
 
 
 def _network(name: str) -> None:
-    """Make the network that both colours share, if it is not there."""
+    """Make the network that both colors share, if it is not there."""
     if name and not process.run(("docker", "network", "inspect", name), deadline_s=15).ok:
         process.run(("docker", "network", "create", name), deadline_s=30)
 
@@ -226,10 +228,10 @@ def _network(name: str) -> None:
 def _remember(walk: Walk, found: Container, name: str, config_hash: str) -> None:
     """The release as it will be recorded at commit."""
     walk.deployed = True
-    walk.target = replace(walk.target, tag=walk.wish.deploy)
+    walk.target = replace(walk.target, tag=walk.request.deploy)
     walk.pending = Record(
-        walk.target.colour or "",
-        walk.wish.deploy or "",
+        walk.target.color or "",
+        walk.request.deploy or "",
         found.image,
         config_hash,
         found.id,

@@ -84,7 +84,7 @@ class Sample:
     """One point of a series of the watch."""
 
     series: str
-    colour: str
+    color: str
     at: float
     value: float
 
@@ -133,9 +133,9 @@ class Evidence:
         self._write("step", asdict(row))
         return row
 
-    def sample(self, series: str, colour: str, value: float) -> None:
+    def sample(self, series: str, color: str, value: float) -> None:
         """Record a point of a series; points are written in batches because there are many."""
-        point = Sample(series, colour, self.clock(), value)
+        point = Sample(series, color, self.clock(), value)
         self.keep_sample(point)
         self._unwritten.append(point)
         if len(self._unwritten) >= BATCH:
@@ -143,7 +143,7 @@ class Evidence:
 
     def keep_sample(self, point: Sample) -> None:
         """Keep *point* in memory, whose size does not grow with the length of the watch."""
-        line = self.series.setdefault((point.series, point.colour), [])
+        line = self.series.setdefault((point.series, point.color), [])
         line.append(point)
         if len(line) > MOST_POINTS:
             line[:] = [each for at in range(0, len(line), 4) for each in _extremes(line[at : at + 4])]
@@ -155,7 +155,7 @@ class Evidence:
 
     def flush(self) -> None:
         """Write the samples that are not in the file yet."""
-        rows = [[each.series, each.colour, each.at, each.value] for each in self._unwritten]
+        rows = [[each.series, each.color, each.at, each.value] for each in self._unwritten]
         self._unwritten.clear()
         if rows:
             self._write("samples", {"rows": rows})
@@ -205,7 +205,7 @@ def _read_row(evidence: Evidence, row: dict[str, Any]) -> None:
 
 
 def outcome_counts(checks: Iterable[Check]) -> str:
-    """`14 yes`, `12 yes, 1 no, 1 unknown, 3 not asked`; `no check ran` if there is none."""
+    """`14 passed`, `12 passed, 1 failed, 1 unknown, 3 not asked`; `no check ran` if there is none."""
     found = [check.verdict.outcome for check in checks]
     return ", ".join(f"{found.count(each):,} {each}" for each in Outcome if each in found) or "no check ran"
 

@@ -12,13 +12,13 @@ from cutover.proxy.ask import ProxyClient
 from cutover.walk import Walk
 
 
-def freeze(walk: Walk) -> float:
+def freeze_writes(walk: Walk) -> float:
     """Answer writes with 503 while the switch happens, where that was asked for; since when."""
     begun = time.monotonic()
     if walk.settings.freeze is None:
         return begun
     with walk.telling("T-0", "freeze") as words:
-        done = walk.apply(change.freeze(walk.settings))
+        done = walk.apply(change.freeze_writes(walk.settings))
         if not done.ok:
             raise Failed(f"the write freeze failed: {done.last_line}")
         refused = judge(ProxyClient.of(walk.settings))
@@ -41,19 +41,19 @@ def still_in_time(walk: Walk, frozen_at: float) -> None:
     """Raises Failed when writes are frozen for longer than users were promised: the undo lets them through."""
     if walk.settings.freeze is None:
         return
-    verdict = change.judge_frozen(time.monotonic() - frozen_at, walk.settings.freeze.max)
+    verdict = change.judge_frozen(time.monotonic() - frozen_at, walk.settings.freeze.max_duration)
     if not verdict.ok:
         raise Failed(f"freeze: {verdict.reason}")
 
 
-def thaw(walk: Walk, frozen_at: float) -> None:
+def unfreeze_writes(walk: Walk, frozen_at: float) -> None:
     """Let writes through again, and say how long users waited."""
     if walk.settings.freeze is None:
         return
     with walk.telling("T-0", "unfreeze") as words:
-        done = walk.apply(change.thaw(walk.settings))
+        done = walk.apply(change.unfreeze_writes(walk.settings))
         if not done.ok:
             raise Failed(f"the write freeze could not be lifted: {done.last_line}")
-        verdict = change.judge_frozen(time.monotonic() - frozen_at, walk.settings.freeze.max)
+        verdict = change.judge_frozen(time.monotonic() - frozen_at, walk.settings.freeze.max_duration)
         walk.evidence.fact("frozen_s", round(time.monotonic() - frozen_at, 1))
         words.append(f"writes are answered again; {verdict.reason}")

@@ -16,12 +16,12 @@ from cutover.walk import Walk
 def expected(walk: Walk, target: Target) -> ExpectedIdentity:
     """The identity of *target*: container id, image ID, config hash and port.
 
-    What this session deployed, else the last record of the colour whose container runs; where nobody has recorded
+    What this session deployed, else the last record of the color whose container runs; where nobody has recorded
     anything, today's env file rendered with the running tag.
     """
-    colour, project = target.colour or "", target.project or ""
+    color, project = target.color or "", target.project or ""
     pending = walk.pending
-    if pending is not None and pending.colour == colour:
+    if pending is not None and pending.color == color:
         return ExpectedIdentity(
             image=pending.image,
             container=pending.container,
@@ -29,7 +29,7 @@ def expected(walk: Walk, target: Target) -> ExpectedIdentity:
             port=target.port,
         )
     found = docker.the_container(project, target.service)
-    for record in reversed(walk.state.records(colour) if walk.settings.state.is_dir() else []):
+    for record in reversed(walk.state.records(color) if walk.settings.state.is_dir() else []):
         if found is not None and record.container == found.id:
             return ExpectedIdentity(
                 image=record.image,
@@ -38,7 +38,7 @@ def expected(walk: Walk, target: Target) -> ExpectedIdentity:
                 port=target.port,
             )
     tag = scene.tag_of(found.image_name) if found else None
-    rendered = compose.render(walk.settings, colour, tag)
+    rendered = compose.render(walk.settings, color, tag)
     return ExpectedIdentity(
         image=docker.image_id(rendered.image(target.service)) or "",
         container=found.id if found else "",
@@ -68,17 +68,19 @@ def identify(found: Container, image: str, config_hash: str) -> None:
         )
 
 
-def settle(walk: Walk, found: Container, wait: float) -> None:
-    """Healthy within its own HEALTHCHECK's budget, and no restart for `min_healthy` since its start."""
+def wait_stable(walk: Walk, found: Container, wait: float) -> None:
+    """Healthy within its own HEALTHCHECK's budget, and no restart for `min_uptime` since its start."""
     from cutover.gate.container_checks import has_healthcheck, stays_up, wait_healthy
 
     # A worker may have no HEALTHCHECK: nobody sends it requests.
     if found.service == walk.settings.service or has_healthcheck(found):
         walk.require(wait_healthy(found.id, wait), "deploy::healthy")
-    walk.require(stays_up(found, walk.settings.gate.min_healthy), "deploy::settled")
+    walk.require(stays_up(found, walk.settings.gate.min_uptime), "deploy::settled")
 
 
-def not_up(walk: Walk, done: process.Done, found: Container | None, waited: float, wait: float) -> Failed:
+def not_up(
+    walk: Walk, done: process.CompletedCommand, found: Container | None, waited: float, wait: float
+) -> Failed:
     """What became of it, with its last words; they are kept as evidence."""
     from cutover.gate.container_checks import judge_not_started, with_log_tail
 

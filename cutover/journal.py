@@ -1,6 +1,6 @@
 """The journal of a state directory: what was done, when and by whom, as lines of JSON.
 
-A guard needs no Python and writes none of them: what it took back is read from its own log, and put where it belongs.
+A guard needs no Python and writes none of them: what it reverted is read from its own log, and put where it belongs.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from cutover.core.text import stamp
 from cutover.system.files import read_json_lines
 
 FILE, GUARD = "journal.jsonl", "guard.log"
-TAKEN = "taken back: "
-ENDS = frozenset({"released", "taken back", "left as it is", "recovered", "rolled back"})
+TAKEN = "reverted: "
+ENDS = frozenset({"released", "reverted", "kept unverified", "recovered", "rolled back"})
 
 
 def whole(root: Path) -> list[dict[str, Any]]:
@@ -26,12 +26,12 @@ def whole(root: Path) -> list[dict[str, Any]]:
         if release in ended or last is None:
             continue
         at = _closed_at(root, release) or rows[last].get("at")
-        rows.insert(last + 1, {"at": at, "event": "taken back", "release": release, "who": "its guard"})
+        rows.insert(last + 1, {"at": at, "event": "reverted", "release": release, "who": "its guard"})
     return rows
 
 
 def _by_guards(root: Path) -> list[str]:
-    """The releases that a guard says it took back."""
+    """The releases that a guard says it reverted."""
     with contextlib.suppress(OSError):
         lines = (root / GUARD).read_text(encoding="utf-8", errors="replace").splitlines()
         return [line.removeprefix(TAKEN) for line in lines if line.startswith(TAKEN)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cutover.core.config import Settings
 
-EVENTS = ("begin", "switched", "released", "taken back", "needs person")
+EVENTS = ("begin", "switched", "released", "reverted", "operator_needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Notice:
     tag: str = ""
     before: str = ""
     """The tag that ran before."""
-    colour: str = ""
+    color: str = ""
     who: str = ""
     report: str = ""
     exit_code: int | None = None
@@ -37,31 +37,31 @@ class Notice:
 
 def facts(settings: Settings, notice: Notice, at: datetime) -> dict[str, str]:
     """The variables that the command gets; empty where nothing is known."""
-    local = at.astimezone(zone_of(settings.show) or UTC)
+    local = at.astimezone(zone_of(settings.approval) or UTC)
     found = {
         "EVENT": notice.event,
         "PROJECT": settings.project,
         "TEXT": notice.text,
         "FROM": notice.before,
         "TO": notice.tag,
-        "COLOUR": notice.colour,
+        "COLOR": notice.color,
         "WHO": notice.who,
         "REPORT": notice.report,
         "EXIT_CODE": "" if notice.exit_code is None else str(notice.exit_code),
         "TIME_UTC": at.astimezone(UTC).isoformat(timespec="seconds"),
         "TIME_LOCAL": local.isoformat(timespec="seconds"),
-        "TIMES": both_times(at, zone_of(settings.show)),
+        "TIMES": both_times(at, zone_of(settings.approval)),
     }
     return {f"CUTOVER_{key}": MASK(value) for key, value in found.items()}
 
 
 def tell(settings: Settings, notice: Notice, environment: Mapping[str, str] | None = None) -> str | None:
-    """Run `[notices] command` for an event that it is for; what went wrong in one line, None if nothing did.
+    """Run `[hooks] command` for an event that it is for; what went wrong in one line, None if nothing did.
 
     The command runs in the folder of cutover.toml with the caller's environment, where its own secrets are.
     """
-    wanted = settings.notices
-    if wanted is None or notice.event not in wanted.on:
+    wanted = settings.hooks
+    if wanted is None or notice.event not in wanted.events:
         return None
     given = dict(os.environ if environment is None else environment)
     told = facts(settings, notice, datetime.now(UTC))

@@ -20,38 +20,38 @@ LEAD = timedelta(minutes=15)
 
 def lines(walk: Walk) -> Iterator[str]:
     """One line for each thing that would be done, and for each difference to what runs."""
-    wish, colour = walk.wish, walk.target.colour or ""
-    if wish.switch:
+    request, color = walk.request, walk.target.color or ""
+    if request.switch:
         # As if the session began now; each moment comes as soon as the one before it is done.
-        yield from timetable(walk.settings.show, datetime.now(UTC) + LEAD)
-    if wish.deploy is not None:
-        yield from _deploy(walk, colour, wish.deploy)
-    if wish.switch:
-        yield f"would switch {walk.before} → {colour}; undo: make sure {walk.before} runs, then switch back"
-    if wish.rollback:
-        yield "would take everything back unless every check says yes"
+        yield from timetable(walk.settings.approval, datetime.now(UTC) + LEAD)
+    if request.deploy is not None:
+        yield from _deploy(walk, color, request.deploy)
+    if request.switch:
+        yield f"would switch {walk.before} → {color}; undo: make sure {walk.before} runs, then switch back"
+    if request.rollback:
+        yield "would revert everything unless every check says yes"
 
 
-def _deploy(walk: Walk, colour: str, tag: str) -> Iterator[str]:
+def _deploy(walk: Walk, color: str, tag: str) -> Iterator[str]:
     settings = walk.settings
-    new = walk.planned.rendered if walk.planned else compose.render(settings, colour, tag)
-    old = docker.the_container(settings.compose_project(colour), settings.service)
+    new = walk.planned.rendered if walk.planned else compose.render(settings, color, tag)
+    old = docker.the_container(settings.compose_project(color), settings.service)
     previous = walk.planned.previous if walk.planned else None
     now = old.image_name if old else "nothing"
-    yield f"would deploy {new.image(settings.service)} on {colour} (port {new.port(settings.service)}); runs now: {now}"
+    yield f"would deploy {new.image(settings.service)} on {color} (port {new.port(settings.service)}); runs now: {now}"
     if settings.migrate:
         yield f"would migrate with: {' '.join(settings.migrate.command)}; no undo, the schema stays"
     if previous is not None:
-        yield from differences(_before(walk, colour, previous.file, now), new, settings)
+        yield from differences(_before(walk, color, previous.file, now), new, settings)
     yield f"undo: put back {previous.file.name}" if previous else "undo: remove it, nothing ran there before"
 
 
-def _before(walk: Walk, colour: str, file: Path, image: str) -> Rendered:
+def _before(walk: Walk, color: str, file: Path, image: str) -> Rendered:
     """The release that runs now, from its own file: today's env file may say something else."""
     if not file.is_file():  # it would be adopted, and equals today's env file with the running tag
-        return compose.render(walk.settings, colour, scene.tag_of(image))
+        return compose.render(walk.settings, color, scene.tag_of(image))
     text = file.read_text(encoding="utf-8")
-    return Rendered(colour, walk.settings.compose_project(colour), text, json.loads(text), {})
+    return Rendered(color, walk.settings.compose_project(color), text, json.loads(text), {})
 
 
 def differences(before: Rendered, after: Rendered, settings: Settings) -> Iterator[str]:
@@ -67,7 +67,7 @@ def differences(before: Rendered, after: Rendered, settings: Settings) -> Iterat
         if ports[0] != ports[1]:
             yield f"ports{name}: {ports[0] or '(none)'} → {ports[1] or '(none)'}"
         yield from _variables(
-            before.environment(service), after.environment(service), {*settings.public_keys}, name
+            before.environment(service), after.environment(service), {*settings.env_keys.unmasked}, name
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from cutover import wish
 from cutover.changes.up import Previous
 from cutover.core.config import Settings
-from cutover.core.errors import EngineSilent, UsageProblem
+from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.verdict import Outcome, Verdict
 from cutover.env.lint import lint_release
 from cutover.gate.container_checks import health_budget
@@ -37,7 +37,7 @@ def problems(
 ) -> Iterator[str]:
     """What forbids to release *rendered*, the cheapest questions first; lazy, the first one is told."""
     settings = scene.settings
-    env_file = settings.colours[rendered.colour].env_file
+    env_file = settings.colors[rendered.color].env_file
     if not is_private(env_file):
         yield f"{env_file} can be read by others: chmod 600 {env_file}"
     yield from lint_release(settings, rendered, environment)
@@ -56,7 +56,7 @@ def unseen(scene: Scene) -> Iterator[str]:
     """An access log that does not show what goes through the proxy: no failed request of a user would be seen."""
     proxy = scene.settings.proxy
     # A port swap has no proxy that could log.
-    if proxy and proxy.access_log and scene.proxy and scene.proxy.keeps_old_colour:
+    if proxy and proxy.access_log and scene.proxy and scene.proxy.keeps_old_color:
         why = why_log_lacks(proxy.access_log, ProxyClient.of(scene.settings).live)
         if why:
             yield f"proxy.access_log: {why}"
@@ -72,11 +72,11 @@ def _ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
             if strangers:
                 whose = strangers[0].labels.get("com.docker.compose.project", "none")
                 yield (
-                    f"port {port} of {rendered.colour} is taken by the container {strangers[0].name} "
+                    f"port {port} of {rendered.color} is taken by the container {strangers[0].name} "
                     f"(project {whose})"
                 )
             elif port not in held and not can_bind(port, address):
-                yield f"port {port} of {rendered.colour} is taken by another process on this host"
+                yield f"port {port} of {rendered.color} is taken by another process on this host"
 
 
 def can_bind(port: int, address: str = "127.0.0.1") -> bool:
@@ -92,13 +92,13 @@ def can_bind(port: int, address: str = "127.0.0.1") -> bool:
 
 
 def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> dict[str, str]:
-    """Service → the ID of the image to run; raises UsageProblem when one is nowhere, or for another machine.
+    """Service → the ID of the image to run; raises ConfigError when one is nowhere, or for another machine.
 
     Without *pull* nothing is fetched, and the ID of an image that is not here is empty.
     """
     from cutover.system.registry import ensure_image, local_image
 
-    names = {each: rendered.image(each) for each in (*settings.services, *settings.after_switch)}
+    names = {each: rendered.image(each) for each in (*settings.services, *settings.workers)}
     if pull:
         return {service: ensure_image(name).id for service, name in names.items()}
     here = {service: local_image(name) for service, name in names.items()}
@@ -106,54 +106,52 @@ def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> d
 
 
 def previous_of(
-    state: State, scene: Scene, colour: str, *, keep: bool = True
+    state: State, scene: Scene, color: str, *, keep: bool = True
 ) -> tuple[Previous | None, Record | None]:
-    """How what runs on *colour* now is put back; raises UsageProblem when nobody could.
+    """How what runs on *color* now is put back; raises ConfigError when nobody could.
 
     The running container's config hash must be that of its recorded release, or of today's env file rendered with
     the running tag, which is then adopted and written down (with *keep*; a plan changes nothing).
     """
     settings = scene.settings
-    project = settings.compose_project(colour)
+    project = settings.compose_project(color)
     running = {service: docker.the_container(project, service) for service in settings.services}
     main = running[settings.service]
     if main is None or not main.in_use:
         return None, None
-    for record in reversed(state.records(colour)):
+    for record in reversed(state.records(color)):
         if (
             record.config_hash == main.config_hash
             and record.image == main.image
-            and release_path(settings, colour, record.file).is_file()
+            and release_path(settings, color, record.file).is_file()
         ):
-            return _previous(settings, colour, record.file, running), record
+            return _previous(settings, color, record.file, running), record
     tag = tag_of(main.image_name)
     if tag is None:
-        raise _no_way_back(colour)
-    adopted = compose.render(settings, colour, tag)
+        raise _no_way_back(color)
+    adopted = compose.render(settings, color, tag)
     label = compose.config_hashes(Compose(project, Path("-")), adopted.text).get(settings.service)
     if label != main.config_hash:
-        raise _no_way_back(colour)
+        raise _no_way_back(color)
     name = f"adopted-{main.short}.yml"
     if keep:
-        write_atomically(state.release_folder(colour) / name, adopted.text)
-    return _previous(settings, colour, name, running), None
+        write_atomically(state.release_folder(color) / name, adopted.text)
+    return _previous(settings, color, name, running), None
 
 
-def _no_way_back(colour: str) -> UsageProblem:
-    return UsageProblem(
-        f"{colour} was started from a configuration that is no longer here; put it back, or --no-way-back"
+def _no_way_back(color: str) -> ConfigError:
+    return ConfigError(
+        f"{color} was started from a configuration that is no longer here; put it back, or --allow-no-rollback"
     )
 
 
-def _previous(
-    settings: Settings, colour: str, name: str, running: Mapping[str, Container | None]
-) -> Previous:
+def _previous(settings: Settings, color: str, name: str, running: Mapping[str, Container | None]) -> Previous:
     here = {service: each for service, each in running.items() if each is not None and each.in_use}
     # Who waits for what was not healthy before never gets done, and then nobody can release what would mend it.
     well = all(each.well for each in here.values())
     wait = max((wait_for(each.healthcheck) for each in here.values()), default=30.0) if well else 0.0
     return Previous(
-        release_path(settings, colour, name),
+        release_path(settings, color, name),
         {service: each.id for service, each in here.items()},
         {each.image_name: each.image for each in here.values() if tag_of(each.image_name)},
         wait,
@@ -186,7 +184,7 @@ BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var
 
 
 def surroundings(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
-    """What the watch would take a good release back for, though no release can help it."""
+    """What the watch would revert a good release for, though no release can help it."""
     from cutover.gate.environment_checks import disk, most_serious
 
     yield most_serious(disk(settings))
@@ -201,7 +199,7 @@ def surroundings(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
 
 
 def fit(verdicts: Iterable[Verdict], report_only: Collection[str]) -> str:
-    """What *verdicts* say, in one line; raises UsageProblem for the first that is neither yes nor only reported."""
+    """What *verdicts* say, in one line; raises ConfigError for the first that is neither yes nor only reported."""
     said = []
     for each in verdicts:
         if each.outcome is Outcome.NOT_ASKED:
@@ -209,7 +207,7 @@ def fit(verdicts: Iterable[Verdict], report_only: Collection[str]) -> str:
         line = f"{each.question}: {each.reason}"
         if each.outcome is not Outcome.YES and each.question not in report_only:
             way_out = f'report_only = ["{each.question}"] in [checks] releases all the same'
-            raise UsageProblem(f"{line}; the watch would take the release back for it: {way_out}")
+            raise ConfigError(f"{line}; the watch would revert the release for it: {way_out}")
         said.append(line)
     return "; ".join(said)
 
@@ -228,7 +226,7 @@ def require(found: Iterator[str]) -> None:
     """Raise the first problem, if any; an engine that does not answer is one too."""
     try:
         first = next(found, None)
-    except EngineSilent as error:
-        raise UsageProblem(str(error)) from error
+    except EngineUnavailable as error:
+        raise ConfigError(str(error)) from error
     if first:
-        raise UsageProblem(first)
+        raise ConfigError(first)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from cutover import again
-from cutover.core.errors import Failed, Inconclusive, NeedsPerson, UsageProblem
+from cutover.core.errors import ConfigError, Failed, Inconclusive, OperatorNeeded
 from cutover.core.verdict import Outcome
 from cutover.database.base import ServiceDatabase
 from cutover.system import compose
@@ -15,12 +15,12 @@ from cutover.walk import Walk
 
 
 def prepare(walk: Walk, new: Rendered, release_file: Path) -> None:
-    """Snapshot, rehearse on its restored copy, migrate; raises UsageProblem, Failed, Inconclusive or NeedsPerson.
+    """Snapshot, rehearse on its restored copy, migrate; raises ConfigError, Failed, Inconclusive or OperatorNeeded.
 
     Until the migration nothing is changed; the migration itself has no undo, the schema stays.
     """
     settings = walk.settings
-    if not walk.wish.migrate or (settings.migrate is None and not settings.snapshot.enabled):
+    if not walk.request.migrate or (settings.migrate is None and not settings.snapshot.enabled):
         return
     data = ServiceDatabase(settings, new, walk.state.root)
     try:
@@ -57,7 +57,7 @@ def _rehearse(walk: Walk, data: ServiceDatabase, new: Rendered) -> None:
 
     if walk.before is None:
         return
-    # A first release: the proxy names a colour, and nothing runs there that could be asked.
+    # A first release: the proxy names a color, and nothing runs there that could be asked.
     live = compose.render(walk.settings, walk.before, walk.from_tag) if walk.from_tag else None
     with walk.telling("T-15m", "way back") as words:
         verdicts = rehearse_migration(data, new, live)
@@ -65,7 +65,7 @@ def _rehearse(walk: Walk, data: ServiceDatabase, new: Rendered) -> None:
             walk.evidence.check(f"prepare::{each.question}", walk.before, 0, each, 0.0) for each in verdicts
         ]
         bad = [each.verdict for each in rows if not each.verdict.ok]
-        if bad and walk.wish.accept_contract:
+        if bad and walk.request.allow_breaking_migration:
             words.append(f"accepted although: {bad[0].question}: {bad[0].reason}")
             return
         if bad:
@@ -82,7 +82,7 @@ def _rehearse(walk: Walk, data: ServiceDatabase, new: Rendered) -> None:
 
 
 def _migrate(walk: Walk, data: ServiceDatabase, new: Rendered, release_file: Path) -> None:
-    """The real migration, then the live colour's gate once more."""
+    """The real migration, then the live color's gate once more."""
     before = _head(data)
     with walk.telling("T-10m", "migrate") as words:
         done = walk.apply(data.migration_change(new, release_file))
@@ -98,16 +98,16 @@ def _migrate(walk: Walk, data: ServiceDatabase, new: Rendered, release_file: Pat
         words.append(
             f"{before or 'nothing'} → {after}" if after != before else f"schema is at {after or 'its head'}"
         )
-    nobody = walk.before in {None, walk.target.colour} or not walk.from_tag
+    nobody = walk.before in {None, walk.target.color} or not walk.from_tag
     if after == before or nobody:
         return
     begun = time.monotonic()
-    seen = again.gate(walk, again.gates(walk.wish.paths))
+    seen = again.gate(walk, again.gates(walk.request.paths))
     said = seen.reason
     walk.told("T-10m", f"smoke[{walk.before}]", f"{said} on the new schema", begun, str(seen.outcome))
     if seen.outcome is Outcome.NO:
         restore = walk.evidence.facts.get("restore", "cutover snapshot restore")
-        raise NeedsPerson(
+        raise OperatorNeeded(
             f"{walk.before} does not pass on the new schema: {said}; the data from before: {restore}"
         )
 
@@ -116,5 +116,5 @@ def _head(data: ServiceDatabase) -> str:
     """The schema's revision; empty where there is no database yet."""
     try:
         return data.head() if data.available() else ""
-    except UsageProblem:
+    except ConfigError:
         return ""

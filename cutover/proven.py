@@ -1,11 +1,11 @@
-"""The proven releases: what is recorded as one, and what a take-back proves again."""
+"""The proven releases: what is recorded as one, and what a revert proves again."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from cutover import preflight, scene
-from cutover.core.errors import CutoverError, EngineSilent
+from cutover.core.errors import CutoverError, EngineUnavailable
 from cutover.core.text import seconds_of
 from cutover.state import Record, now
 from cutover.system import docker
@@ -20,16 +20,16 @@ def record_what_runs(walk: Walk) -> None:
     try:
         walk.lock()
         if walk.state.open_release() is None:
-            record(walk, walk.target.colour or "", float(walk.evidence.facts["began"]))
-    except (CutoverError, EngineSilent, OSError):
+            record(walk, walk.target.color or "", float(walk.evidence.facts["began"]))
+    except (CutoverError, EngineUnavailable, OSError):
         return  # it can be proven by the next gate
     finally:
         walk.unlock()
 
 
-def record(walk: Walk, colour: str, began: float) -> None:
-    """Write down what runs on *colour*, if it ran before the gate *began*: else something else was asked."""
-    previous, known = preflight.previous_of(walk.state, walk.scene, colour)
+def record(walk: Walk, color: str, began: float) -> None:
+    """Write down what runs on *color*, if it ran before the gate *began*: else something else was asked."""
+    previous, known = preflight.previous_of(walk.state, walk.scene, color)
     found = docker.the_container(walk.target.project or "", walk.settings.service)
     if previous is None or found is None or seconds_of(found.started_at) >= began:
         return
@@ -37,15 +37,15 @@ def record(walk: Walk, colour: str, began: float) -> None:
         return
     tag, what = scene.tag_of(found.image_name) or "", (found.image, found.config_hash, found.id)
     walk.state.keep_record(
-        Record(colour, tag, *what, previous.file.name, proven=True, by=preflight.who(), at=now())
+        Record(color, tag, *what, previous.file.name, proven=True, by=preflight.who(), at=now())
     )
 
 
 def prove_again(walk: Walk) -> None:
     """The gate has just passed on what was put back under traffic: its record gets the new container's id."""
-    colour = walk.before or ""
-    found = docker.the_container(walk.settings.compose_project(colour), walk.settings.service)
-    for row in reversed(walk.state.records(colour)):
+    color = walk.before or ""
+    found = docker.the_container(walk.settings.compose_project(color), walk.settings.service)
+    for row in reversed(walk.state.records(color)):
         if found and row.proven and (row.image, row.config_hash) == (found.image, found.config_hash):
             if row.container != found.id:
                 walk.state.keep_record(replace(row, container=found.id, at=now()))

@@ -1,4 +1,4 @@
-"""What was committed on a colour, as it is remembered."""
+"""What was committed on a color, as it is remembered."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A release that was committed on a colour: what ran, from which file, and whether a whole gate passed on it."""
+    """A release that was committed on a color: what ran, from which file, and whether a whole gate passed on it."""
 
-    colour: str
+    color: str
     tag: str
     image: str
     config_hash: str
     container: str
     file: str
-    """Name of the release file below `releases/<colour>/`."""
+    """Name of the release file below `releases/<color>/`."""
     proven: bool
     by: str
     at: str

@@ -15,7 +15,7 @@ from cutover.core.verdict import Outcome
 from cutover.evidence import BAD_OUTCOMES, Check
 
 OK, FAILED, INTERRUPTED, INTERNAL, USAGE, NOTHING_RAN = 0, 1, 2, 3, 4, 5
-INCONCLUSIVE, NEEDS_PERSON, LOCKED = 10, 11, 12
+INCONCLUSIVE, NEEDS_OPERATOR, LOCKED = 10, 11, 12
 EXIT_NAMES = {
     OK: "OK",
     FAILED: "FAILED",
@@ -24,7 +24,7 @@ EXIT_NAMES = {
     USAGE: "USAGE_ERROR",
     NOTHING_RAN: "NO_TESTS_RAN",
     INCONCLUSIVE: "INCONCLUSIVE",
-    NEEDS_PERSON: "OPERATOR_NEEDED",
+    NEEDS_OPERATOR: "OPERATOR_NEEDED",
     LOCKED: "LOCKED",
 }
 """Exit code -> the name that is printed after it."""
@@ -134,14 +134,14 @@ class Status(StrEnum):
     """The status in the last line of a session."""
 
     RELEASED = "RELEASED"
-    TAKEN_BACK = "TAKEN BACK"
-    UNDO_FAILED = "UNDO FAILED"
+    ROLLED_BACK = "ROLLED BACK"
+    ROLLBACK_FAILED = "ROLLBACK FAILED"
     GATE_PASSED = "GATE PASSED"
     GATE_FAILED = "GATE FAILED"
     INCONCLUSIVE = "INCONCLUSIVE"
-    LEFT_AS_IT_IS = "LEFT AS IT IS"
-    NOTHING_CHANGED = "NOTHING CHANGED"
-    PLAN_ONLY = "PLAN ONLY"
+    KEPT_UNVERIFIED = "KEPT UNVERIFIED"
+    UNCHANGED = "UNCHANGED"
+    PLAN = "PLAN"
 
     @property
     def kind(self) -> Kind:
@@ -149,9 +149,9 @@ class Status(StrEnum):
         match self:
             case Status.RELEASED | Status.GATE_PASSED:
                 return "good"
-            case Status.TAKEN_BACK | Status.GATE_FAILED | Status.LEFT_AS_IT_IS:
+            case Status.ROLLED_BACK | Status.GATE_FAILED | Status.KEPT_UNVERIFIED:
                 return "back"
-            case Status.UNDO_FAILED:
+            case Status.ROLLBACK_FAILED:
                 return "person"
         return "unsure"
 
@@ -166,7 +166,7 @@ UNASKED = "could not be asked"
 class Running:
     """What one color runs, observed at the end of the session."""
 
-    colour: str
+    color: str
     tag: str
     state: str = "runs"
     """`runs`, `warm`, `stopped`, `fails 1 of 14 checks`, `could not be asked`."""
@@ -286,10 +286,10 @@ def sentence_of(result: SessionResult) -> str:
 
 def _sentences(result: SessionResult) -> Iterable[str]:
     match result.status:
-        case Status.PLAN_ONLY:
+        case Status.PLAN:
             yield "nothing was checked, nothing was changed."
-        case Status.UNDO_FAILED:
-            yield f"a person is needed. Right now: {_state_now(result)}."
+        case Status.ROLLBACK_FAILED:
+            yield f"an operator is needed. Right now: {_state_now(result)}."
         case Status.RELEASED:
             yield f"{_kept(result)}."
             is_open = "a release is still open" if result.release_open else "nothing is open"
@@ -298,10 +298,10 @@ def _sentences(result: SessionResult) -> Iterable[str]:
                 yield f"Time to roll back: {duration(result.rollback_s)}."
         case Status.GATE_PASSED:
             yield f"{_kept(result)}. Proven by {count(result.passed, 'check')}; nothing was changed."
-        case Status.GATE_FAILED | Status.NOTHING_CHANGED:
+        case Status.GATE_FAILED | Status.UNCHANGED:
             yield f"{_what_runs(result)}; nothing was changed."
-        case Status.LEFT_AS_IT_IS:
-            yield f"{_what_runs(result)}, not proven; nothing was taken back, as asked for."
+        case Status.KEPT_UNVERIFIED:
+            yield f"{_what_runs(result)}, not proven; nothing was reverted, as asked for."
         case _:
             known = (result.running or result.observed_s_ago is not None) and not _unobserved(result)
             yield f"{_what_runs(result)}{', as before' if result.as_before and known else ''}."
@@ -312,7 +312,7 @@ def _cost(result: SessionResult) -> Iterable[str]:
     if result.failed_requests:
         during = f" in {duration(result.failed_s)}" if result.failed_s is not None else ""
         yield f"Users saw {count(result.failed_requests, 'failed request')}{during}."
-    elif result.failed_requests == 0 and result.status is Status.TAKEN_BACK:
+    elif result.failed_requests == 0 and result.status is Status.ROLLED_BACK:
         yield "No request of a user was seen to fail."
     if result.schema:
         yield f"The schema stays at {result.schema}."
@@ -337,7 +337,7 @@ def _what_runs(result: SessionResult) -> str:
     if shown is None:
         observed = result.observed_s_ago is not None
         return f"nothing of {project} runs" if observed else f"what {project} runs could not be asked"
-    where = f" on {shown.colour}" if shown.colour else ""
+    where = f" on {shown.color}" if shown.color else ""
     if shown.tag:
         runs = f"{project} runs {shown.tag}{where}"
         return runs if shown.state in {"", "runs", "healthy"} else f"{runs} ({shown.state})"
@@ -352,12 +352,12 @@ def _state_now(result: SessionResult) -> str:
     """`traffic goes to green (asked 2 s ago), green fails 1 of 14 checks (sha-2) and blue is stopped (sha-1)`."""
     live = result.live
     ago = "" if result.observed_s_ago is None else f" (asked {duration(result.observed_s_ago)} ago)"
-    head = f"traffic goes to {live.colour}{ago}" if live else f"who gets the traffic could not be asked{ago}"
+    head = f"traffic goes to {live.color}{ago}" if live else f"who gets the traffic could not be asked{ago}"
     return join_list([head, *map(_state_of, result.running)])
 
 
 def _state_of(running: Running) -> str:
     if running.state == NOTHING:
-        return f"{NOTHING} on {running.colour}"
+        return f"{NOTHING} on {running.color}"
     verb = "" if running.state.startswith(("fails", "runs", "could", "answers")) else "is "
-    return f"{running.colour} {verb}{running.state or 'unknown'}{f' ({running.tag})' if running.tag else ''}"
+    return f"{running.color} {verb}{running.state or 'unknown'}{f' ({running.tag})' if running.tag else ''}"

@@ -1,4 +1,4 @@
-"""Retire a colour: drain it, then stop it."""
+"""Retire a color: drain it, then stop it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from cutover.wish import who
 STOP_DEADLINE_S = 60.0
 
 
-def retire(settings: Settings, proxy: Proxy | None, colour: str, port: int) -> Verdict:
-    """Stop *colour* once it has no request in flight; yes only if the engine says that its containers are stopped."""
+def retire(settings: Settings, proxy: Proxy | None, color: str, port: int) -> Verdict:
+    """Stop *color* once it has no request in flight; yes only if the engine says that its containers are stopped."""
     drained = None
     if settings.proxy is not None and proxy is not None:
-        # Where the switch has stopped the old colour, its requests had the grace period of the container.
-        seen = drain(settings.proxy, colour, port) if proxy.keeps_old_colour else Drained(colour, 0.0)
+        # Where the switch has stopped the old color, its requests had the grace period of the container.
+        seen = drain(settings.proxy, color, port) if proxy.keeps_old_color else Drained(color, 0.0)
         drained = seen.verdict(settings.proxy.on_drain_timeout)
         if not drained.ok:
-            return no("retire", f"{colour} was not stopped: {drained.reason}")
-    done = stop(settings, colour, (*settings.services, *settings.after_switch))
-    State(settings.state).journal("retired" if done.ok else "not retired", colour=colour, who=who())
+            return no("retire", f"{color} was not stopped: {drained.reason}")
+    done = stop(settings, color, (*settings.services, *settings.workers))
+    State(settings.state).journal("retired" if done.ok else "not retired", color=color, who=who())
     return replace(done, reason=f"{done.reason} ({drained.reason})") if drained else done
 
 
-def stop(settings: Settings, colour: str, services: tuple[str, ...]) -> Verdict:
-    """Stop *services* of *colour*; yes if the engine says that they are stopped."""
-    project = settings.compose_project(colour)
+def stop(settings: Settings, color: str, services: tuple[str, ...]) -> Verdict:
+    """Stop *services* of *color*; yes if the engine says that they are stopped."""
+    project = settings.compose_project(color)
     running = [
         each
         for each in docker.containers(project)
@@ -43,5 +43,5 @@ def stop(settings: Settings, colour: str, services: tuple[str, ...]) -> Verdict:
     left = [each for each in docker.containers(project) if each.running and each.id in ids]
     if left or (done is not None and not done.ok):
         why = done.last_line if done is not None and not done.ok else "it still runs"
-        return no("stop", f"{colour} could not be stopped: {why}")
-    return yes("stop", f"{colour} is stopped")
+        return no("stop", f"{color} could not be stopped: {why}")
+    return yes("stop", f"{color} is stopped")

@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass
 
 from cutover import preflight, result, scene
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.text import near
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
-from cutover.proxy.base import COLOURS
+from cutover.proxy.base import COLORS
 from cutover.report.write import ReleaseFiles
 from cutover.result import (
     NOTHING,
@@ -25,7 +25,7 @@ from cutover.result import (
 )
 from cutover.system import docker
 from cutover.walk import Walk
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Ended:
     code: int
 
 
-def of_url(wish: Wish, evidence: Evidence, tally: Outcomes, code: int) -> Ended:
+def of_url(request: ReleaseRequest, evidence: Evidence, tally: Outcomes, code: int) -> Ended:
     """The end of a gate of plain URLs: nothing could be changed."""
     word = (
         Status.GATE_PASSED
@@ -48,18 +48,18 @@ def of_url(wish: Wish, evidence: Evidence, tally: Outcomes, code: int) -> Ended:
     return Ended(
         SessionResult(
             word,
-            wish.targets[0],
+            request.targets[0],
             code,
             reasons=() if code == result.OK else reasons_of(tally, evidence.checks),
             passed=len(tally.tests(Outcome.YES)),
-            sentence=_url_sentence(wish, code),
+            sentence=_url_sentence(request, code),
         ),
         code,
     )
 
 
-def _url_sentence(wish: Wish, code: int) -> str:
-    target = ", ".join(wish.targets)
+def _url_sentence(request: ReleaseRequest, code: int) -> str:
+    target = ", ".join(request.targets)
     said = "passed what can be asked over HTTP" if code == result.OK else "did not pass"
     return f"{target} {said}; a URL has no container here, so nothing else was asked and nothing could be changed."
 
@@ -71,7 +71,7 @@ def ended(walk: Walk, word: Status, code: int, tally: Outcomes) -> Ended:
     running = tuple(what_runs(walk))
     next_ = (
         ()
-        if good or word is Status.PLAN_ONLY
+        if good or word is Status.PLAN
         else ("fix and run the same command again; nothing is locked, nothing is half done",)
     )
     failed, failed_s = _users_saw(walk)
@@ -82,11 +82,9 @@ def ended(walk: Walk, word: Status, code: int, tally: Outcomes) -> Ended:
         running,
         observed_s_ago=time.monotonic() - asked,
         as_before=walk.put_back is None,
-        reasons=()
-        if good or word is Status.PLAN_ONLY
-        else reasons_of(tally, walk.evidence.checks, walk.trouble),
+        reasons=() if good or word is Status.PLAN else reasons_of(tally, walk.evidence.checks, walk.trouble),
         report=_see(walk.evidence),
-        next_steps=next_ if word is not Status.UNDO_FAILED else (),
+        next_steps=next_ if word is not Status.ROLLBACK_FAILED else (),
         passed=len(tally.tests(Outcome.YES)),
         release_open=walk.state.open_release() is not None,
         rollback_s=_rehearsed(walk) if good and walk.switched else None,
@@ -103,16 +101,16 @@ def _users_saw(walk: Walk) -> tuple[int | None, float | None]:
 
     proof, proxy = walk.evidence.facts.get("proof") or {}, walk.settings.proxy
     switched = [step.at - step.seconds for step in walk.evidence.steps if step.name == "switch"]
-    colour = walk.target.colour
+    color = walk.target.color
     if (
         proxy is None
-        or colour is None
+        or color is None
         or not switched
         or not (proxy.access_log and proxy.access_log.is_file())
     ):
         return proof.get("failed") or None, None  # none of the proof's own says nothing of users
     return failed_since(
-        proxy.access_log, colour, switched[-1], frozenset({proxy.control, walk.settings.ready.path})
+        proxy.access_log, color, switched[-1], frozenset({proxy.health_path, walk.settings.ready.path})
     )
 
 
@@ -127,18 +125,18 @@ def _see(evidence: Evidence) -> str:
 
 
 def what_runs(walk: Walk) -> list[Running]:
-    """What each colour runs, asked now; what cannot be asked says so."""
+    """What each color runs, asked now; what cannot be asked says so."""
     live = scene.who_is_live(walk.settings, walk.scene.proxy)
     shown = []
-    for colour in (each for each in COLOURS if each in walk.settings.colours):
+    for color in (each for each in COLORS if each in walk.settings.colors):
         try:
-            found = docker.the_container(walk.settings.compose_project(colour), walk.settings.service)
-        except EngineSilent:
-            shown.append(Running(colour, "", UNASKED, live=live.colour == colour))
+            found = docker.the_container(walk.settings.compose_project(color), walk.settings.service)
+        except EngineUnavailable:
+            shown.append(Running(color, "", UNASKED, live=live.color == color))
             continue
         if found is None:
-            if live.colour == colour:
-                shown.append(Running(colour, "", NOTHING, live=True))
+            if live.color == color:
+                shown.append(Running(color, "", NOTHING, live=True))
             continue
         state = (
             ("runs" if found.health_status in {"healthy", "none"} else found.health_status)
@@ -147,19 +145,23 @@ def what_runs(walk: Walk) -> list[Running]:
         )
         shown.append(
             Running(
-                colour,
+                color,
                 scene.tag_of(found.image_name) or found.image[7:19],
                 state,
-                live=live.colour == colour,
+                live=live.color == color,
                 digest=found.image,
             )
         )
-    if walk.target.colour and not live.colour:
-        shown.sort(key=lambda each: each.colour != walk.target.colour)
+    if walk.target.color and not live.color:
+        shown.sort(key=lambda each: each.color != walk.target.color)
     return shown
 
 
-EVENTS = {Status.RELEASED: "released", Status.TAKEN_BACK: "taken back", Status.UNDO_FAILED: "needs person"}
+EVENTS = {
+    Status.RELEASED: "released",
+    Status.ROLLED_BACK: "reverted",
+    Status.ROLLBACK_FAILED: "operator_needed",
+}
 
 
 def notify(walk: Walk, ended: Ended) -> None:
@@ -171,19 +173,19 @@ def notify(walk: Walk, ended: Ended) -> None:
 
 def tell_switched(walk: Walk) -> None:
     """Tell the team's own command that users get the new release, which was proven, and is watched from here on."""
-    text = f"{walk.settings.project} serves {walk.target.tag} on {walk.target.colour}, watched from here on"
+    text = f"{walk.settings.project} serves {walk.target.tag} on {walk.target.color}, watched from here on"
     send(walk, "switched", text)
 
 
 def send(walk: Walk, event: str, text: str, code: int | None = None) -> None:
-    """Run the command of `[notices]` for *event*."""
-    if walk.settings.notices is None:
+    """Run the command of `[hooks]` for *event*."""
+    if walk.settings.hooks is None:
         return
     from cutover.notices import Notice, tell
 
     tag, before = walk.target.tag or "", walk.from_tag or ""
     notice = Notice(
-        event, text, tag, before, walk.target.colour or "", preflight.who(), _see(walk.evidence), code
+        event, text, tag, before, walk.target.color or "", preflight.who(), _see(walk.evidence), code
     )
     failed = tell(walk.settings, notice)
     if failed:

@@ -1,4 +1,4 @@
-"""What is there before anything is asked or changed: both colours as rendered, the proxy, and who is live."""
+"""What is there before anything is asked or changed: both colors as rendered, the proxy, and who is live."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cutover.core.config import Settings
-from cutover.core.errors import EngineSilent, UsageProblem
-from cutover.proxy.base import COLOURS, Live, Proxy, driver, other
+from cutover.core.errors import ConfigError, EngineUnavailable
+from cutover.proxy.base import COLORS, Live, Proxy, driver, other
 from cutover.system import docker
 from cutover.system.compose import Rendered, render
-from cutover.target import Control, Target
+from cutover.target import ControlProbe, Target
 
 GOES_WITHOUT = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Both colours as Compose reads them today, and who gets the traffic."""
+    """Both colors as Compose reads them today, and who gets the traffic."""
 
     settings: Settings
     rendered: dict[str, Rendered]
     proxy: Proxy | None
     live: Live
 
-    def port(self, colour: str) -> int:
-        """The loopback port of *colour*; after a port swap the live colour has the users' one."""
-        own = self.proxy.own_port(colour, self.live.colour) if self.proxy else None
-        return own or self.rendered[colour].port(self.settings.service)
+    def port(self, color: str) -> int:
+        """The loopback port of *color*; after a port swap the live color has the users' one."""
+        own = self.proxy.own_port(color, self.live.color) if self.proxy else None
+        return own or self.rendered[color].port(self.settings.service)
 
-    def url(self, colour: str) -> str:
-        """Where *colour* is asked directly."""
-        return f"http://127.0.0.1:{self.port(colour)}"
+    def url(self, color: str) -> str:
+        """Where *color* is asked directly."""
+        return f"http://127.0.0.1:{self.port(color)}"
 
     def again(self) -> Scene:
         """The same scene with the proxy asked anew."""
@@ -40,52 +40,52 @@ class Scene:
 
 
 def look(settings: Settings) -> Scene:
-    """Render each colour that has an env file, and ask who is live; raises UsageProblem."""
-    have: list[str] = [colour for colour, each in settings.colours.items() if each.env_file.is_file()]
+    """Render each color that has an env file, and ask who is live; raises ConfigError."""
+    have: list[str] = [color for color, each in settings.colors.items() if each.env_file.is_file()]
     if not have:
-        first = next(iter(settings.colours.values()))
-        raise UsageProblem(f"{first.env_file}: no such file (colours.*.env_file in {settings.source})")
+        first = next(iter(settings.colors.values()))
+        raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
     with ThreadPoolExecutor(2) as pool:
-        rendered = dict(zip(have, pool.map(lambda colour: render(settings, colour), have), strict=True))
-    ports = {colour: each.port(settings.service) for colour, each in rendered.items()}
+        rendered = dict(zip(have, pool.map(lambda color: render(settings, color), have), strict=True))
+    ports = {color: each.port(settings.service) for color, each in rendered.items()}
     proxy = driver(settings, ports)
     return Scene(settings, rendered, proxy, who_is_live(settings, proxy))
 
 
 def who_is_live(settings: Settings, proxy: Proxy | None) -> Live:
-    """The live colour: by the proxy's own answer, without a proxy the only colour that runs."""
+    """The live color: by the proxy's own answer, without a proxy the only color that runs."""
     if proxy is not None:
         return proxy.live()
     try:
-        running = [colour for colour in settings.colours if _runs(settings, colour)]
-    except EngineSilent as error:
+        running = [color for color in settings.colors if _runs(settings, color)]
+    except EngineUnavailable as error:
         return Live(None, str(error))
     if len(running) == 1:
-        return Live(running[0], "the only colour that runs")
+        return Live(running[0], "the only color that runs")
     return Live(
-        None, f"without a proxy live is the only running colour, and {' and '.join(running) or 'none'} runs"
+        None, f"without a proxy live is the only running color, and {' and '.join(running) or 'none'} runs"
     )
 
 
-def _runs(settings: Settings, colour: str) -> bool:
-    found = docker.the_container(settings.compose_project(colour), settings.service)
+def _runs(settings: Settings, color: str) -> bool:
+    found = docker.the_container(settings.compose_project(color), settings.service)
     return found is not None and found.running
 
 
-def colour_of(scene: Scene, name: str) -> str:
-    """The colour that *name* (blue, green, live, idle) means now; raises UsageProblem."""
-    known = [*scene.settings.colours]
+def color_of(scene: Scene, name: str) -> str:
+    """The color that *name* (blue, green, live, idle) means now; raises ConfigError."""
+    known = [*scene.settings.colors]
     if name in {"live", "idle"}:
-        if scene.live.colour is None:
-            raise UsageProblem(f"target {name!r}: {scene.live.how}")
-        name = scene.live.colour if name == "live" else other(scene.live.colour)
+        if scene.live.color is None:
+            raise ConfigError(f"target {name!r}: {scene.live.how}")
+        name = scene.live.color if name == "live" else other(scene.live.color)
     if name not in known:
-        raise UsageProblem(
+        raise ConfigError(
             f"unknown target {name!r}: {scene.settings.source} has {', '.join(known)}; also live, idle or a URL"
         )
     if name not in scene.rendered:
-        env_file = scene.settings.colours[name].env_file
-        raise UsageProblem(f"{env_file}: no such file (colours.{name}.env_file in {scene.settings.source})")
+        env_file = scene.settings.colors[name].env_file
+        raise ConfigError(f"{env_file}: no such file (colors.{name}.env_file in {scene.settings.source})")
     return name
 
 
@@ -99,28 +99,28 @@ def target_named(scene: Scene | None, name: str) -> Target:
     if is_url(name):
         return Target(name=name, kind="url", base_url=name.rstrip("/"))
     if scene is None:
-        raise UsageProblem(f"target {name!r} needs a cutover.toml")
-    colour = colour_of(scene, name)
+        raise ConfigError(f"target {name!r} needs a cutover.toml")
+    color = color_of(scene, name)
     through = name == "live" and scene.settings.proxy is not None
     settings = scene.settings
     return Target(
         name=name,
-        kind="live" if name == "live" else "colour",
-        base_url=settings.proxy.url.rstrip("/") if through and settings.proxy else scene.url(colour),
-        colour=colour,
-        project=settings.compose_project(colour),
+        kind="live" if name == "live" else "color",
+        base_url=settings.proxy.url.rstrip("/") if through and settings.proxy else scene.url(color),
+        color=color,
+        project=settings.compose_project(color),
         service=settings.service,
-        port=scene.port(colour),
-        tag=running_tag(settings, colour),
+        port=scene.port(color),
+        tag=running_tag(settings, color),
         through_proxy=through,
     )
 
 
-def running_tag(settings: Settings, colour: str) -> str | None:
-    """The tag that the running container of *colour* was started from, None if nothing is there or answers."""
+def running_tag(settings: Settings, color: str) -> str | None:
+    """The tag that the running container of *color* was started from, None if nothing is there or answers."""
     try:
-        found = docker.the_container(settings.compose_project(colour), settings.service)
-    except EngineSilent:
+        found = docker.the_container(settings.compose_project(color), settings.service)
+    except EngineUnavailable:
         return None
     return tag_of(found.image_name) if found else None
 
@@ -131,30 +131,32 @@ def tag_of(reference: str) -> str | None:
     return name.rsplit(":", 1)[1] if ":" in name and not name.startswith("sha256:") else None
 
 
-def control_of(scene: Scene | None, target: Target) -> Control:
-    """How to tell a silent service from a cut way: the proxy for `live`, the engine for a colour, nothing for a URL."""
+def control_of(scene: Scene | None, target: Target) -> ControlProbe:
+    """How to tell a silent service from a cut way: the proxy for `live`, the engine for a color, nothing for a URL."""
     if scene is not None and target.through_proxy and scene.proxy is not None:
         return scene.proxy.control()
     if target.project is not None:
         project, service = target.project, target.service
-        return Control(lambda: _engine_knows(project, service), "the engine says whether its container runs")
-    return Control(lambda: False, "a plain URL has no control")
+        return ControlProbe(
+            lambda: _engine_knows(project, service), "the engine says whether its container runs"
+        )
+    return ControlProbe(lambda: False, "a plain URL has no control")
 
 
 def _engine_knows(project: str, service: str) -> bool:
     """Whether the engine answers at all: running or dead, silence is then the service's own."""
     try:
         docker.the_container(project, service)
-    except EngineSilent:
+    except EngineUnavailable:
         return False
     return True
 
 
-def both(colour: str | None) -> tuple[str, ...]:
-    """Both colours, the given one first."""
-    return (colour, other(colour)) if colour else COLOURS
+def both(color: str | None) -> tuple[str, ...]:
+    """Both colors, the given one first."""
+    return (color, other(color)) if color else COLORS
 
 
-def release_path(settings: Settings, colour: str, name: str) -> Path:
+def release_path(settings: Settings, color: str, name: str) -> Path:
     """The rendered release file of that name."""
-    return settings.state / "releases" / colour / name
+    return settings.state / "releases" / color / name

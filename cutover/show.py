@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cutover.core.config import Settings
-    from cutover.core.config_schema import Show
+    from cutover.core.config_schema import Approval
 
 MOMENTS = {
     "T-15m": (timedelta(minutes=-15), "preflight, snapshot, way back on the restored copy"),
-    "T-10m": (timedelta(minutes=-10), "migrate, deploy to the idle colour, gate"),
+    "T-10m": (timedelta(minutes=-10), "migrate, deploy to the idle color, gate"),
     "T-0": (timedelta(), "go/no-go, switch, proof, gate again, drain"),
     "T+15m": (timedelta(minutes=15), "watch, keep warm or retire, notice"),
 }
 SAID_YES = frozenset({"y", "yes", "go"})
 PATIENCE_S = 1800.0
-GO = "CUTOVER_GO"
+GO = "CUTOVER_APPROVED_TAG"
 TERMINAL = Path("/dev/tty")
 
 
@@ -36,7 +36,7 @@ class Answer:
     why: str
 
 
-def zone_of(show: Show) -> ZoneInfo | None:
+def zone_of(show: Approval) -> ZoneInfo | None:
     """The team's own time zone, None when only UTC is wanted."""
     return ZoneInfo(show.time_zone) if show.time_zone else None
 
@@ -51,7 +51,7 @@ def both_times(at: datetime, zone: ZoneInfo | None) -> str:
     return f"{utc:%H:%M} UTC ({local:%H:%M} {local.tzname()}{day})"
 
 
-def timetable(show: Show, switch_at: datetime) -> list[str]:
+def timetable(show: Approval, switch_at: datetime) -> list[str]:
     """One line for each moment: when it is if the switch is at *switch_at*, what happens, whose it is."""
     zone, owners = zone_of(show), {str(moment): f"{owner}: " for moment, owner in show.owners.items()}
     return [
@@ -60,32 +60,34 @@ def timetable(show: Show, switch_at: datetime) -> list[str]:
     ]
 
 
-def question(settings: Settings, colour: str, tag: str, at: datetime) -> list[str]:
+def question(settings: Settings, color: str, tag: str, at: datetime) -> list[str]:
     """The lines above the go/no-go: what is about to happen, when, and what has to be true first."""
-    owner = settings.show.owners.get("T-0")
-    lines = [f"T-0    {both_times(at, zone_of(settings.show))}: switch {settings.project} to {colour}, {tag}"]
+    owner = settings.approval.owners.get("T-0")
+    lines = [
+        f"T-0    {both_times(at, zone_of(settings.approval))}: switch {settings.project} to {color}, {tag}"
+    ]
     lines += [f"       decides: {owner}"] if owner else []
     return [
         *lines,
-        *(f"       {number}. {text}" for number, text in enumerate(settings.show.prerequisites, 1)),
+        *(f"       {number}. {text}" for number, text in enumerate(settings.approval.prerequisites, 1)),
     ]
 
 
 def prompts(settings: Settings) -> list[str]:
     """What is asked one by one; only yes to each of them is a go."""
-    each = [f"{text}: confirmed? [yes/no] " for text in settings.show.prerequisites]
+    each = [f"{text}: confirmed? [yes/no] " for text in settings.approval.prerequisites]
     return [*each, "go? [yes/no] "]
 
 
-def go(settings: Settings, colour: str, tag: str, environment: Mapping[str, str] | None = None) -> Answer:
-    """The go/no-go of the person at the terminal; without one, that of CUTOVER_GO, which must name *tag*.
+def go(settings: Settings, color: str, tag: str, environment: Mapping[str, str] | None = None) -> Answer:
+    """The go/no-go of the person at the terminal; without one, that of CUTOVER_APPROVED_TAG, which must name *tag*.
 
     An approval is for one release: a variable that a job forgot to take away is a no for the next one.
     """
     given = (os.environ if environment is None else environment).get(GO)
     if given is not None:
         return said_before(given, tag)
-    lines = question(settings, colour, tag, datetime.now(UTC))
+    lines = question(settings, color, tag, datetime.now(UTC))
     try:
         with TERMINAL.open(encoding="utf-8") as stdin, TERMINAL.open("w", encoding="utf-8") as stdout:
             return ask(lines, prompts(settings), stdin, stdout)

@@ -1,4 +1,4 @@
-"""The state directory: who releases, what is open, how it is taken back, and what is proven."""
+"""The state directory: who releases, what is open, how it is reverted, and what is proven."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from typing import Any
 
 from cutover import journal
 from cutover.changes import Change, undo_script
-from cutover.core.errors import Locked, UsageProblem
+from cutover.core.errors import ConfigError, Locked
 from cutover.core.masking import MASK
 from cutover.core.text import now
 from cutover.record import Record
 from cutover.system import process
 from cutover.system.files import close_lock, flock, sync_folder, write_atomically
 
-__all__ = ["Record", "State", "did_take_back", "now", "sync_folder", "write_atomically"]
+__all__ = ["Record", "State", "did_revert", "now", "sync_folder", "write_atomically"]
 
-SHELL_FILES = ("step.sh", "takeback.sh", "guard.sh", "putback.sh", "ensure.sh", "migrate.sh")
+SHELL_FILES = ("step.sh", "revert.sh", "guard.sh", "restore-service.sh", "ensure-running.sh", "migrate.sh")
 PATIENCE_S = 0.3
 LEAST_PATIENCE_S = 0.03
-HAND_PATIENCE_S = 60.0
-TAKEN_BY_ANOTHER = 75
+STEP_LOCK_PATIENCE_S = 60.0
+REVERTED_ELSEWHERE = 75
 NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
 KILL_MARGIN_S = 30.0
-TAKE_BACK_DEADLINE_S = 1500.0  # takeback.sh waits 600 s for the hand; its undo needs time after that
+REVERT_DEADLINE_S = 1500.0  # revert.sh waits 600 s for the step lock; its undo needs time after that
 GUARD_START_S = 30.0
 
 
-def did_take_back(done: process.Done, release_id: str) -> bool:
-    """Whether this very run of takeback.sh took the release back, and not its session's end or somebody else's run."""
-    return done.ok and f"taken back: {release_id}" in done.out.splitlines()
+def did_revert(done: process.CompletedCommand, release_id: str) -> bool:
+    """Whether this very run of revert.sh reverted the release, and not its session's end or somebody else's run."""
+    return done.ok and f"reverted: {release_id}" in done.out.splitlines()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +49,19 @@ class State:
 
     # --- laying it out -------------------------------------------------------------------------------------------
     def prepare(self) -> None:
-        """Create the directory (0700) with its shell files; raises UsageProblem for one that others could change."""
+        """Create the directory (0700) with its shell files; raises ConfigError for one that others could change."""
         real = self.root.resolve()
         for folder in (real, *real.parents):
             if (folder / ".git").exists():
                 why = "a `git clean` would delete an open undo; set state_dir"
-                raise UsageProblem(f"state directory {self.root} lies in the checkout {folder}: {why}")
+                raise ConfigError(f"state directory {self.root} lies in the checkout {folder}: {why}")
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             status = self.root.stat()
         except OSError as error:
-            raise UsageProblem(f"state directory {self.root}: {error.strerror}") from error
+            raise ConfigError(f"state directory {self.root}: {error.strerror}") from error
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise UsageProblem(
+            raise ConfigError(
                 f"state directory {self.root} is not owned by this user alone: chmod 700 and chown it"
             )
         try:
@@ -94,9 +94,9 @@ class State:
             close_lock(handle)
 
     def acquire(self, owner: Mapping[str, Any], asked_at: float | None = None) -> int:
-        """The descriptor that is the lock, as long as it is open; raises Locked, or UsageProblem on a full disk."""
+        """The descriptor that is the lock, as long as it is open; raises Locked, or ConfigError on a full disk."""
         try:
-            handle = os.open(self.root / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unwritable(error) from error
         deadline = max((asked_at or time.monotonic()) + PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S)
@@ -113,7 +113,7 @@ class State:
     def is_held(self) -> bool:
         """Whether some living session holds the release lock now."""
         try:
-            handle = os.open(self.root / "alive", os.O_RDWR | os.O_CLOEXEC)
+            handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -141,7 +141,7 @@ class State:
 
     # --- the open release ----------------------------------------------------------------------------------------
     def open_release(self) -> str | None:
-        """The id of the release that changed something and is neither committed nor taken back."""
+        """The id of the release that changed something and is neither committed nor reverted."""
         try:
             return (self.root / "open").read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
@@ -150,14 +150,14 @@ class State:
     def begin(self, release_id: str, max_s: float) -> None:
         """Open the release, with nothing to undo yet, and start the guard that outlives this session.
 
-        Raises UsageProblem, with nothing changed, while another one is open, for its undo would be lost, and on a
+        Raises ConfigError, with nothing changed, while another one is open, for its undo would be lost, and on a
         full disk, for ours could not be written.
         """
         try:
-            with self._hand():
+            with self._step_lock():
                 left = self.open_release()
                 if left is not None:
-                    raise UsageProblem(f"release {left} is open: run `cutover recover` first")
+                    raise ConfigError(f"release {left} is open: run `cutover recover` first")
                 write_atomically(self.root / "undo.sh", undo_script(()))
                 write_atomically(self.root / "open", release_id + "\n")
             self.guard(release_id, max_s)
@@ -166,8 +166,8 @@ class State:
                 self.close(release_id)
             raise self._unwritable(error) from error
 
-    def _unwritable(self, error: OSError) -> UsageProblem:
-        return UsageProblem(
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
             f"state directory {self.root} cannot be written: {error.strerror}; nothing was changed"
         )
 
@@ -191,10 +191,10 @@ class State:
             return False
         return named == release_id and release_id in words
 
-    def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> process.Done:
-        """Run the last of *changes* under the hand, the undo of all of them written before it.
+    def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> process.CompletedCommand:
+        """Run the last of *changes* under the step lock, the undo of all of them written before it.
 
-        Answers with 75 when somebody else has taken the release back meanwhile. Where the undo cannot be written,
+        Answers with 75 when somebody else has reverted the release meanwhile. Where the undo cannot be written,
         or no guard be started, nothing is done and the answer says so.
         """
         change = changes[-1]
@@ -203,8 +203,10 @@ class State:
                 self.guard(release_id, max_s)
             write_atomically(self.root / "undo.new", undo_script(changes))
         except OSError as error:
-            return process.Done(change.do, NOT_WRITTEN, "", f"{change.name}: {self._unwritable(error)}")
-        words = (
+            return process.CompletedCommand(
+                change.do, NOT_WRITTEN, "", f"{change.name}: {self._unwritable(error)}"
+            )
+        argv = (
             "sh",
             str(self.root / "step.sh"),
             str(self.root),
@@ -212,75 +214,75 @@ class State:
             f"{change.budget_s:g}",
             *change.do,
         )
-        return process.run(words, deadline_s=change.budget_s + KILL_MARGIN_S)
+        return process.run(argv, deadline_s=change.budget_s + KILL_MARGIN_S)
 
-    def take_back(self, release_id: str) -> process.Done:
+    def revert(self, release_id: str) -> process.CompletedCommand:
         """Run the one script that session, guard, `recover` and a person call alike."""
-        words = ("sh", str(self.root / "takeback.sh"), str(self.root), release_id)
-        return process.run(words, deadline_s=TAKE_BACK_DEADLINE_S)
+        argv = ("sh", str(self.root / "revert.sh"), str(self.root), release_id)
+        return process.run(argv, deadline_s=REVERT_DEADLINE_S)
 
     def close(self, release_id: str) -> bool:
-        """Commit: one rename under the hand; False when somebody else has closed it before."""
-        with self._hand(TAKE_BACK_DEADLINE_S):
+        """Commit: one rename under the step lock; False when somebody else has closed it before."""
+        with self._step_lock(REVERT_DEADLINE_S):
             if self.open_release() != release_id:
                 return False
             (self.root / "open").rename(self.root / f"closed.{release_id}")
             sync_folder(self.root)
-        (self.root / "NEEDS_PERSON").unlink(missing_ok=True)
+        (self.root / "NEEDS_OPERATOR").unlink(missing_ok=True)
         return True
 
     @contextlib.contextmanager
-    def _hand(self, within_s: float = HAND_PATIENCE_S) -> Iterator[None]:
-        """Hold the hand; raises UsageProblem when what an earlier step has left behind does not let it go."""
-        handle = os.open(self.root / "hand", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _step_lock(self, within_s: float = STEP_LOCK_PATIENCE_S) -> Iterator[None]:
+        """Hold the step lock; raises ConfigError when what an earlier step has left behind does not let it go."""
+        handle = os.open(self.root / "step.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if not flock(handle, time.monotonic() + within_s):
-                raise UsageProblem(f"a step of a release still runs: see fuser {self.root}/hand")
+                raise ConfigError(f"a step of a release still runs: see fuser {self.root}/step.lock")
             yield
         finally:
             close_lock(handle)
 
-    def needs_person(self) -> str | None:
-        """The id of a release whose take-back was given up, None in peace."""
+    def needs_operator(self) -> str | None:
+        """The id of a release whose revert was given up, None in peace."""
         try:
-            return (self.root / "NEEDS_PERSON").read_text(encoding="utf-8").strip()
+            return (self.root / "NEEDS_OPERATOR").read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             return None
 
     @property
-    def take_back_command(self) -> str:
+    def revert_command(self) -> str:
         """What a person runs."""
-        return f"sh {self.root}/takeback.sh {self.root} {self.open_release() or '<id>'}"
+        return f"sh {self.root}/revert.sh {self.root} {self.open_release() or '<id>'}"
 
     # --- what ran and runs ---------------------------------------------------------------------------------------
-    def release_folder(self, colour: str) -> Path:
-        """`releases/<colour>`, made if need be."""
-        folder = self.root / "releases" / colour
+    def release_folder(self, color: str) -> Path:
+        """`releases/<color>`, made if need be."""
+        folder = self.root / "releases" / color
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
-    def records(self, colour: str) -> list[Record]:
-        """The releases that were committed on *colour*, the newest last."""
-        path = self.root / "releases" / colour / "records.json"
+    def records(self, color: str) -> list[Record]:
+        """The releases that were committed on *color*, the newest last."""
+        path = self.root / "releases" / color / "records.json"
         try:
             rows = json.loads(path.read_text(encoding="utf-8"))
             return [Record(**row) for row in rows]
         except FileNotFoundError:
             return []
         except (ValueError, TypeError) as error:
-            raise UsageProblem(f"{path} is damaged: {error}") from error
+            raise ConfigError(f"{path} is damaged: {error}") from error
 
     def keep_record(self, record: Record) -> None:
-        """Remember *record* as the newest of its colour."""
-        rows = [asdict(each) for each in self.records(record.colour) if each.container != record.container]
+        """Remember *record* as the newest of its color."""
+        rows = [asdict(each) for each in self.records(record.color) if each.container != record.container]
         write_atomically(
-            self.release_folder(record.colour) / "records.json",
+            self.release_folder(record.color) / "records.json",
             json.dumps([*rows, asdict(record)][-20:], indent=1),
         )
 
     # --- the journal ---------------------------------------------------------------------------------------------
     def journal(self, event: str, **facts: Any) -> None:
-        """Append one masked line; a full disk is no reason to stop a take-back, so it is only not written."""
+        """Append one masked line; a full disk is no reason to stop a revert, so it is only not written."""
         shown = MASK.within({"at": now(), "event": event, **facts})
         line = json.dumps(shown, ensure_ascii=False) + "\n"
         with contextlib.suppress(OSError):

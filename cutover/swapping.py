@@ -17,30 +17,30 @@ from cutover.walk import Walk
 
 def swaps(walk: Walk) -> bool:
     """Whether the switch of this release is a port swap."""
-    return walk.scene.proxy is not None and not walk.scene.proxy.keeps_old_colour
+    return walk.scene.proxy is not None and not walk.scene.proxy.keeps_old_color
 
 
 def prepare(walk: Walk, to: str) -> None:
-    """Write the releases of both colours as they are on the live port; raises UsageProblem where one is unknown."""
+    """Write the releases of both colors as they are on the live port; raises ConfigError where one is unknown."""
     if not swaps(walk):
         return
     files = {}
-    for colour in (to, other(to)):
-        previous, _ = preflight.previous_of(walk.state, walk.scene, colour)
+    for color in (to, other(to)):
+        previous, _ = preflight.previous_of(walk.state, walk.scene, color)
         if previous is not None:
-            files[colour] = previous.file
+            files[color] = previous.file
     if walk.pending is not None:
         files[to] = scene.release_path(walk.settings, to, walk.pending.file)
     write_swapped_releases(walk.state.root, files, walk.settings.service, walk.scene.port(other(to)))
     own = scene.release_path(walk.settings, to, OWN_PORT_FILE)
-    # What this release deployed is taken back by its own undo: started once more it could fail, and stop that one.
+    # What this release deployed is reverted by its own undo: started once more it could fail, and stop that one.
     if walk.deployed or to not in files:
         own.unlink(missing_ok=True)
     else:
         write_atomically(own, files[to].read_text(encoding="utf-8"))
 
 
-def settle(walk: Walk, to: str) -> None:
+def wait_stable(walk: Walk, to: str) -> None:
     """What runs on the live port now is what will be recorded; raises Failed when nothing does."""
     if not swaps(walk):
         return
@@ -57,19 +57,19 @@ def settle(walk: Walk, to: str) -> None:
     walk.pending = replace(base, container=found.id, config_hash=found.config_hash, file=name)
 
 
-def _first(found: Container, colour: str) -> Record:
+def _first(found: Container, color: str) -> Record:
     tag = scene.tag_of(found.image_name) or ""
     return Record(
-        colour, tag, found.image, found.config_hash, found.id, "", proven=False, by=preflight.who(), at=now()
+        color, tag, found.image, found.config_hash, found.id, "", proven=False, by=preflight.who(), at=now()
     )
 
 
 def commit(walk: Walk) -> None:
-    """Make the env files say which colour has the users' port now, as the runbook has it; at commit only."""
-    proxy, to = walk.scene.proxy, walk.target.colour
+    """Make the env files say which color has the users' port now, as the runbook has it; at commit only."""
+    proxy, to = walk.scene.proxy, walk.target.color
     if proxy is None or to is None:
         return
-    ports = {colour: each.port(walk.settings.service) for colour, each in walk.scene.rendered.items()}
-    for colour, port in proxy.on_commit(to, ports).items():
-        if colour in walk.scene.rendered:
-            rewrite_tag(walk.settings.colours[colour].env_file, walk.settings.port_key, str(port))
+    ports = {color: each.port(walk.settings.service) for color, each in walk.scene.rendered.items()}
+    for color, port in proxy.on_commit(to, ports).items():
+        if color in walk.scene.rendered:
+            rewrite_tag(walk.settings.colors[color].env_file, walk.settings.env_keys.port, str(port))

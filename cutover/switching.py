@@ -1,4 +1,4 @@
-"""Switches the traffic, proves it, drains the old colour, watches, and retires."""
+"""Switches the traffic, proves it, drains the old color, watches, and retires."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cutover import consuming, freezing, preflight, scene, swapping
 from cutover.changes import SWITCH, Change, line
 from cutover.changes.up import Previous, ensure
-from cutover.core.errors import EngineSilent, Failed, Inconclusive, UsageProblem
+from cutover.core.errors import ConfigError, EngineUnavailable, Failed, Inconclusive
 from cutover.core.verdict import Outcome, Verdict
 from cutover.proxy.base import Live, Proxy, other
 from cutover.proxy.drain import drain_line
@@ -29,30 +29,30 @@ BUDGET_S = 60.0
 
 
 def check(walk: Walk) -> None:
-    """What forbids to switch at all, before anything is changed; raises UsageProblem."""
+    """What forbids to switch at all, before anything is changed; raises ConfigError."""
     if walk.scene.proxy is None:
-        raise UsageProblem(f"--switch: {walk.settings.source} has no [proxy]")
+        raise ConfigError(f"--switch: {walk.settings.source} has no [proxy]")
     agreed = walk.scene.proxy.agreed()
     if agreed.outcome is not Outcome.YES:
-        raise UsageProblem(f"the proxy is not as we know it: {agreed.reason}")
-    if walk.target.colour is None:
-        raise UsageProblem(f"--switch to {walk.target.name}: a plain URL is no colour")
-    if walk.target.colour == walk.before:
-        raise UsageProblem(f"--switch to {walk.target.colour}: it is live already; say --target=idle")
-    walk.old = preflight.previous_of(walk.state, walk.scene, walk.before or "", keep=not walk.wish.plan)[0]
+        raise ConfigError(f"the proxy is not as we know it: {agreed.reason}")
+    if walk.target.color is None:
+        raise ConfigError(f"--switch to {walk.target.name}: a plain URL is no color")
+    if walk.target.color == walk.before:
+        raise ConfigError(f"--switch to {walk.target.color}: it is live already; say --target=idle")
+    walk.old = preflight.previous_of(walk.state, walk.scene, walk.before or "", keep=not walk.request.plan)[0]
 
 
 def _proxy(walk: Walk) -> Proxy:
     if walk.scene.proxy is None:
-        raise UsageProblem(f"{walk.settings.source} has no [proxy]")
+        raise ConfigError(f"{walk.settings.source} has no [proxy]")
     return walk.scene.proxy
 
 
 def switch_change(walk: Walk, to: str, old: Previous | None) -> Change:
-    """The switch; its undo makes sure of the old colour first, and lets the requests of the new one end last."""
+    """The switch; its undo makes sure of the old color first, and lets the requests of the new one end last."""
     change = _proxy(walk).switch(to)
     if swapping.swaps(walk):
-        return change  # a port swap starts the old colour again by itself, on the port that users know
+        return change  # a port swap starts the old color again by itself, on the port that users know
     settings = walk.settings
     undo = (*change.undo, drain_line(walk.scene.port(to)))
     if old is not None:
@@ -73,9 +73,9 @@ def switch(walk: Walk) -> None:
     """Send new requests to the target, and prove that they arrive there; raises Failed or Inconclusive."""
     from cutover.proxy.proof import SwitchProbe
 
-    settings, to = walk.settings, walk.target.colour or ""
+    settings, to = walk.settings, walk.target.color or ""
     _go(walk)
-    frozen_at = freezing.freeze(walk)
+    frozen_at = freezing.freeze_writes(walk)
     prover = SwitchProbe.of(settings, has_gap=_proxy(walk).has_gap)
     try:
         walk.require(prover.begin(), "switch::open connections", 1)
@@ -91,7 +91,7 @@ def switch(walk: Walk) -> None:
             walk.switched = True
             seconds = time.monotonic() - begun
             seen_live(walk, to)
-            swapping.settle(walk, to)
+            swapping.wait_stable(walk, to)
             walk.evidence.fact("switched_at", time.time())
             words.append(f"{walk.before} → {to}, done and seen after {1000 * seconds:.0f} ms")
         with walk.telling("T-0", "proof") as words:
@@ -102,7 +102,7 @@ def switch(walk: Walk) -> None:
     finally:
         prover.close()
     freezing.still_in_time(walk, frozen_at)
-    freezing.thaw(walk, frozen_at)
+    freezing.unfreeze_writes(walk, frozen_at)
     consuming.move(walk, to)
 
 
@@ -115,7 +115,7 @@ def settled(walk: Walk, expected: str | None) -> Live:
     deadline = time.monotonic() + SWITCH_DEADLINE_S
     while True:
         live = scene.who_is_live(walk.settings, walk.scene.proxy)
-        if live.colour == expected or time.monotonic() >= deadline:
+        if live.color == expected or time.monotonic() >= deadline:
             return live
         time.sleep(0.02)  # the proxy is asked, not waited for: its own delay is what is measured here
 
@@ -123,28 +123,28 @@ def settled(walk: Walk, expected: str | None) -> Live:
 def seen_live(walk: Walk, to: str) -> None:
     """The proxy itself says that *to* is live; raises Failed or Inconclusive."""
     live = settled(walk, to)
-    if live.colour == to:
+    if live.color == to:
         return
-    if live.colour is None:
+    if live.color is None:
         raise Inconclusive(f"who is live after the switch is unknown: {live.how}")
-    raise Failed(f"after the switch to {to} the proxy still sends traffic to {live.colour} ({live.how})")
+    raise Failed(f"after the switch to {to} the proxy still sends traffic to {live.color} ({live.how})")
 
 
 def _go(walk: Walk) -> None:
     """The go/no-go of a person, where cutover.toml wants one."""
-    if not walk.settings.show.ask:
+    if not walk.settings.approval.required:
         return
     from cutover.show import go
 
     begun = time.monotonic()
-    answer = go(walk.settings, walk.target.colour or "", walk.target.tag or "")
+    answer = go(walk.settings, walk.target.color or "", walk.target.tag or "")
     if not answer.go:
         raise Failed(f"no-go: {answer.why}")
     walk.told("T-0", "go", answer.why, begun)
 
 
 def drain(walk: Walk) -> None:
-    """Wait until the old colour has no request in flight, at most the budget of `[proxy] drain`."""
+    """Wait until the old color has no request in flight, at most the budget of `[proxy] drain_timeout`."""
     from cutover.proxy.drain import Drained
     from cutover.proxy.drain import drain as wait
 
@@ -152,7 +152,7 @@ def drain(walk: Walk) -> None:
     if proxy is None or walk.before is None:
         return
     with walk.telling("T-0", f"drain {walk.before}") as words:
-        stays = _proxy(walk).keeps_old_colour  # a port swap has stopped it already
+        stays = _proxy(walk).keeps_old_color  # a port swap has stopped it already
         drained = (
             wait(proxy, walk.before, walk.scene.port(walk.before)) if stays else Drained(walk.before, 0.0)
         )
@@ -169,7 +169,7 @@ def watch_checks(walk: Walk, target: Target) -> list[WatchCheck]:
 
     here = walk.scene.again()
     walk.scene = here
-    old = other(target.colour) if target.colour else None
+    old = other(target.color) if target.color else None
     old_target = None
     if old in here.rendered and _warm(walk, old):
         old_target = scene.target_named(here, old)
@@ -178,19 +178,19 @@ def watch_checks(walk: Walk, target: Target) -> list[WatchCheck]:
 
 
 def require_warm(walk: Walk) -> None:
-    """The idle colour runs and is not unhealthy; raises UsageProblem."""
-    colour = walk.target.colour or ""
-    found = docker.the_container(walk.settings.compose_project(colour), walk.settings.service)
+    """The idle color runs and is not unhealthy; raises ConfigError."""
+    color = walk.target.color or ""
+    found = docker.the_container(walk.settings.compose_project(color), walk.settings.service)
     if found is None or not found.running or found.health_status not in {"healthy", "none"}:
-        raise UsageProblem(
-            f"{colour} is not warm: {found.status if found else 'nothing runs there'}; deploy to it first"
+        raise ConfigError(
+            f"{color} is not warm: {found.status if found else 'nothing runs there'}; deploy to it first"
         )
 
 
-def _warm(walk: Walk, colour: str) -> bool:
+def _warm(walk: Walk, color: str) -> bool:
     try:
-        found = docker.the_container(walk.settings.compose_project(colour), walk.settings.service)
-    except EngineSilent:
+        found = docker.the_container(walk.settings.compose_project(color), walk.settings.service)
+    except EngineUnavailable:
         return False
     return found is not None and found.running
 
@@ -207,7 +207,7 @@ def watch(
         drain(walk)
     begun = time.monotonic()
     seen = run_watch(
-        checks, seconds, tick_s=walk.settings.watch.tick, report_only=frozenset(walk.settings.checks.report_only),
+        checks, seconds, tick_s=walk.settings.watch.interval, report_only=frozenset(walk.settings.checks.report_only),
         on_tick=lambda left, verdicts: progress(left, seconds, verdicts),
     )  # fmt: skip
     ended = seen.verdicts.get(seen.ended_by) if seen.ended_by else None
@@ -217,22 +217,22 @@ def watch(
         else f"{len(seen.verdicts)} questions, {seen.seconds:.0f} s"
     )
     walk.told(
-        "T+15m", f"watch {target.colour or target.name}", text, begun, str(ended.outcome) if ended else "yes"
+        "T+15m", f"watch {target.color or target.name}", text, begun, str(ended.outcome) if ended else "yes"
     )
     return seen
 
 
 def after_commit(walk: Walk) -> None:
-    """Keep the old colour warm or stop it, as cutover.toml says; the release is committed, so this has no undo."""
+    """Keep the old color warm or stop it, as cutover.toml says; the release is committed, so this has no undo."""
     old = walk.before
     if old is None or walk.settings.proxy is None:
         return
     if swapping.swaps(walk):
         swapping.commit(walk)
-        said = f"the port swap has stopped it; {walk.settings.port_key} is swapped in both env files"
+        said = f"the port swap has stopped it; {walk.settings.env_keys.port} is swapped in both env files"
         walk.told("T+15m", f"retire {old}", said, time.monotonic())
         return
-    if walk.settings.watch.retire == "keep":
+    if walk.settings.watch.old_color == "keep":
         walk.told("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback", None)
         return
     begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""The running copy of the service that is asked: a colour, what the proxy serves, or a plain URL."""
+"""The running copy of the service that is asked: a color, what the proxy serves, or a plain URL."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["colour", "live", "url"]
+Kind = Literal["color", "live", "url"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """Whom the questions go to.
 
-    `name` is what people read (`green`, `live`, a URL); `colour` is the Compose project behind it, None for a
+    `name` is what people read (`green`, `live`, a URL); `color` is the Compose project behind it, None for a
     plain URL; `base_url` is where it is asked; `tag` is the release that it should be, None if nobody knows.
     """
 
     name: str
     kind: Kind
     base_url: str
-    colour: str | None = None
+    color: str | None = None
     project: str | None = None
     service: str = "api"
     port: int = 0
@@ -33,7 +33,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class ControlProbe:
     """Tells whether the way to the service is known good, so that silence can be told from a cut cable.
 
     `answers` asks the engine (does the container run, or has it died?) or the proxy's own static location; True:

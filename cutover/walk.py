@@ -1,4 +1,4 @@
-"""Walks the run of show: holds the lock, applies changes with their undo, keeps or takes back, and says what it saw."""
+"""Walks the run of show: holds the lock, applies changes with their undo, keeps or reverts, and says what it saw."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from cutover import preflight, scene
 from cutover.changes import Change
 from cutover.changes.up import Previous
 from cutover.core.config import Settings
-from cutover.core.errors import CutoverError, Failed, Inconclusive, NeedsPerson
+from cutover.core.errors import CutoverError, Failed, Inconclusive, OperatorNeeded
 from cutover.core.verdict import Outcome, Verdict
 from cutover.evidence import Evidence
 from cutover.scene import Scene
-from cutover.state import TAKEN_BY_ANOTHER, Record, State
+from cutover.state import REVERTED_ELSEWHERE, Record, State
 from cutover.system import process
 from cutover.system.container import Container
 from cutover.system.files import close_lock
 from cutover.target import Target
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 if TYPE_CHECKING:
     from cutover.deploying import Planned
@@ -37,14 +37,14 @@ class Walk:
     """One session's way through the run of show; what it knows is asked, not remembered from another run."""
 
     settings: Settings
-    wish: Wish
+    request: ReleaseRequest
     evidence: Evidence
     say: Say
     scene: Scene = field(init=False)
     target: Target = field(init=False)
     """The target of the deploy or switch, resolved once under the lock; else the first one."""
     before: str | None = None
-    """The live colour before anything was changed."""
+    """The live color before anything was changed."""
     from_tag: str | None = None
     changes: list[Change] = field(default_factory=list)
     release_id: str | None = None
@@ -56,13 +56,13 @@ class Walk:
     planned: Planned | None = None
     """What the preflight found, so that the deploy need not ask again."""
     old: Previous | None = None
-    """How the live colour is started again before the traffic goes back to it."""
+    """How the live color is started again before the traffic goes back to it."""
     there_before: dict[str, dict[str, Container | None]] = field(default_factory=dict)
-    """Colour -> service -> its container before this session changed the colour."""
+    """Color -> service -> its container before this session changed the color."""
     put_back: Record | None = None
     """The proven release that this session puts back, and nothing else."""
     baselines: dict[tuple[str, str], LogBaseline] = field(default_factory=dict)
-    """Colour and service -> what was logged there before this session changed it."""
+    """Color and service -> what was logged there before this session changed it."""
     _lock: int | None = None
 
     @property
@@ -84,10 +84,10 @@ class Walk:
 
     # --- beginning -----------------------------------------------------------------------------------------------
     def begin(self) -> None:
-        """Lock, take back what a dead session left, resolve the target; raises UsageProblem or Locked."""
-        if self.wish.plan:
+        """Lock, revert what a dead session left, resolve the target; raises ConfigError or Locked."""
+        if self.request.plan:
             self.look_only()
-        elif self.wish.armed:
+        elif self.request.changes_something:
             self.lock()
             self.recover()
         self.begin_here()
@@ -95,9 +95,9 @@ class Walk:
     def begin_here(self) -> None:
         """Resolve the target and who is live, by somebody who holds the lock already or needs none."""
         self.scene = scene.look(self.settings)
-        self.target, *_ = [scene.target_named(self.scene, name) for name in self.wish.targets]
-        self.before = self.scene.live.colour
-        if self.before in {None, self.target.colour}:
+        self.target, *_ = [scene.target_named(self.scene, name) for name in self.request.targets]
+        self.before = self.scene.live.color
+        if self.before in {None, self.target.color}:
             self.from_tag = self.target.tag
         else:
             self.from_tag = scene.running_tag(self.settings, self.before or "")
@@ -106,7 +106,7 @@ class Walk:
         """Hold the release lock until the process ends or `unlock`; a no-op for who holds it."""
         if self._lock is None:
             self.state.prepare()
-            self._lock = self.state.acquire(self.owner(), self.wish.asked_at)
+            self._lock = self.state.acquire(self.owner(), self.request.asked_at)
 
     def hold(self, lock: int) -> None:
         """Go on with the release lock that was taken before there was a walk."""
@@ -120,7 +120,7 @@ class Walk:
 
     def owner(self) -> dict[str, object]:
         """Who we are, for those whom the lock turns away."""
-        return self.wish.owner()
+        return self.request.owner()
 
     def look_only(self) -> None:
         """Say what a release would meet before its first change: one that lives, or one that a dead session left."""
@@ -128,39 +128,39 @@ class Walk:
             self.told("", "plan", f"would be refused now: {self.state.told()}", None, "unknown")
         elif (left := self.state.open_release()) is not None:
             undo = self.state.root / "undo.sh"
-            text = f"release {left} of a session that died is open: would first take it back by {undo}"
+            text = f"release {left} of a session that died is open: would first revert it by {undo}"
             self.told("", "plan", text, None, "unknown")
 
     def recover(self) -> None:
-        """Take back the release of a session that is gone; the lock is ours, so it is gone."""
+        """Revert the release of a session that is gone; the lock is ours, so it is gone."""
         left = self.state.open_release()
         if left is None:
             return
         owner = self.state.owner()
         begun = time.monotonic()
-        done = self.state.take_back(left)
+        done = self.state.revert(left)
         if not done.ok:
-            what = f"a half-done release {left} could not be taken back: {done.last_line}"
-            raise NeedsPerson(f"{what}; run: {self.state.take_back_command}")
+            what = f"a half-done release {left} could not be reverted: {done.last_line}"
+            raise OperatorNeeded(f"{what}; run: {self.state.revert_command}")
         self.state.journal("recovered", release=left)
         self.told(
-            "T-15m", "recover", f"the release {left} of a session that died was taken back; going on", begun
+            "T-15m", "recover", f"the release {left} of a session that died was reverted; going on", begun
         )
         self.evidence.fact("recovered", {"release": left, "owner": owner})
 
     # --- changing ------------------------------------------------------------------------------------------------
-    def apply(self, change: Change) -> process.Done:
-        """Run a change with its undo written first; raises Failed when somebody else took the release back."""
+    def apply(self, change: Change) -> process.CompletedCommand:
+        """Run a change with its undo written first; raises Failed when somebody else reverted the release."""
         if self.release_id is None:
             release_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
-            self.state.begin(release_id, self.settings.max_release)
+            self.state.begin(release_id, self.settings.release_timeout)
             self.release_id = release_id
             self.state.journal(
                 "open", release=release_id, who=preflight.who(), what=self.owner()["what"], **self.as_it_was()
             )
         self.changes.append(change)
         self.state.journal("do", release=self.release_id, change=change.name, text=change.text)
-        done = self.state.step(self.release_id, self.changes, self.settings.max_release)
+        done = self.state.step(self.release_id, self.changes, self.settings.release_timeout)
         self.state.journal(
             "did",
             release=self.release_id,
@@ -168,20 +168,20 @@ class Walk:
             code=done.code,
             said=done.last_line if not done.ok else "",
         )
-        if done.code == TAKEN_BY_ANOTHER:
-            raise Failed(f"{change.name}: the release was taken back by {self.taken_by()} meanwhile")
+        if done.code == REVERTED_ELSEWHERE:
+            raise Failed(f"{change.name}: the release was reverted by {self.taken_by()} meanwhile")
         return done
 
     def as_it_was(self) -> dict[str, str | None]:
-        """What users had before this session: whoever takes it back can tell whether they have it again."""
-        return {"live": self.before, "colour": self.before or self.target.colour, "tag": self.from_tag}
+        """What users had before this session: whoever reverts it can tell whether they have it again."""
+        return {"live": self.before, "color": self.before or self.target.color, "tag": self.from_tag}
 
     def taken_by(self) -> str:
-        """Who took our release back, as the journal says."""
+        """Who reverted our release, as the journal says."""
         rows = [
             row
             for row in self.state.history()
-            if row.get("event") in {"taking back", "taken back"} and row.get("release") == self.release_id
+            if row.get("event") in {"reverting", "reverted"} and row.get("release") == self.release_id
         ]
         return str(rows[-1].get("who", "the guard")) if rows else "the guard"
 

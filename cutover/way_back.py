@@ -10,25 +10,25 @@ from typing import Any, Literal
 
 from cutover import preflight, scene
 from cutover.core.config import Settings
-from cutover.core.errors import CutoverError, EngineSilent, UsageProblem
+from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable
 from cutover.proxy.base import other
 from cutover.scene import Scene
 from cutover.state import Record, State, now, write_atomically
 from cutover.system import docker
 from cutover.walk import Walk
 
-FILE = "lived.json"
+FILE = "live-history.json"
 """What users had, the newest last; below the newest also what a rollback went back to."""
 KEPT = 20
 
 
-class AlreadyRolledBack(UsageProblem):
+class AlreadyRolledBack(ConfigError):
     """The release before is live again already, so a second rollback changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to get back to *to*: flip to it, start it and flip, or deploy its tag to the live colour."""
+    """How to get back to *to*: flip to it, start it and flip, or deploy its tag to the live color."""
 
     how: Literal["flip", "start", "deploy"]
     to: Record
@@ -37,7 +37,7 @@ class Way:
 # --- deciding: pure -------------------------------------------------------------------------------------------------
 def same(row: Record, running: Record) -> bool:
     """Whether *running* is that release; its container may be another one, for a put back makes a new one."""
-    if row.colour != running.colour:
+    if row.color != running.color:
         return False
     return row.tag == running.tag if _expected(row) else _key(row) == _key(running)
 
@@ -47,7 +47,7 @@ def _key(row: Record) -> tuple[str, str]:
 
 
 def _expected(row: Record) -> bool:
-    """Whether *row* only says that a rollback deploys this tag to this colour: what that becomes is not known yet."""
+    """Whether *row* only says that a rollback deploys this tag to this color: what that becomes is not known yet."""
     return not row.image
 
 
@@ -69,20 +69,20 @@ def settled(rows: Sequence[Record]) -> list[Record]:
 
 
 def going_back(rows: Sequence[Record], running: Record, tag: str) -> list[Record]:
-    """*rows* before *tag* is deployed to the colour of *running*, so that a second rollback sees the first one."""
+    """*rows* before *tag* is deployed to the color of *running*, so that a second rollback sees the first one."""
     *below, top = on_top(settled(rows), running)
     expected = replace(top, tag=tag, image="", config_hash="", container="", file="", proven=False)
     return [*below, expected, top]
 
 
 def before(rows: Sequence[Record], running: Record, *, to_deploy: bool = False) -> Record:
-    """The release that users had before *running*: the newest proven one, else the newest; raises UsageProblem.
+    """The release that users had before *running*: the newest proven one, else the newest; raises ConfigError.
 
     *to_deploy*: it would be deployed by its tag, so only a proven one with another tag is of use.
     """
     at = next((n for n in reversed(range(len(rows))) if same(rows[n], running)), len(rows))
     if at < len(rows) - 1:
-        was = f"{running.tag} runs on {running.colour} again, {rows[-1].tag} was live after it"
+        was = f"{running.tag} runs on {running.color} again, {rows[-1].tag} was live after it"
         raise AlreadyRolledBack(
             f"already rolled back: {was}; nothing was changed; name another release with --to-tag"
         )
@@ -90,26 +90,24 @@ def before(rows: Sequence[Record], running: Record, *, to_deploy: bool = False) 
     good = [row for row in below if row.proven and (row.tag != running.tag or not to_deploy)]
     if not good and (to_deploy or not below):
         what = "is recorded as proven and live" if below else "is recorded as live"
-        raise UsageProblem(f"no other release than {running.tag} {what} before, so say which one: --to-tag")
+        raise ConfigError(f"no other release than {running.tag} {what} before, so say which one: --to-tag")
     return (good or below)[-1]
 
 
 # --- asking ---------------------------------------------------------------------------------------------------------
 def plan(state: State, here: Scene) -> Way:
-    """Where a rollback goes from what is live now, and how; changes nothing, raises UsageProblem."""
-    settings, live = here.settings, here.live.colour
+    """Where a rollback goes from what is live now, and how; changes nothing, raises ConfigError."""
+    settings, live = here.settings, here.live.color
     if live is None:
-        raise UsageProblem(
-            f"which colour is live is unknown, so there is no way back from it: {here.live.how}"
-        )
+        raise ConfigError(f"which color is live is unknown, so there is no way back from it: {here.live.how}")
     rows = lived(state)
     now_there = running(settings, state, live)
     if now_there is None:
-        now_there = next((row for row in rows[-1:] if row.colour == live), _nothing(live))
+        now_there = next((row for row in rows[-1:] if row.color == live), _nothing(live))
     to = before(rows, now_there)
     # A port swap has a gap either way, and what it stopped was started for the port that users know.
-    if here.proxy is not None and here.proxy.keeps_old_colour and to.colour == other(live):
-        found = docker.the_container(settings.compose_project(to.colour), settings.service)
+    if here.proxy is not None and here.proxy.keeps_old_color and to.color == other(live):
+        found = docker.the_container(settings.compose_project(to.color), settings.service)
         if found is not None and found.running:
             warm = found.health_status in {"healthy", "none"} and _key(to) == (found.image, found.config_hash)
             if warm:
@@ -120,66 +118,66 @@ def plan(state: State, here: Scene) -> Way:
 
 
 def before_a_person(state: State, here: Scene) -> Record | None:
-    """What users had before a person sent them to the live colour, where that runs, healthy and proven; else None.
+    """What users had before a person sent them to the live color, where that runs, healthy and proven; else None.
 
-    By what we left live: a release that was but staged on the other colour, or one older than what the live colour
-    had, is nothing to go back to. Raises UsageProblem or EngineSilent.
+    By what we left live: a release that was but staged on the other color, or one older than what the live color
+    had, is nothing to go back to. Raises ConfigError or EngineUnavailable.
     """
-    settings, live = here.settings, here.live.colour
-    if live is None or (here.proxy is not None and not here.proxy.keeps_old_colour):
+    settings, live = here.settings, here.live.color
+    if live is None or (here.proxy is not None and not here.proxy.keeps_old_color):
         return None
     there = running(settings, state, other(live))
-    if there is None or not there.proven or left_live(state.history(), lived(state)) != there.colour:
+    if there is None or not there.proven or left_live(state.history(), lived(state)) != there.color:
         return None
-    found = docker.the_container(settings.compose_project(there.colour), settings.service)
+    found = docker.the_container(settings.compose_project(there.color), settings.service)
     return there if found is not None and found.well else None
 
 
 def left_live(history: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> str:
-    """The colour that we last left live, by a flip back or by a release; empty for none."""
+    """The color that we last left live, by a flip back or by a release; empty for none."""
     ends = (row for row in reversed(history) if row.get("event") in {"released", "rolled back"})
     last: Mapping[str, Any] = next(ends, {})
-    if last.get("event") == "rolled back" and last.get("colour"):
-        return str(last["colour"])
-    return rows[-1].colour if rows else ""
+    if last.get("event") == "rolled back" and last.get("color"):
+        return str(last["color"])
+    return rows[-1].color if rows else ""
 
 
-def _nothing(colour: str) -> Record:
-    return Record(colour, "nothing", "none", "", "", "", proven=False, by="", at="")
+def _nothing(color: str) -> Record:
+    return Record(color, "nothing", "none", "", "", "", proven=False, by="", at="")
 
 
 def _can_start(settings: Settings, to: Record) -> bool:
     """Whether its file is there and the file's image name still means its image."""
-    path = scene.release_path(settings, to.colour, to.file)
+    path = scene.release_path(settings, to.color, to.file)
     if not path.is_file():
         return False
     model = json.loads(path.read_text(encoding="utf-8"))
     return docker.image_id(str(model["services"][settings.service]["image"])) == to.image
 
 
-def running(settings: Settings, state: State, colour: str) -> Record | None:
-    """What is on *colour* now, by its record if it has one."""
-    found = docker.the_container(settings.compose_project(colour), settings.service)
+def running(settings: Settings, state: State, color: str) -> Record | None:
+    """What is on *color* now, by its record if it has one."""
+    found = docker.the_container(settings.compose_project(color), settings.service)
     if found is None:
         return None
-    rows = [row for row in state.records(colour) if _key(row) == (found.image, found.config_hash)]
+    rows = [row for row in state.records(color) if _key(row) == (found.image, found.config_hash)]
     proven = [row for row in rows if row.proven]
     if rows:
         return (proven or rows)[-1]
     tag = scene.tag_of(found.image_name) or found.image[7:19]
     key = (found.image, found.config_hash)
-    return Record(colour, tag, *key, found.id, "", proven=False, by=preflight.who(), at=now())
+    return Record(color, tag, *key, found.id, "", proven=False, by=preflight.who(), at=now())
 
 
 # --- remembering ----------------------------------------------------------------------------------------------------
 def lived(state: State) -> list[Record]:
-    """What users had, the newest last; raises UsageProblem for a damaged file."""
+    """What users had, the newest last; raises ConfigError for a damaged file."""
     try:
         return [Record(**row) for row in json.loads((state.root / FILE).read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError) as error:
-        raise UsageProblem(f"{state.root / FILE} is damaged: {error}; move it away") from error
+        raise ConfigError(f"{state.root / FILE} is damaged: {error}; move it away") from error
 
 
 def keep(state: State, rows: Sequence[Record]) -> None:
@@ -199,7 +197,7 @@ def note(
 
 def remember(walk: Walk) -> None:
     """What this session committed is what users have from here on, if it is live; it stays, also on a full disk."""
-    to, settings = walk.target.colour, walk.settings
+    to, settings = walk.target.color, walk.settings
     alone = walk.before is None and settings.proxy is None
     if to is None or not walk.changed or not (walk.switched or to == walk.before or alone):
         return
@@ -207,7 +205,7 @@ def remember(walk: Walk) -> None:
         new = running(settings, walk.state, to)
         if new is not None:
             keep(walk.state, released(lived(walk.state), _replaced(walk), new))
-    except (CutoverError, EngineSilent, OSError) as error:
+    except (CutoverError, EngineUnavailable, OSError) as error:
         walk.told("", "way back", f"not written: {error}", None, "unknown")
 
 

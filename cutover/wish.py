@@ -10,7 +10,7 @@ from cutover.core.text import now
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ReleaseRequest:
     """What a session was asked for."""
 
     targets: tuple[str, ...]
@@ -20,16 +20,16 @@ class Wish:
     switch: bool = False
     watch_s: float | None = None
     rollback: bool = True
-    no_way_back: bool = False
+    allow_no_rollback: bool = False
     migrate: bool = True
-    accept_contract: bool = False
+    allow_breaking_migration: bool = False
     plan: bool = False
     """Say what would be done, and change nothing: not a file, not an image, not an old release."""
     asked_at: float | None = None
     """When the session was started (monotonic): its patience with the lock begins then."""
 
     @property
-    def armed(self) -> bool:
+    def changes_something(self) -> bool:
         """Whether it may change anything by itself."""
         return self.deploy is not None or self.switch
 

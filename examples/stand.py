@@ -1,4 +1,4 @@
-"""A stand: the example service with both colours and a proxy, apart from everything else on the machine.
+"""A stand: the example service with both colors and a proxy, apart from everything else on the machine.
 
 The demo, the engine tests and the benches all release on one; each has names and ports of its own and takes away
 just what it made.
@@ -77,12 +77,12 @@ class Stand:
     proxied: bool = True
     driver: Literal["nginx", "traefik", "port-swap"] = "nginx"
     """With port-swap there is no proxy: users know blue's port to begin with."""
-    min_healthy: str = "2s"
+    min_uptime: str = "2s"
     """Shorter than what a real release should stand for, to keep the tests quick."""
     migrate: bool = False
     """Whether a release upgrades the schema first; without it only what needs no table is asked."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """More variables of both colours' env files."""
+    """More variables of both colors' env files."""
     ports: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,34 +115,34 @@ class Stand:
         """Where users come in."""
         return f"http://127.0.0.1:{self.ports['proxy']}"
 
-    def env_file(self, colour: str) -> Path:
-        """The env file of *colour*."""
-        return self.folder / "deploy" / f".env.{colour}"
+    def env_file(self, color: str) -> Path:
+        """The env file of *color*."""
+        return self.folder / "deploy" / f".env.{color}"
 
-    def project(self, colour: str) -> str:
-        """The Compose project of *colour*."""
-        return f"{self.name}_{colour}"
+    def project(self, color: str) -> str:
+        """The Compose project of *color*."""
+        return f"{self.name}_{color}"
 
     # --- coming and going ----------------------------------------------------------------------------------------
     def make(self) -> Stand:
-        """Write the files, start the proxy; the colours are empty."""
+        """Write the files, start the proxy; the colors are empty."""
         deploy = self.folder / "deploy"
         deploy.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / "deploy" / "docker-compose.yml", deploy / "docker-compose.yml")
-        for colour in ("blue", "green"):
-            self._write_env(colour)
+        for color in ("blue", "green"):
+            self._write_env(color)
         self.config.write_text(self.toml())
         if self.proxied and self.driver != "port-swap":
             self._start_proxy()
         return self
 
-    def _write_env(self, colour: str) -> None:
+    def _write_env(self, color: str) -> None:
         values = {
-            "IMAGE_REPO": REPO, "IMAGE_TAG": GOOD, "COMPOSE_PROJECT_NAME": self.project(colour),
-            "API_HTTP_PORT": str(self.ports[colour]), "DATABASE_URL": "", "REDIS_URL": "", "VLLM_ENDPOINT": "",
+            "IMAGE_REPO": REPO, "IMAGE_TAG": GOOD, "COMPOSE_PROJECT_NAME": self.project(color),
+            "API_HTTP_PORT": str(self.ports[color]), "DATABASE_URL": "", "REDIS_URL": "", "VLLM_ENDPOINT": "",
             "SHARED_NETWORK": f"{self.name}_shared", "SHARED_VOLUME": f"{self.name}_data",
         } | dict(self.environment)  # fmt: skip
-        path = self.env_file(colour)
+        path = self.env_file(color)
         path.touch(0o600)
         path.chmod(0o600)
         path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
@@ -165,11 +165,11 @@ shared_network = "{self.name}_shared"
 reports = "{self.folder}/reports"
 state_dir = "{self.state}"
 
-[colours.blue]
+[colors.blue]
 env_file = ".env.blue"
 project = "{self.project("blue")}"
 
-[colours.green]
+[colors.green]
 env_file = ".env.green"
 project = "{self.project("green")}"
 
@@ -177,7 +177,7 @@ project = "{self.project("green")}"
 json = {{ service = "recall", version = "{{tag}}" }}
 
 [gate]
-min_healthy = "{self.min_healthy}"
+min_uptime = "{self.min_uptime}"
 
 [[endpoints]]
 {MEMORIES if self.migrate else 'path = "/metrics"'}
@@ -187,7 +187,7 @@ duration = "3s"
 {proxy}{MIGRATE if self.migrate else ""}{self.extra}"""
 
     def _place(self) -> str:
-        """Where the proxy looks for the colour."""
+        """Where the proxy looks for the color."""
         if self.driver == "port-swap":
             return ""
         if self.driver == "nginx":
@@ -218,9 +218,9 @@ duration = "3s"
 
     def remove(self) -> None:
         """Take away what this stand made, by name and label, and nothing else."""
-        for colour in ("blue", "green"):
+        for color in ("blue", "green"):
             found = self.docker(
-                "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project(colour)}"
+                "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project(color)}"
             )  # fmt: skip
             for each in found.split():
                 self.docker("rm", "--force", "--volumes", each, check=False)
@@ -229,8 +229,8 @@ duration = "3s"
         ).split():
             self.docker("rm", "--force", each, check=False)
         self.docker("rm", "--force", f"{self.name}-proxy", f"{self.name}-migrate", check=False)
-        for colour in ("blue", "green"):
-            self.docker("network", "rm", f"{self.project(colour)}_default", check=False)
+        for color in ("blue", "green"):
+            self.docker("network", "rm", f"{self.project(color)}_default", check=False)
         self.docker("network", "rm", f"{self.name}_shared", check=False)
         self.docker("volume", "rm", f"{self.name}_data", check=False)
 
@@ -301,9 +301,9 @@ duration = "3s"
         return self.pytest("smoke", f"--target={target}", f"--deploy={tag}", *more)
 
     # --- asking --------------------------------------------------------------------------------------------------
-    def ask(self, path: str = "/version", *, colour: str | None = None) -> dict[str, object]:
-        """The JSON that the service answers, through the proxy or of one colour; empty for silence."""
-        base = self.url if colour is None else f"http://127.0.0.1:{self.ports[colour]}"
+    def ask(self, path: str = "/version", *, color: str | None = None) -> dict[str, object]:
+        """The JSON that the service answers, through the proxy or of one color; empty for silence."""
+        base = self.url if color is None else f"http://127.0.0.1:{self.ports[color]}"
         try:
             with urllib.request.urlopen(base + path, timeout=5) as answer:  # noqa: S310  # our own http://127.0.0.1
                 found: dict[str, object] = json.load(answer)
@@ -317,10 +317,10 @@ duration = "3s"
         found: dict[str, object] = json.loads(done.out.splitlines()[-1])
         return found
 
-    def running(self, colour: str) -> list[str]:
-        """The image names of the containers that run on *colour*."""
+    def running(self, color: str) -> list[str]:
+        """The image names of the containers that run on *color*."""
         found = self.docker(
-            "ps", "--filter", f"label=com.docker.compose.project={self.project(colour)}", "--format", "{{.Image}}"
+            "ps", "--filter", f"label=com.docker.compose.project={self.project(color)}", "--format", "{{.Image}}"
         )  # fmt: skip
         return found.split()
 

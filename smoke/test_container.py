@@ -7,14 +7,14 @@ from cutover.gate.container_checks import ExpectedIdentity, health, identity
 from cutover.probes import Expect
 from cutover.system.container import Container
 
-pytestmark = pytest.mark.asks("container")
+pytestmark = pytest.mark.requires("container")
 
 
-def test_identity(seen: Container, expected: ExpectedIdentity, expect: Expect) -> None:
+def test_identity(container: Container, expected_identity: ExpectedIdentity, assert_verdict: Expect) -> None:
     """Image, container, configuration and the owner of the port are those of the release."""
-    expect(identity(seen.id, expected))
+    assert_verdict(identity(container.id, expected_identity))
 
 
-def test_health(seen: Container, settings: Settings, expect: Expect) -> None:
+def test_health(container: Container, cutover_config: Settings, assert_verdict: Expect) -> None:
     """The container's own HEALTHCHECK finds it healthy, since its start."""
-    expect(health(seen.id, settings.gate.up_budget))
+    assert_verdict(health(container.id, cutover_config.gate.start_timeout))

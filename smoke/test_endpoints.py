@@ -8,19 +8,26 @@ from cutover.gate.http_checks import Sampling, latency
 from cutover.gate.http_checks import endpoint as answered
 from cutover.probes import Expect
 from cutover.system.http import HttpClient
-from cutover.target import Control
+from cutover.target import ControlProbe
 
-pytestmark = pytest.mark.asks("endpoints")
+pytestmark = pytest.mark.requires("endpoints")
 
 
 def test_endpoint(
-    cutover_http: HttpClient, control: Control, settings: Settings, endpoint: Endpoint, expect: Expect
+    cutover_http: HttpClient,
+    control_probe: ControlProbe,
+    cutover_config: Settings,
+    endpoint: Endpoint,
+    assert_verdict: Expect,
 ) -> None:
     """The endpoint is answered with the right status, JSON and headers, and time after time in time."""
-    expect(answered(cutover_http, control, endpoint))
+    assert_verdict(answered(cutover_http, control_probe, endpoint))
     if endpoint.method == "GET":  # what writes is sent once, and undone
-        expect(
+        assert_verdict(
             latency(
-                cutover_http, control, endpoint.path, Sampling(endpoint.max_latency, settings.gate.samples)
+                cutover_http,
+                control_probe,
+                endpoint.path,
+                Sampling(endpoint.max_latency, cutover_config.gate.samples),
             )
         )

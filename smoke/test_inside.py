@@ -16,27 +16,29 @@ from cutover.probes import Expect
 from cutover.system.container import Container
 from cutover.target import Target
 
-pytestmark = pytest.mark.asks("container")
+pytestmark = pytest.mark.requires("container")
 
 
 @pytest.fixture(scope="module")
-def inside(container: ContainerHost, settings: Settings) -> InsideView:
+def inside(container_host: ContainerHost, cutover_config: Settings) -> InsideView:
     """What one look inside saw."""
-    return look_inside(container, settings.gate.read_only)
+    return look_inside(container_host, cutover_config.gate.read_only_paths)
 
 
 def test_listens(
-    inside: InsideView, seen: Container, target: Target, settings: Settings, expect: Expect
+    inside: InsideView, container: Container, target: Target, cutover_config: Settings, assert_verdict: Expect
 ) -> None:
-    """The service listens on its published port, or on `[gate] listens`, where the outside reaches it."""
-    expect(judge_listens(inside, settings.gate.listens or port_inside(seen.ports, target.port)))
+    """The service listens on its published port, or on `[gate] container_port`, where the outside reaches it."""
+    assert_verdict(
+        judge_listens(inside, cutover_config.gate.container_port or port_inside(container.ports, target.port))
+    )
 
 
-def test_user(inside: InsideView, settings: Settings, expect: Expect) -> None:
+def test_user(inside: InsideView, cutover_config: Settings, assert_verdict: Expect) -> None:
     """Each process of the service runs as its own user, never as root."""
-    expect(judge_user(inside, settings.gate.runs_as))
+    assert_verdict(judge_user(inside, cutover_config.gate.user))
 
 
-def test_read_only(inside: InsideView, expect: Expect) -> None:
+def test_read_only(inside: InsideView, assert_verdict: Expect) -> None:
     """The service cannot write where it has no business."""
-    expect(judge_read_only(inside))
+    assert_verdict(judge_read_only(inside))

@@ -4,13 +4,18 @@ from cutover.core.config import Settings
 from cutover.gate.http_checks import Sampling, latency
 from cutover.probes import Expect
 from cutover.system.http import HttpClient
-from cutover.target import Control
+from cutover.target import ControlProbe
 
 
-def test_latency(cutover_http: HttpClient, control: Control, settings: Settings, expect: Expect) -> None:
-    """The target answers the question whether it is ready within `[gate] latency`."""
-    expect(
+def test_latency(
+    cutover_http: HttpClient, control_probe: ControlProbe, cutover_config: Settings, assert_verdict: Expect
+) -> None:
+    """The target answers the question whether it is ready within `[gate] max_latency`."""
+    assert_verdict(
         latency(
-            cutover_http, control, settings.ready.path, Sampling(settings.gate.latency, settings.gate.samples)
+            cutover_http,
+            control_probe,
+            cutover_config.ready.path,
+            Sampling(cutover_config.gate.max_latency, cutover_config.gate.samples),
         )
     )

@@ -9,20 +9,23 @@ from cutover.gate.log_checks import LogBaseline, log_errors
 from cutover.probes import Expect
 from cutover.system.container import Container
 
-pytestmark = pytest.mark.asks("container")
+pytestmark = pytest.mark.requires("container")
 
 
 def test_no_error_spike(
-    seen: Container,
-    beside: tuple[Container, ...],
-    baselines: Mapping[str, LogBaseline],
-    settings: Settings,
-    expect: Expect,
+    container: Container,
+    sibling_containers: tuple[Container, ...],
+    log_baselines: Mapping[str, LogBaseline],
+    cutover_config: Settings,
+    assert_verdict: Expect,
 ) -> None:
     """The release does not log more errors than the one before it, and no crashes of a new kind."""
-    expect(
+    assert_verdict(
         [
-            log_errors(seen, baselines.get(seen.service), settings.logs),
-            *(log_errors(each, baselines.get(each.service), settings.logs).of(each.name) for each in beside),
+            log_errors(container, log_baselines.get(container.service), cutover_config.logs),
+            *(
+                log_errors(each, log_baselines.get(each.service), cutover_config.logs).of(each.name)
+                for each in sibling_containers
+            ),
         ]
     )

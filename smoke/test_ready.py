@@ -4,9 +4,11 @@ from cutover.core.config import Settings
 from cutover.gate.http_checks import ready
 from cutover.probes import Expect
 from cutover.system.http import HttpClient
-from cutover.target import Control
+from cutover.target import ControlProbe
 
 
-def test_ready(cutover_http: HttpClient, control: Control, settings: Settings, expect: Expect) -> None:
+def test_ready(
+    cutover_http: HttpClient, control_probe: ControlProbe, cutover_config: Settings, assert_verdict: Expect
+) -> None:
     """The target says that it is ready to take traffic."""
-    expect(ready(cutover_http, control, settings.ready))
+    assert_verdict(ready(cutover_http, control_probe, cutover_config.ready))

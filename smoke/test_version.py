@@ -6,13 +6,17 @@ from cutover.core.config import Settings
 from cutover.gate.http_checks import version
 from cutover.probes import Expect
 from cutover.system.http import HttpClient
-from cutover.target import Control
+from cutover.target import ControlProbe
 
 
-@pytest.mark.asks("version")
+@pytest.mark.requires("version")
 def test_version(
-    cutover_http: HttpClient, control: Control, settings: Settings, expected_tag: str | None, expect: Expect
+    cutover_http: HttpClient,
+    control_probe: ControlProbe,
+    cutover_config: Settings,
+    expected_tag: str | None,
+    assert_verdict: Expect,
 ) -> None:
     """The target is the service and the release that it should be."""
-    assert settings.version is not None
-    expect(version(cutover_http, control, settings.version, expected_tag))
+    assert cutover_config.version is not None
+    assert_verdict(version(cutover_http, control_probe, cutover_config.version, expected_tag))

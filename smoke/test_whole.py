@@ -6,9 +6,13 @@ from cutover.gate.container_checks import restarts, unchanged
 from cutover.probes import Expect
 from cutover.system.container import Container
 
-pytestmark = pytest.mark.asks("container")
+pytestmark = pytest.mark.requires("container")
 
 
-def test_no_restart(seen: Container, beside: tuple[Container, ...], expect: Expect) -> None:
+def test_no_restart(
+    container: Container, sibling_containers: tuple[Container, ...], assert_verdict: Expect
+) -> None:
     """Nothing has had to start any container of the release again, not lately and not during the gate."""
-    expect([asked for each in (seen, *beside) for asked in (restarts(each.id), unchanged(each))])
+    assert_verdict(
+        [asked for each in (container, *sibling_containers) for asked in (restarts(each.id), unchanged(each))]
+    )

@@ -20,8 +20,8 @@ def small(folder: Path, size: str) -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     folder.mkdir()
-    words = ("mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder))
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    argv = ("mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder))
+    done = subprocess.run(argv, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     try:
         yield folder

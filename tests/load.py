@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from cutover.proxy.ask import named_colour
+from cutover.proxy.ask import named_color
 from cutover.proxy.proof import KeptConnection
-from cutover.system.http import HttpAddress, Silence, TlsVerify
+from cutover.system.http import HttpAddress, NoResponse, TlsVerify
 
 SERVER_ERROR = 500
 
@@ -41,7 +41,7 @@ class Shot:
     due: float
     sent: float
     ended: float
-    colour: str
+    color: str
     status: int
     ask: Ask
     error: str = ""
@@ -72,9 +72,9 @@ class Load:
         """Connections that the proxy closed between two requests."""
         return sum(each.reopened for each in self.connections)
 
-    def by(self, colour: str) -> int:
-        """How many *colour* answered."""
-        return sum(each.colour == colour for each in self.shots)
+    def by(self, color: str) -> int:
+        """How many *color* answered."""
+        return sum(each.color == color for each in self.shots)
 
     def latencies(self, early: float = 0.0, late: float = float("inf")) -> list[float]:
         """Seconds from due to answered of those due in a time, sorted, without the slow ones on purpose."""
@@ -107,7 +107,7 @@ def load(  # every number is a promise of the caller
     longest_s: float = 300.0,
     deadline_s: float = 60.0,
     verify: TlsVerify = True,
-    header: str = "X-Colour",
+    header: str = "X-Color",
 ) -> Iterator[Load]:
     """Send *rate* requests a second over *connections* until the block ends; requests under way are awaited."""
     place = HttpAddress.of(url, verify=verify)
@@ -126,14 +126,14 @@ def load(  # every number is a promise of the caller
             with suppress(TimeoutError):
                 await asyncio.wait_for(seen.stopping.wait(), max(0.0, due - time.monotonic()))
                 return
-            # Neighbours ask for different things at the same time.
+            # Neighbors ask for different things at the same time.
             ask = [each for each in asks if (turn + number) % each.every == 0][-1]
             sent = time.monotonic()
             answer = await connection.send(ask.method, ask.path, ask.body, deadline_s)
-            colour = named_colour(answer, header)
+            color = named_color(answer, header)
             release = answer.headers.get("x-release", "")
-            error = answer.reason if isinstance(answer, Silence) else ""
-            shot = Shot(due, sent, time.monotonic(), colour, answer.status, ask, error, release)
+            error = answer.reason if isinstance(answer, NoResponse) else ""
+            shot = Shot(due, sent, time.monotonic(), color, answer.status, ask, error, release)
             seen.shots.append(shot)
 
     async def everybody() -> None:

@@ -1,4 +1,4 @@
-"""The changes of a release: each a value of words that do it and of shell lines that take it back."""
+"""The changes of a release: each a value of words that do it and of shell lines that revert it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Words = tuple[str, ...]
+Argv = tuple[str, ...]
 SWITCH = "switch"
-PROMISE = (
-    "Takes this release back. Safe to run twice, as far as a team's own command in it (`[proxy] undo`) is."
-)
+PROMISE = "Reverts this release. Safe to run twice, as far as a team's own command in it (`[proxy] undo`) is."
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Change:
 
     name: str
     text: str
-    do: Words
+    do: Argv
     undo: tuple[str, ...]
     budget_s: float
 
@@ -36,7 +34,7 @@ def line(*words: str, within_s: float | None = None) -> str:
 
 
 def undo_script(changes: Sequence[Change]) -> str:
-    """The script that takes back all *changes*, the newest first; the switch before all others."""
+    """The script that reverts all *changes*, the newest first; the switch before all others."""
     newest_first = [*reversed(changes)]
     blocks = [
         f"# {' '.join(f'{change.name}: {change.text}'.split())}\n" + "\n".join(change.undo)

@@ -22,14 +22,14 @@ def file_of(settings: Settings) -> Path:
     return given or settings.marker / NAME
 
 
-def freeze(settings: Settings) -> Change:
+def freeze_writes(settings: Settings) -> Change:
     """The change that stops writes from the next request on; one system call, no reload."""
     path = str(file_of(settings))
     return Change(NAME, "writes are answered with 503", ("touch", "--", path), (_lift(path),), BUDGET_S)
 
 
-def thaw(settings: Settings) -> Change:
-    """The change that lets writes through again; there is nothing to take back, nobody wants them frozen."""
+def unfreeze_writes(settings: Settings) -> Change:
+    """The change that lets writes through again; there is nothing to revert, nobody wants them frozen."""
     path = str(file_of(settings))
     return Change("thaw", "writes are answered again", ("rm", "-f", "--", path), (_lift(path),), BUDGET_S)
 

@@ -1,4 +1,4 @@
-"""Up: put a release on a colour. Its undo puts the previous one back from a file that nobody edits."""
+"""Up: put a release on a color. Its undo puts the previous one back from a file that nobody edits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARGIN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """What ran on a colour before: how it is put back.
+    """What ran on a color before: how it is put back.
 
     `containers` maps each service that ran to its container id; `images` maps each image name of the file to its
     ID. `wait_s` is 0 where it was not healthy before: then nobody waits for it to become so.
@@ -46,12 +46,12 @@ def up(  # noqa: PLR0913 - all of them are facts that only the caller knows
 
 
 def stop(
-    state: Path, compose: Compose, services: tuple[str, ...], colour: str, previous: Previous, grace_s: float
+    state: Path, compose: Compose, services: tuple[str, ...], color: str, previous: Previous, grace_s: float
 ) -> Change:
-    """The change that stops *services* of *colour*, which the other colour takes over, each by its own grace period."""
+    """The change that stops *services* of *color*, which the other color takes over, each by its own grace period."""
     undo = put_back(state, compose.project, services, previous, grace_s)
     return Change(
-        "stop", f"{', '.join(services)} on {colour}", compose.stop(*services), undo, grace_s + MARGIN_S
+        "stop", f"{', '.join(services)} on {color}", compose.stop(*services), undo, grace_s + MARGIN_S
     )
 
 
@@ -59,7 +59,7 @@ def put_back(
     state: Path, project: str, services: tuple[str, ...], previous: Previous | None, grace_s: float = GRACE_S
 ) -> tuple[str, ...]:
     """The lines that restore *previous*: a service that did not run before is taken away."""
-    script, bound = str(state / "putback.sh"), grace_s + 110
+    script, bound = str(state / "restore-service.sh"), grace_s + 110
     # The tag may have moved, and the file names the image by its tag.
     images = previous.images.items() if previous else ()
     lines = [line("docker", "tag", image, name, within_s=30) for name, image in images]
@@ -76,5 +76,5 @@ def put_back(
 def ensure(state: Path, project: str, service: str, old: Previous) -> str:
     """The line that makes sure that *service* of *project* runs as *old* says; a no-op where it does."""
     words = Compose(project, old.file).up(service, wait_s=old.wait_s)
-    script = str(state / "ensure.sh")
+    script = str(state / "ensure-running.sh")
     return line("sh", script, project, service, *words, within_s=old.wait_s + 60)

@@ -24,7 +24,7 @@ def common(function: F) -> F:
 
 
 def settings_of(config: str | None) -> Settings:
-    """The settings; raises UsageProblem."""
+    """The settings; raises ConfigError."""
     return load_config(find_config(config, os.environ, Path.cwd()), os.environ)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cutover.commands.common import common, settings_of, tell
-from cutover.core.errors import Failed, UsageProblem
+from cutover.core.errors import ConfigError, Failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def as_lines(found: LintReport) -> list[str]:
     lines = [*parity_table(found.rows, list(found.rows[0].shown)), ""] if found.rows else []
     lines += [str(finding) for finding in found.findings]
     if not found.findings:
-        return [*lines, f"{' and '.join(found.colours)}: nothing to correct"]
+        return [*lines, f"{' and '.join(found.colors)}: nothing to correct"]
     number = len(found.findings)
     return [*lines, f"{number} thing{'s' if number != 1 else ''} to correct"]
 
@@ -90,14 +90,14 @@ def render_command(template: Path, out: Path, keep: Sequence[str], as_json: bool
     missing = [str(each) for each in render_env_file(template, out, SecretSources(os.environ), keep=keep)]
     lines = [*missing, f"{out} was not written"] if missing else [f"wrote {out}, mode 0600"]
     tell(as_json, {"file": str(out), "written": not missing, "missing": missing}, lines)
-    return UsageProblem.exit_code if missing else 0
+    return ConfigError.exit_code if missing else 0
 
 
 def require_writable(out: Path) -> None:
-    """Raise UsageProblem if the folder of *out* is missing or git tracks the file."""
+    """Raise ConfigError if the folder of *out* is missing or git tracks the file."""
     from cutover.env.lint import is_tracked
 
     if not out.resolve().parent.is_dir():
-        raise UsageProblem(f"{out}: there is no such folder")
+        raise ConfigError(f"{out}: there is no such folder")
     if is_tracked(out):
-        raise UsageProblem(f"{out} is tracked by git, and secrets are never committed: name another file")
+        raise ConfigError(f"{out} is tracked by git, and secrets are never committed: name another file")

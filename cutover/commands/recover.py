@@ -1,4 +1,4 @@
-"""Take back what a dead session left open."""
+"""Revert what a dead session left open."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import click
 from cutover import preflight, scene
 from cutover.commands.common import common, settings_of, tell
 from cutover.core.config import Settings
-from cutover.core.errors import CutoverError, EngineSilent, Locked, NeedsPerson
+from cutover.core.errors import CutoverError, EngineUnavailable, Locked, OperatorNeeded
 from cutover.evidence import Evidence
 from cutover.state import State, now
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.walk import Walk
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 
 @click.command
 @common
 def command(config: str | None, as_json: bool) -> int:  # click passes flags so
-    """Take back the release of a session that died; a living one is left alone (exit 12)."""
+    """Revert the release of a session that died; a living one is left alone (exit 12)."""
     settings = settings_of(config)
     state = State(settings.state)
     first = state.open_release() if settings.state.is_dir() else None
@@ -38,46 +38,46 @@ def command(config: str | None, as_json: bool) -> int:  # click passes flags so
             tell(
                 as_json,
                 {"recovered": None, "serves": said},
-                [f"the guard has taken it back meanwhile: {said}"],
+                [f"the guard has reverted it meanwhile: {said}"],
             )
             return 0
-        done = state.take_back(left)
+        done = state.revert(left)
         if not done.ok:
-            raise NeedsPerson(
-                f"release {left} could not be taken back: {done.last_line}; run: {state.take_back_command}"
+            raise OperatorNeeded(
+                f"release {left} could not be reverted: {done.last_line}; run: {state.revert_command}"
             )
         state.journal("recovered", release=left, who=preflight.who())
         said = serves_again(settings, state, left)
-    tell(as_json, {"recovered": left, "serves": said}, [f"release {left} was taken back: {said}"])
+    tell(as_json, {"recovered": left, "serves": said}, [f"release {left} was reverted: {said}"])
     return 0
 
 
 def serves_again(settings: Settings, state: State, release: str) -> str:
-    """What serves after *release* was taken back, asked now; raises NeedsPerson when it is not what served before."""
+    """What serves after *release* was reverted, asked now; raises OperatorNeeded when it is not what served before."""
     from cutover import switching
 
     was = next(
         (row for row in state.history() if (row.get("event"), row.get("release")) == ("open", release)), {}
     )
-    walk = Walk(settings, Wish(("live",)), Evidence(), lambda *_: None)
+    walk = Walk(settings, ReleaseRequest(("live",)), Evidence(), lambda *_: None)
     try:
         walk.scene = scene.look(settings)
         live = switching.settled(walk, was["live"]) if "live" in was else walk.scene.live
-        colour = live.colour or was.get("colour")
-        found = docker.the_container(settings.compose_project(colour), settings.service) if colour else None
-    except (CutoverError, EngineSilent) as error:
-        raise NeedsPerson(_unseen(release, f"what serves now could not be asked: {error}")) from error
-    trouble = not_as_before(was, live.colour, found, proxied=settings.proxy is not None)
+        color = live.color or was.get("color")
+        found = docker.the_container(settings.compose_project(color), settings.service) if color else None
+    except (CutoverError, EngineUnavailable) as error:
+        raise OperatorNeeded(_unseen(release, f"what serves now could not be asked: {error}")) from error
+    trouble = not_as_before(was, live.color, found, proxied=settings.proxy is not None)
     if trouble:
-        raise NeedsPerson(_unseen(release, f"{trouble} ({live.how})"))
+        raise OperatorNeeded(_unseen(release, f"{trouble} ({live.how})"))
     if found is None or not found.running:
-        return f"nothing runs on {colour}, as before"
+        return f"nothing runs on {color}, as before"
     tag = scene.tag_of(found.image_name) or found.image[7:19]
-    return f"{colour} {'serves' if live.colour else 'runs'} {tag}, as before"
+    return f"{color} {'serves' if live.color else 'runs'} {tag}, as before"
 
 
 def _unseen(release: str, what: str) -> str:
-    return f"release {release} was taken back, but {what}; run: cutover status"
+    return f"release {release} was reverted, but {what}; run: cutover status"
 
 
 def not_as_before(was: dict[str, Any], live: str | None, found: Container | None, *, proxied: bool) -> str:
@@ -93,5 +93,5 @@ def not_as_before(was: dict[str, Any], live: str | None, found: Container | None
         return f"traffic goes to {live or 'nobody known'}, it went to {was['live']}"
     runs = scene.tag_of(found.image_name) if found and found.running else None
     if runs != was.get("tag"):
-        return f"{was.get('colour')} runs {runs or 'nothing'}, it ran {was.get('tag') or 'nothing'}"
+        return f"{was.get('color')} runs {runs or 'nothing'}, it ran {was.get('tag') or 'nothing'}"
     return ""

@@ -14,12 +14,19 @@ import click
 from cutover import again, preflight, switching
 from cutover.commands.common import common, settings_of, tell
 from cutover.core.config import Settings
-from cutover.core.errors import CutoverError, EngineSilent, Failed, Inconclusive, NeedsPerson, UsageProblem
+from cutover.core.errors import (
+    ConfigError,
+    CutoverError,
+    EngineUnavailable,
+    Failed,
+    Inconclusive,
+    OperatorNeeded,
+)
 from cutover.evidence import Evidence
 from cutover.proxy.base import Live
 from cutover.state import State, now
 from cutover.walk import Walk
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 
 @click.command
@@ -27,10 +34,10 @@ from cutover.wish import Wish
 @click.option(
     "--deploy",
     metavar="TAG",
-    help="Deploy this tag to the idle colour first; it stays there, proven, and what was warm there is gone.",
+    help="Deploy this tag to the idle color first; it stays there, proven, and what was warm there is gone.",
 )
 def command(config: str | None, as_json: bool, deploy: str | None) -> int:  # click passes flags so
-    """Switch to the idle colour with proof, take that back as a bad release would be, and say how long that took."""
+    """Switch to the idle color with proof, revert that as a bad release would be, and say how long that took."""
     settings = settings_of(config)
     state = State(settings.state)
     state.prepare()
@@ -38,7 +45,7 @@ def command(config: str | None, as_json: bool, deploy: str | None) -> int:  # cl
     if code:
         return code
     with state.locked({"who": preflight.who(), "what": "a rehearsal", "since": now()}):
-        walk = Walk(settings, Wish(("idle",), switch=True), Evidence(), lambda *_: None)
+        walk = Walk(settings, ReleaseRequest(("idle",), switch=True), Evidence(), lambda *_: None)
         walk.begin_here()
         switching.check(walk)
         switching.require_warm(walk)
@@ -47,8 +54,8 @@ def command(config: str | None, as_json: bool, deploy: str | None) -> int:  # cl
     proof = walk.evidence.facts.get("proof") or {}
     if not proof:
         raise Failed("the rehearsal ended without a proof")
-    facts = {"there": walk.target.colour, "back": walk.before, "seconds_back": seconds, "proof": proof}
-    line = f"switched to {walk.target.colour} and back to {walk.before}: the way back took {1000 * seconds:.0f} ms"
+    facts = {"there": walk.target.color, "back": walk.before, "seconds_back": seconds, "proof": proof}
+    line = f"switched to {walk.target.color} and back to {walk.before}: the way back took {1000 * seconds:.0f} ms"
     tell(as_json, facts, [line])
     return 0
 
@@ -58,38 +65,36 @@ def there_and_back(
     switch: Callable[[Walk], None] = switching.switch,
     settled: Callable[[Walk, str | None], Live] = switching.settled,
 ) -> float:
-    """Switch, take it back, ask the proxy: seconds until users were back; raises NeedsPerson when they are not."""
+    """Switch, revert it, ask the proxy: seconds until users were back; raises OperatorNeeded when they are not."""
     trouble: BaseException | None = None
     try:
         switch(walk)
-    except BaseException as error:  # noqa: BLE001  # taken back first, whatever it is, then raised
+    except BaseException as error:  # noqa: BLE001  # reverted first, whatever it is, then raised
         trouble = error
     if walk.release_id is None:
         raise trouble or Failed("nothing was switched")
     begun = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        taking = pool.submit(walk.state.take_back, walk.release_id)
-        settled(walk, walk.before)  # users are back before the take-back has cleared up behind them
+        taking = pool.submit(walk.state.revert, walk.release_id)
+        settled(walk, walk.before)  # users are back before the revert has cleared up behind them
         seconds = time.monotonic() - begun
         done = taking.result()
     live = settled(walk, walk.before)
-    if not done.ok or live.colour != walk.before:
-        why = (
-            done.last_line if not done.ok else f"traffic goes to {live.colour or 'nobody known'}: {live.how}"
-        )
+    if not done.ok or live.color != walk.before:
+        why = done.last_line if not done.ok else f"traffic goes to {live.color or 'nobody known'}: {live.how}"
         first = f"{trouble}; " if trouble else ""
-        run = walk.state.take_back_command if walk.state.open_release() else "cutover status"
-        raise NeedsPerson(f"{first}the rehearsal could not be taken back: {why}; run: {run}")
-    if isinstance(trouble, (CutoverError, EngineSilent)):
-        kind = Failed if isinstance(trouble, (Failed, UsageProblem)) else Inconclusive
-        raise kind(f"{trouble}; the rehearsal was taken back: {walk.before} serves, as before") from trouble
+        run = walk.state.revert_command if walk.state.open_release() else "cutover status"
+        raise OperatorNeeded(f"{first}the rehearsal could not be reverted: {why}; run: {run}")
+    if isinstance(trouble, (CutoverError, EngineUnavailable)):
+        kind = Failed if isinstance(trouble, (Failed, ConfigError)) else Inconclusive
+        raise kind(f"{trouble}; the rehearsal was reverted: {walk.before} serves, as before") from trouble
     if trouble is not None:
         raise trouble
     return seconds
 
 
 def _deploy(settings: Settings, tag: str) -> int:
-    """A session of its own, which takes itself back when the gate does not pass; its exit code."""
+    """A session of its own, which reverts itself when the gate does not pass; its exit code."""
     words = (sys.executable, "-m", "pytest", *again.shipped(), "--target=idle", f"--deploy={tag}")
     environment = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"

@@ -15,7 +15,7 @@ PLUGINS = ("cutover.plugin", "pytest_html.plugin", "pytest_metadata.plugin", "py
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("tag", required=False)
 @click.option("--image-tag", metavar="TAG", help="The same as TAG.")
-@click.option("--in-place", is_flag=True, help="Deploy to the live colour and gate it; no switch, no watch.")
+@click.option("--in-place", is_flag=True, help="Deploy to the live color and gate it; no switch, no watch.")
 @click.option("--tests", multiple=True, metavar="PATH", help="A checklist of yours; repeatable.")
 @click.option("--watch", metavar="DURATION", help='How long checks/ observe, like "15m".')
 @click.option("--plan", is_flag=True, help="Print what would be done and undone, change nothing.")
@@ -29,10 +29,10 @@ def command(  # noqa: PLR0913, PLR0917  # one for each option
     plan: bool,
     pytest_options: tuple[str, ...],
 ) -> None:
-    """Deploy TAG to the idle colour, gate it, switch, verify, gate again, watch; switch back at the first failure.
+    """Deploy TAG to the idle color, gate it, switch, verify, gate again, watch; switch back at the first failure.
 
     Runs pytest in place of this process: its output and exit codes are those of `pytest --target=…`.
-    Further options go to pytest, like --no-rollback, --no-migrate or -v.
+    Further options go to pytest, like --keep-on-failure, --skip-migrations or -v.
 
     The checklists are those named by --tests, else the folders `smoke` and `checks` here, else the shipped ones.
     """

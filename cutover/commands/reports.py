@@ -1,4 +1,4 @@
-"""`cutover report`, `postmortem`, `attach` and `journal`: what a session left, written again or sent to a ticket."""
+"""`cutover report html`, `postmortem`, `attach` and `journal`: what a session left, written again or sent to a ticket."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cutover.commands.common import common, settings_of, tell
-from cutover.core.errors import Inconclusive, UsageProblem
+from cutover.core.errors import ConfigError, Inconclusive
 from cutover.core.masking import MASK, Secret
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def html_command(folder: Path, output: Path | None, as_json: bool) -> int:
     try:
         file.write_text(render_page(seen.evidence, seen.result, seen.undo, seen.journal), encoding="utf-8")
     except OSError as error:
-        raise UsageProblem(f"{file} cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
     facts = {"report": str(file), "ending": str(seen.result.status), "lost": seen.evidence.lost}
     tell(as_json, facts, [f"{seen.result.status}  {file}"])
     return 0
@@ -76,9 +76,9 @@ def postmortem_command(folder: Path, output: Path | None, as_json: bool) -> int:
         with output.open("x", encoding="utf-8") as out:
             out.write(text)
     except FileExistsError as error:
-        raise UsageProblem(f"{output} is there already; name another file or delete it") from error
+        raise ConfigError(f"{output} is there already; name another file or delete it") from error
     except OSError as error:
-        raise UsageProblem(f"{output} cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
     tell(as_json, {"file": str(output)}, [f"drafted {output}"])
     return 0
 
@@ -117,7 +117,7 @@ def comment_command(folder: Path, url: str, link: str | None, as_json: bool) -> 
 def _token() -> Secret:
     value = os.environ.get("GITHUB_TOKEN", "").strip()
     if not value:
-        raise UsageProblem(
+        raise ConfigError(
             "GITHUB_TOKEN is not set: a token that may write issues is needed to comment on a ticket"
         )
     MASK.learn([value])
@@ -147,7 +147,7 @@ def _comments(client: httpx.Client, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _request(client: httpx.Client, method: str, path: str, body: dict[str, str] | None = None) -> Any:
-    """The API's answer; raises UsageProblem for a refusal, Inconclusive for no answer or a server error."""
+    """The API's answer; raises ConfigError for a refusal, Inconclusive for no answer or a server error."""
     import httpx
 
     try:
@@ -163,7 +163,7 @@ def _request(client: httpx.Client, method: str, path: str, body: dict[str, str] 
         return answer
     message = answer.get("message", "") if isinstance(answer, dict) else ""
     line = " ".join(MASK(f"{method} {path.partition('?')[0]}: {response.status_code} {message}").split())
-    raise (Inconclusive if response.is_server_error else UsageProblem)(line)
+    raise (Inconclusive if response.is_server_error else ConfigError)(line)
 
 
 # --- journal -----------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def journal_lines(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _journal_line(row: Mapping[str, Any]) -> str:
-    """`2025-09-04 01:10:22.431Z  taken back   who ana@runner-7 · why 1 check failed`, without control characters."""
+    """`2025-09-04 01:10:22.431Z  reverted   who ana@runner-7 · why 1 check failed`, without control characters."""
     known = {
         key: value for key, value in row.items() if key not in OMITTED and value not in (None, "", [], {})
     }

@@ -11,12 +11,12 @@ import click
 from cutover import journal, scene, way_back
 from cutover.commands.common import common, settings_of, tell
 from cutover.core.config import Settings
-from cutover.core.errors import EngineSilent, UsageProblem
+from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
 from cutover.core.text import duration
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import other
-from cutover.result import INCONCLUSIVE, NEEDS_PERSON, OK, USAGE
+from cutover.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
 from cutover.scene import Scene
 from cutover.state import State, now
 from cutover.system import docker
@@ -25,14 +25,14 @@ from cutover.system import docker
 @click.command
 @common
 def command(config: str | None, as_json: bool) -> int:  # click passes flags so
-    """Say what runs where, who releases, and what is open; exit 11 when a person is needed, 10 when nobody knows."""
+    """Say what runs where, who releases, and what is open; exit 11 when an operator is needed, 10 when nobody knows."""
     settings = settings_of(config)
     begun = time.monotonic()
     here, problem = None, ""
     try:
         here = scene.look(settings)
-    except UsageProblem as error:
-        problem = str(error)  # a bad file must not hide what is open, nor that a person is needed
+    except ConfigError as error:
+        problem = str(error)  # a bad file must not hide what is open, nor that an operator is needed
     facts = _facts(settings, here, problem)
     facts["asked_s"] = round(time.monotonic() - begun, 3)
     tell(as_json, facts, _lines(facts, now()))
@@ -42,13 +42,13 @@ def command(config: str | None, as_json: bool) -> int:  # click passes flags so
 
 
 def code_of(facts: dict[str, Any]) -> int:
-    """11 when a person is needed, 4 for a file that cannot be read, 10 when nobody knows who serves, else 0."""
-    if facts["needs_person"]:
-        return NEEDS_PERSON
+    """11 when an operator is needed, 4 for a file that cannot be read, 10 when nobody knows who serves, else 0."""
+    if facts["needs_operator"]:
+        return NEEDS_OPERATOR
     if facts["problem"]:
         return USAGE
-    silent = any(each["asked"] is False for each in facts["colours"].values())
-    runs = any(each["runs"] for each in facts["colours"].values())
+    silent = any(each["asked"] is False for each in facts["colors"].values())
+    runs = any(each["runs"] for each in facts["colors"].values())
     lost = facts["live"] is None and (runs or facts["has_proxy"])
     return INCONCLUSIVE if silent or lost or facts["proxy"] else OK
 
@@ -60,16 +60,16 @@ def _facts(settings: Settings, here: Scene | None, problem: str) -> dict[str, An
         "project": settings.project,
         "problem": problem,
         "has_proxy": settings.proxy is not None,
-        "live": here.live.colour if here else None,
+        "live": here.live.color if here else None,
         "live_how": here.live.how if here else problem,
         "proxy": None if agreed is None or agreed.outcome is Outcome.YES else agreed.reason,
-        "colours": {colour: _colour(settings, state, colour) for colour in settings.colours},
+        "colors": {color: _color(settings, state, color) for color in settings.colors},
         "open": state.open_release(),
         "held_by": state.owner() if state.is_held() else None,
         "guard": state.guard_lives(state.open_release() or "-"),
         "guard_said": _guard_said(state),
-        "needs_person": state.needs_person(),
-        "run": state.take_back_command if state.open_release() else None,
+        "needs_operator": state.needs_operator(),
+        "run": state.revert_command if state.open_release() else None,
         "last": _last(state),
         "way_back": _way_back(state, here) if here and state.root.is_dir() else None,
     }
@@ -79,9 +79,9 @@ def _way_back(state: State, here: Scene) -> dict[str, Any]:
     """What `cutover rollback` would do now, and how long the way back took when it was last rehearsed."""
     try:
         way = way_back.plan(state, here)
-    except (UsageProblem, EngineSilent) as error:
+    except (ConfigError, EngineUnavailable) as error:
         return {"how": None, "why": str(error)}
-    facts: dict[str, Any] = {"how": way.how, "colour": way.to.colour, "tag": way.to.tag}
+    facts: dict[str, Any] = {"how": way.how, "color": way.to.color, "tag": way.to.tag}
     rows = [row for row in state.history() if row.get("event") == "rehearsed"]
     if rows and way.how == "flip":
         facts |= {
@@ -93,7 +93,7 @@ def _way_back(state: State, here: Scene) -> dict[str, Any]:
 
 
 def _guard_said(state: State) -> str:
-    """The last line that the guard of the open release wrote; empty before it has begun to take it back."""
+    """The last line that the guard of the open release wrote; empty before it has begun to revert it."""
     log, begun = state.root / "guard.log", state.root / "open"
     with contextlib.suppress(OSError):
         if log.stat().st_mtime >= begun.stat().st_mtime:
@@ -102,19 +102,19 @@ def _guard_said(state: State) -> str:
     return ""
 
 
-def _colour(settings: Settings, state: State, colour: str) -> dict[str, Any]:
+def _color(settings: Settings, state: State, color: str) -> dict[str, Any]:
     try:
-        found = docker.the_container(settings.compose_project(colour), settings.service)
-    except EngineSilent as error:
+        found = docker.the_container(settings.compose_project(color), settings.service)
+    except EngineUnavailable as error:
         return {"tag": None, "asked": False, "runs": False, "state": f"could not be asked: {error}"}
     if found is None:
-        there = settings.colours[colour].env_file.is_file()
+        there = settings.colors[color].env_file.is_file()
         state_now = "nothing runs" if there else "no env file"
         return {"tag": None, "asked": True, "runs": False, "state": state_now}
     proven = (
         any(
             row.proven and row.is_running(found.id, found.image, found.config_hash)
-            for row in state.records(colour)
+            for row in state.records(color)
         )
         if state.root.is_dir()
         else False
@@ -139,8 +139,8 @@ def _last(state: State) -> dict[str, Any] | None:
 def _lines(facts: dict[str, Any], today: str) -> list[str]:
     live = facts["live"]
     first = (
-        [f"A PERSON IS NEEDED: the take-back of {facts['needs_person']} was given up; run: {facts['run']}"]
-        if facts["needs_person"]
+        [f"OPERATOR NEEDED: the revert of {facts['needs_operator']} was given up; run: {facts['run']}"]
+        if facts["needs_operator"]
         else []
     )
     head = f"{facts['project']}{'':<30} asked {duration(facts['asked_s'])} ago"
@@ -149,13 +149,13 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
         rows.append(f"  live   unknown: {facts['live_how']}")
     if facts["proxy"]:
         rows.append(f"  proxy  {facts['proxy']}")
-    order = [live, other(live)] if live else sorted(facts["colours"])
-    for colour in order:
-        each = facts["colours"].get(colour)
+    order = [live, other(live)] if live else sorted(facts["colors"])
+    for color in order:
+        each = facts["colors"].get(color)
         if each is not None:
-            back = _said_back(facts["way_back"], colour)
+            back = _said_back(facts["way_back"], color)
             rows.append(
-                _row("live" if colour == live else "idle" if live else "    ", colour, each, today) + back
+                _row("live" if color == live else "idle" if live else "    ", color, each, today) + back
             )
     last = facts["last"]
     if last:
@@ -164,9 +164,9 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
     return [*first, *rows, f"  open   {_open(facts)}"]
 
 
-def _said_back(way: dict[str, Any] | None, colour: str) -> str:
-    """` · roll back takes about 2 ms (rehearsed on web-1)`, where the way back leads to *colour*."""
-    if not way or way.get("colour") != colour:
+def _said_back(way: dict[str, Any] | None, color: str) -> str:
+    """` · roll back takes about 2 ms (rehearsed on web-1)`, where the way back leads to *color*."""
+    if not way or way.get("color") != color:
         return ""
     if way["how"] == "flip" and way.get("seconds") is not None:
         where = f" (rehearsed on {way['host']})" if way.get("host") else ""
@@ -175,10 +175,10 @@ def _said_back(way: dict[str, Any] | None, colour: str) -> str:
     return f" · roll back {what[way['how']]}"
 
 
-def _row(role: str, colour: str, each: dict[str, Any], today: str) -> str:
+def _row(role: str, color: str, each: dict[str, Any], today: str) -> str:
     since = f" since {clock_of(each['since'], today)}" if each.get("since") else ""
     proven = "" if each.get("tag") is None else ", proven" if each["proven"] else ", not proven"
-    return f"  {role:<5}  {colour:<6} {each['tag'] or '':<14} {each['state']}{since}{proven}"
+    return f"  {role:<5}  {color:<6} {each['tag'] or '':<14} {each['state']}{since}{proven}"
 
 
 def clock_of(stamp: str, today: str) -> str:
@@ -193,7 +193,7 @@ def _open(facts: dict[str, Any]) -> str:
         who, what, since = held.get("who"), held.get("what"), held.get("since")
         return f"{who} is releasing {what} since {since} (pid {held.get('pid')}, alive)"
     if facts["open"]:
-        guard = "its guard is taking it back" if facts["guard"] else "no guard lives: run `cutover recover`"
+        guard = "its guard is reverting it" if facts["guard"] else "no guard lives: run `cutover recover`"
         said = (
             f"\n  guard  {MASK(facts['guard_said'])}\n  run    {facts['run']}" if facts["guard_said"] else ""
         )

@@ -12,31 +12,32 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from cutover.core.config_schema import (
     Alerts,
+    Approval,
     Checks,
-    Colour,
+    Color,
     ConfigPath,
     Database,
     Dependency,
     Duration,
     Endpoint,
+    EnvKeys,
     Freeze,
     Gate,
+    Hooks,
     Logs,
     Migrate,
-    Notices,
     Proxy,
     Ready,
     Section,
-    Show,
     Slo,
     Snapshot,
     Version,
     Watch,
 )
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 
 CONFIG_PATHS = ("cutover.toml", "deploy/cutover.toml")
-EXAMPLES = {"project": 'project = "shop"', "colours": '[colours.blue] with env_file = ".env.blue"'}
+EXAMPLES = {"project": 'project = "shop"', "colors": '[colors.blue] with env_file = ".env.blue"'}
 
 
 class Settings(Section):
@@ -45,21 +46,15 @@ class Settings(Section):
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     compose_file: ConfigPath = Path("docker-compose.yml")
     services: tuple[str, ...] = Field(("api",), min_length=1)
-    after_switch: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
     shared_network: str = ""
-    image_repo_key: str = "IMAGE_REPO"
-    tag_key: str = "IMAGE_TAG"
-    port_key: str = "API_HTTP_PORT"
-    public_keys: tuple[str, ...] = (
-        "IMAGE_REPO", "IMAGE_TAG", "API_HTTP_PORT", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COLOUR",
-        "SHARED_NETWORK", "SHARED_VOLUME", "LOG_LEVEL",
-    )  # fmt: skip
+    env_keys: EnvKeys = EnvKeys()
     data_profiles: tuple[str, ...] = ("db", "cache", "ai")
     env_template: ConfigPath | None = None
     state_dir: ConfigPath | None = None
     reports: ConfigPath = Path("reports")
-    max_release: Duration = 7200.0
-    colours: dict[str, Colour] = Field(min_length=1)
+    release_timeout: Duration = 7200.0
+    colors: dict[str, Color] = Field(min_length=1)
     version: Version | None = None
     ready: Ready = Ready()
     gate: Gate = Gate()
@@ -75,18 +70,18 @@ class Settings(Section):
     dependencies: tuple[Dependency, ...] = ()
     alerts: Alerts | None = None
     freeze: Freeze | None = None
-    notices: Notices | None = None
-    show: Show = Show()
+    hooks: Hooks | None = None
+    approval: Approval = Approval()
     source: Path = Path("cutover.toml")
     """The file that was read."""
 
-    @field_validator("colours")
+    @field_validator("colors")
     @classmethod
-    def _two_colours(cls, colours: dict[str, Colour]) -> dict[str, Colour]:
-        wrong = sorted(set(colours) - {"blue", "green"})
+    def _two_colors(cls, colors: dict[str, Color]) -> dict[str, Color]:
+        wrong = sorted(set(colors) - {"blue", "green"})
         if wrong:
-            raise ValueError(f"unknown colour {wrong[0]!r}; allowed: blue, green")
-        return colours
+            raise ValueError(f"unknown color {wrong[0]!r}; allowed: blue, green")
+        return colors
 
     @model_validator(mode="after")
     def _freeze_has_a_driver(self) -> Settings:
@@ -98,9 +93,9 @@ class Settings(Section):
             )
         return self
 
-    def compose_project(self, colour: str) -> str:
-        """The name of the Compose project of *colour*."""
-        return self.colours[colour].project or f"{self.project}_{colour}"
+    def compose_project(self, color: str) -> str:
+        """The name of the Compose project of *color*."""
+        return self.colors[color].project or f"{self.project}_{color}"
 
     @property
     def service(self) -> str:
@@ -110,7 +105,7 @@ class Settings(Section):
     @property
     def marker(self) -> Path:
         """The marker directory of the nginx driver."""
-        given = self.proxy.marker if self.proxy else None
+        given = self.proxy.marker_dir if self.proxy else None
         return given or self.state.parent / f"{self.project}-live"
 
     @property
@@ -129,40 +124,40 @@ def default_state_root() -> Path:
 def find_config(given: str | None, environment: Mapping[str, str], here: Path) -> Path:
     """Return the path of the configuration file: option, `CUTOVER_CONFIG`, then the default paths below *here*.
 
-    Raises UsageProblem if there is none.
+    Raises ConfigError if there is none.
     """
     named = given or environment.get("CUTOVER_CONFIG")
     if named:
         path = here / named
         if not path.is_file():
             origin = "--cutover-config" if given else "CUTOVER_CONFIG"
-            raise UsageProblem(f"{named}: no such file (from {origin})")
+            raise ConfigError(f"{named}: no such file (from {origin})")
         return path.resolve()
     for name in CONFIG_PATHS:
         if (here / name).is_file():
             return (here / name).resolve()
     searched = " and ".join(CONFIG_PATHS)
-    raise UsageProblem(
+    raise ConfigError(
         f"no cutover.toml: looked for {searched} in {here}; write one or pass --cutover-config=FILE"
     )
 
 
 def url_config() -> Settings:
     """Return the configuration for a URL target without `cutover.toml`: the defaults, with `[version]`."""
-    return Settings(project="url", colours={"blue": Colour(env_file=Path(".env"))}, version=Version())
+    return Settings(project="url", colors={"blue": Color(env_file=Path(".env"))}, version=Version())
 
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
     """Read and validate *path*. `CUTOVER_STATE_DIR` and `CUTOVER_REPORTS` in *environment* override the file.
 
-    Raises UsageProblem that names the file, the key and the allowed values.
+    Raises ConfigError that names the file, the key and the allowed values.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageProblem(f"{path}: cannot be read: {error}") from error
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise UsageProblem(f"{path}: not valid TOML: {error}") from error
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
     for key, variable in (("state_dir", "CUTOVER_STATE_DIR"), ("reports", "CUTOVER_REPORTS")):
         value = (environment or {}).get(variable)
         if value:
@@ -170,7 +165,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Set
     try:
         return Settings.model_validate(table | {"source": path}, context={"base": path.parent})
     except ValidationError as error:
-        raise UsageProblem(f"{path}: {_first_mistake(error)}") from error
+        raise ConfigError(f"{path}: {_first_mistake(error)}") from error
 
 
 def _first_mistake(error: ValidationError) -> str:

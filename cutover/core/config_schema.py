@@ -57,8 +57,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True, validate_default=True)
 
 
-class Colour(Section):
-    """`[colours.blue]`: the Compose project of one color, with its own port and env file."""
+class Color(Section):
+    """`[colors.blue]`: the Compose project of one color, with its own port and env file."""
 
     env_file: ConfigPath
     project: str = ""
@@ -76,7 +76,7 @@ class Ready(Section):
 
     path: str = "/readyz"
     json_: dict[str, Any] = Field(default_factory=lambda: {"ready": True}, alias="json")
-    deadline: Duration = 5.0
+    timeout: Duration = 5.0
 
 
 class Endpoint(Section):
@@ -108,20 +108,32 @@ class Endpoint(Section):
         return self
 
 
+class EnvKeys(Section):
+    """`[env_keys]`: names of the keys in each color's env file."""
+
+    repo: str = "IMAGE_REPO"
+    tag: str = "IMAGE_TAG"
+    port: str = "API_HTTP_PORT"
+    unmasked: tuple[str, ...] = (
+        "IMAGE_REPO", "IMAGE_TAG", "API_HTTP_PORT", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COLOR",
+        "SHARED_NETWORK", "SHARED_VOLUME", "LOG_LEVEL",
+    )  # fmt: skip
+
+
 class Gate(Section):
     """`[gate]`: limits of the checks before a release is accepted."""
 
-    min_healthy: Duration = 5.0
-    deadline: Duration = 5.0
+    min_uptime: Duration = 5.0
+    request_timeout: Duration = 5.0
     """Wall time of one request, including the body."""
-    latency: Duration = 1.0
+    max_latency: Duration = 1.0
     samples: int = Field(5, ge=1, le=100)
-    runs_as: str = ""
+    user: str = ""
     """The user that the service must run as; empty: any user except root."""
-    listens: int = Field(0, ge=0, le=65535)
+    container_port: int = Field(0, ge=0, le=65535)
     """The port inside the container; 0: the published one."""
-    read_only: tuple[str, ...] = ("/",)
-    up_budget: Duration | None = None
+    read_only_paths: tuple[str, ...] = ("/",)
+    start_timeout: Duration | None = None
     """Longest wait for a healthy container; default from its HEALTHCHECK: start_period + interval × retries."""
 
 
@@ -142,10 +154,10 @@ class Logs(Section):
         r"|^[EF]\d{4} \d\d:|^Traceback \(most recent call last\)"
     )
     """For lines that are not JSON. The first level in a line counts: an INFO line may mention an ERROR."""
-    floor: int = Field(5, ge=1)
+    min_errors: int = Field(5, ge=1)
     """With fewer new errors than this the check passes."""
-    tail: int = Field(5000, ge=100, le=100_000)
-    allow: tuple[str, ...] = ()
+    max_lines: int = Field(5000, ge=100, le=100_000)
+    ignore: tuple[str, ...] = ()
 
 
 class Proxy(Section):
@@ -153,30 +165,30 @@ class Proxy(Section):
 
     driver: Literal["nginx", "traefik", "port-swap", "command"]
     url: str = ""
-    marker: ConfigPath | None = None
+    marker_dir: ConfigPath | None = None
     """nginx: the directory whose file `blue` or `green` names the live color; default `<state root>/<project>-live`."""
-    file: ConfigPath | None = None
+    dynamic_file: ConfigPath | None = None
     """traefik: the dynamic configuration file, replaced atomically."""
     access_log: ConfigPath | None = None
-    control: str = "/__cutover/alive"
+    health_path: str = "/__cutover/alive"
     """A location that the proxy answers itself: it tells a dead proxy from a dead service."""
-    colour_header: str = "X-Colour"
+    color_header: str = "X-Color"
     live_port: int = Field(0, ge=0, le=65535)
     """port-swap: the port that users connect to; default: the port of the live color."""
     switch: tuple[str, ...] = ()
-    """command: argv; `{colour}` and `{port}` are replaced."""
+    """command: argv; `{color}` and `{port}` are replaced."""
     undo: tuple[str, ...] = ()
     status: tuple[str, ...] = ()
     """command: argv that prints the live color."""
-    drain: Duration = 30.0
-    on_drain_timeout: Literal["go on", "take back"] = "go on"
-    verify: str | bool = True
+    drain_timeout: Duration = 30.0
+    on_drain_timeout: Literal["continue", "revert"] = "continue"
+    tls_verify: str | bool = True
     """TLS: true, the path of a CA file, or false for no verification."""
     open_connections: int = Field(20, ge=1, le=500)
     new_connections: int = Field(10, ge=1, le=500)
-    post: str = ""
+    probe_post_path: str = ""
     """A path that accepts a POST without side effects, for the requests during the switch; empty: only GET."""
-    path: str = ""
+    probe_path: str = ""
     """The path of the requests during the switch; default: the path of [version]."""
 
 
@@ -185,8 +197,8 @@ class Watch(Section):
 
     duration: Duration = 600.0
     probes_per_second: float = Field(2.0, gt=0, le=50)
-    tick: Duration = 1.0
-    retire: Literal["keep", "stop"] = "keep"
+    interval: Duration = 1.0
+    old_color: Literal["keep", "stop"] = "keep"
     """The old color after a passed watch: keep it running, or stop it."""
 
 
@@ -234,16 +246,16 @@ class Slo(Section):
     p50: Duration | None = None
     p95: Duration | None = None
     p99: Duration | None = None
-    errors: float = Field(0.01, ge=0, le=1)
+    max_error_rate: float = Field(0.01, ge=0, le=1)
     """Highest allowed share of failed requests (5xx)."""
     availability: float = Field(0.99, ge=0, le=1)
     cpu: float = Field(0.9, gt=0, le=1)
     """Highest allowed share of the limit of the container; the same for memory."""
     memory: float = Field(0.9, gt=0, le=1)
-    dependency: Duration = 1.0
+    dependency_latency: Duration = 1.0
     disk_free: float = Field(0.1, ge=0, le=1)
-    tls_days: float = Field(14, ge=0)
-    requests_needed: int = Field(100, ge=1)
+    tls_min_days: float = Field(14, ge=0)
+    min_requests: int = Field(100, ge=1)
 
 
 class Dependency(Section):
@@ -273,28 +285,28 @@ class Freeze(Section):
     """`[freeze]`: the proxy answers writes with 503 and Retry-After during the switch."""
 
     marker: ConfigPath | None = None
-    max: Duration = 300.0
+    max_duration: Duration = 300.0
 
 
-class Notices(Section):
-    """`[notices]`: a command that is run on release events; a failure is only reported."""
+class Hooks(Section):
+    """`[hooks]`: a command that is run on release events; a failure is only reported."""
 
     command: tuple[str, ...]
-    on: tuple[str, ...] = ("begin", "switched", "released", "taken back", "needs person")
+    events: tuple[str, ...] = ("begin", "switched", "released", "reverted", "operator_needed")
     budget: Duration = 10.0
 
 
-class Show(Section):
-    """`[show]`: the timetable, its owners, and the approval."""
+class Approval(Section):
+    """`[approval]`: the timetable, its owners, and the approval."""
 
     time_zone: str = ""
     owners: dict[Literal["T-15m", "T-10m", "T-0", "T+15m"], str] = Field(default_factory=dict)
     prerequisites: tuple[str, ...] = ()
-    ask: bool = False
+    required: bool = False
     """Ask the operator to confirm the prerequisites and to approve the switch."""
 
     @model_validator(mode="after")
-    def _time_zone_is_known(self) -> Show:
+    def _time_zone_is_known(self) -> Approval:
         try:
             ZoneInfo(self.time_zone or "UTC")
         except (ZoneInfoNotFoundError, ValueError) as error:

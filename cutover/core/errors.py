@@ -16,7 +16,7 @@ class CutoverError(Exception):
         """The id of the check in the evidence that recorded the failure, None if there is none."""
 
 
-class UsageProblem(CutoverError):
+class ConfigError(CutoverError):
     """Wrong usage, configuration or failed preflight. Nothing was changed."""
 
     exit_code = 4
@@ -40,11 +40,11 @@ class Inconclusive(CutoverError):
     exit_code = 10
 
 
-class EngineSilent(Inconclusive):
+class EngineUnavailable(Inconclusive):
     """The Docker engine did not answer."""
 
 
-class NeedsPerson(CutoverError):
+class OperatorNeeded(CutoverError):
     """The revert failed or could not be verified. The text ends with the command to run."""
 
     exit_code = 11

@@ -16,6 +16,11 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     NOT_ASKED = "not asked"
 
+    @property
+    def counted(self) -> str:
+        """The word beside a number of checks, as pytest says it: `14 passed, 1 failed`."""
+        return {"yes": "passed", "no": "failed"}.get(self.value, self.value)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

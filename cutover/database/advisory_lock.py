@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cutover.core.config import load_config
-from cutover.core.errors import CutoverError, Failed, UsageProblem
+from cutover.core.errors import ConfigError, CutoverError, Failed
 from cutover.database.base import ServiceDatabase
 from cutover.database.postgres import PostgresStore
 from cutover.system.compose import Rendered
@@ -59,7 +59,7 @@ def run_under_lock(arguments: list[str]) -> NoReturn:
         rendered = Rendered(Path(release).parent.name, "", text, json.loads(text), {})
         store = ServiceDatabase(settings, rendered, settings.state).store
         if not isinstance(store, PostgresStore):
-            raise UsageProblem("only PostgreSQL has session locks")
+            raise ConfigError("only PostgreSQL has session locks")
         os.set_inheritable(acquire_advisory_lock(store, float(wait_s)), True)  # noqa: FBT003  positional-only
     except CutoverError as error:
         sys.stderr.write(f"migrate: {error}\n")

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from cutover.changes import Change, Words
+from cutover.changes import Argv, Change
 from cutover.core.config import Settings
 from cutover.core.config_schema import Database
-from cutover.core.errors import CutoverError, EngineSilent, Failed, Inconclusive, Locked, UsageProblem
+from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Failed, Inconclusive, Locked
 from cutover.core.verdict import Outcome, Verdict, no, yes
 from cutover.database.changes import (
     migration_change,
@@ -67,7 +67,7 @@ Location = PostgresUrl | SqliteFile
 
 
 def locate(database: Database | None, environment: Mapping[str, str], source: str) -> Location | None:
-    """Database of a service with this *environment*, None if none is configured; raises UsageProblem.
+    """Database of a service with this *environment*, None if none is configured; raises ConfigError.
 
     *source* is the env file that errors name.
     """
@@ -82,7 +82,7 @@ def locate(database: Database | None, environment: Mapping[str, str], source: st
         path = urlsplit(url).path[1:]  # sqlite:////data/recall.db: three slashes of the URL, then the path
         return SqliteFile(path if path.startswith("/") else config.sqlite or path)
     kind = f"a {scheme} URL" if "://" in url else "no URL"
-    raise UsageProblem(f"{source}: {config.url_key} is {kind}; snapshots support postgresql and sqlite")
+    raise ConfigError(f"{source}: {config.url_key} is {kind}; snapshots support postgresql and sqlite")
 
 
 # --- store ---------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Store(Protocol):
         """Name of a scratch copy."""
 
     def require_space(self) -> None:
-        """Raise UsageProblem if there is no room for a scratch copy."""
+        """Raise ConfigError if there is no room for a scratch copy."""
 
     def restore(self, path: Path, name: str, budget_s: float) -> None:
         """Restore a dump as *name*; raises Failed."""
@@ -131,7 +131,7 @@ class Store(Protocol):
     def drop(self, name: str) -> None:
         """Remove a scratch copy."""
 
-    def drop_argv(self, name: str, env_file: Path) -> Words:
+    def drop_argv(self, name: str, env_file: Path) -> Argv:
         """Command for the undo script that removes a scratch copy; empty if none is needed."""
 
     def environment(self) -> dict[str, str]:
@@ -142,11 +142,11 @@ class Store(Protocol):
 
 
 def open_store(settings: Settings, rendered: Rendered, location: Location | None, folder: Path) -> Store:
-    """Store for *location*; raises UsageProblem if it cannot be reached, Inconclusive if Docker does not answer."""
+    """Store for *location*; raises ConfigError if it cannot be reached, Inconclusive if Docker does not answer."""
     config = settings.database or Database()
     if location is None:
-        missing = f"{rendered.colour} has no {config.url_key}, and {settings.source} no [database] sqlite"
-        raise UsageProblem(f"no database to take a snapshot of: {missing}")
+        missing = f"{rendered.color} has no {config.url_key}, and {settings.source} no [database] sqlite"
+        raise ConfigError(f"no database to take a snapshot of: {missing}")
     try:
         if isinstance(location, SqliteFile):
             from cutover.database.sqlite import open_sqlite
@@ -155,11 +155,11 @@ def open_store(settings: Settings, rendered: Rendered, location: Location | None
         networks = service_networks(rendered, settings.service, config.network)
         # The programs in the database's own container have its version; those on this host may not.
         container = config.container or find_database_container(networks, location.host)
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         raise Inconclusive(str(error)) from error
     if not container and not process.run(("pg_dump", "--version"), deadline_s=10).ok:
         missing = f"no container on the service's networks is called {location.host!r}, and there is no pg_dump here"
-        raise UsageProblem(f"{missing}: name one that has pg_dump in {settings.source}: [database] container")
+        raise ConfigError(f"{missing}: name one that has pg_dump in {settings.source}: [database] container")
     return PostgresStore(PostgresTools(location, container), config.schema_table)
 
 
@@ -191,20 +191,20 @@ class ServiceDatabase:
 
     @property
     def location(self) -> Location | None:
-        """Location according to the release's environment; raises UsageProblem for one of an unknown kind."""
-        colour = self.settings.colours.get(self.rendered.colour)
-        source = str(colour.env_file if colour else self.rendered.colour)
+        """Location according to the release's environment; raises ConfigError for one of an unknown kind."""
+        color = self.settings.colors.get(self.rendered.color)
+        source = str(color.env_file if color else self.rendered.color)
         return locate(self.settings.database, self.rendered.environment(self.settings.service), source)
 
     @property
     def store(self) -> Store:
-        """Store of the location; raises UsageProblem or Inconclusive."""
+        """Store of the location; raises ConfigError or Inconclusive."""
         if self._store is None:
             self._store = open_store(self.settings, self.rendered, self.location, self.folder)
         return self._store
 
     def available(self) -> bool:
-        """Whether there is a database to take a snapshot of; raises UsageProblem or Inconclusive."""
+        """Whether there is a database to take a snapshot of; raises ConfigError or Inconclusive."""
         location = self.location
         if isinstance(location, SqliteFile):
             from cutover.database.sqlite import volume_is_missing
@@ -226,7 +226,7 @@ class ServiceDatabase:
         return snapshot_change(self.folder, text, rehearsal_containers(self.settings.project), drop, env_file)
 
     def take(self) -> SnapshotFile:
-        """Write a snapshot and its description; raises UsageProblem, Failed or Locked."""
+        """Write a snapshot and its description; raises ConfigError, Failed or Locked."""
         self._acquire_lock()
         store, begun = self.store, time.monotonic()
         require_disk_space(self.folder, store.size(), store.name)
@@ -305,8 +305,8 @@ class ServiceDatabase:
         """Change that runs `[migrate] command` of *new*, whose rendered Compose file is *release_file*."""
         migrate = self.settings.migrate
         if migrate is None:
-            raise UsageProblem(f"{self.settings.source} has no [migrate] command")
-        lock: Words = ()
+            raise ConfigError(f"{self.settings.source} has no [migrate] command")
+        lock: Argv = ()
         if isinstance(self.location, PostgresUrl):
             arguments = (str(self.settings.source), str(release_file), f"{migrate.lock_timeout:g}")
             lock = module_argv("cutover.database.advisory_lock", *arguments)
@@ -333,7 +333,7 @@ class ServiceDatabase:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self.folder / "busy", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise UsageProblem(f"{self.folder}: {error.strerror}") from error
+            raise ConfigError(f"{self.folder}: {error.strerror}") from error
         if not flock(handle, deadline=0.0):
             close_lock(handle)
             raise Locked(f"another snapshot or restore is running in {self.folder}; nothing was changed")
@@ -352,12 +352,12 @@ class ServiceDatabase:
 
 
 def open_database(settings: Settings) -> ServiceDatabase:
-    """Database of the service according to the first color that has an env file; raises UsageProblem."""
-    colours = [colour for colour, each in settings.colours.items() if each.env_file.is_file()]
-    if not colours:
-        first = next(iter(settings.colours.values()))
-        raise UsageProblem(f"{first.env_file}: no such file (colours.*.env_file in {settings.source})")
-    return ServiceDatabase(settings, render(settings, colours[0]), settings.state)
+    """Database of the service according to the first color that has an env file; raises ConfigError."""
+    colors = [color for color, each in settings.colors.items() if each.env_file.is_file()]
+    if not colors:
+        first = next(iter(settings.colors.values()))
+        raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
+    return ServiceDatabase(settings, render(settings, colors[0]), settings.state)
 
 
 def _file_name(database: str) -> str:

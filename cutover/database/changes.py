@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from cutover.changes import Change, Words, line
+from cutover.changes import Argv, Change, line
 from cutover.core.config_schema import Migrate
 from cutover.system.compose import Compose
 
@@ -28,7 +28,7 @@ def rehearsal_containers(project: str) -> tuple[str, str]:
 
 
 def snapshot_change(
-    folder: Path, text: str, containers: Words, drop: Words = (), env_file: Path | None = None
+    folder: Path, text: str, containers: Argv, drop: Argv = (), env_file: Path | None = None
 ) -> Change:
     """Change that creates the snapshot *folder*; its undo removes drafts, scratch copies and *containers*.
 
@@ -50,7 +50,7 @@ def snapshot_change(
 
 
 def migration_change(
-    state_dir: Path, compose: Compose, migrate: Migrate, name: str, *, lock: Words = (), options: str = ""
+    state_dir: Path, compose: Compose, migrate: Migrate, name: str, *, lock: Argv = (), options: str = ""
 ) -> Change:
     """Change that runs `[migrate] command` in a one-off container *name*; it has no undo, the schema stays.
 
@@ -66,7 +66,7 @@ def migration_change(
     return Change("migrate", text, argv, (), migrate.budget + migrate.lock_timeout + MIGRATION_MARGIN_S)
 
 
-def module_argv(module: str, *arguments: str) -> Words:
+def module_argv(module: str, *arguments: str) -> Argv:
     """Command line that runs *module* of this package with this Python, whatever folder it is started in."""
     spec = find_spec(__name__.partition(".")[0])
     if spec is None or spec.origin is None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
-from cutover.core.errors import Failed, UsageProblem
+from cutover.core.errors import ConfigError, Failed
 from cutover.core.masking import MASK, Secret
 from cutover.database.snapshot import (
     FREE_SPACE_FACTOR,
@@ -32,7 +32,7 @@ from cutover.database.snapshot import (
     widen_sequences,
 )
 from cutover.system import process
-from cutover.system.process import Words
+from cutover.system.process import Argv
 
 CONNECT_TIMEOUT_S = "10"
 READ_TIMEOUT_S = 3600.0
@@ -94,16 +94,16 @@ class PostgresUrl:
 
 
 def parse_postgres_url(url: str, source: str) -> PostgresUrl:
-    """Parse *url* and mask its password from now on; UsageProblem names *source*, never the value."""
+    """Parse *url* and mask its password from now on; ConfigError names *source*, never the value."""
     try:
         parts = urlsplit(url)
         port = parts.port or 5432
     except ValueError as error:
-        raise UsageProblem(f"{source} is not a URL that can be read") from error
+        raise ConfigError(f"{source} is not a URL that can be read") from error
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     name, server = unquote(parts.path.lstrip("/")), parts.hostname or query.get("host", "")
     if not name or not server:
-        raise UsageProblem(
+        raise ConfigError(
             f"{source} names no {'host' if name else 'database'}: postgresql://USER:PASSWORD@HOST:5432/DATABASE"
         )
     password = unquote(parts.password or query.get("password", ""))
@@ -120,7 +120,7 @@ class PostgresTools:
     database: PostgresUrl
     container: str = ""
 
-    def argv(self, *argv: str, name: str | None = None) -> Words:
+    def argv(self, *argv: str, name: str | None = None) -> Argv:
         """Command line of one program; passwords are passed as names of variables (`--env PGPASSWORD`)."""
         if not self.container:
             return argv
@@ -139,7 +139,7 @@ class PostgresTools:
         return shlex.join((*prefix, "psql", *address, "--dbname", name))
 
     def query(self, sql: str, *, name: str | None = None, deadline_s: float = QUERY_TIMEOUT_S) -> list[str]:
-        """Run *sql* and return its rows, fields separated by tabs; raises Failed or UsageProblem."""
+        """Run *sql* and return its rows, fields separated by tabs; raises Failed or ConfigError."""
         argv, environment = self.argv(*PSQL, name=name), self.environment(name)
         done = process.run(
             argv, deadline_s=deadline_s, environment=environment, stdin=sql.encode(), mask=False
@@ -153,26 +153,24 @@ class PostgresTools:
         return PsqlSession(self.argv(*PSQL), self.environment())
 
 
-def postgres_error(stderr: str) -> Failed | UsageProblem:
-    """Error for the output of a PostgreSQL program: UsageProblem if it was not reached or access was denied."""
+def postgres_error(stderr: str) -> Failed | ConfigError:
+    """Error for the output of a PostgreSQL program: ConfigError if it was not reached or access was denied."""
     lines = [line.strip() for line in MASK(stderr).splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line or "error:" in line or "FATAL" in line]
     text = (errors or lines or ["the program ended without output"])[0]
     if "executable file not found" in text:
-        return UsageProblem(
-            f"{text}: name a container that has PostgreSQL's programs in [database] container"
-        )
+        return ConfigError(f"{text}: name a container that has PostgreSQL's programs in [database] container")
     if any(sign in text for sign in CONNECTION_ERRORS):
-        return UsageProblem(f"the database cannot be reached: {text}")
+        return ConfigError(f"the database cannot be reached: {text}")
     if "permission denied" in text or "server version mismatch" in stderr:
-        return UsageProblem(f"the database refuses access: {text}")
+        return ConfigError(f"the database refuses access: {text}")
     return Failed(f"PostgreSQL: {text}")
 
 
 class PsqlSession:
     """One psql process that runs several queries; its locks and snapshots end with it or with this process."""
 
-    def __init__(self, argv: Words, environment: dict[str, str]) -> None:
+    def __init__(self, argv: Argv, environment: dict[str, str]) -> None:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         self._process = start_process(
             argv, environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
@@ -220,7 +218,7 @@ def find_database_container(networks: Sequence[str], name: str) -> str:
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
-    from cutover.core.errors import EngineSilent
+    from cutover.core.errors import EngineUnavailable
     from cutover.system import docker
 
     try:
@@ -237,7 +235,7 @@ def find_database_container(networks: Sequence[str], name: str) -> str:
             if name in names:
                 return str(row["Id"])[:12]
     except (DockerException, RequestException) as error:
-        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+        raise EngineUnavailable(f"the Docker engine does not answer: {error}") from error
     return ""
 
 
@@ -294,7 +292,7 @@ class PostgresStore:
         return shorten_name(self.name, SCRATCH_INFIX + suffix)
 
     def restore(self, path: Path, name: str, budget_s: float) -> None:
-        """Restore *path* into a new database *name*, up to the first error; raises Failed or UsageProblem."""
+        """Restore *path* into a new database *name*, up to the first error; raises Failed or ConfigError."""
         self._create(name)
         argv = self.tools.argv("pg_restore", "--exit-on-error", f"--dbname={name}")
         if not self.tools.container:  # parallel jobs need a file that they can open, not stdin
@@ -310,9 +308,9 @@ class PostgresStore:
         """Create *name* empty, with the encoding, locale, owner and connection limit of this database."""
         try:
             self.tools.query(CREATE_LIKE_CURRENT.format(name=_literal(name)))
-        except UsageProblem as error:
+        except ConfigError as error:
             user = self.tools.database.user
-            raise UsageProblem(f"{error}: a restore needs a new database, so let {user} CREATEDB") from error
+            raise ConfigError(f"{error}: a restore needs a new database, so let {user} CREATEDB") from error
 
     def drop(self, name: str) -> None:
         """Drop a database that cutover created, also while others are connected to it."""
@@ -322,7 +320,7 @@ class PostgresStore:
             f"set client_min_messages = error; drop database if exists {_identifier(name)} with (force);"
         )
 
-    def drop_argv(self, name: str, env_file: Path) -> Words:
+    def drop_argv(self, name: str, env_file: Path) -> Argv:
         """Command that drops a scratch database from the undo script."""
         if not self.tools.container:
             return ()  # dropdb itself has no --env-file; the next snapshot drops the database
@@ -341,12 +339,12 @@ class PostgresStore:
         ]
 
     def require_space(self) -> None:
-        """Raise UsageProblem if the server's disk is known and too full for a copy of the database."""
+        """Raise ConfigError if the server's disk is known and too full for a copy of the database."""
         size, folder = self.tools.query(SIZE_AND_FOLDER)[0].split("\t")
         free, needed = self._free_bytes(folder), int(FREE_SPACE_FACTOR * int(size))
         if free is not None and free < needed:
             disk = f"the database's disk has {format_size(free)} free"
-            raise UsageProblem(f"{disk}: a restored copy beside it needs {format_size(needed)}")
+            raise ConfigError(f"{disk}: a restored copy beside it needs {format_size(needed)}")
 
     def _free_bytes(self, folder: str) -> int | None:
         """Free bytes in the server's data folder; None if it is unknown or on another host."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from cutover.core.config import Settings
 from cutover.core.config_schema import Database
-from cutover.core.errors import EngineSilent, NeedsPerson, UsageProblem
+from cutover.core.errors import ConfigError, EngineUnavailable, OperatorNeeded
 from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.database.base import ServiceDatabase, SqliteFile, locate
 from cutover.database.changes import migration_change, rehearsal_containers
@@ -24,7 +24,7 @@ from cutover.database.postgres import PostgresUrl
 from cutover.system import docker, process
 from cutover.system.compose import Compose, Rendered
 from cutover.system.container import Container
-from cutover.target import Control
+from cutover.target import ControlProbe
 
 STDIN = Path("-")
 START_TIMEOUT_S = 60.0
@@ -46,7 +46,7 @@ def rehearse_migration(database: ServiceDatabase, new: Rendered, live: Rendered 
         if not migrated.ok or live is None:
             return [migrated]
         return [migrated, *_check_live_release(database, live, containers[1])]
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         return [unknown("rehearsal", str(error))]
     finally:
         process.run(remove, deadline_s=60)
@@ -88,14 +88,14 @@ def _copy_access(database: ServiceDatabase, rendered: Rendered, service: str) ->
     if isinstance(location, SqliteFile) and database.scratch:
         folder, mounted_at = database.folder / database.scratch, PurePosixPath(location.path).parent
         return CopyAccess(folder=folder, mounted_at=str(mounted_at))
-    raise UsageProblem("there is no copy of the database to rehearse on")
+    raise ConfigError("there is no copy of the database to rehearse on")
 
 
 def copy_variables(location: PostgresUrl, environment: Mapping[str, str], scratch: str) -> dict[str, str]:
     """Every variable that is a URL of the database, with any name, driver or pooler, pointed at *scratch*."""
     pointed = {}
     for key in environment:
-        with contextlib.suppress(UsageProblem):
+        with contextlib.suppress(ConfigError):
             found = locate(Database(url_key=key), environment, "")
             if isinstance(found, PostgresUrl) and found.name == location.name:
                 pointed[key] = found.url_of(scratch).reveal()
@@ -104,7 +104,7 @@ def copy_variables(location: PostgresUrl, environment: Mapping[str, str], scratc
 
 # --- the new image -------------------------------------------------------------------------------------------------
 def _rehearse_migrate(database: ServiceDatabase, new: Rendered, container: str) -> Verdict:
-    """Whether the migration of the new image succeeds on the copy; raises NeedsPerson if it reached the original."""
+    """Whether the migration of the new image succeeds on the copy; raises OperatorNeeded if it reached the original."""
     question, settings = "rehearsal: migrate", database.settings
     if settings.migrate is None:
         return yes(question, "no [migrate] command: the schema stays")
@@ -119,7 +119,7 @@ def _rehearse_migrate(database: ServiceDatabase, new: Rendered, container: str) 
     seconds = round(time.monotonic() - begun, 3)
     now = database.head()
     if now != original:
-        raise NeedsPerson(
+        raise OperatorNeeded(
             f"the rehearsal migrated the live database from {original or 'none'} to {now or 'none'}: its release"
             " names the database in an unknown way; look at it, then: cutover snapshot list"
         )
@@ -133,7 +133,7 @@ def _rehearse_migrate(database: ServiceDatabase, new: Rendered, container: str) 
     return yes(question, f"revision {text} in {seconds:.1f} s", seconds=seconds, before=before, head=head)
 
 
-def migration_error(done: process.Done) -> str:
+def migration_error(done: process.CompletedCommand) -> str:
     """The line of a migration's output that names the reason: of a traceback its last error."""
     lines = [line.strip() for line in (done.out + "\n" + done.err).splitlines() if "error" in line.lower()]
     # SQLAlchemy prints a link to its manual below the error.
@@ -145,7 +145,7 @@ def migration_error(done: process.Done) -> str:
 def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) -> Iterator[Verdict]:
     """Verdicts of HTTP checks on a temporary container of the live release."""
     settings, service = database.settings, database.settings.service
-    port = settings.gate.listens or live.inner_port(service)
+    port = settings.gate.container_port or live.inner_port(service)
     flags = ("--detach", "--no-deps", "--name", name, "--publish", f"127.0.0.1::{port}", "-T")
     argv = Compose(live.project, STDIN).words("run", *flags, service)
     text = compose_on_copy(live, service, _copy_access(database, live, service))
@@ -170,8 +170,8 @@ def _http_checks(settings: Settings, tag: str, url: str, name: str, budget_s: fl
     from cutover.gate.http_checks import endpoint, version
     from cutover.system.http import HttpClient
 
-    control = Control(lambda: docker.inspect(name) is not None, "the engine knows its container")
-    with HttpClient(url, settings.gate.deadline) as http:
+    control = ControlProbe(lambda: docker.inspect(name) is not None, "the engine knows its container")
+    with HttpClient(url, settings.gate.request_timeout) as http:
         ready = _wait_ready(http, control, settings, name, budget_s)
         yield ready
         if not ready.ok:
@@ -182,7 +182,7 @@ def _http_checks(settings: Settings, tag: str, url: str, name: str, budget_s: fl
             yield endpoint(http, control, each)
 
 
-def _wait_ready(http: Any, control: Control, settings: Settings, name: str, budget_s: float) -> Verdict:
+def _wait_ready(http: Any, control: ControlProbe, settings: Settings, name: str, budget_s: float) -> Verdict:
     """First yes within *budget_s*, else the last answer; ends at once when the container has exited."""
     from cutover.gate.http_checks import ready
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover.core.errors import CutoverError, Failed, UsageProblem
+from cutover.core.errors import ConfigError, CutoverError, Failed
 from cutover.core.text import count
 from cutover.core.verdict import Outcome
 from cutover.database.base import ServiceDatabase
@@ -38,18 +38,18 @@ class RestoreResult:
 
 
 def choose_snapshot(folder: Path, name: str | None) -> SnapshotFile:
-    """Snapshot with that name or path, or the last verified one; raises UsageProblem."""
+    """Snapshot with that name or path, or the last verified one; raises ConfigError."""
     snapshots = list_snapshots(folder)
     if name is None:
         verified = [each for each in snapshots if each.verified]
         if not verified:
-            raise UsageProblem(
+            raise ConfigError(
                 f"{folder}: no verified snapshot; name one of {_names(snapshots)}, or run: cutover snapshot create"
             )
         return verified[0]
     path = folder / name  # an absolute path stays as it is
     if not path.is_file():
-        raise UsageProblem(f"{path}: no such snapshot; there are {_names(snapshots)}")
+        raise ConfigError(f"{path}: no such snapshot; there are {_names(snapshots)}")
     return load_snapshot(path)
 
 
@@ -68,10 +68,10 @@ def row_count_changes(now: DatabaseContents, snapshot: DatabaseContents) -> list
 
 
 def restore_snapshot(database: ServiceDatabase, snapshot: SnapshotFile) -> RestoreResult:
-    """Replace the live database by *snapshot*; raises Failed or UsageProblem."""
+    """Replace the live database by *snapshot*; raises Failed or ConfigError."""
     store = database.store
     if snapshot.kind != store.kind:
-        raise UsageProblem(f"{snapshot.name} is of {snapshot.kind}, the database is {store.kind}")
+        raise ConfigError(f"{snapshot.name} is of {snapshot.kind}, the database is {store.kind}")
     if sha256_of(snapshot.path) != snapshot.sha256:
         raise Failed(
             f"{snapshot.name} is not the file that was written: its checksum differs; nothing was changed"
@@ -80,7 +80,7 @@ def restore_snapshot(database: ServiceDatabase, snapshot: SnapshotFile) -> Resto
         return _restore_postgres(database, store, snapshot)
     if isinstance(store, SqliteStore):
         return _restore_sqlite(database, store, snapshot)
-    raise UsageProblem(f"{store.kind} cannot be restored")
+    raise ConfigError(f"{store.kind} cannot be restored")
 
 
 def _restore_postgres(
@@ -112,12 +112,12 @@ def _require_same(expected: DatabaseContents, restored: DatabaseContents) -> Non
 
 
 def undo_restore(database: ServiceDatabase, aside: str) -> RestoreResult:
-    """Make the database *aside* live again, and put the restored one aside; raises Failed or UsageProblem."""
+    """Make the database *aside* live again, and put the restored one aside; raises Failed or ConfigError."""
     store, begun = database.store, time.monotonic()
     if not isinstance(store, PostgresStore):
-        raise UsageProblem("to undo a restore of SQLite, restore the snapshot that it took before")
+        raise ConfigError("to undo a restore of SQLite, restore the snapshot that it took before")
     if not aside.startswith(f"{store.name}_") or not store.oid(aside):
-        raise UsageProblem(
+        raise ConfigError(
             f"the server has no database {aside!r} that was put aside from {store.name}; nothing was changed"
         )
     now_aside = shorten_name(store.name, f"_restored_{_utc_suffix()}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
-from cutover.core.errors import Failed, UsageProblem
+from cutover.core.errors import ConfigError, Failed
 from cutover.core.masking import MASK
 from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, not_asked, yes
@@ -229,23 +229,23 @@ def write_description(snapshot: SnapshotFile) -> None:
 
 
 def load_snapshot(path: Path) -> SnapshotFile:
-    """Read the description of the snapshot at *path*; raises UsageProblem if either of them is missing."""
+    """Read the description of the snapshot at *path*; raises ConfigError if either of them is missing."""
     if not path.is_file():
-        raise UsageProblem(f"{path}: no such snapshot")
+        raise ConfigError(f"{path}: no such snapshot")
     description = path.with_name(path.name + ".json")
     try:
         values: Mapping[str, Any] = json.loads(description.read_text(encoding="utf-8"))
         contents = DatabaseContents.from_json(values["contents"])
         return SnapshotFile(path=path, contents=contents, **{key: values[key] for key in DESCRIPTION_KEYS})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageProblem(f"{description}: no description of a snapshot that can be read") from error
+        raise ConfigError(f"{description}: no description of a snapshot that can be read") from error
 
 
 def list_snapshots(folder: Path) -> list[SnapshotFile]:
     """Snapshots in *folder* that have a readable description, the newest first."""
     found = []
     for path in folder.glob("*.json"):
-        with contextlib.suppress(UsageProblem):
+        with contextlib.suppress(ConfigError):
             found.append(load_snapshot(path.with_name(path.name.removesuffix(".json"))))
     return sorted(found, key=lambda each: (each.at, each.name), reverse=True)
 
@@ -300,7 +300,7 @@ def stream_to_file(
     """Run *argv* and write its stdout to *path*; returns size, SHA-256 and stderr.
 
     The file is named `*.partial` until the command has succeeded. Otherwise it is removed; raises Failed, or
-    UsageProblem if it cannot be written.
+    ConfigError if it cannot be written.
     """
     draft = path.with_name(path.name + PARTIAL)
     try:
@@ -315,7 +315,7 @@ def stream_to_file(
                 raise Failed(_dump_error(process.returncode, text, deadline_s))
         rename_durably(draft, path)
     except OSError as error:
-        raise UsageProblem(f"{draft}: {error.strerror}") from error
+        raise ConfigError(f"{draft}: {error.strerror}") from error
     finally:
         draft.unlink(missing_ok=True)
     return size, digest, text
@@ -349,7 +349,7 @@ def _dump_error(code: int, stderr: str, deadline_s: float) -> str:
 
 def feed_file(
     argv: Sequence[str], environment: Mapping[str, str], path: Path, deadline_s: float
-) -> processes.Done:
+) -> processes.CompletedCommand:
     """Run *argv* with the file *path* as its stdin; stdout and stderr are returned together as `err`."""
     with path.open("rb") as file, tempfile.TemporaryFile() as output:
         process = start_process(argv, environment, stdin=file, stdout=output, stderr=output)
@@ -361,7 +361,7 @@ def feed_file(
         finally:
             end_process(process)
         output.seek(0)
-        return processes.Done(tuple(argv), code, "", MASK(output.read().decode(errors="replace")))
+        return processes.CompletedCommand(tuple(argv), code, "", MASK(output.read().decode(errors="replace")))
 
 
 def start_process(
@@ -394,10 +394,10 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
 
 
 def require_disk_space(folder: Path, size: int, name: str) -> None:
-    """Raise UsageProblem unless *folder* has free space for twice *size* bytes."""
+    """Raise ConfigError unless *folder* has free space for twice *size* bytes."""
     free, needed = shutil.disk_usage(folder).free, int(FREE_SPACE_FACTOR * size)
     if free < needed:
-        raise UsageProblem(
+        raise ConfigError(
             f"{folder}: {format_size(free)} free, a snapshot of {name} needs {format_size(needed)} (twice its size)"
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cutover.core.errors import Failed, UsageProblem
+from cutover.core.errors import ConfigError, Failed
 from cutover.database import sqlite_inside
 from cutover.database.snapshot import (
     PARTIAL,
@@ -26,7 +26,7 @@ from cutover.database.snapshot import (
 )
 from cutover.system import docker, process
 from cutover.system.compose import Rendered
-from cutover.system.process import Words
+from cutover.system.process import Argv
 
 SCRATCH_PREFIX = "scratch-"
 
@@ -57,12 +57,12 @@ class SqliteStore:
         return self.file.is_file() if self.file else self._exec("test", "-f", self.path).ok
 
     def size(self) -> int:
-        """Bytes of the file; raises UsageProblem if it cannot be read."""
+        """Bytes of the file; raises ConfigError if it cannot be read."""
         if self.file:
             return self.file.stat().st_size
         done = self._exec("stat", "-c", "%s", self.path)
         if not done.ok:
-            raise UsageProblem(f"{self.path} in the service's container: {done.last_line}")
+            raise ConfigError(f"{self.path} in the service's container: {done.last_line}")
         return int(done.out)
 
     def head(self, name: str | None = None) -> str:
@@ -128,7 +128,7 @@ class SqliteStore:
             raise ValueError(f"{name} was not created by cutover")
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def drop_argv(self, name: str, env_file: Path) -> Words:
+    def drop_argv(self, name: str, env_file: Path) -> Argv:
         """Empty: the undo of a snapshot removes the folders of scratch copies."""
         del name, env_file
         return ()
@@ -160,28 +160,28 @@ class SqliteStore:
     def _scratch_file(self, name: str) -> Path:
         return self.folder / name / self.name
 
-    def _script_argv(self, command: str, *arguments: str) -> Words:
+    def _script_argv(self, command: str, *arguments: str) -> Argv:
         script = Path(sqlite_inside.__file__).read_text(encoding="utf-8")
         python = ("docker", "exec", "--interactive", self.container, "python3", "-c", script)
         return (*python, command, self.path, *arguments)
 
-    def _exec(self, *argv: str) -> process.Done:
+    def _exec(self, *argv: str) -> process.CompletedCommand:
         return process.run(("docker", "exec", self.container, *argv), deadline_s=QUERY_TIMEOUT_S, mask=False)
 
 
 def open_sqlite(rendered: Rendered, service: str, path: str, folder: Path, schema_table: str) -> SqliteStore:
-    """Store of *path* in the container of *service*; raises UsageProblem if the file cannot be reached."""
+    """Store of *path* in the container of *service*; raises ConfigError if the file cannot be reached."""
     mount = _mount_of(rendered, service, path)
     file = _path_on_host(rendered, mount, path)
     if file is not None and os.access(file.parent, os.R_OK | os.W_OK | os.X_OK):
         return SqliteStore(path, file, "", folder, schema_table)
     container = _container_with(rendered, service, mount)
-    problem = f"{path} of {rendered.colour}: its volume cannot be read from here, and"
+    problem = f"{path} of {rendered.color}: its volume cannot be read from here, and"
     if not container:
-        raise UsageProblem(f"{problem} no container runs that mounts it")
+        raise ConfigError(f"{problem} no container runs that mounts it")
     python = ("docker", "exec", container, "python3", "-c", "import sqlite3")
     if not process.run(python, deadline_s=QUERY_TIMEOUT_S).ok:
-        raise UsageProblem(f"{problem} the container that mounts it has no python3 with sqlite3")
+        raise ConfigError(f"{problem} the container that mounts it has no python3 with sqlite3")
     return SqliteStore(path, None, container, folder, schema_table)
 
 

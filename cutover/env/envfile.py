@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK
 from cutover.system import process
 from cutover.system.files import write_atomically
@@ -37,18 +37,18 @@ def format_env_file(values: Mapping[str, str], *, head: Iterable[str] = ()) -> s
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the variables of *path* in the order of the file; raises UsageProblem that names file and line.
+    """Return the variables of *path* in the order of the file; raises ConfigError that names file and line.
 
     `docker compose config` reads it, as `env_file` of a service of ours: python-dotenv reads the format differently.
     """
     if not path.is_file():
-        raise UsageProblem(f"{path}: no such file")
+        raise ConfigError(f"{path}: no such file")
     escaped = str(path.absolute()).replace("$", "$$")
     document = {"services": {"reader": {"image": "reader", "env_file": [escaped]}}}
-    words = ("docker", "compose", "--project-name", "reader", "--file", "-", "config", "--format", "json")
-    done = process.run(words, deadline_s=READ_DEADLINE_S, stdin=json.dumps(document).encode(), mask=False)
+    argv = ("docker", "compose", "--project-name", "reader", "--file", "-", "config", "--format", "json")
+    done = process.run(argv, deadline_s=READ_DEADLINE_S, stdin=json.dumps(document).encode(), mask=False)
     if not done.ok:
-        raise UsageProblem(f"{path}: {MASK(done.last_line)}")
+        raise ConfigError(f"{path}: {MASK(done.last_line)}")
     found = json.loads(done.out)["services"]["reader"].get("environment") or {}
     values = {key: str(value).replace("$$", "$") for key, value in found.items() if value is not None}
     in_file = dict.fromkeys(ENV_KEY.findall(path.read_text(encoding="utf-8")))  # Compose sorts by name

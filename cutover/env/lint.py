@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cutover.core.config import Settings
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK, STARS
 from cutover.env.envfile import read_env_file
 from cutover.system import process
@@ -80,7 +80,7 @@ class ParityRow:
 class LintReport:
     """The findings in the env files of all colors, and the comparison of the colors."""
 
-    colours: tuple[str, ...]
+    colors: tuple[str, ...]
     findings: Sequence[Finding] = ()
     rows: Sequence[ParityRow] = ()
 
@@ -91,8 +91,8 @@ class LintReport:
 def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintReport:
     """Check the env file of each color; *environment* is that of the caller. A finding never contains a value."""
 
-    def where(colour: str) -> str:
-        return _shown_path(settings.colours[colour].env_file)
+    def where(color: str) -> str:
+        return _shown_path(settings.colors[color].env_file)
 
     findings: list[Finding] = []
     values_of: dict[str, Mapping[str, str]] = {}
@@ -100,16 +100,16 @@ def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintRe
     if settings.env_template is not None:
         try:
             template = read_env_file(settings.env_template)
-        except UsageProblem as error:
+        except ConfigError as error:
             findings.append(Finding(str(settings.source), f"env_template: {error}", "correct env_template"))
-    for colour in settings.colours:
-        values, found = _lint_colour(settings, colour, environment)
+    for color in settings.colors:
+        values, found = _lint_color(settings, color, environment)
         findings += found
         if values is not None:
-            values_of[colour] = values
-            findings += incomplete(values, template, where(colour))
+            values_of[color] = values
+            findings += incomplete(values, template, where(color))
 
-    own = (settings.port_key, "COMPOSE_PROJECT_NAME", "COLOUR")
+    own = (settings.env_keys.port, "COMPOSE_PROJECT_NAME", "COLOR")
     database = (settings.database.url_key,) if settings.database else ()
     shared = dict.fromkeys([*database, *(each.url_key for each in settings.dependencies if each.url_key)])
     findings += [
@@ -117,44 +117,53 @@ def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintRe
         *not_apart(values_of, where, own),
         *not_shared(values_of, where, shared),
     ]
-    public = (*settings.public_keys, settings.port_key, settings.tag_key, settings.image_repo_key)
-    rows = parity_rows(values_of, public=public, apart=(*own, settings.tag_key)) if len(values_of) > 1 else []
-    return LintReport(tuple(settings.colours), findings, rows)
+    public = (
+        *settings.env_keys.unmasked,
+        settings.env_keys.port,
+        settings.env_keys.tag,
+        settings.env_keys.repo,
+    )
+    rows = (
+        parity_rows(values_of, public=public, apart=(*own, settings.env_keys.tag))
+        if len(values_of) > 1
+        else []
+    )
+    return LintReport(tuple(settings.colors), findings, rows)
 
 
 def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[str, str]) -> list[str]:
     """Return the findings for one rendered color, one line each; *environment* is that of the caller."""
-    where, values = str(settings.colours[rendered.colour].env_file), rendered.variables
+    where, values = str(settings.colors[rendered.color].env_file), rendered.variables
     image, tag = rendered.image(settings.service), rendered.tag(settings.service)
     template = read_env_file(settings.env_template) if settings.env_template else {}
     found = [
         *incomplete(values, template, where),
-        *unpinned(image, tag, where, settings.tag_key),
-        *_lint_values(values, environment, where, rendered.colour, settings.data_profiles),
+        *unpinned(image, tag, where, settings.env_keys.tag),
+        *_lint_values(values, environment, where, rendered.color, settings.data_profiles),
         *no_port(settings, rendered),
     ]
     return [str(finding) for finding in found]
 
 
-def _lint_colour(
-    settings: Settings, colour: str, environment: Mapping[str, str]
+def _lint_color(
+    settings: Settings, color: str, environment: Mapping[str, str]
 ) -> tuple[Mapping[str, str] | None, list[Finding]]:
     """The variables of one color (None if its file cannot be read), and the findings."""
-    path = settings.colours[colour].env_file
+    path = settings.colors[color].env_file
     where = _shown_path(path)
     if not path.is_file():
-        todo = f"write it from the template (colours.{colour}.env_file)"
+        todo = f"write it from the template (colors.{color}.env_file)"
         return None, [Finding(where, "no such file", todo)]
     findings = _lint_access(path, where)
     try:
         values = read_env_file(path)
-    except UsageProblem as error:
+    except ConfigError as error:
         return None, [*findings, Finding(where, str(error).removeprefix(f"{path}: "), "correct the line")]
-    MASK.learn_environment(values, settings.public_keys)
-    findings += _lint_values(values, environment, where, colour, settings.data_profiles)
+    MASK.learn_environment(values, settings.env_keys.unmasked)
+    findings += _lint_values(values, environment, where, color, settings.data_profiles)
     try:
-        findings += _lint_rendered(settings, render(settings, colour), where)
-    except UsageProblem as error:
+        findings += _lint_rendered(settings, render(settings, color), where)
+    except ConfigError as error:
         findings.append(Finding(where, str(error).removeprefix(f"{path}: "), "correct it"))
     return values, findings
 
@@ -163,14 +172,14 @@ def _lint_values(
     values: Mapping[str, str],
     environment: Mapping[str, str],
     where: str,
-    colour: str,
+    color: str,
     data_profiles: Iterable[str],
 ) -> list[Finding]:
     return [
         *placeholders(values, where),
         *broken_urls(values, where),
         *exported(values, environment, where),
-        *own_data(values, data_profiles, where, colour),
+        *own_data(values, data_profiles, where, color),
     ]
 
 
@@ -180,7 +189,7 @@ def _lint_rendered(settings: Settings, rendered: Rendered, where: str) -> list[F
         what = f"services names {service!r}, which {settings.compose_file} does not have"
         return [Finding(str(settings.source), what, f"it has {', '.join(services)}")]
     return [
-        *unpinned(rendered.image(service), rendered.tag(service), where, settings.tag_key),
+        *unpinned(rendered.image(service), rendered.tag(service), where, settings.env_keys.tag),
         *no_port(settings, rendered),
     ]
 
@@ -200,8 +209,8 @@ def _lint_access(path: Path, where: str) -> list[Finding]:
 
 def is_tracked(path: Path) -> bool:
     """Whether git tracks *path*; False without git or outside of a repository."""
-    words = ("git", "-c", "safe.directory=*", "ls-files", "--error-unmatch", "--", path.name)
-    return process.run(words, deadline_s=GIT_DEADLINE_S, cwd=str(path.parent)).ok
+    argv = ("git", "-c", "safe.directory=*", "ls-files", "--error-unmatch", "--", path.name)
+    return process.run(argv, deadline_s=GIT_DEADLINE_S, cwd=str(path.parent)).ok
 
 
 def _shown_path(path: Path) -> str:
@@ -301,13 +310,13 @@ def exported(values: Mapping[str, str], environment: Mapping[str, str], where: s
     ]
 
 
-def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, colour: str) -> list[Finding]:
-    """Return a finding if *colour* would start its own empty database."""
+def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, color: str) -> list[Finding]:
+    """Return a finding if *color* would start its own empty database."""
     wanted = sorted(set(values.get("COMPOSE_PROFILES", "").split(",")) & set(profiles))
     if not wanted:
         return []
-    what = f"COMPOSE_PROFILES={','.join(wanted)}: {colour} would start its own empty {wanted[0]}"
-    return [Finding(where, what, "move it to .env.deploy, both colours share the data")]
+    what = f"COMPOSE_PROFILES={','.join(wanted)}: {color} would start its own empty {wanted[0]}"
+    return [Finding(where, what, "move it to .env.deploy, both colors share the data")]
 
 
 def no_port(settings: Settings, rendered: Rendered) -> list[Finding]:
@@ -318,45 +327,45 @@ def no_port(settings: Settings, rendered: Rendered) -> list[Finding]:
     return [Finding(str(settings.compose_file), what, "publish one on 127.0.0.1")]
 
 
-def lacking(colours: Values, where: Callable[[str], str]) -> list[Finding]:
+def lacking(colors: Values, where: Callable[[str], str]) -> list[Finding]:
     """Return a finding for each key that one color has and another does not."""
-    keys = dict.fromkeys(key for values in colours.values() for key in values)
+    keys = dict.fromkeys(key for values in colors.values() for key in values)
     return [
-        Finding(where(name), f"{key} is missing, another colour has it", "add it, or take it from both")
-        for name, values in colours.items()
+        Finding(where(name), f"{key} is missing, another color has it", "add it, or take it from both")
+        for name, values in colors.items()
         for key in keys
         if key not in values
     ]
 
 
-def not_apart(colours: Values, where: Callable[[str], str], keys: Iterable[str]) -> list[Finding]:
+def not_apart(colors: Values, where: Callable[[str], str], keys: Iterable[str]) -> list[Finding]:
     """Return a finding for each of *keys* that has the same value in two colors."""
     return [
-        Finding(where(two), f"{key} is the same as {one}'s", "give each colour its own")
-        for one, two in combinations(colours, 2)
+        Finding(where(two), f"{key} is the same as {one}'s", "give each color its own")
+        for one, two in combinations(colors, 2)
         for key in keys
-        if colours[one].get(key) and colours[one][key] == colours[two].get(key)
+        if colors[one].get(key) and colors[one][key] == colors[two].get(key)
     ]
 
 
-def not_shared(colours: Values, where: Callable[[str], str], keys: Iterable[str]) -> list[Finding]:
+def not_shared(colors: Values, where: Callable[[str], str], keys: Iterable[str]) -> list[Finding]:
     """Return a finding for each of *keys* (URLs of shared data) that differs between two colors."""
     return [
-        Finding(where(two), f"{key} is another than {one}'s", "both colours must use the same data")
-        for one, two in combinations(colours, 2)
+        Finding(where(two), f"{key} is another than {one}'s", "both colors must use the same data")
+        for one, two in combinations(colors, 2)
         for key in keys
-        if key in colours[one] and key in colours[two] and colours[one][key] != colours[two][key]
+        if key in colors[one] and key in colors[two] and colors[one][key] != colors[two][key]
     ]
 
 
 # --- the colors side by side ------------------------------------------------------------------------------------
 
 
-def parity_rows(colours: Values, *, public: Collection[str], apart: Collection[str]) -> list[ParityRow]:
+def parity_rows(colors: Values, *, public: Collection[str], apart: Collection[str]) -> list[ParityRow]:
     """Return one row for each key of any color. Values are shown only for *public* keys; *apart* keys may differ."""
     rows = []
-    for key in dict.fromkeys(key for values in colours.values() for key in values):
-        values = {name: found.get(key) for name, found in colours.items()}
+    for key in dict.fromkeys(key for values in colors.values() for key in values):
+        values = {name: found.get(key) for name, found in colors.items()}
         shown = {name: _shown_value(value, public=key in public) for name, value in values.items()}
         word = "differs, as it should" if key in apart else "differs"
         if None in values.values():

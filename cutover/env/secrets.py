@@ -101,8 +101,8 @@ class SecretSources:
         # OP_* is what the CLI signs in with.
         kept = {key: value for key, value in self.environment.items() if key.startswith(("OP_", "XDG_"))}
         kept["PATH"] = self.environment.get("PATH", process.FIXED_PATH)
-        words = ("op", "read", "--no-newline", reference)
-        done = process.run(words, deadline_s=OP_DEADLINE_S, environment=kept, mask=False)
+        argv = ("op", "read", "--no-newline", reference)
+        done = process.run(argv, deadline_s=OP_DEADLINE_S, environment=kept, mask=False)
         if done.code == NOT_FOUND:
             raise UnresolvedReference("the 1Password CLI `op` is not installed here")
         if not done.ok:

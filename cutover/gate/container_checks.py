@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.text import approx_duration, seconds_of
 from cutover.core.verdict import Outcome, Verdict, no, shortened, unknown, yes
 from cutover.gate.log_checks import MESSAGE_KEYS
@@ -65,7 +65,7 @@ def identity(container_id: str, expected: ExpectedIdentity) -> Verdict:
     try:
         found = docker.inspect(container_id)
         owners = docker.published_by(expected.port) if expected.port else []
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         return unknown("identity", str(error))
     return judge_identity(found, owners, expected)
 
@@ -184,7 +184,7 @@ def wait_healthy(
                 own = health_budget(found.healthcheck)
                 why, longest = f" ({own})", own.seconds
             verdict = judge_waiting(found, waited, longest)
-        except EngineSilent as error:  # tolerated until the budget is spent
+        except EngineUnavailable as error:  # tolerated until the budget is spent
             if waited >= longest:
                 return unknown("healthy", str(error))
         if verdict is None and waited >= longest and found:
@@ -213,7 +213,7 @@ def health(container_id: str, budget_s: float | None = None, engine: EngineAcces
         return verdict.named("health")
     try:
         return judge_health(engine.inspect(container_id), seconds_of(engine.now()))
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         return unknown("health", str(error))
 
 
@@ -272,7 +272,7 @@ def with_log_tail(verdict: Verdict, container_id: str, engine: EngineAccess = EN
     """Return *verdict* with the last log lines of the container as evidence, and the last one in the reason."""
     try:
         stamped = engine.logs(container_id)
-    except EngineSilent:
+    except EngineUnavailable:
         return verdict
     lines = [line.partition(" ")[2] or line for line in stamped]
     lines = [line for line in lines if line.strip()]
@@ -328,7 +328,7 @@ def restarts(container_id: str, engine: EngineAccess = ENGINE_ACCESS) -> Verdict
     try:
         found = engine.inspect(container_id)
         verdict = judge_restarts(found, seconds_of(engine.now()))
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         return unknown("restarts", str(error))
     return verdict if verdict.ok else with_log_tail(verdict, container_id, engine)
 
@@ -366,7 +366,7 @@ def stays_up(before: Container, min_healthy_s: float, engine: EngineAccess = ENG
             if engine.clock() - begun >= left:
                 return verdict
             engine.sleep(min(begun + left - engine.clock(), 0.5))
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         return unknown("settled", str(error))
 
 
@@ -384,7 +384,7 @@ def unchanged(before: Container, engine: EngineAccess = ENGINE_ACCESS) -> Verdic
     """Check that the container was not restarted or replaced since *before* was read."""
     try:
         return judge_stays_up(before, engine.inspect(before.id), None).named("unchanged")
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         return unknown("unchanged", str(error))
 
 

@@ -1,4 +1,4 @@
-"""Checks of what both colours share: disk space and inodes, and the proxy's certificate."""
+"""Checks of what both colors share: disk space and inodes, and the proxy's certificate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cutover.core.config import Settings
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.system import docker, process
 from cutover.system.http import TlsVerify, tls_context
@@ -52,7 +52,7 @@ def disk(settings: Settings, engine_root: Callable[[], Path] = docker.data_root)
     verdicts, devices, paths = list[Verdict](), set[int](), [settings.state, settings.reports]
     try:
         root = engine_root()
-    except EngineSilent as error:
+    except EngineUnavailable as error:
         verdicts.append(unknown("disk", str(error)))
     else:
         if root.is_dir():
@@ -99,13 +99,13 @@ def tls(settings: Settings, clock: Callable[[], float] = time.time) -> Verdict:
     url = urlsplit(settings.proxy.url) if settings.proxy else urlsplit("")
     if url.scheme != "https" or settings.proxy is None:
         return not_asked("tls", "the proxy's url is not https")
-    name, port, verify = url.hostname or "", url.port or 443, settings.proxy.verify
+    name, port, verify = url.hostname or "", url.port or 443, settings.proxy.tls_verify
     try:
         end = certificate_end(fetch_certificate(name, port))
         refusal = trust_problem(name, port, verify) if verify is not False else ""
     except OSError as error:
         return unknown("tls", f"{name}:{port} shows no certificate: {error}", expected="a certificate")
-    return judge_tls(end, clock(), settings.slo.tls_days, refusal)
+    return judge_tls(end, clock(), settings.slo.tls_min_days, refusal)
 
 
 def fetch_certificate(name: str, port: int) -> str:

@@ -13,8 +13,15 @@ from urllib.parse import quote
 
 from cutover.core.config_schema import Endpoint, Ready, Version
 from cutover.core.verdict import Outcome, Verdict, no, shortened, yes
-from cutover.system.http import HttpClient, HttpResponse, RequestOptions, Silence, judge_silence, send_request
-from cutover.target import Control
+from cutover.system.http import (
+    HttpClient,
+    HttpResponse,
+    NoResponse,
+    RequestOptions,
+    judge_no_response,
+    send_request,
+)
+from cutover.target import ControlProbe
 
 TAG = "{tag}"
 ANY_TAG = "<any version>"
@@ -38,11 +45,13 @@ JSON_TYPES = {
 
 
 # --- readiness and version ---
-def ready(client: HttpClient, control: Control, wanted: Ready) -> Verdict:
+def ready(client: HttpClient, control: ControlProbe, wanted: Ready) -> Verdict:
     """Send the readiness request and judge its response; without one, *control* decides between no and unknown."""
-    got = send_request(client, "GET", wanted.path, RequestOptions(deadline_s=wanted.deadline))
+    got = send_request(client, "GET", wanted.path, RequestOptions(deadline_s=wanted.timeout))
     return (
-        judge_silence("ready", got, control) if isinstance(got, Silence) else judge_ready(got, wanted.json_)
+        judge_no_response("ready", got, control)
+        if isinstance(got, NoResponse)
+        else judge_ready(got, wanted.json_)
     )
 
 
@@ -58,11 +67,11 @@ def judge_ready(response: HttpResponse, wanted: Mapping[str, Any]) -> Verdict:
     return yes("ready", took, expected=expected, **response.evidence)
 
 
-def version(client: HttpClient, control: Control, wanted: Version, tag: str | None) -> Verdict:
+def version(client: HttpClient, control: ControlProbe, wanted: Version, tag: str | None) -> Verdict:
     """Send the version request and judge its response; *tag* is the expected release, None if it is not known."""
     got = send_request(client, "GET", wanted.path)
-    if isinstance(got, Silence):
-        return judge_silence("version", got, control)
+    if isinstance(got, NoResponse):
+        return judge_no_response("version", got, control)
     return judge_version(got, wanted.json_ or DEFAULT_VERSION, tag)
 
 
@@ -102,7 +111,7 @@ def with_tag_of(wanted: Any, seen: Any) -> Any:
 
 
 # --- [[endpoints]] ---
-def endpoint(client: HttpClient, control: Control, wanted: Endpoint) -> Verdict:
+def endpoint(client: HttpClient, control: ControlProbe, wanted: Endpoint) -> Verdict:
     """Send the request of *wanted*, judge its response and undo what it wrote; one that was only slow is repeated."""
     verdict = _attempt(client, control, wanted)
     if verdict.outcome is Outcome.NO and verdict.evidence.get("only_slow"):  # it may have been cold
@@ -110,10 +119,10 @@ def endpoint(client: HttpClient, control: Control, wanted: Endpoint) -> Verdict:
     return verdict
 
 
-def _attempt(client: HttpClient, control: Control, wanted: Endpoint) -> Verdict:
+def _attempt(client: HttpClient, control: ControlProbe, wanted: Endpoint) -> Verdict:
     got = send_request(client, wanted.method, wanted.path, RequestOptions(send=wanted.send))
-    if isinstance(got, Silence):
-        verdict = judge_silence(wanted.label, got, control)
+    if isinstance(got, NoResponse):
+        verdict = judge_no_response(wanted.label, got, control)
         return _with_problem(verdict, "whether it wrote something is not known") if wanted.writes else verdict
     verdict = judge_endpoint(got, wanted)
     problem = _undo(client, wanted, got) if wanted.writes and got.status in SUCCESS else ""
@@ -146,7 +155,7 @@ def _undo(client: HttpClient, wanted: Endpoint, response: HttpResponse) -> str:
     except LookupError as error:
         return f"what it wrote is still there: its undo needs {error.args[0]}, which the answer does not hold"
     got = send_request(client, method.upper(), filled)
-    if isinstance(got, Silence):
+    if isinstance(got, NoResponse):
         return f"its undo {method} {filled}: {got}"
     if got.status in SUCCESS or got.status in GONE:
         return ""
@@ -188,14 +197,14 @@ class Sampling:
     clock: Callable[[], float] = time.monotonic
 
 
-def latency(client: HttpClient, control: Control, path: str, how: Sampling) -> Verdict:
+def latency(client: HttpClient, control: ControlProbe, path: str, how: Sampling) -> Verdict:
     """Sample *path* until the last samples are good, at most three times as often, in about ten seconds.
 
     The first request is not counted, and a service that is slow at first is sampled until it has warmed up.
     """
     begun = how.clock()
     send_request(client, "GET", path, ONE_TRY)
-    seen: list[HttpResponse | Silence] = []
+    seen: list[HttpResponse | NoResponse] = []
     while True:
         seen.append(send_request(client, "GET", path, ONE_TRY))
         verdict = judge_latency(path, seen[-how.samples :], how.limit_s, control)
@@ -205,13 +214,13 @@ def latency(client: HttpClient, control: Control, path: str, how: Sampling) -> V
 
 
 def judge_latency(
-    path: str, seen: Sequence[HttpResponse | Silence], limit_s: float, control: Control
+    path: str, seen: Sequence[HttpResponse | NoResponse], limit_s: float, control: ControlProbe
 ) -> Verdict:
     """No if more than one sample is slow, has no response or a server error; of a single sample, if that one is."""
     question, excused = f"latency of {path}", 1 if len(seen) > 1 else 0
-    silent = [each for each in seen if isinstance(each, Silence)]
+    silent = [each for each in seen if isinstance(each, NoResponse)]
     if len(silent) > excused:
-        return judge_silence(question, silent[-1], control)
+        return judge_no_response(question, silent[-1], control)
     failed = [each for each in seen if isinstance(each, HttpResponse) and each.status >= SERVER_ERROR]
     if len(failed) > excused:
         reason = f"{len(failed)} of {len(seen)} requests were answered with {failed[-1].status}"

@@ -159,7 +159,7 @@ def port_inside(ports: Mapping[str, Any], published: int) -> int:
 def judge_listens(seen: InsideView, port: int) -> Verdict:
     """Yes if a process listens on *port* and not only on loopback; not asked for port 0."""
     if not port:
-        return not_asked("listens", "no one port is published: [gate] listens says which it is")
+        return not_asked("listens", "no one port is published: [gate] container_port says which it is")
     if seen.problem:
         return _not_seen("listens", seen)
     evidence: dict[str, Any] = {"listening": sorted(seen.listening)}

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cutover.core.config_schema import Logs
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.text import approx_duration, seconds_of
 from cutover.core.verdict import Verdict, no, not_asked, shortened, unknown, yes
 from cutover.statistics import more_often
@@ -91,7 +91,7 @@ class LogScan:
     errors: list[LoggedError]
     structured: bool
     """Whether a line was JSON."""
-    levelled: bool
+    leveled: bool
     """Whether a line had a level."""
 
 
@@ -104,9 +104,9 @@ def scan_log(lines: Iterable[str], rules: Logs) -> LogScan:
     reader = _LogReader(rules)
     for line in lines:
         reader.read(*split_stamp(line))
-    allowed = [re.compile(pattern) for pattern in rules.allow]
+    allowed = [re.compile(pattern) for pattern in rules.ignore]
     errors = [each for each in reader.found if not any(pattern.search(each.text) for pattern in allowed)]
-    return LogScan(errors, reader.structured, reader.levelled)
+    return LogScan(errors, reader.structured, reader.leveled)
 
 
 class _LogReader:
@@ -117,7 +117,7 @@ class _LogReader:
         self.levels = frozenset(level.lower() for level in rules.levels)
         self.keys = (rules.level_key,) if rules.level_key else LEVEL_KEYS
         self.found: list[LoggedError] = []
-        self.inside = self.after_error = self.structured = self.levelled = False
+        self.inside = self.after_error = self.structured = self.leveled = False
 
     def read(self, at: float, text: str) -> None:
         if text.startswith(TRACEBACK):
@@ -148,7 +148,7 @@ class _LogReader:
         row = _json_object(text)
         if row is not None:
             return self._of_row(at, text, row)
-        self.levelled = self.levelled or bool(LEVEL.search(text))
+        self.leveled = self.leveled or bool(LEVEL.search(text))
         crash = bool(CRASH.search(text))
         if not crash and not self.pattern.search(text):
             return None
@@ -156,7 +156,7 @@ class _LogReader:
 
     def _of_row(self, at: float, text: str, row: Mapping[str, Any]) -> LoggedError | None:
         level = self._level(row)
-        self.structured, self.levelled = True, self.levelled or bool(level)
+        self.structured, self.leveled = True, self.leveled or bool(level)
         if level not in self.levels:
             return None
         message = next((str(row[key]) for key in MESSAGE_KEYS if row.get(key)), text)
@@ -220,10 +220,10 @@ LogBaseline = LogWindow
 def log_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogWindow:
     """Return the window of *lines* from *begun* to *ended*; it begins later if the log was cut to `tail` lines."""
     inside = [line for line in lines if begun <= split_stamp(line)[0] <= ended]
-    if len(lines) >= rules.tail and inside:
+    if len(lines) >= rules.max_lines and inside:
         begun = max(begun, split_stamp(inside[0])[0])
     found = scan_log(inside, rules)
-    blind = found.structured and not found.levelled
+    blind = found.structured and not found.leveled
     return LogWindow(tuple(found.errors), len(inside), max(0.0, ended - begun), ended, blind)
 
 
@@ -232,13 +232,13 @@ def read_baseline(old: Container, rules: Logs) -> LogBaseline | None:
     started, stopped = seconds_of(old.started_at), seconds_of(old.finished_at)
     try:
         ended = max(stopped, seconds_of(docker.daemon_time()) if old.running else 0.0)
-        tail = docker.logs(old.id, since=started - ROUNDING_S, tail=rules.tail)
+        tail = docker.logs(old.id, since=started - ROUNDING_S, tail=rules.max_lines)
         recent = log_window(tail, rules, started, ended)
-        if len(tail) < rules.tail:
+        if len(tail) < rules.max_lines:
             return recent
         # `until` ends the stream at the first later line: the rest of the log is not read.
         head = docker.logs(old.id, since=started - ROUNDING_S, until=started + START_LOG_S, tail=None)
-    except EngineSilent:
+    except EngineUnavailable:
         return None
     first = log_window(head, rules, started, min(started + START_LOG_S, ended - recent.seconds))
     seconds = first.seconds + recent.seconds
@@ -260,8 +260,8 @@ def baseline_until_verified(
         started = seconds_of(found.started_at)
         if seconds_of(now()) - started >= LOG_WINDOW_S + MIN_EXPOSURE_S:
             return None
-        lines = read(found.id, since=started - ROUNDING_S, until=verified_at, tail=rules.tail)
-    except EngineSilent:
+        lines = read(found.id, since=started - ROUNDING_S, until=verified_at, tail=rules.max_lines)
+    except EngineUnavailable:
         return None
     return log_window(lines, rules, started, verified_at)
 
@@ -274,19 +274,19 @@ def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Ver
     try:
         now = seconds_of(docker.daemon_time())
         started = seconds_of(found.started_at)
-        lines = docker.logs(found.id, since=started - ROUNDING_S, tail=rules.tail)
-    except EngineSilent as error:
+        lines = docker.logs(found.id, since=started - ROUNDING_S, tail=rules.max_lines)
+    except EngineUnavailable as error:
         if "does not support reading" in str(error):
             return not_asked("logs", f"{found.name}: its logging driver does not support reading")
         return unknown("logs", str(error))
     begun = max(started, now - LOG_WINDOW_S)
     if before is None and begun - started >= MIN_EXPOSURE_S:
         before = log_window(lines, rules, started, begun)
-    return judge_logs(log_window(lines, rules, begun, now), before, rules.floor)
+    return judge_logs(log_window(lines, rules, begun, now), before, rules.min_errors)
 
 
 def judge_logs(now: LogWindow, before: LogBaseline | None, floor: int) -> Verdict:
-    """Judge by the rules at the top of this file; *floor* is `[logs] floor`."""
+    """Judge by the rules at the top of this file; *floor* is `[logs] min_errors`."""
     count = len(now.errors)
     known = before.signatures if before else frozenset()
     fresh = [each for each in now.errors if each.signature not in known]

@@ -10,7 +10,7 @@ import pytest
 
 from cutover.plugin import options
 from cutover.plugin.fixtures import *  # noqa: F403  # pytest finds fixtures by the plugin's names
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 if TYPE_CHECKING:
     from cutover.plugin.session import Run
@@ -25,12 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """A release asks for its lock before anything else: whoever it turns away need not wait for a session."""
     config.stash[options.ASKED_AT] = time.monotonic()
-    wish = _wish(config)
-    if wish is None or not wish.armed or config.option.plan or options.only_looks(config):
+    request = _wish(config)
+    if request is None or not request.changes_something or config.option.plan or options.only_looks(config):
         return None
     from cutover.plugin import locking
 
-    return locking.lock(config, wish)
+    return locking.lock(config, request)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,19 +38,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; with --target also the session that releases."""
     config.addinivalue_line(
         "markers",
-        f"asks(*needs): what the test must be able to ask, else it is not asked: {', '.join(options.NEEDS)}",
+        f"requires(*needs): what the test must be able to ask, else it is not asked: {', '.join(options.NEEDS)}",
     )
-    wish = _wish(config)
-    if wish is None:
+    request = _wish(config)
+    if request is None:
         return
     from cutover.plugin.session import Run  # heavy, and of no use without a target
 
-    run = Run.of(config, wish)
+    run = Run.of(config, request)
     config.stash[options.RUN] = run
     run.open()
 
 
-def _wish(config: pytest.Config) -> Wish | None:
+def _wish(config: pytest.Config) -> ReleaseRequest | None:
     """What is asked for; None for a session without a target, a worker, and one that only explains pytest."""
     if hasattr(config, "workerinput") or config.option.help or getattr(config.option, "version", 0):
         return None

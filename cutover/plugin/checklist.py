@@ -11,7 +11,7 @@ from cutover.core.config import Settings
 from cutover.core.verdict import Outcome
 from cutover.plugin.required import GATE, THROUGH_PROXY, WATCH, Row, stage_of, why_not
 from cutover.result import Outcomes, Required
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 
 @dataclass(slots=True)
@@ -54,12 +54,12 @@ class Checklist:
             if row.stage == stage and row.outcome is not None and not row.not_asked
         }
 
-    def tally(self, wish: Wish, pytest_exit: int, trouble: Outcome | None) -> Outcomes:
+    def tally(self, request: ReleaseRequest, pytest_exit: int, trouble: Outcome | None) -> Outcomes:
         """What was required and what came of it."""
         required = [
             Required(name, row.stage, row.outcome) for name, row in self.rows.items() if not row.not_asked
         ]
-        stages = {GATE} | ({THROUGH_PROXY, WATCH} if wish.switch else set())
-        if not wish.armed:
+        stages = {GATE} | ({THROUGH_PROXY, WATCH} if request.switch else set())
+        if not request.changes_something:
             stages = {each.stage for each in required} or {GATE}
         return Outcomes(required, pytest_exit, frozenset(stages), trouble)

@@ -23,23 +23,23 @@ class Collecting:
         """One test for each target, endpoint and watched question."""
         names, settings = metafunc.fixturenames, self.run.settings
         if "target" in names:
-            asked = self._asked(watching="watch" in names)
+            asked = self._asked(watching="watch_result" in names)
             metafunc.parametrize(
                 "target", asked, indirect=True, scope="session", ids=[each.name for each in asked]
             )
         if "endpoint" in names and settings is not None:
             labels = [each.label for each in settings.endpoints]
             metafunc.parametrize("endpoint", settings.endpoints, indirect=True, ids=labels)
-        if "watched_name" in names and settings is not None:
+        if "watch_check_name" in names and settings is not None:
             from cutover.watch.suite import check_names
 
-            metafunc.parametrize("watched_name", check_names(settings), indirect=True)
+            metafunc.parametrize("watch_check_name", check_names(settings), indirect=True)
 
     def _asked(self, *, watching: bool) -> list[Asked]:
         """The targets that a test is asked for: with --switch both before and after, the watch only after."""
-        wish = self.run.wish
-        after = [Asked("live", after_switch=True)] if wish.switch else []
-        return after if watching and after else [*(Asked(name) for name in wish.targets), *after]
+        request = self.run.request
+        after = [Asked("live", after_switch=True)] if request.switch else []
+        return after if watching and after else [*(Asked(name) for name in request.targets), *after]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool | None:
@@ -59,10 +59,10 @@ class Collecting:
         self._refuse_selection([each for each in collected if each not in left])
         run = self.run
         items[:] = sorted((each for each in items if run.checklist.take(each, run.settings)), key=stage_of)
-        longest = run.settings.max_release if run.settings and run.wish.armed else 0.0
+        longest = run.settings.release_timeout if run.settings and run.request.changes_something else 0.0
         limits.limit(items, longest, run.watch_seconds())
         lacking = {GATE, WATCH} - {stage_of(item) for item in items}
-        if lacking and run.wish.switch and not options.only_looks(run.config):
+        if lacking and run.request.switch and not options.only_looks(run.config):
             raise pytest.UsageError("--switch needs a gate and a watch: name smoke and checks")
 
     def _refuse_selection(self, lost: list[str]) -> None:
@@ -70,7 +70,7 @@ class Collecting:
         if not lost:
             return
         self.run.checklist.whole = False
-        if self.run.wish.armed and not options.only_looks(self.run.config):
+        if self.run.request.changes_something and not options.only_looks(self.run.config):
             raise pytest.UsageError(
                 f"{count(len(lost), 'check')} deselected by a plugin or a conftest, {lost[0]}: "
                 "a release is decided by a whole checklist"

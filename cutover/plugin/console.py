@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cutover.core.text import near
+from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence, Step
 from cutover.report import terminal
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from cutover.core.verdict import Verdict
     from cutover.result import SessionResult
     from cutover.walk import Walk
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 GATE, THROUGH_PROXY = 0, 1
 
@@ -36,7 +37,7 @@ def look() -> terminal.Look:
 
 @dataclass
 class Console:
-    """Writes lines to pytest's terminal; a closed pipe is no reason to stop a take-back."""
+    """Writes lines to pytest's terminal; a closed pipe is no reason to stop a revert."""
 
     config: pytest.Config
     moment: str = ""
@@ -92,10 +93,10 @@ class Console:
 
     def greet(self, walk: Walk, folder: Path) -> None:
         """The first line: what is released where, from which to which, by whom."""
-        wish, target = walk.wish, walk.target
-        where = target.colour or target.name if len(wish.targets) == 1 else ", ".join(wish.targets)
+        request, target = walk.request, walk.target
+        where = target.color or target.name if len(request.targets) == 1 else ", ".join(request.targets)
         who = terminal.Who(
-            walk.settings.project, where, walk.from_tag or "", wish.deploy or target.tag or "",
+            walk.settings.project, where, walk.from_tag or "", request.deploy or target.tag or "",
             str(walk.evidence.facts.get("who", "")), f"{near(folder)}{os.sep}",
         )  # fmt: skip
         self.lines([terminal.first_line(who, self.look)])
@@ -107,19 +108,25 @@ class Console:
         self.moment = moment
 
     def stage(
-        self, stage: int, wish: Wish, rows: Mapping[str, Any], seconds: float, evidence: Evidence
+        self, stage: int, request: ReleaseRequest, rows: Mapping[str, Any], seconds: float, evidence: Evidence
     ) -> None:
-        """`smoke[green]  14 yes  0.7 s`, said and kept."""
+        """`smoke[green]  14 passed  0.7 s`, said and kept."""
         if stage > THROUGH_PROXY:
             return
         counts = {
             word: sum(1 for row in rows.values() if str(row.outcome) == word)
             for word in ("yes", "no", "unknown")
         }
-        text = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+        text = ", ".join(f"{number} {Outcome(word).counted}" for word, number in counts.items() if number)
         outcome = "no" if counts["no"] else "unknown" if counts["unknown"] else "yes"
-        name = f"smoke[{'live' if stage == THROUGH_PROXY else wish.targets[0].split('://')[-1]}]"
-        moment = "T-10m" if stage == GATE and wish.armed else "T-0" if wish.armed else ""
+        name = f"smoke[{'live' if stage == THROUGH_PROXY else request.targets[0].split('://')[-1]}]"
+        moment = (
+            "T-10m"
+            if stage == GATE and request.changes_something
+            else "T-0"
+            if request.changes_something
+            else ""
+        )
         evidence.step(moment, name, text, seconds, outcome)
         self.step(moment, name, text, seconds, outcome)
 

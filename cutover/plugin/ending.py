@@ -1,4 +1,4 @@
-"""The end of a session: keep or take back, the files of its report, its last lines."""
+"""The end of a session: keep or revert, the files of its report, its last lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Ending:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:  # noqa: ARG002  # pytest's signature
-        """Keep or take back: before the reports are written when it is a no, after all else when it is a yes."""
+        """Keep or revert: before the reports are written when it is a no, after all else when it is a yes."""
         run = self.run
         if not run.begun:
             yield
@@ -51,14 +51,14 @@ class Ending:
     def _tally(self, pytest_exit: int) -> result.Outcomes:
         """What was required and what came of it."""
         walk = self.run.walk
-        return self.run.checklist.tally(self.run.wish, pytest_exit, walk.trouble_outcome if walk else None)
+        return self.run.checklist.tally(self.run.request, pytest_exit, walk.trouble_outcome if walk else None)
 
     def _end(self, session: pytest.Session, tally: result.Outcomes) -> saying.Ended:
-        """Keep or take back, once."""
+        """Keep or revert, once."""
         run = self.run
         if run.ended is None:
             whole, plan = run.checklist.whole, run.config.option.plan
-            run.ended = finishing.finish(run.walk, run.wish, run.evidence, tally, whole=whole, plan=plan)
+            run.ended = finishing.finish(run.walk, run.request, run.evidence, tally, whole=whole, plan=plan)
         session.exitstatus = run.ended.code
         return run.ended
 

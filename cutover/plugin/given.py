@@ -16,7 +16,7 @@ from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin.required import Asked, NotAnswered, param, stage_of
 from cutover.system import docker as docker_engine
 from cutover.system.container import Container
-from cutover.target import Control, Target
+from cutover.target import ControlProbe, Target
 from cutover.walk import Walk
 
 if TYPE_CHECKING:
@@ -64,23 +64,23 @@ def _stop(run: Run, why: str) -> None:
 
 def deploy(run: Run) -> str | None:
     """Deploy what was wished, if anything was."""
-    if run.wish.deploy is not None:
+    if run.request.deploy is not None:
         from cutover import deploying
 
         _guarded(run, deploying.deploy)
         run.stage_begun = time.monotonic()
-    return run.wish.deploy
+    return run.request.deploy
 
 
 def switch(run: Run) -> bool:
     """Switch, if that was wished."""
-    if run.wish.switch:
+    if run.request.switch:
         from cutover import switching
 
         _guarded(run, switching.switch)
         saying.tell_switched(walk_of(run))
         run.stage_begun = time.monotonic()
-    return run.wish.switch
+    return run.request.switch
 
 
 def target(run: Run, asked: Asked) -> Target:
@@ -88,7 +88,7 @@ def target(run: Run, asked: Asked) -> Target:
     if asked not in run.targets:
         if run.walk is None:
             run.targets[asked] = scene.target_named(None, asked.name)
-        elif run.wish.armed and not asked.after_switch:
+        elif run.request.changes_something and not asked.after_switch:
             run.targets[asked] = run.walk.target
         else:
             here = run.walk.scene.again() if asked.after_switch else run.walk.scene
@@ -96,16 +96,18 @@ def target(run: Run, asked: Asked) -> Target:
     return run.targets[asked]
 
 
-def control(run: Run, target: Target) -> Control:
+def control(run: Run, target: Target) -> ControlProbe:
     """How the target's silence is told from a cut way."""
     return scene.control_of(run.walk.scene if run.walk else None, target)
 
 
 def http_settings(run: Run, target: Target) -> tuple[str, float, str | bool]:
     """Base URL, deadline in seconds and TLS verification of the HTTP clients for *target*."""
-    deadline = run.settings.gate.deadline if run.settings else 5.0
+    deadline = run.settings.gate.request_timeout if run.settings else 5.0
     verify = (
-        run.settings.proxy.verify if run.settings and run.settings.proxy and target.through_proxy else True
+        run.settings.proxy.tls_verify
+        if run.settings and run.settings.proxy and target.through_proxy
+        else True
     )
     return target.base_url, deadline, verify
 
@@ -130,10 +132,10 @@ def beside(run: Run, target: Target) -> tuple[Container, ...]:
 
 def baselines(run: Run, target: Target) -> dict[str, LogBaseline]:
     """Service -> the log that was kept before the deploy; of a release that is proven, its own until then."""
-    if run.walk is None or target.colour is None:
+    if run.walk is None or target.color is None:
         return {}
     services = run.walk.settings.services
-    kept = {each: run.walk.baselines.get((target.colour, each)) for each in services}
+    kept = {each: run.walk.baselines.get((target.color, each)) for each in services}
     found = kept if any(kept.values()) else _until_proven(run.walk, target)
     return {service: each for service, each in found.items() if each}
 
@@ -144,7 +146,7 @@ def _until_proven(walk: Walk, target: Target) -> dict[str, LogBaseline | None]:
 
     found = docker_engine.by_service(target.project or "", walk.settings.services)
     main = found[walk.settings.service]
-    records = walk.state.records(target.colour or "") if main else []
+    records = walk.state.records(target.color or "") if main else []
     for row in reversed(records):
         if main and row.proven and row.is_running(main.id, main.image, main.config_hash):
             at, rules = seconds_of(row.at), walk.settings.logs

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cutover import result
-from cutover.core.errors import Locked, UsageProblem
+from cutover.core.errors import ConfigError, Locked
 from cutover.plugin.console import look
 from cutover.plugin.opening import settings_for
 from cutover.plugin.options import LOCK
@@ -15,24 +15,24 @@ from cutover.plugin.output import Lasting
 from cutover.report.terminal import refused_lines
 from cutover.state import State
 from cutover.system.files import close_lock
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 
-def lock(config: pytest.Config, wish: Wish) -> int | None:
+def lock(config: pytest.Config, request: ReleaseRequest) -> int | None:
     """Hold the lock for the session to come; where another one holds it, say so and give the exit code."""
     try:
-        settings = settings_for(config, wish)
+        settings = settings_for(config, request)
         if settings is None:
             return None
         state = State(settings.state)
         state.prepare()
-        config.stash[LOCK] = state.acquire(wish.owner(), wish.asked_at)
+        config.stash[LOCK] = state.acquire(request.owner(), request.asked_at)
     except Locked as locked:
         out = Lasting(sys.stdout)  # pytest's own terminal is not there yet
         out.write("\n".join([*refused_lines("LOCKED", str(locked), result.LOCKED, look()), ""]))
         out.flush()
         return result.LOCKED
-    except UsageProblem as problem:
+    except ConfigError as problem:
         raise pytest.UsageError(str(problem)) from problem
     config.add_cleanup(lambda: _let_go(config))
     return None

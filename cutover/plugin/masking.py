@@ -17,7 +17,7 @@ def mask(report: pytest.TestReport) -> None:
 
 
 def _masked(longrepr: Any) -> Any:
-    """A traceback without a secret stays what it is, with its colours; one with a secret becomes masked text."""
+    """A traceback without a secret stays what it is, with its colors; one with a secret becomes masked text."""
     if isinstance(longrepr, tuple):
         path, line, reason = longrepr
         return path, line, MASK(str(reason))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ LOCK = pytest.StashKey[int]()
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 
-NEEDS = ("container", "version", "endpoints", "proxy", "dependencies", "alerts", "tls", "database", "colour")
+NEEDS = ("container", "version", "endpoints", "proxy", "dependencies", "alerts", "tls", "database", "color")
 SELECTING = {
     "keyword": "-k",
     "markexpr": "-m",
@@ -44,7 +44,7 @@ LOOKING = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test",
 
 def add(parser: pytest.Parser) -> None:
     """Add the options of design section 5."""
-    group = parser.getgroup("cutover", "release a Docker Compose service: gate, deploy, switch, take back")
+    group = parser.getgroup("cutover", "release a Docker Compose service: gate, deploy, switch, revert")
     add = group.addoption
     add(
         "--target",
@@ -65,23 +65,27 @@ def add(parser: pytest.Parser) -> None:
     add(
         "--watch", metavar="DURATION", help='how long checks/ observe, like "15m" (default: [watch] duration)'
     )
-    add("--no-rollback", action="store_true", help="report only: what was changed stays as it is")
+    add("--keep-on-failure", action="store_true", help="report only: what was changed stays as it is")
     add("--plan", action="store_true", help="print what would be done and undone, change nothing")
     add("--cutover-config", metavar="FILE", help="another cutover.toml")
-    add("--no-way-back", action="store_true", help="release although what runs now could not be put back")
     add(
-        "--no-migrate",
+        "--allow-no-rollback",
+        action="store_true",
+        help="release although what runs now could not be put back",
+    )
+    add(
+        "--skip-migrations",
         action="store_true",
         help="leave the schema as it is: an older release cannot upgrade it",
     )
     add(
-        "--accept-contract",
+        "--allow-breaking-migration",
         action="store_true",
         help="migrate although the old release could not be proven on the new schema",
     )
 
 
-def wish(config: pytest.Config) -> Wish | None:
+def wish(config: pytest.Config) -> ReleaseRequest | None:
     """What the command line asks for, None when it does not name a target; raises UsageError."""
     option = config.option
     targets = tuple(option.target or ())
@@ -89,16 +93,16 @@ def wish(config: pytest.Config) -> Wish | None:
     _refuse(config, targets, armed)
     if not targets:
         return None
-    return Wish(
+    return ReleaseRequest(
         targets,
         deploy=option.deploy,
         switch=bool(option.switch),
         watch_s=_watch_s(option.watch),
         paths=_paths(config),
-        rollback=not option.no_rollback,
-        no_way_back=option.no_way_back,
-        migrate=not option.no_migrate,
-        accept_contract=option.accept_contract,
+        rollback=not option.keep_on_failure,
+        allow_no_rollback=option.allow_no_rollback,
+        migrate=not option.skip_migrations,
+        allow_breaking_migration=option.allow_breaking_migration,
         plan=option.plan,
         asked_at=config.stash.get(ASKED_AT, None),
     )

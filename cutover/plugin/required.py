@@ -66,7 +66,7 @@ def param(item: pytest.Item) -> Asked | None:
 
 def stage_of(item: pytest.Item) -> int:
     """0 gate, 1 gate through the proxy, 2 watch."""
-    if "watch" in getattr(item, "fixturenames", ()):
+    if "watch_result" in getattr(item, "fixturenames", ()):
         return WATCH
     asked = param(item)
     return THROUGH_PROXY if asked is not None and asked.after_switch else GATE
@@ -74,10 +74,10 @@ def stage_of(item: pytest.Item) -> int:
 
 def why_not(item: pytest.Item, settings: Settings | None) -> str:
     """Why this test cannot be asked at all, empty if it can."""
-    needs = {need for mark in item.iter_markers("asks") for need in mark.args}
+    needs = {need for mark in item.iter_markers("requires") for need in mark.args}
     asked = param(item)
     plain = asked is not None and scene.is_url(asked.name)
-    if plain and needs & {"container", "proxy", "dependencies", "database", "colour"}:
+    if plain and needs & {"container", "proxy", "dependencies", "database", "color"}:
         name = asked.name if asked else "this"
         return f"{name} is a plain URL, so its container and its surroundings cannot be seen"
     have = {

@@ -61,7 +61,7 @@ class Running:
             return None
         self.tell_stage()
         bad = self.run.checklist.not_yes(before=stage)
-        if bad and self.run.wish.armed:
+        if bad and self.run.request.changes_something:
             item.session.shouldfail = f"{count(len(bad), 'check')} of the gate did not pass"
             return True
         self.stage, self.run.stage_begun = stage, time.monotonic()
@@ -76,7 +76,7 @@ class Running:
         if rows and self.stage not in self._told:
             self._told.add(self.stage)
             spent = time.monotonic() - run.stage_begun
-            run.console.stage(self.stage, run.wish, rows, spent, run.evidence)
+            run.console.stage(self.stage, run.request, rows, spent, run.evidence)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -131,7 +131,7 @@ class Running:
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """After the switch the first sure no ends the session: the flip is the very next thing."""
         row, session = self.run.checklist.rows.get(nodeid), self.run.session
-        if row is None or session is None or not self.run.wish.armed:
+        if row is None or session is None or not self.run.request.changes_something:
             return
         if row.stage > GATE and not row.not_asked and row.outcome is not Outcome.YES:
             session.shouldfail = f"{nodeid} did not pass after the switch"

@@ -16,7 +16,7 @@ import pytest
 from cutover import result, saying
 from cutover.core import config as settings_module
 from cutover.core.config import Settings
-from cutover.core.errors import EngineSilent, Locked, NeedsPerson, UsageProblem
+from cutover.core.errors import ConfigError, EngineUnavailable, Locked, OperatorNeeded
 from cutover.evidence import Evidence
 from cutover.plugin import console, options, output
 from cutover.plugin.checklist import Checklist
@@ -26,7 +26,7 @@ from cutover.plugin.signals import Signals
 from cutover.report.terminal import refused_lines
 from cutover.target import Target
 from cutover.walk import Walk
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 if TYPE_CHECKING:
     from cutover.watch.loop import WatchResult
@@ -37,7 +37,7 @@ class Run:
     """One pytest session with a target."""
 
     config: pytest.Config
-    wish: Wish
+    request: ReleaseRequest
     settings: Settings | None
     folder: Path
     evidence: Evidence
@@ -55,24 +55,26 @@ class Run:
     signals: Signals = field(default_factory=Signals)
 
     @classmethod
-    def of(cls, config: pytest.Config, wish: Wish) -> Run:
+    def of(cls, config: pytest.Config, request: ReleaseRequest) -> Run:
         """A session for *wish*: its settings read, its report folder named; raises UsageError."""
         try:
-            settings = settings_for(config, wish)
-            folder = report_folder(settings, wish)
+            settings = settings_for(config, request)
+            folder = report_folder(settings, request)
             require_places(config)
-        except UsageProblem as problem:
+        except ConfigError as problem:
             raise pytest.UsageError(str(problem)) from problem
         evidence = Evidence(file=None)
         terminal = console.Console(config)
-        # A URL is asked where no colour of ours exists: nothing is rendered, locked or taken back for it.
-        walk = Walk(settings, wish, evidence, terminal.step) if settings and not only_urls(wish) else None
+        # A URL is asked where no color of ours exists: nothing is rendered, locked or reverted for it.
+        walk = (
+            Walk(settings, request, evidence, terminal.step) if settings and not only_urls(request) else None
+        )
         if config.option.xmlpath is None:
             config.option.xmlpath = str(folder / "junit.xml")
         if getattr(config.option, "htmlpath", "none here") is None:
             config.option.htmlpath = str(folder / "report.html")
             config.option.self_contained_html = True
-        run = cls(config, wish, settings, folder, evidence, walk, terminal)
+        run = cls(config, request, settings, folder, evidence, walk, terminal)
         if walk is not None and options.LOCK in config.stash:
             walk.hold(config.stash[options.LOCK])
             del config.stash[options.LOCK]
@@ -110,8 +112,8 @@ class Run:
 
     def watch_seconds(self) -> float:
         """How long the watch is to be."""
-        if self.wish.watch_s is not None:
-            return self.wish.watch_s
+        if self.request.watch_s is not None:
+            return self.request.watch_s
         return self.settings.watch.duration if self.settings else 0.0
 
     @contextlib.contextmanager
@@ -122,10 +124,12 @@ class Run:
         except Locked as locked:
             self.refused = refused_lines("LOCKED", str(locked), result.LOCKED, self.console.look)
             raise pytest.exit.Exception(str(locked), returncode=result.LOCKED) from locked
-        except NeedsPerson as lost:
-            self.refused = refused_lines("UNDO FAILED", str(lost), result.NEEDS_PERSON, self.console.look)
-            raise pytest.exit.Exception(str(lost), returncode=result.NEEDS_PERSON) from lost
-        except UsageProblem as problem:
+        except OperatorNeeded as lost:
+            self.refused = refused_lines(
+                "ROLLBACK FAILED", str(lost), result.NEEDS_OPERATOR, self.console.look
+            )
+            raise pytest.exit.Exception(str(lost), returncode=result.NEEDS_OPERATOR) from lost
+        except ConfigError as problem:
             raise pytest.UsageError(str(problem)) from problem
-        except EngineSilent as silent:
+        except EngineUnavailable as silent:
             raise pytest.UsageError(str(silent)) from silent

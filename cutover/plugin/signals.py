@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a session in order; nothing interrupts its take-back."""
+"""Ctrl-C, SIGTERM and SIGHUP end a session in order; nothing interrupts its revert."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Signals:
                 self._before[number] = signal.signal(number, self._interrupt)
 
     def _interrupt(self, number: int, _frame: object) -> None:
-        # A second one would cut into pytest's own way to the end, before the take-back has begun; after
+        # A second one would cut into pytest's own way to the end, before the revert has begun; after
         # a while it counts again, for a test may have swallowed the first.
         now = time.monotonic()
         if now - self._last >= SECOND_S:

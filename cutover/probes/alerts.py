@@ -56,7 +56,7 @@ def _get_json(base: str, path: str) -> Any:
     """The JSON answer; a text that says why there is none."""
     with http.HttpClient(base.rstrip("/"), ALERTS_DEADLINE_S) as client:
         result = http.send_request(client, "GET", path, ALERTS_ONCE)
-    if isinstance(result, http.Silence):
+    if isinstance(result, http.NoResponse):
         return f"{base} does not answer: {result.reason}"
     if result.status != 200:  # noqa: PLR2004 - HTTP's own number
         return f"{base}{path.partition('?')[0]} answered with {result.status}"

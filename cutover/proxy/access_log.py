@@ -1,4 +1,4 @@
-"""The proxy's access log: each line is one finished request and the colour that answered it."""
+"""The proxy's access log: each line is one finished request and the color that answered it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from cutover.proxy.base import COLOURS
+from cutover.proxy.base import COLORS
 
 NANOSECOND = 1e-9
 MAX_LINE_BYTES = 64 * 1024
@@ -26,12 +26,12 @@ LOG_POLL_S = 0.02
 class LoggedRequest:
     """One request as the proxy logged it.
 
-    `ts` is its end (seconds since 1970), `seconds` its duration for the user; `colour` is empty if the proxy answered
+    `ts` is its end (seconds since 1970), `seconds` its duration for the user; `color` is empty if the proxy answered
     by itself; `connection` identifies the user's connection; `path` has no query, because queries may hold secrets.
     """
 
     ts: float
-    colour: str
+    color: str
     status: int
     seconds: float
     connection: str
@@ -55,7 +55,7 @@ def parse_log_line(line: str) -> LoggedRequest | None:
 def _of_our_format(entry: Mapping[str, Any]) -> LoggedRequest:
     return LoggedRequest(
         ts=float(entry["ts"]),
-        colour=_colour(entry["colour"]) if entry.get("upstream_addr", "-") not in {"", "-"} else "",
+        color=_color(entry["color"]) if entry.get("upstream_addr", "-") not in {"", "-"} else "",
         status=int(entry["status"]),
         seconds=float(entry["seconds"]) if "seconds" in entry else float(entry["ms"]) / 1000,
         connection=str(entry["connection"]),
@@ -69,7 +69,7 @@ def _of_traefik(entry: Mapping[str, Any]) -> LoggedRequest:
     seconds = float(entry["Duration"]) * NANOSECOND
     return LoggedRequest(
         ts=datetime.fromisoformat(str(entry["StartUTC"])).timestamp() + seconds,
-        colour=_colour(entry.get("ServiceName", "")),
+        color=_color(entry.get("ServiceName", "")),
         status=int(entry["DownstreamStatus"]),
         seconds=seconds,
         connection=str(entry.get("ClientAddr", "")),
@@ -78,10 +78,10 @@ def _of_traefik(entry: Mapping[str, Any]) -> LoggedRequest:
     )
 
 
-def _colour(name: object) -> str:
+def _color(name: object) -> str:
     # Traefik names a service `blue@file`.
     word = str(name).partition("@")[0]
-    return word if word in COLOURS else ""
+    return word if word in COLORS else ""
 
 
 def _path(target: object) -> str:

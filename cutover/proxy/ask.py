@@ -1,4 +1,4 @@
-"""Requests to the proxy itself: which colour answered, and does the proxy answer by itself."""
+"""Requests to the proxy itself: which color answered, and does the proxy answer by itself."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from cutover.core.config import Settings
-from cutover.proxy.base import COLOURS, Live
-from cutover.system.http import DEFAULT_DEADLINE_S, HttpResponse, Silence, TlsVerify, fetch
-from cutover.target import Control
+from cutover.proxy.base import COLORS, Live
+from cutover.system.http import DEFAULT_DEADLINE_S, HttpResponse, NoResponse, TlsVerify, fetch
+from cutover.target import ControlProbe
 
-PROXY_COLOUR_HEADER = "X-Cutover-Colour"
-"""Header of the control location: the colour that the proxy would choose now."""
+PROXY_COLOR_HEADER = "X-Cutover-Color"
+"""Header of the control location: the color that the proxy would choose now."""
 MARKER_HEADER = "X-Cutover-Marker"
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyClient:
-    """URL and paths of the proxy, and the header in which a response names its colour."""
+    """URL and paths of the proxy, and the header in which a response names its color."""
 
     url: str
     path: str
     control: str
-    colour_header: str
+    color_header: str
     verify: TlsVerify = True
     deadline_s: float = DEFAULT_DEADLINE_S
 
@@ -34,61 +34,61 @@ class ProxyClient:
         assert proxy is not None  # noqa: S101 - a driver is only made for a [proxy]
         return cls(
             proxy.url.rstrip("/"),
-            proxy.path or (settings.version.path if settings.version else settings.ready.path),
-            proxy.control,
-            proxy.colour_header,
-            proxy.verify,
+            proxy.probe_path or (settings.version.path if settings.version else settings.ready.path),
+            proxy.health_path,
+            proxy.color_header,
+            proxy.tls_verify,
         )
 
     def live(self) -> Live:
-        """The live colour by the application's response; only if that names none, by the proxy's control location.
+        """The live color by the application's response; only if that names none, by the proxy's control location.
 
         A broken release may answer anything, and a rollback from it has to know that it is live.
         """
         live = self.answering()
-        if live.colour is None and (own := self.proxy_colour()):
+        if live.color is None and (own := self.proxy_color()):
             return Live(own, f"the proxy chooses {own}, which does not say so: {live.how}")
         return live
 
     def answering(self) -> Live:
-        """The colour that the application names in its response."""
+        """The color that the application names in its response."""
         response, where = self._fetch(self.path), f"{self.url}{self.path}"
-        if isinstance(response, Silence):
+        if isinstance(response, NoResponse):
             return Live(None, f"{where} gave no answer: {response}")
-        colour = named_colour(response, self.colour_header)
-        if colour:
-            return Live(colour, f"{where} answered {response.status} from {colour}")
-        why = f"without a colour in {self.colour_header} or in its JSON"
+        color = named_color(response, self.color_header)
+        if color:
+            return Live(color, f"{where} answered {response.status} from {color}")
+        why = f"without a color in {self.color_header} or in its JSON"
         return Live(None, f"{where} answered {response.status} {why}")
 
-    def proxy_colour(self) -> str:
-        """The colour that the control location says the proxy chooses; empty if it names none."""
-        word = self.get_control().headers.get(PROXY_COLOUR_HEADER.lower(), "")
-        return word if word in COLOURS else ""
+    def proxy_color(self) -> str:
+        """The color that the control location says the proxy chooses; empty if it names none."""
+        word = self.get_control().headers.get(PROXY_COLOR_HEADER.lower(), "")
+        return word if word in COLORS else ""
 
-    def get_control(self) -> HttpResponse | Silence:
+    def get_control(self) -> HttpResponse | NoResponse:
         """The response of the proxy's own static location."""
         return self._fetch(self.control)
 
-    def post_control(self) -> HttpResponse | Silence:
+    def post_control(self) -> HttpResponse | NoResponse:
         """The proxy's response to a POST that reaches no application."""
         return self._fetch(self.control, "POST")
 
-    def as_control(self) -> Control:
+    def as_control(self) -> ControlProbe:
         """Whether the proxy itself answers."""
-        return Control(lambda: self.get_control().status == HTTPStatus.OK, f"{self.url}{self.control}")
+        return ControlProbe(lambda: self.get_control().status == HTTPStatus.OK, f"{self.url}{self.control}")
 
-    def _fetch(self, path: str, method: str = "GET") -> HttpResponse | Silence:
+    def _fetch(self, path: str, method: str = "GET") -> HttpResponse | NoResponse:
         return fetch(self.url, path, method=method, verify=self.verify, deadline_s=self.deadline_s)
 
 
-def named_colour(response: HttpResponse | Silence, header: str) -> str:
-    """The colour that the application names in *header* or as `colour` in its JSON; empty if it names none."""
+def named_color(response: HttpResponse | NoResponse, header: str) -> str:
+    """The color that the application names in *header* or as `color` in its JSON; empty if it names none."""
     word = response.headers.get(header.lower(), "").strip().lower()
     if not word and response.body[:1] in {"{", " ", "\n"}:
         try:
             body = json.loads(response.body)
         except ValueError:
             return ""
-        word = str(body.get("colour", "")) if isinstance(body, dict) else ""
-    return word if word in COLOURS else ""
+        word = str(body.get("color", "")) if isinstance(body, dict) else ""
+    return word if word in COLORS else ""

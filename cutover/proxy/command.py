@@ -1,4 +1,4 @@
-"""Command driver: a team's own commands switch the traffic, switch it back and print the live colour."""
+"""Command driver: a team's own commands switch the traffic, switch it back and print the live color."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cutover.changes import Change, Words, line
+from cutover.changes import Argv, Change, line
 from cutover.core.config import Settings
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import COLOURS, Live, RunningProxy, other
+from cutover.proxy.base import COLORS, Live, RunningProxy, other
 from cutover.system import process
-from cutover.system.process import Done
-from cutover.target import Control
+from cutover.system.process import CompletedCommand
+from cutover.target import ControlProbe
 
 COMMAND_BUDGET_S = 60.0
 STATUS_DEADLINE_S = 10.0
@@ -25,36 +25,36 @@ STATUS_DEADLINE_S = 10.0
 class CommandProxy(RunningProxy):
     """HAProxy's runtime socket, a cloud's load balancer, or whatever else has a command line."""
 
-    there: Words
-    back: Words
-    status: Words
+    there: Argv
+    back: Argv
+    status: Argv
     ports: dict[str, int]
     client: ProxyClient
     name: str = "command"
 
     @classmethod
     def of(cls, settings: Settings, ports: dict[str, int]) -> Self:
-        """The driver that `[proxy]` describes; raises UsageProblem if a key or a command is missing."""
+        """The driver that `[proxy]` describes; raises ConfigError if a key or a command is missing."""
         proxy = settings.proxy
         if proxy is None or not proxy.switch or not proxy.url:
-            raise UsageProblem(f'{settings.source}: the driver "command" needs proxy.switch and proxy.url')
+            raise ConfigError(f'{settings.source}: the driver "command" needs proxy.switch and proxy.url')
         there, back, status = (find_command(settings, key) for key in ("switch", "undo", "status"))
         return cls(there, back, status, ports, ProxyClient.of(settings))
 
     def live(self) -> Live:
-        """The live colour by the response through the proxy; only if that names none, by the status command."""
+        """The live color by the response through the proxy; only if that names none, by the status command."""
         answered = self.client.live()
-        if answered.colour:
+        if answered.color:
             return answered
         done = self._run_status()
-        word = printed_colour(done) if done else ""
+        word = printed_color(done) if done else ""
         return Live(word, f"{_only_by(self.status[0], word)}: {answered.how}") if word else answered
 
     def agreed(self) -> Verdict:
-        """Yes if the status command, else the control location, names the colour that answers."""
+        """Yes if the status command, else the control location, names the color that answers."""
         done = self._run_status()
-        if done is None and (own := self.client.proxy_colour()):
-            done = Done((self.client.control,), 0, own, "")
+        if done is None and (own := self.client.proxy_color()):
+            done = CompletedCommand((self.client.control,), 0, own, "")
         return judge_status(done, self.client.live())
 
     def switch(self, to: str) -> Change:
@@ -63,22 +63,22 @@ class CommandProxy(RunningProxy):
         text = f"{other(to)} → {to} by {self.there[0]}"
         return Change("switch", text, self._filled(self.there, to), (undo,), COMMAND_BUDGET_S)
 
-    def control(self) -> Control:
+    def control(self) -> ControlProbe:
         """Whether the proxy itself answers."""
         return self.client.as_control()
 
-    def _run_status(self) -> Done | None:
+    def _run_status(self) -> CompletedCommand | None:
         return process.run(self.status, deadline_s=STATUS_DEADLINE_S) if self.status else None
 
-    def _filled(self, argv: Words, colour: str) -> Words:
-        """*argv* with `{colour}` and `{port}` replaced; other braces belong to the command."""
-        port = str(self.ports.get(colour, 0))
-        return tuple(word.replace("{colour}", colour).replace("{port}", port) for word in argv)
+    def _filled(self, argv: Argv, color: str) -> Argv:
+        """*argv* with `{color}` and `{port}` replaced; other braces belong to the command."""
+        port = str(self.ports.get(color, 0))
+        return tuple(word.replace("{color}", color).replace("{port}", port) for word in argv)
 
 
-def find_command(settings: Settings, key: str) -> Words:
+def find_command(settings: Settings, key: str) -> Argv:
     """The argv of `[proxy]` *key* with the absolute path of its command: an undo script runs in another folder."""
-    argv: Words = getattr(settings.proxy, key)
+    argv: Argv = getattr(settings.proxy, key)
     if not argv:
         return argv
     name = argv[0]
@@ -86,35 +86,35 @@ def find_command(settings: Settings, key: str) -> Words:
     found = shutil.which(path, path=process.FIXED_PATH)
     if found is None:
         where = path if "/" in name else f"{name} in {process.FIXED_PATH}"
-        raise UsageProblem(f"{settings.source}: proxy.{key}: no such command: {where}")
+        raise ConfigError(f"{settings.source}: proxy.{key}: no such command: {where}")
     return (found, *argv[1:])
 
 
-def printed_colour(done: Done) -> str:
-    """The last word of the output if it is a colour, else empty."""
+def printed_color(done: CompletedCommand) -> str:
+    """The last word of the output if it is a color, else empty."""
     words = done.out.split()
-    return words[-1] if done.ok and words and words[-1] in COLOURS else ""
+    return words[-1] if done.ok and words and words[-1] in COLORS else ""
 
 
-def _only_by(source: str, colour: str) -> str:
-    return f"{source} says {colour}, which does not say so"
+def _only_by(source: str, color: str) -> str:
+    return f"{source} says {color}, which does not say so"
 
 
-def judge_status(done: Done | None, live: Live) -> Verdict:
-    """Yes if the status command *done* prints the colour that answers, or if none answers and it prints one."""
+def judge_status(done: CompletedCommand | None, live: Live) -> Verdict:
+    """Yes if the status command *done* prints the color that answers, or if none answers and it prints one."""
     evidence = {"asked": live.how}
-    word = printed_colour(done) if done else ""
-    if live.colour is None and done is not None and word:
-        return yes("proxy", f"{_only_by(done.words[0], word)}: {live.how}", **evidence)
-    if live.colour is None:
+    word = printed_color(done) if done else ""
+    if live.color is None and done is not None and word:
+        return yes("proxy", f"{_only_by(done.argv[0], word)}: {live.how}", **evidence)
+    if live.color is None:
         return unknown("proxy", live.how, **evidence)
     if done is None:
-        reason = f"{live.colour} answers, and nothing else says so: give proxy.status, words that print the live colour"
+        reason = f"{live.color} answers, and nothing else says so: give proxy.status, words that print the live color"
         return unknown("proxy", reason, **evidence)
     if not word:
         why = done.last_line if not done.ok else f"it says {done.out.strip()[-80:]!r}"
-        return unknown("proxy", f"{done.words[0]} does not name a colour: {why}", **evidence)
-    if word != live.colour:
-        reason = f"{done.words[0]} says {word}, but {live.colour} answers"
-        return no("proxy", reason, expected=word, seen=live.colour, **evidence)
-    return yes("proxy", f"{done.words[0]} and the answer say {word}", seen=word, **evidence)
+        return unknown("proxy", f"{done.argv[0]} does not name a color: {why}", **evidence)
+    if word != live.color:
+        reason = f"{done.argv[0]} says {word}, but {live.color} answers"
+        return no("proxy", reason, expected=word, seen=live.color, **evidence)
+    return yes("proxy", f"{done.argv[0]} and the answer say {word}", seen=word, **evidence)

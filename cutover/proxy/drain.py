@@ -1,4 +1,4 @@
-"""Drain: wait until the old colour has no request in flight, so that it may be stopped."""
+"""Drain: wait until the old color has no request in flight, so that it may be stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUIET_S = 0.5
 POLL_S = 0.1
 # Until then an open connection may be an idle one: the shipped configurations keep those for 1 s.
 IDLE_CONNECTION_S = 1.5
-# CLOSE_WAIT: closed by the colour, and the proxy has not read all of the response yet.
+# CLOSE_WAIT: closed by the color, and the proxy has not read all of the response yet.
 IN_FLIGHT = frozenset({psutil.CONN_ESTABLISHED, psutil.CONN_SYN_SENT, psutil.CONN_CLOSE_WAIT})
 
 # The same in an undo script, without Python. It starts after 1 s, because Traefik reads its file up to 0.8 s late.
@@ -37,7 +37,7 @@ SHELL_BUDGET_S = 5.0
 def drain_line(port: int, budget_s: float = SHELL_BUDGET_S) -> str:
     """An undo line that waits for the requests in flight on *port*, before a later line stops their container.
 
-    It takes at most *budget_s* and a second, and never fails: users are back on the other colour already, and requests
+    It takes at most *budget_s* and a second, and never fails: users are back on the other color already, and requests
     that still run then have the grace period of the container.
     """
     remote = f"(0100007F|01000000):{port:04X} 0[12] "
@@ -53,7 +53,7 @@ class Drained:
     the proxy's connections cannot be seen from this host: then the drain has waited for its whole budget.
     """
 
-    colour: str
+    color: str
     seconds: float
     most: int = 0
     left: int = 0
@@ -61,9 +61,9 @@ class Drained:
     visible: bool = True
     trouble: str = ""
 
-    def verdict(self, on_timeout: Literal["go on", "take back"] = "go on") -> Verdict:
+    def verdict(self, on_timeout: Literal["continue", "revert"] = "continue") -> Verdict:
         """Yes if nothing is in flight; otherwise what *on_timeout* says."""
-        question = f"drain {self.colour}"
+        question = f"drain {self.color}"
         seen: dict[str, Any] = {
             "seconds": round(self.seconds, 1),
             "most_in_flight": self.most,
@@ -79,13 +79,13 @@ class Drained:
             reason = f"{_requests(self.most)} in flight, last one done after {self.seconds:.1f} s"
             return yes(question, reason, **seen)
         reason = f"{_requests(self.left)} still in flight after {self.seconds:.0f} s"
-        if on_timeout == "take back":
+        if on_timeout == "revert":
             return no(question, reason, expected="no request in flight", seen=_requests(self.left), **seen)
         return yes(question, f"{reason}; going on, as on_drain_timeout says", **seen)
 
 
 def wait_until_idle(
-    colour: str,
+    color: str,
     in_flight: Callable[[], int | None],
     *,
     budget_s: float,
@@ -108,24 +108,24 @@ def wait_until_idle(
         if count != 0 or ended:
             busy = now
         if count == 0 and now - busy >= QUIET_S:
-            return Drained(colour, busy - begun, most, 0, done)
+            return Drained(color, busy - begun, most, 0, done)
         if now - begun >= budget_s:
-            return Drained(colour, now - begun, most, count or 0, done, first is not None)
+            return Drained(color, now - begun, most, count or 0, done, first is not None)
         sleep(min(POLL_S, max(0.0, begun + budget_s - now)))
         count = in_flight()
 
 
-def drain(proxy: ProxyTable, colour: str, port: int) -> Drained:
-    """Wait until *proxy* has no request in flight on *port* of *colour*, at most as long as `[proxy] drain`."""
+def drain(proxy: ProxyTable, color: str, port: int) -> Drained:
+    """Wait until *proxy* has no request in flight on *port* of *color*, at most as long as `[proxy] drain_timeout`."""
     parts = urlsplit(proxy.url)
     proxy_port = parts.port or (443 if parts.scheme == "https" else 80)
     tail = LogTail(proxy.access_log) if proxy.access_log else None
 
     def finished() -> int:
-        return sum(each.colour == colour for each in tail.read_new()) if tail else 0
+        return sum(each.color == color for each in tail.read_new()) if tail else 0
 
     drained = wait_until_idle(
-        colour, lambda: requests_in_flight(proxy_port, port), budget_s=proxy.drain, finished=finished
+        color, lambda: requests_in_flight(proxy_port, port), budget_s=proxy.drain_timeout, finished=finished
     )
     return replace(drained, trouble=tail.trouble if tail else "")
 

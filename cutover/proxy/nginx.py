@@ -1,4 +1,4 @@
-"""nginx driver: a file in a marker directory names the live colour; nginx looks at it for each request."""
+"""nginx driver: a file in a marker directory names the live color; nginx looks at it for each request."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cutover.changes import Change, Words, line
+from cutover.changes import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.verdict import Verdict, unknown
 from cutover.proxy.ask import MARKER_HEADER, ProxyClient
-from cutover.proxy.base import COLOURS, Live, Marker, RunningProxy, judge_agreement, other
-from cutover.target import Control
+from cutover.proxy.base import COLORS, Live, Marker, RunningProxy, judge_agreement, other
+from cutover.target import ControlProbe
 
 SENTINEL = "here"
 """A file of the marker directory that is never touched: it tells an empty directory from a lost one."""
@@ -39,11 +39,11 @@ class Nginx(RunningProxy):
         return cls(settings.marker, ProxyClient.of(settings))
 
     def live(self) -> Live:
-        """The live colour by the application's response through nginx."""
+        """The live color by the application's response through nginx."""
         return self.client.live()
 
     def agreed(self) -> Verdict:
-        """Yes if the marker directory, nginx and the application name the same colour."""
+        """Yes if the marker directory, nginx and the application name the same color."""
         seen = self.client.get_control().headers.get(MARKER_HEADER.lower(), "")
         return judge_nginx(read_marker(self.marker), self.live(), seen)
 
@@ -52,24 +52,24 @@ class Nginx(RunningProxy):
         undo = line(*flip(self.marker, other(to)), within_s=FLIP_BUDGET_S)
         return Change("switch", f"{other(to)} → {to}", flip(self.marker, to), (undo,), FLIP_BUDGET_S)
 
-    def control(self) -> Control:
+    def control(self) -> ControlProbe:
         """Whether nginx itself answers."""
         return self.client.as_control()
 
 
-def flip(marker: Path, to: str) -> Words:
-    """argv that makes *to* the live colour; does nothing if it is, fails if the directory names no colour or both."""
+def flip(marker: Path, to: str) -> Argv:
+    """argv that makes *to* the live color; does nothing if it is, fails if the directory names no color or both."""
     return ("sh", "-c", FLIP, "sh", str(marker), other(to), to)
 
 
-def create_marker(marker: Path, colour: str) -> None:
-    """Create a marker directory that names *colour*; an existing one is left alone."""
+def create_marker(marker: Path, color: str) -> None:
+    """Create a marker directory that names *color*; an existing one is left alone."""
     if marker.exists():
         return
     marker.mkdir(parents=True)
     marker.chmod(0o755)
     (marker / SENTINEL).touch()
-    (marker / colour).touch()
+    (marker / color).touch()
 
 
 def read_marker(marker: Path) -> Marker:
@@ -83,8 +83,8 @@ def read_marker(marker: Path) -> Marker:
 
 
 def judge_marker(where: str, names: set[str], mode: int) -> Marker:
-    """The colour that a directory with these file names and this mode means to nginx."""
-    named = sorted(names & set(COLOURS))
+    """The color that a directory with these file names and this mode means to nginx."""
+    named = sorted(names & set(COLORS))
     if not mode & stat.S_IXOTH:
         shown = f"{stat.S_IMODE(mode):04o}"
         return Marker(None, f"{where} has mode {shown}: nginx cannot look into it and chooses blue")
@@ -99,7 +99,7 @@ def judge_marker(where: str, names: set[str], mode: int) -> Marker:
 def judge_nginx(marker: Marker, live: Live, seen: str) -> Verdict:
     """Yes if marker and application agree, and nginx sees the marker (*seen*: `seen`, `lost` or empty)."""
     evidence = {"nginx sees the marker": seen or "does not say"}
-    if marker.colour is not None and seen == "lost":
+    if marker.color is not None and seen == "lost":
         why = "nginx does not see this host's marker directory: it was replaced, or a parent hides it"
         return unknown("proxy", why, marker=marker.why, asked=live.how, **evidence)
     return judge_agreement("marker", marker, live, **evidence)

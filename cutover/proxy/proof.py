@@ -16,13 +16,13 @@ import h11
 
 from cutover.core.config import Settings
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.proxy.ask import ProxyClient, named_colour
-from cutover.proxy.base import COLOURS
+from cutover.proxy.ask import ProxyClient, named_color
+from cutover.proxy.base import COLORS
 from cutover.system.http import (
     READ_BYTES,
     HttpAddress,
     HttpResponse,
-    Silence,
+    NoResponse,
     can_reuse,
     connect_error,
     decoded_body,
@@ -47,11 +47,11 @@ SERVER_ERROR = 500
 # --- pure: samples and their summary ---
 @dataclass(frozen=True, slots=True)
 class RequestSample:
-    """One request: sent and answered at (monotonic seconds), colour, status (0: no response), method, error."""
+    """One request: sent and answered at (monotonic seconds), color, status (0: no response), method, error."""
 
     started: float
     ended: float
-    colour: str
+    color: str
     status: int
     method: str = "GET"
     error: str = ""
@@ -64,19 +64,19 @@ class RequestSample:
     @property
     def problem(self) -> str:
         """What went wrong, in words."""
-        unnamed = "" if self.failed else " without a colour"
+        unnamed = "" if self.failed else " without a color"
         return self.error or f"{self.method} was answered {self.status}{unnamed}"
 
-    def is_good_from(self, colour: str) -> bool:
-        """Whether *colour* answered, and the request did not fail."""
-        return not self.failed and self.colour == colour
+    def is_good_from(self, color: str) -> bool:
+        """Whether *color* answered, and the request did not fail."""
+        return not self.failed and self.color == color
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchReport:
     """Counts and times (milliseconds since the switch was called) of the requests around a switch to `to`.
 
-    `requests` were sent after the first response of `to`: `answered` came from it, `wrong` from another colour.
+    `requests` were sent after the first response of `to`: `answered` came from it, `wrong` from another color.
     `failed` counts requests since the call, also those in flight then; `failed_in_gap` those of an announced gap.
     `timeline` has a row [ms, blue, green, failed] for each 100 ms.
     """
@@ -155,14 +155,14 @@ def summarize_switch(
     settled = min((each.ended for each in after if each.is_good_from(to)), default=None)
     since = [each for each in samples if settled is not None and each.started >= settled]
     failed, in_gap, before = _split_failures(samples, called, settled, gap_announced=gap_announced)
-    # If the new colour never answered, responses without a colour are part of the reason.
-    unnamed = [each for each in after if settled is None and not each.failed and not each.colour]
+    # If the new color never answered, responses without a color are part of the reason.
+    unnamed = [each for each in after if settled is None and not each.failed and not each.color]
     last = max((each.ended for each in samples), default=called)
     return SwitchReport(
         to=to,
         requests=len(since),
         answered=sum(each.is_good_from(to) for each in since),
-        wrong=sum(not each.failed and each.colour != to for each in since),
+        wrong=sum(not each.failed and each.color != to for each in since),
         failed=len(failed),
         failed_in_gap=len(in_gap) if gap_announced else 0,
         failed_before=len(before),
@@ -184,7 +184,7 @@ def _split_failures(
 ) -> tuple[list[RequestSample], list[RequestSample], list[RequestSample]]:
     """Failed requests: caused by the switch, during its gap, and already failing before.
 
-    The last bad responses of an old colour that failed before count as before; a request without a response only if
+    The last bad responses of an old color that failed before count as before; a request without a response only if
     one ended in the same way before.
     """
     trouble = [each for each in samples if each.failed and each.ended >= called]
@@ -209,8 +209,8 @@ def timeline(samples: Sequence[RequestSample], called: float) -> tuple[tuple[int
     rows: dict[int, list[int]] = {}
     for each in samples:
         row = rows.setdefault(int((each.ended - called) * 1000 // TIMELINE_STEP_MS), [0, 0, 0])
-        if each.failed or each.colour:
-            row[2 if each.failed else COLOURS.index(each.colour)] += 1
+        if each.failed or each.color:
+            row[2 if each.failed else COLORS.index(each.color)] += 1
     if not rows:
         return ()
     every = ((number, *rows.get(number, [0, 0, 0])) for number in range(min(rows), max(rows) + 1))
@@ -244,7 +244,7 @@ class KeptConnection:
 
     async def send(
         self, method: str, path: str, body: bytes = b"", deadline_s: float = 10.0
-    ) -> HttpResponse | Silence:
+    ) -> HttpResponse | NoResponse:
         """The response to one request, complete within *deadline_s*; of its body 64 KiB are kept."""
         begun = time.monotonic()
         try:
@@ -307,7 +307,7 @@ class ProbePlan:
     deadline_s: float = 10.0
     settle_s: float = 10.0
     gap_announced: bool = False
-    """Requests may fail until the new colour answers (port swap)."""
+    """Requests may fail until the new color answers (port swap)."""
     longest_s: float = 300.0
     """The stream ends by itself after this time, whatever becomes of the session."""
 
@@ -341,7 +341,7 @@ class SwitchProbe:
         """The probe that `[proxy]` describes; it posts nothing while writes are frozen."""
         proxy, client = settings.proxy, ProxyClient.of(settings)
         assert proxy is not None  # noqa: S101 - there is no switch without a [proxy]
-        post = "" if settings.freeze else proxy.post
+        post = "" if settings.freeze else proxy.probe_post_path
         open_, new = proxy.open_connections, proxy.new_connections
         return cls(client, ProbePlan(client.path, post, open_, new, gap_announced=has_gap))
 
@@ -354,7 +354,7 @@ class SwitchProbe:
         self._open = [KeptConnection(self._address) for _ in range(self.plan.open_connections)]
         self._run(self._round(self._open))
         silent = [each.error for each in self._samples if not each.status]
-        # A live colour that hangs is a reason to switch; a proxy that does not answer is not.
+        # A live color that hangs is a reason to switch; a proxy that does not answer is not.
         if silent and not self.client.as_control().answers():
             return unknown("proof", f"{len(silent)} of {len(self._samples)} first requests: {silent[0]}")
         self._run(self._start())
@@ -402,7 +402,7 @@ class SwitchProbe:
 
     async def _settle(self, to: str, called: float) -> None:
         until = time.monotonic() + self.plan.settle_s
-        # A connection of its own: the open ones may still wait for an old colour that hangs.
+        # A connection of its own: the open ones may still wait for an old color that hangs.
         connection = KeptConnection(self._address)
         while not self._settled(to, called) and time.monotonic() < until:
             await self._once(connection, "GET")
@@ -430,7 +430,7 @@ class SwitchProbe:
             await self._once(connection, self.methods[number % len(self.methods)])
 
     async def _stop(self) -> None:
-        # Requests in flight are awaited: cancelling them would cause failures that no user has.
+        # Requests in flight are awaited: canceling them would cause failures that no user has.
         self._stopping.set()
         await asyncio.gather(*self._stream)
         self._stream = []
@@ -449,9 +449,9 @@ class SwitchProbe:
         path, body = (self.plan.post, POST_BODY) if method == "POST" else (self.plan.path, b"")
         started = time.monotonic()
         got = await connection.send(method, path, body, self.plan.deadline_s)
-        error = got.reason if isinstance(got, Silence) else ""
-        colour = named_colour(got, self.client.colour_header)
-        self._samples.append(RequestSample(started, time.monotonic(), colour, got.status, method, error))
+        error = got.reason if isinstance(got, NoResponse) else ""
+        color = named_color(got, self.client.color_header)
+        self._samples.append(RequestSample(started, time.monotonic(), color, got.status, method, error))
 
     async def _hang_up(self) -> None:
         for each in (*self._open, *self._new):

@@ -1,4 +1,4 @@
-"""Traefik driver (file provider): one prepared file for each colour, of which one is moved into place."""
+"""Traefik driver (file provider): one prepared file for each color, of which one is moved into place."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cutover.changes import Change, Words, line
+from cutover.changes import Argv, Change, line
 from cutover.core.config import Settings
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict
 from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import COLOURS, Live, Marker, RunningProxy, judge_agreement, other
-from cutover.target import Control
+from cutover.proxy.base import COLORS, Live, Marker, RunningProxy, judge_agreement, other
+from cutover.target import ControlProbe
 
 # A copy and a rename: atomic. On a full disk a hard link instead, so that the way back needs no space; not always,
 # because an editor that writes in place would then change the prepared file too. -p keeps the mode for Traefik.
@@ -36,18 +36,18 @@ class Traefik(RunningProxy):
 
     @classmethod
     def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:
-        """The driver that `[proxy]` describes; raises UsageProblem without `proxy.file`."""
-        if settings.proxy is None or settings.proxy.file is None:
-            why = "proxy.file is missing: the file that Traefik's provider reads"
-            raise UsageProblem(f"{settings.source}: {why}")
-        return cls(settings.proxy.file, ProxyClient.of(settings))
+        """The driver that `[proxy]` describes; raises ConfigError without `proxy.dynamic_file`."""
+        if settings.proxy is None or settings.proxy.dynamic_file is None:
+            why = "proxy.dynamic_file is missing: the file that Traefik's provider reads"
+            raise ConfigError(f"{settings.source}: {why}")
+        return cls(settings.proxy.dynamic_file, ProxyClient.of(settings))
 
     def live(self) -> Live:
-        """The live colour by the application's response through Traefik."""
+        """The live color by the application's response through Traefik."""
         return self.client.live()
 
     def agreed(self) -> Verdict:
-        """Yes if the file in place and the response name the same colour."""
+        """Yes if the file in place and the response name the same color."""
         return judge_agreement("file", read_dynamic_file(self.file), self.live())
 
     def switch(self, to: str) -> Change:
@@ -55,33 +55,33 @@ class Traefik(RunningProxy):
         undo = line(*move(self.file, other(to)), within_s=MOVE_BUDGET_S)
         return Change("switch", f"{other(to)} → {to}", move(self.file, to), (undo,), MOVE_BUDGET_S)
 
-    def control(self) -> Control:
+    def control(self) -> ControlProbe:
         """Whether Traefik itself answers."""
         return self.client.as_control()
 
 
-def prepared(file: Path, colour: str) -> Path:
-    """The prepared file of *colour*."""
-    return file.with_name(f"{file.name}.{colour}")
+def prepared(file: Path, color: str) -> Path:
+    """The prepared file of *color*."""
+    return file.with_name(f"{file.name}.{color}")
 
 
-def move(file: Path, to: str) -> Words:
+def move(file: Path, to: str) -> Argv:
     """argv that puts the file of *to* into place; does nothing if it is there, fails if FILE was changed by hand."""
     return ("sh", "-c", MOVE, "sh", str(file), other(to), to)
 
 
 def read_dynamic_file(file: Path) -> Marker:
-    """The colour whose prepared file is in place."""
+    """The color whose prepared file is in place."""
     try:
-        there, texts = file.read_bytes(), {each: prepared(file, each).read_bytes() for each in COLOURS}
+        there, texts = file.read_bytes(), {each: prepared(file, each).read_bytes() for each in COLORS}
     except OSError as error:
         return Marker(None, f"{error.filename}: {(error.strerror or str(error)).lower()}")
     return judge_dynamic_file(str(file), there, texts)
 
 
 def judge_dynamic_file(where: str, there: bytes, texts: dict[str, bytes]) -> Marker:
-    """The colour whose prepared text is *there*, if it is exactly one."""
-    found = [colour for colour, text in texts.items() if text == there]
+    """The color whose prepared text is *there*, if it is exactly one."""
+    found = [color for color, text in texts.items() if text == there]
     if not found:
         return Marker(None, f"{where} is neither {where}.blue nor {where}.green: somebody changed it by hand")
     if len(found) > 1:

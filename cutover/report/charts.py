@@ -30,15 +30,15 @@ NARROW, WIDE, HEIGHT = 520, 1040, 190
 LEFT, RIGHT, TOP, BOTTOM = 62, 56, 26, 22
 MOST_BUCKETS = 240
 BUCKET_S = 0.1
-COLOURS = ("blue", "green")
+COLORS = ("blue", "green")
 QUANTILE = re.compile(r"p\d{1,3}")
 MARKED: Mapping[str, str] = {
     "deploy": "deploy",
     "up": "deploy",
     "switch": "switch",
-    "undo": "take back",
-    "take back": "take back",
-    "flip": "take back",
+    "undo": "revert",
+    "revert": "revert",
+    "flip": "revert",
 }
 """First word of a step's name -> the label of its mark."""
 Point = tuple[float, float]
@@ -135,7 +135,7 @@ def series_charts(samples: Iterable[Sample], steps: Iterable[Step], clock: Spell
     found: dict[str, dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         if math.isfinite(sample.value):
-            found[sample.series][sample.colour].append((sample.at, sample.value))
+            found[sample.series][sample.color].append((sample.at, sample.value))
     marks = marks_of(steps)
     return safe_markup(
         "".join(_series_chart(series, lines, marks, clock, most) for series, lines in found.items())
@@ -238,7 +238,7 @@ def proof_chart(proof: Mapping[str, Any]) -> Markup:
     found, size = coarser(timeline_buckets(proof))
     if not found:
         return safe_markup("")
-    grid = ticks(0.0, max(sum(bucket[color] for color in COLOURS) / size for bucket in found.values()) or 1.0)
+    grid = ticks(0.0, max(sum(bucket[color] for color in COLORS) / size for bucket in found.values()) or 1.0)
     scale = Scale(min(found), max(found) + size, 0.0, grid[-1], WIDE)
     labels = [at for at in ticks(scale.t0, scale.t1, 6) if scale.t0 <= at <= scale.t1]
     drawn = (
@@ -261,7 +261,7 @@ def proof_chart(proof: Mapping[str, Any]) -> Markup:
 def _bars(at: float, bucket: Bucket, size: float, scale: Scale) -> str:
     drawn, low = "", 0.0
     left, width = scale.x(at), max(0.6, scale.x(at + size) - scale.x(at) - 0.4)
-    for color in COLOURS:
+    for color in COLORS:
         high = low + bucket[color] / size
         if high > low:
             place = f'x="{left:.1f}" y="{scale.y(high):.1f}" width="{width:.1f}"'
@@ -276,9 +276,9 @@ def _cross(x: float, y: float, failed: int) -> str:
 
 
 def _legend(found: Mapping[float, Bucket], scale: Scale) -> str:
-    totals = {key: sum(bucket[key] for bucket in found.values()) for key in (*COLOURS, "failed")}
+    totals = {key: sum(bucket[key] for bucket in found.values()) for key in (*COLORS, "failed")}
     drawn, x, y = "", scale.right + 5, TOP
-    for color in COLOURS:
+    for color in COLORS:
         if totals[color]:
             drawn += f'<rect class="bar {_css(color)}" x="{x:.0f}" y="{y}" width="8" height="8"/>'
             drawn += _name(color, x + 11, y + 8)
@@ -300,7 +300,7 @@ def _figure(title: str, inner: str, caption: str, width: int = NARROW) -> str:
 
 
 def _css(color: str) -> str:
-    return color if color in COLOURS else "other"
+    return color if color in COLORS else "other"
 
 
 def _name(color: str, x: float, y: float) -> str:
@@ -323,7 +323,7 @@ def _time_label(at: float, text: str, scale: Scale, anchor: str = "middle") -> s
 def _mark(scale: Scale, moment: float, name: str, y: float) -> str:
     x = scale.x(moment)
     late = x > scale.right - 70  # then there is room for its name only at its left
-    css = "back" if name == "take back" else "event"
+    css = "back" if name == "revert" else "event"
     place = f'x="{x - 4 if late else x + 4:.1f}" y="{y + 4:.1f}" text-anchor="{"end" if late else "start"}"'
     line = f'<path class="{css}" d="M{x:.1f} {y - 4:.1f}V{HEIGHT - BOTTOM}"/>'
     return f'{line}<text class="{css}" {place}>{html_text(name)}</text>'

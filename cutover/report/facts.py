@@ -5,9 +5,9 @@ A session records any of these with `evidence.fact(name, value)` as soon as it k
 | name | value |
 |---|---|
 | `project`, `target`, `who`, `command`, `release` | texts; `release` is the id of the release |
-| `from`, `to` | `{"colour": "blue", "tag": "sha-1", "digest": "sha256:…"}` |
+| `from`, `to` | `{"color": "blue", "tag": "sha-1", "digest": "sha256:…"}` |
 | `began`, `ended` | seconds since 1970, or RFC 3339 |
-| `time_zone` | an IANA name, `[show] time_zone`; empty: the zone of this machine |
+| `time_zone` | an IANA name, `[approval] time_zone`; empty: the zone of this machine |
 | `not asked` | `[[test, reason], …]` |
 | `switched_at` | seconds since 1970 |
 | `proof` | see `cutover.report.charts` |
@@ -164,7 +164,7 @@ def _died(evidence: Evidence) -> SessionResult:
         sentence=f"the session died before it could say how it ended; {seen}. Ask `cutover status` what runs now.",
         reasons=reasons_of(Outcomes((), INCONCLUSIVE), evidence.checks) if bad else (),
         next_steps=("cutover status", "cutover recover"),
-        running=(Running(fact_text(before, "colour"), fact_text(before, "tag"), "ran before"),)
+        running=(Running(fact_text(before, "color"), fact_text(before, "tag"), "ran before"),)
         if before
         else (),
         as_before=False,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.evidence import Evidence, load_evidence, read_json_lines
 from cutover.report.facts import result_of
 from cutover.result import SessionResult
@@ -29,16 +29,16 @@ class ReportFolder:
 
 
 def read_report_folder(path: Path) -> ReportFolder:
-    """The session whose report is in *path*; raises UsageProblem if its evidence or undo script cannot be read."""
+    """The session whose report is in *path*; raises ConfigError if its evidence or undo script cannot be read."""
     file, script = path / "evidence.jsonl", path / "undo.sh"
     if not file.is_file():
         example = "name a folder below reports/, for example reports/latest"
-        raise UsageProblem(f"{path}: no evidence.jsonl there; {example}")
+        raise ConfigError(f"{path}: no evidence.jsonl there; {example}")
     try:
         evidence = load_evidence(file)
         undo = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""
     except OSError as error:
-        raise UsageProblem(f"{error.filename}: {error.strerror}") from error
+        raise ConfigError(f"{error.filename}: {error.strerror}") from error
     evidence.facts.setdefault("logs", saved_logs(path))
     return ReportFolder(path, evidence, result_of(evidence), undo, read_json_lines(path / "journal.jsonl"))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.text import count, duration
 from cutover.evidence import Check, Evidence, outcome_counts
 from cutover.report.charts import proof_sentence
@@ -170,7 +170,7 @@ class Ticket:
 
 
 def ticket_of(url: str, server: str = SERVER) -> Ticket:
-    """The ticket at *url*; raises UsageProblem unless it is an issue or pull request on *server*.
+    """The ticket at *url*; raises ConfigError unless it is an issue or pull request on *server*.
 
     The check of the server keeps the token from being sent to another one.
     """
@@ -178,21 +178,21 @@ def ticket_of(url: str, server: str = SERVER) -> Ticket:
     try:
         parts, here = urlsplit(url.strip()), urlsplit(server)
     except ValueError as error:
-        raise UsageProblem(f"ticket {url!r} is no URL: expected {wanted}") from error
+        raise ConfigError(f"ticket {url!r} is no URL: expected {wanted}") from error
     found = PATH.fullmatch(parts.path)
     if found is None or (parts.scheme, parts.netloc.lower()) != (here.scheme, here.netloc.lower()):
-        raise UsageProblem(f"ticket {url!r} is no issue or pull request: expected {wanted}")
+        raise ConfigError(f"ticket {url!r} is no issue or pull request: expected {wanted}")
     return Ticket(found["owner"], found["repo"], int(found["issue"] or found["pull"]))
 
 
 def api_base(environ: Mapping[str, str]) -> str:
-    """The base of the API, GITHUB_API_URL in Actions; raises UsageProblem if it is neither https nor loopback."""
+    """The base of the API, GITHUB_API_URL in Actions; raises ConfigError if it is neither https nor loopback."""
     server = urlsplit(environ.get("GITHUB_SERVER_URL") or SERVER)
     default = "https://api.github.com" if server.netloc == "github.com" else f"{server.geturl()}/api/v3"
     base = (environ.get("GITHUB_API_URL") or default).rstrip("/")
     parts = urlsplit(base)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise UsageProblem(f"GITHUB_API_URL {base!r}: a token is sent by https only")
+        raise ConfigError(f"GITHUB_API_URL {base!r}: a token is sent by https only")
     return base
 
 

@@ -20,7 +20,7 @@ from cutover.report.folder import ReportFolder
 from cutover.result import SessionResult, Status, sentence_of
 
 MOST_CHECKS = 40
-REVERTS = frozenset({"undo", "take back"})
+REVERTS = frozenset({"undo", "revert"})
 
 
 def draft_postmortem(seen: ReportFolder) -> str:

@@ -32,13 +32,13 @@ ASCII = str.maketrans({"→": "->", "·": "-", "✗": "x", "█": "#", "▁": ".
 class Look:
     """What a terminal can show: colors, letters beyond ASCII, how many columns."""
 
-    colour: bool = False
+    color: bool = False
     unicode: bool = True
     width: int = 100
 
     def paint(self, text: str, tone: Tone) -> str:
         """*text* in *tone*, unchanged without colors."""
-        return f"\x1b[{CODES[tone]}m{text}\x1b[0m" if self.colour and text else text
+        return f"\x1b[{CODES[tone]}m{text}\x1b[0m" if self.color and text else text
 
     def spell(self, text: str) -> str:
         """*text* masked, on one line, without control characters, in letters that the terminal has."""
@@ -61,9 +61,9 @@ class Who:
 def terminal_look(environ: Mapping[str, str], *, tty: bool, encoding: str | None, columns: int = 0) -> Look:
     """The look of a stream; NO_COLOR and TERM=dumb turn colors off, FORCE_COLOR turns them on in a CI log."""
     wanted = tty or bool(environ.get("FORCE_COLOR"))
-    colour = wanted and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    color = wanted and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     letters = (encoding or "").lower().replace("-", "").startswith("utf")
-    return Look(colour=colour, unicode=letters, width=max(60, columns) if columns else 100)
+    return Look(color=color, unicode=letters, width=max(60, columns) if columns else 100)
 
 
 def first_line(who: Who, at: Look | None = None) -> str:
@@ -152,7 +152,7 @@ def _details(result: SessionResult) -> Iterable[tuple[str, str]]:
     if result.command:
         yield "run", f"{result.command}{f'      ({result.command_where})' if result.command_where else ''}"
     if result.report:
-        yield "read" if result.status is Status.UNDO_FAILED else "see", result.report
+        yield "read" if result.status is Status.ROLLBACK_FAILED else "see", result.report
     yield from (("next", each) for each in result.next_steps)
 
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# guard.sh STATE ID MAX: sleep while the session lives (at most MAX seconds), then take back what it left open
+# guard.sh STATE ID MAX: sleep while the session lives (at most MAX seconds), then revert what it left open
 trap '' INT TERM HUP
 state=$1 id=${2:?} max=$3 i=0
-flock -w "$max" "$state/alive" true || :
+flock -w "$max" "$state/session.lock" true || :
 if true 2>/dev/null >>"$state/guard.log"; then exec >>"$state/guard.log" 2>&1; fi # a full disk is no reason not to act
-while ! sh "$state/takeback.sh" "$state" "$id"; do
+while ! sh "$state/revert.sh" "$state" "$id"; do
   i=$((i + 1)); if [ "$i" -ge "${CUTOVER_GUARD_TRIES:-120}" ]; then break; fi; sleep "${CUTOVER_GUARD_PAUSE_S:-5}"
 done
-if [ "$(cat "$state/open" 2>/dev/null)" = "$id" ]; then echo "$id" >"$state/NEEDS_PERSON"; fi
+if [ "$(cat "$state/open" 2>/dev/null)" = "$id" ]; then echo "$id" >"$state/NEEDS_OPERATOR"; fi

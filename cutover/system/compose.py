@@ -12,11 +12,11 @@ from typing import Any
 
 from cutover.core.config import Settings
 from cutover.core.config_schema import parse_duration
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK
 from cutover.system import process
 from cutover.system.container import GRACE_S
-from cutover.system.process import Words
+from cutover.system.process import Argv
 
 COMPOSE_DEADLINE_S = 30.0
 MIN_VERSION = (2, 28)
@@ -32,12 +32,12 @@ class Compose:
     file: Path
     env_file: Path | None = None
 
-    def words(self, *rest: str) -> Words:
+    def words(self, *rest: str) -> Argv:
         """Return the argv of `docker compose` for this project."""
         env = ("--env-file", str(self.env_file)) if self.env_file else ()
         return ("docker", "compose", "--project-name", self.project, "--file", str(self.file), *env, *rest)
 
-    def up(self, *services: str, wait_s: float) -> Words:
+    def up(self, *services: str, wait_s: float) -> Argv:
         """Return the argv that creates or recreates *services*, without pulling and without their dependencies.
 
         It waits until they are healthy, at most *wait_s* seconds; 0: it does not wait.
@@ -45,11 +45,11 @@ class Compose:
         wait = ("--wait", "--wait-timeout", str(max(1, round(wait_s)))) if wait_s else ()
         return self.words("up", "--detach", "--no-deps", "--pull", "never", *wait, *services)
 
-    def stop(self, *services: str) -> Words:
+    def stop(self, *services: str) -> Argv:
         """Return the argv that stops *services* within their stop_grace_period."""
         return self.words("stop", *services)
 
-    def config(self, *flags: str) -> Words:
+    def config(self, *flags: str) -> Argv:
         """Return the argv that prints the rendered file."""
         return self.words("config", *flags)
 
@@ -58,7 +58,7 @@ class Compose:
 class Rendered:
     """The rendered Compose configuration of one color with one tag."""
 
-    colour: str
+    color: str
     project: str
     text: str
     """The release file: JSON, which Compose reads as YAML; `$` is escaped as `$$`."""
@@ -67,19 +67,19 @@ class Rendered:
     """The variables of the env file, as Compose reads them."""
 
     def service(self, name: str) -> Mapping[str, Any]:
-        """Return one service of the model; raises UsageProblem if there is none of that name."""
+        """Return one service of the model; raises ConfigError if there is none of that name."""
         services = self.model.get("services") or {}
         if name not in services:
             known = ", ".join(services) or "no service at all"
-            raise UsageProblem(f"services names {name!r}, the compose file of {self.colour} has {known}")
+            raise ConfigError(f"services names {name!r}, the compose file of {self.color} has {known}")
         found: Mapping[str, Any] = services[name]
         return found
 
     def image(self, service: str) -> str:
-        """Return `repo:tag` of *service*; raises UsageProblem for a service that has only `build`."""
+        """Return `repo:tag` of *service*; raises ConfigError for a service that has only `build`."""
         name = self.service(service).get("image")
         if not name:
-            raise UsageProblem(f"service {service!r} names no image: a release is an image with a tag")
+            raise ConfigError(f"service {service!r} names no image: a release is an image with a tag")
         return str(name)
 
     def tag(self, service: str) -> str:
@@ -115,23 +115,23 @@ class Rendered:
         ]
 
 
-def render(settings: Settings, colour: str, tag: str | None = None) -> Rendered:
-    """Return the rendered configuration of *colour*, with *tag* instead of the tag in its env file.
+def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
+    """Return the rendered configuration of *color*, with *tag* instead of the tag in its env file.
 
-    Compose reads the env file in a clean environment; its values are masked from now on. Raises UsageProblem.
+    Compose reads the env file in a clean environment; its values are masked from now on. Raises ConfigError.
     """
-    env_file = settings.colours[colour].env_file
-    for path, key in ((settings.compose_file, "compose_file"), (env_file, f"colours.{colour}.env_file")):
+    env_file = settings.colors[color].env_file
+    for path, key in ((settings.compose_file, "compose_file"), (env_file, f"colors.{color}.env_file")):
         if not path.is_file():
-            raise UsageProblem(f"{path}: no such file ({key} in {settings.source})")
-    compose = Compose(settings.compose_project(colour), settings.compose_file, env_file)
-    override = {settings.tag_key: tag} if tag else {}
+            raise ConfigError(f"{path}: no such file ({key} in {settings.source})")
+    compose = Compose(settings.compose_project(color), settings.compose_file, env_file)
+    override = {settings.env_keys.tag: tag} if tag else {}
     with ThreadPoolExecutor(2) as pool:  # two calls of 0.1 s each
         config = pool.submit(_config, compose, override, "--format", "json")
         variables = pool.submit(_config, compose, override, "--environment")
         text, values = config.result(), _env_variables(variables.result(), override)
-    MASK.learn_environment(values, settings.public_keys)
-    return Rendered(colour, compose.project, text, json.loads(text), values)
+    MASK.learn_environment(values, settings.env_keys.unmasked)
+    return Rendered(color, compose.project, text, json.loads(text), values)
 
 
 def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
@@ -141,10 +141,10 @@ def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
     )
     if not done.ok:
         require_compose()  # an old Compose only says "unknown flag"
-        raise UsageProblem(f"docker compose config: {MASK(done.last_line)}")
+        raise ConfigError(f"docker compose config: {MASK(done.last_line)}")
     unset = UNSET.search(done.err)
     if unset:
-        raise UsageProblem(f"{compose.env_file}: {unset[1]} is not set, and the compose file uses it")
+        raise ConfigError(f"{compose.env_file}: {unset[1]} is not set, and the compose file uses it")
     return done.out
 
 
@@ -163,22 +163,22 @@ def config_hashes(compose: Compose, text: str | None = None) -> dict[str, str]:
     stdin = None if text is None else text.encode()
     done = process.run(compose.config("--hash", "*"), deadline_s=COMPOSE_DEADLINE_S, stdin=stdin)
     if not done.ok:
-        raise UsageProblem(f"docker compose config --hash: {done.last_line}")
+        raise ConfigError(f"docker compose config --hash: {done.last_line}")
     rows = (line.partition(" ") for line in done.out.splitlines())
     return {service: label.strip() for service, _, label in rows if label}
 
 
 def require_compose() -> None:
-    """Raise UsageProblem if `docker compose` is missing or older than `MIN_VERSION`."""
+    """Raise ConfigError if `docker compose` is missing or older than `MIN_VERSION`."""
     done = process.run(("docker", "compose", "version", "--short"), deadline_s=COMPOSE_DEADLINE_S)
     needed = ".".join(map(str, MIN_VERSION))
     if not done.ok:
-        raise UsageProblem(
+        raise ConfigError(
             f"docker compose does not answer: {done.last_line}; Compose {needed} or newer is needed"
         )
     version = done.out.strip()
     if parse_version(version) < MIN_VERSION:
-        raise UsageProblem(f"docker compose is {version}: too old, {needed} or newer is needed")
+        raise ConfigError(f"docker compose is {version}: too old, {needed} or newer is needed")
 
 
 def parse_version(text: str) -> tuple[int, ...]:

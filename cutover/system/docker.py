@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.system.container import Container, read_container
 from cutover.system.process import clean_environment, docker_host
 
@@ -22,18 +22,18 @@ API_DEADLINE_S = (
 
 @contextmanager
 def engine_errors(what: str = "the Docker engine does not answer") -> Iterator[None]:
-    """Raise EngineSilent with *what* in place of the errors of the SDK and of its HTTP client."""
+    """Raise EngineUnavailable with *what* in place of the errors of the SDK and of its HTTP client."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
     try:
         yield
     except (DockerException, RequestException) as error:
-        raise EngineSilent(f"{what}: {error}") from error
+        raise EngineUnavailable(f"{what}: {error}") from error
 
 
 def new_client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
-    """Return a new SDK client; raises EngineSilent if the engine does not answer."""
+    """Return a new SDK client; raises EngineUnavailable if the engine does not answer."""
     import docker  # imported here because it takes 150 ms
     from docker.errors import DockerException
 
@@ -41,12 +41,12 @@ def new_client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
         return docker.from_env(timeout=deadline_s, environment=clean_environment())
     except DockerException as error:
         address = docker_host() or "unix:///var/run/docker.sock"
-        raise EngineSilent(f"the Docker engine at {address} does not answer: {_cause(error)}") from error
+        raise EngineUnavailable(f"the Docker engine at {address} does not answer: {_cause(error)}") from error
 
 
 @cache
 def client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
-    """Return the shared SDK client of this process; raises EngineSilent."""
+    """Return the shared SDK client of this process; raises EngineUnavailable."""
     return new_client(deadline_s)
 
 
@@ -61,7 +61,7 @@ def _cause(error: BaseException) -> str:
 
 
 def containers(project: str, service: str | None = None, *, every: bool = True) -> list[Container]:
-    """Return the containers of a Compose project, without one-off ones; raises EngineSilent.
+    """Return the containers of a Compose project, without one-off ones; raises EngineUnavailable.
 
     With *service* only its containers; with `every=False` only running ones.
     """
@@ -84,19 +84,19 @@ def containers(project: str, service: str | None = None, *, every: bool = True) 
 def the_container(project: str, service: str, number: int | None = None) -> Container | None:
     """Return the serving container: the running one, else the newest; None if there is none.
 
-    With *number* only that replica counts. Raises EngineSilent.
+    With *number* only that replica counts. Raises EngineUnavailable.
     """
     found = [each for each in replicas(project, service) if number in (None, each.number)]
     return found[0] if found else None
 
 
 def replicas(project: str, service: str) -> list[Container]:
-    """Return the serving container, then the other replicas by number; raises EngineSilent."""
+    """Return the serving container, then the other replicas by number; raises EngineUnavailable."""
     return _one_per_number(containers(project, service))
 
 
 def numbers(project: str) -> dict[str, list[int]]:
-    """Return service → replica numbers, in the order of `replicas`; raises EngineSilent."""
+    """Return service → replica numbers, in the order of `replicas`; raises EngineUnavailable."""
     found: dict[str, list[Container]] = {}
     for each in containers(project):
         found.setdefault(each.service, []).append(each)
@@ -111,12 +111,12 @@ def _one_per_number(found: Sequence[Container]) -> list[Container]:
 
 
 def by_service(project: str, services: Sequence[str]) -> dict[str, Container | None]:
-    """Return service → its serving container; raises EngineSilent."""
+    """Return service → its serving container; raises EngineUnavailable."""
     return {each: the_container(project, each) for each in services}
 
 
 def inspect(container_id: str) -> Container | None:
-    """Return the container with that id, None if it was removed; raises EngineSilent."""
+    """Return the container with that id, None if it was removed; raises EngineUnavailable."""
     from docker.errors import NotFound
 
     with engine_errors():
@@ -127,7 +127,7 @@ def inspect(container_id: str) -> Container | None:
 
 
 def inspect_image(reference: str) -> dict[str, Any] | None:
-    """Return `docker image inspect`, None if the image is not on this host; raises EngineSilent."""
+    """Return `docker image inspect`, None if the image is not on this host; raises EngineUnavailable."""
     from docker.errors import ImageNotFound
 
     with engine_errors():
@@ -139,20 +139,20 @@ def inspect_image(reference: str) -> dict[str, Any] | None:
 
 
 def image_id(reference: str) -> str | None:
-    """Return the ID of a local image, None if it is not on this host; raises EngineSilent."""
+    """Return the ID of a local image, None if it is not on this host; raises EngineUnavailable."""
     found = inspect_image(reference)
     return str(found["Id"]) if found else None
 
 
 @cache
 def data_root() -> Path:
-    """Return the folder in which the engine stores images and containers; raises EngineSilent."""
+    """Return the folder in which the engine stores images and containers; raises EngineUnavailable."""
     with engine_errors():
         return Path(client().api.info()["DockerRootDir"])
 
 
 def daemon_time() -> str:
-    """Return the clock of the engine (RFC 3339), by which log windows are cut; raises EngineSilent."""
+    """Return the clock of the engine (RFC 3339), by which log windows are cut; raises EngineUnavailable."""
     with engine_errors():
         return str(client().api.info()["SystemTime"])
 
@@ -160,7 +160,7 @@ def daemon_time() -> str:
 def logs(
     container_id: str, *, since: float | None = None, until: float | None = None, tail: int | None = 5000
 ) -> list[str]:
-    """Return the last *tail* log lines (None: all) with time stamps; raises EngineSilent.
+    """Return the last *tail* log lines (None: all) with time stamps; raises EngineUnavailable.
 
     *since* and *until* are seconds since 1970 by the clock of the engine, as floats: the SDK truncates datetimes.
     """
@@ -178,7 +178,7 @@ def logs(
 
 
 def published_by(port: int) -> list[Container]:
-    """Return the running containers of any project that publish *port*; raises EngineSilent."""
+    """Return the running containers of any project that publish *port*; raises EngineUnavailable."""
     with engine_errors():
         api = client().api
         rows = api.containers(filters={"publish": str(port)})

@@ -20,9 +20,9 @@ from urllib.parse import quote, urlsplit
 
 import h11
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Verdict, no, shortened, unknown
-from cutover.target import Control
+from cutover.target import ControlProbe
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 MAX_BODY_BYTES = 10 * 2**20  # an endless body must not fill the memory
@@ -72,7 +72,7 @@ class HttpResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class NoResponse:
     """No response; `kind` is `refused`, `reset`, `timeout`, `tls` or `garbage`, `reason` says it in words.
 
     Its status is 0 and its headers and body are empty, for callers that need not tell it from a bad response.
@@ -136,7 +136,7 @@ def tls_context(verify: TlsVerify) -> ssl.SSLContext:
 
 # --- HTTP/1.1 without I/O, also for the asynchronous connections of the switch proof ---
 class ExchangeError(OSError):
-    """An exchange ended without a complete response: `kind` and reason as in `Silence`."""
+    """An exchange ended without a complete response: `kind` and reason as in `NoResponse`."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
@@ -201,7 +201,7 @@ def header_table(response: h11.Response) -> dict[str, str]:
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
 
 
-def no_response(error: OSError, url: str, seconds: float, deadline_s: float | None = None) -> Silence:
+def no_response(error: OSError, url: str, seconds: float, deadline_s: float | None = None) -> NoResponse:
     """What *error*, which ended an exchange after *seconds*, means; *deadline_s* is named instead if given."""
     kind, reason = "reset", "connection closed without an answer"
     if isinstance(error, ExchangeError):
@@ -213,7 +213,7 @@ def no_response(error: OSError, url: str, seconds: float, deadline_s: float | No
         kind, reason = "tls", f"TLS failed: {error.reason or error}"
     elif isinstance(error, ConnectionRefusedError):
         kind, reason = "refused", "connection refused"
-    return Silence(kind, reason, url, seconds)
+    return NoResponse(kind, reason, url, seconds)
 
 
 def connect_error(error: OSError) -> OSError:
@@ -291,7 +291,7 @@ class HttpClient(AbstractContextManager["HttpClient"]):
         headers: Headers | None = None,
         body: bytes = b"",
         deadline_s: float | None = None,
-    ) -> HttpResponse | Silence:
+    ) -> HttpResponse | NoResponse:
         """Send one request once and return its complete response."""
         url, begun, deadline_s = f"{self.base_url}{path}", time.monotonic(), deadline_s or self.deadline_s
         own = {"user-agent": "cutover", "accept": "*/*", "accept-encoding": "identity"}
@@ -361,13 +361,13 @@ def fetch(
     method: str = "GET",
     verify: TlsVerify = True,
     deadline_s: float = DEFAULT_DEADLINE_S,
-) -> HttpResponse | Silence:
+) -> HttpResponse | NoResponse:
     """The response to one request on a connection of its own."""
     try:
         with HttpClient(url, deadline_s, verify, keep_alive=False) as client:
             return client.send(method, path)
     except OSError as error:  # the CA file
-        return Silence("tls", str(error), url + path)
+        return NoResponse("tls", str(error), url + path)
 
 
 # --- requests with retries ---
@@ -384,7 +384,7 @@ class RequestOptions:
 
 def send_request(
     client: HttpClient, method: str, path: str, options: RequestOptions | None = None
-) -> HttpResponse | Silence:
+) -> HttpResponse | NoResponse:
     """The response to a request; without one it is sent again, within twice its deadline.
 
     A method that may write is repeated only if the connection was refused: then nothing can have arrived.
@@ -406,12 +406,12 @@ def send_request(
         options.sleep(RETRY_PAUSE_S * len(silences))
 
 
-def judge_silence(question: str, silent: Silence, control: Control) -> Verdict:
+def judge_no_response(question: str, silent: NoResponse, control: ControlProbe) -> Verdict:
     """No if *control* finds the path to the service up: then the service is at fault; unknown otherwise."""
     seen: dict[str, Any] = {"url": silent.url, "silence": silent.kind, "seconds": round(silent.seconds, 3)}
     try:
         good, why = control.answers(), ""
-    except (EngineSilent, OSError) as error:
+    except (EngineUnavailable, OSError) as error:
         good, why = False, f" ({error})"
     by = f" (control: {control.how})" if control.how else ""
     if good:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK
 
-Words = tuple[str, ...]
+Argv = tuple[str, ...]
 FIXED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 PASSED_ON = ("HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "LANG")
 DRAIN_S = 1.0
@@ -25,10 +25,10 @@ TIMED_OUT = 124  # the same exit code as timeout(1)
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CompletedCommand:
     """A command that ended: argv, exit code and masked output."""
 
-    words: Words
+    argv: Argv
     code: int
     out: str
     err: str
@@ -59,7 +59,7 @@ def docker_host() -> str:
     """Return the address of the engine for the docker CLI and the SDK; empty for the default socket.
 
     The order is that of the CLI: DOCKER_HOST, DOCKER_CONTEXT, the context of `docker context use`. The SDK does not
-    read contexts. Raises UsageProblem if the context cannot be read.
+    read contexts. Raises ConfigError if the context cannot be read.
     """
     return os.environ.get("DOCKER_HOST") or _host_of_context(_current_context())
 
@@ -86,7 +86,7 @@ def _host_of_context(name: str) -> str:
     words = ("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}", name)
     done = _run(words, CONTEXT_DEADLINE_S, environment)
     if not done.ok or not done.out.strip():
-        raise UsageProblem(f"docker context {name!r} cannot be read: {done.last_line}")
+        raise ConfigError(f"docker context {name!r} cannot be read: {done.last_line}")
     return done.out.strip()
 
 
@@ -98,7 +98,7 @@ def run(
     stdin: bytes | None = None,
     cwd: str | None = None,
     mask: bool = True,
-) -> Done:
+) -> CompletedCommand:
     """Run *words* in a clean environment with *environment* added; never raises for a failed command.
 
     After *deadline_s* the whole process group is killed and the exit code is 124; a missing command has 127.
@@ -115,7 +115,7 @@ def _run(
     cwd: str | None = None,
     *,
     mask: bool = True,
-) -> Done:
+) -> CompletedCommand:
     try:
         process = subprocess.Popen(
             list(words),
@@ -127,7 +127,7 @@ def _run(
             start_new_session=True,
         )
     except OSError as error:
-        return Done(tuple(words), 127, "", f"{words[0]}: {error.strerror}")
+        return CompletedCommand(tuple(words), 127, "", f"{words[0]}: {error.strerror}")
     try:
         out, err = process.communicate(stdin, timeout=deadline_s)
         code = process.returncode
@@ -143,7 +143,9 @@ def _run(
         _rest_of_output(process)
         raise
     hide = MASK if mask else str
-    return Done(tuple(words), code, hide(out.decode(errors="replace")), hide(err.decode(errors="replace")))
+    return CompletedCommand(
+        tuple(words), code, hide(out.decode(errors="replace")), hide(err.decode(errors="replace"))
+    )
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK
 from cutover.system import docker
 
@@ -44,7 +44,7 @@ def repository_of(reference: str) -> str:
 
 
 def ensure_image(reference: str, environment: Mapping[str, str] | None = None) -> ImageFact:
-    """Return the image *reference*, pulled if it is not on this host; raises UsageProblem if that fails.
+    """Return the image *reference*, pulled if it is not on this host; raises ConfigError if that fails.
 
     GHCR_USERNAME and GHCR_TOKEN are sent only to ghcr.io (or GHCR_HOST); for any other registry the credentials
     that `docker login` has stored are used.
@@ -57,20 +57,20 @@ def ensure_image(reference: str, environment: Mapping[str, str] | None = None) -
         )
         found = local_image(reference)
     if found is None:
-        raise UsageProblem(f"{reference} was pulled, but is not on this host")
+        raise ConfigError(f"{reference} was pulled, but is not on this host")
     with docker.engine_errors():
         return require_architecture(found, str(docker.client().api.version().get("Arch", "")))
 
 
 def require_architecture(image: ImageFact, architecture: str) -> ImageFact:
-    """Return *image* if it is built for *architecture*, else raise UsageProblem: the engine would start it anyway."""
+    """Return *image* if it is built for *architecture*, else raise ConfigError: the engine would start it anyway."""
     if image.architecture and architecture and image.architecture != architecture:
-        raise UsageProblem(f"{image.reference} is for {image.architecture}, this host is {architecture}")
+        raise ConfigError(f"{image.reference} is for {image.architecture}, this host is {architecture}")
     return image
 
 
 def local_image(reference: str) -> ImageFact | None:
-    """Return the image *reference*, None if it is not on this host; raises EngineSilent."""
+    """Return the image *reference*, None if it is not on this host; raises EngineUnavailable."""
     attributes = docker.inspect_image(reference)
     return read_image_fact(reference, attributes) if attributes else None
 
@@ -98,7 +98,7 @@ def _pull(reference: str, credentials: Mapping[str, str]) -> None:
         if credentials:
             refusal = _error_of(lambda: [own.api.login(**credentials, registry=registry, reauth=True)])
             if refusal:
-                raise UsageProblem(_explain_login(refusal, registry))
+                raise ConfigError(_explain_login(refusal, registry))
         auth = dict(credentials) or None  # None: what `docker login` has stored
 
         def pull() -> None:
@@ -110,7 +110,7 @@ def _pull(reference: str, credentials: Mapping[str, str]) -> None:
         except Empty:
             failed = f"no end after {PULL_DEADLINE_S:g} s"
     if failed:
-        raise UsageProblem(explain_failure(failed, reference, signed=bool(credentials)))
+        raise ConfigError(explain_failure(failed, reference, signed=bool(credentials)))
 
 
 def _error_of(request: Callable[[], Iterable[Mapping[str, Any]]]) -> str:

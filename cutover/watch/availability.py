@@ -11,13 +11,13 @@ from enum import IntEnum
 from typing import Literal
 
 from cutover.core.config_schema import Endpoint
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.evidence import Evidence
 from cutover.gate.http_checks import endpoint
 from cutover.statistics import Sequential
-from cutover.system.http import HttpClient, HttpResponse, RequestOptions, Silence, send_request
-from cutover.target import Control
+from cutover.system.http import HttpClient, HttpResponse, NoResponse, RequestOptions, send_request
+from cutover.target import ControlProbe
 from cutover.watch.check import Source, WatchCheck
 
 STREAK = 3
@@ -30,7 +30,7 @@ SERVER_ERROR = 500
 LOOK = RequestOptions(deadline_s=1.0, tries=1)
 LOOKS, LOOKS_S = 20, 1.0  # a no waits for them: more would delay the switch back
 NOT_THERE = frozenset({404, 405})
-NO_CONTROL = Control(lambda: True, "only compared with")
+NO_CONTROL = ControlProbe(lambda: True, "only compared with")
 
 ProbeKind = Literal["good", "failed", "shared", "silent"]
 
@@ -46,7 +46,7 @@ class Probe:
     kind: ProbeKind
     text: str
     seconds: float
-    colour: str | None = None
+    color: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +55,17 @@ class Prober:
 
     http: HttpClient
     path: str
-    control: Control
-    colour_header: str = ""
+    control: ControlProbe
+    color_header: str = ""
     old: HttpClient | None = None
 
     def __call__(self) -> Probe:
         """Send one probe; takes at most the deadlines of the clients."""
         result = send_request(self.http, "GET", self.path, PROBE_ONCE)
-        if isinstance(result, Silence):
+        if isinstance(result, NoResponse):
             return Probe(self._kind(None), result.reason, result.seconds)
-        colour = result.headers.get(self.colour_header.lower())
-        return Probe(self._kind(result), f"status {result.status}", result.seconds, colour)
+        color = result.headers.get(self.color_header.lower())
+        return Probe(self._kind(result), f"status {result.status}", result.seconds, color)
 
     def _kind(self, answer: HttpResponse | None) -> ProbeKind:
         if answer and answer.status == 200:  # noqa: PLR2004 - the body is judged by the gate
@@ -83,12 +83,12 @@ class Prober:
     def _control_answers(self) -> bool:
         try:
             return self.control.answers()
-        except (EngineSilent, OSError):
+        except (EngineUnavailable, OSError):
             return False
 
 
-def _same_failure(answer: HttpResponse | None, other: HttpResponse | Silence) -> bool:
-    if isinstance(other, Silence):  # refused: the old color is gone, which is no failure that both share
+def _same_failure(answer: HttpResponse | None, other: HttpResponse | NoResponse) -> bool:
+    if isinstance(other, NoResponse):  # refused: the old color is gone, which is no failure that both share
         return answer is None and other.kind == "timeout"
     return answer is not None and other.status == answer.status
 
@@ -106,14 +106,14 @@ class ProbeCounts:
     last: Probe | None = None
     last_failure: str = ""
     slowest: float = 0.0
-    colours: Counter[str] = field(default_factory=Counter)
+    colors: Counter[str] = field(default_factory=Counter)
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def add(self, probe: Probe) -> None:
         """Count one probe."""
         self.last = probe
-        if probe.colour:
-            self.colours[probe.colour] += 1
+        if probe.color:
+            self.colors[probe.color] += 1
         if probe.kind in {"good", "failed"}:
             bad = probe.kind == "failed"
             self.probes += 1
@@ -148,29 +148,29 @@ def judge_availability(counts: ProbeCounts, wanted: float) -> Verdict:
         reason = f"{counts.last.text}, and the control did not answer either"
         return unknown(question, reason, expected=expected)
     if counts.last.kind == "shared":
-        return not_asked(question, f"reported: {counts.last.text} from both colours: not this release")
+        return not_asked(question, f"reported: {counts.last.text} from both colors: not this release")
     if counts.streak:
         return not_asked(question, f"{seen}, the last {counts.streak} of them; {STREAK} in a row are a no")
     reason = f"{seen}, slowest {counts.slowest * 1000:.0f} ms"
-    reason += f"; {counts.shared} failed for both colours" if counts.shared else ""
+    reason += f"; {counts.shared} failed for both colors" if counts.shared else ""
     return yes(question, reason, expected=expected, seen=seen, failed=counts.failed, probes=counts.probes)
 
 
-def judge_colour(seen: Counter[str], live: str, silent: str = "") -> Verdict:
+def judge_color(seen: Counter[str], live: str, silent: str = "") -> Verdict:
     """No at the first answer of another color than *live*: only this release switches the proxy.
 
     Unknown while the proxy is *silent*, whatever it answered before.
     """
-    question, expected = "colour", f"every answer by {live}"
-    strange = {colour: count for colour, count in seen.items() if colour != live}
+    question, expected = "color", f"every answer by {live}"
+    strange = {color: count for color, count in seen.items() if color != live}
     if strange:
-        got = ", ".join(f"{count} by {colour}" for colour, count in strange.items())
+        got = ", ".join(f"{count} by {color}" for color, count in strange.items())
         reason = f"expected {expected}, got {got}"
         return no(question, reason, expected=expected, seen=got, answers=dict(seen))
     if silent:
         return unknown(question, silent, expected=expected)
     if not seen:
-        return not_asked(question, "no answer named its colour")
+        return not_asked(question, "no answer named its color")
     return yes(question, f"{seen[live]} answers, all by {live}", expected=expected, answers=dict(seen))
 
 
@@ -196,11 +196,11 @@ class ProbeSource(Source[Probe]):
     def take(self, answer: Probe) -> None:
         """Count one probe and keep it as a sample."""
         self.counts.add(answer)
-        colour = answer.colour or self.live
+        color = answer.color or self.live
         if answer.kind == "good":
-            self.evidence.sample("probe seconds", colour, answer.seconds)
+            self.evidence.sample("probe seconds", color, answer.seconds)
         else:
-            self.evidence.sample("probe failed", colour, 1.0)
+            self.evidence.sample("probe failed", color, 1.0)
 
 
 def availability_check(probes: ProbeSource) -> WatchCheck:
@@ -212,13 +212,13 @@ def availability_check(probes: ProbeSource) -> WatchCheck:
     return WatchCheck("availability", probes, judge, even_if_silent=True)
 
 
-def colour_check(probes: ProbeSource) -> WatchCheck:
+def color_check(probes: ProbeSource) -> WatchCheck:
     """Whether the live color has answered every probe."""
 
     def judge(source: ProbeSource) -> Verdict:
-        return judge_colour(source.counts.colours, source.live, source.silent)
+        return judge_color(source.counts.colors, source.live, source.silent)
 
-    return WatchCheck("colour", probes, judge, even_if_silent=True)
+    return WatchCheck("color", probes, judge, even_if_silent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ def readable(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
 
 
 def request_endpoints(
-    wanted: Sequence[Endpoint], http: HttpClient, control: Control, old: HttpClient | None
+    wanted: Sequence[Endpoint], http: HttpClient, control: ControlProbe, old: HttpClient | None
 ) -> list[EndpointResult]:
     """Request each endpoint once, and from the *old* color those that were answered wrongly."""
     results = [EndpointResult(endpoint(http, control, each)) for each in wanted]
@@ -269,7 +269,7 @@ def judge_endpoints(rounds: int, streaks: dict[str, int], last: Sequence[Endpoin
         return unknown(question, f"{silent.question}: {silent.reason}", expected=expected)
     shared = next((each.live for each in last if each.shared), None)
     if shared is not None:
-        reason = f"reported: {shared.question}: {shared.reason}; for both colours: not this release"
+        reason = f"reported: {shared.question}: {shared.reason}; for both colors: not this release"
         return not_asked(question, reason)
     odd = next((each.live for each in last if each.bad), None)
     if odd is not None:
@@ -337,9 +337,9 @@ class EndpointComparison:
             return ""
         for each, live, old in known:
             if live is old is EndpointState.FAILS:
-                return f"the old colour fails {each.label} too"
+                return f"the old color fails {each.label} too"
             if slow and old is EndpointState.SLOW:
-                return f"the old colour is slow with {each.label} too"
+                return f"the old color is slow with {each.label} too"
         return ""
 
     def _state(self, http: HttpClient, wanted: Endpoint, if_gone: EndpointState) -> EndpointState | None:
@@ -347,7 +347,7 @@ class EndpointComparison:
         until = time.monotonic() + LOOKS_S
         for _ in range(LOOKS):
             result = send_request(http, wanted.method, wanted.path, self.look)
-            if isinstance(result, Silence):
+            if isinstance(result, NoResponse):
                 return EndpointState.SLOW if result.kind == "timeout" else if_gone
             if result.status >= SERVER_ERROR or result.status in NOT_THERE:
                 return EndpointState.FAILS if result.status >= SERVER_ERROR else None

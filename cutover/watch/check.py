@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, Generic, TypeVar
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome, Verdict, not_asked, unknown
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Source(Generic[T]):
 
     The watch polls each source every `every_s` seconds. A poll takes the answers that have arrived, and calls
     *ask* again if the last call is at least `pace_s` seconds ago and fewer than `at_most` calls are running.
-    *ask* needs a deadline of its own. If it raises EngineSilent, `silent` says why; any other exception is
+    *ask* needs a deadline of its own. If it raises EngineUnavailable, `silent` says why; any other exception is
     raised by the poll that collects it. Several checks may share a source.
     """
 
@@ -103,7 +103,7 @@ class Source(Generic[T]):
         except Empty:
             return False
         self.running -= 1
-        if isinstance(error, EngineSilent):
+        if isinstance(error, EngineUnavailable):
             self.count, self.silence = self.count + 1, str(error)
         elif error is not None:
             raise error
@@ -220,5 +220,5 @@ def never_asked(name: str, reason: str) -> WatchCheck:
 
 def report_shared(verdicts: Iterable[Verdict], *, releasing: bool) -> list[Verdict]:
     """*verdicts* on what both colors share: during a release a no is only reported, as going back would not help."""
-    why = "both colours share it: not this release"
+    why = "both colors share it: not this release"
     return [each.reported(why) if releasing and each.outcome is Outcome.NO else each for each in verdicts]

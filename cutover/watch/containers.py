@@ -79,22 +79,22 @@ def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:
     return verdict
 
 
-def judge_way_back(first: ContainerLife | None, now: Container | None, colour: str) -> Verdict:
+def judge_way_back(first: ContainerLife | None, now: Container | None, color: str) -> Verdict:
     """Whether the old color could take over at once; never a no, as a dead old color is no reason to switch to it.
 
     What is wrong is reported: reverting then has to start the old color first.
     """
     question = "way back"
     if now is None:
-        return not_asked(question, f"reported: {colour} is gone; taking back would first have to start it")
+        return not_asked(question, f"reported: {color} is gone; reverting would first have to start it")
     if now.status not in ALIVE:
-        reason = f"reported: {colour}: {describe_exit(now)}; taking back would first start it"
+        reason = f"reported: {color}: {describe_exit(now)}; reverting would first start it"
         return not_asked(question, reason)
     if now.health_status == "unhealthy":
-        return not_asked(question, f"reported: {colour}: {judge_health(now, None).reason}")
+        return not_asked(question, f"reported: {color}: {judge_health(now, None).reason}")
     if first is not None and life_of(now) != first:
-        return not_asked(question, f"reported: {colour} was started anew; it is {now.health_status} now")
-    return yes(question, f"{colour} is warm: running, health {now.health_status}", **container_evidence(now))
+        return not_asked(question, f"reported: {color} was started anew; it is {now.health_status} now")
+    return yes(question, f"{color} is warm: running, health {now.health_status}", **container_evidence(now))
 
 
 def container_checks(live: ContainerSource) -> tuple[WatchCheck, WatchCheck]:
@@ -102,13 +102,13 @@ def container_checks(live: ContainerSource) -> tuple[WatchCheck, WatchCheck]:
     return WatchCheck("restarts", live, _restarts), WatchCheck("health", live, _health)
 
 
-def way_back_check(old: ContainerSource, colour: str) -> WatchCheck:
-    """Whether the old color *colour* could take over at once; only reports."""
+def way_back_check(old: ContainerSource, color: str) -> WatchCheck:
+    """Whether the old color *color* could take over at once; only reports."""
 
     def judge(source: ContainerSource) -> Verdict:
         if source.silent:
             return not_asked("way back", f"reported: {source.silent}")
-        return judge_way_back(source.first, source.last, colour)
+        return judge_way_back(source.first, source.last, color)
 
     return WatchCheck("way back", old, judge, even_if_silent=True)
 

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 from cutover.core.config_schema import Dependency
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.evidence import Evidence
 from cutover.system import docker
@@ -46,7 +46,7 @@ Ask = Callable[[], DependencyAnswers | None]
 
 
 def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) -> DependencyAnswers | None:
-    """Ask every dependency from inside *container*; None while it does not run; raises EngineSilent."""
+    """Ask every dependency from inside *container*; None while it does not run; raises EngineUnavailable."""
     if container is None or not container.running:
         return None
     script = resources.files(__package__).joinpath("dependency_inside.py").read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def _read_answer(row: Mapping[str, Any]) -> DependencyAnswer:
 
 
 def _run_inside(container_id: str, argv: Sequence[str]) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of *argv* run inside the container; raises EngineSilent."""
+    """Exit code, stdout and stderr of *argv* run inside the container; raises EngineUnavailable."""
     from docker.errors import DockerException
     from requests.exceptions import RequestException
 
@@ -92,7 +92,7 @@ def _run_inside(container_id: str, argv: Sequence[str]) -> tuple[int, str, str]:
         out, err = api.exec_start(made, demux=True)
         code = int(api.exec_inspect(made)["ExitCode"] or 0)
     except (DockerException, RequestException) as error:
-        raise EngineSilent(f"nothing can be run in {container_id[:12]}: {error}") from error
+        raise EngineUnavailable(f"nothing can be run in {container_id[:12]}: {error}") from error
     return code, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
 
 
@@ -109,11 +109,11 @@ def judge_dependency(
     if live.why_not:
         return not_asked(question, live.why_not)
     seen = str(live)
-    beside = f", {old} from the old colour" if old else ""
+    beside = f", {old} from the old color" if old else ""
     if not live.is_bad(allowed_s):
         return yes(question, f"{seen}{beside}", expected=expected, seen=seen)
     if old is not None and old.is_bad(allowed_s):
-        reason = f"reported: dependency {name} fails for both colours: {seen}: not this release"
+        reason = f"reported: dependency {name} fails for both colors: {seen}: not this release"
         return not_asked(question, reason)
     if streak < BAD_IN_A_ROW:
         return not_asked(question, f"{seen}, once; {BAD_IN_A_ROW} in a row are a no")
@@ -149,7 +149,7 @@ class DependencySource(Source[tuple[DependencyAnswers | None, DependencyAnswers 
     def _ask_old(self) -> DependencyAnswers | None:
         try:  # the old color is only compared with: its silence is not an error
             return self.ask_old() if self.ask_old else None
-        except EngineSilent:
+        except EngineUnavailable:
             return None
 
     def poll(self, now: float) -> None:
@@ -168,7 +168,7 @@ class DependencySource(Source[tuple[DependencyAnswers | None, DependencyAnswers 
         """The dependency that fails for the old color now, in words; empty if none does or it is unknown."""
         for name, answer in (self._ask_old() or {}).items():
             if answer.is_bad(self.allowed_s):
-                return f"dependency {name} fails for the old colour too ({answer})"
+                return f"dependency {name} fails for the old color too ({answer})"
         return ""
 
 

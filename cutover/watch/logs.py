@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from cutover.core.config_schema import Logs
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.evidence import Evidence
 from cutover.gate.log_checks import (
@@ -60,25 +60,25 @@ class LogReader:
     lines: int = 0
     structured: bool = False
     """Whether any line so far was JSON."""
-    levelled: bool = False
+    leveled: bool = False
     """Whether any line so far had a level."""
     ask: Callable[..., list[str]] = docker.logs
     _tail: int = FEWEST_LINES
 
     def read(self) -> list[LoggedError]:
-        """The errors that were logged since the last read; raises EngineSilent.
+        """The errors that were logged since the last read; raises EngineUnavailable.
 
         If more was logged than one read takes, the oldest lines are left out: counts are then too low, never
         too high.
         """
         lines = self.ask(self.container_id, since=self.since - ROUNDING_S, tail=self._tail)
         fresh = [line for line in lines if split_stamp(line)[0] > self.since]
-        self._tail = min(self.rules.tail, max(FEWEST_LINES, 4 * len(fresh)))
+        self._tail = min(self.rules.max_lines, max(FEWEST_LINES, 4 * len(fresh)))
         self.lines += len(fresh)
         self.since = max([self.since, *(split_stamp(line)[0] for line in fresh)])
         found = scan_log(fresh, self.rules)
         self.structured |= found.structured
-        self.levelled |= found.levelled
+        self.leveled |= found.leveled
         return found.errors
 
 
@@ -142,7 +142,7 @@ class LogComparison:
     def not_own(self) -> str:
         """How many errors both colors log, as the end of a reason."""
         number = sum(self.live.by_signature[name] for name in self.live.by_signature if name in self.shared)
-        return f"; {number} more are logged by both colours: not this release" if number else ""
+        return f"; {number} more are logged by both colors: not this release" if number else ""
 
 
 def judge_log_rate(seen: LogComparison, floor: int) -> Verdict:
@@ -151,9 +151,9 @@ def judge_log_rate(seen: LogComparison, floor: int) -> Verdict:
     whole, seconds = seen.live.counts(seen.own)[0]
     before = seen.before
     if before is None:
-        reason = f"{whole} errors in {seconds:.0f} s; no log of an old colour to compare with"
+        reason = f"{whole} errors in {seconds:.0f} s; no log of an old color to compare with"
         return not_asked(question, reason)
-    was = f"the old colour logged {len(before.errors)} in {before.seconds:.0f} s before"
+    was = f"the old color logged {len(before.errors)} in {before.seconds:.0f} s before"
     for count, length in seen.live.counts(seen.own):
         chance = more_often(count, length, len(before.errors), before.seconds)
         if (
@@ -206,7 +206,7 @@ class LogSource(Source[list[list[LoggedError]]]):
     rules: Logs
     since: float
     evidence: Evidence
-    colour: str
+    color: str
     service: str = ""
     """Which of several services of the color it is; empty for the one that takes the traffic."""
     clock: Callable[[], float] = time.time
@@ -238,7 +238,7 @@ class LogSource(Source[list[list[LoggedError]]]):
         for counts, errors in zip(self.counts, answer, strict=True):
             counts.add(errors, self.clock())
         series = f"log errors of {self.service}" if self.service else "log errors"
-        self.evidence.sample(series, self.colour, len(answer[0]))
+        self.evidence.sample(series, self.color, len(answer[0]))
 
     def reset(self) -> None:
         """Forget the errors so far."""
@@ -248,7 +248,7 @@ class LogSource(Source[list[list[LoggedError]]]):
         """What the judges look at."""
         live, old = self.counts
         reader = self.readers[0]
-        lines, blind = (reader.lines, reader.structured and not reader.levelled) if reader else (0, False)
+        lines, blind = (reader.lines, reader.structured and not reader.leveled) if reader else (0, False)
         shared = frozenset(old.by_signature)
         return LogComparison(live, shared, self.before, self.known, max(1, self.count), lines, blind)
 
@@ -261,7 +261,7 @@ class LogSource(Source[list[list[LoggedError]]]):
         """The new errors of one container; none of one that is gone, which is the business of "restarts"."""
         try:
             return reader.read() if reader else []
-        except EngineSilent:
+        except EngineUnavailable:
             container = find()  # raises again if the whole engine is silent
             if container is not None and reader is not None and container.id == reader.container_id:
                 raise
@@ -270,7 +270,7 @@ class LogSource(Source[list[list[LoggedError]]]):
     def _read_old(self) -> list[LoggedError]:
         try:  # the old color is only compared with: what cannot be read of it is no reason to switch back
             return self._read(self.readers[1], self.old) if self.old else []
-        except EngineSilent:
+        except EngineUnavailable:
             return []
 
     def _begin(self) -> None:
@@ -297,7 +297,7 @@ def log_checks(source: LogSource) -> tuple[WatchCheck, WatchCheck]:
         def judge_if_readable(found: LogSource) -> Verdict:
             if found.unreadable:
                 return not_asked(name, "its logging driver does not support reading")
-            return judge(found.comparison(), found.rules.floor)
+            return judge(found.comparison(), found.rules.min_errors)
 
         return WatchCheck(name, source, judge_if_readable, service=source.service)
 

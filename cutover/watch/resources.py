@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cutover.core.config_schema import Slo
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.evidence import Evidence
 from cutover.statistics import minima, quantile, theil_sen
@@ -66,7 +66,7 @@ class Usage:
 
 
 def read_usage(container_id: str, root: Path = CGROUP_ROOT) -> Usage | None:
-    """A reading of the container, None while it does not run; raises EngineSilent."""
+    """A reading of the container, None while it does not run; raises EngineUnavailable."""
     found = usage_of_cgroup(container_id, root)
     return found if found is not None else usage_of_engine(container_id)
 
@@ -122,7 +122,7 @@ def _without_cache(used: int, inactive: int) -> int:
 
 
 def usage_of_engine(container_id: str) -> Usage | None:
-    """The reading from `docker stats`; None for a container that does not run; raises EngineSilent."""
+    """The reading from `docker stats`; None for a container that does not run; raises EngineUnavailable."""
     from docker.errors import DockerException, NotFound
     from requests.exceptions import RequestException
 
@@ -131,7 +131,7 @@ def usage_of_engine(container_id: str) -> Usage | None:
     except NotFound:
         return None
     except (DockerException, RequestException) as error:
-        raise EngineSilent(f"the Docker engine does not answer: {error}") from error
+        raise EngineUnavailable(f"the Docker engine does not answer: {error}") from error
     return usage_of_stats(stats)
 
 
@@ -179,7 +179,7 @@ class UsageSource(Source[Usage | None]):
     ask: Callable[[], Usage | None] = field(init=False)
     containers: ContainerSource
     evidence: Evidence
-    colour: str
+    color: str
     read: Callable[[str], Usage | None] = read_usage
     beside: UsageSource | None = None
     """The old color's, polled for the charts alone."""
@@ -232,10 +232,10 @@ class UsageSource(Source[Usage | None]):
         last = self._newest
         if last is not None and answer.at > last.at and answer.cpu_s >= last.cpu_s:
             used = (answer.cpu_s - last.cpu_s) / (answer.at - last.at)
-            self.evidence.sample("cpu cores", self.colour, used)
+            self.evidence.sample("cpu cores", self.color, used)
         elif last is not None:
             self.window = None  # the container was restarted: its CPU time began anew
-        self.evidence.sample("memory MB", self.colour, answer.memory / MB)
+        self.evidence.sample("memory MB", self.color, answer.memory / MB)
         self._newest = answer
         self.window = self.window or answer
         if answer.at - self.window.at >= CPU_WINDOW_S:
@@ -289,7 +289,7 @@ def judge_memory(readings: tuple[int, ...], container: Container, allowed: float
 def judge_oom(first_oom: bool, now: Container, killed: int) -> Verdict:
     """No when the kernel killed any process of the container for its memory limit since the watch began.
 
-    *first_oom*: whether the engine called the container out of memory before; it never takes that back.
+    *first_oom*: whether the engine called the container out of memory before; it never reverts that.
     """
     question, expected = "oom", "no process killed for memory"
     seen = ""

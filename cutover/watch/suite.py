@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cutover.core.config import Settings
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.evidence import Evidence
 from cutover.probes.alerts import alerts
 from cutover.proxy.access_log import LogTail
 from cutover.system import docker, http
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
-from cutover.target import Control, Target
+from cutover.target import ControlProbe, Target
 from cutover.watch.availability import (
     SERVER_ERROR,
     EndpointComparison,
@@ -22,7 +22,7 @@ from cutover.watch.availability import (
     Prober,
     ProbeSource,
     availability_check,
-    colour_check,
+    color_check,
     endpoints_check,
     readable,
     request_endpoints,
@@ -45,13 +45,13 @@ def check_names(settings: Settings) -> list[str]:
     proxy = settings.proxy
     names = {
         "availability": True,
-        "colour": bool(proxy and proxy.url),
+        "color": bool(proxy and proxy.url),
         "endpoints": bool(readable(settings.endpoints)),
         "5xx": bool(proxy and proxy.access_log),
         "latency": bool(proxy and proxy.access_log),
         "restarts": True,
         "health": True,
-        "way back": len(settings.colours) > 1,
+        "way back": len(settings.colors) > 1,
         "log errors": True,
         "new errors": True,
         "cpu": True,
@@ -65,7 +65,12 @@ def check_names(settings: Settings) -> list[str]:
 
 
 def default_checks(
-    settings: Settings, live: Target, old: Target | None, control: Control, evidence: Evidence, since: float
+    settings: Settings,
+    live: Target,
+    old: Target | None,
+    control: ControlProbe,
+    evidence: Evidence,
+    since: float,
 ) -> list[WatchCheck]:
     """The checks of *live*, which has the traffic since *since* (epoch seconds), and of *old*, which had it."""
     suite = _Suite(settings, live, old, control, evidence, since)
@@ -80,7 +85,7 @@ class _Suite:
     settings: Settings
     live: Target
     old: Target | None
-    control: Control
+    control: ControlProbe
     evidence: Evidence
     since: float
     probes: ProbeSource = field(init=False)
@@ -129,21 +134,21 @@ class _Suite:
 
     def why_not(self, name: str) -> str:
         """Why the check *name* cannot be asked of this target."""
-        if name == "colour":
+        if name == "color":
             return f"{self.live} is not asked through the proxy"
         if name == "way back":
-            return "no other colour runs"
+            return "no other color runs"
         return "a plain URL has no container that could be seen"
 
     @property
-    def colour(self) -> str:
-        return self.live.colour or self.live.name
+    def color(self) -> str:
+        return self.live.color or self.live.name
 
     def _requests(self) -> Iterator[WatchCheck]:
         """The checks by our own requests through the proxy."""
         yield availability_check(self.probes)
-        if self.live.through_proxy and self.live.colour:
-            yield colour_check(self.probes)
+        if self.live.through_proxy and self.live.color:
+            yield color_check(self.probes)
         if wanted := readable(self.settings.endpoints):
             http_client = _http_client(self.settings, self.live)
             ask = partial(request_endpoints, wanted, http_client, self.control, self.old_client)
@@ -151,28 +156,28 @@ class _Suite:
 
     def _probes(self) -> ProbeSource:
         settings = self.settings
-        header = settings.proxy.colour_header if settings.proxy else ""
+        header = settings.proxy.color_header if settings.proxy else ""
         http_client = _http_client(settings, self.live)
         every_s = 1 / settings.watch.probes_per_second
         return ProbeSource(
             Prober(http_client, settings.ready.path, self.control, header, self.old_client),
             settings.slo.availability,
             self.evidence,
-            self.colour,
+            self.color,
             every_s=every_s,
             # So many that a hung service does not slow the probes down.
-            at_most=int(settings.ready.deadline / every_s) + 2,
+            at_most=int(settings.ready.timeout / every_s) + 2,
         )
 
     def _traffic(self) -> Iterator[WatchCheck]:
         """The checks by the proxy's access log."""
         proxy = self.settings.proxy
-        if proxy is None or proxy.access_log is None or self.live.colour is None:
+        if proxy is None or proxy.access_log is None or self.live.color is None:
             return
         log = LogTail(proxy.access_log)
         log.skip()
         source = TrafficSource(
-            log, self.live.colour, self.since, self._own_paths(), self.evidence, self.settings.slo,
+            log, self.live.color, self.since, self._own_paths(), self.evidence, self.settings.slo,
             self.before, self.probes, probed=self.live.through_proxy,
         )  # fmt: skip
         errors, latency = traffic_checks(source)
@@ -183,10 +188,10 @@ class _Suite:
         log = self.settings.proxy.access_log if self.settings.proxy else None
         if log is None or self.old is None:
             return OldTraffic()
-        return old_traffic(log, self.old.colour or "", self.since, self._own_paths())
+        return old_traffic(log, self.old.color or "", self.since, self._own_paths())
 
     def _own_paths(self) -> frozenset[str]:
-        control = {self.settings.proxy.control} if self.settings.proxy else set()
+        control = {self.settings.proxy.health_path} if self.settings.proxy else set()
         return frozenset({self.settings.ready.path, *control})
 
     def _containers(self, find: Find) -> Iterator[WatchCheck]:
@@ -202,7 +207,7 @@ class _Suite:
         restarts, health = container_checks(live)
         yield with_siblings(restarts)
         yield self._excused(with_siblings(health), self.slowness)
-        usage = UsageSource(live, self.evidence, self.colour)
+        usage = UsageSource(live, self.evidence, self.color)
         find_old = _finder(self.old)
         if find_old is not None and self.old is not None:
             old = ContainerSource(find_old, pace_s=pace_s)
@@ -232,7 +237,7 @@ class _Suite:
     def _log_source(self, find: Find, service: str, name: str = "") -> LogSource:
         old = _finder(replace(self.old, service=service) if self.old else None)
         return LogSource(
-            find, old, self.settings.logs, self.since, self.evidence, self.colour, name, pace_s=PACES["logs"]
+            find, old, self.settings.logs, self.since, self.evidence, self.color, name, pace_s=PACES["logs"]
         )
 
     def _dependencies(self) -> DependencySource | None:
@@ -242,7 +247,7 @@ class _Suite:
         return DependencySource(
             lambda: ask_dependencies(find(), wanted),
             (lambda: ask_dependencies(find_old(), wanted)) if find_old else None,
-            self.settings.slo.dependency,
+            self.settings.slo.dependency_latency,
             self.evidence,
             pace_s=PACES["dependencies"],
         )
@@ -272,7 +277,7 @@ def siblings(settings: Settings, live: Target) -> dict[str, tuple[str, int | Non
     These are the other services, the further replicas of each, and the workers where the traffic is. A replica
     of None is the only one.
     """
-    workers = settings.after_switch if live.kind == "live" else ()
+    workers = settings.workers if live.kind == "live" else ()
     numbers = _replicas(live.project)
     found = _named_replicas(live.service, numbers.get(live.service, ())[1:])
     for service in (*settings.services[1:], *workers) if live.project else ():
@@ -288,14 +293,14 @@ def _named_replicas(service: str, numbers: Sequence[int]) -> dict[str, tuple[str
 def _replicas(project: str | None) -> Mapping[str, Sequence[int]]:
     try:
         return docker.numbers(project) if project else {}
-    except EngineSilent:  # the checks of the containers say so themselves
+    except EngineUnavailable:  # the checks of the containers say so themselves
         return {}
 
 
 def _http_client(settings: Settings, target: Target) -> HttpClient:
     """A client for *target* that opens a new connection for each request, as new users do."""
-    verify = settings.proxy.verify if settings.proxy and target.through_proxy else True
-    return HttpClient(target.base_url, settings.ready.deadline, verify, keep_alive=False)
+    verify = settings.proxy.tls_verify if settings.proxy and target.through_proxy else True
+    return HttpClient(target.base_url, settings.ready.timeout, verify, keep_alive=False)
 
 
 def _finder(target: Target | None) -> Find | None:
@@ -308,6 +313,6 @@ def _finder(target: Target | None) -> Find | None:
 def not_ready(old: HttpClient, path: str) -> str:
     """What is wrong with the old color; empty if it is ready, or not there at all."""
     result = http.send_request(old, "GET", path, http.RequestOptions(deadline_s=TROUBLE_S, tries=1))
-    if isinstance(result, http.Silence):
-        return f"the old colour does not answer {path} in {TROUBLE_S:g} s" if result.kind == "timeout" else ""
-    return f"the old colour answers {path} with {result.status} too" if result.status >= SERVER_ERROR else ""
+    if isinstance(result, http.NoResponse):
+        return f"the old color does not answer {path} in {TROUBLE_S:g} s" if result.kind == "timeout" else ""
+    return f"the old color answers {path} with {result.status} too" if result.status >= SERVER_ERROR else ""

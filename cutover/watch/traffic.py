@@ -139,7 +139,10 @@ class TrafficSource(Source[list[LoggedRequest]]):
 
     def reset(self) -> None:
         """Forget the failed requests so far."""
-        self.counts, self.test = RequestCounts(), Sequential(self.slo.errors, ERRORS_ALPHA, LEAST_FAILED)
+        self.counts, self.test = (
+            RequestCounts(),
+            Sequential(self.slo.max_error_rate, ERRORS_ALPHA, LEAST_FAILED),
+        )
 
     def reset_latency(self) -> None:
         """Forget the latency so far."""
@@ -170,7 +173,7 @@ class TrafficSource(Source[list[LoggedRequest]]):
             self.test.look((self.counts.failed, self.counts.requests), self.counts.recent)
 
     def _is_users(self, request: LoggedRequest) -> bool:
-        return request.colour == self.live and request.ts >= self.since and request.path not in self.own_paths
+        return request.color == self.live and request.ts >= self.since and request.path not in self.own_paths
 
 
 def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck]:
@@ -184,7 +187,7 @@ def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck]:
 def _judge_5xx(source: TrafficSource) -> Verdict:
     if source.silent and not source.test.sure:
         return unknown("5xx", source.silent, expected=source.expected)
-    return judge_errors(source.counts, source.test, source.before, source.slo.requests_needed)
+    return judge_errors(source.counts, source.test, source.before, source.slo.min_requests)
 
 
 def _judge_latency_windows(source: TrafficSource) -> Verdict:
@@ -203,24 +206,24 @@ def _newest_requests(path: Path) -> list[LoggedRequest]:
     return [request for line in text.splitlines() if (request := parse_log_line(line))]
 
 
-def old_traffic(path: Path, colour: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
-    """What *colour* answered up to *until* (epoch seconds), by the newest part of the log."""
+def old_traffic(path: Path, color: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
+    """What *color* answered up to *until* (epoch seconds), by the newest part of the log."""
     number = failed = 0
     latency = Histogram()
     for request in _newest_requests(path):
-        if request.colour == colour and request.ts < until and request.path not in own_paths:
+        if request.color == color and request.ts < until and request.path not in own_paths:
             number += 1
             failed += request.status >= FAILED_STATUS
             latency.add(request.seconds)
     return OldTraffic(number, failed, latency)
 
 
-def failed_since(path: Path, colour: str, since: float, own_paths: frozenset[str]) -> tuple[int, float]:
-    """The number of users' requests that *colour* failed since *since* (epoch), and their span in seconds."""
+def failed_since(path: Path, color: str, since: float, own_paths: frozenset[str]) -> tuple[int, float]:
+    """The number of users' requests that *color* failed since *since* (epoch), and their span in seconds."""
     at = [
         request.ts
         for request in _newest_requests(path)
-        if request.colour == colour
+        if request.color == color
         and request.ts >= since
         and request.status >= FAILED_STATUS
         and request.path not in own_paths
@@ -239,7 +242,7 @@ def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, neede
     bad, seen = _worse(counts, test.bound)
     got = f"{bad / seen:.1%} ({bad} of {seen})" if seen else "no requests"
     was = (
-        f"the old colour had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
+        f"the old color had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
     )
     if test.sure and old.requests and more_often(bad, seen, old.failed, old.requests) >= ERRORS_ALPHA:
         return not_asked(question, f"reported: {got} failed, but {was}: not this release")
@@ -268,7 +271,7 @@ def latency_bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:
     return {
         "p95": (
             max(old.quantile(0.95) * LATENCY_RATIO, old.quantile(0.95) + LATENCY_FLOOR_S),
-            "old colour × 1.5",
+            "old color × 1.5",
         )
     }
 

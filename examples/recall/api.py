@@ -44,7 +44,7 @@ def readyz() -> tuple[Response, int]:
 def version() -> Response:
     """Who answers."""
     told: Settings = current_app.config["RECALL"]
-    return jsonify(service="recall", version=told.tag, colour=told.colour, built_as=told.built_as)
+    return jsonify(service="recall", version=told.tag, color=told.color, built_as=told.built_as)
 
 
 @api.get("/memories")
@@ -86,7 +86,7 @@ def summary(key: int) -> Response:
     stored = db.session.get(Memory, key)
     if stored is None or not model():
         abort(HTTPStatus.NOT_FOUND, f"no memory {key}, or no model")
-    return jsonify(id=key, summary=model().complete(f"Summarise: {stored.text}"))
+    return jsonify(id=key, summary=model().complete(f"Summarize: {stored.text}"))
 
 
 @api.get("/slow")

@@ -208,7 +208,7 @@ def cpu_burn(_app: Flask, _told: Settings) -> None:
     subprocess.Popen([sys.executable, "-c", "while True: pass"])
 
 
-# --- good releases that look odd: a gate that takes one of these back is wrong
+# --- good releases that look odd: a gate that reverts one of these is wrong
 
 
 @defect

@@ -18,7 +18,7 @@ class Settings:
 
     tag: str
     built_as: str
-    colour: str
+    color: str
     database_url: str
     redis_url: str
     ai_endpoint: str
@@ -42,7 +42,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     return Settings(
         tag=environment.get("IMAGE_TAG") or built_as or "unknown",
         built_as=built_as,
-        colour=environment.get("COLOUR") or colour(environment.get("COMPOSE_PROJECT_NAME", "")),
+        color=environment.get("COLOR") or color(environment.get("COMPOSE_PROJECT_NAME", "")),
         database_url=database_url(environment.get("DATABASE_URL", "")),
         redis_url=environment.get("REDIS_URL", ""),
         ai_endpoint=environment.get("VLLM_ENDPOINT", "").rstrip("/").removesuffix("/v1"),
@@ -51,7 +51,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def colour(project: str) -> str:
+def color(project: str) -> str:
     """The last word of a Compose project's name: ``recall_blue`` is blue, ``recall`` has none."""
     words = re.split(r"[_-]", project)
     return words[-1] if len(words) > 1 else ""

@@ -1,4 +1,4 @@
-"""The data: memories, in PostgreSQL or in an embedded SQLite file that both colours open."""
+"""The data: memories, in PostgreSQL or in an embedded SQLite file that both colors open."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def answers() -> None:
 
 @event.listens_for(Engine, "connect")
 def _share_sqlite(connection: Any, _record: Any) -> None:
-    """Let two colours read and write one file: a write-ahead log, and patience instead of an error."""
+    """Let two colors read and write one file: a write-ahead log, and patience instead of an error."""
     if isinstance(connection, sqlite3.Connection):
         for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")

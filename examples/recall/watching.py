@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 REQUESTS = Counter("http_requests_total", "Requests answered", ["method", "path", "status"])
 SECONDS = Histogram("http_request_duration_seconds", "Time to answer", ["method", "path"])
-INFO = Gauge("recall_info", "Which release answers", ["version", "colour"])
+INFO = Gauge("recall_info", "Which release answers", ["version", "color"])
 
 log = logging.getLogger("recall.request")
 
 
 def watch(app: Flask, settings: Settings) -> None:
     """Observe each request of *app*, and publish the numbers under ``/metrics``."""
-    INFO.labels(settings.tag, settings.colour).set(1)
+    INFO.labels(settings.tag, settings.color).set(1)
     # What was observed last must be what was sent, so planted defects are registered after this.
     app.before_request(_begin)
     app.after_request(lambda response: _end(response, settings))
@@ -43,7 +43,7 @@ def _end(response: Response, settings: Settings) -> Response:
     seconds = time.monotonic() - g.get("began", time.monotonic())
     REQUESTS.labels(request.method, path, response.status_code).inc()
     SECONDS.labels(request.method, path).observe(seconds)
-    response.headers["X-Colour"] = settings.colour
+    response.headers["X-Color"] = settings.color
     response.headers["X-Release"] = settings.tag
     # A probe each second would be most of the log; it speaks only when it is bad.
     if request.path not in ("/readyz", "/metrics") or response.status_code != HTTPStatus.OK:

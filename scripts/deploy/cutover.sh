@@ -1,5 +1,5 @@
 #!/bin/sh
-# The whole cutover, `cutover release`: deploy to the idle colour, gate, switch, verify, gate again, watch.
+# The whole cutover, `cutover release`: deploy to the idle color, gate, switch, verify, gate again, watch.
 # usage: cutover.sh --image-tag TAG [pytest options]
 set -eu
 case ${1-}:${2-} in

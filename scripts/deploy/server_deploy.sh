@@ -4,7 +4,7 @@
 set -eu
 case ${1-}:${2-} in
     --image-tag:?*) tag=$2; shift 2 ;;
-    *) echo "usage: server_deploy.sh --image-tag TAG [--target COLOUR]" >&2; exit 4 ;;
+    *) echo "usage: server_deploy.sh --image-tag TAG [--target COLOR]" >&2; exit 4 ;;
 esac
 target=live
 case ${1-}:${2-} in

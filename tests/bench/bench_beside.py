@@ -3,7 +3,7 @@
     .venv/bin/python tests/bench/bench_beside.py [compose] [script] [nginx] [traefik] [command] [port-swap] [--dry]
 
 compose    a bare `docker compose up -d`, users on the published port
-script     up of the other colour, wait for /readyz with curl, rewrite nginx's upstream, `nginx -s reload`
+script     up of the other color, wait for /readyz with curl, rewrite nginx's upstream, `nginx -s reload`
 others     `pytest smoke checks --target=idle --deploy=… --switch --watch=3s` with that driver; command is HAProxy
 
 The same two images and the same users for all: 100 kept-alive connections, 50 requests/s open loop, half POST (which

@@ -1,9 +1,9 @@
 """A whole `scripts/deploy/cutover.sh` while users come: one that is kept, and one that breaks under traffic.
 
-    python -m tests.bench.bench_cutover [nginx-kept] [traefik-taken-back] … [--times N] [--dry]
+    python -m tests.bench.bench_cutover [nginx-kept] [traefik-reverted] … [--times N] [--dry]
 
 …-kept        a good release, watched to its end: no request may fail
-…-taken-back  one that answers 500 to everybody some seconds after the switch: how long until the old colour serves
+…-reverted  one that answers 500 to everybody some seconds after the switch: how long until the old color serves
 
 Users: 100 kept-alive connections, 50 requests/s open loop, half of them POST that write a row, and others that take
 three seconds each. The service is examples/recall in two containers behind the proxy, all on this machine.
@@ -41,8 +41,8 @@ from tests.load import Ask, Load, percentile
 SECTION = "cutover"
 SCRIPT = REPOSITORY / "scripts/deploy/cutover.sh"
 DRIVERS: tuple[Literal["nginx", "traefik"], ...] = ("nginx", "traefik")
-KEPT, TAKEN_BACK = "kept", "taken-back"
-NAMES = tuple(f"{driver}-{kind}" for driver in DRIVERS for kind in (KEPT, TAKEN_BACK))
+KEPT, ROLLED_BACK = "kept", "reverted"
+NAMES = tuple(f"{driver}-{kind}" for driver in DRIVERS for kind in (KEPT, ROLLED_BACK))
 WRITES = (Ask("GET", "/version"), Ask("POST", "/memories", b'{"text": "hello"}', every=2))
 BREAKS_AFTER_S = 4.0
 GOAL_S = 2.0
@@ -51,14 +51,14 @@ LONGEST_S = 600.0
 
 def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Load]:
     """Release *tag* under load, and break it while it is watched; the exit code, and what users saw."""
-    words = (str(SCRIPT), "--image-tag", tag, "--no-migrate", f"--watch={watch_s}s")
+    argv = (str(SCRIPT), "--image-tag", tag, "--skip-migrations", f"--watch={watch_s}s")
     here = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     said, before = on.folder / "said", reports(on)
     with users(on.url, WRITES) as seen, said.open("w") as out, subprocess.Popen(
-        words, env=on.shell(PATH=here), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        argv, env=on.shell(PATH=here), cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=out, stderr=out
     ) as session:  # fmt: skip
         if breaks:
-            break_it(on, session, str(on.ask()["colour"]), before)
+            break_it(on, session, str(on.ask()["color"]), before)
         code = session.wait(LONGEST_S)
     if code != int(breaks):
         say(said.read_text()[-3000:])
@@ -66,7 +66,7 @@ def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Lo
 
 
 def break_it(on: Stand, session: subprocess.Popen[bytes], old: str, before: frozenset[Path]) -> None:
-    """Let all be well for some seconds after the drain, then make each answer of the new colour a 500."""
+    """Let all be well for some seconds after the drain, then make each answer of the new color a 500."""
     new = "green" if old == "blue" else "blue"
     while f'"name": "drain {old}"' not in evidence(on, before):
         if session.poll() is not None:
@@ -133,7 +133,7 @@ def told(rows: Rows) -> list[str]:
         "",
         "`python -m tests.bench.bench_cutover`: `scripts/deploy/cutover.sh --image-tag … --watch=…` while",
         f"{CONNECTIONS} kept-alive connections ask {RATE} times a second, open loop: half POST that write a row, others",
-        "that take three seconds each. `…-taken-back` answers 500 to everybody some seconds after the switch: those are",
+        "that take three seconds each. `…-reverted` answers 500 to everybody some seconds after the switch: those are",
         "its failed requests, and the last column is the time from the first of them until the old release answers",
         f"all (goal: ≤ {GOAL_S:g} s).",
         "",
@@ -155,7 +155,7 @@ def measure(driver: Literal["nginx", "traefik"], names: Sequence[str], times: in
     """The rows of *names* behind one proxy."""
     tags = {
         KEPT: [built("cutover one"), built("cutover two")],
-        TAKEN_BACK: [built("breaks-later", "breaks-later")],
+        ROLLED_BACK: [built("breaks-later", "breaks-later")],
     }
     rows: Rows = {}
     with stand(f"cutover-{driver}", driver=driver, migrate=True) as on:
@@ -163,7 +163,7 @@ def measure(driver: Literal["nginx", "traefik"], names: Sequence[str], times: in
         for name in names:
             kind = name.removeprefix(f"{driver}-")
             for turn in range(times):
-                tag, breaks = tags[kind][turn % len(tags[kind])], kind == TAKEN_BACK
+                tag, breaks = tags[kind][turn % len(tags[kind])], kind == ROLLED_BACK
                 code, seen = release(on, tag, 60 if breaks else 10, breaks=breaks)
                 label = name if times == 1 else f"{name} {turn + 1}"
                 one = rows[label] = row(name, tag, code, seen, where)

@@ -1,4 +1,4 @@
-"""How long it takes, wherever a release dies, until one colour serves what it must and nothing is open.
+"""How long it takes, wherever a release dies, until one color serves what it must and nothing is open.
 
     .venv/bin/python -m tests.bench.bench_deaths [point …] [--dry]
 
@@ -24,7 +24,7 @@ SECTION = "deaths"
 WHO = {
     ("session",): "the session",
     ("session", "guard"): "the session and its guard",
-    ("session", "step"): "the session and its take-back",
+    ("session", "step"): "the session and its revert",
     ALL: "the session, what it runs, and its guard",
 }
 HALF_DONE = "**HALF DONE**"
@@ -56,7 +56,7 @@ def told(rows: Rows) -> list[str]:
     return [
         "## Deaths",
         "",
-        f"`python -m tests.bench.bench_deaths`: **{well} of {len(found)} deaths left one colour that serves what it must,",
+        f"`python -m tests.bench.bench_deaths`: **{well} of {len(found)} deaths left one color that serves what it must,",
         "the one that `cutover status` names, with nothing open and a report that can be read.** Seconds from SIGKILL",
         "until users get that release and nothing is open; where the guard dies too, a person runs `cutover recover` at",
         "once. `do X` is when the journal says so, before the change is made.",

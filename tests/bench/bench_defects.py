@@ -5,7 +5,7 @@
 Each is a real session, `pytest smoke --target=idle --deploy=…`, on one stand with a proven live release that logs
 an old, known error every 12 s. Afterwards users are asked, through the proxy, which release answers them. A release
 of the data (seen "migration") has the whole preparation: snapshot, restored copy, the live image on the new schema.
-About 15 s a row; it ends with 1 when something was MISSED or taken back for nothing.
+About 15 s a row; it ends with 1 when something was MISSED or reverted for nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.bench.common import Rows, asked, begin, built, merged, publish, say, 
 
 SECTION = "defects"
 LIVE = "baseline-errors"
-# A good one stays on the idle colour and is the way back of the next: so they come after the bad ones, the slow one
+# A good one stays on the idle color and is the way back of the next: so they come after the bad ones, the slow one
 # at their end; what touches the schema comes last, for it would be there for all others.
 ORDER = (Seen.BEFORE_TRAFFIC, Seen.NEVER, Seen.MIGRATION)
 NAMES = tuple(
@@ -63,13 +63,13 @@ class Row:
             return "**MISSED: users met it**"
         if self.code == self.expected:
             return "kept" if self.code == 0 else "caught"
-        return "**MISSED**" if self.expected else "**TAKEN BACK FOR NOTHING**"
+        return "**MISSED**" if self.expected else "**ROLLED BACK FOR NOTHING**"
 
 
 def measure(on: Stand, name: str, live: str, where: str) -> Row:
     """Release the one with the defect *name*, and ask users what answers them."""
     defect, tag = DEFECTS[name], built(name, name)
-    more = () if defect.seen is Seen.MIGRATION else ("--no-migrate",)
+    more = () if defect.seen is Seen.MIGRATION else ("--skip-migrations",)
     before = reports(on)
     seconds, done = timed(lambda: on.pytest("smoke", "--target=idle", f"--deploy={tag}", *more))
     new = sorted(reports(on) - before)
@@ -89,7 +89,7 @@ def measure(on: Stand, name: str, live: str, where: str) -> Row:
 
 
 def reports(on: Stand) -> set[Path]:
-    """The reports of the stand's sessions; those of a gate after a take-back lie elsewhere or have no `to`."""
+    """The reports of the stand's sessions; those of a gate after a revert lie elsewhere or have no `to`."""
     return {
         each.parent
         for each in (on.folder / "reports").glob("*/evidence.jsonl")
@@ -123,7 +123,7 @@ def told(rows: Rows) -> list[str]:
         "",
         f"`python tests/bench/bench_defects.py`: **{caught} of {len(bad)} bad releases caught before users met them,",
         f"{kept} of {len(noisy)} good but noisy ones kept**, {sum(row.seconds for row in found.values()):.0f} s in all.",
-        "Each is a whole session `pytest smoke --target=idle --deploy=…` with `min_healthy = 5s`; the live release",
+        "Each is a whole session `pytest smoke --target=idle --deploy=…` with `min_uptime = 5s`; the live release",
         "logs an error every 12 s, as one does. What serves afterwards was asked through the proxy.",
         "",
         *table(("release", "shows", "exit", "time", "first no", "serves afterwards", ""), cells),
@@ -136,7 +136,7 @@ def serving(row: Row) -> str:
 
 
 def main() -> int:
-    """Measure, print, write; 1 when something was missed or taken back for nothing."""
+    """Measure, print, write; 1 when something was missed or reverted for nothing."""
     options = asked(__doc__, NAMES)
     where, rows = write.machine(), {}
     for name in options.names:

@@ -3,7 +3,7 @@
     python -m tests.bench.bench_detect [NAME …] [--dry]
 
 Each is a real container behind the real nginx, with 40 requests of users a second on the loopback, watched by the
-shipped questions beside an old colour. It writes its section of docs/benchmarks.md.
+shipped questions beside an old color. It writes its section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cutover.core.config import Settings
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.system import http
-from cutover.target import Control, Target
+from cutover.target import ControlProbe, Target
 from cutover.watch.loop import WatchResult, run_watch
 from cutover.watch.suite import default_checks
 from tests.bench import write
 from tests.bench.detect_cases import CASES, Case, Release, Scene, asked, docker
 from tests.engine.proxies import nginx
-from tests.helpers.colour_servers import Backend, Colours
+from tests.helpers.color_servers import Backend, Colors
 
 BEFORE_S, NOISY_S, LONGEST_S = 12.0, 30.0, 90.0
 USERS, EACH = 8, 5.0
@@ -40,13 +40,13 @@ DEADLINE_S = 120.0
 def stage() -> Iterator[Scene]:
     """Two containers of the service behind nginx, green with the traffic."""
     name = f"bench-detect-{uuid.uuid4().hex[:6]}"
-    old, live = (Release(colour, f"{name}_{colour}") for colour in ("blue", "green"))
+    old, live = (Release(color, f"{name}_{color}") for color in ("blue", "green"))
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for each in (old, live):
             stack.callback(_remove, each)
             each.start()
-        backends = Colours(Backend("blue", old.port), Backend("green", live.port), lambda _colour: None)
+        backends = Colors(Backend("blue", old.port), Backend("green", live.port), lambda _color: None)
         proxy = stack.enter_context(nginx(folder, backends))
         yield Scene(live, old, proxy)
 
@@ -82,13 +82,13 @@ def settings_of(scene: Scene) -> Settings:
     """What cutover.toml would say."""
     table = {
         "project": "detect",
-        "colours": {colour: {"env_file": f".env.{colour}"} for colour in ("blue", "green")},
+        "colors": {color: {"env_file": f".env.{color}"} for color in ("blue", "green")},
         "proxy": {
             "driver": "nginx",
             "url": f"http://127.0.0.1:{scene.proxy.port}",
             "access_log": scene.proxy.log,
         },
-        "slo": {"p95": "500ms", "requests_needed": 50},
+        "slo": {"p95": "500ms", "min_requests": 50},
         "endpoints": [{"path": "/memories", "json": {"path": "/memories"}, "max_latency": "5s"}],
         "dependencies": [{"name": "db", "kind": "tcp", "url_key": "DB_URL"}],
     }
@@ -99,9 +99,9 @@ def watched(scene: Scene, case: Case) -> tuple[WatchResult, float]:
     """What the watch saw, and the seconds from the break to its end."""
     settings, url = settings_of(scene), f"http://127.0.0.1:{scene.proxy.port}"
     live = Target("live", "live", url, "green", scene.live.project, through_proxy=True)
-    old = Target("blue", "colour", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
+    old = Target("blue", "color", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
     alive = http.HttpClient(url, 5.0)
-    control = Control(
+    control = ControlProbe(
         lambda: isinstance(http.send_request(alive, "GET", "/__cutover/alive"), http.HttpResponse)
     )
     with users(url):
@@ -166,14 +166,14 @@ def told(rows: list[Row], where: str) -> str:
     """The section of the page."""
     bad, good = ([row for row in rows if bool(row.case.by) is kind] for kind in (True, False))
     caught, wrong = sum(row.right for row in bad), sum(not row.right for row in good)
-    sure = f"{caught} of {len(bad)} bad releases were caught, {wrong} of {len(good)} healthy ones taken back."
+    sure = f"{caught} of {len(bad)} bad releases were caught, {wrong} of {len(good)} healthy ones reverted."
     load = f"{USERS * EACH:.0f} requests of users a second, 2 probes a second"
     lines = [
         "## How soon a bad release is noticed", "", f"`python -m tests.bench.bench_detect` · {where}", "",
         f"{sure} {load}; seconds from the break to the end of the watch.", "",
         "| what happens | | noticed by | after | in its words |", "|---|---|---|---|---|",
         *(f"| {row.case.about} | {row.mark} | {row.by or 'nobody'} | {row.seconds:.1f} s | {said(row)} |" for row in bad),
-        "", f"Healthy, each watched for {NOISY_S:.0f} s:", "", "| what happens | | taken back by | what is reported |",
+        "", f"Healthy, each watched for {NOISY_S:.0f} s:", "", "| what happens | | reverted by | what is reported |",
         "|---|---|---|---|",
         *(f"| {row.case.about} | {row.mark} | {row.by or 'nobody'} | {said(row)} |" for row in good),
     ]  # fmt: skip
@@ -186,7 +186,7 @@ def said(row: Row) -> str:
 
 
 def main() -> int:
-    """Measure, print, write; 1 when a bad one was missed or a healthy one taken back."""
+    """Measure, print, write; 1 when a bad one was missed or a healthy one reverted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

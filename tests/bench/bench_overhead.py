@@ -4,7 +4,7 @@
 
 gate    `pytest smoke` on a ready target, and a pytest session with the same plugins and one empty test
 deploy  a deploy through the gate, and a bare `docker compose up -d --wait` of the same change of image;
-        `min_healthy = 0s`, for that waiting is on purpose and would hide work that is done meanwhile; the
+        `min_uptime = 0s`, for that waiting is on purpose and would hide work that is done meanwhile; the
         HEALTHCHECK asks each 0.2 s on both sides, for at its own second each side jumps by a second at times
 locked  a second release while a first one is being watched: it exits 12, beside the same empty session
 Bytecode is written and used, as it is for everybody. About 15 s a pair; it ends with 1 when a goal is missed.
@@ -66,7 +66,7 @@ def gate(on: Stand) -> Iterator[Pair]:
 
 @contextmanager
 def deploy(on: Stand) -> Iterator[Pair]:
-    """The same two images in turn, on the idle colour and in a bare project of their own."""
+    """The same two images in turn, on the idle color and in a bare project of their own."""
     tags = [built("overhead one"), built("overhead two")]
     bare = Bare(on)
     turns = {"ours": 0, "bare": 0}
@@ -108,7 +108,7 @@ def locked(on: Stand) -> Iterator[Pair]:
 def wait_for_the_watch(on: Stand, first: subprocess.Popen[bytes]) -> None:
     """Until the first release has switched: from then on it is quiet."""
     end = time.monotonic() + LONGEST_S
-    while not (on.state / "open").exists() or on.ask().get("colour") != "green":
+    while not (on.state / "open").exists() or on.ask().get("color") != "green":
         if first.poll() is not None or time.monotonic() > end:
             raise RuntimeError(f"the first release ended with {first.returncode}")
         time.sleep(0.1)  # no event tells that another process has switched
@@ -179,7 +179,7 @@ def told(rows: Rows) -> list[str]:
     return [
         "## What it costs",
         "",
-        "`python tests/bench/bench_overhead.py`: medians of paired, interleaved runs on one stand; `min_healthy = 0s`,",
+        "`python tests/bench/bench_overhead.py`: medians of paired, interleaved runs on one stand; `min_uptime = 0s`,",
         "for that waiting is on purpose; the HEALTHCHECK asks each 0.2 s on both sides, for at its own pace of a second",
         "either side jumps by a second at times. More: the median of the pairs' differences (smallest to largest).",
         "",
@@ -207,7 +207,7 @@ def main() -> int:
     """Measure, print, write; 1 when a goal is missed."""
     options = asked(__doc__, tuple(ROWS), PAIRS)
     where, rows = write.machine(), {}
-    with stand("overhead", min_healthy="0s") as on:
+    with stand("overhead", min_uptime="0s") as on:
         ask_often(on)
         begin(on, built("overhead live"))
         for name in options.names:

@@ -21,12 +21,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from cutover.proxy.ask import named_colour
+from cutover.proxy.ask import named_color
 from cutover.proxy.base import other
 from cutover.system.http import HttpAddress
 from tests.bench import write
 from tests.engine.proxies import Running, haproxy, nginx, traefik
-from tests.helpers.colour_servers import Backend, Colours, two_colours
+from tests.helpers.color_servers import Backend, Colors, two_colors
 from tests.load import Ask, Load, load, percentile
 
 SLOW = Ask("GET", "/slow?s=3")
@@ -37,20 +37,20 @@ FLIPS = 30
 
 
 def _serve(pipe: Any) -> None:
-    with two_colours() as colours:
-        pipe.send(colours.ports)
+    with two_colors() as colors:
+        pipe.send(colors.ports)
         pipe.recv()
 
 
 @contextmanager
-def colours_of_another_process() -> Iterator[Colours]:
+def colors_of_another_process() -> Iterator[Colors]:
     """Blue and green beside the client, not inside it: they would share one interpreter lock."""
     here, there = multiprocessing.get_context("spawn").Pipe()
     child = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,))
     child.start()
     ports = here.recv()
     try:
-        yield Colours(Backend("blue", ports["blue"]), Backend("green", ports["green"]), lambda _: None)
+        yield Colors(Backend("blue", ports["blue"]), Backend("green", ports["green"]), lambda _: None)
     finally:
         here.send("end")
         child.join()
@@ -83,8 +83,8 @@ def switching(seen: Running, options: argparse.Namespace) -> tuple[Load, list[fl
         for turn in range(options.switches):
             _until(users, (turn + 1) * share)
             moments.append(time.monotonic())
-            words = seen.driver.switch("green" if turn % 2 == 0 else "blue").do
-            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+            argv = seen.driver.switch("green" if turn % 2 == 0 else "blue").do
+            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
         _until(users, options.requests)
     users.shots += slow.shots
     return users, moments
@@ -96,7 +96,7 @@ def _until(users: Load, answered: float) -> None:
 
 
 def flips(seen: Running) -> tuple[list[float], list[float]]:
-    """Milliseconds from the decision to the first answer of the other colour on a connection that is open.
+    """Milliseconds from the decision to the first answer of the other color on a connection that is open.
 
     And of a bare move before each: they see the same machine.
     """
@@ -108,21 +108,21 @@ def flips(seen: Running) -> tuple[list[float], list[float]]:
     move = BareMove(seen.folder)
     with socket.create_connection((place.host, place.port)) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        colour = _colour(line, ask)
+        color = _color(line, ask)
         for _ in range(FLIPS):
-            to = other(colour)
+            to = other(color)
             time.sleep(0.3)  # at rest: Traefik takes in one change at a time
             bare.append(move())
             begun = time.perf_counter()
             subprocess.run(seen.driver.switch(to).do, check=True, stdout=subprocess.DEVNULL)
-            while _colour(line, ask) != to:
+            while _color(line, ask) != to:
                 pass
             found.append((time.perf_counter() - begun) * 1000)
-            colour = to
+            color = to
     return found, bare
 
 
-def _colour(line: Any, ask: bytes) -> str:
+def _color(line: Any, ask: bytes) -> str:
     from cutover.system.http import HttpResponse
 
     line.sendall(ask)
@@ -134,7 +134,7 @@ def _colour(line: Any, ask: bytes) -> str:
     headers = {name.lower(): value.strip() for name, _, value in pairs}
     while len(rest) < int(headers["content-length"]):
         rest += line.recv(65536)
-    return named_colour(HttpResponse(200, headers), "X-Colour")
+    return named_color(HttpResponse(200, headers), "X-Color")
 
 
 class BareMove:
@@ -156,8 +156,8 @@ def measure(start: Callable[..., AbstractContextManager[Running]], options: argp
     """One proxy, from its start to its end."""
     with (
         tempfile.TemporaryDirectory() as name,
-        colours_of_another_process() as colours,
-        start(Path(name), colours) as seen,
+        colors_of_another_process() as colors,
+        start(Path(name), colors) as seen,
     ):
         users, moments = switching(seen, options)
         took, bare = flips(seen)
@@ -200,7 +200,7 @@ def told(rows: list[Row], options: argparse.Namespace, where: str) -> str:
             for row in rows
         ),
         "",
-        f"The way back, {FLIPS} times at rest: from the decision to the first answer of the other colour on a",
+        f"The way back, {FLIPS} times at rest: from the decision to the first answer of the other color on a",
         "connection that was open, the start of the shell included; before each a bare `mv` as a process of its own.",
         "",
         "| proxy | median | slowest | bare `mv`, median | ratio |",

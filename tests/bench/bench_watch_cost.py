@@ -83,10 +83,10 @@ class Cost:
 
 def users(url: str, rate: float, until: threading.Event) -> threading.Thread:
     """Requests in another process, for the watch's own CPU time is measured."""
-    words = (sys.executable, "-c", USER, url, str(rate))
+    argv = (sys.executable, "-c", USER, url, str(rate))
 
     def run() -> None:
-        with subprocess.Popen(words, stderr=subprocess.DEVNULL) as child:
+        with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as child:
             until.wait(DEADLINE_S)
             child.kill()
 
@@ -96,7 +96,7 @@ def users(url: str, rate: float, until: threading.Event) -> threading.Thread:
 
 
 def watching(stand: Stand, seconds: float, rate: float) -> Cost:
-    """Watch both colours of *stand* as a release does; blue is the live one."""
+    """Watch both colors of *stand* as a release does; blue is the live one."""
     here = scene.look(config.load_config(stand.config))
     live, old = scene.target_named(here, "live"), scene.target_named(here, "green")
     file = Path(stand.config).with_name(f"evidence-{uuid.uuid4().hex[:6]}.jsonl")
@@ -119,7 +119,7 @@ def watching(stand: Stand, seconds: float, rate: float) -> Cost:
         traffic.join()
     evidence.flush()
     points = [row for line in file.read_text().splitlines() for row in json.loads(line).get("rows", ())]
-    requests = int(sum(value for series, _colour, _at, value in points if series == "requests"))
+    requests = int(sum(value for series, _color, _at, value in points if series == "requests"))
     bad = {
         name: each for name, each in seen.verdicts.items() if each.outcome in {Outcome.NO, Outcome.UNKNOWN}
     }
@@ -132,8 +132,8 @@ def both(folder: Path, seconds: float, rate: float) -> tuple[Cost, Cost]:
     stand.make()
     try:
         build(GOOD)
-        for colour in ("live", "idle"):
-            done = stand.pytest("smoke", f"--target={colour}", f"--deploy={GOOD}")
+        for color in ("live", "idle"):
+            done = stand.pytest("smoke", f"--target={color}", f"--deploy={GOOD}")
             if done.code:
                 raise RuntimeError(done.last)
         quick = watching(stand, seconds, rate)
@@ -157,16 +157,16 @@ class Read:
     next: float
     """One more reading of the watch, with nothing new in it."""
     parsed: float
-    """Our own judgement of 50 MB of lines, without the engine."""
+    """Our own judgment of 50 MB of lines, without the engine."""
 
 
 def reading(megabytes: int) -> Read:
     """Look at one container's log of that size."""
     name = f"bench-watch-log-{uuid.uuid4().hex[:6]}"
     docker = ("docker", "run", "--name", name, "--log-opt", "max-size=2g", image("base"))
-    words = (*docker, "python3", "-c", WRITER, str(megabytes))
+    argv = (*docker, "python3", "-c", WRITER, str(megabytes))
     try:
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE_S)
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE_S)
         counted = f"docker logs {name} 2>&1 | grep -c error"
         # The words that a person types.
         whole = timed(lambda: subprocess.run(counted, shell=True, check=True, stdout=subprocess.DEVNULL))  # noqa: S602
@@ -186,8 +186,8 @@ def reading(megabytes: int) -> Read:
 
 def judge_all(name: str) -> int:
     """How many errors the whole log of the container has, by the watch's own rules; line by line, in constant memory."""
-    words = ("docker", "logs", "--timestamps", name)
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+    argv = ("docker", "logs", "--timestamps", name)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
         found = scan_log(child.stdout, Logs.model_validate({})).errors
     if child.returncode or not found:
@@ -209,7 +209,7 @@ def told(cost: Cost, memory: Cost, read: Read, options: argparse.Namespace, wher
 
 `python -m tests.bench.bench_watch_cost` · {where}
 
-Two colours on SQLite behind nginx, the shipped questions with their shipped paces (2 probes a second, each other
+Two colors on SQLite behind nginx, the shipped questions with their shipped paces (2 probes a second, each other
 question at most twice a second), {cost.requests:,} requests of users in {cost.seconds:.0f} s.
 
 | what | measured | allowed |

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-COLOUR = os.environ.get("COLOUR", "green")
+COLOR = os.environ.get("COLOR", "green")
 HOLD = "x = bytearray({size}); import time; time.sleep(1000)"
 BROKEN: set[str] = set()
 KEPT: list[bytearray] = []
@@ -42,7 +42,7 @@ def every(seconds: float, act: Any) -> None:
 
 
 def dependency() -> socket.socket:
-    """What the service needs: a port of its own, so that one colour alone can lose it."""
+    """What the service needs: a port of its own, so that one color alone can lose it."""
     listening = socket.create_server(("127.0.0.1", 9999))
 
     def accept() -> None:
@@ -155,7 +155,7 @@ class Service(BaseHTTPRequestHandler):
         text = json.dumps(body).encode()
         self.send_response(status)
         for name, value in {
-            "Content-Type": "application/json", "Content-Length": str(len(text)), "X-Colour": COLOUR,
+            "Content-Type": "application/json", "Content-Length": str(len(text)), "X-Color": COLOR,
         }.items():  # fmt: skip
             self.send_header(name, value)
         self.end_headers()

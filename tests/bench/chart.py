@@ -35,9 +35,9 @@ def chart(titles: Sequence[str], bars: Sequence[Bar]) -> str:
         most = max((bar.values[number] for bar in bars), default=0) or 1.0
         for row, bar in enumerate(bars):
             top, long = TITLE + row * (HIGH + GAP), max(1.0, BAR * bar.values[number] / most)
-            colour = OURS if bar.ours else THEIRS
+            color = OURS if bar.ours else THEIRS
             parts += [
-                f'<rect x="{left}" y="{top}" width="{long:.0f}" height="{HIGH}" fill="{colour}"/>',
+                f'<rect x="{left}" y="{top}" width="{long:.0f}" height="{HIGH}" fill="{color}"/>',
                 f'<text x="{left + long + 6:.0f}" y="{top + 14}" fill="#222">{escape(bar.words[number])}</text>',
             ]
     for row, bar in enumerate(bars):

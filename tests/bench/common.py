@@ -52,7 +52,7 @@ def built(name: str, defect: str | None = None) -> str:
 def stand(
     name: str,
     *,
-    min_healthy: str = "5s",
+    min_uptime: str = "5s",
     migrate: bool = False,
     driver: Literal["nginx", "traefik", "port-swap"] = "nginx",
     proxied: bool = True,
@@ -72,7 +72,7 @@ def stand(
     try:
         made.make()
         quick = made.config.read_text(encoding="utf-8")
-        made.config.write_text(re.sub('min_healthy = ".*"', f'min_healthy = "{min_healthy}"', quick))
+        made.config.write_text(re.sub('min_uptime = ".*"', f'min_uptime = "{min_uptime}"', quick))
         yield made
     finally:
         made.remove()

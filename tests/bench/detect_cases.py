@@ -12,7 +12,7 @@ from pathlib import Path
 
 from examples.images import image
 from tests.engine.proxies import Running
-from tests.helpers.colour_servers import free_port, wait_until
+from tests.helpers.color_servers import free_port, wait_until
 
 DEADLINE_S = 120.0
 PROGRAM = (Path(__file__).parent / "breakable.py").read_text()
@@ -26,7 +26,7 @@ HEALTH = (
 class Release:
     """One container of the breakable service."""
 
-    colour: str
+    color: str
     project: str
     port: int = field(default_factory=free_port)
     id: str = ""
@@ -37,7 +37,7 @@ class Release:
         given = [f"--label=com.docker.compose.{key}={value}" for key, value in labels.items()]
         self.id = docker(
             "run", "--detach", "--init", "--restart", "always", *given, *LIMITS, *HEALTH, "--env",
-            f"COLOUR={self.colour}", "--env", "DB_URL=tcp://127.0.0.1:9999", "--publish",
+            f"COLOR={self.color}", "--env", "DB_URL=tcp://127.0.0.1:9999", "--publish",
             f"127.0.0.1:{self.port}:8000", image("base"), "python3", "-c", PROGRAM,
         )  # fmt: skip
         wait_until(
@@ -51,14 +51,14 @@ class Release:
 
 @dataclass(slots=True)
 class Scene:
-    """Both colours and the proxy."""
+    """Both colors and the proxy."""
 
     live: Release
     old: Release
     proxy: Running
 
     def both(self, how: str) -> None:
-        """Break both colours, the old one first."""
+        """Break both colors, the old one first."""
         self.old.breaks(how)
         self.live.breaks(how)
 
@@ -117,24 +117,24 @@ CASES = (
     Case("logs-only", "an error line for each request, all of them answered", ("log errors", "new errors")),
     Case("new-errors", "each second an error of one of eight new kinds", ("log errors", "new errors")),
     Case("traceback", "tracebacks on stderr, users notice nothing", ("log errors", "new errors")),
-    Case("dependency", "the live colour alone loses its database", ("dependency db",)),
-    Case("switched", "somebody else switches the proxy", ("colour",), lambda scene: scene.proxy.go("blue")),
+    Case("dependency", "the live color alone loses its database", ("dependency db",)),
+    Case("switched", "somebody else switches the proxy", ("color",), lambda scene: scene.proxy.go("blue")),
     Case("steady", "nothing happens", (), lambda _scene: None, all_yes=True),
     Case("5xx-rare", "one request in 500 fails"),
     Case("slow-rare", "one answer in 50 takes 1 s"),
     Case("slow-bit", "each answer takes 0.15 s, within the SLO"),
     Case("chatty", 'INFO lines with the word "ERROR"'),
-    Case("errors-as-before", "an error each 2 s, as the old colour had", (), None, lambda scene: scene.old.breaks("errors-as-before")),
+    Case("errors-as-before", "an error each 2 s, as the old color had", (), None, lambda scene: scene.old.breaks("errors-as-before")),
     Case("garbage-collector", "memory goes up and down by 20 MB"),
     Case("cpu-spike", "a busy core for 5 s"),
-    Case("old-dies", "the old colour is killed", (), lambda scene: docker("rm", "--force", scene.old.id)),
-    Case("old-restarts", "the old colour restarts", (), lambda scene: docker("restart", "--time", "1", scene.old.id)),
-    Case("old-unhealthy", "the old colour gets unhealthy", (), lambda scene: scene.old.breaks("unhealthy")),
-    Case("5xx-both", "both colours answer 503, but for /readyz: the database is down", (), lambda scene: scene.both("5xx-both")),
-    Case("slow-both", "both colours need 0.8 s for an answer", (), lambda scene: scene.both("slow-all")),
-    Case("not-ready-both", "both colours are not ready", (), lambda scene: scene.both("not-ready")),
-    Case("dependency-both", "both colours lose their database", (), lambda scene: scene.both("dependency")),
-    Case("logs-both", "both colours log the same errors", (), lambda scene: scene.both("traceback")),
+    Case("old-dies", "the old color is killed", (), lambda scene: docker("rm", "--force", scene.old.id)),
+    Case("old-restarts", "the old color restarts", (), lambda scene: docker("restart", "--time", "1", scene.old.id)),
+    Case("old-unhealthy", "the old color gets unhealthy", (), lambda scene: scene.old.breaks("unhealthy")),
+    Case("5xx-both", "both colors answer 503, but for /readyz: the database is down", (), lambda scene: scene.both("5xx-both")),
+    Case("slow-both", "both colors need 0.8 s for an answer", (), lambda scene: scene.both("slow-all")),
+    Case("not-ready-both", "both colors are not ready", (), lambda scene: scene.both("not-ready")),
+    Case("dependency-both", "both colors lose their database", (), lambda scene: scene.both("dependency")),
+    Case("logs-both", "both colors log the same errors", (), lambda scene: scene.both("traceback")),
     Case("rotated", "the access log is rotated", (), lambda scene: rotated(scene.proxy)),
 )  # fmt: skip
 

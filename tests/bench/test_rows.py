@@ -28,12 +28,12 @@ def test_each_run_says_its_machine() -> None:
 
 
 def test_what_users_met_is_missed() -> None:
-    """Exit 1 is no excuse when the bad release answers users; a good one that was taken back is said too."""
+    """Exit 1 is no excuse when the bad release answers users; a good one that was reverted is said too."""
     bad = Row("before traffic", 1, 1, 9.0, "test_ready", "old", "old", "here")
     assert bad.word == "caught"
     assert Row("before traffic", 1, 1, 9.0, "", "bad", "old", "here").word == "**MISSED: users met it**"
     assert Row("before traffic", 1, 0, 9.0, "", "old", "old", "here").word == "**MISSED**"
-    assert Row("never", 0, 1, 9.0, "", "old", "old", "here").word == "**TAKEN BACK FOR NOTHING**"
+    assert Row("never", 0, 1, 9.0, "", "old", "old", "here").word == "**ROLLED BACK FOR NOTHING**"
 
 
 def test_the_way_back_ends_with_the_last_bad_answer() -> None:

@@ -16,7 +16,7 @@ from examples.stand import Result, Stand
 from tests.bench.bench_overhead import Bare
 from tests.bench.common import begin, require, stand
 from tests.helpers import proxy_files
-from tests.helpers.colour_servers import listens, process, tool
+from tests.helpers.color_servers import listens, process, tool
 
 # Half of the answers of a bad release are 500 here, and its readiness is spared.
 USED = """
@@ -62,9 +62,9 @@ def listening(on: Stand) -> Iterator[Health]:
     form = (
         '{{.TimeNano}} {{index .Actor.Attributes "com.docker.compose.project"}} {{.Actor.Attributes.image}}'
     )
-    words = ("docker", "events", "--filter", "event=health_status: healthy", "--format", form)
+    argv = ("docker", "events", "--filter", "event=health_status: healthy", "--format", form)
     heard = Health(on)
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as events:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as events:
         try:
             yield heard
         finally:
@@ -119,7 +119,7 @@ http {{
 
 @dataclass(slots=True)
 class Script:
-    """The usual script: up of the other colour, wait for /readyz, rewrite nginx's upstream, reload nginx."""
+    """The usual script: up of the other color, wait for /readyz, rewrite nginx's upstream, reload nginx."""
 
     on: Stand
     folder: Path
@@ -141,7 +141,7 @@ class Script:
         require(self.release(tag), 0)
 
     def release(self, tag: str) -> Result:
-        """To the colour that is idle."""
+        """To the color that is idle."""
         idle = "green" if self.live == "blue" else "blue"
         text = self.on.env_file(idle).read_text()
         tags = [row for row in text.splitlines() if not row.startswith("IMAGE_TAG=")]
@@ -152,16 +152,16 @@ class Script:
         return done
 
     def roll_back(self, tag: str) -> Result:
-        """The last two lines of the script, for the other colour; it is still there."""
+        """The last two lines of the script, for the other color; it is still there."""
         del tag
         self.live = "green" if self.live == "blue" else "blue"
         return self._run("\n".join(["set -eu", *self._text(self.live).splitlines()[-2:]]))
 
-    def _text(self, colour: str) -> str:
-        port = self.on.ports[colour]
+    def _text(self, color: str) -> str:
+        port = self.on.ports[color]
         return SCRIPT.format(
             file=shlex.quote(str(self.on.folder / "deploy" / "docker-compose.yml")),
-            env=shlex.quote(str(self.on.env_file(colour))), project=self.on.project(colour), nowhere=os.devnull,
+            env=shlex.quote(str(self.on.env_file(color))), project=self.on.project(color), nowhere=os.devnull,
             ready=f"http://127.0.0.1:{port}/readyz", port=port, upstream=self.folder / "upstream.conf",
             reload=f"{tool('nginx', 'nginx-light')} -c {self.folder / 'nginx.conf'} -s reload",
         )  # fmt: skip
@@ -176,7 +176,7 @@ class Script:
 
 @dataclass(slots=True)
 class Ours:
-    """One session: deploy to the idle colour, gate, switch, prove, watch for three seconds."""
+    """One session: deploy to the idle color, gate, switch, prove, watch for three seconds."""
 
     on: Stand
     url: str = ""
@@ -229,9 +229,9 @@ COMMAND = """
 [proxy]
 driver = "command"
 url = "{url}"
-switch = ["{script}", "{{colour}}"]
+switch = ["{script}", "{{color}}"]
 status = ["{script}"]
-drain = "20s"
+drain_timeout = "20s"
 open_connections = 10
 new_connections = 5
 """

@@ -36,7 +36,7 @@ def second(thing: Path) -> Change:
 
 
 def main() -> None:
-    """Lock, open, change, change again, commit; take back what fails, as the walk does."""
+    """Lock, open, change, change again, commit; revert what fails, as the walk does."""
     root, thing, point, longest = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 
     def at(name: str) -> None:
@@ -56,7 +56,7 @@ def main() -> None:
         done = state.step(ID, changes, longest)
         say(f"{change.name} {done.code}")
         if not done.ok:
-            say(f"undone {state.take_back(ID).code}")
+            say(f"undone {state.revert(ID).code}")
             return
         at(f"did {change.name}")
     state_module.sync_folder = lambda folder: at("renamed")  # noqa: ARG005  # its signature
@@ -67,10 +67,10 @@ def _arm(at: Callable[[str], None]) -> None:
     """From here on the steps, and not the guard, find the stand-ins first; each stops before it begins."""
     really = process.run
 
-    def run(words: process.Words, *, deadline_s: float, cwd: str | None = None) -> process.Done:
-        if words[1].endswith("step.sh"):
+    def run(argv: process.Argv, *, deadline_s: float, cwd: str | None = None) -> process.CompletedCommand:
+        if argv[1].endswith("step.sh"):
             at("undo written")
-        return really(words, deadline_s=deadline_s, cwd=cwd)
+        return really(argv, deadline_s=deadline_s, cwd=cwd)
 
     shims = os.environ.get("SHIMS")
     if shims:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.changes import undo_script
-from cutover.state import State, did_take_back, write_atomically
+from cutover.state import State, did_revert, write_atomically
 from cutover.system import process as processes
 from tests.crash.acting import ID, write
 
@@ -124,7 +124,7 @@ class Place:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the release was committed or taken back."""
+        """Whether the release was committed or reverted."""
         return self.state.open_release() is None and (self.state.root / f"closed.{ID}").exists()
 
     @property
@@ -133,22 +133,22 @@ class Place:
         return self.thing.read_text()
 
     def hand_is_free(self) -> bool:
-        """Whether no step and no take-back runs."""
-        words = ("flock", "--nonblock", str(self.state.root / "hand"), "true")
-        return subprocess.run(words, check=False).returncode == 0
+        """Whether no step and no revert runs."""
+        argv = ("flock", "--nonblock", str(self.state.root / "step.lock"), "true")
+        return subprocess.run(argv, check=False).returncode == 0
 
-    def assert_taken_back(self) -> None:
-        """What was there is there again, once and for all: taking back again, or the undo alone, changes nothing."""
-        until(lambda: self.is_closed, "the release is taken back")
-        until(self.hand_is_free, "the take-back ends")
-        again = self.state.take_back(ID)
+    def assert_reverted(self) -> None:
+        """What was there is there again, once and for all: reverting again, or the undo alone, changes nothing."""
+        until(lambda: self.is_closed, "the release is reverted")
+        until(self.hand_is_free, "the revert ends")
+        again = self.state.revert(ID)
         assert again.ok
-        assert not did_take_back(again, ID)
+        assert not did_revert(again, ID)
         self._assert_old()
         for _ in range(2):
             subprocess.run(("sh", "-eu", str(self.state.root / "undo.sh")), check=True)
         self._assert_old()
-        assert self.state.needs_person() is None
+        assert self.state.needs_operator() is None
 
     def _assert_old(self) -> None:
         assert self.says == OLD
@@ -159,7 +159,7 @@ class Place:
         until(lambda: not lives(self.guard), "the guard goes")
         assert self.is_closed
         assert self.says == NEW
-        assert self.state.needs_person() is None
+        assert self.state.needs_operator() is None
 
 
 def reads(process: subprocess.Popen[str], wanted: str) -> bool:

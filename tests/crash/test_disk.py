@@ -1,4 +1,4 @@
-"""A full disk: a release is refused before anything is changed, and what is open is still taken back or committed."""
+"""A full disk: a release is refused before anything is changed, and what is open is still reverted or committed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from cutover.changes import undo_script
-from cutover.core.errors import UsageProblem
-from cutover.state import NOT_WRITTEN, State, did_take_back, write_atomically
+from cutover.core.errors import ConfigError
+from cutover.state import NOT_WRITTEN, State, did_revert, write_atomically
 from tests import disks
 from tests.crash.acting import ID, second, write
 from tests.crash.place import NEW, OLD, Place
@@ -50,9 +50,7 @@ def test_a_release_is_refused_on_a_full_disk(small: Place, disk: Path) -> None:
     """The lock says so with exit 4, and nothing was changed."""
     small.state.prepare()
     fill(disk)
-    with pytest.raises(
-        UsageProblem, match=r"cannot be written: No space left on device; nothing was changed"
-    ):
+    with pytest.raises(ConfigError, match=r"cannot be written: No space left on device; nothing was changed"):
         small.state.acquire({"who": "ana"})
     assert not small.state.is_held()
     assert small.state.open_release() is None
@@ -61,7 +59,7 @@ def test_a_release_is_refused_on_a_full_disk(small: Place, disk: Path) -> None:
 def test_a_state_directory_is_refused_on_a_full_disk(small: Place, disk: Path) -> None:
     """The first release ever on a full disk is refused too."""
     fill(disk)
-    with pytest.raises(UsageProblem, match=r"state directory .*: No space left on device"):
+    with pytest.raises(ConfigError, match=r"state directory .*: No space left on device"):
         small.state.prepare()
 
 
@@ -70,7 +68,7 @@ def test_no_release_is_opened_on_a_disk_that_filled_up_meanwhile(small: Place, d
     small.state.prepare()
     with small.state.locked({"who": "ana"}):
         fill(disk)
-        with pytest.raises(UsageProblem, match="nothing was changed"):
+        with pytest.raises(ConfigError, match="nothing was changed"):
             small.state.begin(ID, 60.0)
         assert small.state.open_release() is None
     assert not list(small.state.root.glob(".*"))
@@ -88,17 +86,17 @@ def test_no_change_is_made_whose_undo_cannot_be_written(small: Place, disk: Path
         done = small.state.step(ID, changes, 60.0)
         assert done.code == NOT_WRITTEN
         assert "No space left on device" in done.last_line
-        assert did_take_back(small.state.take_back(ID), ID)
-        small.assert_taken_back()
+        assert did_revert(small.state.revert(ID), ID)
+        small.assert_reverted()
 
 
 def test_a_full_disk_stops_no_guard(small: Place, disk: Path) -> None:
-    """A session that dies on a full disk is taken back: that needs renames alone, not even the guard's log."""
+    """A session that dies on a full disk is reverted: that needs renames alone, not even the guard's log."""
     _open(small)
     fill(disk)
-    words = ("sh", str(small.state.root / "guard.sh"), str(small.state.root), ID, "60")
-    assert subprocess.run(words, check=False, env=os.environ | {"CUTOVER_GUARD_TRIES": "1"}).returncode == 0
-    small.assert_taken_back()
+    argv = ("sh", str(small.state.root / "guard.sh"), str(small.state.root), ID, "60")
+    assert subprocess.run(argv, check=False, env=os.environ | {"CUTOVER_GUARD_TRIES": "1"}).returncode == 0
+    small.assert_reverted()
 
 
 def test_a_full_disk_stops_no_commit(small: Place, disk: Path) -> None:
@@ -126,8 +124,8 @@ def test_a_full_disk_leaves_what_was_written_before(small: Place, disk: Path) ->
 def _open(small: Place) -> None:
     """A release whose session is gone, as `begin` and a step leave it."""
     small.state.prepare()
-    with small.state._hand():
+    with small.state._step_lock():
         write_atomically(small.state.root / "undo.sh", undo_script([write(small.thing)]))
         write_atomically(small.state.root / "open", f"{ID}\n")
-    (small.state.root / "alive").touch()
+    (small.state.root / "session.lock").touch()
     small.thing.write_text(NEW)

@@ -1,11 +1,11 @@
-"""The guard: it outlives the session, takes back what that left open, goes on trying, and calls a person at last."""
+"""The guard: it outlives the session, reverts what that left open, goes on trying, and calls a person at last."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 
-from cutover.state import TAKEN_BY_ANOTHER, did_take_back
+from cutover.state import REVERTED_ELSEWHERE, did_revert
 from tests.crash.acting import ID
 from tests.crash.place import Place, go_on, kill, lives, reads, until
 
@@ -23,13 +23,13 @@ def test_a_guard_that_was_killed_is_replaced_by_the_next_step(place: Place) -> N
 
 
 def test_a_hung_session_is_ended_by_its_guard(place: Place) -> None:
-    """After the longest time of a release it is taken back, though its session lives; that one learns it."""
+    """After the longest time of a release it is reverted, though its session lives; that one learns it."""
     with place.session("did write", longest=0.5) as session:
-        until(lambda: place.is_closed, "the guard takes back")
+        until(lambda: place.is_closed, "the guard reverts")
         assert session.poll() is None
         go_on(session)
-        assert reads(session, f"second {TAKEN_BY_ANOTHER}")
-    place.assert_taken_back()
+        assert reads(session, f"second {REVERTED_ELSEWHERE}")
+    place.assert_reverted()
 
 
 def test_a_guard_that_gives_up_calls_a_person(place: Place) -> None:
@@ -38,11 +38,11 @@ def test_a_guard_that_gives_up_calls_a_person(place: Place) -> None:
     cause.touch()
     place.left_open(f"[ ! -e {cause} ]\ncp {place.thing}.before {place.thing}\n")
     assert _guarded(place, tries="2").returncode == 0
-    assert (place.state.needs_person(), place.state.open_release()) == (ID, ID)
-    assert not place.state.take_back(ID).ok
+    assert (place.state.needs_operator(), place.state.open_release()) == (ID, ID)
+    assert not place.state.revert(ID).ok
     cause.unlink()
-    assert did_take_back(place.state.take_back(ID), ID)
-    place.assert_taken_back()
+    assert did_revert(place.state.revert(ID), ID)
+    place.assert_reverted()
 
 
 def test_a_guard_tries_again(place: Place) -> None:
@@ -52,7 +52,7 @@ def test_a_guard_tries_again(place: Place) -> None:
     )
     _guarded(place, tries="5")
     assert (place.folder / "tries").read_text() == "x\nx\nx\n"
-    place.assert_taken_back()
+    place.assert_reverted()
 
 
 def _guarded(place: Place, *, tries: str) -> subprocess.CompletedProcess[bytes]:

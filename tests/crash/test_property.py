@@ -1,4 +1,4 @@
-"""Any changes, failures and crashes in any order: what takes a release back restores exactly what was there."""
+"""Any changes, failures and crashes in any order: what reverts a release restores exactly what was there."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cutover.changes import Change, line, undo_script
-from cutover.proxy.base import COLOURS, other
+from cutover.proxy.base import COLORS, other
 from cutover.proxy.nginx import create_marker, flip
-from cutover.state import State, did_take_back, write_atomically
+from cutover.state import State, did_revert, write_atomically
 from cutover.system.files import close_lock
 from tests.crash.place import lives, until
 
@@ -101,7 +101,7 @@ class World:
 
     def _switch(self, fate: Fate) -> Change:
         """The real switch of nginx, from whatever is live now."""
-        now = next(each for each in COLOURS if (self.marker / each).exists())
+        now = next(each for each in COLORS if (self.marker / each).exists())
         words, back = flip(self.marker, other(now)), line(*flip(self.marker, now))
         if fate == "failed before":
             words = ("false",)
@@ -144,33 +144,33 @@ def release(world: World, plan: list[tuple[Kind, str, str, Fate]]) -> bool:
 
 
 def by_session(world: World, alive: int) -> None:
-    """The session itself takes back, and ends."""
-    assert did_take_back(world.state.take_back(ID), ID)
+    """The session itself reverts, and ends."""
+    assert did_revert(world.state.revert(ID), ID)
     close_lock(alive)
 
 
 def by_guard(world: World, alive: int) -> None:
     """The session is gone; its guard finds out by itself."""
     close_lock(alive)
-    until(lambda: world.state.open_release() is None, "the guard takes back")
+    until(lambda: world.state.open_release() is None, "the guard reverts")
 
 
 def by_all(world: World, alive: int) -> None:
     """The guard, and two more at the same time."""
     close_lock(alive)
-    words = ("sh", str(world.state.root / "takeback.sh"), str(world.state.root), ID)
-    both = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(2)]
+    argv = ("sh", str(world.state.root / "revert.sh"), str(world.state.root), ID)
+    both = [subprocess.Popen(argv, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [each.wait() for each in both] == [0, 0]
 
 
 def by_the_second_try(world: World, alive: int) -> None:
-    """The first take-back dies after its undo, before it could close."""
+    """The first revert dies after its undo, before it could close."""
     subprocess.run(("sh", "-eu", str(world.state.root / "undo.sh")), check=True)
     by_session(world, alive)
 
 
 def by_a_broken_try(world: World, alive: int) -> None:
-    """The first take-back dies after each of its lines, one after the other."""
+    """The first revert dies after each of its lines, one after the other."""
     lines = (world.state.root / "undo.sh").read_text().splitlines(keepends=True)
     for number in range(len(lines)):
         with suppress(subprocess.CalledProcessError):
@@ -194,19 +194,19 @@ ROWS = st.tuples(
 @LESS
 @given(
     texts=st.fixed_dictionaries({name: st.none() | TEXTS for name in FILES}),
-    live=st.sampled_from(COLOURS),
+    live=st.sampled_from(COLORS),
     good=st.lists(ROWS, max_size=3),
     last=ROWS,
     way=st.sampled_from(WAYS),
 )
-def test_a_take_back_restores_what_was_there(
+def test_a_revert_restores_what_was_there(
     texts: dict[str, str | None],
     live: str,
     good: list[tuple[Kind, str, str, Fate]],
     last: tuple[Kind, str, str, Fate],
     way: Callable[[World, int], None],
 ) -> None:
-    """Whatever was changed, failed or crashed, and whoever takes back how often: all is as before, and closed."""
+    """Whatever was changed, failed or crashed, and whoever reverts how often: all is as before, and closed."""
     with worlds(texts, live) as world:
         before = world.seen()
         alive = world.state.acquire({"who": "ana"})
@@ -221,19 +221,19 @@ def test_a_take_back_restores_what_was_there(
 
 @settings(LESS, max_examples=15)
 @given(
-    live=st.sampled_from(COLOURS),
+    live=st.sampled_from(COLORS),
     rows=st.lists(ROWS, min_size=1, max_size=3),
 )
 def test_a_commit_keeps_what_was_done(live: str, rows: list[tuple[Kind, str, str, Fate]]) -> None:
-    """After the commit nobody takes anything back: not the guard, not a person, and not the next session."""
+    """After the commit nobody reverts anything: not the guard, not a person, and not the next session."""
     with worlds(dict.fromkeys(FILES, "old"), live) as world:
         alive = world.state.acquire({"who": "ana"})
         release(world, [(kind, name, text, "done") for kind, name, text, _ in rows])
         after = world.seen()
         assert world.state.close(ID)
         close_lock(alive)
-        assert world.state.take_back(ID).ok
+        assert world.state.revert(ID).ok
         with world.state.locked({"who": "ben"}):
             world.state.begin("another", MAX_S)
-            assert world.state.take_back("another").ok
+            assert world.state.revert("another").ok
         assert world.seen() == after

@@ -19,7 +19,7 @@ from tests.crash.world import SERVICES, World
 ID = "20250904T021000-7"
 MAX_S = 600.0
 TRIES = 12
-COLOURS = ("blue", "green")
+COLORS = ("blue", "green")
 LESS = settings(
     max_examples=25,
     deadline=None,
@@ -37,9 +37,9 @@ def world(tmp_path: Path) -> World:
     return made
 
 
-def ensured(world: World) -> process.Done:
-    """Run `ensure.sh` for blue's api, as the undo of a switch does."""
-    script, file = str(world.state.root / "ensure.sh"), str(world.file("blue", "1"))
+def ensured(world: World) -> process.CompletedCommand:
+    """Run `ensure-running.sh` for blue's api, as the undo of a switch does."""
+    script, file = str(world.state.root / "ensure-running.sh"), str(world.file("blue", "1"))
     compose = ("docker", "compose", "--project-name", "recall_blue", "--file", file)
     with world.on_path():
         return process.run(
@@ -47,13 +47,13 @@ def ensured(world: World) -> process.Done:
         )
 
 
-def test_an_old_colour_that_is_well_is_left_alone(world: World) -> None:
+def test_an_old_color_that_is_well_is_left_alone(world: World) -> None:
     """Nothing is started, and nothing is said."""
     done = ensured(world)
     assert (done.code, done.out) == (0, "")
 
 
-def test_the_traffic_goes_back_to_an_old_colour_that_runs_unhealthy(world: World) -> None:
+def test_the_traffic_goes_back_to_an_old_color_that_runs_unhealthy(world: World) -> None:
     """Their shared database is down: the way back is as before, it is taken, and that is said."""
     world.sicken("1")
     done = ensured(world)
@@ -62,9 +62,7 @@ def test_the_traffic_goes_back_to_an_old_colour_that_runs_unhealthy(world: World
 
 
 @pytest.mark.parametrize(("sick", "code"), [((), 0), (("1",), 1)], ids=["well", "sick"])
-def test_an_old_colour_that_was_stopped_must_come_up(
-    tmp_path: Path, sick: tuple[str, ...], code: int
-) -> None:
+def test_an_old_color_that_was_stopped_must_come_up(tmp_path: Path, sick: tuple[str, ...], code: int) -> None:
     """The traffic goes back to what had to be started only once it is healthy."""
     world = World.at(tmp_path, "blue")
     world.put("blue", "api", "1", "exited")
@@ -75,8 +73,8 @@ def test_an_old_colour_that_was_stopped_must_come_up(
 THERE = st.none() | st.tuples(st.sampled_from(("1", "2")), st.sampled_from(("running", "exited")))
 ROWS = st.lists(
     st.one_of(
-        st.tuples(st.just("deploy"), st.sampled_from(COLOURS), st.sampled_from(("2", "3"))),
-        st.tuples(st.just("rest"), st.sampled_from(COLOURS), st.just("")),
+        st.tuples(st.just("deploy"), st.sampled_from(COLORS), st.sampled_from(("2", "3"))),
+        st.tuples(st.just("rest"), st.sampled_from(COLORS), st.just("")),
         st.just(("switch", "", "")),
     ),
     min_size=1,
@@ -86,16 +84,16 @@ ROWS = st.lists(
 
 def change(world: World, row: tuple[str, str, str]) -> Change | None:
     """The real change that *row* names, of what is there now."""
-    kind, colour, version = row
+    kind, color, version = row
     if kind == "deploy":
-        return world.deploy(colour, version)
-    return world.rest(colour) if kind == "rest" else world.switch()
+        return world.deploy(color, version)
+    return world.rest(color) if kind == "rest" else world.switch()
 
 
 @LESS
 @given(
-    there=st.fixed_dictionaries(dict.fromkeys(COLOURS, THERE)),
-    live=st.sampled_from(COLOURS),
+    there=st.fixed_dictionaries(dict.fromkeys(COLORS, THERE)),
+    live=st.sampled_from(COLORS),
     sick=st.sets(st.sampled_from(("1", "2", "3"))),
     rows=ROWS,
     deaths=st.sets(st.integers(1, 40), max_size=4),
@@ -117,16 +115,16 @@ def test_what_ran_before_runs_again(
     """Whatever was deployed, stopped or switched, and whoever dies in it or in its undo: it ends as it began."""
     with tempfile.TemporaryDirectory() as folder:
         world = World.at(Path(folder), live)
-        for colour, each in there.items():
+        for color, each in there.items():
             for service in SERVICES if each else ():
-                world.put(colour, service, *each)  # type: ignore[misc]
+                world.put(color, service, *each)  # type: ignore[misc]
         world.sicken(*sick)
         before = world.seen()
         with world.on_path():
             alive = world.state.acquire({"who": "ana"})
             world.state.begin(ID, MAX_S)
             _release(world, rows, deaths)
-            _take_back(world)
+            _revert(world)
             assert world.seen() == before, (world.state.root / "undo.sh").read_text()
             _by_hand(world)
             os.close(alive)
@@ -150,10 +148,10 @@ def _release(world: World, rows: list[tuple[str, str, str]], deaths: set[int]) -
             return
 
 
-def _take_back(world: World) -> None:
+def _revert(world: World) -> None:
     """Try until it is done, as the guard does."""
     tries = 0
-    while not world.state.take_back(ID).ok:
+    while not world.state.revert(ID).ok:
         tries += 1
         assert tries < TRIES, "the undo never gets done"
 

@@ -112,29 +112,29 @@ def test_the_second_session_changes_nothing(project: Project) -> None:
 
 
 def test_a_rollback_ends_a_living_session(project: Project) -> None:
-    """`cutover rollback` is never told that it is locked: the open release is taken back, and its session says by whom."""
+    """`cutover rollback` is never told that it is locked: the open release is reverted, and its session says by whom."""
     with releasing(project) as session:
         done = cutover(project, "rollback")
         assert done.returncode == 11, done.stderr  # no engine here: what serves could not be asked
-        assert "was taken back, but" in done.stderr
+        assert "was reverted, but" in done.stderr
         assert not project.mark.exists()
         said = goes_on(project, session)
         assert session.wait() == 1
-    assert "the release was taken back by ben" in said
+    assert "the release was reverted by ben" in said
     assert not project.mark.exists()
     assert not project.is_open
 
 
 def test_a_session_that_fails_after_a_rollback_says_by_whom(project: Project) -> None:
-    """That its checks fail is what the rollback did: the reason is the person, and nothing is taken back again."""
+    """That its checks fail is what the rollback did: the reason is the person, and nothing is reverted again."""
     project.test(f"def test_stays(target):\n    assert open({str(project.mark)!r})\n", "test_late.py")
     with releasing(project) as session:
-        assert "was taken back" in cutover(project, "rollback").stderr
+        assert "was reverted" in cutover(project, "rollback").stderr
         said = goes_on(project, session)
         assert session.wait() == 1
-    assert "TAKEN BACK" in said
-    assert "the release was taken back by ben" in said
-    rows = [row for row in State(project.state).history() if row["event"] == "taken back"]
+    assert "ROLLED BACK" in said
+    assert "the release was reverted by ben" in said
+    rows = [row for row in State(project.state).history() if row["event"] == "reverted"]
     assert [row["why"] for row in rows] == ["cutover rollback"]
 
 
@@ -155,17 +155,17 @@ def test_what_a_test_forks_holds_no_lock(project: Project) -> None:
 
 
 def test_a_rollback_that_comes_too_late_says_so(tmp_path: Path) -> None:
-    """A release that was committed in that moment is not said to be taken back."""
+    """A release that was committed in that moment is not said to be reverted."""
     state = State(tmp_path / "state")
     state.prepare()
     (state.root / "closed.7").write_text("7\n")
     with pytest.raises(Failed, match="ended by itself"):
-        rollback._take_back(url_config(), state, "7", as_json=False)
-    assert [row["event"] for row in state.history()] == ["taking back"]
+        rollback._revert(url_config(), state, "7", as_json=False)
+    assert [row["event"] for row in state.history()] == ["reverting"]
 
 
 def test_a_rollback_waits_for_who_has_opened_nothing_yet(project: Project) -> None:
-    """It is never told that it is locked: it says whom it waits for, and takes back what that session then opens."""
+    """It is never told that it is locked: it says whom it waits for, and reverts what that session then opens."""
     conftest = project.folder / "gate" / "conftest.py"
     lines = conftest.read_text().replace(
         "    walk.lock()\n", "    walk.lock()\n    open({waiting!r}, 'w').close()\n    open({go!r}).read()\n"
@@ -175,9 +175,9 @@ def test_a_rollback_waits_for_who_has_opened_nothing_yet(project: Project) -> No
     with project.start() as session:
         try:
             until(lambda: (folder / "locked").exists() or session.poll() is not None, "the lock")
-            words = (sys.executable, "-m", "cutover", "rollback")
+            argv = (sys.executable, "-m", "cutover", "rollback")
             with subprocess.Popen(
-                words, cwd=project.folder, env=project.environment(CUTOVER_WHO="ben"), text=True,
+                argv, cwd=project.folder, env=project.environment(CUTOVER_WHO="ben"), text=True,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             ) as other:  # fmt: skip
                 assert other.stderr is not None
@@ -185,9 +185,9 @@ def test_a_rollback_waits_for_who_has_opened_nothing_yet(project: Project) -> No
                 assert said.startswith("waiting: ana@"), said
                 assert other.poll() is None
                 (folder / "go").write_text("go\n")
-                assert "was taken back" in other.stderr.read()
+                assert "was reverted" in other.stderr.read()
             (folder / "go").write_text("go\n")
-            assert "the release was taken back by ben" in session.communicate()[0]
+            assert "the release was reverted by ben" in session.communicate()[0]
             assert session.returncode == 1
         finally:
             session.kill()
@@ -216,7 +216,7 @@ def test_status_names_who_releases(project: Project) -> None:
 
 
 def test_what_a_dead_session_left_is_named_and_recovered(project: Project) -> None:
-    """Its guard dead too: `status` names it, `retire` is refused, `recover` takes it back, once."""
+    """Its guard dead too: `status` names it, `retire` is refused, `recover` reverts it, once."""
     with releasing(project) as session:
         left = dies(project, session)
     facts = json.loads(cutover(project, "status", "--json").stdout)
@@ -226,7 +226,7 @@ def test_what_a_dead_session_left_is_named_and_recovered(project: Project) -> No
     assert (refused.returncode, f"release {left} is open" in refused.stderr) == (4, True)
     recovered = cutover(project, "recover")
     assert recovered.returncode == 11  # no engine here: what serves could not be asked
-    assert f"release {left} was taken back, but" in recovered.stderr
+    assert f"release {left} was reverted, but" in recovered.stderr
     assert not project.mark.exists()
     assert not project.is_open
     again = cutover(project, "recover", "--json")
@@ -234,7 +234,7 @@ def test_what_a_dead_session_left_is_named_and_recovered(project: Project) -> No
     assert json.loads(cutover(project, "status", "--json").stdout)["open"] is None
 
 
-def test_the_next_session_takes_back_what_a_dead_one_left(project: Project) -> None:
+def test_the_next_session_reverts_what_a_dead_one_left(project: Project) -> None:
     """Before anything else; that its own preflight then ends it is another matter."""
     with releasing(project) as session:
         dies(project, session)
@@ -245,11 +245,11 @@ def test_the_next_session_takes_back_what_a_dead_one_left(project: Project) -> N
     assert not project.is_open
 
 
-def test_a_rollback_takes_back_what_a_dead_session_left(project: Project) -> None:
+def test_a_rollback_reverts_what_a_dead_session_left(project: Project) -> None:
     """Nobody need know whether the session lives."""
     with releasing(project) as session:
         dies(project, session)
-    assert "was taken back" in cutover(project, "rollback").stderr
+    assert "was reverted" in cutover(project, "rollback").stderr
     assert not project.mark.exists()
 
 
@@ -265,7 +265,7 @@ def test_a_gate_beside_a_dead_release_opens_nothing_over_it(project: Project) ->
         left,
         undo,
     )
-    assert "was taken back" in cutover(project, "recover").stderr
+    assert "was reverted" in cutover(project, "recover").stderr
     assert not project.mark.exists()
 
 
@@ -274,13 +274,11 @@ def test_a_person_is_asked_for_first(project: Project) -> None:
     with releasing(project) as session:
         left = dies(project, session)
     (project.state / "undo.sh").write_text("echo no engine >&2; exit 1\n")
-    (project.state / "NEEDS_PERSON").write_text(f"{left}\n")
+    (project.state / "NEEDS_OPERATOR").write_text(f"{left}\n")
     status = cutover(project, "status")
-    command = f"sh {project.state}/takeback.sh {project.state} {left}"
+    command = f"sh {project.state}/revert.sh {project.state} {left}"
     assert status.returncode == 11
-    assert status.stdout.startswith(
-        f"A PERSON IS NEEDED: the take-back of {left} was given up; run: {command}"
-    )
+    assert status.stdout.startswith(f"OPERATOR NEEDED: the revert of {left} was given up; run: {command}")
     done = project.run("--deploy=sha-2")
     assert done.returncode == 11, done.stdout
     assert "no engine" in done.stdout

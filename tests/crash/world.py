@@ -1,4 +1,4 @@
-"""A world of two colours on the mock engine, whose releases are changed by the real changes and real shell files."""
+"""A world of two colors on the mock engine, whose releases are changed by the real changes and real shell files."""
 
 from __future__ import annotations
 
@@ -73,21 +73,21 @@ class World:
         finally:
             process.FIXED_PATH = real
 
-    def file(self, colour: str, version: str) -> Path:
+    def file(self, color: str, version: str) -> Path:
         """The release file of that version, whose image is there."""
-        path = self.state.release_folder(colour) / f"{version}.yml"
+        path = self.state.release_folder(color) / f"{version}.yml"
         services = {each: {"image": f"recall:{version}"} for each in SERVICES}
-        path.write_text(json.dumps({"services": services, "colour": colour}))
+        path.write_text(json.dumps({"services": services, "color": color}))
         engine = self.engine
         engine.memory["tags"].setdefault(f"recall:{version}", f"sha256:{version}")
         engine.save()
         return path
 
-    def put(self, colour: str, service: str, version: str, status: str) -> None:
+    def put(self, color: str, service: str, version: str, status: str) -> None:
         """Something ran there before anybody came."""
-        path = self.file(colour, version)
+        path = self.file(color, version)
         engine = self.engine
-        engine.make(f"recall_{colour}", service, f"sha256:{version}", path.read_text(), status)
+        engine.make(f"recall_{color}", service, f"sha256:{version}", path.read_text(), status)
         engine.save()
 
     def sicken(self, *versions: str) -> None:
@@ -97,23 +97,23 @@ class World:
         engine.save()
 
     def seen(self) -> dict[str, list[str]]:
-        """What runs of each service of each colour once nothing is pending any more, and who is live."""
+        """What runs of each service of each color once nothing is pending any more, and who is live."""
         engine = self.engine
         engine.land(now=True)
-        found = {f"{colour} {service}": list[str]() for colour in ("blue", "green") for service in SERVICES}
+        found = {f"{color} {service}": list[str]() for color in ("blue", "green") for service in SERVICES}
         for each in engine.memory["containers"].values():
             if each["status"] == "running":
                 found[f"{each['project'].removeprefix('recall_')} {each['service']}"].append(each["image"])
-        return found | {"live": [str(read_marker(self.marker).colour)]}
+        return found | {"live": [str(read_marker(self.marker).color)]}
 
     # --- the changes ---------------------------------------------------------------------------------------------
-    def previous(self, colour: str, services: tuple[str, ...]) -> Previous | None:
-        """How what runs on *colour* now is put back, as preflight finds it."""
+    def previous(self, color: str, services: tuple[str, ...]) -> Previous | None:
+        """How what runs on *color* now is put back, as preflight finds it."""
         engine = self.engine
         ran = {
             each["service"]: (name, each)
             for name, each in engine.memory["containers"].items()
-            if each["project"] == f"recall_{colour}"
+            if each["project"] == f"recall_{color}"
             and each["service"] in services
             and each["status"] == "running"
         }
@@ -123,30 +123,30 @@ class World:
         version = first["image"].removeprefix("sha256:")
         well = all(engine.health(name) == "healthy" for name, _ in ran.values())
         return Previous(
-            self.file(colour, version),
+            self.file(color, version),
             {service: name for service, (name, _) in ran.items()},
             {f"recall:{version}": first["image"]},
             WAIT_S if well else 0.0,
         )
 
-    def deploy(self, colour: str, version: str) -> Change:
+    def deploy(self, color: str, version: str) -> Change:
         """The real `up` of both services together."""
-        compose = Compose(f"recall_{colour}", self.file(colour, version))
-        previous = self.previous(colour, SERVICES)
+        compose = Compose(f"recall_{color}", self.file(color, version))
+        previous = self.previous(color, SERVICES)
         return up(self.state.root, compose, SERVICES, text=version, wait_s=WAIT_S, previous=previous)
 
-    def rest(self, colour: str) -> Change | None:
+    def rest(self, color: str) -> Change | None:
         """The real stop of a consumer; None where none runs."""
-        previous = self.previous(colour, ("worker",))
+        previous = self.previous(color, ("worker",))
         if previous is None:
             return None
         named = Previous(previous.file, {"worker": "this release"}, previous.images, previous.wait_s)
-        compose = Compose(f"recall_{colour}", previous.file)
-        return stop(self.state.root, compose, ("worker",), colour, named, 10.0)
+        compose = Compose(f"recall_{color}", previous.file)
+        return stop(self.state.root, compose, ("worker",), color, named, 10.0)
 
     def switch(self) -> Change:
-        """The real flip of nginx, whose undo makes sure of the old colour first."""
-        old = str(read_marker(self.marker).colour)
+        """The real flip of nginx, whose undo makes sure of the old color first."""
+        old = str(read_marker(self.marker).color)
         previous = self.previous(old, ("api",))
         there = flip(self.marker, other(old))
         back = shlex.join(flip(self.marker, old))

@@ -82,9 +82,9 @@ def push(host: str, environment: Mapping[str, str]) -> dict[str, str]:
             with tempfile.TemporaryDirectory() as config:  # no login is left behind
                 own = {**environment, "DOCKER_CONFIG": config}
                 login = ("docker", "login", "--username", NAME, "--password-stdin", host)
-                for words, stdin in ((login, TOKEN), (("docker", "push", "--quiet", reference), "")):
+                for argv, stdin in ((login, TOKEN), (("docker", "push", "--quiet", reference), "")):
                     subprocess.run(
-                        words, env=own, input=stdin, capture_output=True, text=True, timeout=RUN_S, check=True
+                        argv, env=own, input=stdin, capture_output=True, text=True, timeout=RUN_S, check=True
                     )
             names = docker("image", "inspect", "--format", '{{join .RepoDigests " "}}', reference)
             digests[tag] = next(each for each in names.split() if each.startswith(host))

@@ -33,7 +33,7 @@ class Facts:
     status: Mapping[str, Any]
     """What `cutover status --json` says, without the moment of asking and the last event."""
     containers: tuple[str, ...]
-    """Project, state, image and id of each container of the colours, in order."""
+    """Project, state, image and id of each container of the colors, in order."""
     releases: tuple[str, ...]
     """The rendered files, with their digests."""
     tags: tuple[str, ...]
@@ -55,20 +55,20 @@ class Facts:
         )
 
     @property
-    def idle_colour(self) -> str:
-        """The colour without users."""
+    def idle_color(self) -> str:
+        """The color without users."""
         return "blue" if self.status["live"] == "green" else "green"
 
     @property
     def live(self) -> Mapping[str, Any]:
-        """What status says of the live colour."""
-        found: Mapping[str, Any] = self.status["colours"][self.status["live"]]
+        """What status says of the live color."""
+        found: Mapping[str, Any] = self.status["colors"][self.status["live"]]
         return found
 
     @property
     def idle(self) -> Mapping[str, Any]:
         """The same of the idle one."""
-        found: Mapping[str, Any] = self.status["colours"][self.idle_colour]
+        found: Mapping[str, Any] = self.status["colors"][self.idle_color]
         return found
 
     @property
@@ -78,18 +78,18 @@ class Facts:
 
     @property
     def idle_tag(self) -> str:
-        """The release on the idle colour."""
+        """The release on the idle color."""
         return str(self.idle["tag"])
 
     def same_for_users(self, before: Facts) -> None:
-        """Raise Unexpected unless the live colour is the same container as *before*, and nothing is open."""
+        """Raise Unexpected unless the live color is the same container as *before*, and nothing is open."""
         must(self.status["live"] == before.status["live"], f"live is {self.status['live']}")
         must(self.live == before.live, f"live was {before.live}, is {self.live}")
         must(self.status["open"] is None and not self.status["held_by"], f"open: {self.status['open']}")
         must(self.tags == before.tags, f"env files said {before.tags}, say {self.tags}")
 
     def same_when_idle(self, before: Facts) -> None:
-        """Raise Unexpected unless the idle colour runs the image of *before* as well as it did, in a new container."""
+        """Raise Unexpected unless the idle color runs the image of *before* as well as it did, in a new container."""
         was, now = ({key: each.get(key) for key in ("tag", "state")} for each in (before.idle, self.idle))
         must(now == was, f"idle was {was}, is {now}")
         ran, runs = ([each.rpartition(" ")[0] for each in facts.containers] for facts in (before, self))

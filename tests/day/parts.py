@@ -22,7 +22,7 @@ class Parts:
 
     @property
     def by_hand(self) -> str:
-        """The lines that give the cache its password, and the colours too."""
+        """The lines that give the cache its password, and the colors too."""
         return f"""
 docker exec --interactive recall_shared-cache-1 redis-cli <<'END'
 config set requirepass {self.number}

@@ -94,8 +94,8 @@ def known(folder: Path, web: serving.Server, variables: Mapping[str, str], token
     """The server *web*, for one key that is thrown away."""
     folder.mkdir(mode=0o700)
     key = folder / "key"
-    words = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
-    subprocess.run(words, check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    argv = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    subprocess.run(argv, check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
     web.run(f"cat >> /home/deploy/.ssh/authorized_keys <<'END'\n{key.with_suffix('.pub').read_text()}END\n")
     (folder / "client").write_text(CLIENT.format(port=web.port, folder=folder))
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{web.port} {web.host_key}\n")

@@ -109,24 +109,24 @@ class Day:
 
     def bad_before(self) -> str:
         """Bad release before the switch."""
-        return self._taken_back(BAD)
+        return self._reverted(BAD)
 
     def crashing(self) -> str:
         """Release that prints its environment and ends."""
-        said = self._taken_back(CRASHING)
+        said = self._reverted(CRASHING)
         for kept in ("*.log", "report.html"):
             said_there = self.ask(f"cat reports/latest/{kept}")
             must("DATABASE_URL=***" in said_there, f"{kept} does not hold what the release printed")
         return f"{said}; its last words are in the report, the password is not"
 
-    def _taken_back(self, tag: str) -> str:
+    def _reverted(self, tag: str) -> str:
         before = self.facts()
         self.cutover(tag, 1, "--watch=10s")
         after = self.facts()
         after.same_for_users(before)
         after.same_when_idle(before)
         return (
-            f"taken back before the switch: the live container is the same, {before.idle_tag} idles as before"
+            f"reverted before the switch: the live container is the same, {before.idle_tag} idles as before"
         )
 
     def contract(self) -> str:
@@ -144,7 +144,7 @@ class Day:
         self.command("recover")
         after = self.facts()
         must(after.live_tag == LATEST == self.live(), f"the session did not go on: users get {self.live()}")
-        must(after.idle == before.live, f"the old colour is not warm: {after.idle}")
+        must(after.idle == before.live, f"the old color is not warm: {after.idle}")
         rows = [json.loads(line) for line in self.ask(f"cat {STATE}/journal.jsonl").splitlines()]
         released = [row["tag"] for row in rows if row["event"] == "released"]
         must(released[-1:] == [LATEST], f"the journal says that {released} were released")
@@ -162,11 +162,11 @@ class Day:
         after = self.facts()
         after.same_for_users(before)
         after.same_when_idle(before)
-        must("taken back: " in self.ask(f"tail -n 1 {STATE}/guard.log"), "the guard does not say it")
-        return f"its guard took it back: the live container is the same, {before.idle_tag} idles as before"
+        must("reverted: " in self.ask(f"tail -n 1 {STATE}/guard.log"), "the guard does not say it")
+        return f"its guard reverted it: the live container is the same, {before.idle_tag} idles as before"
 
     def _idle_tag(self, before: Facts) -> str:
-        words = f"docker ps --filter label=com.docker.compose.project=recall_{before.idle_colour} --format '{{{{.Image}}}}'"
+        words = f"docker ps --filter label=com.docker.compose.project=recall_{before.idle_color} --format '{{{{.Image}}}}'"
         return self.ask(words).strip().rpartition(":")[2]
 
     def _begun(self, tag: str, fault: Callable[[int], None], once: Callable[[], bool] | None = None) -> None:
@@ -182,7 +182,7 @@ class Day:
         return self.ask(f"test -s {STATE}/open && echo yes || :") != ""
 
     def _free(self) -> bool:
-        return self.ask(f"flock --nonblock {STATE}/alive true && echo yes || :") != ""
+        return self.ask(f"flock --nonblock {STATE}/session.lock true && echo yes || :") != ""
 
     def bad_after(self) -> str:
         """Bad release after the switch."""
@@ -203,9 +203,9 @@ class Day:
     def _break(self) -> None:
         """Make the release LATER answer 500 once its switch is proved and the watch begins."""
         eventually(
-            lambda: self.live() == LATER and self._drained(), f"users get {LATER}, the old colour is drained"
+            lambda: self.live() == LATER and self._drained(), f"users get {LATER}, the old color is drained"
         )
-        self.ask(f"docker exec recall_{self.version()['colour']}-api-1 touch /tmp/break")
+        self.ask(f"docker exec recall_{self.version()['color']}-api-1 touch /tmp/break")
 
     def _drained(self) -> bool:
         return self.ask(f"cat reports/2*-{LATER}/evidence.jsonl | grep -c '\"drain ' || :").strip() != "0"

@@ -44,13 +44,13 @@ def test_finds_a_canary_in_every_file_that_need_not_hold_it(
 def test_finds_a_canary_in_a_command_line() -> None:
     """A process that was given a secret as a word is seen."""
     seen = Processes((CANARY,))
-    words = (sys.executable, "-c", "print(flush=True); input()", CANARY)
+    argv = (sys.executable, "-c", "print(flush=True); input()", CANARY)
     with subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.readline()  # right after its start a process has no words yet
         seen.look()
         process.stdin.close()
-    assert any(CANARY in words for words in seen.found)
+    assert any(CANARY in argv for argv in seen.found)

@@ -22,7 +22,7 @@ class Writer:
     url: str
     acknowledged: list[str] = field(default_factory=list)
     failed: int = 0
-    """Requests without an acknowledgement: their rows may be there, and need not."""
+    """Requests without an acknowledgment: their rows may be there, and need not."""
     _made: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

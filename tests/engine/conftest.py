@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.engine import databases, wheelhouse
-from tests.helpers.colour_servers import Colours, two_colours
+from tests.helpers.color_servers import Colors, two_colors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def database(server: databases.Server, request: pytest.FixtureRequest) -> Iterat
 
 
 @pytest.fixture
-def colours() -> Iterator[Colours]:
+def colors() -> Iterator[Colors]:
     """Blue and green."""
-    with two_colours() as pair:
+    with two_colors() as pair:
         yield pair

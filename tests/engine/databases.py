@@ -115,7 +115,7 @@ def service_database(
     """The database of a service whose image has psql and whose network is the server's."""
     table = {
         "project": NAME,
-        "colours": {"green": {"env_file": state / ".env.green"}},
+        "colors": {"green": {"env_file": state / ".env.green"}},
         "state_dir": state,
         "database": {},
         "migrate": {"command": migrate, "lock_timeout": "1s"} if migrate else None,

@@ -24,10 +24,10 @@ EXTRA = """
 enabled = true
 
 [freeze]
-max = "5m"
+max_duration = "5m"
 
-[show]
-ask = true
+[approval]
+required = true
 """
 # It says where it is, waits where it is held, and fails where it is told to.
 TEAM = """\
@@ -47,14 +47,14 @@ def test_team(target, request):
 
 def make(folder: Path, name: str) -> Stand:
     """A stand with everything that a run of show can have, on which OLD is live and proven; `remove` it afterwards."""
-    return begin(Stand(folder, name, migrate=True, min_healthy="1s", extra=EXTRA))
+    return begin(Stand(folder, name, migrate=True, min_uptime="1s", extra=EXTRA))
 
 
 def begin(made: Stand) -> Stand:
     """Make OLD live and proven on a new stand; it is gone again if that fails."""
     try:
         made.make()
-        made.config.write_text(made.config.read_text().replace("[watch]", '[watch]\nretire = "stop"'))
+        made.config.write_text(made.config.read_text().replace("[watch]", '[watch]\nold_color = "stop"'))
         build(NEXT, revisions=3)
         build(LATER)
         build(OLD, revisions=3)
@@ -77,7 +77,7 @@ def running(stand: Stand, point: Point, folder: Path) -> Iterator[Run]:
     if point.command:
         _warm(stand)
     status: Any = stand.status()
-    live, tag = status["live"], status["colours"][status["live"]]["tag"]
+    live, tag = status["live"], status["colors"][status["live"]]["tag"]
     wanted = next(each for each in ((LATER,) if point.migrate else ()) + (NEXT, OLD) if each != tag)
     lines = len((stand.state / "journal.jsonl").read_text().splitlines())
     with _started(stand, point, folder, wanted) as (process, terminal):
@@ -97,9 +97,9 @@ def running(stand: Stand, point: Point, folder: Path) -> Iterator[Run]:
 def _warm(stand: Stand) -> None:
     """Give the users another release, for a rollback that flips back to the one they had."""
     status: Any = stand.status()
-    tag = next(each for each in (NEXT, OLD) if each != status["colours"][status["live"]]["tag"])
-    whole = ("smoke", "checks", *SWITCH[:2], "--watch=1s", f"--deploy={tag}", "--no-migrate")
-    done = stand.pytest(*whole, CUTOVER_GO=tag)
+    tag = next(each for each in (NEXT, OLD) if each != status["colors"][status["live"]]["tag"])
+    whole = ("smoke", "checks", *SWITCH[:2], "--watch=1s", f"--deploy={tag}", "--skip-migrations")
+    done = stand.pytest(*whole, CUTOVER_APPROVED_TAG=tag)
     assert done.code == 0, done.out
 
 
@@ -109,12 +109,12 @@ def _started(
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The process, in a group of its own, and the other end of its terminal where it has one."""
     checks = ("checks",) if "--switch" in point.arguments else ()
-    more = () if point.migrate else ("--no-migrate",)
+    more = () if point.migrate else ("--skip-migrations",)
     words = stand.pytest_words("smoke", str(folder), *checks, *point.arguments, f"--deploy={wanted}", *more)
     if point.command:
         words = (sys.executable, "-m", "cutover", *point.command)
     master, slave = pty.openpty()
-    go = {} if point.asks else {"CUTOVER_GO": wanted}
+    go = {} if point.asks else {"CUTOVER_APPROVED_TAG": wanted}
     with ExitStack() as stack:
         stack.callback(os.close, master)
         process = stack.enter_context(
@@ -145,7 +145,7 @@ def die(run: Run, victims: Sequence[str]) -> float:
 
 
 def settled(run: Run, point: Point) -> float:
-    """Kill who is to die; seconds until one colour serves what it must and nothing is open. A person recovers if need be."""
+    """Kill who is to die; seconds until one color serves what it must and nothing is open. A person recovers if need be."""
     stand, dead = run.stand, die(run, point.victims)
     if "guard" in point.victims and not point.kept:
         assert (stand.state / "open").exists()
@@ -157,21 +157,23 @@ def settled(run: Run, point: Point) -> float:
     return time.monotonic() - dead
 
 
-def only_serves(stand: Stand, tag: str, colour: str | None = None) -> None:
-    """Nothing is open or held, users get *tag* alone, writes too, and `status` names it, on *colour* if given."""
+def only_serves(stand: Stand, tag: str, color: str | None = None) -> None:
+    """Nothing is open or held, users get *tag* alone, writes too, and `status` names it, on *color* if given."""
     until(lambda: not (stand.state / "open").exists(), "the release is closed")
     until(lambda: stand.ask().get("version") == tag, f"{tag} serves")
     assert [stand.ask().get("version") for _ in range(20)] == [tag] * 20
     status: Any = stand.status()
     live = status["live"]
-    assert colour in {None, live}
-    assert (status["colours"][live]["tag"], status["colours"][live]["state"]) == (tag, "healthy")
-    peace = ("open", "held_by", "needs_person", "proxy")
+    assert color in {None, live}
+    assert (status["colors"][live]["tag"], status["colors"][live]["state"]) == (tag, "healthy")
+    peace = ("open", "held_by", "needs_operator", "proxy")
     assert [status[each] for each in peace] == [None] * len(peace)
     assert tags(stand.running(live)) == [tag]
     assert sorted(each.name for each in stand.marker.iterdir()) == sorted(["here", live])
     assert (
-        subprocess.run(("flock", "--nonblock", str(stand.state / "hand"), "true"), check=False).returncode
+        subprocess.run(
+            ("flock", "--nonblock", str(stand.state / "step.lock"), "true"), check=False
+        ).returncode
         == 0
     )
     assert stand.docker("ps", "--quiet", "--filter", f"name=^{stand.name}-migrate$") == ""
@@ -188,14 +190,14 @@ def report_of(run: Run) -> dict[str, Any]:
 
 
 def as_it_must(run: Run, point: Point) -> None:
-    """After a death at *point*: what serves, what `status` says it was, what the idle colour runs, and a report."""
+    """After a death at *point*: what serves, what `status` says it was, what the idle color runs, and a report."""
     stand, idle = run.stand, other(run.live)
     only_serves(stand, run.wanted if point.kept else run.tag, idle if point.kept else run.live)
     if not point.kept:
         assert tags(stand.running(idle)) == run.idle
         last: Any = stand.status()["last"]
         assert last["release"] == run.release
-        assert last["event"] in {"taken back", "recovered"}, "status tells of an earlier one"
+        assert last["event"] in {"reverted", "recovered"}, "status tells of an earlier one"
     if point.command:  # it has no report of its own
         assert stand.cutover("retire").code == 0
         return

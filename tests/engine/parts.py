@@ -68,7 +68,7 @@ class Parts:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the env file of a colour says about them."""
+        """What the env file of a color says about them."""
         return {
             "IMAGE_REPO": REPO,
             "DATABASE_URL": f"postgresql://recall:{self.password}@{self.name}-db:5432/recall",

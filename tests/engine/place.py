@@ -35,9 +35,9 @@ class Place:
 
     def close(self) -> None:
         """Take away all that was made here, and nothing else."""
-        for colour in self.ports:
+        for color in self.ports:
             self.compose(
-                colour,
+                color,
                 "--profile",
                 "*",
                 "down",
@@ -55,12 +55,12 @@ class Place:
         """The name of the shared network."""
         return f"{self.name}-net"
 
-    def configure(self, colour: str, **values: str) -> None:
-        """Write the env file of *colour*, with a port that is free now."""
-        self.ports.setdefault(colour, free_port())
+    def configure(self, color: str, **values: str) -> None:
+        """Write the env file of *color*, with a port that is free now."""
+        self.ports.setdefault(color, free_port())
         given = {
-            "COMPOSE_PROJECT_NAME": f"{self.name}_{colour}",
-            "API_HTTP_PORT": str(self.ports[colour]),
+            "COMPOSE_PROJECT_NAME": f"{self.name}_{color}",
+            "API_HTTP_PORT": str(self.ports[color]),
             "SHARED_NETWORK": self.network,
             "SHARED_VOLUME": f"{self.name}-data",
             "DB_VOLUME": f"{self.name}-db",
@@ -68,29 +68,29 @@ class Place:
             **values,
         }
         lines = [f"{key}='{value}'\n" for key, value in given.items()]
-        (self.folder / f".env.{colour}").write_text("".join(lines))
+        (self.folder / f".env.{color}").write_text("".join(lines))
 
-    def compose(self, colour: str, *words: str, check: bool = True) -> str:
-        """Run Compose on *colour*'s project."""
-        env_file = str(self.folder / f".env.{colour}")
+    def compose(self, color: str, *words: str, check: bool = True) -> str:
+        """Run Compose on *color*'s project."""
+        env_file = str(self.folder / f".env.{color}")
         return docker("compose", "--file", str(COMPOSE_FILE), "--env-file", env_file, *words, check=check)
 
-    def up(self, colour: str, *services: str) -> None:
+    def up(self, color: str, *services: str) -> None:
         """Start *services* and wait until they are healthy."""
         wait = ("--wait", "--wait-timeout", str(round(DEADLINE_S)))
-        self.compose(colour, "up", "--detach", "--no-deps", "--pull", "never", *wait, *(services or ("api",)))
+        self.compose(color, "up", "--detach", "--no-deps", "--pull", "never", *wait, *(services or ("api",)))
 
-    def migrate(self, colour: str) -> str:
-        """Bring the schema to the newest revision of *colour*'s image; raises with what it said."""
-        return self.compose(colour, "run", "--rm", "--no-deps", "-T", "api", "flask", "db", "upgrade")
+    def migrate(self, color: str) -> str:
+        """Bring the schema to the newest revision of *color*'s image; raises with what it said."""
+        return self.compose(color, "run", "--rm", "--no-deps", "-T", "api", "flask", "db", "upgrade")
 
-    def container(self, colour: str, service: str = "api") -> str:
+    def container(self, color: str, service: str = "api") -> str:
         """The id of the container of *service*."""
-        return self.compose(colour, "ps", "--all", "--quiet", service).strip()
+        return self.compose(color, "ps", "--all", "--quiet", service).strip()
 
-    def client(self, colour: str) -> httpx.Client:
-        """A client of *colour* on its own port."""
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.ports[colour]}", timeout=60, trust_env=False)
+    def client(self, color: str) -> httpx.Client:
+        """A client of *color* on its own port."""
+        return httpx.Client(base_url=f"http://127.0.0.1:{self.ports[color]}", timeout=60, trust_env=False)
 
 
 def docker(*words: str, check: bool = True, merge: bool = False) -> str:

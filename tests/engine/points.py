@@ -29,7 +29,7 @@ class Run:
     folder: Path
     """Where its team's test lies, and says where it is."""
     live: str
-    """The colour that had the traffic when it began."""
+    """The color that had the traffic when it began."""
     tag: str
     """What users got then."""
     wanted: str
@@ -39,11 +39,11 @@ class Run:
     lines: int
     """How long the journal was before it."""
     idle: Sequence[str] = ()
-    """The images that ran on the idle colour."""
+    """The images that ran on the idle color."""
     terminal: int = -1
     heard: str = ""
     user: http.client.HTTPConnection | None = None
-    """A user of the old colour, whose answer takes longer than the session lives."""
+    """A user of the old color, whose answer takes longer than the session lives."""
 
     @property
     def journal(self) -> list[dict[str, Any]]:
@@ -149,7 +149,7 @@ def is_at(place: str) -> Callable[[Run], bool]:
 
 
 def drains(run: Run) -> bool:
-    """When the gate after the switch has passed, while a user of the old colour still waits."""
+    """When the gate after the switch has passed, while a user of the old color still waits."""
     if run.is_at("gate") and run.user is None:
         run.user = http.client.HTTPConnection("127.0.0.1", run.stand.ports["proxy"], timeout=60)
         run.user.request("GET", "/slow?seconds=50")
@@ -158,19 +158,19 @@ def drains(run: Run) -> bool:
 
 
 def watches(run: Run) -> bool:
-    """When the old colour is drained, after which it watches."""
+    """When the old color is drained, after which it watches."""
     return run.told(f"drain {run.live}")
 
 
 def puts_back(run: Run) -> bool:
-    """When the session's own take-back has removed the container and starts the one from before."""
+    """When the session's own revert has removed the container and starts the one from before."""
     words = family(run.process.pid)
-    put_back = any("putback.sh" in " ".join(each) for each in words.values())
+    put_back = any("restore-service.sh" in " ".join(each) for each in words.values())
     return put_back and bool(compose_ups(words, run.stand.project(run.live)))
 
 
 def is_committed(run: Run) -> bool:
-    """When the release is closed; the old colour is being stopped."""
+    """When the release is closed; the old color is being stopped."""
     return bool(run.release) and (run.stand.state / f"closed.{run.release}").exists()
 
 
@@ -207,6 +207,6 @@ def until(true: Callable[[], Any], what: str, session: subprocess.Popen[str] | N
         time.sleep(0.01)
 
 
-def other(colour: str) -> str:
-    """The other colour."""
-    return "green" if colour == "blue" else "blue"
+def other(color: str) -> str:
+    """The other color."""
+    return "green" if color == "blue" else "blue"

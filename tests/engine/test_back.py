@@ -33,7 +33,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 
 def cut_over(stand: Stand, tag: str) -> None:
-    """Release *tag* to the idle colour and switch to it."""
+    """Release *tag* to the idle color and switch to it."""
     build(tag)
     done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", "--watch=2s")
     assert done.code == 0, done.out
@@ -43,13 +43,13 @@ def serves(stand: Stand, tag: str, how: str | None) -> None:
     """Users get *tag*, nothing is open, and `status` says so and where a rollback would lead."""
     status = json.loads(stand.cutover("status", "--json").out.splitlines()[-1])
     assert stand.ask()["version"] == tag
-    assert status["colours"][status["live"]]["tag"] == tag
+    assert status["colors"][status["live"]]["tag"] == tag
     assert status["open"] is None
     assert status["way_back"]["how"] == how, status["way_back"]
 
 
 def test_back_again_and_there(stand: Stand) -> None:
-    """By a flip; a second one changes nothing; a rehearsal; from the stopped colour; in place; never forward."""
+    """By a flip; a second one changes nothing; a rehearsal; from the stopped color; in place; never forward."""
     serves(stand, V2, "flip")
     rehearsed = stand.cutover("rehearse")
     assert rehearsed.code == 0, rehearsed.out
@@ -76,7 +76,7 @@ def test_back_again_and_there(stand: Stand) -> None:
 
 
 def test_what_was_only_staged_is_never_gone_to(stand: Stand) -> None:
-    """A release that was proven on the idle colour and never live is no way back: the one before it is deployed."""
+    """A release that was proven on the idle color and never live is no way back: the one before it is deployed."""
     cut_over(stand, V2)
     serves(stand, V2, "flip")
     assert stand.release(V4, "idle").code == 0
@@ -92,7 +92,7 @@ def test_what_was_only_staged_is_never_gone_to(stand: Stand) -> None:
 
 
 def test_a_rehearsal_deploys_first(stand: Stand) -> None:
-    """`rehearse --deploy` leaves the release proven on the idle colour, and users with what they had."""
+    """`rehearse --deploy` leaves the release proven on the idle color, and users with what they had."""
     build(V3)
     done = stand.cutover("rehearse", "--deploy", V3)
     assert done.code == 0, done.out
@@ -104,8 +104,8 @@ def test_a_rehearsal_deploys_first(stand: Stand) -> None:
 
 
 def test_a_failed_gate_of_what_a_person_switched_to_sends_the_traffic_back(stand: Stand) -> None:
-    """A bad release started and switched to by hand: users get what they had, and its colour its last proven one."""
-    live = str(stand.ask()["colour"])
+    """A bad release started and switched to by hand: users get what they had, and its color its last proven one."""
+    live = str(stand.ask()["color"])
     idle = "blue" if live == "green" else "green"
     build(BAD, "wrong-version")
     env = stand.env_file(idle)
@@ -117,7 +117,7 @@ def test_a_failed_gate_of_what_a_person_switched_to_sends_the_traffic_back(stand
     assert stand.status()["live"] == idle
     done = stand.pytest("smoke", "--target=live")
     assert done.code == 1, done.out
-    assert "TAKEN BACK" in done.out
+    assert "ROLLED BACK" in done.out
     serves(stand, V1, None)
     assert tags(stand.running(idle)) == [V3]
     assert f"IMAGE_TAG={V3}\n" in env.read_text()

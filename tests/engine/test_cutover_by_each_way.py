@@ -1,4 +1,4 @@
-"""A whole session behind each proxy and by a port swap: one that stays, and one that is taken back under traffic."""
+"""A whole session behind each proxy and by a port swap: one that stays, and one that is reverted under traffic."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cutover.evidence import load_evidence
 from examples.releases import build
 from examples.stand import GOOD, Stand, latest
 from tests.helpers import proxy_files
-from tests.helpers.colour_servers import listens, process, tool, wait_until
+from tests.helpers.color_servers import listens, process, tool, wait_until
 
 pytestmark = pytest.mark.engine
 BETTER, BAD = "sha-2222222", "sha-bad0b1e"
@@ -24,7 +24,7 @@ LIKE_A_TEAM = """
 [proxy]
 driver = "command"
 url = "http://127.0.0.1:{port}"
-switch = ["{folder}/switch.sh", "{{colour}}"]
+switch = ["{folder}/switch.sh", "{{color}}"]
 status = ["{folder}/switch.sh"]
 access_log = "{folder}/access.log"
 """
@@ -67,10 +67,8 @@ def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
         yield one
 
 
-def broken_when_live(
-    stand: Stand, colour: str, first: Callable[[], object] = lambda: None
-) -> tuple[int, str]:
-    """Release BAD to *colour*, and when users have it do *first*, then break it; how the session ends.
+def broken_when_live(stand: Stand, color: str, first: Callable[[], object] = lambda: None) -> tuple[int, str]:
+    """Release BAD to *color*, and when users have it do *first*, then break it; how the session ends.
 
     Not at a time, which a busy machine may miss.
     """
@@ -79,7 +77,7 @@ def broken_when_live(
     try:
         wait_until(lambda: stand.ask().get("version") == BAD, "the bad release is live", within_s=300)
         first()
-        break_it(stand, colour)
+        break_it(stand, color)
         out, _ = session.communicate(timeout=300)
     finally:
         session.kill()
@@ -87,19 +85,19 @@ def broken_when_live(
     return session.returncode, out
 
 
-def break_it(stand: Stand, colour: str) -> None:
-    """Make every answer of the release on *colour* a 500 from now on."""
-    label = f"label=com.docker.compose.project={stand.project(colour)}"
+def break_it(stand: Stand, color: str) -> None:
+    """Make every answer of the release on *color* a 500 from now on."""
+    label = f"label=com.docker.compose.project={stand.project(color)}"
     stand.docker("exec", stand.docker("ps", "--quiet", "--filter", label).strip(), "touch", "/tmp/break")
 
 
 @pytest.mark.parametrize("stand", ["traefik", "haproxy", "port-swap"], indirect=True)
-def test_a_cutover_stays_and_a_bad_one_is_taken_back(stand: Stand) -> None:
+def test_a_cutover_stays_and_a_bad_one_is_reverted(stand: Stand) -> None:
     """The proof says what users saw; a release that breaks after the switch ends with 1 and the old one serves."""
     build(BETTER)
     done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={BETTER}", "--switch", "--watch=2s")
     assert done.code == 0, done.out
-    assert stand.ask()["colour"] == "green"
+    assert stand.ask()["color"] == "green"
     proof = load_evidence(latest(stand.folder) / "evidence.jsonl").facts["proof"]
     assert (proof["to"], proof["failed"], proof["wrong"]) == ("green", 0, 0)
     assert proof["answered"] == proof["requests"] > 0
@@ -107,8 +105,8 @@ def test_a_cutover_stays_and_a_bad_one_is_taken_back(stand: Stand) -> None:
 
     code, out = broken_when_live(stand, "blue")
     assert code == 1, out
-    assert "TAKEN BACK" in out
-    assert (stand.ask()["colour"], stand.ask()["version"]) == ("green", BETTER)
+    assert "ROLLED BACK" in out
+    assert (stand.ask()["color"], stand.ask()["version"]) == ("green", BETTER)
     assert stand.running("green") == [f"recall/api:{BETTER}"]
 
 

@@ -35,7 +35,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 @pytest.mark.parametrize("point", POINTS, ids=str)
 def test_a_death_in_a_run_of_show(stand: Stand, point: Point, tmp_path: Path) -> None:
-    """Whoever is killed wherever: one colour serves what it must, `status` names it, nothing is open, a report is there."""
+    """Whoever is killed wherever: one color serves what it must, `status` names it, nothing is open, a report is there."""
     with dying.running(stand, point, tmp_path) as run:
         dying.settled(run, point)
     dying.as_it_must(run, point)
@@ -44,15 +44,15 @@ def test_a_death_in_a_run_of_show(stand: Stand, point: Point, tmp_path: Path) ->
         assert [f"do {each}" for each in changes] == DOES, "a change has no point at which a session dies"
 
 
-def container(stand: Stand, colour: str) -> str:
-    """The id of the container that runs on *colour*."""
-    project = f"label=com.docker.compose.project={stand.project(colour)}"
+def container(stand: Stand, color: str) -> str:
+    """The id of the container that runs on *color*."""
+    project = f"label=com.docker.compose.project={stand.project(color)}"
     return stand.docker("ps", "--no-trunc", "--quiet", "--filter", project).strip()
 
 
-def containers(stand: Stand, colour: str) -> list[str]:
-    """All containers of *colour*, also those that do not run; the migration's is none."""
-    project = f"label=com.docker.compose.project={stand.project(colour)}"
+def containers(stand: Stand, color: str) -> list[str]:
+    """All containers of *color*, also those that do not run; the migration's is none."""
+    project = f"label=com.docker.compose.project={stand.project(color)}"
     own = ("--filter", project, "--filter", "label=com.docker.compose.oneoff=False")
     return stand.docker("ps", "--all", "--no-trunc", "--quiet", *own).split()
 
@@ -78,7 +78,7 @@ def test_a_session_killed_while_the_old_container_is_gone(stand: Stand, tmp_path
 
 
 def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: Path) -> None:
-    """The engine may still have a stop pending: the session takes back, and what it put back stays."""
+    """The engine may still have a stop pending: the session reverts, and what it put back stays."""
     live = str(stand.status()["live"])
     old = container(stand, live)
     point = in_place(lambda run: run.does("up") and containers(stand, live) not in ([old], []))
@@ -90,7 +90,7 @@ def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: 
         said = run.process.communicate()[0]
     assert run.process.returncode == 1, said
     only_serves(stand, run.tag, live)
-    assert report_of(run)["ending"] == "TAKEN BACK"
+    assert report_of(run)["ending"] == "ROLLED BACK"
     stays = container(stand, live)
     deadline = time.monotonic() + STAYS_S
     while time.monotonic() < deadline:
@@ -100,7 +100,7 @@ def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: 
 
 
 def test_a_rollback_ends_a_watch(stand: Stand, tmp_path: Path) -> None:
-    """A second session exits 12 and changes nothing; `cutover rollback` takes all back; the session says by whom."""
+    """A second session exits 12 and changes nothing; `cutover rollback` reverts all; the session says by whom."""
     point = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=8s"))
     with dying.running(stand, point, tmp_path) as run:
         second = stand.pytest("smoke", "--target=idle", f"--deploy={run.tag}", CUTOVER_WHO="ben")
@@ -111,13 +111,13 @@ def test_a_rollback_ends_a_watch(stand: Stand, tmp_path: Path) -> None:
         assert stand.ask().get("version") == run.tag
         said = run.process.communicate()[0]
     assert run.process.returncode == 1, said
-    assert "the release was taken back by ana" in said
+    assert "the release was reverted by ana" in said
     only_serves(stand, run.tag, run.live)
-    assert report_of(run)["ending"] == "TAKEN BACK"
+    assert report_of(run)["ending"] == "ROLLED BACK"
 
 
 def test_a_proxy_that_restarts_in_the_watch(stand: Stand, tmp_path: Path) -> None:
-    """Kept or taken back, as the watch judges it; what serves is what exit code and report say, and why."""
+    """Kept or reverted, as the watch judges it; what serves is what exit code and report say, and why."""
     point = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=10s"))
     with dying.running(stand, point, tmp_path) as run:
         stand.docker("restart", "--time", "1", f"{stand.name}-proxy")
@@ -125,7 +125,7 @@ def test_a_proxy_that_restarts_in_the_watch(stand: Stand, tmp_path: Path) -> Non
     kept = run.process.returncode == 0
     assert kept or run.process.returncode in {1, 10}, said
     only_serves(stand, run.wanted if kept else run.tag, other(run.live) if kept else run.live)
-    assert report_of(run)["ending"] == ("RELEASED" if kept else "TAKEN BACK"), said
+    assert report_of(run)["ending"] == ("RELEASED" if kept else "ROLLED BACK"), said
     ending = load_evidence(run.report / "evidence.jsonl").facts["result"]
     assert [each["tag"] for each in ending["running"] if each["live"]] == [run.wanted if kept else run.tag]
     words = " ".join(said.split())

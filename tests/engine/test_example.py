@@ -59,19 +59,19 @@ def test_a_release_is_built_again_only_when_it_differs(repo: str) -> None:
     assert image_id("sha-1111111", "wrong-version") == bad
 
 
-def test_two_colours_share_embedded_data_and_run_hardened(repo: str, place: Place) -> None:
-    """Without DATABASE_URL what one colour stores the other one shows, from read-only containers."""
+def test_two_colors_share_embedded_data_and_run_hardened(repo: str, place: Place) -> None:
+    """Without DATABASE_URL what one color stores the other one shows, from read-only containers."""
     build("sha-1111111", repo=repo)
     build("sha-2222222", repo=repo)
     place.configure("blue", IMAGE_REPO=repo, IMAGE_TAG="sha-1111111")
     place.configure("green", IMAGE_REPO=repo, IMAGE_TAG="sha-2222222")
     place.migrate("blue")
-    for colour, tag in (("blue", "sha-1111111"), ("green", "sha-2222222")):
-        place.up(colour)
-        with place.client(colour) as client:
+    for color, tag in (("blue", "sha-1111111"), ("green", "sha-2222222")):
+        place.up(color)
+        with place.client(color) as client:
             answer = client.get("/version")
-            assert answer.json() == {"service": "recall", "version": tag, "colour": colour, "built_as": tag}
-            assert (answer.headers["X-Colour"], answer.headers["X-Release"]) == (colour, tag)
+            assert answer.json() == {"service": "recall", "version": tag, "color": color, "built_as": tag}
+            assert (answer.headers["X-Color"], answer.headers["X-Release"]) == (color, tag)
             assert client.get("/readyz").json() == {"ready": True, "checks": {"database": "ok"}}
     with place.client("blue") as blue, place.client("green") as green:
         stored = blue.post("/memories", json={"text": "kept"})
@@ -124,7 +124,7 @@ def test_ready_is_the_answer_of_each_dependency(repo: str, place: Place) -> None
         eventually(ready)
         key = blue.post("/memories", json={"text": "one two", "source": "a test"}).json()["id"]
         assert [blue.get(f"/memories/{key}").headers["X-Cache"] for _ in range(2)] == ["miss", "hit"]
-        assert blue.get(f"/memories/{key}/summary").json() == {"id": key, "summary": "Summarise: one two"}
+        assert blue.get(f"/memories/{key}/summary").json() == {"id": key, "summary": "Summarize: one two"}
         for service, part in (("cache", "redis: "), ("ai", "ai: "), ("db", "database: ")):
             place.compose("shared", "stop", service)
             eventually(reason(part))

@@ -1,4 +1,4 @@
-"""A disk that fills up while a release is open: what takes it back needs no disk, and what serves is what is said."""
+"""A disk that fills up while a release is open: what reverts it needs no disk, and what serves is what is said."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def minimal(run: Run, into: Path) -> str:
 
 
 def test_a_session_killed_on_a_full_disk(stand: Stand, tmp_path: Path) -> None:
-    """Its guard takes all back, by renames alone; `status` names what serves, and a minimal report can be read."""
+    """Its guard reverts all, by renames alone; `status` names what serves, and a minimal report can be read."""
     with full_in(stand, WATCH, tmp_path) as run:
         dying.settled(run, WATCH)
         only_serves(stand, run.tag, run.live)

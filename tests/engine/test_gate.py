@@ -21,7 +21,7 @@ from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
 from cutover.system.process import run
-from cutover.target import Control
+from cutover.target import ControlProbe
 from examples.releases import build
 
 pytestmark = pytest.mark.engine
@@ -96,12 +96,12 @@ def test_a_good_release_is_let_through(start: Start) -> None:
     waited = wait_healthy(service.id)
     host = testinfra.get_host(f"docker://{service.id}")
     inside = look_inside(host, ["/"])
-    control = Control(lambda: True, "the engine")
+    control = ControlProbe(lambda: True, "the engine")
     with HttpClient(f"http://127.0.0.1:{service.port}", 60) as http:
         verdicts = [
             waited,
             stays_up(service.seen, 1.0),
-            ready(http, control, Ready(deadline=60.0)),
+            ready(http, control, Ready(timeout=60.0)),
             version(
                 http,
                 control,

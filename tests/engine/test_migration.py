@@ -32,7 +32,7 @@ def migration(server: Server, database: str, tmp_path: Path) -> Iterator[Callabl
         release.write_text(target.rendered.text)
         config = tmp_path / "cutover.toml"
         config.write_text(
-            f'project = "{NAME}"\nstate_dir = "{tmp_path}"\ncolours.green.env_file = ".env.green"\n'
+            f'project = "{NAME}"\nstate_dir = "{tmp_path}"\ncolors.green.env_file = ".env.green"\n'
         )
         (tmp_path / "migrate.sh").write_text((ROOT / "cutover/shell/migrate.sh").read_text())
         target.settings = target.settings.model_copy(update={"source": config})

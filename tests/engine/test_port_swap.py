@@ -1,4 +1,4 @@
-"""The port swap with a real engine: the new colour takes the users' port over, and gives it back."""
+"""The port swap with a real engine: the new color takes the users' port over, and gives it back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cutover.proxy.proof import ProbePlan, SwitchProbe
 from cutover.system.compose import Compose
 from cutover.system.process import run
 from examples.images import image
-from tests.helpers.colour_servers import free_port
+from tests.helpers.color_servers import free_port
 
 pytestmark = pytest.mark.engine
 DEADLINE_S = 120.0
@@ -26,7 +26,7 @@ class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         self.send_response(200)
-        self.send_header("X-Colour", os.environ["COLOUR"])
+        self.send_header("X-Color", os.environ["COLOR"])
         self.send_header("Content-Length", "0")
         self.end_headers()
 http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
@@ -40,27 +40,27 @@ class Stand:
     driver: PortSwap
     folder: Path
 
-    def compose(self, colour: str) -> Compose:
-        """The project of *colour* with its own release."""
-        return Compose(self.driver.projects[colour], self.folder / f"{colour}.yml")
+    def compose(self, color: str) -> Compose:
+        """The project of *color* with its own release."""
+        return Compose(self.driver.projects[color], self.folder / f"{color}.yml")
 
-    def take_back(self) -> None:
-        """Run the undo lines as takeback.sh does."""
+    def revert(self) -> None:
+        """Run the undo lines as revert.sh does."""
         done = run(("sh", "-eu", "-c", "\n".join(self.driver.switch("green").undo)), deadline_s=DEADLINE_S)
         assert done.ok, done
 
-    def container(self, colour: str) -> str:
-        """The id of the running container of *colour*, empty if there is none."""
-        label = f"label=com.docker.compose.project={self.driver.projects[colour]}"
+    def container(self, color: str) -> str:
+        """The id of the running container of *color*, empty if there is none."""
+        label = f"label=com.docker.compose.project={self.driver.projects[color]}"
         return run(("docker", "ps", "--quiet", "--filter", label), deadline_s=DEADLINE_S).out.strip()
 
 
-def release(colour: str, port: int) -> str:
-    """A rendered release: a small server that says its colour."""
+def release(color: str, port: int) -> str:
+    """A rendered release: a small server that says its color."""
     service = {
         "image": image("base"),
         "command": ["python3", "-u", "-c", SERVER],
-        "environment": {"COLOUR": colour},
+        "environment": {"COLOR": color},
         "ports": [{"target": 8000, "published": str(port), "host_ip": "127.0.0.1", "protocol": "tcp"}],
         "healthcheck": {
             "test": ["CMD", "curl", "-fsS", "http://127.0.0.1:8000/"],
@@ -74,34 +74,34 @@ def release(colour: str, port: int) -> str:
 
 @pytest.fixture
 def stand(tmp_path: Path) -> Iterator[Stand]:
-    """Both colours run, blue on the users' port."""
+    """Both colors run, blue on the users' port."""
     live, idle, tag = free_port(), free_port(), f"cutover-proxies-swap-{free_port()}"
     state = tmp_path / "state"
-    for name in ("putback.sh", "ensure.sh"):
+    for name in ("restore-service.sh", "ensure-running.sh"):
         state.mkdir(exist_ok=True)
         (state / name).write_text((resources.files("cutover") / "shell" / name).read_text())
     files = {}
-    for colour, port in (("blue", live), ("green", idle)):
-        (state / "releases" / colour).mkdir(parents=True)
-        files[colour] = tmp_path / f"{colour}.yml"
-        files[colour].write_text(release(colour, port))
+    for color, port in (("blue", live), ("green", idle)):
+        (state / "releases" / color).mkdir(parents=True)
+        files[color] = tmp_path / f"{color}.yml"
+        files[color].write_text(release(color, port))
     write_swapped_releases(state, files, "api", live)
-    way = ProxyClient(f"http://127.0.0.1:{live}", "/", "/", "X-Colour")
+    way = ProxyClient(f"http://127.0.0.1:{live}", "/", "/", "X-Color")
     seen = Stand(PortSwap(live, state, {each: f"{tag}-{each}" for each in files}, "api", way), tmp_path)
     try:
-        for colour in files:
-            done = run(seen.compose(colour).up("api", wait_s=60), deadline_s=DEADLINE_S)
+        for color in files:
+            done = run(seen.compose(color).up("api", wait_s=60), deadline_s=DEADLINE_S)
             assert done.ok, done
         yield seen
     finally:
-        for colour in files:
-            run(seen.compose(colour).words("down", "--volumes", "--timeout", "1"), deadline_s=DEADLINE_S)
+        for color in files:
+            run(seen.compose(color).words("down", "--volumes", "--timeout", "1"), deadline_s=DEADLINE_S)
 
 
 def test_the_port_is_taken_over_and_given_back(stand: Stand) -> None:
-    """The gap is measured, the new colour answers on the users' port; the undo leads back, also when run twice."""
+    """The gap is measured, the new color answers on the users' port; the undo leads back, also when run twice."""
     blue = stand.container("blue")
-    stand.take_back()  # of what never happened
+    stand.revert()  # of what never happened
     assert stand.container("blue") == blue
     assert stand.container("green") != ""
     assert stand.driver.agreed().ok, stand.driver.agreed()
@@ -120,13 +120,13 @@ def test_the_port_is_taken_over_and_given_back(stand: Stand) -> None:
     assert proof.verdict().ok, proof
     assert proof.failed_in_gap > 0
     assert proof.longest_gap_ms > 0
-    assert stand.driver.live().colour == "green"
+    assert stand.driver.live().color == "green"
     assert stand.driver.agreed().ok
     assert stand.container("blue") == ""
     assert stand.driver.control().answers()
 
     for _ in ("first", "again"):
-        stand.take_back()
-        assert stand.driver.live().colour == "blue"
+        stand.revert()
+        assert stand.driver.live().color == "blue"
         assert stand.driver.agreed().ok
     assert stand.container("green") == ""

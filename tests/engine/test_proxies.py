@@ -29,16 +29,16 @@ from tests.engine.proxies import (
     traefik,
 )
 from tests.helpers import proxy_files
-from tests.helpers.colour_servers import Colours, wait_until
+from tests.helpers.color_servers import Colors, wait_until
 from tests.load import HALF_POST, load
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
-def test_no_request_fails_while_it_switches(start: Start, colours: Colours, tmp_path: Path) -> None:
+def test_no_request_fails_while_it_switches(start: Start, colors: Colors, tmp_path: Path) -> None:
     """100 kept-alive connections, half POST, some of two seconds: five switches, two of them by the undo lines."""
-    with start(tmp_path, colours) as seen:
+    with start(tmp_path, colors) as seen:
         log = LogTail(seen.log, from_start=True)
         with load(seen.way.url, connections=100, rate=150, asks=(*HALF_POST, SLOW)) as users:
 
@@ -53,7 +53,7 @@ def test_no_request_fails_while_it_switches(start: Start, colours: Colours, tmp_
                 some_more()
             for _ in ("first", "again"):  # an undo line is a no-op when run twice
                 seen.come_back("green")
-                wait_until(lambda: seen.driver.live().colour == "blue", "the undo leads back to blue")
+                wait_until(lambda: seen.driver.live().color == "blue", "the undo leads back to blue")
                 some_more()
         assert [each.error or each.status for each in users.failed] == []
         assert users.reopened == 0
@@ -66,14 +66,14 @@ def test_no_request_fails_while_it_switches(start: Start, colours: Colours, tmp_
 
 def _count(log: LogTail, logged: dict[str, int]) -> int:
     for each in log.read_new():
-        if each.colour:  # the rest is what the proxy answered by itself
-            logged[each.colour] += 1
+        if each.color:  # the rest is what the proxy answered by itself
+            logged[each.color] += 1
     return sum(logged.values())
 
 
 @dataclass
 class Talk:
-    """A WebSocket that is open through the proxy; each line comes back with the colour before it."""
+    """A WebSocket that is open through the proxy; each line comes back with the color before it."""
 
     socket: socket.socket
     answers: BinaryIO
@@ -101,10 +101,10 @@ def websocket(seen: Running, ca: Path) -> Iterator[Talk]:
 
 
 @pytest.mark.parametrize("start", [nginx, nginx_in_a_container, traefik], ids=lambda start: start.__name__)
-def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_path: Path) -> None:
+def test_what_is_open_ends_where_it_began(start: Start, colors: Colors, tmp_path: Path) -> None:
     """Through TLS a WebSocket, a stream and a request of ten seconds outlive a switch, and the drain waits for them."""
     ca, key = proxy_files.certificate(tmp_path)
-    with start(tmp_path, colours, (ca, key)) as seen, ThreadPoolExecutor(3) as pool:
+    with start(tmp_path, colors, (ca, key)) as seen, ThreadPoolExecutor(3) as pool:
         assert seen.driver.agreed().ok, seen.driver.agreed()
         long = pool.submit(
             fetch, seen.way.url, "/slow?s=10&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S
@@ -112,10 +112,10 @@ def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_pa
         stream = pool.submit(
             fetch, seen.way.url, "/stream?n=50&every=0.2&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S
         )
-        ports = seen.port, colours.blue.port
+        ports = seen.port, colors.blue.port
         with websocket(seen, ca) as talk:
             assert talk.say("before") == "blue before"
-            wait_until(lambda: colours.blue.in_flight == 3, "all three have reached blue")
+            wait_until(lambda: colors.blue.in_flight == 3, "all three have reached blue")
             seen.go("green")
             assert talk.say("after") == "blue after"
             assert (requests_in_flight(*ports) or 0) >= 3
@@ -127,21 +127,21 @@ def test_what_is_open_ends_where_it_began(start: Start, colours: Colours, tmp_pa
 
         draining = pool.submit(wait_until_idle, "blue", count, budget_s=2 * DEADLINE_S)
         wait_until(lambda: len(polls) > 25, "the drain has looked for two seconds and more")
-        colours.blue.let_go = True
+        colors.blue.let_go = True
         drained = draining.result()
-        assert drained.verdict("take back").ok, drained
+        assert drained.verdict("revert").ok, drained
         assert (long.done(), stream.done()) == (True, True)
-        assert (long.result().status, long.result().headers["x-colour"]) == (200, "blue")
+        assert (long.result().status, long.result().headers["x-color"]) == (200, "blue")
         assert stream.result().body == "".join(f"{number:04d}\n" for number in range(50))
         assert (drained.most, drained.left) == (2, 0)
-        assert colours.blue.in_flight == 0
+        assert colors.blue.in_flight == 0
 
 
 @pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
-def test_a_stream_is_passed_on_as_it_comes(start: Start, colours: Colours, tmp_path: Path) -> None:
+def test_a_stream_is_passed_on_as_it_comes(start: Start, colors: Colors, tmp_path: Path) -> None:
     """No proxy holds anything back: the first piece is there while the last one is still far."""
     with (
-        start(tmp_path, colours) as seen,
+        start(tmp_path, colors) as seen,
         socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as one,
     ):
         one.sendall(b"GET /stream?n=2&every=600 HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -153,18 +153,18 @@ def test_a_stream_is_passed_on_as_it_comes(start: Start, colours: Colours, tmp_p
 
 
 @pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
-def test_a_switch_is_proven(start: Start, colours: Colours, tmp_path: Path) -> None:
-    """Connections that were open before it and new ones, GET and POST, are all answered by the new colour."""
-    with start(tmp_path, colours) as seen:
+def test_a_switch_is_proven(start: Start, colors: Colors, tmp_path: Path) -> None:
+    """Connections that were open before it and new ones, GET and POST, are all answered by the new color."""
+    with start(tmp_path, colors) as seen:
         proof = seen.proven("green", ProbePlan("/version", "/echo", open_connections=20, new_connections=10))
         assert proof.verdict().ok, proof
         assert proof.answered == proof.requests >= 30 * 2 * 3
         assert (proof.failed, proof.wrong, proof.reopened) == (0, 0, 0)
 
 
-def test_frozen_writes_are_told_when_to_come_back(colours: Colours, tmp_path: Path) -> None:
+def test_frozen_writes_are_told_when_to_come_back(colors: Colors, tmp_path: Path) -> None:
     """While the file `freeze` lies there, writes get 503 with Retry-After and reads go on; then all is as before."""
-    with nginx(tmp_path, colours) as seen:
+    with nginx(tmp_path, colors) as seen:
         freeze = tmp_path / "live" / "freeze"
         freeze.touch()
         assert seen.way.post_control().status == 503

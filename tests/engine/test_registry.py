@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.system import registry
 from examples import building
 from tests.ops import workflows
@@ -149,7 +149,7 @@ def test_leaves_what_is_here(real: Registry, pushed: registry.ImageFact) -> None
 def test_says_why_there_is_no_image(real: Registry, name: str, change: dict[str, str], expected: str) -> None:
     """A wrong tag, a wrong repository, a wrong password and a missing login have different messages."""
     reference = f"{real.host}/ana/{name}"
-    with pytest.raises(UsageProblem) as raised:
+    with pytest.raises(ConfigError) as raised:
         registry.ensure_image(reference, real.environment | change)
     assert str(raised.value) == expected.format(host=real.host, reference=reference)
 
@@ -160,7 +160,7 @@ def test_says_that_nobody_listens() -> None:
         taken.bind(("127.0.0.1", 0))  # bound, and not listening
         host = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(
-            UsageProblem, match=f"^{host}/ana/api:sha-1 is not here, and {host} does not answer$"
+            ConfigError, match=f"^{host}/ana/api:sha-1 is not here, and {host} does not answer$"
         ):
             registry.ensure_image(f"{host}/ana/api:sha-1", {})
 
@@ -174,7 +174,7 @@ def test_leaves_no_login_behind(
     registry.ensure_image(pushed.reference, real.environment)
     assert list(tmp_path.iterdir()) == []
     forget(pushed)
-    with pytest.raises(UsageProblem, match="not signed in"):
+    with pytest.raises(ConfigError, match="not signed in"):
         registry.ensure_image(pushed.reference, {})
     registry.ensure_image(pushed.reference, real.environment)
 

@@ -29,31 +29,31 @@ TAGS = {None: "sha-da7a001", "migration-contract": "sha-da7a002", "bad-migration
 
 def _service(tmp_path: Path, url: str) -> Settings:
     """The example service, both colors on the database *url*, or on a SQLite volume if it is empty."""
-    for port, colour in enumerate(("blue", "green"), 1):
+    for port, color in enumerate(("blue", "green"), 1):
         env = {
             "IMAGE_REPO": REPO,
             "IMAGE_TAG": build(TAGS[None], repo=REPO).rsplit(":", 1)[1],
-            "COMPOSE_PROJECT_NAME": f"{NAME}-{colour}",
+            "COMPOSE_PROJECT_NAME": f"{NAME}-{color}",
             "API_HTTP_PORT": str(port),  # nothing is published: only one-off containers run
             "SHARED_NETWORK": NAME,
             "SHARED_VOLUME": NAME,
             "DATABASE_URL": url.replace("$", "$$"),
         }
-        path = tmp_path / f".env.{colour}"
+        path = tmp_path / f".env.{color}"
         path.write_text("".join(f"{key}={value}\n" for key, value in env.items()))
     writes = {"path": "/memories", "method": "POST", "send": {"text": "x"}, "status": 201, "writes": True}
     table = {
         "project": NAME,
         "compose_file": COMPOSE,
         "state_dir": tmp_path / "state",
-        "colours": {colour: {"env_file": tmp_path / f".env.{colour}"} for colour in ("blue", "green")},
+        "colors": {color: {"env_file": tmp_path / f".env.{color}"} for color in ("blue", "green")},
         "version": {"json": {"service": "recall", "version": "{tag}"}},
         "endpoints": [
             {"path": "/memories", "max_latency": "60s"},
             writes | {"undo": "GET /memories", "max_latency": "60s"},
         ],
-        "gate": {"deadline": "30s"},
-        "ready": {"deadline": "30s"},
+        "gate": {"request_timeout": "30s"},
+        "ready": {"timeout": "30s"},
         "database": {"sqlite": "/data/recall.db"},
         "migrate": {"command": ["flask", "db", "upgrade"]},
     }
@@ -177,11 +177,11 @@ def test_the_commands_show_no_secret(server: Server, database: str, tmp_path: Pa
     config = tmp_path / "cutover.toml"
     config.write_text(
         f'project = "{NAME}"\ncompose_file = "{COMPOSE}"\nstate_dir = "{settings.state}"\n'
-        'colours.blue.env_file = ".env.blue"\ncolours.green.env_file = ".env.green"\n'
+        'colors.blue.env_file = ".env.blue"\ncolors.green.env_file = ".env.green"\n'
     )
     outputs = []
 
-    def cutover(*argv: str) -> process.Done:
+    def cutover(*argv: str) -> process.CompletedCommand:
         done = process.run(
             (sys.executable, "-m", "cutover", *argv),
             deadline_s=DEADLINE_S,

@@ -1,4 +1,4 @@
-"""The main job on a real engine: a good release is kept, a bad one takes itself back."""
+"""The main job on a real engine: a good release is kept, a bad one reverts itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CANARY = "canary-7f3e9a1c"
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """A stand on which sha-1111111 is live and proven."""
-    made = Stand(tmp_path_factory.mktemp("stand"), f"rel{uuid.uuid4().hex[:6]}", min_healthy="5s")
+    made = Stand(tmp_path_factory.mktemp("stand"), f"rel{uuid.uuid4().hex[:6]}", min_uptime="5s")
     try:
         made.make()
         done = made.release("sha-1111111", "live")
@@ -33,7 +33,7 @@ def serves(stand: Stand, tag: str) -> None:
     """The proxy answers with *tag*, nothing is open, and `status` says the same."""
     assert stand.ask()["version"] == tag
     status = stand.status()
-    live = status["colours"][status["live"]]  # type: ignore[index]
+    live = status["colors"][status["live"]]  # type: ignore[index]
     assert live["tag"] == tag
     assert status["open"] is None
 
@@ -48,11 +48,11 @@ def test_the_first_release_is_kept_and_proven(stand: Stand) -> None:
 
 def test_the_same_release_again_is_a_no_op(stand: Stand) -> None:
     """What already runs and is proven is gated again, and its container stays the same."""
-    before = stand.status()["colours"]["blue"]["container"]  # type: ignore[index]
+    before = stand.status()["colors"]["blue"]["container"]  # type: ignore[index]
     done = stand.release("sha-1111111", "live")
     assert done.code == 0, done.out
     assert "nothing to do" in done.out
-    assert stand.status()["colours"]["blue"]["container"] == before  # type: ignore[index]
+    assert stand.status()["colors"]["blue"]["container"] == before  # type: ignore[index]
 
 
 BAD = {
@@ -66,20 +66,20 @@ BAD = {
 
 
 @pytest.mark.parametrize("defect", BAD)
-def test_a_bad_release_in_place_is_taken_back(stand: Stand, defect: str) -> None:
+def test_a_bad_release_in_place_is_reverted(stand: Stand, defect: str) -> None:
     """The runbook's minimal-downtime way: the old release serves again, by the proxy's own answer."""
     done = stand.release(BAD[defect], "live", defect=defect)
     assert done.code == 1, done.out
-    assert "TAKEN BACK" in done.out
+    assert "ROLLED BACK" in done.out
     serves(stand, "sha-1111111")
-    assert stand.status()["colours"]["blue"]["proven"]  # type: ignore[index]  # by the gate after the take-back
+    assert stand.status()["colors"]["blue"]["proven"]  # type: ignore[index]  # by the gate after the revert
     report = latest(stand.folder)
     assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= {
         each.name for each in report.iterdir()
     }
 
 
-def test_a_bad_first_release_of_a_colour_is_removed(stand: Stand) -> None:
+def test_a_bad_first_release_of_a_color_is_removed(stand: Stand) -> None:
     """Where nothing ran before, nothing runs afterwards."""
     assert stand.running("green") == []
     done = stand.release("sha-bad0001", "green", defect="wrong-version")
@@ -97,9 +97,9 @@ def test_a_plan_changes_nothing(stand: Stand) -> None:
     try:
         done = stand.pytest("smoke", "--target=idle", "--deploy=sha-2222222", "--plan")
         assert done.code == 0, done.out
-        assert "PLAN ONLY" in done.out
+        assert "PLAN" in done.out
         assert "would deploy recall/api:sha-2222222 on green" in done.out
-        assert "would first take it back" in " ".join(done.out.split())  # lines are folded
+        assert "would first revert it" in " ".join(done.out.split())  # lines are folded
         assert stand.running("green") == []
         assert kept(stand) == before
     finally:
@@ -130,24 +130,24 @@ def test_a_plan_shows_what_differs_from_what_runs(stand: Stand) -> None:
 
 REFUSED = {
     "an image that is nowhere": ("--target=idle", "--deploy=sha-0f0f0f0", "sha-0f0f0f0"),
-    "the live colour by its name": (
+    "the live color by its name": (
         "--target=blue",
         "--deploy=sha-1111111",
         "blue is live: say --target=live",
     ),
-    "a switch to the live colour": ("--target=live", "--switch", "it is live already"),
+    "a switch to the live color": ("--target=live", "--switch", "it is live already"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_done_changes_nothing(stand: Stand, name: str) -> None:
     """One line, exit 4, and the same containers as before."""
-    before = stand.status()["colours"]
-    target, wish, said = REFUSED[name]
-    done = stand.pytest("smoke", "checks", target, wish)
+    before = stand.status()["colors"]
+    target, request, said = REFUSED[name]
+    done = stand.pytest("smoke", "checks", target, request)
     assert done.code == 4, done.out
     assert said in done.out
-    assert stand.status()["colours"] == before
+    assert stand.status()["colors"] == before
 
 
 def test_a_stranger_on_the_port_is_refused(stand: Stand) -> None:
@@ -160,7 +160,7 @@ def test_a_stranger_on_the_port_is_refused(stand: Stand) -> None:
     assert f"port {stand.ports['green']} of green is taken by another process" in done.out
 
 
-def test_a_stranger_is_seen_although_our_colour_runs_elsewhere(stand: Stand) -> None:
+def test_a_stranger_is_seen_although_our_color_runs_elsewhere(stand: Stand) -> None:
     """A new port in the env file is asked for too: what runs on the old one would be removed first."""
     import socket
 
@@ -191,17 +191,17 @@ def test_a_diagnosis_at_night_rolls_nothing_back(stand: Stand) -> None:
     text = stand.config.read_text().replace('path = "/metrics"', 'path = "/nowhere"')
     broken.write_text(text)
     (stand.folder / "deploy" / "broken.toml").write_text(text)
-    before = stand.status()["colours"]
+    before = stand.status()["colors"]
     done = stand.pytest(
         "smoke", "--target=live", "--cutover-config", str(stand.folder / "deploy" / "broken.toml")
     )
     assert done.code == 1, done.out
     assert "GATE FAILED" in done.out
-    assert stand.status()["colours"] == before
+    assert stand.status()["colors"] == before
 
 
 def test_a_release_that_is_not_proven_is_put_back_by_its_gate(stand: Stand) -> None:
-    """Deployed by hand and failing its gate: the colour's last proven release runs again."""
+    """Deployed by hand and failing its gate: the color's last proven release runs again."""
     done = stand.release("sha-1111111", "green")
     assert done.code == 0, done.out
     build("sha-bad0001", "wrong-version")
@@ -218,7 +218,7 @@ def test_a_release_that_is_not_proven_is_put_back_by_its_gate(stand: Stand) -> N
     assert tags(stand.running("green")) == ["sha-bad0001"]
     done = stand.pytest("smoke", "--target=green")
     assert done.code == 1, done.out
-    assert "TAKEN BACK" in done.out
+    assert "ROLLED BACK" in done.out
     assert tags(stand.running("green")) == ["sha-1111111"]
     assert (
         "IMAGE_TAG=sha-1111111\n" in env.read_text()
@@ -233,17 +233,17 @@ def test_what_a_person_deployed_can_be_replaced_and_put_back(stand: Stand) -> No
 
 
 def test_no_rollback_leaves_it_as_it_is(stand: Stand) -> None:
-    """--no-rollback reports, and neither guard nor recover touches it afterwards."""
-    done = stand.release("sha-bad0001", "green", "--no-rollback", defect="wrong-version")
+    """--keep-on-failure reports, and neither guard nor recover touches it afterwards."""
+    done = stand.release("sha-bad0001", "green", "--keep-on-failure", defect="wrong-version")
     assert done.code == 1, done.out
-    assert "LEFT AS IT IS" in done.out
+    assert "KEPT UNVERIFIED" in done.out
     assert tags(stand.running("green")) == ["sha-bad0001"]
     assert "IMAGE_TAG=sha-bad0001\n" in stand.env_file("green").read_text()  # it names what runs
     assert stand.status()["open"] is None
     assert stand.cutover("recover").out.startswith("nothing is open")
 
 
-def test_no_value_of_an_env_file_is_in_any_artefact(tmp_path: Path) -> None:
+def test_no_value_of_an_env_file_is_in_any_artifact(tmp_path: Path) -> None:
     """A secret of the env file is in no log, report, argument list or journal, on good and bad ways alike."""
     stand = Stand(
         tmp_path, f"can{uuid.uuid4().hex[:6]}", proxied=False,

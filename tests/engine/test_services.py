@@ -1,4 +1,4 @@
-"""More than one service: those of a colour are upped, identified and undone together; consumers follow the traffic."""
+"""More than one service: those of a color are upped, identified and undone together; consumers follow the traffic."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ def make(tmp_path: Path) -> Iterator[Make]:
         each.remove()
 
 
-def runs(stand: Stand, colour: str) -> dict[str, str]:
-    """Service -> the tag that runs, of one colour."""
-    label = f"label=com.docker.compose.project={stand.project(colour)}"
+def runs(stand: Stand, color: str) -> dict[str, str]:
+    """Service -> the tag that runs, of one color."""
+    label = f"label=com.docker.compose.project={stand.project(color)}"
     shown = '{{.Label "com.docker.compose.service"}} {{.Image}}'
     rows = stand.docker("ps", "--filter", label, "--format", shown).splitlines()
     return {row.split()[0]: tags(row.split()[1:])[0] for row in rows}
 
 
-def test_a_colour_whose_second_service_crashes_is_taken_back(make: Make) -> None:
+def test_a_color_whose_second_service_crashes_is_reverted(make: Make) -> None:
     """Its api passes every check; both services are put back as they were, for they are one release."""
     stand = make('services = ["api", "worker"]', proxied=False)
     done = stand.release(GOOD, "blue")
@@ -75,7 +75,7 @@ def test_a_colour_whose_second_service_crashes_is_taken_back(make: Make) -> None
     assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
     done = stand.release(BAD, "blue")
     assert done.code == 1, done.out
-    assert "TAKEN BACK" in done.out
+    assert "ROLLED BACK" in done.out
     assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
     # What is paused when somebody releases is no empty place: it is put back like anything else.
     stand.docker("pause", f"{stand.project('blue')}-api-1")
@@ -84,7 +84,7 @@ def test_a_colour_whose_second_service_crashes_is_taken_back(make: Make) -> None
     assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
 
 
-def test_a_worker_that_logs_crashes_is_taken_back(make: Make) -> None:
+def test_a_worker_that_logs_crashes_is_reverted(make: Make) -> None:
     """Each replica's log is read, by the gate and by the watch; one that does not run fails a gate as well."""
     stand = make('services = ["api", "worker"]', proxied=True)
     done = stand.release(GOOD, "live")
@@ -100,7 +100,7 @@ def test_a_worker_that_logs_crashes_is_taken_back(make: Make) -> None:
         build(tag)
         done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", "--watch=40s")
         assert done.code == 1, done.out
-        assert "TAKEN BACK" in done.out
+        assert "ROLLED BACK" in done.out
         assert re.search(why, " ".join(done.out.split())), done.out
         saved = sorted((stand.folder / "reports" / "latest").glob("green-worker-*.log"))
         assert ["cannot read the queue" in each.read_text() for each in saved] == [True, True]
@@ -112,14 +112,14 @@ def test_a_worker_that_logs_crashes_is_taken_back(make: Make) -> None:
 
 
 def test_consumers_run_where_the_traffic_goes(make: Make) -> None:
-    """One colour has them at any time: after a switch the new one, after a way back the old one again."""
-    stand = make('after_switch = ["worker"]', proxied=True)
+    """One color has them at any time: after a switch the new one, after a way back the old one again."""
+    stand = make('workers = ["worker"]', proxied=True)
 
     def cutover(tag: str, code: int) -> None:
         build(tag)
         done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", "--watch=6s")
         assert done.code == code, done.out
-        assert ("TAKEN BACK" in done.out) == bool(code)
+        assert ("ROLLED BACK" in done.out) == bool(code)
 
     done = stand.release(GOOD, "live")
     assert done.code == 0, done.out

@@ -28,13 +28,13 @@ FIRST, NEXT = "sha-6600001", "sha-6600002"
 CUTOVER = ("smoke", "checks", "--target=idle", "--switch")
 EXTRA = """
 [freeze]
-max = "5m"
+max_duration = "5m"
 
-[notices]
+[hooks]
 command = ["sh", "-c", 'env | grep "^CUTOVER_" > "{folder}/notice of $CUTOVER_EVENT"']
 
-[show]
-ask = true
+[approval]
+required = true
 time_zone = "Asia/Tokyo"
 prerequisites = ["staging passed", "backups confirmed"]
 owners = {{ T-0 = "ana", "T+15m" = "bo" }}
@@ -81,12 +81,12 @@ def test_the_plan_names_the_moments_and_their_owners(stand: Stand) -> None:
 @pytest.mark.parametrize(
     ("approved", "why"),
     [
-        ({}, f"nobody can be asked here: no terminal, and CUTOVER_GO is not set to {NEXT}"),
-        ({"CUTOVER_GO": FIRST}, f"CUTOVER_GO approves {FIRST}, not {NEXT}"),
+        ({}, f"nobody can be asked here: no terminal, and CUTOVER_APPROVED_TAG is not set to {NEXT}"),
+        ({"CUTOVER_APPROVED_TAG": FIRST}, f"CUTOVER_APPROVED_TAG approves {FIRST}, not {NEXT}"),
     ],
 )
 def test_silence_and_an_old_approval_are_no_go(stand: Stand, approved: dict[str, str], why: str) -> None:
-    """Nothing is switched without a go for this very release, and the idle colour is as before."""
+    """Nothing is switched without a go for this very release, and the idle color is as before."""
     code, said = session(stand, **approved)
     assert code == 1, said
     assert f"no-go: {why}" in " ".join(said.split())
@@ -136,7 +136,7 @@ def test_a_person_says_go_and_writes_wait_meanwhile(stand: Stand, tmp_path: Path
     facts = (
         "CUTOVER_WHO=ana@",
         f"CUTOVER_TO={NEXT}",
-        "CUTOVER_COLOUR=green",
+        "CUTOVER_COLOR=green",
         "+09:00",
         "CUTOVER_EXIT_CODE=0",
     )

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from cutover.changes import undo_script
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.verdict import Outcome
 from cutover.database.restore import restore_snapshot, undo_restore
 from cutover.database.snapshot import feed_file, list_snapshots, sha256_of, stream_to_file
@@ -188,13 +188,13 @@ def test_missing_rights_are_reported(server: Server, database: str, tmp_path: Pa
     poor = server.url(database).replace(f"recall:{quote(PASSWORD, safe='')}", "poor:poorpoor")
     source.rendered.model["services"]["api"]["environment"]["DATABASE_URL"] = poor
     snapshot = source.take()
-    with pytest.raises(UsageProblem, match="let poor CREATEDB"):
+    with pytest.raises(ConfigError, match="let poor CREATEDB"):
         source.verify(snapshot)
     source.rendered.model["services"]["api"]["environment"]["DATABASE_URL"] = poor.replace(
         "poorpoor", "wrongwrong"
     )
     source._store = None
-    with pytest.raises(UsageProblem, match="cannot be reached") as error:
+    with pytest.raises(ConfigError, match="cannot be reached") as error:
         source.take()
     assert "wrongwrong" not in str(error.value)
 

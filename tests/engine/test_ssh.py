@@ -133,7 +133,7 @@ def test_refuses_a_server_that_it_does_not_know(web: Server, runner: Runner) -> 
     assert web.run("ls /var/lib/cutover/recall") == before
 
 
-def test_a_release_goes_from_the_idle_colour_to_the_users(web: Server, runner: Runner) -> None:
+def test_a_release_goes_from_the_idle_color_to_the_users(web: Server, runner: Runner) -> None:
     """The first job proves it where no user is, the second one switches; reports and summary come home."""
     before = live(web)
     code, said = runner.release("scripts/deploy/server_deploy.sh", GOOD, target="idle")
@@ -153,7 +153,7 @@ def test_a_bad_release_ends_the_job_and_its_report_comes_home(web: Server, runne
     before = live(web)
     code, said = runner.release("scripts/deploy/server_deploy.sh", BAD, target="idle")
     assert (code, live(web)) == (1, before), said
-    assert "TAKEN BACK" in said
+    assert "ROLLED BACK" in said
     assert BAD in (runner.folder / "summary.md").read_text()
     assert len(list(runner.report.glob("*/report.html"))) >= 1
 
@@ -178,8 +178,8 @@ def test_a_cut_connection_leaves_nothing_half_done(web: Server, runner: Runner) 
     assert '"event": "end"' in web.run("tail -n 1 /var/lib/cutover/recall/journal.jsonl")
 
 
-def test_what_a_machine_went_down_in_is_taken_back_by_its_unit(web: Server) -> None:
-    """After a restart of the machine the unit, which systemd finds nothing wrong with, takes the open release back."""
+def test_what_a_machine_went_down_in_is_reverted_by_its_unit(web: Server) -> None:
+    """After a restart of the machine the unit, which systemd finds nothing wrong with, reverts the open release."""
     before = live(web)
     assert (
         web.run("systemd-analyze verify /etc/systemd/system/cutover-recover.service 2>&1", user="root") == ""
@@ -202,7 +202,7 @@ def test_what_a_machine_went_down_in_is_taken_back_by_its_unit(web: Server) -> N
 # Last the one after which the engine keeps a port that nobody uses.
 @pytest.mark.parametrize("moment", ["switch", "up"])
 def test_an_engine_that_dies_in_a_release_leaves_one_release(web: Server, moment: str) -> None:
-    """While it deploys, or while it watches: once the engine is back one colour serves, the one that `status` names."""
+    """While it deploys, or while it watches: once the engine is back one color serves, the one that `status` names."""
     before, journal = live(web), "/var/lib/cutover/recall/journal.jsonl"
     seen = len(web.run(f"cat {journal}").splitlines())
     deploy = f"scripts/deploy/cutover.sh --image-tag {NEXT} --watch=30s"
@@ -222,8 +222,8 @@ def test_an_engine_that_dies_in_a_release_leaves_one_release(web: Server, moment
     wait(lambda: answered(web) == expected, f"{expected} serves after exit {code}: {said(web)}")
     assert code in {"0", "1", "10", "11"}, said(web)
     status = json.loads(web.run(".venv/bin/cutover status --json || :"))
-    assert status["colours"][status["live"]]["tag"] == expected
-    assert [status[each] for each in ("open", "held_by", "needs_person")] == [None] * 3
+    assert status["colors"][status["live"]]["tag"] == expected
+    assert [status[each] for each in ("open", "held_by", "needs_operator")] == [None] * 3
     assert web.run("ls reports/latest/evidence.jsonl")
     assert ".html" in web.run(".venv/bin/cutover report html reports/latest")
 
@@ -253,7 +253,7 @@ def opened(web: Server) -> bool:
 
 def free(web: Server) -> bool:
     """Whether nobody holds the release lock there."""
-    return web.run("flock -n /var/lib/cutover/recall/alive true && echo yes || :") != ""
+    return web.run("flock -n /var/lib/cutover/recall/session.lock true && echo yes || :") != ""
 
 
 def wait(until: object, what: str) -> None:

@@ -120,7 +120,7 @@ def mounts(stand: Stand) -> tuple[str, ...]:
     return tuple(word for pair in pairs for word in ("--volume", pair))
 
 
-def test_takes_back_what_a_killed_session_left(image: str, tmp_path: Path) -> None:
+def test_reverts_what_a_killed_session_left(image: str, tmp_path: Path) -> None:
     """The guard ends with the container, so its first process does the guard's work before it ends."""
     stand = Stand(tmp_path, f"suite{secrets.token_hex(3)}")
     name = f"{stand.name}-session"

@@ -39,9 +39,9 @@ def address() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     listen = f"-dev-listen-address=127.0.0.1:{port}"
-    words = (bao, "server", "-dev", f"-dev-root-token-id={TOKEN}", listen, "-dev-no-store-token")
+    argv = (bao, "server", "-dev", f"-dev-root-token-id={TOKEN}", listen, "-dev-no-store-token")
     server = subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
     )
     try:
         yield ready(f"http://127.0.0.1:{port}")
@@ -204,7 +204,7 @@ def test_no_token_and_no_secret_is_left_anywhere(address: str, tmp_path: Path, e
         "VAULT_TOKEN": bao, "TMPDIR": str(work),
     }  # fmt: skip
     password = str(SECRETS["password"])
-    words = (
+    argv = (
         sys.executable,
         "-m",
         "cutover",
@@ -217,7 +217,7 @@ def test_no_token_and_no_secret_is_left_anywhere(address: str, tmp_path: Path, e
     with (
         sampled(token, bao, opened, password) as processes,
         subprocess.Popen(
-            words,
+            argv,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -141,7 +141,7 @@ def test_a_restart_is_a_no(start: Start) -> None:
 
 @pytest.fixture
 def both(start: Start) -> tuple[str, str]:
-    """The live colour and the old one, both silent so far."""
+    """The live color and the old one, both silent so far."""
     return start(*SLEEPS), start(*SLEEPS)
 
 
@@ -153,7 +153,7 @@ def said(container_id: str, line: str, times: int) -> None:
 
 
 def test_the_log_is_read_on(both: tuple[str, str]) -> None:
-    """Crashes of a new kind on the live colour are a no, with the line; those of both colours are not counted."""
+    """Crashes of a new kind on the live color are a no, with the line; those of both colors are not counted."""
     live, _old = both
     finds = [partial(docker_engine.inspect, each) for each in both]
     since = seconds_of(docker_engine.daemon_time())
@@ -162,7 +162,7 @@ def test_the_log_is_read_on(both: tuple[str, str]) -> None:
 
     for each in reversed(both):
         said(each, "CRITICAL the database is down", 20)
-    verdict = until(asked, "new errors", YES, "20 more are logged by both colours: not this release")
+    verdict = until(asked, "new errors", YES, "20 more are logged by both colors: not this release")
     assert verdict.outcome is YES, verdict
 
     said(live, "CRITICAL no such column", 6)
@@ -172,7 +172,7 @@ def test_the_log_is_read_on(both: tuple[str, str]) -> None:
 
 
 def test_dependencies_are_asked_from_inside(start: Start) -> None:
-    """Both colours reach a real Redis; stopped, it fails for both, which is reported; for one alone it is a no."""
+    """Both colors reach a real Redis; stopped, it fails for both, which is reported; for one alone it is a no."""
     cache = start(of=image("redis"))
     address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", cache).strip()
     live, old = (start(*SLEEPS, options=("--env", f"REDIS_URL=redis://{address}:6379/0")) for _ in range(2))
@@ -192,11 +192,11 @@ def test_dependencies_are_asked_from_inside(start: Start) -> None:
     asked = about_cache(live)
     docker("stop", "--time", "1", cache)
     verdict = until(asked, "dependency cache", NOT_ASKED)
-    assert "fails for both colours" in verdict.reason
+    assert "fails for both colors" in verdict.reason
 
 
 def test_a_container_without_python_is_not_asked(start: Start) -> None:
-    """Where there is nothing to ask with, that is said, and takes nobody back."""
+    """Where there is nothing to ask with, that is said, and reverts nobody."""
     bare = docker_engine.inspect(start(*SLEEPS, of="debian:bookworm-slim"))
     assert isinstance(bare, Container)
     found = ask_dependencies(bare, [Dependency(name="db", kind="tcp", url="tcp://127.0.0.1:1")])

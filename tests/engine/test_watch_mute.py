@@ -17,7 +17,7 @@ from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.gate.environment_checks import disk
 from cutover.system import docker, http
-from cutover.target import Control, Target
+from cutover.target import ControlProbe, Target
 from cutover.watch.check import WatchCheck
 from cutover.watch.suite import default_checks
 from tests.bench.bench_detect import settings_of, stage, users
@@ -38,7 +38,7 @@ ABOUT_CONTAINERS = {
     "leak",
     "dependency db",
 }
-ABOUT_REQUESTS = {"availability", "colour", "endpoints", "5xx", "latency"}
+ABOUT_REQUESTS = {"availability", "color", "endpoints", "5xx", "latency"}
 
 
 @dataclass
@@ -90,12 +90,12 @@ def engine_behind(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 
 def checks(scene: Scene) -> list[WatchCheck]:
-    """The default checks of the watch, green being the live colour."""
+    """The default checks of the watch, green being the live color."""
     url = f"http://127.0.0.1:{scene.proxy.port}"
     live = Target("live", "live", url, "green", scene.live.project, through_proxy=True)
-    old = Target("blue", "colour", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
+    old = Target("blue", "color", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
     alive = http.HttpClient(url, 5.0)
-    control = Control(
+    control = ControlProbe(
         lambda: isinstance(http.send_request(alive, "GET", "/__cutover/alive"), http.HttpResponse)
     )
     return default_checks(settings_of(scene), live, old, control, Evidence(), time.time())

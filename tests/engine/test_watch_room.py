@@ -91,8 +91,8 @@ def test_memory_that_only_grows(container: str, outcome: Outcome) -> None:
 def test_a_disk_with_room_and_one_without(tmp_path: Path) -> None:
     """An empty file system is a yes, the same one with a few percent left a no, with its numbers."""
     own = ("unshare", "--map-root-user", "--mount")  # the mount is seen by nobody else, and gone afterwards
-    words = (*own, "sh", "-c", FULL, "sh", str(tmp_path), sys.executable, ASK)
-    done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    argv = (*own, "sh", "-c", FULL, "sh", str(tmp_path), sys.executable, ASK)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     before, after = done.stdout.splitlines() or ["", done.stderr]
     assert before == f"yes {tmp_path}: 100% (0.0 of 0 GB) free"
     assert after.startswith(f"no {tmp_path}: expected 10% free, got ")

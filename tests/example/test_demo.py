@@ -1,4 +1,4 @@
-"""The demo's programme: what it promises can be built, called and told."""
+"""The demo's program: what it promises can be built, called and told."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.visitors import told
 
 
 def test_shows_what_a_release_may_come_to() -> None:
-    """A good one is kept; the wrong version, the crash, the silence, the errors and the late break are taken back."""
+    """A good one is kept; the wrong version, the crash, the silence, the errors and the late break are reverted."""
     shown = {act.defect: act.code for act in demo.ACTS}
     assert shown == {
         None: 0, "wrong-version": 1, "crash-at-start": 1, "never-ready": 1, "error-spike": 1, "breaks-later": 1,

@@ -61,6 +61,6 @@ def test_what_must_be_replaced_is_refused_as_it_stands(name: str, variable: str)
 
 
 def test_the_data_profiles_stand_where_they_may() -> None:
-    """A colour that turned a data profile on would start its own empty database."""
+    """A color that turned a data profile on would start its own empty database."""
     assert "COMPOSE_PROFILES" not in settings(".env.production.example")
     assert settings(".env.deploy.example")["COMPOSE_PROFILES"] == ("db,cache,ai", True)

@@ -78,7 +78,7 @@ def test_a_bad_release_differs_by_its_last_lines_only(release: Release, lines: l
 
 
 def test_the_build_command_is_words(tmp_path: Path) -> None:
-    """A build reads its Dockerfile from standard input and is labelled with what it came from."""
+    """A build reads its Dockerfile from standard input and is labeled with what it came from."""
     assert words("recall/api:sha-1111111", tmp_path, {"a": "b", "c": "d"}) == (
         *("docker", "build", "--quiet", "--label", "a=b", "--label", "c=d"),
         *("--tag", "recall/api:sha-1111111", "--file", "-", str(tmp_path)),

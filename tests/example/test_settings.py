@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from examples.recall.settings import EMBEDDED, colour, database_url, read
+from examples.recall.settings import EMBEDDED, color, database_url, read
 
 
 @pytest.mark.parametrize(
@@ -16,9 +16,9 @@ from examples.recall.settings import EMBEDDED, colour, database_url, read
         ("", ""),
     ],
 )
-def test_the_colour_is_the_last_word_of_the_project(project: str, expected: str) -> None:
-    """A container knows its colour without being told twice."""
-    assert colour(project) == expected
+def test_the_color_is_the_last_word_of_the_project(project: str, expected: str) -> None:
+    """A container knows its color without being told twice."""
+    assert color(project) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_a_database_url_is_what_sqlalchemy_reads(url: str, expected: str) -> Non
         ({"BUILT_AS": "sha-1111111"}, "tag", "sha-1111111"),
         ({"BUILT_AS": "sha-1111111", "IMAGE_TAG": ""}, "tag", "sha-1111111"),
         ({"BUILT_AS": "sha-1111111", "IMAGE_TAG": "sha-2222222"}, "tag", "sha-2222222"),
-        ({"COLOUR": "red", "COMPOSE_PROJECT_NAME": "recall_blue"}, "colour", "red"),
-        ({"COLOUR": "", "COMPOSE_PROJECT_NAME": "recall_blue"}, "colour", "blue"),
+        ({"COLOR": "red", "COMPOSE_PROJECT_NAME": "recall_blue"}, "color", "red"),
+        ({"COLOR": "", "COMPOSE_PROJECT_NAME": "recall_blue"}, "color", "blue"),
         ({"VLLM_ENDPOINT": "http://ai:8000/v1/"}, "ai_endpoint", "http://ai:8000"),
         ({"VLLM_ENDPOINT": "http://ai:8000"}, "ai_endpoint", "http://ai:8000"),
         ({}, "embedded", True),

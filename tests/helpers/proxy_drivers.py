@@ -12,7 +12,7 @@ from cutover.changes import Change
 from cutover.core.config import Settings
 from cutover.proxy.ask import ProxyClient
 
-UNREACHABLE = ProxyClient("http://127.0.0.1:1", "/version", "/__cutover/alive", "X-Colour")
+UNREACHABLE = ProxyClient("http://127.0.0.1:1", "/version", "/__cutover/alive", "X-Color")
 
 
 def run_change(change: Change) -> int:
@@ -31,7 +31,7 @@ def proxy_settings(**proxy: object) -> Settings:
     table = {
         "project": "recall",
         "state_dir": "/s/recall",
-        "colours": {"blue": {"env_file": "/b"}, "green": {"env_file": "/g"}},
+        "colors": {"blue": {"env_file": "/b"}, "green": {"env_file": "/g"}},
         "proxy": proxy,
     }
     return Settings.model_validate(table)

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.helpers.colour_servers import REPOSITORY
+from tests.helpers.color_servers import REPOSITORY
 
 PROXY = REPOSITORY / "deploy" / "proxy"
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cutover.target import Control
+from cutover.target import ControlProbe
 
-GOOD = Control(lambda: True, "the engine says that it runs")
-BAD = Control(lambda: False, "the engine")
+GOOD = ControlProbe(lambda: True, "the engine says that it runs")
+BAD = ControlProbe(lambda: False, "the engine")
 
 Talk = Callable[[socket.socket, bytes], None]
 """What a server does with a connection and the head of its request; it is closed afterwards."""

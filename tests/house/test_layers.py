@@ -40,7 +40,7 @@ def modules() -> list[tuple[str, Path]]:
     ]
 
 
-def offences(upper: tuple[str, ...], lower_than: tuple[str, ...]) -> list[str]:
+def offenses(upper: tuple[str, ...], lower_than: tuple[str, ...]) -> list[str]:
     """Who imports one of *upper* although it is not one of *lower_than*."""
     found: list[str] = []
     for name, path in modules():
@@ -53,12 +53,12 @@ def offences(upper: tuple[str, ...], lower_than: tuple[str, ...]) -> list[str]:
 
 def test_nobody_imports_what_is_above() -> None:
     """The plugin and the commands are the top: nothing below knows them."""
-    assert offences(UPPER, UPPER) == []
+    assert offenses(UPPER, UPPER) == []
 
 
 def test_only_the_plugin_knows_pytest() -> None:
     """Everything else returns verdicts, and works without pytest."""
-    assert offences(("pytest", "_pytest"), ("cutover.plugin",)) == []
+    assert offenses(("pytest", "_pytest"), ("cutover.plugin",)) == []
 
 
 @pytest.mark.parametrize(("one", "other"), APART)

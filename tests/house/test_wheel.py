@@ -116,7 +116,7 @@ def test_the_wheel_carries_the_package_and_both_checklists(wheel: Path) -> None:
 ELSEWHERE = """
 project = "ledger"
 version = { json = { service = "ledger" } }
-colours = { blue = { env_file = ".env.blue" }, green = { env_file = ".env.green" } }
+colors = { blue = { env_file = ".env.blue" }, green = { env_file = ".env.green" } }
 """
 
 

@@ -11,14 +11,14 @@ import pytest
 from pydantic import ValidationError
 
 from cutover import freezing
-from cutover.changes.freeze import file_of, freeze, judge_frozen, thaw
+from cutover.changes.freeze import file_of, freeze_writes, judge_frozen, unfreeze_writes
 from cutover.core.config import Settings
 from cutover.core.errors import Failed
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.proxy.ask import ProxyClient
 from cutover.walk import Walk
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 from tests.helpers.proxy_drivers import answering, raw_response
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def settings(tmp_path: Path) -> Settings:
     return Settings.model_validate(
         {
             "project": "recall",
-            "colours": {"blue": {"env_file": tmp_path / "b"}},
-            "proxy": {"driver": "nginx", "marker": tmp_path},
+            "colors": {"blue": {"env_file": tmp_path / "b"}},
+            "proxy": {"driver": "nginx", "marker_dir": tmp_path},
             "freeze": {},
         }
     )
@@ -46,26 +46,26 @@ def do(change: Change) -> None:
 
 
 def undo(change: Change) -> None:
-    """Run a change's undo as the take-back does."""
+    """Run a change's undo as the revert does."""
     subprocess.run(("sh", "-eu"), input="\n".join(change.undo).encode(), check=True)
 
 
 def test_freezes_and_thaws(settings: Settings) -> None:
     """The file is there while writes are frozen and gone afterwards, however often each is done."""
     for _ in range(2):
-        do(freeze(settings))
+        do(freeze_writes(settings))
         assert file_of(settings).exists()
     for _ in range(2):
-        do(thaw(settings))
+        do(unfreeze_writes(settings))
         assert not file_of(settings).exists()
 
 
 def test_undo_lifts_the_freeze_and_may_run_again(settings: Settings) -> None:
     """The undo is a no-op when it has run, and when the freeze never happened."""
-    undo(freeze(settings))
-    do(freeze(settings))
-    undo(freeze(settings))
-    undo(freeze(settings))
+    undo(freeze_writes(settings))
+    do(freeze_writes(settings))
+    undo(freeze_writes(settings))
+    undo(freeze_writes(settings))
     assert not file_of(settings).exists()
 
 
@@ -105,14 +105,14 @@ def test_somebody_must_refuse_writes(
     proxy: dict[str, object] | None, freeze: dict[str, object], allowed: bool
 ) -> None:
     """A freeze that no proxy looks at is refused with the settings, not told as if it had happened."""
-    table = {"project": "recall", "colours": {"blue": {"env_file": "b"}}, "proxy": proxy, "freeze": freeze}
+    table = {"project": "recall", "colors": {"blue": {"env_file": "b"}}, "proxy": proxy, "freeze": freeze}
     with nullcontext() if allowed else pytest.raises(ValidationError, match="answers writes with 503"):
         Settings.model_validate(table)
 
 
 def walk_of(settings: Settings) -> Walk:
     """A session that would freeze."""
-    return Walk(settings, Wish(("idle",), switch=True), Evidence(), lambda *_: None)
+    return Walk(settings, ReleaseRequest(("idle",), switch=True), Evidence(), lambda *_: None)
 
 
 def test_a_freeze_ends_with_the_time_that_users_were_promised(settings: Settings) -> None:
@@ -135,7 +135,7 @@ def test_a_freeze_ends_with_the_time_that_users_were_promised(settings: Settings
 def test_the_proxy_is_asked_whether_writes_are_frozen(status: int, outcome: Outcome, reason: str) -> None:
     """A file that nobody reads freezes nothing, and is not told as a freeze."""
     with answering(alive=raw_response(status)) as port:
-        verdict = freezing.judge(ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour"))
+        verdict = freezing.judge(ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Color"))
     assert verdict.outcome is outcome
     assert (
         verdict.reason

@@ -23,9 +23,9 @@ def settings(folder: Path, *command: str, **more: Any) -> Settings:
     return Settings.model_validate(
         {
             "project": "recall",
-            "colours": {"blue": {"env_file": folder / "b"}},
-            "notices": {"command": command, **more},
-            "show": {"time_zone": "Asia/Tokyo"},
+            "colors": {"blue": {"env_file": folder / "b"}},
+            "hooks": {"command": command, **more},
+            "approval": {"time_zone": "Asia/Tokyo"},
             "source": folder / "cutover.toml",
         }
     )
@@ -42,7 +42,7 @@ def test_gives_the_facts_as_variables(tmp_path: Path) -> None:
         "CUTOVER_TEXT": "recall runs sha-2",
         "CUTOVER_FROM": "sha-1",
         "CUTOVER_TO": "sha-2",
-        "CUTOVER_COLOUR": "green",
+        "CUTOVER_COLOR": "green",
         "CUTOVER_WHO": "ana@runner",
         "CUTOVER_REPORT": "reports/x",
         "CUTOVER_EXIT_CODE": "0",
@@ -79,7 +79,7 @@ def test_reports_what_was_not_sent(tmp_path: Path, command: list[str], budget: s
 
 def test_is_silent_about_other_events(tmp_path: Path) -> None:
     """Only the events that the team named start the command."""
-    given = settings(tmp_path, "touch", "told", on=["needs person"])
+    given = settings(tmp_path, "touch", "told", events=["operator_needed"])
     assert tell(given, NOTICE) is None
     assert not (tmp_path / "told").exists()
 

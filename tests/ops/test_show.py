@@ -19,9 +19,9 @@ AT = datetime(2025, 9, 4, 16, 10, tzinfo=UTC)
 
 
 def settings(**of_show: Any) -> Settings:
-    """Settings with a `[show]`."""
+    """Settings with a `[approval]`."""
     return Settings.model_validate(
-        {"project": "recall", "colours": {"blue": {"env_file": Path("b")}}, "show": of_show}
+        {"project": "recall", "colors": {"blue": {"env_file": Path("b")}}, "approval": of_show}
     )
 
 
@@ -42,9 +42,9 @@ def test_shows_local_time_beside_utc(zone: str, expected: str) -> None:
 def test_lists_the_moments_with_their_owners() -> None:
     """Each moment of the runbook has its time, what happens then, and whose it is."""
     given = settings(time_zone="Asia/Tokyo", owners={"T-0": "ana", "T-15m": "bo"})
-    assert show.timetable(given.show, AT) == [
+    assert show.timetable(given.approval, AT) == [
         "T-15m  15:55 UTC (00:55 JST on Fri 5 Sep)  bo: preflight, snapshot, way back on the restored copy",
-        "T-10m  16:00 UTC (01:00 JST on Fri 5 Sep)  migrate, deploy to the idle colour, gate",
+        "T-10m  16:00 UTC (01:00 JST on Fri 5 Sep)  migrate, deploy to the idle color, gate",
         "T-0    16:10 UTC (01:10 JST on Fri 5 Sep)  ana: go/no-go, switch, proof, gate again, drain",
         "T+15m  16:25 UTC (01:25 JST on Fri 5 Sep)  watch, keep warm or retire, notice",
     ]
@@ -85,7 +85,7 @@ def test_goes_on_only_for_yes_to_everything(answers: str, expected: show.Answer)
 
 
 def test_says_what_is_asked_for() -> None:
-    """The question names service, colour, release, time, who decides, and what has to be true."""
+    """The question names service, color, release, time, who decides, and what has to be true."""
     given = settings(prerequisites=["backups confirmed"], owners={"T-0": "ana"})
     assert show.question(given, "green", "sha-2", AT) == [
         "T-0    16:10 UTC: switch recall to green, sha-2",
@@ -97,14 +97,14 @@ def test_says_what_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("approved", "expected"),
     [
-        ("sha-2", show.Answer(go=True, why="go for sha-2, approved before (CUTOVER_GO)")),
-        ("sha-1", show.Answer(go=False, why="CUTOVER_GO approves sha-1, not sha-2")),
-        ("", show.Answer(go=False, why="CUTOVER_GO approves nothing, not sha-2")),
+        ("sha-2", show.Answer(go=True, why="go for sha-2, approved before (CUTOVER_APPROVED_TAG)")),
+        ("sha-1", show.Answer(go=False, why="CUTOVER_APPROVED_TAG approves sha-1, not sha-2")),
+        ("", show.Answer(go=False, why="CUTOVER_APPROVED_TAG approves nothing, not sha-2")),
     ],
 )
 def test_takes_an_approval_for_one_release_only(approved: str, expected: show.Answer) -> None:
     """An approval of a job names the release that it is for."""
-    assert show.go(settings(), "green", "sha-2", {"CUTOVER_GO": approved}) == expected
+    assert show.go(settings(), "green", "sha-2", {"CUTOVER_APPROVED_TAG": approved}) == expected
 
 
 def test_does_not_wait_for_ever() -> None:

@@ -25,8 +25,8 @@ def tool(name: str) -> str:
 
 def test_zizmor_finds_nothing() -> None:
     """zizmor finds nothing, without a network."""
-    words = (tool("zizmor"), "--offline", "--no-progress", str(workflows.FOLDER))
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    argv = (tool("zizmor"), "--offline", "--no-progress", str(workflows.FOLDER))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -48,8 +48,8 @@ def test_its_shell_is_clean(name: str) -> None:
     """shellcheck finds nothing in the `run` lines of the steps."""
     for step in workflows.steps(workflows.read(name)):
         if "run" in step:
-            words = (tool("shellcheck"), "--shell=bash", "--exclude=SC2029", "-")
-            done = subprocess.run(words, input=step["run"], capture_output=True, text=True, check=False)
+            argv = (tool("shellcheck"), "--shell=bash", "--exclude=SC2029", "-")
+            done = subprocess.run(argv, input=step["run"], capture_output=True, text=True, check=False)
             assert done.stdout == "", step["name"]
 
 

@@ -19,9 +19,9 @@ TOML = """\
 project = "trap"
 reports = "reports"
 state_dir = "{state}"
-[colours.blue]
+[colors.blue]
 env_file = ".env.blue"
-[colours.green]
+[colors.green]
 env_file = ".env.green"
 """
 COMPOSE = """\
@@ -36,15 +36,15 @@ import pytest
 from cutover.changes import Change, line
 
 @pytest.fixture(scope="session")
-def deployed(cutover_run):
-    walk = cutover_run.walk
+def deploy(cutover_session):
+    walk = cutover_session.walk
     walk.state.prepare()
     walk.lock()
     done = walk.apply(Change("mark", "a file", ("touch", {mark!r}), (line("rm", "-f", {mark!r}),), 10.0))
     assert done.ok, done
     return "sha-2"
 """
-GOOD = "def test_good(target):\n    assert target.colour == 'green'\n"
+GOOD = "def test_good(target):\n    assert target.color == 'green'\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class Project:
         (made.folder / "docker-compose.yml").write_text(COMPOSE)
         (made.folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
         (made.folder / "gate" / "conftest.py").write_text(CONFTEST.format(mark=str(made.mark)))
-        for number, colour in enumerate(("blue", "green")):
-            path = made.folder / f".env.{colour}"
+        for number, color in enumerate(("blue", "green")):
+            path = made.folder / f".env.{color}"
             path.write_text(f"IMAGE_TAG=sha-1\nAPI_HTTP_PORT={18000 + number}\n")
             path.chmod(0o600)
         return made

@@ -163,16 +163,16 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
     "malformed TOML": (toml("project = [\n", 'project = "trap"\n'), (), {}, ("not valid TOML",)),
     "no cutover.toml": (gone("cutover.toml"), (), {}, ("no cutover.toml", "--cutover-config")),
     "another cutover.toml that is not there": (nothing, ("--cutover-config=none.toml",), {}, ("none.toml: no such file",)),
-    "an unknown key": (toml("[gate]\nmin_health = '5s'\n"), (), {}, ("unknown key 'gate.min_health'", "min_healthy")),
+    "an unknown key": (toml("[gate]\nmin_health = '5s'\n"), (), {}, ("unknown key 'gate.min_health'", "min_uptime")),
     "a wrong type": (toml("[gate]\nsamples = 'many'\n"), (), {}, ("gate.samples", "many")),
-    "a duration without a unit": (toml("[gate]\nmin_healthy = 5\n"), (), {}, ("gate.min_healthy", "unit")),
-    "a wrong unit": (toml("[gate]\nmin_healthy = '5 parsecs'\n"), (), {}, ("gate.min_healthy", "ms, s, m, h, d")),
-    "an unknown colour": (toml("[colours.red]\nenv_file = '.env.red'\n"), (), {}, ("unknown colour 'red'", "blue, green")),
+    "a duration without a unit": (toml("[gate]\nmin_uptime = 5\n"), (), {}, ("gate.min_uptime", "unit")),
+    "a wrong unit": (toml("[gate]\nmin_uptime = '5 parsecs'\n"), (), {}, ("gate.min_uptime", "ms, s, m, h, d")),
+    "an unknown color": (toml("[colors.red]\nenv_file = '.env.red'\n"), (), {}, ("unknown color 'red'", "blue, green")),
     "an unknown driver": (toml("[proxy]\ndriver = 'varnish'\n"), (), {}, ("proxy.driver", "nginx")),
     "a writing endpoint that does not say so": (
         toml("[[endpoints]]\npath = '/x'\nmethod = 'POST'\n"), (), {}, ("POST /x changes something", "writes = true"),
     ),
-    "a missing env file": (gone(".env.green"), (), {}, (".env.green: no such file", "colours.green.env_file")),
+    "a missing env file": (gone(".env.green"), (), {}, (".env.green: no such file", "colors.green.env_file")),
     "an unset variable": (env("API_HTTP_PORT=18001\n"), (), {}, ("IMAGE_TAG",)),
     "a placeholder": (
         env("IMAGE_TAG=sha-1\nAPI_HTTP_PORT=18001\nDATABASE_URL=postgresql://u:<password>@db/x\n"), ("--deploy=sha-2",), {},
@@ -181,7 +181,7 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
     "an env file that others can read": (
         env("IMAGE_TAG=sha-1\nAPI_HTTP_PORT=18001\n", 0o644), ("--deploy=sha-2",), {}, ("can be read by others", "chmod 600"),
     ),
-    "a data profile of a colour": (
+    "a data profile of a color": (
         env("IMAGE_TAG=sha-1\nAPI_HTTP_PORT=18001\nCOMPOSE_PROFILES=db\n"), ("--deploy=sha-2",), {}, ("its own empty db",),
     ),
     "a variable exported in the shell": (
@@ -235,9 +235,9 @@ def test_no_target_is_never_a_silent_pass(project: Project) -> None:
     project.test(GOOD)
     import subprocess
 
-    words = [word for word in project.words() if word != "--target=green"]
+    argv = [word for word in project.words() if word != "--target=green"]
     done = subprocess.run(
-        words,
+        argv,
         cwd=project.folder,
         env=project.environment(),
         capture_output=True,
@@ -255,9 +255,9 @@ def test_an_option_that_releases_needs_a_target(project: Project, option: str) -
     project.test(GOOD)
     import subprocess
 
-    words = [word for word in project.words(option) if word != "--target=green"]
+    argv = [word for word in project.words(option) if word != "--target=green"]
     done = subprocess.run(
-        words,
+        argv,
         cwd=project.folder,
         env=project.environment(),
         capture_output=True,

@@ -46,9 +46,9 @@ def test_what_breaks_early_changes_nothing(project: Project, name: str) -> None:
     (project.folder / "foreign.py").write_text(foreign)
     environment = project.environment()
     environment["PYTHONPATH"] = f"{project.folder}:{environment['PYTHONPATH']}"
-    words = (*project.words()[: -len(("gate", "--target=green"))], "--target=green", *arguments)
+    argv = (*project.words()[: -len(("gate", "--target=green"))], "--target=green", *arguments)
     done = subprocess.run(
-        words, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        argv, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     assert said in done.stdout + done.stderr
@@ -68,9 +68,9 @@ def test_an_installed_plugin_that_breaks_changes_nothing(project: Project, text:
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: foreign\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[pytest11]\nforeign = foreign\n")
     path = f"{project.folder}:{project.environment()['PYTHONPATH']}"
-    words = (sys.executable, "-m", "pytest", "gate", "--target=green")
+    argv = (sys.executable, "-m", "pytest", "gate", "--target=green")
     done = subprocess.run(
-        words, cwd=project.folder, env=project.environment(PYTHONPATH=path, PYTEST_DISABLE_PLUGIN_AUTOLOAD=""),
+        argv, cwd=project.folder, env=project.environment(PYTHONPATH=path, PYTEST_DISABLE_PLUGIN_AUTOLOAD=""),
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode not in {0, 4, 5}, done.stdout + done.stderr

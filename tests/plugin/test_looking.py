@@ -1,4 +1,4 @@
-"""What only looks or plans changes nothing, also where a dead release waits to be taken back."""
+"""What only looks or plans changes nothing, also where a dead release waits to be reverted."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from tests.plugin.project import GOOD, Project
 )
 @pytest.mark.parametrize("release", [(), ("--deploy=sha-2",)])
 def test_looking_changes_nothing(project: Project, option: str, release: tuple[str, ...]) -> None:
-    """An option that only shows something neither releases nor takes back, nor does it wait for who does."""
+    """An option that only shows something neither releases nor reverts, nor does it wait for who does."""
     project.test(GOOD)
     project.state.mkdir(parents=True, mode=0o700)
     (project.state / "open").write_text("20260101T000000-1\n")
     (project.state / "undo.sh").write_text(f"touch {project.mark}\n")
-    with (project.state / "alive").open("w") as alive:
+    with (project.state / "session.lock").open("w") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         done = project.run(option, *release)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -46,7 +46,7 @@ def test_a_plan_makes_nothing(project: Project) -> None:
     assert not project.state.exists()
 
 
-def test_a_plan_takes_nothing_back(project: Project) -> None:
+def test_a_plan_reverts_nothing(project: Project) -> None:
     """What a dead session left open stays open under --plan, and its undo is not run."""
     project.test(GOOD)
     project.state.mkdir(mode=0o700, parents=True)

@@ -19,7 +19,7 @@ CODES = (
     "USAGE",
     "NOTHING_RAN",
     "INCONCLUSIVE",
-    "NEEDS_PERSON",
+    "NEEDS_OPERATOR",
     "LOCKED",
 )
 
@@ -63,5 +63,5 @@ def test_transcripts_are_of_a_real_run() -> None:
     shown = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     assert [
         any(line.startswith(word) for line in shown[n].splitlines())
-        for n, word in enumerate(("RELEASED", "TAKEN BACK"))
+        for n, word in enumerate(("RELEASED", "ROLLED BACK"))
     ] == [True, True]

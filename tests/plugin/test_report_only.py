@@ -18,7 +18,7 @@ GATE = (
     "settled", "tls", "unchanged", "user", "version", ENDPOINT,
 )  # fmt: skip
 WATCH = (
-    "availability", "colour", "endpoints", "5xx", "latency", "restarts", "health", "way back", "log errors",
+    "availability", "color", "endpoints", "5xx", "latency", "restarts", "health", "way back", "log errors",
     "new errors", "cpu", "memory", "oom", "leak", "dependency db", "alerts",
 )  # fmt: skip
 VERDICTS = """
@@ -27,8 +27,8 @@ from cutover.core.verdict import no, unknown, yes
 
 @pytest.mark.parametrize("name", {names!r})
 @pytest.mark.parametrize("say", [no, unknown])
-def test_said(target, expect, say, name):
-    expect(say(name, "as scripted", seen="42"))
+def test_said(target, assert_verdict, say, name):
+    assert_verdict(say(name, "as scripted", seen="42"))
 """
 STAYS_WELL = """
 import pytest
@@ -37,12 +37,12 @@ from cutover.core.verdict import no, unknown
 from cutover.watch.loop import WatchResult
 
 @pytest.fixture(scope="session", params=[no, unknown])
-def watch(request, target):
+def watch_result(request, target):
     return WatchResult({{name: request.param(name, "as scripted") for name in {names!r}}}, 1.0)
 
 @pytest.mark.parametrize("name", {names!r})
-def test_stays_well(watch, name, expect):
-    shipped.test_stays_well(watch, name, expect)
+def test_stays_well(watch_result, name, assert_verdict):
+    shipped.test_stays_well(watch_result, name, assert_verdict)
 """
 
 
@@ -71,7 +71,7 @@ def test_the_names_of_the_watch_are_all_there() -> None:
     """The list above is the list of the code."""
     table = {
         "project": "p",
-        "colours": {colour: {"env_file": ".env"} for colour in ("blue", "green")},
+        "colors": {color: {"env_file": ".env"} for color in ("blue", "green")},
         "proxy": {"driver": "nginx", "url": "https://x", "access_log": "access.json"},
         "endpoints": [{"path": "/"}],
         "dependencies": [{"name": "db", "kind": "tcp", "url": "tcp://db:1"}],
@@ -121,7 +121,7 @@ def test_a_yes_beside_it_passes(project: Project) -> None:
     configure(project, ("health",))
     project.test(
         "from cutover.core.verdict import no, yes\n"
-        "def test_b(target, expect):\n    expect(no('health', 'h'))\n    expect(yes('ready', 'r'))\n"
+        "def test_b(target, assert_verdict):\n    assert_verdict(no('health', 'h'))\n    assert_verdict(yes('ready', 'r'))\n"
     )
     done = project.run()
     assert done.returncode == 0, done.stdout
@@ -133,7 +133,7 @@ def test_nothing_but_reports_proves_nothing(project: Project) -> None:
     configure(project, ("health",))
     (project.folder / "gate" / "test_good.py").unlink()
     project.test(
-        "from cutover.core.verdict import no\ndef test_b(target, expect):\n    expect(no('health', 'h'))\n"
+        "from cutover.core.verdict import no\ndef test_b(target, assert_verdict):\n    assert_verdict(no('health', 'h'))\n"
     )
     done = project.run()
     assert done.returncode == 5, done.stdout

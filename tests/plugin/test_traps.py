@@ -1,4 +1,4 @@
-"""Each way in which a pytest session may end: what was changed is taken back, or nothing was changed."""
+"""Each way in which a pytest session may end: what was changed is reverted, or nothing was changed."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ def test_a_good_session_is_kept(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_a_session_that_ends_badly_takes_its_change_back(breakers: Project, name: str) -> None:
-    """However pytest ends, what is not proven is taken back, at once, and the exit code says how it ended."""
+def test_a_session_that_ends_badly_reverts_its_change(breakers: Project, name: str) -> None:
+    """However pytest ends, what is not proven is reverted, at once, and the exit code says how it ended."""
     text, arguments, code = ENDS[name]
     breakers.test(text)
     done = breakers.run(*arguments, PYTHONPATH=f"{breakers.folder}:{breakers.environment()['PYTHONPATH']}")
@@ -150,17 +150,17 @@ def test_a_session_that_ends_badly_takes_its_change_back(breakers: Project, name
 
 
 @pytest.mark.parametrize("name", DEATHS)
-def test_a_session_that_dies_is_taken_back_by_its_guard(project: Project, name: str) -> None:
-    """No hook of pytest runs when a process dies; the guard, which waits for its lock, takes the release back."""
+def test_a_session_that_dies_is_reverted_by_its_guard(project: Project, name: str) -> None:
+    """No hook of pytest runs when a process dies; the guard, which waits for its lock, reverts the release."""
     project.test(FIRST + DEATHS[name])
     done = project.run()
     assert "RELEASED" not in done.stdout
-    until(lambda: not project.is_open and not project.mark.exists(), f"the guard takes back; {done.stdout}")
+    until(lambda: not project.is_open and not project.mark.exists(), f"the guard reverts; {done.stdout}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_the_session_in_order(project: Project, number: signal.Signals) -> None:
-    """SIGTERM, SIGHUP and Ctrl-C take back within the session, with a report, and exit 2."""
+    """SIGTERM, SIGHUP and Ctrl-C revert within the session, with a report, and exit 2."""
     project.test(FIRST + f"import os\ndef test_b(target):\n    os.kill(os.getpid(), {int(number)})\n")
     done = project.run()
     assert done.returncode == 2, done.stdout + done.stderr
@@ -170,8 +170,8 @@ def test_a_signal_ends_the_session_in_order(project: Project, number: signal.Sig
 
 
 @pytest.mark.parametrize("kill", ["os.kill(os.getpid(), signal.SIGINT)", "os.killpg(0, signal.SIGINT)"])
-def test_a_second_ctrl_c_does_not_stop_the_take_back(project: Project, kill: str) -> None:
-    """Nothing interrupts a take-back, neither a signal to the session nor one to all that a terminal has started."""
+def test_a_second_ctrl_c_does_not_stop_the_revert(project: Project, kill: str) -> None:
+    """Nothing interrupts a revert, neither a signal to the session nor one to all that a terminal has started."""
     slow = f"""
 import os, pytest, signal, threading
 from cutover.changes import Change
@@ -189,14 +189,14 @@ def test_b(slow):
     assert not project.is_open
 
 
-def test_a_take_back_that_hangs_has_an_end(project: Project) -> None:
+def test_a_revert_that_hangs_has_an_end(project: Project) -> None:
     """No time-out of pytest covers it, so it has its own: a person is told what to run, and the guard goes on."""
     go = project.folder / "go"
     hung = f"""
 import pytest
 from cutover import state
 from cutover.changes import Change
-state.TAKE_BACK_DEADLINE_S = 2.0
+state.REVERT_DEADLINE_S = 2.0
 @pytest.fixture(scope="session")
 def hung(cutover_run, target):
     cutover_run.walk.apply(Change("hung", "x", ("true",), ("while [ ! -e {go} ]; do sleep 0.1; done",), 10.0))
@@ -206,11 +206,11 @@ def test_b(hung):
     project.test(FIRST + hung)
     done = project.run()
     assert done.returncode == 11, done.stdout + done.stderr
-    assert "UNDO FAILED" in done.stdout
-    assert f"sh {project.state}/takeback.sh {project.state} " in done.stdout
+    assert "ROLLBACK FAILED" in done.stdout
+    assert f"sh {project.state}/revert.sh {project.state} " in done.stdout
     assert project.is_open
     go.touch()
-    until(lambda: not project.is_open and not project.mark.exists(), "the guard takes back")
+    until(lambda: not project.is_open and not project.mark.exists(), "the guard reverts")
 
 
 def test_a_background_job_that_ignores_ctrl_c_can_be_stopped(project: Project) -> None:
@@ -236,7 +236,7 @@ def test_a_background_job_that_ignores_ctrl_c_can_be_stopped(project: Project) -
 def test_a_closed_pipe_is_no_verdict(
     project: Project, test: str, code: int, options: tuple[str, ...]
 ) -> None:
-    """`pytest | head -1` loses the output and nothing else: a good release is kept, a bad one taken back."""
+    """`pytest | head -1` loses the output and nothing else: a good release is kept, a bad one reverted."""
     project.test(FIRST + f"def test_b(target):\n    {test}\n")
     process = project.start(*options)
     assert process.stdout is not None

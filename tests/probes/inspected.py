@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.gate.container_checks import EngineAccess
 from cutover.system.container import ZERO_TIME, Container, read_container
 
@@ -68,14 +68,14 @@ def container(
 class Engine:
     """An engine that returns one answer of a list each time, with a clock that `sleep` advances."""
 
-    def __init__(self, *answers: Container | EngineSilent | None, log: Sequence[str] = ()) -> None:
+    def __init__(self, *answers: Container | EngineUnavailable | None, log: Sequence[str] = ()) -> None:
         self.answers, self.log, self.now = list(answers), log, 0.0
         self.naps: list[float] = []
 
     def inspect(self, _container_id: str) -> Container | None:
         """The next answer; the last one is repeated."""
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, EngineSilent):
+        if isinstance(answer, EngineUnavailable):
             raise answer
         return answer
 

@@ -11,15 +11,15 @@ from cutover.evidence import Evidence
 from cutover.proxy.proof import RequestSample, summarize_switch
 from cutover.report.charts import proof_sentence
 from cutover.result import SessionResult
-from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
+from tests.report.endings import RELEASED, ROLLBACK_FAILED, ROLLED_BACK
 
 BEGAN = 1756947000.0  # 2025-09-04 00:50:00 UTC
 OLD, NEW = "sha256:" + "4f1c2aa0" * 8, "sha256:" + "9b7d0011" * 8
 UNDO = """#!/bin/sh
-# Takes the release 20250904T005000-4711 back; safe to run again.
+# Reverts the release 20250904T005000-4711; safe to run again.
 set -eu; umask 077; PATH=/usr/bin:/bin
 cd /var/lib/cutover/recall-live; [ -e blue ] || mv green blue
-sh /var/lib/cutover/recall/putback.sh recall_green /var/lib/cutover/recall/releases/green/sha-4f1c2aa.yml 30
+sh /var/lib/cutover/recall/restore-service.sh recall_green /var/lib/cutover/recall/releases/green/sha-4f1c2aa.yml 30
 """
 GATE = (
     (
@@ -76,8 +76,8 @@ def _begin(file: Path | None = None) -> tuple[Evidence, Clock]:
         "release": "20250904T005000-4711",
         "time_zone": "Asia/Tokyo",
         "began": BEGAN,
-        "from": {"colour": "blue", "tag": "sha-4f1c2aa", "digest": OLD},
-        "to": {"colour": "green", "tag": "sha-9b7d001", "digest": NEW},
+        "from": {"color": "blue", "tag": "sha-4f1c2aa", "digest": OLD},
+        "to": {"color": "green", "tag": "sha-9b7d001", "digest": NEW},
         "versions": {
             "pytest-cutover": "0.1.0",
             "pytest": "9.2.0",
@@ -123,7 +123,7 @@ def _until_switch(evidence: Evidence, clock: Clock) -> None:
     ):
         _step(evidence, clock, step)
     _gate(evidence, clock, "green", 0)
-    _step(evidence, clock, ("", "smoke[green]", "7 yes", 0.7))
+    _step(evidence, clock, ("", "smoke[green]", "7 passed", 0.7))
     _step(evidence, clock, ("T-0", "switch", "blue → green in 1.6 ms", 0.0016))
 
 
@@ -145,12 +145,12 @@ def _watch(evidence: Evidence, clock: Clock, ticks: int, *, bad_from: int = 10**
     for tick in range(ticks):
         clock.at += 1
         wave = math.sin(tick / 23)
-        for colour, shift in (("blue", 0.0), ("green", 0.3)):
-            worse = 4.0 if colour == "green" and tick >= bad_from else 1.0
-            evidence.sample("p95 latency seconds", colour, worse * (0.08 + 0.01 * wave + 0.004 * shift))
-            evidence.sample("memory bytes", colour, 181e6 + 4e6 * shift + 2e6 * math.cos(tick / 40))
-            evidence.sample("5xx share", colour, 0.048 if worse > 1 else 0.0)
-            evidence.sample("cpu share", colour, 0.2 + 0.05 * wave * shift)
+        for color, shift in (("blue", 0.0), ("green", 0.3)):
+            worse = 4.0 if color == "green" and tick >= bad_from else 1.0
+            evidence.sample("p95 latency seconds", color, worse * (0.08 + 0.01 * wave + 0.004 * shift))
+            evidence.sample("memory bytes", color, 181e6 + 4e6 * shift + 2e6 * math.cos(tick / 40))
+            evidence.sample("5xx share", color, 0.048 if worse > 1 else 0.0)
+            evidence.sample("cpu share", color, 0.2 + 0.05 * wave * shift)
     evidence.flush()
 
 
@@ -167,7 +167,7 @@ def good(file: Path | None = None) -> Session:
     _until_switch(evidence, clock)
     _proof(evidence, clock)
     _gate(evidence, clock, "live", 1)
-    _step(evidence, clock, ("", "smoke[live]", "7 yes, the same 7 as before the switch", 0.8))
+    _step(evidence, clock, ("", "smoke[live]", "7 passed, the same 7 as before the switch", 0.8))
     _step(evidence, clock, ("", "drain blue", "3 requests in flight, last one done after 6.2 s", 6.2))
     _watch(evidence, clock, 900)
     evidence.check("checks/test_watch.py::test_watch[live-5xx]", "live", 2, yes("5xx", "0 of 41,204"), 0.0)
@@ -183,7 +183,7 @@ def good(file: Path | None = None) -> Session:
     return Session(evidence, RELEASED, UNDO, journal)
 
 
-def taken_back(file: Path | None = None) -> Session:
+def reverted(file: Path | None = None) -> Session:
     """A release that failed under traffic: reverted, blue serves again."""
     evidence, clock = _begin(file)
     _until_switch(evidence, clock)
@@ -202,8 +202,8 @@ def taken_back(file: Path | None = None) -> Session:
         paths={"POST /memories": 29, "GET /memories/7": 2},
     )
     row = evidence.check("checks/test_errors.py::test_5xx_rate[live]", "live", 2, verdict, 12.0)
-    (reason,) = TAKEN_BACK.reasons
-    result = replace(TAKEN_BACK, reasons=(replace(reason, checks=(row.id,)),))
+    (reason,) = ROLLED_BACK.reasons
+    result = replace(ROLLED_BACK, reasons=(replace(reason, checks=(row.id,)),))
     _step(evidence, clock, ("T+15m", "watch", f"5xx: {verdict.seen}", 0.1), "no")
     _step(
         evidence, clock, ("", "undo", "green → blue in 1.4 ms; blue answers with sha-4f1c2aa on all 160", 1.2)
@@ -212,18 +212,21 @@ def taken_back(file: Path | None = None) -> Session:
     evidence.fact("logs", {"green": "INFO starting\nERROR no such column: memories.kind\n" * 20})
     evidence.fact("ended", clock.at)
     evidence.fact("result", result.as_json())
-    return Session(evidence, result, UNDO, _journal(("00:52:30.500", "taken back", "5xx 4.8 %")))
+    return Session(evidence, result, UNDO, _journal(("00:52:30.500", "reverted", "5xx 4.8 %")))
 
 
-def undo_failed(file: Path | None = None) -> Session:
+def rollback_failed(file: Path | None = None) -> Session:
     """A release whose revert failed at its second step."""
     evidence, clock = _begin(file)
     _until_switch(evidence, clock)
     _gate(evidence, clock, "live", 1, {"ready": no("ready", "expected status 200, got 503", seen="503")})
-    _step(evidence, clock, ("", "smoke[live]", "1 no, 6 yes", 0.8), "no")
+    _step(evidence, clock, ("", "smoke[live]", "1 failed, 6 passed", 0.8), "no")
     _step(evidence, clock, ("", "undo", "undo step 2 of 3: exit 1: no space left on device", 4.0), "no")
     evidence.fact("ended", clock.at)
-    evidence.fact("result", UNDO_FAILED.as_json())
+    evidence.fact("result", ROLLBACK_FAILED.as_json())
     return Session(
-        evidence, UNDO_FAILED, UNDO, _journal(("00:51:10.500", "needs person", "no space left on device"))
+        evidence,
+        ROLLBACK_FAILED,
+        UNDO,
+        _journal(("00:51:10.500", "operator_needed", "no space left on device")),
     )

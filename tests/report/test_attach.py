@@ -1,4 +1,4 @@
-"""`cutover attach`: summary and link on a GitHub ticket, against a local server with the same API."""
+"""`cutover report comment`: summary and link on a GitHub ticket, against a local server with the same API."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from cutover.commands.reports import comment_command
-from cutover.core.errors import Inconclusive, UsageProblem
+from cutover.core.errors import ConfigError, Inconclusive
 from cutover.core.masking import MASK
 from cutover.report.github import Ticket, api_base, ticket_of
 from tests.report.commands import error_of, folder_of, run
-from tests.report.sessions import good, taken_back
+from tests.report.sessions import good, reverted
 
 TOKEN = "ghp_canary0123456789"
 TICKET = "https://github.com/acme/recall/issues/7"
@@ -80,7 +80,7 @@ def test_a_token_travels_by_https_only(environ: dict[str, str], base: str | None
     if base is not None:
         assert api_base(environ) == base
         return
-    with pytest.raises(UsageProblem, match="https only"):
+    with pytest.raises(ConfigError, match="https only"):
         api_base(environ)
 
 
@@ -164,11 +164,11 @@ def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[GitHub]]:
 
 def test_a_ticket_gets_summary_and_link(github: type[GitHub], tmp_path: Path) -> None:
     """The comment has result, reason and link; the command prints the comment's URL."""
-    folder = folder_of(taken_back, tmp_path / "r1")
+    folder = folder_of(reverted, tmp_path / "r1")
     result = run(comment_command, "--ticket", TICKET, "--link", "https://ci.example/run/5", str(folder))
     assert result.output == f"commented on {TICKET}: {TICKET}#issuecomment-1\n"
     body = github.comments[0]["body"]
-    assert body.splitlines()[1] == "## ↩️ TAKEN BACK: recall"
+    assert body.splitlines()[1] == "## ↩️ ROLLED BACK: recall"
     assert "- **see** https://ci.example/run/5" in body
     assert TOKEN not in result.output + body
 
@@ -176,7 +176,7 @@ def test_a_ticket_gets_summary_and_link(github: type[GitHub], tmp_path: Path) ->
 def test_a_second_time_updates_the_first_comment(github: type[GitHub], tmp_path: Path) -> None:
     """A session has one comment, found among a hundred others and quotations; another session gets its own."""
     github.comments.extend({"id": number + 1, "body": f"> said {number}"} for number in range(150))
-    folder = folder_of(taken_back, tmp_path / "r1")
+    folder = folder_of(reverted, tmp_path / "r1")
     run(comment_command, "--ticket", TICKET, str(folder))
     github.comments[3]["body"] = "> " + github.comments[150]["body"]
     shutil.copy(folder_of(good, tmp_path / "better") / "evidence.jsonl", folder)

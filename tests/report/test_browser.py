@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cutover.report.page import render_page
-from tests.report.sessions import good, taken_back, undo_failed
+from tests.report.sessions import good, reverted, rollback_failed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
@@ -41,7 +41,7 @@ def opened(browser: Any, file: Path, heard: list[str], **look: Any) -> Any:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_ending_opens_alone_and_without_a_complaint(browser: Any, tmp_path: Path, scheme: str) -> None:
     """No request leaves the page and nothing is logged, in both color schemes; a screenshot is kept."""
-    for session in (good, taken_back, undo_failed):
+    for session in (good, reverted, rollback_failed):
         made = session()
         heard: list[str] = []
         file = tmp_path / f"{session.__name__}.html"
@@ -59,7 +59,7 @@ def test_each_ending_opens_alone_and_without_a_complaint(browser: Any, tmp_path:
 
 def test_checks_sort_by_a_click_and_by_the_keyboard(browser: Any, tmp_path: Path) -> None:
     """The list of checks is sorted by duration or outcome in the reader's browser."""
-    made = taken_back()
+    made = reverted()
     heard: list[str] = []
     file = tmp_path / "report.html"
     file.write_text(render_page(made.evidence, made.result), encoding="utf-8")
@@ -76,7 +76,7 @@ def test_checks_sort_by_a_click_and_by_the_keyboard(browser: Any, tmp_path: Path
 
 def test_it_can_be_read_without_javascript_on_a_phone_and_on_paper(browser: Any, tmp_path: Path) -> None:
     """Without JavaScript every check is there; on a phone nothing is cut off; the undo is on paper."""
-    made = taken_back()
+    made = reverted()
     heard: list[str] = []
     file = tmp_path / "report.html"
     file.write_text(render_page(made.evidence, made.result, made.undo, list(made.journal)), encoding="utf-8")

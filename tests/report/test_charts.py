@@ -58,9 +58,7 @@ def test_thinning_keeps_every_peak() -> None:
 def test_each_series_is_a_picture_with_its_marks() -> None:
     """Both colors and all marks are named, and the numbers are in the caption."""
     samples = [
-        Point("p95 latency seconds", colour, 100.0 + n, 0.08)
-        for n in range(9)
-        for colour in ("blue", "green")
+        Point("p95 latency seconds", color, 100.0 + n, 0.08) for n in range(9) for color in ("blue", "green")
     ]
     steps = [
         Step("T-0", "switch", "", 0.1, 101.0),
@@ -70,7 +68,7 @@ def test_each_series_is_a_picture_with_its_marks() -> None:
     drawn = series_charts(samples, steps, clock)
     assert drawn.count("<svg") == 1
     names = re.findall(r"<text[^>]*>([^<]*)</text>", drawn)
-    assert {"blue", "green", "switch", "take back", "100 s", "108 s"} <= set(names)
+    assert {"blue", "green", "switch", "revert", "100 s", "108 s"} <= set(names)
     assert "deploy" not in names
     assert "<h3>p95 latency</h3>" in drawn
     assert "blue: median 80 ms, highest 80 ms, 9 points" in drawn
@@ -117,7 +115,7 @@ def test_steps_that_change_traffic_are_marks() -> None:
     steps = [
         Step("", name, "", 0, 1.0) for name in ("deploy green", "switch", "watch", "undo", "smoke[green]")
     ]
-    assert [name for _at, name in marks_of(steps)] == ["deploy", "switch", "take back"]
+    assert [name for _at, name in marks_of(steps)] == ["deploy", "switch", "revert"]
 
 
 def test_the_proof_is_said_in_one_line() -> None:

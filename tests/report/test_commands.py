@@ -1,4 +1,4 @@
-"""`cutover report`, `postmortem` and `journal`: from complete and incomplete report folders."""
+"""`cutover report html`, `postmortem` and `journal`: from complete and incomplete report folders."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import click
 import pytest
 
 from cutover.commands.reports import html_command, journal_lines, postmortem_command
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.report.folder import read_report_folder
 from cutover.report.page import finish_page
 from cutover.report.postmortem import draft_postmortem
 from tests.report.commands import error_of, folder_of, run
-from tests.report.sessions import Session, good, taken_back, undo_failed
+from tests.report.sessions import Session, good, reverted, rollback_failed
 
 
 # --- report ----------------------------------------------------------------------------------------------------------
 def test_a_report_is_written_again_from_its_files(tmp_path: Path) -> None:
     """`cutover report html DIR` makes the page of a session that died before it could."""
-    folder = folder_of(taken_back, tmp_path / "r")
+    folder = folder_of(reverted, tmp_path / "r")
     result = run(html_command, str(folder))
-    assert result.output == f"TAKEN BACK  {folder}/report.html\n"
+    assert result.output == f"ROLLED BACK  {folder}/report.html\n"
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Users saw 31 failed requests" in page
-    assert "putback.sh" in page
+    assert "restore-service.sh" in page
     assert 'id="journal"' in page
 
 
@@ -45,7 +45,7 @@ def test_a_page_with_pytests_table_is_never_lost(tmp_path: Path) -> None:
 def test_a_folder_without_evidence_is_one_line(command: click.Command, tmp_path: Path) -> None:
     """A wrong folder ends with exit 4 and a line that names it."""
     error = error_of(command, str(tmp_path / "none"))
-    assert isinstance(error, UsageProblem)
+    assert isinstance(error, ConfigError)
     assert "no evidence.jsonl there" in str(error)
 
 
@@ -58,19 +58,19 @@ def test_a_folder_without_evidence_is_one_line(command: click.Command, tmp_path:
             ["# Postmortem: recall, RELEASED", "Going back would take 1.6 ms", "1,198 requests on 120 open"],
         ),
         (
-            taken_back,
+            reverted,
             [
-                "# Postmortem: recall, TAKEN BACK",
+                "# Postmortem: recall, ROLLED BACK",
                 "31 in 12.6 s",
-                "taken back in 1.2 s",
+                "reverted in 1.2 s",
                 "only under traffic",
                 "could not be answered",
-                "journal: *taken back*",
+                "journal: *reverted*",
             ],
         ),
         (
-            undo_failed,
-            ["a person is needed", "tried: undo step 2 of 3", "What did the person who was needed do"],
+            rollback_failed,
+            ["an operator is needed", "tried: undo step 2 of 3", "What did the operator do"],
         ),
     ],
 )
@@ -108,7 +108,7 @@ def test_a_draft_of_a_dead_session_claims_nothing(tmp_path: Path) -> None:
 
 def test_a_draft_that_people_filled_in_is_not_written_over(tmp_path: Path) -> None:
     """The second `--output` to the same file is refused."""
-    folder = folder_of(taken_back, tmp_path / "r")
+    folder = folder_of(reverted, tmp_path / "r")
     words = (str(folder), "--output", str(tmp_path / "pm.md"))
     assert run(postmortem_command, *words).output == f"drafted {tmp_path}/pm.md\n"
     assert "is there already" in str(error_of(postmortem_command, *words))
@@ -132,7 +132,7 @@ def test_a_journal_is_one_line_for_each_entry() -> None:
 
 def test_the_folder_of_a_session_makes_the_same_page_as_the_session(tmp_path: Path) -> None:
     """`cutover report html` and the session's own end use one function."""
-    folder = folder_of(undo_failed, tmp_path / "r")
+    folder = folder_of(rollback_failed, tmp_path / "r")
     run(html_command, str(folder))
     again = (folder / "report.html").read_text(encoding="utf-8")
     seen = read_report_folder(folder)

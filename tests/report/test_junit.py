@@ -7,7 +7,7 @@ import pytest
 
 from cutover.core.masking import MASK
 from cutover.report.junit import finish_junit, with_properties
-from tests.report.sessions import taken_back
+from tests.report.sessions import reverted
 
 XML = (
     '<?xml version="1.0" encoding="utf-8"?><testsuites name="pytest tests"><testsuite name="pytest" errors="0" '
@@ -24,14 +24,14 @@ def test_the_suite_says_what_was_released(
     monkeypatch.setattr(MASK, "values", {"hunter22&<x>"})
     file = tmp_path / "junit.xml"
     file.write_text(XML.format(there), encoding="utf-8")
-    made = taken_back()
+    made = reverted()
     finish_junit(file, made.evidence, made.result)
     text = file.read_text(encoding="utf-8")
     suite = ET.fromstring(text).find("testsuite")  # noqa: S314 - our own file
     assert suite is not None
     found = {each.get("name"): each.get("value") for each in suite.iterfind("properties/property")}
-    assert found["cutover.ending"] == "TAKEN BACK"
-    assert found["cutover.checks"] == "13 yes, 1 no, 1 unknown"
+    assert found["cutover.ending"] == "ROLLED BACK"
+    assert found["cutover.checks"] == "13 passed, 1 failed, 1 unknown"
     assert ("own" in found) is bool(there)
     assert len(suite.findall("properties")) == 1
     assert suite[0].tag == "properties"
@@ -40,7 +40,7 @@ def test_the_suite_says_what_was_released(
 
 def test_what_is_no_suite_is_left_alone(tmp_path: Path) -> None:
     """No file, an empty suite, other or damaged XML cause no error."""
-    made = taken_back()
+    made = reverted()
     finish_junit(tmp_path / "none.xml", made.evidence, made.result)
     assert not list(tmp_path.iterdir())
     assert with_properties("<testsuite", [("a", "b")]) == "<testsuite"

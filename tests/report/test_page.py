@@ -13,8 +13,8 @@ from cutover.report.facts import result_of
 from cutover.report.page import MOST_BYTES, finish_page, page_title, render_page
 from cutover.result import Reason
 from tests.report.elements import LOADS, Elements
-from tests.report.endings import RELEASED, TAKEN_BACK
-from tests.report.sessions import Session, good, taken_back, undo_failed
+from tests.report.endings import RELEASED, ROLLED_BACK
+from tests.report.sessions import Session, good, reverted, rollback_failed
 
 EVIL = "</pre></script><script>alert(1)</script><img src=x onerror=alert(2)>&amp;\x1b[31m\x00"
 
@@ -24,7 +24,7 @@ def page_of(session: Session) -> str:
     return render_page(session.evidence, session.result, session.undo, list(session.journal))
 
 
-@pytest.mark.parametrize("session", [good, taken_back, undo_failed])
+@pytest.mark.parametrize("session", [good, reverted, rollback_failed])
 def test_the_page_loads_nothing(session: Callable[[], Session]) -> None:
     """No element of the page loads another file, and the content policy forbids it."""
     page = page_of(session())
@@ -38,8 +38,14 @@ def test_the_page_loads_nothing(session: Callable[[], Session]) -> None:
 
 def test_the_first_screen_answers_before_it_explains() -> None:
     """The parts of the page come in order of importance."""
-    page = page_of(taken_back())
-    order = ["TAKEN BACK", "Users saw 31 failed requests", 'class="fromto"', "ana@runner-7</dd>", 'id="show"']
+    page = page_of(reverted())
+    order = [
+        "ROLLED BACK",
+        "Users saw 31 failed requests",
+        'class="fromto"',
+        "ana@runner-7</dd>",
+        'id="show"',
+    ]
     order += [
         'id="proof"',
         'id="failed"',
@@ -62,7 +68,7 @@ def test_times_are_local_beside_utc() -> None:
 
 def test_what_failed_shows_expected_and_seen() -> None:
     """A failed check is expanded, with expected, seen and evidence."""
-    page = page_of(taken_back())
+    page = page_of(reverted())
     part = page[page.index('id="failed"') : page.index('id="checks"')]
     for said in ("at most 1 %", "31 of 642", "no such column: memories.kind", '<details class="bad no" open'):
         assert said in part
@@ -70,7 +76,7 @@ def test_what_failed_shows_expected_and_seen() -> None:
 
 def test_a_reason_refers_to_its_check_by_id() -> None:
     """A reason that stands for a recorded check names its id and is not listed again beside it."""
-    made = taken_back()
+    made = reverted()
     (reason,) = made.result.reasons
     page = page_of(made)
     assert f"<small>#{reason.checks[0]}</small></li>" in page[page.index('class="todo"') :]
@@ -81,7 +87,7 @@ def test_a_reason_refers_to_its_check_by_id() -> None:
 
 def test_before_and_after_are_told_apart_by_test() -> None:
     """The same check before and after the switch is one row; different outcomes are marked."""
-    page = page_of(taken_back())
+    page = page_of(reverted())
     part = page[page.index('id="sides"') : page.index('id="watch"')]
     assert "before the switch: green" in part
     assert "after: live" in part
@@ -93,7 +99,7 @@ def _evil(evidence: Evidence) -> None:
     for key in ("project", "target", "who", "command", "release"):
         evidence.fact(key, EVIL)
     for key in ("from", "to"):
-        evidence.fact(key, {"colour": EVIL, "tag": EVIL, "digest": EVIL})
+        evidence.fact(key, {"color": EVIL, "tag": EVIL, "digest": EVIL})
     evidence.fact("versions", {EVIL: EVIL})
     evidence.fact("logs", {EVIL: EVIL})
     evidence.fact("not asked", [[EVIL, EVIL]])
@@ -107,10 +113,10 @@ def _evil(evidence: Evidence) -> None:
 
 
 def test_nothing_that_a_service_says_becomes_markup() -> None:
-    """Whatever bodies, log lines, node ids, tags or colours contain is shown as text."""
+    """Whatever bodies, log lines, node ids, tags or colors contain is shown as text."""
     evidence = Evidence(clock=lambda: 1756947000.0)
     _evil(evidence)
-    page = render_page(evidence, TAKEN_BACK, EVIL, [{"at": EVIL, "event": EVIL, EVIL: {EVIL: EVIL}}])
+    page = render_page(evidence, ROLLED_BACK, EVIL, [{"at": EVIL, "event": EVIL, EVIL: {EVIL: EVIL}}])
     elements = Elements(page).found
     assert [tag for tag, _attributes in elements].count("script") == 1
     assert not any(tag == "img" or any(name.startswith("on") for name in names) for tag, names in elements)
@@ -129,7 +135,7 @@ def test_secrets_are_stars_in_every_place(monkeypatch: pytest.MonkeyPatch) -> No
     evidence.check("t", "green", 0, no("db", f"refused {secret}", seen=secret, body=[secret]), 0.1)
     evidence.step("T-0", "switch", f"with {secret} and postgres://u:{secret}@db/x", 0.1)
     MASK.learn([secret])
-    page = render_page(evidence, TAKEN_BACK, f"echo {secret}", [{"event": "do", "text": secret}])
+    page = render_page(evidence, ROLLED_BACK, f"echo {secret}", [{"event": "do", "text": secret}])
     for shown in (secret, "p&quot;a&amp;ss", "p&#34;a&amp;ss", 'p\\"a&amp;ss'):
         assert shown not in page
     assert "***" in page
@@ -142,7 +148,7 @@ def test_without_pytests_page_ours_stands_alone(others: str, tmp_path: Path) -> 
     """Without a valid page of pytest-html the report has our part only."""
     file = tmp_path / "report.html"
     file.write_text(others, encoding="utf-8")
-    made = taken_back()
+    made = reverted()
     finish_page(file, made.evidence, made.result, made.undo, list(made.journal))
     assert file.read_text(encoding="utf-8") == page_of(made)
     assert [each.name for each in tmp_path.iterdir()] == ["report.html"]
@@ -155,7 +161,7 @@ def test_a_page_of_a_flood_stays_small_and_says_what_is_missing() -> None:
         verdict = (no if number % 10 == 0 else yes)("q", "r" * 500, body="b" * 20_000)
         evidence.check(f"smoke/test_x.py::test[{number}]", "green", 0, verdict, 0.1)
         evidence.sample("p95 seconds", "green", float(number))
-    page = render_page(evidence, TAKEN_BACK, "x" * 10**6, [{"event": "e", "text": "y" * 5000}] * 5000)
+    page = render_page(evidence, ROLLED_BACK, "x" * 10**6, [{"event": "e", "text": "y" * 5000}] * 5000)
     assert len(page.encode()) <= MOST_BYTES
     for said in (
         "letters left out",
@@ -166,7 +172,7 @@ def test_a_page_of_a_flood_stays_small_and_says_what_is_missing() -> None:
         assert said in page
 
 
-@pytest.mark.parametrize("session", [good, taken_back, undo_failed])
+@pytest.mark.parametrize("session", [good, reverted, rollback_failed])
 def test_the_same_page_comes_from_the_files(session: Callable[..., Session], tmp_path: Path) -> None:
     """The page made from the files equals the page made by the session."""
     made = session(tmp_path / "evidence.jsonl")

@@ -74,7 +74,7 @@ def test_the_report_is_whole(session: tuple[Project, str]) -> None:
     """The page has result, reason, undo, journal and pytest-html's table."""
     page = (folder_of(session[0]) / "report.html").read_text(encoding="utf-8")
     for said in (
-        "TAKEN BACK",
+        "ROLLED BACK",
         'id="failed"',
         "refused ***",
         'id="undo"',
@@ -98,7 +98,7 @@ def test_tests_without_expect_are_checks_too(session: tuple[Project, str]) -> No
     }
     assert len(checks) == 4
     page = (folder_of(session[0]) / "report.html").read_text(encoding="utf-8")
-    assert "smoke[green]</td><td>1 yes, 2 no, 1 unknown" in page
+    assert "smoke[green]</td><td>1 passed, 2 failed, 1 unknown" in page
 
 
 def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
@@ -111,8 +111,8 @@ def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
     suite = ET.parse(folder_of(project) / "junit.xml").find("testsuite/properties")  # noqa: S314 - our own file
     assert suite is not None
     found = {each.get("name"): each.get("value") for each in suite}
-    assert facts["result"]["status"] == found["cutover.ending"] == "TAKEN BACK"
+    assert facts["result"]["status"] == found["cutover.ending"] == "ROLLED BACK"
     assert "pytest" in facts["versions"]
     summary = (project.folder.parent / "summary.md").read_text(encoding="utf-8")
-    assert summary.startswith("## ↩️ TAKEN BACK: trap")
-    assert "::error title=TAKEN BACK::" in printed
+    assert summary.startswith("## ↩️ ROLLED BACK: trap")
+    assert "::error title=ROLLED BACK::" in printed

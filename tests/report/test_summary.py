@@ -9,16 +9,16 @@ from cutover.core.verdict import no, unknown, yes
 from cutover.evidence import Evidence
 from cutover.report.escape import markdown_code, markdown_text
 from cutover.report.github import MOST_SUMMARY_BYTES, error_lines, properties, summary
-from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
-from tests.report.sessions import Session, good, taken_back, undo_failed
+from tests.report.endings import RELEASED, ROLLBACK_FAILED, ROLLED_BACK
+from tests.report.sessions import Session, good, reverted, rollback_failed
 
 
 @pytest.mark.parametrize(
     ("session", "first", "counts"),
     [
-        (good, "## ✅ RELEASED: recall", "15 yes"),
-        (taken_back, "## ↩️ TAKEN BACK: recall", "13 yes, 1 no, 1 unknown"),
-        (undo_failed, "## 🚨 UNDO FAILED: recall", "13 yes, 1 no"),
+        (good, "## ✅ RELEASED: recall", "15 passed"),
+        (reverted, "## ↩️ ROLLED BACK: recall", "13 passed, 1 failed, 1 unknown"),
+        (rollback_failed, "## 🚨 ROLLBACK FAILED: recall", "13 passed, 1 failed"),
     ],
 )
 def test_the_answer_and_the_counts_come_first(
@@ -35,14 +35,16 @@ def test_the_answer_and_the_counts_come_first(
 
 def test_failed_checks_are_listed_before_passed_ones() -> None:
     """Failed checks come first."""
-    made = taken_back()
+    made = reverted()
     text = summary(made.evidence, made.result)
     assert text.index("| ✗ no |") < text.index("| ? unknown |") < text.index("| ✓ yes |")
 
 
 def test_a_person_in_need_finds_the_command() -> None:
     """The one command to run is in the summary as code."""
-    assert f"**run** `{UNDO_FAILED.command}` on web-1" in summary(undo_failed().evidence, UNDO_FAILED)
+    assert f"**run** `{ROLLBACK_FAILED.command}` on web-1" in summary(
+        rollback_failed().evidence, ROLLBACK_FAILED
+    )
 
 
 def test_a_summary_stays_below_the_limit_and_says_what_is_left_out() -> None:
@@ -51,12 +53,12 @@ def test_a_summary_stays_below_the_limit_and_says_what_is_left_out() -> None:
     for number in range(9000):
         verdict = (no if number == 8999 else yes)("question", "é" * 200)
         evidence.check(f"smoke/test_x.py::test[{number}]", "green", 0, verdict, 0.1)
-    text = summary(evidence, TAKEN_BACK)
+    text = summary(evidence, ROLLED_BACK)
     assert len(text.encode()) <= MOST_SUMMARY_BYTES
     assert "test[8999]" in text
     assert "more checks left out: evidence.jsonl in the report has all" in text
     assert text.endswith("has all.\n")
-    assert len(summary(evidence, TAKEN_BACK, most=900).encode()) <= 900
+    assert len(summary(evidence, ROLLED_BACK, most=900).encode()) <= 900
 
 
 def test_a_service_writes_no_markup_into_the_summary() -> None:
@@ -69,7 +71,7 @@ def test_a_service_writes_no_markup_into_the_summary() -> None:
     evidence = Evidence(clock=lambda: 1756947000.0)
     evidence.step("T-0", "switch", evil, 1.0)
     evidence.check(evil, evil, 0, no(evil, evil), 0.1)
-    assert "<img" not in summary(evidence, TAKEN_BACK).replace(markdown_code(evil), "")
+    assert "<img" not in summary(evidence, ROLLED_BACK).replace(markdown_code(evil), "")
 
 
 def test_at_most_ten_annotations_worst_first() -> None:
@@ -78,9 +80,9 @@ def test_at_most_ten_annotations_worst_first() -> None:
     for number in range(20):
         verdict = (no if number == 19 else unknown)("q", f"reason {number}")
         evidence.check(f"t{number}", "green", 0, verdict, 0.1)
-    lines = error_lines(evidence, TAKEN_BACK)
+    lines = error_lines(evidence, ROLLED_BACK)
     assert len(lines) == 10
-    assert lines[0].startswith("::error title=TAKEN BACK::recall runs sha-4f1c2aa on blue")
+    assert lines[0].startswith("::error title=ROLLED BACK::recall runs sha-4f1c2aa on blue")
     assert lines[1] == "::error title=t19::q: reason 19"
     assert lines[-1] == "::error title=more::12 more checks failed: see the job summary"
 
@@ -96,7 +98,7 @@ def test_a_service_writes_no_workflow_command(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(MASK, "values", {"hunter22"})
     evidence = Evidence()
     evidence.check("t:1,2", "green", 0, no("q", "100 %\n::set-output name=x::hunter22"), 0.1)
-    line = error_lines(evidence, TAKEN_BACK)[1]
+    line = error_lines(evidence, ROLLED_BACK)[1]
     assert line == "::error title=t%3A1%2C2::q: 100 %25 ::set-output name=x::***"
 
 
@@ -106,6 +108,6 @@ def test_junit_says_what_was_released() -> None:
     found = dict(properties(made.evidence, made.result))
     assert found["cutover.ending"] == "RELEASED"
     assert found["cutover.to"] == "sha-9b7d001"
-    assert found["cutover.checks"] == "15 yes"
+    assert found["cutover.checks"] == "15 passed"
     assert dict(properties(Evidence(), RELEASED))["cutover.checks"] == "no check ran"
     assert "cutover.from" not in dict(properties(Evidence(), RELEASED))

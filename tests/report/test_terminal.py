@@ -23,9 +23,9 @@ from cutover.report.terminal import (
     watch_line,
 )
 from cutover.result import NOTHING, UNASKED, Reason, Running, SessionResult, Status, result_from_json
-from tests.report.endings import RELEASED, TAKEN_BACK, UNDO_FAILED
+from tests.report.endings import RELEASED, ROLLBACK_FAILED, ROLLED_BACK
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def check(verdict: Verdict, test: str = "smoke/test_ready.py::test_ready[green]") -> Check:
@@ -54,12 +54,14 @@ def test_a_long_step_goes_on_below_itself() -> None:
     assert " ".join(lines).split() == ["T-0", "proof", *words]
 
 
-@pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.status.name)
-def test_colour_changes_no_letter(ending: SessionResult) -> None:
+@pytest.mark.parametrize(
+    "ending", [RELEASED, ROLLED_BACK, ROLLBACK_FAILED], ids=lambda ending: ending.status.name
+)
+def test_color_changes_no_letter(ending: SessionResult) -> None:
     """The text is the same with and without colors."""
-    coloured = last_lines(ending, Look(colour=True))
-    assert [COLOURS.sub("", line) for line in coloured] == last_lines(ending)
-    assert coloured != last_lines(ending)
+    colored = last_lines(ending, Look(color=True))
+    assert [COLORS.sub("", line) for line in colored] == last_lines(ending)
+    assert colored != last_lines(ending)
 
 
 def test_released_says_what_runs_and_what_it_would_cost_to_go_back() -> None:
@@ -73,12 +75,12 @@ def test_released_says_what_runs_and_what_it_would_cost_to_go_back() -> None:
     ]
 
 
-def test_taken_back_says_why_and_what_users_saw() -> None:
+def test_reverted_says_why_and_what_users_saw() -> None:
     """A reverted session ends with what runs, failed requests, reason and next step."""
-    head = last_lines(TAKEN_BACK)[0]
-    text = " ".join(" ".join(last_lines(TAKEN_BACK)).split())
+    head = last_lines(ROLLED_BACK)[0]
+    text = " ".join(" ".join(last_lines(ROLLED_BACK)).split())
     assert head == (
-        "TAKEN BACK  recall runs sha-4f1c2aa on blue, as before. Users saw 31 failed requests in 12.6 s."
+        "ROLLED BACK  recall runs sha-4f1c2aa on blue, as before. Users saw 31 failed requests in 12.6 s."
     )
     assert "why checks/test_errors.py::test_5xx_rate[live]: 4.8 % of requests failed on green" in text
     assert "see reports/latest/report.html" in text
@@ -89,12 +91,12 @@ def test_taken_back_says_why_and_what_users_saw() -> None:
 
 def test_undo_failed_gives_the_one_command_on_one_line() -> None:
     """A failed revert ends with what runs now and the command to run, on one line."""
-    lines = last_lines(UNDO_FAILED)
+    lines = last_lines(ROLLBACK_FAILED)
     assert lines[0] == (
-        "UNDO FAILED  a person is needed. Right now: traffic goes to green (asked 2 s ago), green fails 1 of "
+        "ROLLBACK FAILED  an operator is needed. Right now: traffic goes to green (asked 2 s ago), green fails 1 of "
         "14 checks (sha-9b7d001) and blue is stopped (sha-4f1c2aa)."
     )
-    assert f"  run   {UNDO_FAILED.command}      (on web-1, as deploy; safe to run again)" in lines
+    assert f"  run   {ROLLBACK_FAILED.command}      (on web-1, as deploy; safe to run again)" in lines
     assert lines[-1] == "exit 11 OPERATOR_NEEDED"
 
 
@@ -102,8 +104,8 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
     ("ending", "said"),
     [
         (
-            SessionResult(Status.PLAN_ONLY, "recall", 0),
-            "PLAN ONLY  nothing was checked, nothing was changed.",
+            SessionResult(Status.PLAN, "recall", 0),
+            "PLAN  nothing was checked, nothing was changed.",
         ),
         (
             SessionResult(Status.GATE_PASSED, "recall", 0, (Running("green", "sha-2"),), passed=1),
@@ -118,12 +120,12 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
             "INCONCLUSIVE  what recall runs could not be asked. The schema stays at b771.",
         ),
         (
-            SessionResult(Status.TAKEN_BACK, "recall", 1, observed_s_ago=0.1),
-            "TAKEN BACK  nothing of recall runs, as before.",
+            SessionResult(Status.ROLLED_BACK, "recall", 1, observed_s_ago=0.1),
+            "ROLLED BACK  nothing of recall runs, as before.",
         ),
         (
-            SessionResult(Status.TAKEN_BACK, "recall", 1, (Running("blue", "", NOTHING, live=True),)),
-            "TAKEN BACK  nothing of recall runs on blue, as before.",
+            SessionResult(Status.ROLLED_BACK, "recall", 1, (Running("blue", "", NOTHING, live=True),)),
+            "ROLLED BACK  nothing of recall runs on blue, as before.",
         ),
         (
             SessionResult(Status.INCONCLUSIVE, "recall", 10, (Running("blue", "", UNASKED, live=True),)),
@@ -135,22 +137,26 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
         ),
         (
             SessionResult(
-                Status.UNDO_FAILED, "recall", 11, (Running("blue", "", NOTHING, live=True),), observed_s_ago=2
+                Status.ROLLBACK_FAILED,
+                "recall",
+                11,
+                (Running("blue", "", NOTHING, live=True),),
+                observed_s_ago=2,
             ),
-            "UNDO FAILED  a person is needed. Right now: traffic goes to blue (asked 2 s ago) and nothing runs on blue.",
+            "ROLLBACK FAILED  an operator is needed. Right now: traffic goes to blue (asked 2 s ago) and nothing runs on blue.",
         ),
         (
             SessionResult(
-                Status.LEFT_AS_IT_IS, "recall", 1, (Running("green", "sha-2", "unhealthy", live=True),)
+                Status.KEPT_UNVERIFIED, "recall", 1, (Running("green", "sha-2", "unhealthy", live=True),)
             ),
             (
-                "LEFT AS IT IS  recall runs sha-2 on green (unhealthy), not proven; "
-                "nothing was taken back, as asked for."
+                "KEPT UNVERIFIED  recall runs sha-2 on green (unhealthy), not proven; "
+                "nothing was reverted, as asked for."
             ),
         ),
         (
-            SessionResult(Status.TAKEN_BACK, "recall", 1, sentence="said by the caller."),
-            "TAKEN BACK  said by the caller.",
+            SessionResult(Status.ROLLED_BACK, "recall", 1, sentence="said by the caller."),
+            "ROLLED BACK  said by the caller.",
         ),
     ],
 )
@@ -167,8 +173,8 @@ def test_never_says_what_was_not_seen(ending: SessionResult, said: str) -> None:
             ["", "LOCKED  ana is releasing; nothing was changed", "exit 12 LOCKED"],
         ),
         (
-            "it could not be taken back; run: sh x y",
-            ["", "LOCKED  it could not be taken back", "  run   sh x y", "exit 12 LOCKED"],
+            "it could not be reverted; run: sh x y",
+            ["", "LOCKED  it could not be reverted", "  run   sh x y", "exit 12 LOCKED"],
         ),
     ],
 )
@@ -177,7 +183,9 @@ def test_a_session_that_was_refused_ends_with_the_reason(why: str, lines: list[s
     assert refused_lines("LOCKED", why, 12) == lines
 
 
-@pytest.mark.parametrize("ending", [RELEASED, TAKEN_BACK, UNDO_FAILED], ids=lambda ending: ending.status.name)
+@pytest.mark.parametrize(
+    "ending", [RELEASED, ROLLED_BACK, ROLLBACK_FAILED], ids=lambda ending: ending.status.name
+)
 def test_an_ending_survives_its_file(ending: SessionResult) -> None:
     """A result survives JSON; unknown keys are ignored."""
     assert result_from_json(ending.as_json() | {"later": 1}) == ending
@@ -208,7 +216,7 @@ def test_passed_checks_are_counted_and_not_listed(verdict: Verdict, *, more: boo
 def test_a_check_that_is_a_reason_gets_no_line_of_its_own() -> None:
     """Lines and reasons are joined by the ids of the checks, not by their texts."""
     checks = [replace(check(no("ready", f"503, try {n}")), id=n) for n in (1, 2, 3)]
-    result = replace(TAKEN_BACK, reasons=(Reason("t", "anything", (1, 3)),))
+    result = replace(ROLLED_BACK, reasons=(Reason("t", "anything", (1, 3)),))
     (line,) = notable_lines(checks, result)
     assert "try 2" in line
 
@@ -216,7 +224,7 @@ def test_a_check_that_is_a_reason_gets_no_line_of_its_own() -> None:
 def test_outcomes_are_counted_the_four_words() -> None:
     """Outcomes are counted without zeros."""
     checks = [check(yes("a", "")), check(yes("b", "")), check(no("c", "")), check(not_asked("d", ""))]
-    assert outcome_counts(checks) == "2 yes, 1 no, 1 not asked"
+    assert outcome_counts(checks) == "2 passed, 1 failed, 1 not asked"
     assert outcome_counts([]) == "no check ran"
 
 
@@ -245,7 +253,7 @@ def test_not_asked_is_listed_by_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "tty", "colour"),
+    ("environ", "tty", "color"),
     [
         ({}, True, True),
         ({}, False, False),
@@ -255,9 +263,9 @@ def test_not_asked_is_listed_by_reason() -> None:
         ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
     ],
 )
-def test_colour_only_where_it_is_wanted(environ: dict[str, str], *, tty: bool, colour: bool) -> None:
+def test_color_only_where_it_is_wanted(environ: dict[str, str], *, tty: bool, color: bool) -> None:
     """Colors are used on terminals; NO_COLOR is respected."""
-    assert terminal_look(environ, tty=tty, encoding="utf-8").colour is colour
+    assert terminal_look(environ, tty=tty, encoding="utf-8").color is color
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:

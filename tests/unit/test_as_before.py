@@ -1,4 +1,4 @@
-"""What a take-back is compared with: the containers that were there, by what the engine says of them now."""
+"""What a revert is compared with: the containers that were there, by what the engine says of them now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether this host takes a half-done release back after a reboot."""
+"""Whether this host reverts a half-done release after a reboot."""
 
 from __future__ import annotations
 

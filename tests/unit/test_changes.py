@@ -1,4 +1,4 @@
-"""Changes are values; the script that takes them back is sh that anybody may run."""
+"""Changes are values; the script that reverts them is sh that anybody may run."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def test_a_line_is_its_words(words: tuple[str, ...], within: float | None, text:
         assert said == " ".join(words[1:]) + "\n"
 
 
-def test_the_newest_change_is_taken_back_first() -> None:
+def test_the_newest_change_is_reverted_first() -> None:
     """Lines of one change in their order, those of later changes before those of earlier ones; empty ones are left out."""
     script = undo_script([change("up", "one", "two"), change("migrate"), change("switch", "three")])
     assert script == (f"# {PROMISE}\n# switch: the switch\nthree\n# up: the up\none\ntwo\n")
 
 
-def test_the_traffic_is_taken_back_before_anything_else() -> None:
-    """What was changed after the switch (consumers) takes its time to be taken back; users do not wait for it."""
+def test_the_traffic_is_reverted_before_anything_else() -> None:
+    """What was changed after the switch (consumers) takes its time to be reverted; users do not wait for it."""
     script = undo_script([change("up", "one"), change("switch", "two"), change("stop", "three")])
     assert script.splitlines()[1::2] == ["# switch: the switch", "# stop: the stop", "# up: the up"]
 
 
 @pytest.mark.parametrize("changes", [[], [change("migrate")]])
 def test_nothing_to_undo_is_a_script_that_does_nothing(changes: list[Change], tmp_path: Path) -> None:
-    """A release that has changed nothing can be taken back too."""
+    """A release that has changed nothing can be reverted too."""
     script = tmp_path / "undo.sh"
     script.write_text(undo_script(changes))
     assert subprocess.run(("sh", "-eu", str(script)), check=False).returncode == 0
@@ -84,11 +84,11 @@ def test_a_long_grace_period_is_waited_for(previous: Previous | None) -> None:
     """What may take 90 s to stop is neither killed by the time limit of the do nor by that of the undo."""
     made = up(Path("/s"), COMPOSE, ("api",), text="", wait_s=20, previous=previous, grace_s=90)
     assert made.budget_s >= 20 + 90
-    assert all(float(each.split()[3]) >= 90 + 30 for each in made.undo if "putback.sh" in each)
+    assert all(float(each.split()[3]) >= 90 + 30 for each in made.undo if "restore-service.sh" in each)
 
 
 def test_what_was_not_healthy_is_put_back_without_a_wait() -> None:
-    """Nobody waits for an old release to become what it was not: that take-back would never end."""
+    """Nobody waits for an old release to become what it was not: that revert would never end."""
     [*_, put] = put_back(Path("/s"), "recall_green", ("api",), replace(PREVIOUS, wait_s=0.0))
     assert put.endswith("up --detach --no-deps --pull never api")
 
@@ -105,7 +105,7 @@ def test_the_undo_of_up_is_the_previous_file() -> None:
     lines = put_back(Path("/s"), "recall_green", ("api",), PREVIOUS)
     assert lines == (
         "timeout -k 10 30 docker tag sha256:11 recall:sha-1",
-        "timeout -k 10 140 sh /s/putback.sh recall_green api c1 "
+        "timeout -k 10 140 sh /s/restore-service.sh recall_green api c1 "
         + shlex.join((*UP, *FLAGS, "api")).replace("2.yml", "1.yml"),
     )
 
@@ -114,12 +114,12 @@ def test_the_undo_of_a_first_up_takes_it_away() -> None:
     """Where nothing ran before, nothing runs afterwards."""
     lines = put_back(Path("/s"), "recall_green", ("api", "worker"), None)
     assert lines == (
-        "timeout -k 10 120 sh /s/putback.sh recall_green api '' true",
-        "timeout -k 10 120 sh /s/putback.sh recall_green worker '' true",
+        "timeout -k 10 120 sh /s/restore-service.sh recall_green api '' true",
+        "timeout -k 10 120 sh /s/restore-service.sh recall_green worker '' true",
     )
 
 
-def test_the_old_colour_is_made_sure_of_by_one_line() -> None:
-    """Before the traffic goes back, the old colour is started unless it runs."""
+def test_the_old_color_is_made_sure_of_by_one_line() -> None:
+    """Before the traffic goes back, the old color is started unless it runs."""
     text = ensure(Path("/s"), "recall_green", "api", Previous(Path("/s/old.yml"), {}, {}, 20.0))
-    assert text.startswith("timeout -k 10 80 sh /s/ensure.sh recall_green api docker compose ")
+    assert text.startswith("timeout -k 10 80 sh /s/ensure-running.sh recall_green api docker compose ")

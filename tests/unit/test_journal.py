@@ -37,19 +37,17 @@ def test_a_damaged_line_of_the_journal_is_left_out(state: State) -> None:
     assert [row["event"] for row in state.history()] == ["open", "end"]
 
 
-def test_what_a_guard_took_back_is_in_the_history(state: State) -> None:
+def test_what_a_guard_reverted_is_in_the_history(state: State) -> None:
     """It writes no journal: its own log says so, and the file that it renamed says when; nothing is told twice."""
     for release in ("first", "second", "third"):
         state.journal("open", release=release)
         state.journal("did", release=release, change="up")
     state.journal("recovered", release="third")
     (state.root / "closed.first").touch()
-    (state.root / "guard.log").write_text(
-        "noise\ntaken back: first\ntaken back: third\ntaken back: unheard of\n"
-    )
+    (state.root / "guard.log").write_text("noise\nreverted: first\nreverted: third\nreverted: unheard of\n")
     rows = [(row["event"], row["release"], row.get("who")) for row in state.history()]
     assert rows[:4] == [
-        ("open", "first", None), ("did", "first", None), ("taken back", "first", "its guard"), ("open", "second", None),
+        ("open", "first", None), ("did", "first", None), ("reverted", "first", "its guard"), ("open", "second", None),
     ]  # fmt: skip
     assert [event for event, release, _who in rows if release != "first"] == [
         "open",
@@ -65,4 +63,4 @@ def test_what_a_guard_took_back_is_in_the_history(state: State) -> None:
 def test_a_journal_that_cannot_be_written_stops_nothing(state: State) -> None:
     """It is only not written."""
     (state.root / "journal.jsonl").mkdir()
-    state.journal("taken back", release=ID)
+    state.journal("reverted", release=ID)

@@ -15,7 +15,7 @@ from cutover.commands.rehearse import there_and_back
 from cutover.commands.rollback import _until_free
 from cutover.commands.status import _said_back, clock_of, code_of
 from cutover.core.config import url_config
-from cutover.core.errors import CutoverError, Failed, Inconclusive, Locked, NeedsPerson, UsageProblem
+from cutover.core.errors import ConfigError, CutoverError, Failed, Inconclusive, Locked, OperatorNeeded
 from cutover.evidence import Evidence
 from cutover.proxy.base import Live
 from cutover.result import Outcomes
@@ -23,7 +23,7 @@ from cutover.state import State
 from cutover.system.container import Container, read_container
 from cutover.target import Target
 from cutover.walk import Walk
-from cutover.wish import Wish
+from cutover.wish import ReleaseRequest
 
 
 def container(tag: str, status: str = "running") -> Container:
@@ -41,8 +41,8 @@ def container(tag: str, status: str = "running") -> Container:
     return read_container(found)
 
 
-WAS = {"live": "blue", "colour": "blue", "tag": "sha-1"}
-NOTHING_RAN = {"live": None, "colour": "blue", "tag": None}
+WAS = {"live": "blue", "color": "blue", "tag": "sha-1"}
+NOTHING_RAN = {"live": None, "color": "blue", "tag": None}
 
 
 @pytest.mark.parametrize(
@@ -60,29 +60,29 @@ NOTHING_RAN = {"live": None, "colour": "blue", "tag": None}
         ({}, None, None, "the journal does not say what served before, and nothing is known to serve now"),
     ],
 )
-def test_a_take_back_is_judged_by_what_serves(
+def test_a_revert_is_judged_by_what_serves(
     was: dict[str, Any], live: str | None, found: Container | None, trouble: str
 ) -> None:
-    """Colour, tag, and that it runs, as they were when the release was opened."""
+    """Color, tag, and that it runs, as they were when the release was opened."""
     assert not_as_before(was, live, found, proxied=False) == trouble
     assert not_as_before(was, None, found, proxied=True) != ""
 
 
 def facts(**more: Any) -> dict[str, Any]:
     """What status knows when all is well."""
-    colours = {colour: {"asked": True, "runs": True} for colour in ("blue", "green")}
+    colors = {color: {"asked": True, "runs": True} for color in ("blue", "green")}
     usual = {
-        "needs_person": None,
+        "needs_operator": None,
         "problem": "",
         "live": "blue",
         "proxy": None,
         "has_proxy": True,
-        "colours": colours,
+        "colors": colors,
     }
     return usual | more
 
 
-EMPTY = {colour: {"asked": True, "runs": False} for colour in ("blue", "green")}
+EMPTY = {color: {"asked": True, "runs": False} for color in ("blue", "green")}
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ EMPTY = {colour: {"asked": True, "runs": False} for colour in ("blue", "green")}
         ({}, 0),
         ({"live": None}, 10),
         ({"proxy": "the marker names green, but blue answers"}, 10),
-        ({"colours": {"blue": {"asked": False, "runs": False}}}, 10),
+        ({"colors": {"blue": {"asked": False, "runs": False}}}, 10),
         ({"live": None, "has_proxy": False}, 10),
-        ({"live": None, "has_proxy": False, "colours": EMPTY}, 0),
+        ({"live": None, "has_proxy": False, "colors": EMPTY}, 0),
         ({"problem": ".env.blue: line 3"}, 4),
-        ({"needs_person": "7", "problem": ".env.blue: line 3", "live": None}, 11),
+        ({"needs_operator": "7", "problem": ".env.blue: line 3", "live": None}, 11),
     ],
 )
 def test_status_ends_with_what_is_known(more: dict[str, Any], code: int) -> None:
@@ -117,18 +117,18 @@ def test_a_time_of_another_day_has_its_date(stamp: str, said: str) -> None:
     [
         (None, ""),
         ({"how": None, "why": "no"}, ""),
-        ({"how": "flip", "colour": "blue", "tag": "sha-1"}, ""),
-        ({"how": "flip", "colour": "green", "tag": "sha-1"}, " · roll back flips to it"),
+        ({"how": "flip", "color": "blue", "tag": "sha-1"}, ""),
+        ({"how": "flip", "color": "green", "tag": "sha-1"}, " · roll back flips to it"),
         (
-            {"how": "flip", "colour": "green", "tag": "sha-1", "seconds": 0.0021, "host": "web-1"},
+            {"how": "flip", "color": "green", "tag": "sha-1", "seconds": 0.0021, "host": "web-1"},
             " · roll back takes about 2.1 ms (rehearsed on web-1)",
         ),
-        ({"how": "start", "colour": "green", "tag": "sha-1"}, " · roll back starts it and flips"),
-        ({"how": "deploy", "colour": "green", "tag": "sha-1"}, " · roll back deploys sha-1 here"),
+        ({"how": "start", "color": "green", "tag": "sha-1"}, " · roll back starts it and flips"),
+        ({"how": "deploy", "color": "green", "tag": "sha-1"}, " · roll back deploys sha-1 here"),
     ],
 )
 def test_status_says_where_the_way_back_leads(way: dict[str, Any] | None, said: str) -> None:
-    """On the line of the colour that it leads to, with the time where it was measured."""
+    """On the line of the color that it leads to, with the time where it was measured."""
     assert _said_back(way, "green") == said
 
 
@@ -159,7 +159,7 @@ def test_a_rollback_waits_at_most_as_long_as_a_release_may_last(
 def walked(root: Path, undo: str = "true") -> Walk:
     """A session that has a release open, whose undo is *undo*; blue was live."""
     settings = url_config().model_copy(update={"state_dir": root / "state"})
-    walk = Walk(settings, Wish(("idle",)), Evidence(), lambda *_: None)
+    walk = Walk(settings, ReleaseRequest(("idle",)), Evidence(), lambda *_: None)
     walk.state.prepare()
     (walk.state.root / "undo.sh").write_text(undo + "\n")
     (walk.state.root / "open").write_text("7\n")
@@ -170,27 +170,27 @@ def walked(root: Path, undo: str = "true") -> Walk:
 @pytest.mark.parametrize(
     ("trouble", "undo", "live", "raised", "said"),
     [
-        (None, "exit 1", "green", NeedsPerson, r"could not be taken back: .*run: sh .*takeback\.sh"),
+        (None, "exit 1", "green", OperatorNeeded, r"could not be reverted: .*run: sh .*revert\.sh"),
         (
             Failed("proof: 3 failed"),
             "exit 1",
             "green",
-            NeedsPerson,
-            r"proof: 3 failed; .* could not be taken back",
+            OperatorNeeded,
+            r"proof: 3 failed; .* could not be reverted",
         ),
         (
             Failed("proof: 3 failed"),
             "true",
             "green",
-            NeedsPerson,
+            OperatorNeeded,
             "traffic goes to green: .*run: cutover status",
         ),
         (Failed("proof: 3 failed"), "true", "blue", Failed, "proof: 3 failed; .*blue serves, as before"),
         (Inconclusive("silence"), "true", "blue", Inconclusive, "silence; .*blue serves, as before"),
-        (UsageProblem("no release"), "true", "blue", Failed, "no release; .*blue serves, as before"),
+        (ConfigError("no release"), "true", "blue", Failed, "no release; .*blue serves, as before"),
     ],
 )
-def test_a_rehearsal_that_cannot_be_taken_back_needs_a_person(
+def test_a_rehearsal_that_cannot_be_reverted_needs_an_operator(
     tmp_path: Path, trouble: CutoverError | None, undo: str, live: str, raised: type[CutoverError], said: str
 ) -> None:
     """Whatever the switch itself ended with: 11 with the command to run, else what it was, and what serves."""
@@ -210,8 +210,8 @@ def test_a_rehearsal_that_worked_says_how_long(tmp_path: Path) -> None:
     assert there_and_back(walk, lambda _: None, lambda *_: Live("blue", "asked")) > 0
     assert walk.state.open_release() is None
     walk.release_id = None
-    with pytest.raises(NeedsPerson, match="refused"):
-        there_and_back(walk, lambda _: _raise(NeedsPerson("refused")))
+    with pytest.raises(OperatorNeeded, match="refused"):
+        there_and_back(walk, lambda _: _raise(OperatorNeeded("refused")))
 
 
 def _raise(error: CutoverError) -> None:
@@ -231,7 +231,7 @@ def test_a_gate_proves_nothing_of_what_somebody_releases(
     monkeypatch.setattr(Walk, "owner", lambda _: {"who": "ben"})
     if not opened:
         (walk.state.root / "open").unlink()
-    walk.target = Target("green", "colour", "http://127.0.0.1:1", "green")
+    walk.target = Target("green", "color", "http://127.0.0.1:1", "green")
     with walk.state.locked({"who": "ana"}) if held else nullcontext():
         proven.record_what_runs(walk)
     assert len(recorded) == records
@@ -242,10 +242,10 @@ def test_a_gate_proves_nothing_of_what_somebody_releases(
 def test_a_gate_with_no_rollback_records_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rollback: bool, records: int
 ) -> None:
-    """--no-rollback only reports: what it says is not remembered as a proof either."""
+    """--keep-on-failure only reports: what it says is not remembered as a proof either."""
     walk, recorded = walked(tmp_path), []
-    walk.release_id, walk.wish = None, Wish(("green",), rollback=rollback)
-    walk.target = Target("green", "colour", "http://127.0.0.1:1", "green")
+    walk.release_id, walk.request = None, ReleaseRequest(("green",), rollback=rollback)
+    walk.target = Target("green", "color", "http://127.0.0.1:1", "green")
     monkeypatch.setattr(proven, "record_what_runs", lambda _: recorded.append("proven"))
     monkeypatch.setattr(finishing, "ended", lambda *_: None)
     finishing._keep(walk, Outcomes((), 0), whole=True)

@@ -10,7 +10,7 @@ from cutover.planning import differences
 from cutover.system.compose import Rendered
 
 SETTINGS = Settings.model_validate(
-    {"project": "p", "services": ["api", "worker"], "colours": {"blue": {"env_file": ".env"}}}
+    {"project": "p", "services": ["api", "worker"], "colors": {"blue": {"env_file": ".env"}}}
 )
 
 

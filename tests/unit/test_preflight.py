@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.preflight import can_bind, fit
 
@@ -25,9 +25,9 @@ def test_says_what_is_around_the_release() -> None:
         unknown("tls", "no certificate is shown"),
     ],
 )
-def test_refuses_what_the_watch_would_take_back_for(bad: Verdict) -> None:
+def test_refuses_what_the_watch_would_revert_for(bad: Verdict) -> None:
     """What no release can help is told before it begins, and not after the switch; what only reports never decides."""
-    with pytest.raises(UsageProblem) as raised:
+    with pytest.raises(ConfigError) as raised:
         fit([*GOOD, bad], ())
     assert f"tls: {bad.reason}" in str(raised.value)
     assert 'report_only = ["tls"]' in str(raised.value)

@@ -1,4 +1,4 @@
-"""`cutover report`: three subcommands behind one name."""
+"""`cutover report html`: three subcommands behind one name."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.errors import Locked, UsageProblem
+from cutover.core.errors import ConfigError, Locked
 from cutover.state import (
+    REVERT_DEADLINE_S,
     SHELL_FILES,
-    TAKE_BACK_DEADLINE_S,
     Record,
     State,
-    did_take_back,
+    did_revert,
     write_atomically,
 )
 from tests.crash.place import lives, until
@@ -52,7 +52,7 @@ def test_it_is_made_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_a_changed_shell_file_is_renewed(state: State) -> None:
     """An update of the package brings its shell files along."""
-    path = state.root / "takeback.sh"
+    path = state.root / "revert.sh"
     shipped = path.read_text()
     path.write_text("echo nothing\n")
     state.prepare()
@@ -64,7 +64,7 @@ def test_one_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None
     """Who can write it can make us run what they want."""
     (tmp_path / "state").mkdir()
     (tmp_path / "state").chmod(mode)
-    with pytest.raises(UsageProblem, match="not owned by this user alone"):
+    with pytest.raises(ConfigError, match="not owned by this user alone"):
         State(tmp_path / "state").prepare()
     assert not list((tmp_path / "state").iterdir())
 
@@ -74,7 +74,7 @@ def test_one_of_somebody_else_is_refused(tmp_path: Path) -> None:
     """Its owner could put another undo there."""
     (tmp_path / "state").mkdir(mode=0o700)
     os.chown(tmp_path / "state", 12345, 12345)
-    with pytest.raises(UsageProblem, match="not owned by this user alone"):
+    with pytest.raises(ConfigError, match="not owned by this user alone"):
         State(tmp_path / "state").prepare()
 
 
@@ -84,7 +84,7 @@ def test_one_in_a_checkout_is_refused(tmp_path: Path, below: str, worktree: bool
     """A `git clean` of a CI would delete an open undo; nothing is left in the checkout."""
     git = tmp_path / ".git"
     git.write_text("gitdir: elsewhere\n") if worktree else git.mkdir()
-    with pytest.raises(UsageProblem, match="lies in the checkout"):
+    with pytest.raises(ConfigError, match="lies in the checkout"):
         State(tmp_path / below).prepare()
     assert [each.name for each in tmp_path.iterdir()] == [".git"]
 
@@ -92,7 +92,7 @@ def test_one_in_a_checkout_is_refused(tmp_path: Path, below: str, worktree: bool
 def test_one_that_is_a_file_is_refused(tmp_path: Path) -> None:
     """Whatever lies in the way is named."""
     (tmp_path / "state").touch()
-    with pytest.raises(UsageProblem, match=f"state directory {tmp_path}/state: File exists"):
+    with pytest.raises(ConfigError, match=f"state directory {tmp_path}/state: File exists"):
         State(tmp_path / "state").prepare()
 
 
@@ -137,7 +137,7 @@ def test_patience_counts_from_the_start_of_the_session(state: State) -> None:
 def test_a_child_does_not_inherit_the_lock(state: State) -> None:
     """A command that outlives its session does not hold the release lock: that would be a living session."""
     with state.locked(OWNER):
-        assert not os.get_inheritable(_descriptor_of(state.root / "alive"))
+        assert not os.get_inheritable(_descriptor_of(state.root / "session.lock"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
@@ -154,7 +154,7 @@ def test_an_open_release_is_not_opened_over(state: State) -> None:
     """The undo of a dead session's release is not lost to the next one."""
     state.root.joinpath("open").write_text(f"{ID}\n")
     state.root.joinpath("undo.sh").write_text("its undo\n")
-    with pytest.raises(UsageProblem, match=rf"release {ID} is open: run `cutover recover` first"):
+    with pytest.raises(ConfigError, match=rf"release {ID} is open: run `cutover recover` first"):
         state.begin("another", 60.0)
     assert (state.open_release(), (state.root / "undo.sh").read_text()) == (ID, "its undo\n")
 
@@ -167,21 +167,21 @@ def test_a_release_opens_with_a_guard_and_closes_once(state: State) -> None:
         assert state.open_release() == ID
         assert state.guard_lives(ID)
         assert not state.guard_lives("another")
-        (state.root / "NEEDS_PERSON").write_text(ID)
+        (state.root / "NEEDS_OPERATOR").write_text(ID)
         assert state.close(ID)
         assert not state.close(ID)
-        assert (state.open_release(), state.needs_person()) == (None, None)
+        assert (state.open_release(), state.needs_operator()) == (None, None)
         assert (state.root / f"closed.{ID}").exists()
     pid = int((state.root / "guard.pid").read_text().split()[0])
     until(lambda: not lives(pid), "the guard goes")
 
 
 def test_what_an_earlier_release_left_running_is_named(state: State) -> None:
-    """A daemon that a step started holds the hand: the next release says so, and does not wait for ever."""
+    """A daemon that a step started holds the step lock: the next release says so, and does not wait for ever."""
     with (
-        state._hand(),
-        pytest.raises(UsageProblem, match=f"still runs: see fuser {state.root}/hand"),
-        state._hand(0.05),
+        state._step_lock(),
+        pytest.raises(ConfigError, match=f"still runs: see fuser {state.root}/step.lock"),
+        state._step_lock(0.05),
     ):
         pytest.fail("held twice")
 
@@ -193,18 +193,18 @@ def test_what_is_no_guard_is_none(state: State, text: str) -> None:
     assert not state.guard_lives(ID)
 
 
-def test_nothing_open_is_taken_back_by_nobody(state: State) -> None:
-    """Taking back what is not open does nothing, ends well, and does not say that it did it."""
+def test_nothing_open_is_reverted_by_nobody(state: State) -> None:
+    """Reverting what is not open does nothing, ends well, and does not say that it did it."""
     (state.root / "undo.sh").write_text("false\n")
-    done = state.take_back(ID)
+    done = state.revert(ID)
     assert done.ok
-    assert not did_take_back(done, ID)
-    assert state.take_back_command == f"sh {state.root}/takeback.sh {state.root} <id>"
+    assert not did_revert(done, ID)
+    assert state.revert_command == f"sh {state.root}/revert.sh {state.root} <id>"
 
 
 # --- what ran and runs -----------------------------------------------------------------------------------------------
 def test_the_newest_record_is_last(state: State) -> None:
-    """Each colour has its own records; a container that is recorded again has one; twenty are kept."""
+    """Each color has its own records; a container that is recorded again has one; twenty are kept."""
     assert state.records("green") == []
     for number in range(25):
         state.keep_record(replace(RECORD, container=f"c{number}"))
@@ -216,12 +216,12 @@ def test_the_newest_record_is_last(state: State) -> None:
     assert state.records("blue") == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[1]", '[{"colour": "green"}]', '{"a": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "null", "[1]", '[{"color": "green"}]', '{"a": 1}'])
 def test_damaged_records_are_said_and_not_overwritten(state: State, text: str) -> None:
     """What is proven is not guessed."""
     path = state.release_folder("green") / "records.json"
     path.write_text(text)
-    with pytest.raises(UsageProblem, match="is damaged"):
+    with pytest.raises(ConfigError, match="is damaged"):
         state.keep_record(RECORD)
     assert path.read_text() == text
 
@@ -266,8 +266,8 @@ def _descriptor_of(path: Path) -> int:
     )
 
 
-def test_a_take_back_has_time_left_when_it_gets_the_hand() -> None:
-    """Who waits for a take-back waits longer than it does for the hand, by what its undo may need."""
-    script = (resources.files("cutover") / "shell" / "takeback.sh").read_text(encoding="utf-8")
-    longest = float(script.partition("CUTOVER_HAND_S:-")[2].partition("}")[0])
-    assert longest + 600 <= TAKE_BACK_DEADLINE_S
+def test_a_revert_has_time_left_when_it_gets_the_hand() -> None:
+    """Who waits for a revert waits longer than it does for the step lock, by what its undo may need."""
+    script = (resources.files("cutover") / "shell" / "revert.sh").read_text(encoding="utf-8")
+    longest = float(script.partition("CUTOVER_STEP_LOCK_S:-")[2].partition("}")[0])
+    assert longest + 600 <= REVERT_DEADLINE_S

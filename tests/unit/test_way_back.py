@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.record import Record
 from cutover.state import State
 from cutover.way_back import (
@@ -23,10 +23,10 @@ from cutover.way_back import (
 )
 
 
-def made(number: int, colour: str, *, proven: bool = True) -> Record:
-    """Release *number* on *colour*."""
+def made(number: int, color: str, *, proven: bool = True) -> Record:
+    """Release *number* on *color*."""
     return Record(
-        colour, f"sha-{number}", f"sha256:{number}", f"hash-{number}-{colour}", f"container-{number}",
+        color, f"sha-{number}", f"sha256:{number}", f"hash-{number}-{color}", f"container-{number}",
         f"{number}.yml", proven=proven, by="ana", at="2025-09-04T02:10:00.000Z",
     )  # fmt: skip
 
@@ -43,7 +43,7 @@ IN_PLACE = made(1, "green")
         ([V1, V2, V3], V3, V2),
         ([V1, V2], replace(V2, container="put back since"), V1),
         ([V1, V2, V1, V3], V3, V1),  # rolled back from V2, then V3
-        ([V1, V2], LEFT, V2),  # by --no-rollback, or by hand: never committed
+        ([V1, V2], LEFT, V2),  # by --keep-on-failure, or by hand: never committed
         ([V1, LEFT, V3], V3, V1),  # not to what was left unproven
         ([ADOPTED, V2], V2, ADOPTED),  # started by a person, and all that users had
         ([V1, ADOPTED, V2], V2, V1),
@@ -52,7 +52,7 @@ IN_PLACE = made(1, "green")
 def test_it_goes_to_the_last_proven_release_that_users_had_before(
     rows: list[Record], running: Record, to: Record
 ) -> None:
-    """Older than what runs now, proven where there is one, and not what was only staged on the idle colour."""
+    """Older than what runs now, proven where there is one, and not what was only staged on the idle color."""
     assert before(rows, running) == to
 
 
@@ -82,7 +82,7 @@ def test_with_nothing_before_a_person_says_which(
     rows: list[Record], running: Record, to_deploy: bool
 ) -> None:
     """One line that names what runs and the option."""
-    with pytest.raises(UsageProblem, match=f"no other release than {running.tag} .* --to-tag"):
+    with pytest.raises(ConfigError, match=f"no other release than {running.tag} .* --to-tag"):
         before(rows, running, to_deploy=to_deploy)
 
 
@@ -117,12 +117,12 @@ def test_what_was_expected_and_never_came_is_forgotten() -> None:
     assert [row.tag for row in going_back(going, V2, "sha-1")] == ["sha-1", "sha-1", "sha-2"]
 
 
-FLIP, IN_ITS_PLACE = {"event": "rolled back", "colour": "blue"}, {"event": "rolled back", "tag": "sha-1"}
-RELEASED, TAKEN = {"event": "released", "colour": "blue"}, {"event": "taken back"}
+FLIP, IN_ITS_PLACE = {"event": "rolled back", "color": "blue"}, {"event": "rolled back", "tag": "sha-1"}
+RELEASED, TAKEN = {"event": "released", "color": "blue"}, {"event": "reverted"}
 
 
 @pytest.mark.parametrize(
-    ("history", "rows", "colour"),
+    ("history", "rows", "color"),
     [
         ([RELEASED], [V1, V2], "green"),  # blue was but staged
         ([RELEASED, FLIP], [V1, V2], "blue"),
@@ -132,9 +132,9 @@ RELEASED, TAKEN = {"event": "released", "colour": "blue"}, {"event": "taken back
         ([], [], ""),
     ],
 )
-def test_what_we_left_live_is_known(history: list[dict[str, str]], rows: list[Record], colour: str) -> None:
+def test_what_we_left_live_is_known(history: list[dict[str, str]], rows: list[Record], color: str) -> None:
     """Whatever a person did with the traffic since: by the last flip back, else by the last release that users had."""
-    assert left_live(history, rows) == colour
+    assert left_live(history, rows) == color
 
 
 def test_it_is_written_down(tmp_path: Path) -> None:
@@ -144,6 +144,6 @@ def test_it_is_written_down(tmp_path: Path) -> None:
     assert lived(state) == []
     keep(state, [V1, V2])
     assert lived(state) == [V1, V2]
-    (state.root / "lived.json").write_text("[{")
-    with pytest.raises(UsageProblem, match=r"lived\.json is damaged"):
+    (state.root / "live-history.json").write_text("[{")
+    with pytest.raises(ConfigError, match=r"live-history\.json is damaged"):
         lived(state)

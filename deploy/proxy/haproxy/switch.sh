@@ -1,5 +1,5 @@
 #!/bin/sh
-# switch.sh [blue|green]: says who is live; with a colour, makes it live. Needs socat.
+# switch.sh [blue|green]: says who is live; with a color, makes it live. Needs socat.
 set -eu
 map=/etc/haproxy/live.map
 socket=/run/haproxy/admin.sock
@@ -11,7 +11,7 @@ if [ $# -gt 0 ]; then
     # First the traffic; then the file, which is what HAProxy reads at its next start.
     tell "set map $map live $1" >/dev/null
     # The socket says "entry not found" and ends well: only what is read back has been done.
-    [ "$(live)" = "$1" ] || { echo "HAProxy did not take $1: when it started, $map had no line 'live COLOUR'" >&2; exit 1; }
+    [ "$(live)" = "$1" ] || { echo "HAProxy did not take $1: when it started, $map had no line 'live COLOR'" >&2; exit 1; }
     printf 'live %s\n' "$1" >"$map.new"
     mv "$map.new" "$map"
 fi

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from cutover.commands.env import as_document, as_lines, command
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.env.lint import Finding, LintReport, ParityRow
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def test_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
     template.write_text("A=1\n")
     words = ["render", str(template), "--output", str(tmp_path / "nowhere" / "x")]
     refused = CliRunner().invoke(command, words, standalone_mode=False)
-    assert isinstance(refused.exception, UsageProblem)
+    assert isinstance(refused.exception, ConfigError)
 
 
 def test_a_finding_exits_1(tmp_path: Path) -> None:
     """A finding is a failed check, not a usage error: exit 1."""
     config = tmp_path / "cutover.toml"
-    config.write_text('project = "recall"\n[colours.blue]\nenv_file = ".env.blue"\n')
+    config.write_text('project = "recall"\n[colors.blue]\nenv_file = ".env.blue"\n')
     done = CliRunner().invoke(command, ["check", "--cutover-config", str(config)], standalone_mode=False)
     assert (done.return_value, f"{tmp_path}/.env.blue" in done.output) == (1, True), done.output

@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Run:
     config = tmp_path / "cutover.toml"
     config.write_text(
         f'project = "recall"\ncompose_file = "compose.yml"\nstate_dir = "{tmp_path}/state"\n'
-        'colours.blue.env_file = ".env.blue"\n[database]\nsqlite = "/data/recall.db"\n'
+        'colors.blue.env_file = ".env.blue"\n[database]\nsqlite = "/data/recall.db"\n'
     )
 
     def run_command(*argv: str) -> Result:

@@ -8,7 +8,7 @@ import pytest
 
 from cutover.core.config import CONFIG_PATHS, find_config, load_config
 
-TOML = 'project = "p"\n[colours.blue]\nenv_file = ".env.blue"\n'
+TOML = 'project = "p"\n[colors.blue]\nenv_file = ".env.blue"\n'
 
 
 @pytest.mark.parametrize("name", CONFIG_PATHS)

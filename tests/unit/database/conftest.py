@@ -29,7 +29,7 @@ def make_database(tmp_path: Path) -> MakeDatabase:
         model = {"services": {"api": {"environment": {}, "volumes": [mount]}}}
         table = {
             "project": "recall",
-            "colours": {"blue": {"env_file": tmp_path / ".env.blue"}},
+            "colors": {"blue": {"env_file": tmp_path / ".env.blue"}},
             "database": {"sqlite": "/data/recall.db"},
             "snapshot": snapshot,
             "state_dir": tmp_path / "state",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cutover.core.config_schema import Database
-from cutover.core.errors import Locked, UsageProblem
+from cutover.core.errors import ConfigError, Locked
 from cutover.core.verdict import Outcome
 from cutover.database.base import SqliteFile, locate
 from cutover.database.postgres import PostgresUrl
@@ -54,7 +54,7 @@ def test_every_postgres_scheme_is_known(url: str) -> None:
 )
 def test_a_wrong_url_is_reported_without_its_password(url: str, reason: str) -> None:
     """The error names the file and the key, not the value."""
-    with pytest.raises(UsageProblem, match=reason) as error:
+    with pytest.raises(ConfigError, match=reason) as error:
         locate(Database(), {"DATABASE_URL": url}, ".env.blue")
     assert "hunter22" not in str(error.value)
 

@@ -50,7 +50,7 @@ def test_postgres_migrations_take_a_lock_and_have_a_lock_timeout(
     url: str, environment: dict[str, str], locked: bool, options: str | None
 ) -> None:
     """PostgreSQL: an advisory lock around the migration and a lock timeout for its statements; no secret in the argv."""
-    table = {"project": "recall", "colours": {"green": {"env_file": "/g"}}, "migrate": MIGRATE}
+    table = {"project": "recall", "colors": {"green": {"env_file": "/g"}}, "migrate": MIGRATE}
     rendered = _rendered(environment | {"DATABASE_URL": url})
     database = ServiceDatabase(Settings.model_validate(table), rendered, Path("/state"))
     argv = database.migration_change(rendered, Path("/state/releases/green/r.yml")).do

@@ -12,7 +12,7 @@ from cutover.database.base import locate
 from cutover.database.postgres import PostgresUrl
 from cutover.database.rehearsal import CopyAccess, compose_on_copy, copy_variables, migration_error
 from cutover.system.compose import Rendered
-from cutover.system.process import Done
+from cutover.system.process import CompletedCommand
 
 TRACEBACK = """\
   File "x.py", line 1
@@ -99,4 +99,4 @@ def test_the_copy_of_a_file_is_mounted_over_the_volume(tmp_path: Path) -> None:
 )
 def test_a_failed_migration_is_reported_by_the_line_with_the_reason(out: str, err: str, reason: str) -> None:
     """The last error of a traceback, not the lines around it."""
-    assert migration_error(Done(("x",), 1, out, err)) == reason
+    assert migration_error(CompletedCommand(("x",), 1, out, err)) == reason

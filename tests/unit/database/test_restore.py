@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.errors import Failed, UsageProblem
+from cutover.core.errors import ConfigError, Failed
 from cutover.database.restore import choose_snapshot, restore_snapshot, row_count_changes
 from tests.unit.database.sqlite_files import ROWS, MakeDatabase, count_memories, run_sql
 
@@ -44,14 +44,14 @@ def test_a_restore_of_a_damaged_file_changes_nothing(live_file: Path, make_datab
 def test_restores_the_last_verified_one_by_default(live_file: Path, make_database: MakeDatabase) -> None:
     """Without a name the last verified snapshot is chosen; the error for a wrong name lists the others."""
     database = make_database()
-    with pytest.raises(UsageProblem, match="no verified snapshot"):
+    with pytest.raises(ConfigError, match="no verified snapshot"):
         choose_snapshot(database.folder, None)
     first = database.take()
     database.verify(first)
     second = database.take()
     assert choose_snapshot(database.folder, None).name == first.name
     assert choose_snapshot(database.folder, second.name).name == second.name
-    with pytest.raises(UsageProblem, match=f"there are {second.name}, {first.name}"):
+    with pytest.raises(ConfigError, match=f"there are {second.name}, {first.name}"):
         choose_snapshot(database.folder, "nothing")
 
 

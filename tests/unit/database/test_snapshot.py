@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.errors import Failed, UsageProblem
+from cutover.core.errors import ConfigError, Failed
 from cutover.core.verdict import Outcome
 from cutover.database.snapshot import (
     DatabaseContents,
@@ -207,7 +207,7 @@ def test_a_dump_that_fails_leaves_nothing(
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     """A dump is not written through a symbolic link."""
     (tmp_path / "a.dump.partial").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UsageProblem):
+    with pytest.raises(ConfigError):
         stream_to_file(("true",), {}, tmp_path / "a.dump", 60)
     assert not (tmp_path / "elsewhere").exists()
 
@@ -234,7 +234,7 @@ def test_a_snapshot_without_its_description_is_refused(tmp_path: Path, text: str
     """A file without a readable description is not a snapshot: there is nothing to compare it with."""
     (tmp_path / "a.dump").write_bytes(b"abcd")
     (tmp_path / "a.dump.json").write_text(text)
-    with pytest.raises(UsageProblem, match="no description"):
+    with pytest.raises(ConfigError, match="no description"):
         load_snapshot(tmp_path / "a.dump")
     assert list_snapshots(tmp_path) == []
 
@@ -275,5 +275,5 @@ def test_a_full_disk_is_refused(tmp_path: Path) -> None:
     """Twice the size of the database must be free; the error has both numbers."""
     status = os.statvfs(tmp_path)
     require_disk_space(tmp_path, 1000, "recall")
-    with pytest.raises(UsageProblem, match=r"free, a snapshot of recall needs .* \(twice its size\)"):
+    with pytest.raises(ConfigError, match=r"free, a snapshot of recall needs .* \(twice its size\)"):
         require_disk_space(tmp_path, status.f_frsize * status.f_blocks, "recall")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.env import envfile
 from cutover.env.envfile import rewrite_tag
 
@@ -67,7 +67,7 @@ def test_says_what_cannot_be_read(tmp_path: Path, text: str) -> None:
     """The error for a malformed file names the file."""
     path = tmp_path / "x.env"
     path.write_text(text)
-    with pytest.raises(UsageProblem, match=r"x\.env"):
+    with pytest.raises(ConfigError, match=r"x\.env"):
         envfile.read_env_file(path)
 
 

@@ -168,18 +168,18 @@ def test_sees_what_the_shell_would_override(environment: dict[str, str], count: 
         (
             {"P": "1", "D": "x", "L": "1"},
             {"P": "2", "D": "x"},
-            ["green: L is missing, another colour has it"],
+            ["green: L is missing, another color has it"],
         ),
-        ({"P": "1"}, {"P": "2", "D": "x"}, ["blue: D is missing, another colour has it"]),
+        ({"P": "1"}, {"P": "2", "D": "x"}, ["blue: D is missing, another color has it"]),
     ],
 )
-def test_compares_the_colours(blue: dict[str, str], green: dict[str, str], expected: list[str]) -> None:
+def test_compares_the_colors(blue: dict[str, str], green: dict[str, str], expected: list[str]) -> None:
     """Colors have own ports, the same data, and the same keys."""
-    colours = {"blue": blue, "green": green}
+    colors = {"blue": blue, "green": green}
     found = [
-        *lint.lacking(colours, str),
-        *lint.not_apart(colours, str, ("P",)),
-        *lint.not_shared(colours, str, ("D",)),
+        *lint.lacking(colors, str),
+        *lint.not_apart(colors, str, ("P",)),
+        *lint.not_shared(colors, str, ("D",)),
     ]
     assert [f"{finding.where}: {finding.what}" for finding in found] == expected
 
@@ -204,13 +204,13 @@ def test_leaves_other_values_alone(value: str) -> None:
     assert told(lint.placeholders({"A": value}, "f")) == []
 
 
-def test_shows_the_colours_without_their_secrets() -> None:
+def test_shows_the_colors_without_their_secrets() -> None:
     """Each key has a row; only public and empty values are shown."""
-    colours = {
+    colors = {
         "blue": {"TAG": "sha-1", "PORT": "8000", "URL": "canary-1", "KEY": "canary-2", "LEVEL": ""},
         "green": {"TAG": "sha-2", "PORT": "8001", "URL": "canary-1", "KEY": "canary-3", "EXTRA": "canary-4"},
     }
-    rows = parity_rows(colours, public=("TAG", "PORT"), apart=("TAG", "PORT"))
+    rows = parity_rows(colors, public=("TAG", "PORT"), apart=("TAG", "PORT"))
     assert parity_table(rows, ("blue", "green")) == [
         "key    blue     green",
         "TAG    sha-1    sha-2  differs, as it should",

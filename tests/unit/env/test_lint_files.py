@@ -23,9 +23,9 @@ services:
 TOML = """
 project = "recall"
 env_template = ".env.production.example"
-[colours.blue]
+[colors.blue]
 env_file = ".env.blue"
-[colours.green]
+[colors.green]
 env_file = ".env.green"
 [database]
 """
@@ -44,12 +44,12 @@ GOOD = {
     "KEY": "canary-2",
 }
 
-OWN_DB = "green would start its own empty db: move it to .env.deploy, both colours share the data"
+OWN_DB = "green would start its own empty db: move it to .env.deploy, both colors share the data"
 
 
-def write(folder: Path, colour: str, values: dict[str, str]) -> Path:
+def write(folder: Path, color: str, values: dict[str, str]) -> Path:
     """Write the env file of one color with mode 0600."""
-    path = folder / f".env.{colour}"
+    path = folder / f".env.{color}"
     path.write_text("".join(f"{key}='{value}'\n" for key, value in values.items()))
     path.chmod(0o600)
     return path
@@ -91,18 +91,18 @@ def test_says_nothing_of_good_files(folder: Path) -> None:
         ),
         (
             {"API_HTTP_PORT": "8000"},
-            [".env.green: API_HTTP_PORT is the same as blue's: give each colour its own"],
+            [".env.green: API_HTTP_PORT is the same as blue's: give each color its own"],
         ),
         (
             {"DATABASE_URL": "postgresql://recall:canary-1@other:5432/recall"},
-            [".env.green: DATABASE_URL is another than blue's: both colours must use the same data"],
+            [".env.green: DATABASE_URL is another than blue's: both colors must use the same data"],
         ),
         ({"KEY": "canary-3"}, []),
         (
             {"COMPOSE_PROFILES": "db"},
             [
                 f".env.green: COMPOSE_PROFILES=db: {OWN_DB}",
-                ".env.blue: COMPOSE_PROFILES is missing, another colour has it: add it, or take it from both",
+                ".env.blue: COMPOSE_PROFILES is missing, another color has it: add it, or take it from both",
             ],
         ),
     ],
@@ -118,7 +118,7 @@ def test_finds_a_missing_key(folder: Path) -> None:
     write(folder, "green", {key: GOOD[key] for key in GOOD if key != "IMAGE_TAG"} | {"API_HTTP_PORT": "8001"})
     lines = found(folder)
     assert ".env.green: IMAGE_TAG is missing, the template has it: add it" in lines
-    assert ".env.green: IMAGE_TAG is missing, another colour has it: add it, or take it from both" in lines
+    assert ".env.green: IMAGE_TAG is missing, another color has it: add it, or take it from both" in lines
     assert any("required variable IMAGE_TAG is missing" in line for line in lines)
 
 
@@ -128,7 +128,7 @@ def test_finds_a_missing_file(folder: Path) -> None:
     (folder / ".env.blue").chmod(0o640)
     assert found(folder) == [
         ".env.blue: mode 0640, others may read it: chmod 600 .env.blue",
-        ".env.green: no such file: write it from the template (colours.green.env_file)",
+        ".env.green: no such file: write it from the template (colors.green.env_file)",
     ]
 
 

@@ -118,7 +118,7 @@ def test_keeps_what_a_release_wrote() -> None:
 
 def test_writes_for_its_owner_only_and_in_one_step(tmp_path: Path) -> None:
     """The file has mode 0600, a link stays a link, and no temporary file is left."""
-    target = tmp_path / "colours" / ".env.green"
+    target = tmp_path / "colors" / ".env.green"
     target.parent.mkdir()
     target.write_text("old")
     target.chmod(0o644)

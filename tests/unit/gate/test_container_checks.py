@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.text import approx_duration, seconds_of
 from cutover.core.verdict import Outcome
 from cutover.gate import container_checks as probes
@@ -121,13 +121,13 @@ def test_waiting_is_bounded(own: float | None, longest: float) -> None:
 
 def test_an_engine_that_is_silent_for_a_moment_is_asked_again() -> None:
     """A single error of the engine does not end the wait."""
-    engine = Engine(EngineSilent("busy"), STARTING, EngineSilent("busy"), HEALTHY)
+    engine = Engine(EngineUnavailable("busy"), STARTING, EngineUnavailable("busy"), HEALTHY)
     assert wait_healthy(ID, None, engine.asked()).outcome is YES
 
 
 def test_a_mute_engine_is_unknown() -> None:
     """An engine that does not answer within the budget gives unknown."""
-    engine = Engine(EngineSilent("the Docker engine does not answer"))
+    engine = Engine(EngineUnavailable("the Docker engine does not answer"))
     verdict = wait_healthy(ID, 3.0, engine.asked())
     assert (verdict.outcome, verdict.reason) == (UNKNOWN, "the Docker engine does not answer")
 
@@ -202,7 +202,7 @@ def test_settled_waits_from_the_start() -> None:
     ],
 )
 def test_a_slow_start_is_looked_at_a_second_longer(probes: Sequence[dict[str, Any]], waited: float) -> None:
-    """A container that became healthy after `min_healthy` is observed for one second more."""
+    """A container that became healthy after `min_uptime` is observed for one second more."""
     engine = Engine(container(health=health("healthy", *probes)))
     engine.now = 10.0
     assert stays_up(RUNNING, 5.0, engine.asked()).outcome is YES
@@ -213,7 +213,7 @@ def test_the_same_life_is_asked_for_again() -> None:
     """A restart during the gate is found at its end."""
     assert unchanged(RUNNING, Engine(RUNNING).asked()).reason == "no restart since it was first seen"
     assert unchanged(RUNNING, Engine(container(restarts=1)).asked()).outcome is NO
-    assert unchanged(RUNNING, Engine(EngineSilent("mute")).asked()).outcome is UNKNOWN
+    assert unchanged(RUNNING, Engine(EngineUnavailable("mute")).asked()).outcome is UNKNOWN
 
 
 def test_settled_does_not_wait_for_an_old_container() -> None:
@@ -233,7 +233,7 @@ def test_settled_fails_at_once() -> None:
 
 def test_stays_up_is_unknown_without_the_engine() -> None:
     """Without an answer of the engine the verdict is unknown."""
-    assert stays_up(RUNNING, 5.0, Engine(EngineSilent("mute")).asked()).outcome is UNKNOWN
+    assert stays_up(RUNNING, 5.0, Engine(EngineUnavailable("mute")).asked()).outcome is UNKNOWN
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cutover.core.config import Settings
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome
 from cutover.gate.environment_checks import DiskRoom, disk, disk_room, judge_disk, most_serious
 
@@ -39,7 +39,7 @@ def test_a_path_that_is_not_there_yet_is_asked_of_its_parent(tmp_path: Path) -> 
 def test_each_file_system_is_asked_once(tmp_path: Path) -> None:
     """State, reports and the engine's data on one disk are one verdict."""
     table = {
-        "project": "p", "colours": {"blue": {"env_file": ".env"}}, "state_dir": tmp_path / "state",
+        "project": "p", "colors": {"blue": {"env_file": ".env"}}, "state_dir": tmp_path / "state",
         "reports": tmp_path / "reports", "slo": {"disk_free": 0.0},
     }  # fmt: skip
     verdicts = disk(Settings.model_validate(table), lambda: tmp_path)
@@ -49,13 +49,13 @@ def test_each_file_system_is_asked_once(tmp_path: Path) -> None:
 def test_where_the_engine_keeps_its_data_is_asked_of_the_engine(tmp_path: Path) -> None:
     """It may be anywhere; not knowing it is no yes, and from inside a container it cannot be seen."""
     table = {
-        "project": "p", "colours": {"blue": {"env_file": ".env"}}, "state_dir": tmp_path / "state",
+        "project": "p", "colors": {"blue": {"env_file": ".env"}}, "state_dir": tmp_path / "state",
         "reports": tmp_path / "reports", "slo": {"disk_free": 0.0},
     }  # fmt: skip
     settings = Settings.model_validate(table)
 
     def silent() -> Path:
-        raise EngineSilent("the engine is mute")
+        raise EngineUnavailable("the engine is mute")
 
     elsewhere = [each.evidence["path"] for each in disk(settings, lambda: Path("/proc"))]
     assert elsewhere == [str(tmp_path / "state"), "/proc"]

@@ -67,9 +67,9 @@ def settings(url: str, **proxy: Any) -> Settings:
     return Settings.model_validate(
         {
             "project": "p",
-            "colours": {"blue": {"env_file": ".env"}},
+            "colors": {"blue": {"env_file": ".env"}},
             "proxy": {"driver": "nginx", "url": url, **proxy},
-            "slo": {"tls_days": 1},
+            "slo": {"tls_min_days": 1},
         }
     )
 
@@ -81,13 +81,13 @@ def test_the_shown_certificate_is_asked(tmp_path: Path) -> None:
         assert certificate_end(fetch_certificate("127.0.0.1", port)) == pytest.approx(
             time.time() + 2 * DAY_S, abs=3600
         )
-        trusted = tls(settings(url, verify=str(public)))
+        trusted = tls(settings(url, tls_verify=str(public)))
         assert (trusted.outcome, trusted.seen) == (YES, "2 days left")
         refused = tls(settings(url))
         assert refused.outcome is NO
         assert "self-signed certificate" in refused.reason
-        assert tls(settings(url, verify=False)).outcome is YES
-        later = tls(settings(url, verify=str(public)), clock=lambda: time.time() + 1.5 * DAY_S)
+        assert tls(settings(url, tls_verify=False)).outcome is YES
+        later = tls(settings(url, tls_verify=str(public)), clock=lambda: time.time() + 1.5 * DAY_S)
         assert later.outcome is NO
 
 

@@ -20,9 +20,9 @@ def wanted(**more: Any) -> Endpoint:
     return Endpoint.model_validate({"path": "/memories", **more})
 
 
-def said(body: Any = None, status: int = 200, seconds: float = 0.01, colour: str = "") -> HttpResponse:
+def said(body: Any = None, status: int = 200, seconds: float = 0.01, color: str = "") -> HttpResponse:
     """What a service answered."""
-    headers = {"content-type": "application/json"} | ({"x-colour": colour} if colour else {})
+    headers = {"content-type": "application/json"} | ({"x-color": color} if color else {})
     return HttpResponse(status, headers, json.dumps(body), "http://x", seconds)
 
 
@@ -44,9 +44,9 @@ def said(body: Any = None, status: int = 200, seconds: float = 0.01, colour: str
         (said(None), wanted(json={"n": 1}), NO, 'expected {"n": 1}, got null'),
         (said({"a": 1}), wanted(json={"a": 2, "b": 3}), NO, "expected a 2, got 1 (and 1 more)"),
         (said(seconds=1.5), wanted(), NO, "expected an answer within 1000 ms, it took 1500 ms"),
-        (said(), wanted(headers={"X-Colour": "green"}), NO, "expected header X-Colour: green, there is none"),
-        (said(colour="blue"), wanted(headers={"X-Colour": "green"}), NO, "got blue"),
-        (said(colour="green"), wanted(headers={"X-Colour": "blue|green"}), YES, "200"),
+        (said(), wanted(headers={"X-Color": "green"}), NO, "expected header X-Color: green, there is none"),
+        (said(color="blue"), wanted(headers={"X-Color": "green"}), NO, "got blue"),
+        (said(color="green"), wanted(headers={"X-Color": "blue|green"}), YES, "200"),
     ],
 )  # fmt: skip
 def test_endpoint(answer: HttpResponse, want: Endpoint, outcome: Outcome, reason: str) -> None:

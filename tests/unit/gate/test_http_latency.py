@@ -8,17 +8,17 @@ import pytest
 
 from cutover.core.verdict import Outcome
 from cutover.gate.http_checks import Sampling, judge_latency, latency
-from cutover.system.http import HttpClient, HttpResponse, Silence
+from cutover.system.http import HttpClient, HttpResponse, NoResponse
 from tests.helpers.rude_servers import BAD, GOOD, Talk, in_turn, response, says, serving
 
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 OK = response(200, {"ready": True})
 
 
-def took(*seconds: float, status: int = 200) -> list[HttpResponse | Silence]:
+def took(*seconds: float, status: int = 200) -> list[HttpResponse | NoResponse]:
     """Answers that took so long; infinite is silence."""
     return [
-        Silence("timeout", "no complete answer in 5.0 s", "http://x", 5.0) if math.isinf(each)
+        NoResponse("timeout", "no complete answer in 5.0 s", "http://x", 5.0) if math.isinf(each)
         else HttpResponse(status, {}, "", "http://x", each) for each in seconds
     ]  # fmt: skip
 
@@ -40,7 +40,7 @@ def took(*seconds: float, status: int = 200) -> list[HttpResponse | Silence]:
     ],
 )
 def test_one_odd_sample_is_no_answer(
-    seen: Sequence[HttpResponse | Silence], outcome: Outcome, reason: str
+    seen: Sequence[HttpResponse | NoResponse], outcome: Outcome, reason: str
 ) -> None:
     """The worst sample does not decide, the one before it does."""
     verdict = judge_latency("/x", seen, 1.0, GOOD)

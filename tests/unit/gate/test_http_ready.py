@@ -25,7 +25,7 @@ YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 def asked(talk: Talk, wanted: Ready | None = None) -> Verdict:
     """The verdict on a server that behaves like *talk*."""
     with serving(talk) as url, HttpClient(url, 30) as http:
-        return ready(http, GOOD, wanted or Ready(deadline=30.0))
+        return ready(http, GOOD, wanted or Ready(timeout=30.0))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_dropped_probe_is_asked_again() -> None:
 
 def test_a_hung_release_is_broken() -> None:
     """Silence of a container that runs is a no."""
-    verdict = asked(say_nothing, Ready(deadline=0.3))
+    verdict = asked(say_nothing, Ready(timeout=0.3))
     assert (verdict.outcome, "no complete answer" in verdict.reason) == (NO, True)
 
 

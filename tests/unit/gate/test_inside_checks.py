@@ -30,7 +30,7 @@ SEEN = InsideView(
 
 
 @dataclass
-class Done:
+class CompletedCommand:
     rc: int
     stdout: str
     stderr: str = ""
@@ -40,9 +40,9 @@ class Container:
     """A container whose command prints one text."""
 
     def __init__(self, rc: int, stdout: str, stderr: str = "") -> None:
-        self.done = Done(rc, stdout, stderr)
+        self.done = CompletedCommand(rc, stdout, stderr)
 
-    def run(self, command: str) -> Done:  # noqa: ARG002  it says the same to everything
+    def run(self, command: str) -> CompletedCommand:  # noqa: ARG002  it says the same to everything
         """Say it."""
         return self.done
 
@@ -106,10 +106,10 @@ def test_root_may_write() -> None:
 class ThisMachine:
     """A shell on this host in place of one in a container."""
 
-    def run(self, command: str) -> Done:
+    def run(self, command: str) -> CompletedCommand:
         """Run *command* as testinfra would."""
         done = run(("sh", "-c", command), deadline_s=60)
-        return Done(done.code, done.out, done.err)
+        return CompletedCommand(done.code, done.out, done.err)
 
 
 def test_the_command_is_understood_by_a_real_shell(tmp_path: Path) -> None:
@@ -158,9 +158,9 @@ def test_the_published_port_is_asked_for(ports: dict[str, Any], published: int, 
 
 
 def test_a_port_that_nobody_knows_is_not_asked() -> None:
-    """If several ports are published and none is that of the target, `[gate] listens` is needed."""
+    """If several ports are published and none is that of the target, `[gate] container_port` is needed."""
     verdict = judge_listens(SEEN, 0)
-    assert (verdict.outcome, "[gate] listens says which" in verdict.reason) == (NOT_ASKED, True)
+    assert (verdict.outcome, "[gate] container_port says which" in verdict.reason) == (NOT_ASKED, True)
 
 
 ROOT = replace(SEEN, processes=(ServiceProcess(1, 0, 0, "gunicorn"), ServiceProcess(7, 1, 10001, "gunicorn")))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cutover.core.config_schema import Logs
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.text import seconds_of
 from cutover.core.verdict import Outcome
 from cutover.gate.log_checks import (
@@ -150,9 +150,9 @@ def test_a_log_that_cannot_be_read_is_no_yes(lines: list[str], outcome: Outcome)
 
 
 def test_allowed_errors_do_not_count() -> None:
-    """An error that matches `[logs] allow` does not count."""
+    """An error that matches `[logs] ignore` does not count."""
     lines = stamped("ERROR known: cache miss", "ERROR other")
-    assert [each.text for each in scan_log(lines, Logs(allow=("known: ",))).errors] == ["ERROR other"]
+    assert [each.text for each in scan_log(lines, Logs(ignore=("known: ",))).errors] == ["ERROR other"]
 
 
 def test_a_team_has_a_level_key_of_its_own() -> None:
@@ -241,8 +241,8 @@ def test_the_worst_moment_is_found() -> None:
 def test_a_cut_log_covers_less() -> None:
     """If the log was cut to its last lines, the window begins with the first of them."""
     lines = stamped(*["INFO x"] * 100, every_s=0.1)
-    whole = log_window(lines, Logs(tail=101), START - 1000, START + 20)
-    cut = log_window(lines, Logs(tail=100), START - 1000, START + 20)
+    whole = log_window(lines, Logs(max_lines=101), START - 1000, START + 20)
+    cut = log_window(lines, Logs(max_lines=100), START - 1000, START + 20)
     assert (round(whole.seconds), round(cut.seconds)) == (1020, 20)
 
 
@@ -273,6 +273,6 @@ def test_a_silent_engine_leaves_nothing_to_compare_with() -> None:
     """A log that cannot be read gives no baseline."""
 
     def silent() -> str:
-        raise EngineSilent("the Docker engine does not answer")
+        raise EngineUnavailable("the Docker engine does not answer")
 
     assert baseline_until_verified(container(), START + 30, RULES, silent) is None

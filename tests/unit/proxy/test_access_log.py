@@ -13,7 +13,7 @@ from cutover.proxy.access_log import LoggedRequest, LogTail, parse_log_line, why
 
 NGINX = {
     "ts": "1764111600.250", "connection": "17",
-    "colour": "green", "marker": "seen", "status": "200", "seconds": "0.012",
+    "color": "green", "marker": "seen", "status": "200", "seconds": "0.012",
     "method": "POST", "upstream": "0.011", "upstream_addr": "127.0.0.1:8001", "path": "/memories",
 }  # fmt: skip
 TRAEFIK = {
@@ -32,7 +32,7 @@ def nginx(**other: str) -> str:
 
 
 def test_reads_nginx() -> None:
-    """A line in the shipped format gives colour, status, times, connection, method and path."""
+    """A line in the shipped format gives color, status, times, connection, method and path."""
     assert parse_log_line(nginx()) == LoggedRequest(
         1764111600.25, "green", 200, 0.012, "17", "POST", "/memories"
     )
@@ -43,7 +43,7 @@ def test_reads_traefik() -> None:
     seen = parse_log_line(json.dumps(TRAEFIK))
     assert seen is not None
     assert seen.ts == pytest.approx(1764111600.135456, abs=1e-5)
-    assert (seen.colour, seen.status, seen.connection, seen.method, seen.path) == (
+    assert (seen.color, seen.status, seen.connection, seen.method, seen.path) == (
         "blue", 502, "127.0.0.1:40112", "GET", "/version",
     )  # fmt: skip
     assert seen.seconds == pytest.approx(0.012)
@@ -52,16 +52,16 @@ def test_reads_traefik() -> None:
 @pytest.mark.parametrize(
     ("other", "key", "value"),
     [
-        ({"upstream_addr": "-"}, "colour", ""),
-        ({"upstream_addr": ""}, "colour", ""),
-        ({"colour": "red"}, "colour", ""),
+        ({"upstream_addr": "-"}, "color", ""),
+        ({"upstream_addr": ""}, "color", ""),
+        ({"color": "red"}, "color", ""),
         ({"marker": "lost"}, "lost", True),
         ({"status": "000"}, "status", 0),
         ({"path": "/a?token=s3cret"}, "path", "/a"),
     ],
 )
 def test_reads_what_is_odd(other: dict[str, str], key: str, value: Any) -> None:
-    """What the proxy answered by itself has no colour; lists, gaps, a lost marker are understood."""
+    """What the proxy answered by itself has no color; lists, gaps, a lost marker are understood."""
     assert getattr(parse_log_line(nginx(**other)), key) == value
 
 

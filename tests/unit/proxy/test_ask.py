@@ -1,4 +1,4 @@
-"""Requests to the proxy over real sockets, and the colour that their responses name."""
+"""Requests to the proxy over real sockets, and the color that their responses name."""
 
 from __future__ import annotations
 
@@ -7,68 +7,68 @@ from pathlib import Path
 
 import pytest
 
-from cutover.proxy.ask import ProxyClient, named_colour
+from cutover.proxy.ask import ProxyClient, named_color
 from cutover.proxy.proof import KeptConnection
-from cutover.system.http import HttpAddress, HttpResponse, Silence, fetch
-from tests.helpers.colour_servers import free_port
+from cutover.system.http import HttpAddress, HttpResponse, NoResponse, fetch
+from tests.helpers.color_servers import free_port
 from tests.helpers.proxy_drivers import answering, raw_response
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "colour"),
+    ("headers", "body", "color"),
     [
-        ({"x-colour": "green"}, "", "green"),
-        ({"x-colour": " Green "}, "", "green"),
-        ({"x-colour": "red"}, '{"colour": "blue"}', ""),
-        ({}, '{"service": "recall", "colour": "blue"}', "blue"),
-        ({}, '  {"colour":"blue"}', "blue"),
-        ({}, '{"colour": 1}', ""),
+        ({"x-color": "green"}, "", "green"),
+        ({"x-color": " Green "}, "", "green"),
+        ({"x-color": "red"}, '{"color": "blue"}', ""),
+        ({}, '{"service": "recall", "color": "blue"}', "blue"),
+        ({}, '  {"color":"blue"}', "blue"),
+        ({}, '{"color": 1}', ""),
         ({}, '["blue"]', ""),
         ({}, "{", ""),
         ({}, "blue", ""),
-        ({"x-cutover-colour": "blue"}, "", ""),
+        ({"x-cutover-color": "blue"}, "", ""),
     ],
 )
-def test_the_application_says_its_colour(headers: dict[str, str], body: str, colour: str) -> None:
+def test_the_application_says_its_color(headers: dict[str, str], body: str, color: str) -> None:
     """By the header, else by its JSON; never by what the proxy says of itself."""
-    assert named_colour(HttpResponse(200, headers, body), "X-Colour") == colour
+    assert named_color(HttpResponse(200, headers, body), "X-Color") == color
 
 
-ALIVE = raw_response(200, b"{}", "X-Cutover-Colour: green")
+ALIVE = raw_response(200, b"{}", "X-Cutover-Color: green")
 
 
 @pytest.mark.parametrize(
-    ("version", "alive", "colour", "how"),
+    ("version", "alive", "color", "how"),
     [
-        (raw_response(200, b"", "X-Colour: blue"), ALIVE, "blue", "/version answered 200 from blue"),
-        (raw_response(503, b"", "X-Colour: blue"), ALIVE, "blue", "/version answered 503 from blue"),
+        (raw_response(200, b"", "X-Color: blue"), ALIVE, "blue", "/version answered 200 from blue"),
+        (raw_response(503, b"", "X-Color: blue"), ALIVE, "blue", "/version answered 503 from blue"),
         (raw_response(502), ALIVE, "green", "the proxy chooses green, which does not say so"),
         (b"", ALIVE, "green", "the proxy chooses green, which does not say so"),
         # A broken release answers anything, and is the one that must be left.
-        (raw_response(500), ALIVE, "green", "/version answered 500 without a colour"),
-        (raw_response(404), ALIVE, "green", "/version answered 404 without a colour"),
-        (raw_response(200), ALIVE, "green", "/version answered 200 without a colour"),
-        (raw_response(200, b"", "X-Colour: red"), ALIVE, "green", "/version answered 200 without a colour"),
+        (raw_response(500), ALIVE, "green", "/version answered 500 without a color"),
+        (raw_response(404), ALIVE, "green", "/version answered 404 without a color"),
+        (raw_response(200), ALIVE, "green", "/version answered 200 without a color"),
+        (raw_response(200, b"", "X-Color: red"), ALIVE, "green", "/version answered 200 without a color"),
         (
             raw_response(502),
             raw_response(200),
             None,
-            "/version answered 502 without a colour in X-Colour or in its JSON",
+            "/version answered 502 without a color in X-Color or in its JSON",
         ),
         (
             raw_response(500),
-            raw_response(200, b"", "X-Cutover-Colour: red"),
+            raw_response(200, b"", "X-Cutover-Color: red"),
             None,
-            "/version answered 500 without a colour",
+            "/version answered 500 without a color",
         ),
         (b"", b"", None, "/version gave no answer: connection closed without an answer"),
     ],
 )
-def test_who_is_live(version: bytes, alive: bytes, colour: str | None, how: str) -> None:
+def test_who_is_live(version: bytes, alive: bytes, color: str | None, how: str) -> None:
     """The application's identity; where it names none the proxy's own word; else nobody knows, and why."""
     with answering(version=version, alive=alive) as port:
-        live = ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour").live()
-    assert live.colour == colour
+        live = ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Color").live()
+    assert live.color == color
     assert how in live.how
 
 
@@ -76,7 +76,7 @@ def test_who_is_live(version: bytes, alive: bytes, colour: str | None, how: str)
 def test_control(alive: bytes, answers: bool) -> None:
     """The proxy answers by itself, or it does not."""
     with answering(alive=alive) as port:
-        control = ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour").as_control()
+        control = ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Color").as_control()
         assert control.answers() is answers
         assert control.how == f"http://127.0.0.1:{port}/alive"
 
@@ -89,10 +89,10 @@ def test_a_dripping_answer_ends() -> None:
     assert (seen.status, str(seen)) == (0, "no complete answer in 0.2 s")
 
 
-def asked_on_the_wire(port: int) -> HttpResponse | Silence:
+def asked_on_the_wire(port: int) -> HttpResponse | NoResponse:
     """The answer on a connection of the proof's own kind."""
 
-    async def once() -> HttpResponse | Silence:
+    async def once() -> HttpResponse | NoResponse:
         connection = KeptConnection(HttpAddress.of(f"http://127.0.0.1:{port}"))
         try:
             return await connection.send("GET", "/x", deadline_s=30)
@@ -112,9 +112,9 @@ def test_no_http_is_no_answer(what: bytes) -> None:
         seen = asked_on_the_wire(port)
         asked = fetch(f"http://127.0.0.1:{port}", "/x", deadline_s=10)
     assert (seen.status, asked.status) == (0, 0)
-    assert isinstance(seen, Silence)
+    assert isinstance(seen, NoResponse)
     assert seen.reason
-    assert isinstance(asked, Silence)
+    assert isinstance(asked, NoResponse)
     assert asked.reason
 
 

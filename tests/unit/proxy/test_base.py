@@ -13,8 +13,8 @@ PORTS = {"blue": 8000, "green": 8001}
 URL = "http://127.0.0.1:1"
 RUNNING = [
     {"driver": "nginx", "url": URL},
-    {"driver": "traefik", "url": URL, "file": "/f.yml"},
-    {"driver": "command", "url": URL, "switch": ["true", "{colour}"]},
+    {"driver": "traefik", "url": URL, "dynamic_file": "/f.yml"},
+    {"driver": "command", "url": URL, "switch": ["true", "{color}"]},
 ]
 
 
@@ -27,18 +27,18 @@ def made(**proxy: object) -> Proxy:
 
 @pytest.mark.parametrize("proxy", RUNNING, ids=lambda proxy: proxy["driver"])
 def test_a_running_proxy_changes_no_port(proxy: dict[str, object]) -> None:
-    """Users wait for nothing, both colours keep their ports, and no env file is written."""
+    """Users wait for nothing, both colors keep their ports, and no env file is written."""
     one = made(**proxy)
-    assert (one.has_gap, one.keeps_old_colour) == (False, True)
-    assert [one.own_port(colour, "blue") for colour in PORTS] == [None, None]
+    assert (one.has_gap, one.keeps_old_color) == (False, True)
+    assert [one.own_port(color, "blue") for color in PORTS] == [None, None]
     assert one.on_commit("green", PORTS) == {}
 
 
 def test_a_port_swap_moves_the_users_port() -> None:
-    """The live colour has it, whichever that is; the commit swaps the ports, once."""
+    """The live color has it, whichever that is; the commit swaps the ports, once."""
     one = made(driver="port-swap", url="http://127.0.0.1:8000")
-    assert (one.has_gap, one.keeps_old_colour) == (True, False)
-    assert [one.own_port(colour, "green") for colour in PORTS] == [None, 8000]
+    assert (one.has_gap, one.keeps_old_color) == (True, False)
+    assert [one.own_port(color, "green") for color in PORTS] == [None, 8000]
     assert one.own_port("blue", None) is None
     assert one.on_commit("green", PORTS) == {"green": 8000, "blue": 8001}
     assert one.on_commit("blue", PORTS) == {}

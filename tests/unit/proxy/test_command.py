@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 
 from cutover.core.config import Settings
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.verdict import Outcome
 from cutover.proxy.ask import ProxyClient
 from cutover.proxy.base import Live, driver
 from cutover.proxy.command import CommandProxy, judge_status
 from cutover.proxy.port_swap import PortSwap, publish_on
-from cutover.system.process import Done
+from cutover.system.process import CompletedCommand
 from tests.helpers.proxy_drivers import UNREACHABLE, answering, proxy_settings, raw_response
 
 PORTS = {"blue": 8000, "green": 8001}
 
 
-def test_fills_in_colour_and_port() -> None:
-    """Colour and port of the one who gets the traffic; other braces are the command's own."""
+def test_fills_in_color_and_port() -> None:
+    """Color and port of the one who gets the traffic; other braces are the command's own."""
     lb = CommandProxy(
-        ("lb", "--to={colour}:{port}", "{}", "{x}"), ("lb", "back", "{colour}"), (), PORTS, UNREACHABLE
+        ("lb", "--to={color}:{port}", "{}", "{x}"), ("lb", "back", "{color}"), (), PORTS, UNREACHABLE
     )
     change = lb.switch("green")
     assert change.do == ("lb", "--to=green:8001", "{}", "{x}")
@@ -32,39 +32,39 @@ def test_fills_in_colour_and_port() -> None:
 
 def test_the_way_back_is_the_way_there() -> None:
     """Without undo words the switch words lead back."""
-    assert CommandProxy(("lb", "{colour}"), (), (), PORTS, UNREACHABLE).switch("blue").undo == (
+    assert CommandProxy(("lb", "{color}"), (), (), PORTS, UNREACHABLE).switch("blue").undo == (
         "timeout -k 10 60 lb green",
     )
 
 
-def said(out: str, code: int = 0, err: str = "") -> Done:
+def said(out: str, code: int = 0, err: str = "") -> CompletedCommand:
     """What status words said."""
-    return Done(("lb", "status"), code, out, err)
+    return CompletedCommand(("lb", "status"), code, out, err)
 
 
 @pytest.mark.parametrize(
     ("status", "live", "outcome", "reason"),
     [
         (said("blue\n"), "blue", Outcome.YES, "lb and the answer say blue"),
-        (said("live colour:\n blue "), "blue", Outcome.YES, "lb and the answer say blue"),
+        (said("live color:\n blue "), "blue", Outcome.YES, "lb and the answer say blue"),
         (
             None,
             "blue",
             Outcome.UNKNOWN,
-            "blue answers, and nothing else says so: give proxy.status, words that print the live colour",
+            "blue answers, and nothing else says so: give proxy.status, words that print the live color",
         ),
         (said("green"), "blue", Outcome.NO, "lb says green, but blue answers"),
-        (said("red"), "blue", Outcome.UNKNOWN, "lb does not name a colour: it says 'red'"),
-        (said(""), "blue", Outcome.UNKNOWN, "lb does not name a colour: it says ''"),
-        (said("blue", 1, "no route"), "blue", Outcome.UNKNOWN, "lb does not name a colour: no route"),
-        # A dead colour says nothing, and must be left: the proxy's word is all there is.
+        (said("red"), "blue", Outcome.UNKNOWN, "lb does not name a color: it says 'red'"),
+        (said(""), "blue", Outcome.UNKNOWN, "lb does not name a color: it says ''"),
+        (said("blue", 1, "no route"), "blue", Outcome.UNKNOWN, "lb does not name a color: no route"),
+        # A dead color says nothing, and must be left: the proxy's word is all there is.
         (said("blue"), None, Outcome.YES, "lb says blue, which does not say so: silence"),
         (said("red"), None, Outcome.UNKNOWN, "silence"),
         (None, None, Outcome.UNKNOWN, "silence"),
     ],
 )
-def test_agrees(status: Done | None, live: str | None, outcome: Outcome, reason: str) -> None:
-    """The status words and the answer must name the same colour."""
+def test_agrees(status: CompletedCommand | None, live: str | None, outcome: Outcome, reason: str) -> None:
+    """The status words and the answer must name the same color."""
     verdict = judge_status(status, Live(live, "silence"))
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
@@ -77,12 +77,12 @@ def test_agrees(status: Done | None, live: str | None, outcome: Outcome, reason:
         ((), None, Outcome.UNKNOWN),
     ],
 )
-def test_a_dead_colour_is_named_by_the_status_words(
+def test_a_dead_color_is_named_by_the_status_words(
     status: tuple[str, ...], live: str | None, outcome: Outcome
 ) -> None:
     """Where nobody answers, the team's words say who is live, so that there is a way back from it."""
-    lb = CommandProxy(("lb", "{colour}"), (), status, PORTS, UNREACHABLE)
-    assert lb.live().colour == live
+    lb = CommandProxy(("lb", "{color}"), (), status, PORTS, UNREACHABLE)
+    assert lb.live().color == live
     assert "127.0.0.1:1/version gave no answer" in lb.live().how
     assert lb.agreed().outcome is outcome
 
@@ -93,20 +93,20 @@ def test_a_dead_colour_is_named_by_the_status_words(
 def test_without_status_words_the_proxys_own_word_is_compared(word: str, outcome: Outcome) -> None:
     """The control location says whom the proxy chooses; with neither, nothing was compared, and that is no yes."""
     version, alive = (
-        raw_response(200, b"", "X-Colour: blue"),
-        raw_response(200, b"", f"X-Cutover-Colour: {word}"),
+        raw_response(200, b"", "X-Color: blue"),
+        raw_response(200, b"", f"X-Cutover-Color: {word}"),
     )
     with answering(version=version, alive=alive) as port:
-        way = ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Colour")
-        assert CommandProxy(("lb", "{colour}"), (), (), PORTS, way).agreed().outcome is outcome
+        way = ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Color")
+        assert CommandProxy(("lb", "{color}"), (), (), PORTS, way).agreed().outcome is outcome
 
 
 @pytest.mark.parametrize(
     "proxy",
     [
         {"driver": "nginx", "url": "http://127.0.0.1:1"},
-        {"driver": "traefik", "url": "http://127.0.0.1:1", "file": "/f.yml"},
-        {"driver": "command", "url": "http://127.0.0.1:1", "switch": ["true", "{colour}"]},
+        {"driver": "traefik", "url": "http://127.0.0.1:1", "dynamic_file": "/f.yml"},
+        {"driver": "command", "url": "http://127.0.0.1:1", "switch": ["true", "{color}"]},
         {"driver": "port-swap", "url": "http://127.0.0.1:1"},
     ],
     ids=lambda proxy: proxy["driver"],
@@ -134,16 +134,16 @@ def test_each_driver_is_found_by_its_name(proxy: dict[str, object]) -> None:
 )
 def test_what_a_driver_needs_is_asked_for(proxy: dict[str, object]) -> None:
     """A driver without its file or words is a usage problem that names the key."""
-    with pytest.raises(UsageProblem, match="proxy"):
+    with pytest.raises(ConfigError, match="proxy"):
         driver(proxy_settings(**proxy), PORTS)
 
 
 def test_a_command_is_found_wherever_it_is_run_from(tmp_path: Path) -> None:
-    """A relative command is that beside cutover.toml, and one on the PATH is named whole: a take-back runs in `/`."""
+    """A relative command is that beside cutover.toml, and one on the PATH is named whole: a revert runs in `/`."""
     script = tmp_path / "lb.sh"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
-    words = {"switch": ["./lb.sh", "{colour}"], "undo": ["sh", "./x"], "status": [str(script)]}
+    words = {"switch": ["./lb.sh", "{color}"], "undo": ["sh", "./x"], "status": [str(script)]}
     given = proxy_settings(driver="command", url="http://127.0.0.1:1", **words)
     made = CommandProxy.of(given.model_copy(update={"source": tmp_path / "cutover.toml"}), PORTS)
     assert made.switch("green").do == (str(script), "green")
@@ -162,30 +162,30 @@ def test_a_command_is_found_wherever_it_is_run_from(tmp_path: Path) -> None:
     ],
 )
 def test_a_command_that_is_not_there(words: dict[str, object], where: str, tmp_path: Path) -> None:
-    """It is said at once, not by an exit 127 in the middle of a take-back."""
+    """It is said at once, not by an exit 127 in the middle of a revert."""
     given = proxy_settings(driver="command", url="http://127.0.0.1:1", **words)
-    with pytest.raises(UsageProblem) as said:
+    with pytest.raises(ConfigError) as said:
         CommandProxy.of(given.model_copy(update={"source": tmp_path / "cutover.toml"}), PORTS)
     assert where.format(folder=tmp_path) in str(said.value)
 
 
 def test_without_a_proxy_there_is_no_driver() -> None:
     """No `[proxy]`, no driver."""
-    bare = Settings.model_validate({"project": "recall", "colours": {"blue": {"env_file": "/b"}}})
+    bare = Settings.model_validate({"project": "recall", "colors": {"blue": {"env_file": "/b"}}})
     assert driver(bare, PORTS) is None
 
 
 def test_port_swap_frees_the_port_first() -> None:
-    """The old colour is taken away, then the new one is started on its port; the way back mirrors it."""
+    """The old color is taken away, then the new one is started on its port; the way back mirrors it."""
     swap = PortSwap(8000, Path("/s"), {"blue": "recall_blue", "green": "recall_green"}, "api", UNREACHABLE)
     change = swap.switch("green")
-    assert change.do[6:11] == ("sh", "/s/putback.sh", "recall_blue", "api", "")
+    assert change.do[6:11] == ("sh", "/s/restore-service.sh", "recall_blue", "api", "")
     assert "/s/releases/green/port-swap.yml" in change.do
     free, ensure, again = change.undo
-    assert " 8000 recall_blue /s/putback.sh recall_green api" in free
-    assert ensure.startswith("timeout -k 10 390 sh /s/ensure.sh recall_blue api docker compose")
+    assert " 8000 recall_blue /s/restore-service.sh recall_green api" in free
+    assert ensure.startswith("timeout -k 10 390 sh /s/ensure-running.sh recall_blue api docker compose")
     assert "/s/releases/blue/port-swap.yml" in ensure
-    assert "sh /s/ensure.sh recall_green api docker compose" in again
+    assert "sh /s/ensure-running.sh recall_green api docker compose" in again
     assert "/s/releases/green/own-port.yml" in again
     assert "nobody answers while green starts" in change.text
 

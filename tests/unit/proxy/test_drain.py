@@ -1,4 +1,4 @@
-"""The drain: what is in flight by the kernel's table, and when the old colour is idle."""
+"""The drain: what is in flight by the kernel's table, and when the old color is idle."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ def door() -> Iterator[socket.socket]:
 
 
 def test_counts_the_proxys_own_connections(door: socket.socket) -> None:
-    """Each connection that the process behind the proxy's port holds to the colour's is one in flight."""
+    """Each connection that the process behind the proxy's port holds to the color's is one in flight."""
     with ExitStack() as stack:
-        colour = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        ports = door.getsockname()[1], colour.getsockname()[1]
+        color = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ports = door.getsockname()[1], color.getsockname()[1]
         assert requests_in_flight(*ports) == 0
-        one = stack.enter_context(socket.create_connection(colour.getsockname()))
-        stack.enter_context(colour.accept()[0])
+        one = stack.enter_context(socket.create_connection(color.getsockname()))
+        stack.enter_context(color.accept()[0])
         assert requests_in_flight(*ports) == 1
         one.close()
         assert requests_in_flight(*ports) == 0
@@ -167,7 +167,7 @@ def test_one_quiet_moment_is_not_idle() -> None:
 
 
 def test_what_the_log_says_counts() -> None:
-    """A request of the old colour that has just been logged shows that it was not idle."""
+    """A request of the old color that has just been logged shows that it was not idle."""
     seen = wait(lambda _: 0, finished=lambda now: 1 if now < 3 else 0)
     assert seen.seconds == pytest.approx(3, abs=0.2)
     assert seen.finished > 10
@@ -176,12 +176,12 @@ def test_what_the_log_says_counts() -> None:
 @pytest.mark.parametrize(
     ("on_timeout", "outcome", "reason"),
     [
-        ("go on", Outcome.YES, "2 requests still in flight after 5 s; going on, as on_drain_timeout says"),
-        ("take back", Outcome.NO, "2 requests still in flight after 5 s"),
+        ("continue", Outcome.YES, "2 requests still in flight after 5 s; going on, as on_drain_timeout says"),
+        ("revert", Outcome.NO, "2 requests still in flight after 5 s"),
     ],
 )
 def test_the_end_of_the_budget(
-    on_timeout: Literal["go on", "take back"], outcome: Outcome, reason: str
+    on_timeout: Literal["continue", "revert"], outcome: Outcome, reason: str
 ) -> None:
     """What happens then is the team's own decision, and is said."""
     verdict = wait(lambda _: 2, budget=5).verdict(on_timeout)
@@ -190,13 +190,13 @@ def test_the_end_of_the_budget(
 
 def test_a_proxy_that_cannot_be_seen() -> None:
     """Then the whole budget is waited, and that is what is said."""
-    verdict = wait(lambda _: None, budget=5).verdict("take back")
+    verdict = wait(lambda _: None, budget=5).verdict("revert")
     assert verdict.outcome is Outcome.YES
     assert verdict.reason == "waited the whole 5 s: the proxy's connections cannot be seen from this host"
 
 
 def test_a_log_that_may_not_be_read_is_said(door: socket.socket, tmp_path: Path) -> None:
-    """The connections are counted all the same: a good release is not taken back for a file's mode."""
+    """The connections are counted all the same: a good release is not reverted for a file's mode."""
     url = f"http://127.0.0.1:{door.getsockname()[1]}"
     proxy = proxy_settings(driver="nginx", url=url, access_log=str(tmp_path)).proxy
     assert proxy is not None
@@ -205,13 +205,13 @@ def test_a_log_that_may_not_be_read_is_said(door: socket.socket, tmp_path: Path)
     assert seen.evidence["access_log"] == f"{tmp_path} cannot be read: is a directory"
 
 
-def test_a_take_back_waits_for_requests_in_flight() -> None:
+def test_a_revert_waits_for_requests_in_flight() -> None:
     """The undo line ends when the connection does, long before its bound, and never fails."""
     with ExitStack() as stack:
-        colour = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        one = stack.enter_context(socket.create_connection(colour.getsockname()))
-        stack.enter_context(colour.accept()[0])
-        waiting = subprocess.Popen(("sh", "-c", drain_line(colour.getsockname()[1], 600)))
+        color = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        one = stack.enter_context(socket.create_connection(color.getsockname()))
+        stack.enter_context(color.accept()[0])
+        waiting = subprocess.Popen(("sh", "-c", drain_line(color.getsockname()[1], 600)))
         try:
             with pytest.raises(subprocess.TimeoutExpired):
                 waiting.wait(2)
@@ -222,11 +222,11 @@ def test_a_take_back_waits_for_requests_in_flight() -> None:
             waiting.wait()
 
 
-def test_a_take_back_does_not_wait_for_ever() -> None:
+def test_a_revert_does_not_wait_for_ever() -> None:
     """A request that hangs holds nobody up: after its bound the line ends well, and so it does without one."""
     with ExitStack() as stack:
-        colour = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        port = colour.getsockname()[1]
+        color = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = color.getsockname()[1]
         assert subprocess.run(("sh", "-c", drain_line(port)), check=False, timeout=60).returncode == 0
-        stack.enter_context(socket.create_connection(colour.getsockname()))
+        stack.enter_context(socket.create_connection(color.getsockname()))
         assert subprocess.run(("sh", "-c", drain_line(port, 0.2)), check=False, timeout=60).returncode == 0

@@ -32,13 +32,13 @@ def marker(tmp_path: Path) -> Path:
 def test_switch_is_one_rename(marker: Path) -> None:
     """There and back, and each of them is a no-op when it is run twice."""
     change = Nginx(marker, UNREACHABLE).switch("green")
-    for run, colour in ((run_change, "green"), (run_change, "green"), (run_undo, "blue"), (run_undo, "blue")):
+    for run, color in ((run_change, "green"), (run_change, "green"), (run_undo, "blue"), (run_undo, "blue")):
         assert run(change) == 0
-        assert names(marker) == {"here", colour}
+        assert names(marker) == {"here", color}
 
 
 def test_undo_of_what_never_happened(marker: Path) -> None:
-    """Taking back a switch that was never done changes nothing."""
+    """Reverting a switch that was never done changes nothing."""
     assert run_undo(Nginx(marker, UNREACHABLE).switch("green")) == 0
     assert names(marker) == {"here", "blue"}
 
@@ -46,9 +46,9 @@ def test_undo_of_what_never_happened(marker: Path) -> None:
 def test_switch_needs_no_space(marker: Path) -> None:
     """A process that may not write one byte can still switch and come back."""
     change = Nginx(marker, UNREACHABLE).switch("green")
-    for words, colour in ((change.do, "green"), (("sh", "-c", change.undo[0]), "blue")):
+    for words, color in ((change.do, "green"), (("sh", "-c", change.undo[0]), "blue")):
         subprocess.run(("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words), check=True)
-        assert names(marker) == {"here", colour}
+        assert names(marker) == {"here", color}
 
 
 @pytest.mark.parametrize("left", [{"here"}, {"here", "blue", "green"}])
@@ -76,7 +76,7 @@ def test_no_line_follows_a_way_back_that_failed(marker: Path, tmp_path: Path) ->
 
 
 def test_never_moves_into_a_directory(marker: Path) -> None:
-    """A directory that is called like a colour swallows no marker."""
+    """A directory that is called like a color swallows no marker."""
     (marker / "green").mkdir()
     run_change(Nginx(marker, UNREACHABLE).switch("green"))
     assert names(marker / "green") == set()
@@ -90,7 +90,7 @@ def test_budget_and_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "mode", "colour", "why"),
+    ("found", "mode", "color", "why"),
     [
         ({"here", "blue"}, 0o755, "blue", "/m names blue"),
         ({"here", "green"}, 0o755, "green", "/m names green"),
@@ -102,16 +102,16 @@ def test_budget_and_text() -> None:
         ({"here", "green"}, 0o700, None, "/m has mode 0700: nginx cannot look into it"),
     ],
 )
-def test_a_directory_says(found: set[str], mode: int, colour: str | None, why: str) -> None:
+def test_a_directory_says(found: set[str], mode: int, color: str | None, why: str) -> None:
     """Exactly one name, beside `here`, in a directory that nginx may look into: anything else is unknown."""
     said = judge_marker("/m", found, mode)
-    assert said.colour == colour
+    assert said.color == color
     assert said.why.startswith(why)
 
 
 def test_reads_a_directory(marker: Path, tmp_path: Path) -> None:
     """The marker of this host is read, and one that is not there is unknown."""
-    assert read_marker(marker).colour == "blue"
+    assert read_marker(marker).color == "blue"
     assert read_marker(tmp_path / "none") == Marker(None, f"{tmp_path}/none: no such file or directory")
 
 

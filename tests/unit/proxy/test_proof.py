@@ -10,17 +10,17 @@ import pytest
 from cutover.core.verdict import Outcome
 from cutover.proxy.ask import ProxyClient
 from cutover.proxy.proof import ProbePlan, RequestSample, SwitchProbe, longest_gap, summarize_switch, timeline
-from tests.helpers.colour_servers import Colours, free_port, two_colours
+from tests.helpers.color_servers import Colors, free_port, two_colors
 
 CALLED = 100.0
 
 
 def at(
-    started: float, colour: str = "green", status: int = 200, took: float = 0.01, method: str = "GET"
+    started: float, color: str = "green", status: int = 200, took: float = 0.01, method: str = "GET"
 ) -> RequestSample:
     """A request that was sent *started* seconds after the switch was called."""
     error = "" if status else "ConnectionResetError"
-    return RequestSample(CALLED + started, CALLED + started + took, colour, status, method, error)
+    return RequestSample(CALLED + started, CALLED + started + took, color, status, method, error)
 
 
 BEFORE = [at(-0.2, "blue"), at(-0.1, "blue")]
@@ -31,7 +31,7 @@ AFTER = [at(0.01), at(0.05), at(0.1, method="POST")]
     ("samples", "outcome", "reason"),
     [
         ([*BEFORE, *AFTER], Outcome.YES, "2 requests on 0 open and 0 new connections: 2 green, 0 failed"),
-        # The switch takes a moment: what was sent before the first new answer may still be the old colour's.
+        # The switch takes a moment: what was sent before the first new answer may still be the old color's.
         ([*BEFORE, at(0.005, "blue"), *AFTER], Outcome.YES, "2 requests on"),
         # A long request that began before the switch ends where it began.
         ([at(-1, "blue", took=5), *BEFORE, *AFTER], Outcome.YES, "2 requests on"),
@@ -53,7 +53,7 @@ AFTER = [at(0.01), at(0.05), at(0.1, method="POST")]
             Outcome.NO,
             "1 request failed around the switch: ConnectionReset",
         ),
-        # The old colour was broken before: a reason to switch, not one to go back.
+        # The old color was broken before: a reason to switch, not one to go back.
         ([at(-0.2, "blue", 500), at(-0.1, "", 0, took=0.01), *AFTER], Outcome.YES, "2 requests on"),
         (
             [*BEFORE, at(0.1, "blue"), at(3, "blue")],
@@ -67,7 +67,7 @@ AFTER = [at(0.01), at(0.05), at(0.1, method="POST")]
             Outcome.NO,
             "1 request failed around the switch",
         ),
-        # Nor is one that ends without an answer just as those before did: the old colour hangs.
+        # Nor is one that ends without an answer just as those before did: the old color hangs.
         ([at(-0.2, "", 0), at(-0.005, "", 0), *AFTER], Outcome.YES, "2 requests on"),
         (
             [*BEFORE, at(0.01, ""), at(0.02, "")],
@@ -85,7 +85,7 @@ AFTER = [at(0.01), at(0.05), at(0.1, method="POST")]
     ],
 )
 def test_samples_say(samples: list[RequestSample], outcome: Outcome, reason: str) -> None:
-    """All requests since the first answer of the new colour are its own, and none failed since the call."""
+    """All requests since the first answer of the new color are its own, and none failed since the call."""
     verdict = summarize_switch(samples, "green", CALLED).verdict()
     assert verdict.outcome is outcome
     assert verdict.reason.startswith(reason)
@@ -155,21 +155,21 @@ def test_the_timeline_has_no_holes() -> None:
 
 
 @pytest.fixture
-def colours() -> Iterator[Colours]:
+def colors() -> Iterator[Colors]:
     """Blue and green."""
-    with two_colours() as pair:
+    with two_colors() as pair:
         yield pair
 
 
 def prover(port: int, **more: float) -> SwitchProbe:
     """A prover that asks a server of ours, quickly."""
     plan = ProbePlan("/version", "/echo", 6, 3, more.get("rate", 60.0), settle_s=more.get("settle_s", 30.0))
-    return SwitchProbe(ProxyClient(f"http://127.0.0.1:{port}", "/version", "/version", "X-Colour"), plan)
+    return SwitchProbe(ProxyClient(f"http://127.0.0.1:{port}", "/version", "/version", "X-Color"), plan)
 
 
-def test_asks_on_open_and_on_new_connections(colours: Colours) -> None:
-    """Every connection asks with GET and with POST, three rounds of each, and all are answered by one colour."""
-    one = prover(colours.green.port)
+def test_asks_on_open_and_on_new_connections(colors: Colors) -> None:
+    """Every connection asks with GET and with POST, three rounds of each, and all are answered by one color."""
+    one = prover(colors.green.port)
     try:
         assert one.begin().ok
         one.about_to_switch()
@@ -182,9 +182,9 @@ def test_asks_on_open_and_on_new_connections(colours: Colours) -> None:
     assert (proof.open_connections, proof.new_connections, proof.reopened) == (6, 3, 0)
 
 
-def test_a_switch_that_did_not_happen(colours: Colours) -> None:
-    """Where the old colour goes on answering, the proof is a no after its time, not a wait for ever."""
-    one = prover(colours.blue.port, settle_s=0.2)
+def test_a_switch_that_did_not_happen(colors: Colors) -> None:
+    """Where the old color goes on answering, the proof is a no after its time, not a wait for ever."""
+    one = prover(colors.blue.port, settle_s=0.2)
     try:
         one.begin()
         one.about_to_switch()
@@ -195,9 +195,9 @@ def test_a_switch_that_did_not_happen(colours: Colours) -> None:
     assert verdict.reason.startswith("no answer from green")
 
 
-def test_ends_although_nobody_can_keep_up(colours: Colours) -> None:
+def test_ends_although_nobody_can_keep_up(colors: Colors) -> None:
     """Users who are late all the time, as on an overloaded machine, stop when they are told to."""
-    one = prover(colours.green.port, rate=1e6)
+    one = prover(colors.green.port, rate=1e6)
     try:
         one.begin()
         one.about_to_switch()
@@ -208,10 +208,10 @@ def test_ends_although_nobody_can_keep_up(colours: Colours) -> None:
     assert proof.requests < 1e6
 
 
-def test_a_new_colour_that_fails(colours: Colours) -> None:
+def test_a_new_color_that_fails(colors: Colors) -> None:
     """Answers with 500 are failures, whoever gave them."""
-    colours.green.status = 500
-    one = prover(colours.green.port, settle_s=0.2)
+    colors.green.status = 500
+    one = prover(colors.green.port, settle_s=0.2)
     try:
         one.begin()
         verdict = one.prove("green").verdict()

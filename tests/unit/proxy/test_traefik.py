@@ -20,8 +20,8 @@ TEXTS = {"blue": b"blue", "green": b"green"}
 def file(tmp_path: Path) -> Path:
     """Blue's file in place, both prepared."""
     place = tmp_path / "cutover it's.yml"
-    for colour in ("blue", "green"):
-        place.with_name(f"{place.name}.{colour}").write_text(colour)
+    for color in ("blue", "green"):
+        place.with_name(f"{place.name}.{color}").write_text(color)
     place.write_text("blue")
     return place
 
@@ -29,7 +29,7 @@ def file(tmp_path: Path) -> Path:
 def test_switch_moves_a_prepared_file(file: Path) -> None:
     """There and back, each a no-op when run twice; the prepared files stay."""
     change = Traefik(file, UNREACHABLE).switch("green")
-    for run, colour in (
+    for run, color in (
         (run_undo, "blue"),
         (run_change, "green"),
         (run_change, "green"),
@@ -38,16 +38,16 @@ def test_switch_moves_a_prepared_file(file: Path) -> None:
         (run_change, "green"),
     ):
         assert run(change) == 0
-        assert file.read_text() == colour
+        assert file.read_text() == color
     assert {each.name.removeprefix(file.name) for each in file.parent.iterdir()} == {"", ".blue", ".green"}
 
 
 def test_switch_needs_no_space(file: Path) -> None:
     """A process that may not write one byte can still switch and come back."""
     change = Traefik(file, UNREACHABLE).switch("green")
-    for words, colour in ((change.do, "green"), (("sh", "-c", change.undo[0]), "blue")):
+    for words, color in ((change.do, "green"), (("sh", "-c", change.undo[0]), "blue")):
         subprocess.run(("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *words), check=True)
-        assert file.read_text() == colour
+        assert file.read_text() == color
 
 
 def test_a_changed_file_is_not_overwritten(file: Path) -> None:
@@ -64,13 +64,13 @@ def test_an_edit_in_place_changes_one_file(file: Path) -> None:
     with file.open("a") as there:
         there.write("# by hand")
     assert file.with_name(f"{file.name}.green").read_text() == "green"
-    assert read_dynamic_file(file).colour is None
+    assert read_dynamic_file(file).color is None
     assert run_change(Traefik(file, UNREACHABLE).switch("blue")) == 1
     assert file.read_text() == "green# by hand"
 
 
 def test_the_file_keeps_its_mode(file: Path) -> None:
-    """A take-back runs with a closed umask; Traefik may be another user, and must read what it brings."""
+    """A revert runs with a closed umask; Traefik may be another user, and must read what it brings."""
     file.with_name(f"{file.name}.green").chmod(0o644)
     words = Traefik(file, UNREACHABLE).switch("green").do
     subprocess.run(("sh", "-c", 'umask 077; exec "$@"', "sh", *words), check=True)
@@ -89,7 +89,7 @@ def test_the_end_of_a_half_done_switch(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "texts", "colour", "why"),
+    ("there", "texts", "color", "why"),
     [
         (b"blue", TEXTS, "blue", "/f is that of blue"),
         (b"green", TEXTS, "green", "/f is that of green"),
@@ -97,14 +97,14 @@ def test_the_end_of_a_half_done_switch(file: Path) -> None:
         (b"one", {"blue": b"one", "green": b"one"}, None, "/f.blue and /f.green are the same"),
     ],
 )
-def test_a_file_says(there: bytes, texts: dict[str, bytes], colour: str | None, why: str) -> None:
+def test_a_file_says(there: bytes, texts: dict[str, bytes], color: str | None, why: str) -> None:
     """The file in place is one of the two prepared ones, or nobody knows."""
-    assert judge_dynamic_file("/f", there, texts) == Marker(colour, why)
+    assert judge_dynamic_file("/f", there, texts) == Marker(color, why)
 
 
 def test_reads_the_files(file: Path) -> None:
     """The files of this host are read; a missing one is unknown."""
-    assert read_dynamic_file(file).colour == "blue"
+    assert read_dynamic_file(file).color == "blue"
     file.with_name(f"{file.name}.green").unlink()
     assert read_dynamic_file(file) == Marker(None, f"{file}.green: no such file or directory")
 

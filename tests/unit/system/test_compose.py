@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cutover.core.config import Settings
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.system import compose, process
 from cutover.system.compose import Rendered
 
@@ -34,7 +34,7 @@ def answered(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> Sett
     monkeypatch.setattr(process, "FIXED_PATH", f"{folder}:{process.FIXED_PATH}")
     (folder / "docker-compose.yml").write_text("services: {}\n")
     (folder / ".env").write_text("IMAGE_TAG=sha-1\n")
-    table = {"project": "p", "colours": {"blue": {"env_file": folder / ".env"}}}
+    table = {"project": "p", "colors": {"blue": {"env_file": folder / ".env"}}}
     return Settings.model_validate(table | {"compose_file": folder / "docker-compose.yml"})
 
 
@@ -56,7 +56,7 @@ def test_an_old_compose_is_told_as_such(
 ) -> None:
     """An old Compose only says "unknown flag"; the error names its version."""
     settings = answered(tmp_path, script, monkeypatch)
-    with pytest.raises(UsageProblem) as raised:
+    with pytest.raises(ConfigError) as raised:
         compose.render(settings, "blue")
     assert str(raised.value) == said
 
@@ -113,6 +113,6 @@ def test_knows_each_published_port(
 )
 def test_a_service_without_an_image_is_told(services: dict[str, Any], said: str) -> None:
     """Each of `services` must be in the Compose file and have an image."""
-    with pytest.raises(UsageProblem) as raised:
+    with pytest.raises(ConfigError) as raised:
         rendered(services).image("api")
     assert str(raised.value) == said

@@ -10,10 +10,17 @@ from typing import Any
 
 import pytest
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome
-from cutover.system.http import HttpClient, HttpResponse, RequestOptions, Silence, judge_silence, send_request
-from cutover.target import Control
+from cutover.system.http import (
+    HttpClient,
+    HttpResponse,
+    NoResponse,
+    RequestOptions,
+    judge_no_response,
+    send_request,
+)
+from cutover.target import ControlProbe
 from tests.helpers.rude_servers import (
     BAD,
     GOOD,
@@ -31,7 +38,7 @@ from tests.helpers.rude_servers import (
 OK = response(200, {"ready": True})
 
 
-def once(talk: Talk, method: str = "GET", deadline_s: float = 30, **how: Any) -> HttpResponse | Silence:
+def once(talk: Talk, method: str = "GET", deadline_s: float = 30, **how: Any) -> HttpResponse | NoResponse:
     """One question to a server that behaves like *talk*."""
     with serving(talk) as url, HttpClient(url, deadline_s) as http:
         return send_request(http, method, "/x", RequestOptions(sleep=lambda _s: None, **how))
@@ -39,9 +46,9 @@ def once(talk: Talk, method: str = "GET", deadline_s: float = 30, **how: Any) ->
 
 def test_an_answer_is_whole() -> None:
     """An answer has its status, its headers in lower case and its body."""
-    said = once(says(response(201, {"id": 7}, "X-Colour: green")))
+    said = once(says(response(201, {"id": 7}, "X-Color: green")))
     assert isinstance(said, HttpResponse)
-    assert (said.status, said.json(), said.headers["x-colour"]) == (201, {"id": 7}, "green")
+    assert (said.status, said.json(), said.headers["x-color"]) == (201, {"id": 7}, "green")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +68,7 @@ def test_what_drips_is_over_at_the_deadline(head: bytes) -> None:
         said = once(drip(head, over), deadline_s=0.5, tries=1)
     finally:
         over.set()
-    assert isinstance(said, Silence)
+    assert isinstance(said, NoResponse)
     assert said.kind == "timeout"
 
 
@@ -69,7 +76,7 @@ def test_a_question_may_have_a_deadline_of_its_own() -> None:
     """The deadline of the question wins over that of the client."""
     with serving(say_nothing) as url, HttpClient(url, 600) as http:
         said = send_request(http, "GET", "/x", RequestOptions(deadline_s=0.3, tries=1))
-    assert isinstance(said, Silence)
+    assert isinstance(said, NoResponse)
     assert said.kind == "timeout"
 
 
@@ -86,7 +93,7 @@ def test_a_question_may_have_a_deadline_of_its_own() -> None:
 def test_no_answer_is_silence(talk: Talk, kind: str) -> None:
     """Whatever ends a question without an answer is told by its kind, never raised."""
     said = once(talk)
-    assert isinstance(said, Silence)
+    assert isinstance(said, NoResponse)
     assert said.kind == kind
 
 
@@ -94,14 +101,14 @@ def test_refused_is_silence() -> None:
     """A port where nobody listens refuses."""
     with HttpClient(nobody(), 30) as http:
         said = send_request(http, "GET", "/x", RequestOptions(sleep=lambda _s: None))
-    assert (str(said), isinstance(said, Silence)) == ("connection refused", True)
+    assert (str(said), isinstance(said, NoResponse)) == ("connection refused", True)
 
 
 def test_tls_trouble_is_silence() -> None:
     """A port that speaks no TLS is told as such."""
     with serving(says(OK)) as url, HttpClient(url.replace("http:", "https:"), 30) as http:
         said = send_request(http, "GET", "/x", RequestOptions(tries=1))
-    assert isinstance(said, Silence)
+    assert isinstance(said, NoResponse)
     assert said.kind == "tls"
 
 
@@ -135,7 +142,7 @@ def test_a_wrong_answer_is_not_asked_again() -> None:
 
 def test_what_writes_is_not_sent_twice() -> None:
     """A request that may have arrived is not repeated when it writes something."""
-    assert isinstance(once(in_turn(hang_up, says(OK)), "POST", send={"text": "x"}), Silence)
+    assert isinstance(once(in_turn(hang_up, says(OK)), "POST", send={"text": "x"}), NoResponse)
 
 
 def test_an_endless_body_does_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,15 +188,18 @@ def raising(error: Exception) -> Callable[[], bool]:
     [
         (GOOD, Outcome.NO),
         (BAD, Outcome.UNKNOWN),
-        (Control(raising(EngineSilent("the Docker engine does not answer")), "the engine"), Outcome.UNKNOWN),
-        (Control(raising(ConnectionRefusedError("refused")), "the proxy"), Outcome.UNKNOWN),
+        (
+            ControlProbe(raising(EngineUnavailable("the Docker engine does not answer")), "the engine"),
+            Outcome.UNKNOWN,
+        ),
+        (ControlProbe(raising(ConnectionRefusedError("refused")), "the proxy"), Outcome.UNKNOWN),
     ],
     ids=["way good", "way bad", "engine silent", "proxy silent"],
 )
-def test_silence_is_a_no_only_when_the_way_is_good(control: Control, outcome: Outcome) -> None:
+def test_silence_is_a_no_only_when_the_way_is_good(control: ControlProbe, outcome: Outcome) -> None:
     """A hung release is broken; a cut cable is nobody's answer."""
-    verdict = judge_silence(
-        "ready", Silence("timeout", "no complete answer in 5.0 s", "http://x", 5.0), control
+    verdict = judge_no_response(
+        "ready", NoResponse("timeout", "no complete answer in 5.0 s", "http://x", 5.0), control
     )
     assert verdict.outcome is outcome
     assert "no complete answer in 5.0 s" in verdict.reason
@@ -272,5 +282,5 @@ def test_a_path_is_sent_as_a_url(path: str, sent: bytes) -> None:
 def test_a_request_that_is_no_http_is_said() -> None:
     """A header that HTTP does not allow ends as a value too."""
     with HttpClient(nobody(), 30) as http, serving(says(OK)) as url, HttpClient(url, 30) as other:
-        assert isinstance(http.send("GET", "/x"), Silence)
-        assert isinstance(other.send("GET", "/x", headers={"x": "a\nb"}), Silence)
+        assert isinstance(http.send("GET", "/x"), NoResponse)
+        assert isinstance(other.send("GET", "/x", headers={"x": "a\nb"}), NoResponse)

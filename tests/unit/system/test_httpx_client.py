@@ -10,14 +10,14 @@ import pytest
 from cutover.system.httpx_client import httpx_client
 from tests.helpers.rude_servers import Talk, drip, hang_up, nobody, response, say_nothing, says, serving
 
-OK = response(200, {"ready": True}, "X-Colour: green")
+OK = response(200, {"ready": True}, "X-Color: green")
 
 
 def test_a_response_is_httpxs_own() -> None:
     """Status, headers, JSON, and a redirect that is not followed."""
     with serving(says(OK)) as url, httpx_client(url, 30) as http:
         got = http.get("/x", params={"a": "b c"})
-        assert (got.status_code, got.json(), got.headers["x-colour"]) == (200, {"ready": True}, "green")
+        assert (got.status_code, got.json(), got.headers["x-color"]) == (200, {"ready": True}, "green")
         assert str(got.url) == f"{url}/x?a=b+c"
     with serving(says(response(302, "", "location: /login"))) as url, httpx_client(url, 30) as http:
         assert http.post("/x", json={"text": "x"}).status_code == 302

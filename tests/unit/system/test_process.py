@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.errors import EngineSilent, UsageProblem
+from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
 from cutover.system import docker, process
 
@@ -33,10 +33,10 @@ LONG_S = 60.0
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_a_command_did_is_told(words: process.Words, code: int, out: str, last: str) -> None:
+def test_what_a_command_did_is_told(words: process.Argv, code: int, out: str, last: str) -> None:
     """A failed command raises nothing; exit code, output and last line are returned."""
     done = process.run(words, deadline_s=LONG_S)
-    assert (done.words, done.code, done.out, done.last_line) == (words, code, out, last)
+    assert (done.argv, done.code, done.out, done.last_line) == (words, code, out, last)
     assert done.ok is (code == 0)
 
 
@@ -147,7 +147,7 @@ def test_one_engine_is_asked_and_changed(
 def test_the_sdk_goes_where_the_context_leads(contexts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK connects to the engine of the context."""
     monkeypatch.setenv("DOCKER_CONTEXT", "rootless")
-    with pytest.raises(EngineSilent) as raised:
+    with pytest.raises(EngineUnavailable) as raised:
         docker.client(7)
     assert f"the Docker engine at unix://{contexts}/none.sock does not answer" in str(raised.value)
 
@@ -156,7 +156,7 @@ def test_the_sdk_goes_where_the_context_leads(contexts: Path, monkeypatch: pytes
 def test_a_context_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With an unknown context no command is run."""
     monkeypatch.setenv("DOCKER_CONTEXT", "nowhere")
-    with pytest.raises(UsageProblem) as raised:
+    with pytest.raises(ConfigError) as raised:
         process.run(("true",), deadline_s=LONG_S)
     assert str(raised.value) == "docker context 'nowhere' cannot be read: context \"nowhere\": not found"
 
@@ -164,10 +164,10 @@ def test_a_context_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_output_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both outputs are masked, except with `mask=False`."""
     monkeypatch.setattr(MASK, "values", {"hunter22"})
-    words = ("sh", "-c", "echo a hunter22; echo b hunter22 >&2")
-    shown = process.run(words, deadline_s=LONG_S)
+    argv = ("sh", "-c", "echo a hunter22; echo b hunter22 >&2")
+    shown = process.run(argv, deadline_s=LONG_S)
     assert (shown.out, shown.err) == ("a ***\n", "b ***\n")
-    assert process.run(words, deadline_s=LONG_S, mask=False).out == "a hunter22\n"
+    assert process.run(argv, deadline_s=LONG_S, mask=False).out == "a hunter22\n"
 
 
 def test_standard_input_is_given_or_empty() -> None:
@@ -188,8 +188,8 @@ process.run(("sh", "-c", script, "sh", sys.argv[1], str(os.getpid())), deadline_
 def test_an_interrupt_leaves_no_child(tmp_path: Path) -> None:
     """A Ctrl-C kills the running command and its children."""
     pid = tmp_path / "pid"
-    words = (sys.executable, "-c", INTERRUPTED, str(pid))
-    done = process.run(words, deadline_s=LONG_S, cwd=str(Path(__file__).parents[3]))
+    argv = (sys.executable, "-c", INTERRUPTED, str(pid))
+    done = process.run(argv, deadline_s=LONG_S, cwd=str(Path(__file__).parents[3]))
     assert "KeyboardInterrupt" in done.err
     assert _ends(int(pid.read_text()))
 

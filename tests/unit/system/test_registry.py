@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cutover.core.errors import UsageProblem
+from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK
 from cutover.system import docker, registry
 
@@ -94,7 +94,7 @@ def test_refuses_an_image_for_another_machine(mine: str, *, ok: bool) -> None:
     if ok:
         assert registry.require_architecture(image, mine) is image
         return
-    with pytest.raises(UsageProblem, match="r/api:sha-1 is for amd64, this host is arm64"):
+    with pytest.raises(ConfigError, match="r/api:sha-1 is for amd64, this host is arm64"):
         registry.require_architecture(image, mine)
 
 
@@ -189,7 +189,7 @@ def test_a_pull_fails_in_one_line(
     """An error in the stream of a pull is explained, and a pull that never ends is given up at its deadline."""
     engine.rows = (row,) if row else ()
     monkeypatch.setattr(registry, "PULL_DEADLINE_S", 30.0 if row else 0.3)
-    with pytest.raises(UsageProblem) as raised:
+    with pytest.raises(ConfigError) as raised:
         registry.ensure_image("r.test/a:1", {})
     assert str(raised.value) == expected
 
@@ -199,7 +199,7 @@ def test_a_pull_sends_the_credentials_of_its_registry(engine: type[Engine]) -> N
     engine.rows = ("denied",)
     environment = {"GHCR_HOST": "r.test", "GHCR_USERNAME": "ana", "GHCR_TOKEN": "canary-token-2"}
     for reference in ("r.test/a:1", "other.test/a:1"):
-        with pytest.raises(UsageProblem, match="denies"):
+        with pytest.raises(ConfigError, match="denies"):
             registry.ensure_image(reference, environment)
         sent = base64.urlsafe_b64decode(engine.credentials or "").decode()
         assert ("canary-token-2" in sent) is (reference == "r.test/a:1"), sent

@@ -18,7 +18,7 @@ from cutover.evidence import Evidence
 from cutover.statistics import Sequential
 from cutover.system import http
 from cutover.system.http import RequestOptions
-from cutover.target import Control
+from cutover.target import ControlProbe
 from cutover.watch.availability import (
     EndpointComparison,
     EndpointResult,
@@ -29,10 +29,10 @@ from cutover.watch.availability import (
     Prober,
     ProbeSource,
     availability_check,
-    colour_check,
+    color_check,
     endpoints_check,
     judge_availability,
-    judge_colour,
+    judge_color,
     readable,
 )
 from cutover.watch.check import at_once
@@ -67,8 +67,8 @@ def counts(probes: str, wanted: float = 0.99) -> ProbeCounts:
         ("..?", UNKNOWN, "no connection, and the control did not answer either"),
         ("..??.", YES, "0 of 3 probes failed"),
         ("xx?x", NO, "3 probes in a row failed"),
-        ("..sss", NOT_ASKED, "reported: status 503 from both colours: not this release"),
-        ("..sss.", YES, "3 failed for both colours"),
+        ("..sss", NOT_ASKED, "reported: status 503 from both colors: not this release"),
+        ("..sss.", YES, "3 failed for both colors"),
         ("xxs.", YES, "2 of 3 probes failed"),
         ("xxsx", NO, "got 3 of 3 probes failed"),
     ],
@@ -88,32 +88,32 @@ def test_a_perfect_slo_forgives_nothing() -> None:
 @pytest.mark.parametrize(
     ("seen", "outcome", "reason"),
     [
-        ({}, NOT_ASKED, "no answer named its colour"),
+        ({}, NOT_ASKED, "no answer named its color"),
         ({"green": 9}, YES, "9 answers, all by green"),
         ({"green": 9, "blue": 1}, NO, "expected every answer by green, got 1 by blue"),
     ],
 )
-def test_colour(seen: dict[str, int], outcome: Outcome, reason: str) -> None:
-    """One answer of the other colour is a sure no."""
-    verdict = judge_colour(Counter(seen), "green")
+def test_color(seen: dict[str, int], outcome: Outcome, reason: str) -> None:
+    """One answer of the other color is a sure no."""
+    verdict = judge_color(Counter(seen), "green")
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 
 def test_the_color_of_a_silent_proxy_is_unknown() -> None:
-    """What it answered before says nothing of now, but for another colour."""
-    assert judge_colour(Counter(green=9), "green", "connection refused").outcome is UNKNOWN
-    assert judge_colour(Counter(blue=1), "green", "connection refused").outcome is NO
+    """What it answered before says nothing of now, but for another color."""
+    assert judge_color(Counter(green=9), "green", "connection refused").outcome is UNKNOWN
+    assert judge_color(Counter(blue=1), "green", "connection refused").outcome is NO
 
 
 @contextmanager
-def service(status: int, colour: str = "green") -> Iterator[str]:
+def service(status: int, color: str = "green") -> Iterator[str]:
     """A real server that answers everything with *status*; 0: it hangs up without a word."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the base class's spelling
             if status:
                 self.send_response(status)
-                self.send_header("X-Colour", colour)
+                self.send_header("X-Color", color)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -155,13 +155,13 @@ def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool
         prober = Prober(
             http.HttpClient(live_url, 5.0, keep_alive=False),
             "/readyz",
-            Control(lambda: control),
-            "X-Colour",
+            ControlProbe(lambda: control),
+            "X-Color",
             client,
         )
         probe = prober()
     assert probe.kind == kind
-    assert probe.colour == ("green" if live else None)
+    assert probe.color == ("green" if live else None)
 
 
 def test_each_poll_sends_a_probe() -> None:
@@ -169,12 +169,12 @@ def test_each_poll_sends_a_probe() -> None:
     evidence = Evidence()
     probes = iter([Probe("good", "status 200", 0.02, "green"), Probe("failed", "status 500", 0.5, "blue")])
     source = ProbeSource(lambda: next(probes), 0.99, evidence, "green", start=at_once)
-    available, colour = availability_check(source), colour_check(source)
+    available, color = availability_check(source), color_check(source)
     available.poll(0.0)
-    assert (available.verdict().outcome, colour.verdict().outcome) == (YES, YES)
+    assert (available.verdict().outcome, color.verdict().outcome) == (YES, YES)
     available.poll(0.5)
-    assert colour.verdict().outcome is NO
-    assert [(each.series, each.colour, each.value) for each in evidence.samples] == [
+    assert color.verdict().outcome is NO
+    assert [(each.series, each.color, each.value) for each in evidence.samples] == [
         ("probe seconds", "green", 0.02),
         ("probe failed", "blue", 1.0),
     ]
@@ -199,7 +199,7 @@ ALONE, BOTH = EndpointResult(WRONG), EndpointResult(WRONG, WRONG)
         ([BAD, BAD, GOOD], YES, "1 asked 3 times, all as listed"),
         ([GOOD, BAD, BAD, BAD], NO, "GET /memories, 3 times in a row: expected status 200, got 404"),
         ([ALONE, ALONE, ALONE], NO, "GET /memories, 3 times in a row: expected status 200, got 404"),
-        ([BOTH, BOTH, BOTH], NOT_ASKED, "expected status 200, got 404; for both colours: not this release"),
+        ([BOTH, BOTH, BOTH], NOT_ASKED, "expected status 200, got 404; for both colors: not this release"),
         ([BAD, BAD, BOTH, BAD], NOT_ASKED, "3 in a row are a no"),
         ([LATE, LATE, LATE], YES, "1 asked 3 times, all as listed"),
         ([GOOD, MUTE], UNKNOWN, "GET /memories: connection refused, and the control question failed too"),
@@ -238,10 +238,10 @@ def by_path(**statuses: int) -> Talk:
 @pytest.mark.parametrize(
     ("live", "old", "excuse"),
     [
-        ({"a": 500, "b": 503}, {"a": 500, "b": 500}, "the old colour fails GET /a too"),
-        ({"a": 200, "b": 500}, {"a": 200, "b": 500}, "the old colour fails GET /b too"),
-        ({"a": 200, "b": 500}, {"a": 500, "b": 500}, "the old colour fails GET /b too"),
-        ({"a": 500, "b": 500}, {"a": 404, "b": 500}, "the old colour fails GET /b too"),
+        ({"a": 500, "b": 503}, {"a": 500, "b": 500}, "the old color fails GET /a too"),
+        ({"a": 200, "b": 500}, {"a": 200, "b": 500}, "the old color fails GET /b too"),
+        ({"a": 200, "b": 500}, {"a": 500, "b": 500}, "the old color fails GET /b too"),
+        ({"a": 500, "b": 500}, {"a": 404, "b": 500}, "the old color fails GET /b too"),
         ({"a": 500, "b": 500}, {"a": 200, "b": 500}, ""),
         ({"a": 500, "b": 500}, {"a": 200, "b": 200}, ""),
         ({"a": 200, "b": 200}, {"a": 500, "b": 200}, ""),
@@ -288,7 +288,7 @@ def test_what_is_slow_for_both() -> None:
         )
         assert (
             EndpointComparison(wanted, asked[0], asked[1], 0.01, LOOK)(slow=True)
-            == "the old colour is slow with GET /a too"
+            == "the old color is slow with GET /a too"
         )
         assert EndpointComparison(wanted, asked[0], asked[1], 0.01, LOOK)() == ""
         assert EndpointComparison(wanted, asked[2], asked[1], 0.01, LOOK)(slow=True) == ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.watch.check import (
     Excuse,
@@ -114,11 +114,11 @@ def test_two_checks_poll_their_source_once_in_a_round() -> None:
 
 def test_a_silent_engine_is_unknown_until_it_answers() -> None:
     """Before the first answer nothing is claimed; silence is unknown, unless the judge is sure nevertheless."""
-    answers: list[int | EngineSilent] = [EngineSilent("mute"), 7]
+    answers: list[int | EngineUnavailable] = [EngineUnavailable("mute"), 7]
 
     def ask() -> int:
         answer = answers.pop(0)
-        if isinstance(answer, EngineSilent):
+        if isinstance(answer, EngineUnavailable):
             raise answer
         return answer
 
@@ -174,12 +174,12 @@ def test_a_no_of_this_release_stands() -> None:
 def test_a_no_of_both_is_reported() -> None:
     """With the old color in the same trouble the no is reported, and the counts begin anew until a yes."""
     source = Told(NO)
-    check = excused(source, lambda: "the old colour answers /readyz with 503 too")
+    check = excused(source, lambda: "the old color answers /readyz with 503 too")
     check.poll(0.0)
     verdict = check.verdict()
     assert (verdict.outcome, source.resets) == (NOT_ASKED, 1)
     assert verdict.reason == (
-        "reported: got 40.0% (40 of 100); the old colour answers /readyz with 503 too: not this release"
+        "reported: got 40.0% (40 of 100); the old color answers /readyz with 503 too: not this release"
     )
     source.outcome = YES
     check.poll(1.0)
@@ -227,7 +227,7 @@ def test_what_both_colors_share_does_not_revert_a_release() -> None:
     verdicts = [no("tls", "13 days left", seen="13 days"), yes("disk", "/: 50% free")]
     told = report_shared(verdicts, releasing=True)
     assert [each.outcome for each in told] == [NOT_ASKED, YES]
-    assert told[0].reason == "reported: 13 days left; both colours share it: not this release"
+    assert told[0].reason == "reported: 13 days left; both colors share it: not this release"
     assert told[0].seen == "13 days"
     assert report_shared(verdicts, releasing=False) == verdicts
 

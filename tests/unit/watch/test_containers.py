@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome
 from cutover.gate.container_checks import life_of
 from cutover.system.container import Container
@@ -73,7 +73,7 @@ def test_health(now: Container | None, unhealthy: int, outcome: Outcome, reason:
     ("now", "outcome", "reason"),
     [
         (container(), YES, "blue is warm: running, health healthy"),
-        (None, NOT_ASKED, "reported: blue is gone; taking back would first have to start it"),
+        (None, NOT_ASKED, "reported: blue is gone; reverting would first have to start it"),
         (container(Status="exited", ExitCode=1), NOT_ASKED, "reported: blue: exited (1)"),
         (container(Health=UNHEALTHY), NOT_ASKED, "reported: blue: unhealthy"),
         (container(StartedAt=LATER), NOT_ASKED, "reported: blue was started anew"),
@@ -115,7 +115,7 @@ def test_one_look_serves_both_checks() -> None:
 
 def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
     """Whether anything restarted cannot be said without the engine; one more answer and it is known again."""
-    silent = EngineSilent("the Docker engine does not answer: timed out")
+    silent = EngineUnavailable("the Docker engine does not answer: timed out")
     live, old = (ContainerSource(finder(silent, container()), start=at_once) for _ in range(2))
     restarts, health = container_checks(live)
     back = way_back_check(old, "blue")
@@ -136,20 +136,20 @@ def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
         ("restarts", [container(), container(restart_count=1)], NO, "worker: started anew 1 time"),
         ("restarts", [container(), None], NO, "worker: its container is gone"),
         ("restarts", [None, None], YES, "none, running"),
-        ("restarts", [container(), EngineSilent("mute")], UNKNOWN, "mute"),
+        ("restarts", [container(), EngineUnavailable("mute")], UNKNOWN, "mute"),
         ("health", [container(), container(Health=UNHEALTHY)], NO, "worker: unhealthy"),
         ("oom", [container(), container(OOMKilled=True)], NO, "worker: out of memory"),
     ],
 )
 def test_another_service_of_the_color_counts_too(
-    name: str, worker: list[Container | EngineSilent | None], outcome: Outcome, reason: str
+    name: str, worker: list[Container | EngineUnavailable | None], outcome: Outcome, reason: str
 ) -> None:
     """What is upped together is watched together; what was never there is not asked."""
 
     def find(answers: list[Any]) -> Callable[[], Container | None]:
         def ask() -> Container | None:
             answer = answers.pop(0)
-            if isinstance(answer, EngineSilent):
+            if isinstance(answer, EngineUnavailable):
                 raise answer
             return answer  # type: ignore[no-any-return]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome, yes
 from cutover.evidence import Evidence
 from cutover.watch import dependency_inside
@@ -38,15 +38,15 @@ UNSET = DependencyAnswer(why_not="DATABASE_URL is not set in the container")
     ("streak", "live", "old", "outcome", "reason"),
     [
         (0, GOOD, None, YES, "2 ms"),
-        (0, GOOD, DependencyAnswer(3.0), YES, "2 ms, 3 ms from the old colour"),
-        (0, GOOD, DOWN, YES, "2 ms, Connection refused from the old colour"),
+        (0, GOOD, DependencyAnswer(3.0), YES, "2 ms, 3 ms from the old color"),
+        (0, GOOD, DOWN, YES, "2 ms, Connection refused from the old color"),
         (1, DOWN, GOOD, NOT_ASKED, "Connection refused, once; 2 in a row are a no"),
-        (2, DOWN, GOOD, NO, "expected an answer within 1000 ms, got Connection refused, 2 ms from the old colour"),
+        (2, DOWN, GOOD, NO, "expected an answer within 1000 ms, got Connection refused, 2 ms from the old color"),
         (2, DOWN, None, NO, "expected an answer within 1000 ms, got Connection refused"),
-        (9, DOWN, DOWN, NOT_ASKED, "fails for both colours: Connection refused: not this release"),
-        (9, SLOW, SLOW, NOT_ASKED, "reported: dependency db fails for both colours: 1500 ms: not this release"),
-        (2, SLOW, GOOD, NO, "expected an answer within 1000 ms, got 1500 ms, 2 ms from the old colour"),
-        (2, DOWN, UNSET, NO, "got Connection refused, DATABASE_URL is not set in the container from the old colour"),
+        (9, DOWN, DOWN, NOT_ASKED, "fails for both colors: Connection refused: not this release"),
+        (9, SLOW, SLOW, NOT_ASKED, "reported: dependency db fails for both colors: 1500 ms: not this release"),
+        (2, SLOW, GOOD, NO, "expected an answer within 1000 ms, got 1500 ms, 2 ms from the old color"),
+        (2, DOWN, UNSET, NO, "got Connection refused, DATABASE_URL is not set in the container from the old color"),
         (0, UNSET, GOOD, NOT_ASKED, "DATABASE_URL is not set in the container"),
         (0, None, GOOD, NOT_ASKED, "the container does not run"),
     ],
@@ -82,7 +82,7 @@ def test_streaks_and_silence() -> None:
             {"db": DOWN, "cache": GOOD},
             {"db": DOWN, "cache": GOOD},
             {"db": GOOD, "cache": GOOD},
-            EngineSilent("mute"),
+            EngineUnavailable("mute"),
         ]
     )
     db, cache = dependency_checks(("db", "cache"), source)
@@ -98,7 +98,7 @@ def test_streaks_and_silence() -> None:
 def test_the_trouble_of_the_old_color() -> None:
     """Which dependency fails for the old color, in words, for a check that is about to say no."""
     assert asking([], {"db": GOOD, "ai": DOWN}).trouble_of_old() == (
-        "dependency ai fails for the old colour too (Connection refused)"
+        "dependency ai fails for the old color too (Connection refused)"
     )
     assert asking([], {"db": GOOD, "cache": UNSET}).trouble_of_old() == ""
     assert asking([]).trouble_of_old() == ""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cutover.core.config_schema import Logs
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.gate.log_checks import LoggedError, LogWindow
@@ -52,7 +52,7 @@ def seen(
 
 
 def before(names: str = "", seconds: float = 600.0) -> LogWindow:
-    """The old colour's log: its errors were spread evenly over the time."""
+    """The old color's log: its errors were spread evenly over the time."""
     spread = errors(names, at=SINCE - seconds, every=seconds / max(1, len(names)))
     return LogWindow(tuple(spread), 1000, seconds, SINCE)
 
@@ -60,20 +60,20 @@ def before(names: str = "", seconds: float = 600.0) -> LogWindow:
 @pytest.mark.parametrize(
     ("asked", "outcome", "reason"),
     [
-        (seen([], before=before()), YES, "0 errors in 30 s (500 log lines), the old colour logged 0 in 600 s"),
+        (seen([], before=before()), YES, "0 errors in 30 s (500 log lines), the old color logged 0 in 600 s"),
         (seen(errors("a" * 4), before=before()), YES, "4 errors in 30 s"),
-        (seen(errors("a" * 5), before=before()), NO, "the old colour logged 0 in 600 s before: 5 × a!"),
+        (seen(errors("a" * 5), before=before()), NO, "the old color logged 0 in 600 s before: 5 × a!"),
         (seen(errors("a" * 5), before=before("a" * 60)), YES, "5 errors in 30 s"),
         (seen(errors("a" * 60), before=before("a" * 60)), NO, "60 errors in 30 s"),
-        (seen(errors("a" * 60), shared="a", before=before()), YES, "60 more are logged by both colours"),
+        (seen(errors("a" * 60), shared="a", before=before()), YES, "60 more are logged by both colors"),
         (seen(errors("a" * 60 + "b" * 6), shared="a", before=before()), NO, "6 errors in 30 s"),
         (seen(errors("a" * 60), before=before("a", 20.0)), NO, "60 errors in 30 s"),
         (seen(errors("a" * 6), before=before("", 20.0)), YES, "6 errors in 30 s"),
-        (seen(errors("a" * 60), before=None), NOT_ASKED, "no log of an old colour to compare with"),
+        (seen(errors("a" * 60), before=None), NOT_ASKED, "no log of an old color to compare with"),
         (
             seen(errors("a" * 40, at=SINCE + 3570), seconds=3600.0, before=before("a" * 400, 3600.0), look=1800),
             NO,
-            "40 errors in 60 s, the old colour logged 400 in 3600 s",
+            "40 errors in 60 s, the old color logged 400 in 3600 s",
         ),
         (seen(errors("a" * 9), before=LogWindow(tuple(errors("a" * 9, at=SINCE - 60)), 9, 600)), YES, "9 errors in 30 s"),
     ],
@@ -93,7 +93,7 @@ def test_the_rate_of_errors(asked: LogComparison, outcome: Outcome, reason: str)
         (seen(errors("n" * 5), before=before("a" * 600)), NO, "5 errors of a new kind in 30 s: 5 × n!"),
         (seen(errors("nopqr"), before=before("a" * 600)), NO, "5 errors of a new kind in 30 s"),
         (seen(errors("a" * 50), before=before("a")), YES, "none in 30 s"),
-        (seen(errors("n" * 50), shared="n", before=before("a")), YES, "50 more are logged by both colours"),
+        (seen(errors("n" * 50), shared="n", before=before("a")), YES, "50 more are logged by both colors"),
         (seen(errors("n" * 50), before=None), YES, "50 of a new kind in 30 s"),
         (seen(errors("n" * 10, every=3.0), before=None), NO, "10 errors of a new kind in 30 s"),
         (seen(errors("n" * 10, every=3.0), before=before("", 20.0)), NO, "10 errors of a new kind in 30 s"),
@@ -105,7 +105,7 @@ def test_the_rate_of_errors(asked: LogComparison, outcome: Outcome, reason: str)
     ],
 )
 def test_new_kinds_of_errors(asked: LogComparison, outcome: Outcome, reason: str) -> None:
-    """Five of a kind that nobody knew are a no, however many others the old colour logs."""
+    """Five of a kind that nobody knew are a no, however many others the old color logs."""
     verdict = judge_new_errors(asked, 5)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
@@ -193,7 +193,7 @@ def test_a_container_that_is_gone_logs_nothing(gone: str) -> None:
 
     def unreadable(container_id: str, **_window: object) -> list[str]:
         if container_id == gone:
-            raise EngineSilent("the log cannot be read: no such container")
+            raise EngineUnavailable("the log cannot be read: no such container")
         return []
 
     there = {"live": container(id="live"), "old": container(id="old")}
@@ -212,7 +212,7 @@ def test_a_silent_engine_counts_each_time() -> None:
     """Each silence is counted once, for the four in a row that end a watch."""
 
     def silent() -> None:
-        raise EngineSilent("the Docker engine does not answer")
+        raise EngineUnavailable("the Docker engine does not answer")
 
     source = LogSource(
         silent, None, RULES, SINCE, Evidence(), "green", clock=lambda: SINCE + 10, start=at_once

@@ -67,16 +67,16 @@ WORKERS = ["worker 3", "worker 1", "worker 2"]
 @pytest.mark.parametrize(
     ("target", "watched"),
     [
-        (Target("green", "colour", "http://127.0.0.1:9", "green", "recall_green"), [*WORKERS, "late"]),
+        (Target("green", "color", "http://127.0.0.1:9", "green", "recall_green"), [*WORKERS, "late"]),
         (Target("live", "live", "http://127.0.0.1:9", "green", "recall_green"), [*WORKERS, "late", "mail"]),
         (Target("http://127.0.0.1:9", "url", "http://127.0.0.1:9"), []),
     ],
-    ids=["colour", "live", "url"],
+    ids=["color", "live", "url"],
 )
 def test_all_of_a_release_is_watched(target: Target, watched: list[str]) -> None:
     """Each replica of each service, one that is not there yet, and where the traffic is the consumers."""
     table = {
-        "project": "recall", "services": ["api", "worker", "late"], "after_switch": ["mail"],
-        "colours": {"blue": {"env_file": ".env.blue"}},
+        "project": "recall", "services": ["api", "worker", "late"], "workers": ["mail"],
+        "colors": {"blue": {"env_file": ".env.blue"}},
     }  # fmt: skip
     assert list(siblings(Settings.model_validate(table), target)) == watched

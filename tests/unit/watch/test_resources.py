@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cutover.core.config_schema import Slo
-from cutover.core.errors import EngineSilent
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome
 from cutover.evidence import Evidence
 from cutover.system.container import Container
@@ -163,7 +163,7 @@ def test_kills_are_counted_from_the_first_reading() -> None:
 
 def test_a_silent_engine_is_unknown() -> None:
     """No reading and no reason to believe that there is none to be had."""
-    cpu = resource_checks(usage([EngineSilent("the Docker engine does not answer"), None]), SLO)[0]
+    cpu = resource_checks(usage([EngineUnavailable("the Docker engine does not answer"), None]), SLO)[0]
     cpu.poll(0.0)
     assert cpu.verdict().outcome is UNKNOWN
     cpu.poll(1.0)
@@ -326,7 +326,7 @@ def test_a_leak_says_when_the_limit_is_reached() -> None:
 
 @pytest.mark.parametrize("minutes", [0, 1, 14])
 def test_too_short_a_time_says_so(minutes: int) -> None:
-    """Before a quarter of an hour nobody can tell; that is no answer, and no reason to take a release back."""
+    """Before a quarter of an hour nobody can tell; that is no answer, and no reason to revert a release."""
     points = [(float(second), second * MB) for second in range(0, minutes * 60 + 1, 5)]
     verdict = judge_leak(points, 0)
     assert (verdict.outcome, verdict.reason) == (

@@ -9,17 +9,17 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.evidence import Evidence
-from cutover.target import Control, Target
+from cutover.target import ControlProbe, Target
 from cutover.watch.suite import check_names, default_checks
 
 LIVE = Target("live", "live", "http://127.0.0.1:9", "green", "recall_green", through_proxy=True)
-OLD = Target("blue", "colour", "http://127.0.0.1:9", "blue", "recall_blue")
+OLD = Target("blue", "color", "http://127.0.0.1:9", "blue", "recall_blue")
 URL = Target("http://127.0.0.1:9", "url", "http://127.0.0.1:9")
-BARE: dict[str, Any] = {"project": "recall", "colours": {"blue": {"env_file": ".env.blue"}}}
+BARE: dict[str, Any] = {"project": "recall", "colors": {"blue": {"env_file": ".env.blue"}}}
 FULL: dict[str, Any] = {
     "endpoints": [{"path": "/memories"}],
     "project": "recall",
-    "colours": {colour: {"env_file": f".env.{colour}"} for colour in ("blue", "green")},
+    "colors": {color: {"env_file": f".env.{color}"} for color in ("blue", "green")},
     "proxy": {"driver": "nginx", "url": "http://127.0.0.1:9", "access_log": "access.json"},
 }
 
@@ -35,6 +35,6 @@ def test_the_names_are_known_beforehand(
     if settings.proxy:
         proxy = settings.proxy.model_copy(update={"access_log": tmp_path / "access.json"})
         settings = settings.model_copy(update={"proxy": proxy})
-    checks = default_checks(settings, live, old, Control(lambda: True), Evidence(), 0.0)
+    checks = default_checks(settings, live, old, ControlProbe(lambda: True), Evidence(), 0.0)
     assert [each.name for each in checks] == check_names(settings)
     assert [each.verdict().question for each in checks] == check_names(settings)

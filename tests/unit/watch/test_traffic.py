@@ -32,10 +32,10 @@ SINCE = 1000.0
 SLO = Slo.model_validate({})
 
 
-def line(ts: float, status: int = 200, seconds: float = 0.01, colour: str = "green", path: str = "/m") -> str:
+def line(ts: float, status: int = 200, seconds: float = 0.01, color: str = "green", path: str = "/m") -> str:
     """One line as the proxy writes it."""
     entry: dict[str, Any] = {
-        "ts": ts, "colour": colour, "status": status, "seconds": seconds, "connection": "1", "method": "GET",
+        "ts": ts, "color": color, "status": status, "seconds": seconds, "connection": "1", "method": "GET",
         "path": path, "upstream": str(seconds), "upstream_addr": "127.0.0.1:1",
     }  # fmt: skip
     return json.dumps(entry) + "\n"
@@ -61,10 +61,10 @@ def counts(per_second: list[tuple[int, int]]) -> tuple[RequestCounts, Sequential
         ([(5, 5)], OldTraffic(), NO, "expected at most 1.00% of requests failed, got 100.0% (5 of 5)"),
         ([(50, 5)], OldTraffic(), NO, "10.0% (5 of 50)"),
         ([(50, 1)] * 4, OldTraffic(), YES, "4 of 200 requests failed"),
-        ([(50, 0)] * 60 + [(50, 25)], OldTraffic(9000), NO, "5.0% (25 of 500); the old colour had 0 of 9000"),
+        ([(50, 0)] * 60 + [(50, 25)], OldTraffic(9000), NO, "5.0% (25 of 500); the old color had 0 of 9000"),
         ([(100, 5)] * 20, OldTraffic(9000, 400), NOT_ASKED, "had 400 of 9000 before: not this release"),
-        ([(100, 20)] * 20, OldTraffic(9000, 400), NO, "20.0% (200 of 1000); the old colour had 400"),
-        ([(1000, 10)] * 60, OldTraffic(9000), YES, "600 of 60000 requests failed; the old colour had 0"),
+        ([(100, 20)] * 20, OldTraffic(9000, 400), NO, "20.0% (200 of 1000); the old color had 400"),
+        ([(1000, 10)] * 60, OldTraffic(9000), YES, "600 of 60000 requests failed; the old color had 0"),
     ],
 )  # fmt: skip
 def test_failed_requests(
@@ -125,9 +125,7 @@ def test_without_slo_the_old_color_is_the_bound(old_p95: float, bound: float) ->
 def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
     """Only the live color's users count, from the switch on; the series go to the report."""
     log = tmp_path / "access.json"
-    log.write_text(
-        "".join(line(SINCE - 10 + n / 10, colour="blue") for n in range(60)) + line(SINCE - 1, 500)
-    )
+    log.write_text("".join(line(SINCE - 10 + n / 10, color="blue") for n in range(60)) + line(SINCE - 1, 500))
     old = old_traffic(log, "blue", SINCE, frozenset())
     assert (old.requests, old.failed) == (60, 0)
     reader, evidence = LogTail(log), Evidence()
@@ -136,15 +134,15 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
     errors, latency = traffic_checks(traffic)
     with log.open("a") as out:
         out.write(line(SINCE - 1, 500))
-        out.write(line(SINCE + 1, 500, colour="blue"))
+        out.write(line(SINCE + 1, 500, color="blue"))
         out.write(line(SINCE + 1, 503, path="/readyz"))
         out.write("not json\n")
         out.writelines(line(SINCE + n / 10, seconds=0.4) for n in range(120))
     errors.poll(0.0)
     latency.poll(0.0)
-    assert errors.verdict().reason == "0 of 120 requests failed; the old colour had 0 of 60 before"
+    assert errors.verdict().reason == "0 of 120 requests failed; the old color had 0 of 60 before"
     assert latency.verdict().outcome is NO
-    assert "(old colour × 1.5)" in latency.verdict().reason
+    assert "(old color × 1.5)" in latency.verdict().reason
     assert {each.series for each in evidence.samples} == {"requests", "5xx", "p50", "p95", "p99"}
     traffic.reset()
     assert (errors.verdict().outcome, latency.verdict().outcome) == (NOT_ASKED, NO)
@@ -190,7 +188,7 @@ def test_without_a_log_nothing_was_old_traffic(tmp_path: Path) -> None:
 
 
 def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
-    """A take-back says how many requests failed, and for how long."""
+    """A revert says how many requests failed, and for how long."""
     log = tmp_path / "access.json"
     rows = [(SINCE - 1, 500), (SINCE + 1, 500), (SINCE + 2, 200), (SINCE + 3.5, 502)]
     log.write_text("".join(line(ts, status) for ts, status in rows) + line(SINCE + 9, 503, path="/readyz"))

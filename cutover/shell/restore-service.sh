@@ -1,5 +1,5 @@
 #!/bin/sh
-# putback.sh PROJECT SERVICE ID WORDS...: unless the service's only container is ID and runs, take all away and run the words
+# restore-service.sh PROJECT SERVICE ID WORDS...: unless the service's only container is ID and runs, take all away and run the words
 set -eu
 project=$1 service=$2 id=$3; shift 3
 note="$(dirname "$0")/put-back.$project.$service"

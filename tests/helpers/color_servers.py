@@ -40,19 +40,19 @@ def wait_until(true: Callable[[], bool], what: str, within_s: float = DEADLINE_S
 
 @dataclass
 class Backend:
-    """A colour: says its name in X-Colour, answers slowly, in pieces or as a WebSocket when asked to.
+    """A color: says its name in X-Color, answers slowly, in pieces or as a WebSocket when asked to.
 
     `/slow?s=2` answers after two seconds, `/stream?n=20&every=0.1` in chunks, `/ws` echoes lines; with `&hold=1`
     the end waits for `let_go` as well, so that a busy machine is not too slow for a test.
     """
 
-    colour: str
+    color: str
     port: int = 0
     in_flight: int = 0
     asked: int = 0
     status: int = 200
     let_go: bool = False
-    says_its_colour: bool = True
+    says_its_color: bool = True
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self) -> asyncio.Server:
@@ -100,7 +100,7 @@ class Backend:
     ) -> None:
         parts = urlsplit(target)
         query = {key: float(value[0]) for key, value in parse_qs(parts.query).items()}
-        common = f"X-Colour: {self.colour}\r\n" if self.says_its_colour else ""
+        common = f"X-Color: {self.color}\r\n" if self.says_its_color else ""
         if parts.path == "/ws":
             key = base64.b64encode(hashlib.sha1(headers["sec-websocket-key"].encode() + WEBSOCKET).digest())  # noqa: S324
             writer.write(
@@ -108,7 +108,7 @@ class Backend:
                 f"Sec-WebSocket-Accept: {key.decode()}\r\n\r\n".encode()
             )
             while line := await reader.readline():  # the frames are of no interest to a proxy
-                writer.write(self.colour.encode() + b" " + line)
+                writer.write(self.color.encode() + b" " + line)
                 await writer.drain()
             return
         if parts.path == "/stream":
@@ -129,15 +129,15 @@ class Backend:
 
 
 @dataclass
-class Colours:
+class Colors:
     """Both backends, on one loop in a thread of its own."""
 
     blue: Backend
     green: Backend
     stop: Callable[[str], None]
 
-    def __getitem__(self, colour: str) -> Backend:
-        return self.blue if colour == "blue" else self.green
+    def __getitem__(self, color: str) -> Backend:
+        return self.blue if color == "blue" else self.green
 
     @property
     def ports(self) -> dict[str, int]:
@@ -145,7 +145,7 @@ class Colours:
 
 
 @contextmanager
-def two_colours() -> Iterator[Colours]:
+def two_colors() -> Iterator[Colors]:
     """Blue and green, each on a port of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -157,16 +157,16 @@ def two_colours() -> Iterator[Colours]:
     pair = {name: Backend(name) for name in ("blue", "green")}
     servers = {name: run(each.serve()) for name, each in pair.items()}
 
-    async def stop(colour: str) -> None:
-        servers[colour].close()  # type: ignore[attr-defined]
-        for writer in list(pair[colour]._writers):
+    async def stop(color: str) -> None:
+        servers[color].close()  # type: ignore[attr-defined]
+        for writer in list(pair[color]._writers):
             writer.close()
 
     try:
-        yield Colours(pair["blue"], pair["green"], lambda colour: (run(stop(colour)), None)[1])
+        yield Colors(pair["blue"], pair["green"], lambda color: (run(stop(color)), None)[1])
     finally:
-        for colour in pair:
-            run(stop(colour))
+        for color in pair:
+            run(stop(color))
         run(_cancel_all())
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

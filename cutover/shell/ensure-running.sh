@@ -1,5 +1,5 @@
 #!/bin/sh
-# ensure.sh PROJECT SERVICE WORDS...: unless the service runs and is not unhealthy, run the words that start it
+# ensure-running.sh PROJECT SERVICE WORDS...: unless the service runs and is not unhealthy, run the words that start it
 # One that ran before and still runs is enough: what makes it unhealthy (a shared database) is no reason to stay away.
 set -eu
 project=$1 service=$2; shift 2
