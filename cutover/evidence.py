@@ -207,7 +207,8 @@ def _read_row(evidence: Evidence, row: dict[str, Any]) -> None:
 def outcome_counts(checks: Iterable[Check]) -> str:
     """`14 passed`, `12 passed, 1 failed, 1 unknown, 3 not asked`; `no check ran` if there is none."""
     found = [check.verdict.outcome for check in checks]
-    return ", ".join(f"{found.count(each):,} {each}" for each in Outcome if each in found) or "no check ran"
+    counts = [f"{found.count(each):,} {each.counted}" for each in Outcome if each in found]
+    return ", ".join(counts) or "no check ran"
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`cutover report html`, `postmortem`, `attach` and `journal`: what a session left, written again or sent to a ticket."""
+"""`cutover report html`, `report postmortem`, `report comment` and `journal`: what a session left."""
 
 from __future__ import annotations
 

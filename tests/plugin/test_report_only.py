@@ -106,10 +106,10 @@ def test_every_check_of_the_watch_only_reports(project: Project) -> None:
 def test_another_check_still_decides(project: Project, say: str, code: int) -> None:
     """Only the named checks report, also where one test expects both kinds."""
     configure(project, ("health",))
-    both = (
-        f"    expect({say}('health', 'h'))\n    expect(yes('ready', 'r'))\n    expect({say}('user', 'u'))\n"
+    both = f"    assert_verdict({say}('health', 'h'))\n    assert_verdict(yes('ready', 'r'))\n    assert_verdict({say}('user', 'u'))\n"
+    project.test(
+        f"from cutover.core.verdict import no, unknown, yes\ndef test_b(target, assert_verdict):\n{both}"
     )
-    project.test(f"from cutover.core.verdict import no, unknown, yes\ndef test_b(target, expect):\n{both}")
     done = project.run()
     assert done.returncode == code, done.stdout
     assert "user: u" in done.stdout

@@ -176,8 +176,8 @@ def test_a_second_ctrl_c_does_not_stop_the_revert(project: Project, kill: str) -
 import os, pytest, signal, threading
 from cutover.changes import Change
 @pytest.fixture(scope="session")
-def slow(cutover_run, target):
-    cutover_run.walk.apply(Change("slow", "x", ("true",), ("sleep 2",), 10.0))
+def slow(cutover_session, target):
+    cutover_session.walk.apply(Change("slow", "x", ("true",), ("sleep 2",), 10.0))
 def test_b(slow):
     threading.Timer(1.0, lambda: {kill}).start()
     {kill}
@@ -198,8 +198,8 @@ from cutover import state
 from cutover.changes import Change
 state.REVERT_DEADLINE_S = 2.0
 @pytest.fixture(scope="session")
-def hung(cutover_run, target):
-    cutover_run.walk.apply(Change("hung", "x", ("true",), ("while [ ! -e {go} ]; do sleep 0.1; done",), 10.0))
+def hung(cutover_session, target):
+    cutover_session.walk.apply(Change("hung", "x", ("true",), ("while [ ! -e {go} ]; do sleep 0.1; done",), 10.0))
 def test_b(hung):
     assert 0
 """

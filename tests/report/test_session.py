@@ -21,8 +21,8 @@ def test_leaks(target, name):
     assert name == {SECRET!r}
 
 
-def test_answers_wrongly(target, expect):
-    expect(no("database", "refused " + {SECRET!r}, seen={SECRET!r}, body={{"dsn": {SECRET!r}}}))
+def test_answers_wrongly(target, assert_verdict):
+    assert_verdict(no("database", "refused " + {SECRET!r}, seen={SECRET!r}, body={{"dsn": {SECRET!r}}}))
 
 
 def test_skips(target):
