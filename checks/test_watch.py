@@ -2,14 +2,13 @@
 
 import pytest
 
-from cutover.core.verdict import not_asked
-from cutover.probes import Expect
+from cutover.core.verdict import AssertVerdict, not_asked
 from cutover.watch.loop import WatchResult
 
 pytestmark = pytest.mark.requires("color")
 
 
-def test_stays_well(watch_result: WatchResult, watch_check_name: str, assert_verdict: Expect) -> None:
+def test_stays_well(watch_result: WatchResult, watch_check_name: str, assert_verdict: AssertVerdict) -> None:
     """The target passed this check for the whole watch."""
     missing = not_asked(
         watch_check_name, f"the watch ended after {watch_result.seconds:.0f} s, before it was asked"

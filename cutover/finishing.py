@@ -9,24 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from cutover import (
-    again,
-    as_before,
-    deploying,
-    keeping,
-    preflight,
-    proven,
-    putting_back,
-    result,
-    switching,
-    way_back,
-)
+from cutover import again, as_before, deploying, keeping, preflight, proven, putting_back, switching, way_back
 from cutover.changes import SWITCH
+from cutover.core import result
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Locked, OperatorNeeded
+from cutover.core.evidence import Evidence
+from cutover.core.result import Outcomes, Reason, Status
 from cutover.core.verdict import Outcome
 from cutover.env.envfile import rewrite_tag
-from cutover.evidence import Evidence
-from cutover.result import Outcomes, Reason, Status
 from cutover.saying import Ended, ended, notify, of_url, send
 from cutover.state import Record, did_revert
 from cutover.system import docker

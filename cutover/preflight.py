@@ -189,8 +189,8 @@ def surroundings(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
 
     yield most_serious(disk(settings))
     if watched:
+        from cutover.gate.alert_checks import alerts
         from cutover.gate.environment_checks import tls
-        from cutover.probes.alerts import alerts
 
         yield tls(settings)
         if settings.alerts is not None:

@@ -6,14 +6,11 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from cutover import preflight, result, scene
+from cutover import preflight, scene
+from cutover.core import result
 from cutover.core.errors import EngineUnavailable
-from cutover.core.text import near
-from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
-from cutover.proxy.base import COLORS
-from cutover.report.write import ReleaseFiles
-from cutover.result import (
+from cutover.core.evidence import Evidence
+from cutover.core.result import (
     NOTHING,
     UNASKED,
     Outcomes,
@@ -23,6 +20,10 @@ from cutover.result import (
     reasons_of,
     sentence_of,
 )
+from cutover.core.text import near
+from cutover.core.verdict import Outcome
+from cutover.proxy.base import COLORS
+from cutover.report.write import ReleaseFiles
 from cutover.system import docker
 from cutover.walk import Walk
 from cutover.wish import ReleaseRequest

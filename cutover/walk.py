@@ -14,8 +14,8 @@ from cutover.changes import Change
 from cutover.changes.up import Previous
 from cutover.core.config import Settings
 from cutover.core.errors import CutoverError, Failed, Inconclusive, OperatorNeeded
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome, Verdict
-from cutover.evidence import Evidence
 from cutover.scene import Scene
 from cutover.state import REVERTED_ELSEWHERE, Record, State
 from cutover.system import process

@@ -4,9 +4,9 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.config_schema import Endpoint
+from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import Sampling, latency
 from cutover.gate.http_checks import endpoint as answered
-from cutover.probes import Expect
 from cutover.system.http import HttpClient
 from cutover.target import ControlProbe
 
@@ -18,7 +18,7 @@ def test_endpoint(
     control_probe: ControlProbe,
     cutover_config: Settings,
     endpoint: Endpoint,
-    assert_verdict: Expect,
+    assert_verdict: AssertVerdict,
 ) -> None:
     """The endpoint is answered with the right status, JSON and headers, and time after time in time."""
     assert_verdict(answered(cutover_http, control_probe, endpoint))

@@ -3,6 +3,7 @@
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.verdict import AssertVerdict
 from cutover.gate.inside_checks import (
     ContainerHost,
     InsideView,
@@ -12,7 +13,6 @@ from cutover.gate.inside_checks import (
     look_inside,
     port_inside,
 )
-from cutover.probes import Expect
 from cutover.system.container import Container
 from cutover.target import Target
 
@@ -26,7 +26,11 @@ def inside(container_host: ContainerHost, cutover_config: Settings) -> InsideVie
 
 
 def test_listens(
-    inside: InsideView, container: Container, target: Target, cutover_config: Settings, assert_verdict: Expect
+    inside: InsideView,
+    container: Container,
+    target: Target,
+    cutover_config: Settings,
+    assert_verdict: AssertVerdict,
 ) -> None:
     """The service listens on its published port, or on `[gate] container_port`, where the outside reaches it."""
     assert_verdict(
@@ -34,11 +38,11 @@ def test_listens(
     )
 
 
-def test_user(inside: InsideView, cutover_config: Settings, assert_verdict: Expect) -> None:
+def test_user(inside: InsideView, cutover_config: Settings, assert_verdict: AssertVerdict) -> None:
     """Each process of the service runs as its own user, never as root."""
     assert_verdict(judge_user(inside, cutover_config.gate.user))
 
 
-def test_read_only(inside: InsideView, assert_verdict: Expect) -> None:
+def test_read_only(inside: InsideView, assert_verdict: AssertVerdict) -> None:
     """The service cannot write where it has no business."""
     assert_verdict(judge_read_only(inside))

@@ -1,14 +1,17 @@
 """Answers come in time, by several samples after a warm-up; those of `[[endpoints]]` are asked with them."""
 
 from cutover.core.config import Settings
+from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import Sampling, latency
-from cutover.probes import Expect
 from cutover.system.http import HttpClient
 from cutover.target import ControlProbe
 
 
 def test_latency(
-    cutover_http: HttpClient, control_probe: ControlProbe, cutover_config: Settings, assert_verdict: Expect
+    cutover_http: HttpClient,
+    control_probe: ControlProbe,
+    cutover_config: Settings,
+    assert_verdict: AssertVerdict,
 ) -> None:
     """The target answers the question whether it is ready within `[gate] max_latency`."""
     assert_verdict(

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.verdict import AssertVerdict
 from cutover.gate.log_checks import LogBaseline, log_errors
-from cutover.probes import Expect
 from cutover.system.container import Container
 
 pytestmark = pytest.mark.requires("container")
@@ -17,7 +17,7 @@ def test_no_error_spike(
     sibling_containers: tuple[Container, ...],
     log_baselines: Mapping[str, LogBaseline],
     cutover_config: Settings,
-    assert_verdict: Expect,
+    assert_verdict: AssertVerdict,
 ) -> None:
     """The release does not log more errors than the one before it, and no crashes of a new kind."""
     assert_verdict(

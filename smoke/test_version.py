@@ -3,8 +3,8 @@
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import version
-from cutover.probes import Expect
 from cutover.system.http import HttpClient
 from cutover.target import ControlProbe
 
@@ -15,7 +15,7 @@ def test_version(
     control_probe: ControlProbe,
     cutover_config: Settings,
     expected_tag: str | None,
-    assert_verdict: Expect,
+    assert_verdict: AssertVerdict,
 ) -> None:
     """The target is the service and the release that it should be."""
     assert cutover_config.version is not None

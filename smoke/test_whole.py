@@ -2,15 +2,15 @@
 
 import pytest
 
+from cutover.core.verdict import AssertVerdict
 from cutover.gate.container_checks import restarts, unchanged
-from cutover.probes import Expect
 from cutover.system.container import Container
 
 pytestmark = pytest.mark.requires("container")
 
 
 def test_no_restart(
-    container: Container, sibling_containers: tuple[Container, ...], assert_verdict: Expect
+    container: Container, sibling_containers: tuple[Container, ...], assert_verdict: AssertVerdict
 ) -> None:
     """Nothing has had to start any container of the release again, not lately and not during the gate."""
     assert_verdict(

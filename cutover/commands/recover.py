@@ -10,7 +10,7 @@ from cutover import preflight, scene
 from cutover.commands.common import common, settings_of, tell
 from cutover.core.config import Settings
 from cutover.core.errors import CutoverError, EngineUnavailable, Locked, OperatorNeeded
-from cutover.evidence import Evidence
+from cutover.core.evidence import Evidence
 from cutover.state import State, now
 from cutover.system import docker
 from cutover.system.container import Container

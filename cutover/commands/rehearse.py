@@ -22,7 +22,7 @@ from cutover.core.errors import (
     Inconclusive,
     OperatorNeeded,
 )
-from cutover.evidence import Evidence
+from cutover.core.evidence import Evidence
 from cutover.proxy.base import Live
 from cutover.state import State, now
 from cutover.walk import Walk

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 import click
 
-from cutover import again, consuming, preflight, result, scene, switching, way_back
+from cutover import again, consuming, preflight, scene, switching, way_back
 from cutover.changes.up import up
 from cutover.commands.common import common, settings_of, tell
 from cutover.commands.recover import serves_again
+from cutover.core import result
 from cutover.core.config import Settings
 from cutover.core.errors import (
     ConfigError,
@@ -26,8 +27,8 @@ from cutover.core.errors import (
     Locked,
     OperatorNeeded,
 )
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
 from cutover.scene import Scene
 from cutover.state import Record, State, did_revert, now
 from cutover.system import docker

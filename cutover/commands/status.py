@@ -13,10 +13,10 @@ from cutover.commands.common import common, settings_of, tell
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
+from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
 from cutover.core.text import duration
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import other
-from cutover.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
 from cutover.scene import Scene
 from cutover.state import State, now
 from cutover.system import docker

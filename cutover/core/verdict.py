@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -88,3 +88,7 @@ def shortened(text: str, most: int = 300) -> str:
     """Return *text* on one line, cut to *most* characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else f"{line[:most]}… ({len(text)} characters)"
+
+
+AssertVerdict = Callable[[Verdict | Iterable[Verdict]], None]
+"""The type of the fixture `assert_verdict`: it records verdicts as evidence and fails the test on no or unknown."""

@@ -1,14 +1,154 @@
-"""Alertmanager routes: which receivers an alert may reach."""
+"""Alerting of the service: rules loaded in Prometheus, healthy, not firing, and routed to a receiver."""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
+from cutover.core.config_schema import Alerts
+from cutover.core.text import seconds_of
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.system import http
+
+ALERTS_DEADLINE_S = 5.0
+ALERTS_ONCE = http.RequestOptions(tries=1)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """The answers of Prometheus and Alertmanager."""
+
+    rules: Sequence[Mapping[str, Any]] | str
+    """The alerting rules; a text says why Prometheus did not answer."""
+    connected: int | None = None
+    """Number of Alertmanagers that Prometheus sends to; None if unknown."""
+    routes: str = ""
+    """Alertmanager's configuration in YAML."""
+    no_routes: str = ""
+    """Why Alertmanager did not answer; empty if it did."""
+
+
+def alerts(wanted: Alerts, released_at: float = 0.0) -> Verdict:
+    """Ask Prometheus and Alertmanager, and judge the answers by `judge_alerts`."""
+    return judge_alerts(fetch_alert_state(wanted), wanted, released_at)
+
+
+def fetch_alert_state(wanted: Alerts) -> AlertState:
+    """Ask Prometheus and Alertmanager once."""
+    rules = _get_json(wanted.prometheus, "/api/v1/rules?type=alert")
+    if isinstance(rules, str):
+        return AlertState(rules)
+    found = [rule for group in rules["data"]["groups"] for rule in group["rules"]]
+    if not wanted.alertmanager:
+        return AlertState(found)
+    senders = _get_json(wanted.prometheus, "/api/v1/alertmanagers")
+    connected = None if isinstance(senders, str) else len(senders["data"]["activeAlertmanagers"])
+    status = _get_json(wanted.alertmanager, "/api/v2/status")
+    if isinstance(status, str):
+        return AlertState(found, connected, no_routes=status)
+    return AlertState(found, connected, str(status.get("config", {}).get("original", "")))
+
+
+def _get_json(base: str, path: str) -> Any:
+    """The JSON answer; a text that says why there is none."""
+    with http.HttpClient(base.rstrip("/"), ALERTS_DEADLINE_S) as client:
+        result = http.send_request(client, "GET", path, ALERTS_ONCE)
+    if isinstance(result, http.NoResponse):
+        return f"{base} does not answer: {result.reason}"
+    if result.status != 200:  # noqa: PLR2004 - HTTP's own number
+        return f"{base}{path.partition('?')[0]} answered with {result.status}"
+    try:
+        return result.json()
+    except ValueError as error:
+        return f"{base} did not answer with JSON: {error}"
+
+
+def judge_alerts(found: AlertState, wanted: Alerts, released_at: float = 0.0) -> Verdict:
+    """No when a named rule is missing, unhealthy or firing, or when no route leads from it to the receiver.
+
+    Of several rules of one name each is judged. Only alerts with `[alerts] labels` count as firing. An alert that
+    fired before *released_at* (epoch seconds) is only reported: the release may be what mends it. A rule that was
+    not evaluated yet is not asked. A Prometheus or Alertmanager that does not answer, and a Prometheus that has not
+    found its Alertmanager yet, is unknown.
+    """
+    question, expected = "alerts", f"{', '.join(wanted.rules)}: loaded, healthy, not firing"
+    if isinstance(found.rules, str):
+        return unknown(question, found.rules, expected=expected)
+    by_name = {name: [rule for rule in found.rules if rule["name"] == name] for name in wanted.rules}
+    firing = {name: _firing_since(rules, wanted.labels) for name, rules in by_name.items()}
+    wrong = [text for name, rules in by_name.items() for text in _wrong_rule(name, rules)]
+    wrong += [f"rule {name} is firing" for name, at in firing.items() if any(one > released_at for one in at)]
+    if wrong:
+        return no(question, "; ".join(wrong), expected=expected, seen="; ".join(wrong))
+    verdict = _judge_route(found, by_name, wanted)
+    if verdict is not None:
+        return verdict
+    early = [
+        name for name, rules in by_name.items() if any(rule.get("health") == "unknown" for rule in rules)
+    ]
+    if early:
+        return not_asked(question, f"rule {early[0]} is loaded, and was not evaluated yet")
+    already = ", ".join(name for name, at in firing.items() if at)
+    if already:
+        return not_asked(question, f"reported: {already} fired before this release already")
+    route = f", routed to {wanted.receiver}" if wanted.receiver else ""
+    return yes(question, f"{len(wanted.rules)} rules loaded, healthy, not firing{route}", expected=expected)
+
+
+def _wrong_rule(name: str, rules: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not rules:
+        return [f"rule {name} is not loaded"]
+    broken = [rule for rule in rules if rule.get("health") == "err"]
+    if broken:
+        return [f"rule {name} cannot be evaluated: {str(broken[0].get('lastError', ''))[:200]}"]
+    return []
+
+
+def _firing_since(rules: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> list[float]:
+    """When each firing alert with *labels* began (epoch seconds); infinity if it does not say when."""
+    firing = [each for rule in rules if rule.get("state") == "firing" for each in _firing_alerts(rule)]
+    return [
+        seconds_of(str(each.get("activeAt", ""))) or math.inf
+        for each in firing
+        if labels.items() <= each["labels"].items()
+    ]
+
+
+def _firing_alerts(rule: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The firing alerts of *rule*; the rule itself if it lists none."""
+    found = [each for each in rule.get("alerts") or [] if each.get("state") == "firing"]
+    return found or [{"labels": rule.get("labels") or {}}]
+
+
+def _judge_route(
+    found: AlertState, by_name: Mapping[str, Sequence[Mapping[str, Any]]], wanted: Alerts
+) -> Verdict | None:
+    """What is wrong with the routes; None if each alert reaches the receiver, or no Alertmanager is configured."""
+    if not wanted.alertmanager:
+        return None
+    expected = f"a route to {wanted.receiver or 'a receiver'}"
+    if found.no_routes:
+        return unknown("alerts", found.no_routes, expected=expected)
+    if not found.connected:
+        return unknown("alerts", "Prometheus has found no Alertmanager to send to", expected=expected)
+    for name, rules in by_name.items():
+        for rule in rules if wanted.receiver else ():
+            labels = {**(rule.get("labels") or {}), **wanted.labels, "alertname": name}
+            reached = alert_receivers(found.routes, labels)
+            if wanted.receiver not in reached:
+                got = ", ".join(sorted(reached)) or "none"
+                reason = f"expected {expected} for {name}, got {got}"
+                return no("alerts", reason, expected=expected, seen=got)
+    return None
+
+
+# --- routes of Alertmanager
 MATCHER = re.compile(r'"?([\w.-]+)"?\s*(=~|!~|!=|=)\s*(.*)')
 
 

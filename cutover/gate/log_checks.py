@@ -21,9 +21,9 @@ from typing import Any
 
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineUnavailable
+from cutover.core.stats import more_often
 from cutover.core.text import approx_duration, seconds_of
 from cutover.core.verdict import Verdict, no, not_asked, shortened, unknown, yes
-from cutover.statistics import more_often
 from cutover.system import docker
 from cutover.system.container import Container
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.result import Outcomes, Required
 from cutover.core.verdict import Outcome
 from cutover.plugin.required import GATE, THROUGH_PROXY, WATCH, Row, stage_of, why_not
-from cutover.result import Outcomes, Required
 from cutover.wish import ReleaseRequest
 
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cutover.core.evidence import Evidence, Step
 from cutover.core.text import near
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence, Step
 from cutover.report import terminal
 
 if TYPE_CHECKING:
+    from cutover.core.result import SessionResult
     from cutover.core.verdict import Verdict
-    from cutover.result import SessionResult
     from cutover.walk import Walk
 from cutover.wish import ReleaseRequest
 

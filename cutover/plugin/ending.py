@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cutover import finishing, result, saying
+from cutover import finishing, saying
+from cutover.core import result
 from cutover.plugin.running import Running
 from cutover.plugin.session import Run
 from cutover.report.write import write_job_summary, write_report

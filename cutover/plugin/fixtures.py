@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from cutover.core.config import Settings
     from cutover.core.config_schema import Endpoint
+    from cutover.core.evidence import Evidence
     from cutover.core.verdict import Verdict
-    from cutover.evidence import Evidence
     from cutover.gate.container_checks import ExpectedIdentity
     from cutover.gate.log_checks import LogBaseline
     from cutover.plugin import given

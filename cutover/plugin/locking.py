@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cutover import result
+from cutover.core import result
 from cutover.core.errors import ConfigError, Locked
 from cutover.plugin.console import look
 from cutover.plugin.opening import settings_for

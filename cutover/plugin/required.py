@@ -9,8 +9,8 @@ import pytest
 from cutover import scene
 from cutover.core.config import Settings
 from cutover.core.masking import MASK
+from cutover.core.result import outcome_of_test
 from cutover.core.verdict import Outcome
-from cutover.result import outcome_of_test
 
 GATE, THROUGH_PROXY, WATCH = 0, 1, 2
 

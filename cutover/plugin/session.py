@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover import result, saying
+from cutover import saying
 from cutover.core import config as settings_module
+from cutover.core import result
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable, Locked, OperatorNeeded
-from cutover.evidence import Evidence
+from cutover.core.evidence import Evidence
 from cutover.plugin import console, options, output
 from cutover.plugin.checklist import Checklist
 from cutover.plugin.opening import only_urls, report_folder, require_places, settings_for

@@ -22,8 +22,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cutover.core.evidence import Sample, Step
 from cutover.core.text import count, duration
-from cutover.evidence import Sample, Step
 from cutover.report.escape import html_text, safe_markup
 
 NARROW, WIDE, HEIGHT = 520, 1040, 190

@@ -27,8 +27,8 @@ from importlib import metadata
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cutover.evidence import Evidence, Step
-from cutover.result import (
+from cutover.core.evidence import Evidence, Step
+from cutover.core.result import (
     INCONCLUSIVE,
     Outcomes,
     Running,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cutover.core.errors import ConfigError
-from cutover.evidence import Evidence, load_evidence, read_json_lines
+from cutover.core.evidence import Evidence, load_evidence, read_json_lines
+from cutover.core.result import SessionResult
 from cutover.report.facts import result_of
-from cutover.result import SessionResult
 
 MOST_LOG = 60_000
 MOST_LOGS = 20

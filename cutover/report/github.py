@@ -12,13 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cutover.core.errors import ConfigError
+from cutover.core.evidence import Check, Evidence, outcome_counts
+from cutover.core.result import SessionResult, sentence_of
 from cutover.core.text import count, duration
-from cutover.evidence import Check, Evidence, outcome_counts
 from cutover.report.charts import proof_sentence
 from cutover.report.escape import markdown_code, markdown_text, one_line
 from cutover.report.facts import fact_mapping, fact_text, span, tags, times, with_moments
 from cutover.report.folder import ReportFolder
-from cutover.result import SessionResult, sentence_of
 
 MOST_SUMMARY_BYTES = 1_000_000
 MOST_COMMENT_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 letters

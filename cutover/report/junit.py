@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from cutover.evidence import Evidence
+from cutover.core.evidence import Evidence
+from cutover.core.result import SessionResult
 from cutover.report.escape import clean, masked_page
 from cutover.report.github import properties
-from cutover.result import SessionResult
 
 EMPTY_SUITE = re.compile(r"<testsuite\b[^>]*/>")
 

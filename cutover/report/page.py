@@ -18,13 +18,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cutover.core.evidence import Check, Evidence, Step, outcome_counts
+from cutover.core.result import SessionResult, sentence_of
 from cutover.core.text import count, duration
-from cutover.evidence import Check, Evidence, Step, outcome_counts
 from cutover.report import charts, facts
 from cutover.report.escape import clean, html_cut, html_json, html_text
 from cutover.report.folder import saved_logs
 from cutover.report.pytest_html import merge_pytest_page
-from cutover.result import SessionResult, sentence_of
 
 MOST_BYTES = 3_000_000
 SCRIPT = re.compile(r"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)

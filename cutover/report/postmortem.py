@@ -10,14 +10,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from cutover.core.evidence import Check, Evidence, outcome_counts
+from cutover.core.result import SessionResult, Status, sentence_of
 from cutover.core.text import count, duration
 from cutover.core.verdict import Outcome
-from cutover.evidence import Check, Evidence, outcome_counts
 from cutover.report import facts
 from cutover.report.charts import proof_sentence
 from cutover.report.escape import markdown_code, markdown_text
 from cutover.report.folder import ReportFolder
-from cutover.result import SessionResult, Status, sentence_of
 
 MOST_CHECKS = 40
 REVERTS = frozenset({"undo", "revert"})

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cutover.core.evidence import Check
 from cutover.core.masking import MASK
-from cutover.evidence import Check
 from cutover.report.escape import html_text, masked_page
 
 BLOB = re.compile(r'(data-jsonblob=")([^"]*)(")')

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cutover.core.evidence import WORST_FIRST, Check, Step
 from cutover.core.masking import MASK
+from cutover.core.result import EXIT_NAMES, SessionResult, Status, sentence_of
 from cutover.core.text import count, countdown, duration
 from cutover.core.verdict import Outcome, Verdict
-from cutover.evidence import WORST_FIRST, Check, Step
-from cutover.result import EXIT_NAMES, SessionResult, Status, sentence_of
 
 Tone = Literal["good", "bad", "unsure", "dim", "strong"]
 CODES: Mapping[Tone, str] = {"good": "32", "bad": "31;1", "unsure": "33", "dim": "2", "strong": "1"}

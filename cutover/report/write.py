@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutover.evidence import Evidence
-from cutover.result import SessionResult
+from cutover.core.evidence import Evidence
+from cutover.core.result import SessionResult
 
 
 @dataclass(frozen=True, slots=True)

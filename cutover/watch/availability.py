@@ -12,10 +12,10 @@ from typing import Literal
 
 from cutover.core.config_schema import Endpoint
 from cutover.core.errors import EngineUnavailable
+from cutover.core.evidence import Evidence
+from cutover.core.stats import Sequential
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
-from cutover.evidence import Evidence
 from cutover.gate.http_checks import endpoint
-from cutover.statistics import Sequential
 from cutover.system.http import HttpClient, HttpResponse, NoResponse, RequestOptions, send_request
 from cutover.target import ControlProbe
 from cutover.watch.check import Source, WatchCheck

@@ -14,8 +14,8 @@ from typing import Any
 
 from cutover.core.config_schema import Dependency
 from cutover.core.errors import EngineUnavailable
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Verdict, no, not_asked, yes
-from cutover.evidence import Evidence
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.watch.check import Source, WatchCheck

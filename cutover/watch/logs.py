@@ -23,8 +23,9 @@ from typing import ClassVar
 
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineUnavailable
+from cutover.core.evidence import Evidence
+from cutover.core.stats import more_often, spent
 from cutover.core.verdict import Verdict, no, not_asked, yes
-from cutover.evidence import Evidence
 from cutover.gate.log_checks import (
     MIN_EXPOSURE_S,
     NO_LEVEL,
@@ -36,7 +37,6 @@ from cutover.gate.log_checks import (
     split_stamp,
     worst_stretch,
 )
-from cutover.statistics import more_often, spent
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.watch.check import Source, WatchCheck

@@ -28,9 +28,9 @@ from typing import Any, ClassVar
 
 from cutover.core.config_schema import Slo
 from cutover.core.errors import EngineUnavailable
+from cutover.core.evidence import Evidence
+from cutover.core.stats import minima, quantile, theil_sen
 from cutover.core.verdict import Verdict, no, not_asked, yes
-from cutover.evidence import Evidence
-from cutover.statistics import minima, quantile, theil_sen
 from cutover.system import docker
 from cutover.system.container import ZERO_TIME, Container
 from cutover.watch.check import Source, WatchCheck

@@ -8,8 +8,8 @@ from functools import partial
 
 from cutover.core.config import Settings
 from cutover.core.errors import EngineUnavailable
-from cutover.evidence import Evidence
-from cutover.probes.alerts import alerts
+from cutover.core.evidence import Evidence
+from cutover.gate.alert_checks import alerts
 from cutover.proxy.access_log import LogTail
 from cutover.system import docker, http
 from cutover.system.container import Container

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cutover.core.config_schema import Slo
+from cutover.core.evidence import Evidence
+from cutover.core.stats import Histogram, Sequential, more_often
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.evidence import Evidence
 from cutover.proxy.access_log import LOG_DELAY_S, LoggedRequest, LogTail, parse_log_line
-from cutover.statistics import Histogram, Sequential, more_often
 from cutover.watch.check import Source, Start, WatchCheck, at_once
 
 FAILED_STATUS = 500

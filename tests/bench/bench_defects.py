@@ -15,8 +15,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cutover.core.evidence import load_evidence
 from cutover.core.verdict import Outcome
-from cutover.evidence import load_evidence
 from examples.catalogue import DEFECTS, Seen
 from examples.stand import Stand
 from tests.bench import write

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.core.config import Settings
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
 from cutover.system import http
 from cutover.target import ControlProbe, Target
 from cutover.watch.loop import WatchResult, run_watch

@@ -24,8 +24,8 @@ from pathlib import Path
 from cutover import scene
 from cutover.core import config
 from cutover.core.config_schema import Logs
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
 from cutover.gate.log_checks import scan_log
 from cutover.watch.logs import LogReader
 from cutover.watch.loop import run_watch

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.evidence import load_evidence
+from cutover.core.evidence import load_evidence
 from examples.releases import build
 from examples.stand import GOOD, Stand, latest
 from tests.helpers import proxy_files

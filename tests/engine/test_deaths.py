@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.evidence import load_evidence
+from cutover.core.evidence import load_evidence
 from examples.stand import Stand
 from tests.engine import dying
 from tests.engine.dying import only_serves, report_of

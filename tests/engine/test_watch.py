@@ -11,9 +11,9 @@ from functools import partial
 import pytest
 
 from cutover.core.config_schema import Dependency, Logs, Slo
+from cutover.core.evidence import Evidence
 from cutover.core.text import seconds_of
 from cutover.core.verdict import Outcome, Verdict
-from cutover.evidence import Evidence
 from cutover.system import docker as docker_engine
 from cutover.system.container import Container
 from cutover.watch.check import WatchCheck, at_once

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
 from cutover.gate.environment_checks import disk
 from cutover.system import docker, http
 from cutover.target import ControlProbe, Target

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cutover.core.config_schema import Slo
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome, Verdict
-from cutover.evidence import Evidence
 from cutover.system import docker
 from cutover.watch.check import at_once
 from cutover.watch.containers import ContainerSource

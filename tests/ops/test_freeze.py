@@ -14,8 +14,8 @@ from cutover import freezing
 from cutover.changes.freeze import file_of, freeze_writes, judge_frozen, unfreeze_writes
 from cutover.core.config import Settings
 from cutover.core.errors import Failed
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
 from cutover.proxy.ask import ProxyClient
 from cutover.walk import Walk
 from cutover.wish import ReleaseRequest

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover import result
+from cutover.core import result
 from cutover.plugin import fixtures, options
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cutover.result import Reason, Running, SessionResult, Status
+from cutover.core.result import Reason, Running, SessionResult, Status
 
 RELEASED = SessionResult(
     status=Status.RELEASED,

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cutover.core.evidence import Evidence
+from cutover.core.result import SessionResult
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.evidence import Evidence
 from cutover.proxy.proof import RequestSample, summarize_switch
 from cutover.report.charts import proof_sentence
-from cutover.result import SessionResult
 from tests.report.endings import RELEASED, ROLLBACK_FAILED, ROLLED_BACK
 
 BEGAN = 1756947000.0  # 2025-09-04 00:50:00 UTC

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from cutover.evidence import Sample as Point
-from cutover.evidence import Step
+from cutover.core.evidence import Sample as Point
+from cutover.core.evidence import Step
 from cutover.proxy.proof import RequestSample, summarize_switch
 from cutover.report.charts import (
     coarser,

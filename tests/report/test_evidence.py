@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.evidence import BATCH, MOST_POINTS, Evidence, load_evidence
 from cutover.core.masking import MASK
 from cutover.core.verdict import no, yes
-from cutover.evidence import BATCH, MOST_POINTS, Evidence, load_evidence
 from cutover.system.files import read_json_lines as journal
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import no
-from cutover.evidence import Evidence
 from cutover.report.facts import result_of
 from cutover.report.folder import ReportFolder, read_report_folder
 from cutover.report.github import error_lines, summary

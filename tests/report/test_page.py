@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.evidence import Evidence, load_evidence
 from cutover.core.masking import MASK
+from cutover.core.result import Reason
 from cutover.core.verdict import no, yes
-from cutover.evidence import Evidence, load_evidence
 from cutover.report.facts import result_of
 from cutover.report.page import MOST_BYTES, finish_page, page_title, render_page
-from cutover.result import Reason
 from tests.report.elements import LOADS, Elements
 from tests.report.endings import RELEASED, ROLLED_BACK
 from tests.report.sessions import Session, good, reverted, rollback_failed

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from cutover.evidence import load_evidence
+from cutover.core.evidence import load_evidence
 from tests.plugin.project import Project
 
 SECRET = 'canary"&<7f3a>'

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from cutover.core.evidence import Evidence
 from cutover.core.masking import MASK
 from cutover.core.verdict import no, unknown, yes
-from cutover.evidence import Evidence
 from cutover.report.escape import markdown_code, markdown_text
 from cutover.report.github import MOST_SUMMARY_BYTES, error_lines, properties, summary
 from tests.report.endings import RELEASED, ROLLBACK_FAILED, ROLLED_BACK

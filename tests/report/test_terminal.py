@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from cutover.core.evidence import Check, Step, outcome_counts
 from cutover.core.masking import MASK
+from cutover.core.result import NOTHING, UNASKED, Reason, Running, SessionResult, Status, result_from_json
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.evidence import Check, Step, outcome_counts
 from cutover.report.terminal import (
     Look,
     Who,
@@ -22,7 +23,6 @@ from cutover.report.terminal import (
     terminal_look,
     watch_line,
 )
-from cutover.result import NOTHING, UNASKED, Reason, Running, SessionResult, Status, result_from_json
 from tests.report.endings import RELEASED, ROLLBACK_FAILED, ROLLED_BACK
 
 COLORS = re.compile(r"\x1b\[[0-9;]*m")

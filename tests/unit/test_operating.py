@@ -16,9 +16,9 @@ from cutover.commands.rollback import _until_free
 from cutover.commands.status import _said_back, clock_of, code_of
 from cutover.core.config import url_config
 from cutover.core.errors import ConfigError, CutoverError, Failed, Inconclusive, Locked, OperatorNeeded
-from cutover.evidence import Evidence
+from cutover.core.evidence import Evidence
+from cutover.core.result import Outcomes
 from cutover.proxy.base import Live
-from cutover.result import Outcomes
 from cutover.state import State
 from cutover.system.container import Container, read_container
 from cutover.target import Target

@@ -6,10 +6,8 @@ import itertools
 
 import pytest
 
-from cutover.core.text import count
-from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
-from cutover.evidence import Evidence
-from cutover.result import (
+from cutover.core.evidence import Evidence
+from cutover.core.result import (
     FAILED,
     INCONCLUSIVE,
     INTERNAL,
@@ -26,6 +24,8 @@ from cutover.result import (
     reasons_of,
     why_unverified,
 )
+from cutover.core.text import count
+from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 
 YES, NO, UNKNOWN, NEVER = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, None
 GATE, WHOLE = frozenset({0}), frozenset({0, 1, 2})

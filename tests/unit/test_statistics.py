@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import pytest
 
-from cutover.statistics import (
+from cutover.core.stats import (
     Histogram,
     Sequential,
     binomial_tail,

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cutover.core.config_schema import Endpoint
+from cutover.core.evidence import Evidence
+from cutover.core.stats import Sequential
 from cutover.core.verdict import Outcome, no, unknown, yes
-from cutover.evidence import Evidence
-from cutover.statistics import Sequential
 from cutover.system import http
 from cutover.system.http import RequestOptions
 from cutover.target import ControlProbe

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from cutover.core.errors import EngineUnavailable
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome, yes
-from cutover.evidence import Evidence
 from cutover.watch import dependency_inside
 from cutover.watch.check import Source, at_once
 from cutover.watch.dependencies import (

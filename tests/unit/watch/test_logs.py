@@ -10,8 +10,8 @@ import pytest
 
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineUnavailable
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
 from cutover.gate.log_checks import LoggedError, LogWindow
 from cutover.watch.check import at_once
 from cutover.watch.logs import (

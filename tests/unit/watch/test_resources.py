@@ -12,8 +12,8 @@ import pytest
 
 from cutover.core.config_schema import Slo
 from cutover.core.errors import EngineUnavailable
+from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
 from cutover.system.container import Container
 from cutover.watch.check import at_once
 from cutover.watch.containers import ContainerSource

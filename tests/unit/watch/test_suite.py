@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cutover.core.config import Settings
-from cutover.evidence import Evidence
+from cutover.core.evidence import Evidence
 from cutover.target import ControlProbe, Target
 from cutover.watch.suite import check_names, default_checks
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from cutover.core.config_schema import Slo
+from cutover.core.evidence import Evidence
+from cutover.core.stats import Histogram, Sequential
 from cutover.core.verdict import Outcome
-from cutover.evidence import Evidence
 from cutover.proxy.access_log import LogTail
-from cutover.statistics import Histogram, Sequential
 from cutover.watch.check import Source
 from cutover.watch.traffic import (
     LatencyWindow,

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Literal
 
+from cutover.core.evidence import BAD_OUTCOMES, Check
 from cutover.core.text import count, duration, join_list
 from cutover.core.verdict import Outcome
-from cutover.evidence import BAD_OUTCOMES, Check
 
 OK, FAILED, INTERRUPTED, INTERNAL, USAGE, NOTHING_RAN = 0, 1, 2, 3, 4, 5
 INCONCLUSIVE, NEEDS_OPERATOR, LOCKED = 10, 11, 12
