@@ -74,10 +74,10 @@ def bench(session: nox.Session) -> None:
     """Run one benchmark and write its section: nox -s bench -- overhead [arguments]."""
     if not session.posargs:
         session.error(
-            "name one: " + ", ".join(sorted(path.stem[6:] for path in ROOT.glob("tests/bench/bench_*.py")))
+            "name one: " + ", ".join(sorted(path.stem[6:] for path in ROOT.glob("benchmarks/bench_*.py")))
         )
     name, *arguments = session.posargs
-    session.run(sys.executable, "-m", f"tests.bench.bench_{name}", *arguments)
+    session.run(sys.executable, "-m", f"benchmarks.bench_{name}", *arguments)
 
 
 @nox.session(python=False)

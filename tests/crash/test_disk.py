@@ -13,9 +13,9 @@ import pytest
 from cutover.changes import undo_script
 from cutover.core.errors import ConfigError
 from cutover.state import NOT_WRITTEN, State, did_revert, write_atomically
-from tests import disks
 from tests.crash.acting import ID, second, write
 from tests.crash.place import NEW, OLD, Place
+from tests.helpers import disks
 
 SIZE = "size=128k,nr_inodes=40"
 

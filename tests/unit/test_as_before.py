@@ -8,7 +8,7 @@ import pytest
 
 from cutover.as_before import differs, told
 from cutover.system.container import Container
-from tests.probes.containers import container
+from tests.helpers.containers import container
 
 OTHER = container(id="b" * 64)
 RUNNING, ELSE = container(), replace(container(), image="sha256:2")

@@ -23,7 +23,7 @@ from cutover.gate.container_checks import (
     wait_healthy,
 )
 from cutover.system.container import Container
-from tests.probes.inspected import CHECK, ID, IMAGE, OTHER, STARTED, Engine, at, container, health, probe
+from tests.helpers.inspected import CHECK, ID, IMAGE, OTHER, STARTED, Engine, at, container, health, probe
 
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 S = 10**9

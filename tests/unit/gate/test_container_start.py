@@ -7,7 +7,7 @@ import pytest
 from cutover.core.verdict import Outcome
 from cutover.gate.container_checks import judge_not_started, log_line_message
 from cutover.system.container import Container
-from tests.probes.containers import FAILED, STARTING, UNHEALTHY, container
+from tests.helpers.containers import FAILED, STARTING, UNHEALTHY, container
 
 EXITED = {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-01T00:00:10.9Z"}
 

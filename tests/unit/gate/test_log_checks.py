@@ -19,7 +19,7 @@ from cutover.gate.log_checks import (
     scan_log,
     worst_stretch,
 )
-from tests.probes.inspected import STARTED, at, container
+from tests.helpers.inspected import STARTED, at, container
 
 YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
 RULES = Logs()

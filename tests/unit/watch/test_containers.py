@@ -22,7 +22,7 @@ from cutover.watch.containers import (
     sibling_check,
     way_back_check,
 )
-from tests.probes.containers import STARTING, UNHEALTHY, container
+from tests.helpers.containers import STARTING, UNHEALTHY, container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 FIRST = life_of(container())

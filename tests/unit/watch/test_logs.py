@@ -23,7 +23,7 @@ from cutover.watch.logs import (
     judge_new_errors,
     log_checks,
 )
-from tests.probes.containers import container
+from tests.helpers.containers import container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 SINCE = 1_700_000_000.0

@@ -11,7 +11,7 @@ from cutover.system import docker
 from cutover.system.container import Container
 from cutover.target import Target
 from cutover.watch.suite import siblings
-from tests.probes.containers import container
+from tests.helpers.containers import container
 
 
 def replica(service: str, number: int, status: str = "running", at: int = 10) -> Container:

@@ -31,7 +31,7 @@ from cutover.watch.resources import (
     usage_of_cgroup,
     usage_of_stats,
 )
-from tests.probes.containers import container
+from tests.helpers.containers import container
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 LIMITED = container(memory=100_000_000, cpus=0.5)

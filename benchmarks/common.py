@@ -1,0 +1,185 @@
+"""What the benches share: a stand of their own, releases to put on it, and rows that outlive a run.
+
+Each bench is run as `.venv/bin/python benchmarks/bench_X.py [names…] [--dry]`: with names it measures just those
+rows and leaves what it measured of the others before; `--dry` prints and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks import write
+from examples.releases import build
+from examples.stand import Result, Stand
+from tests.helpers.load import Ask, Load, load
+
+# What the benches have measured, one file a section, so that a part of one can be measured again.
+KEPT = Path(__file__).parent / "results"
+
+REPO = "cutover-bench/api"
+# Breaks only when it is told to, not because a bench takes long.
+STAYS_GOOD_S = 86_400
+# Users: the quick ones, and those who wait long on connections of their own, or they would hide what others see.
+CONNECTIONS, RATE = 100, 50
+SLOW = (Ask("GET", "/slow?seconds=3"),)
+SLOW_CONNECTIONS, SLOW_RATE = 8, 1
+BEFORE_S, AFTER_S = 5.0, 3.0
+LONGEST_S = 600.0
+Rows = dict[str, dict[str, Any]]
+
+
+def built(name: str, defect: str | None = None) -> str:
+    """The tag of the release *name*, built with *defect* unless it is up to date."""
+    tag = f"sha-{zlib.crc32(name.encode()):08x}"[:11]
+    build(tag, defect, repo=REPO, seconds=STAYS_GOOD_S)
+    return tag
+
+
+@contextmanager
+def stand(
+    name: str,
+    *,
+    min_uptime: str = "5s",
+    migrate: bool = False,
+    driver: Literal["nginx", "traefik", "port-swap"] = "nginx",
+    proxied: bool = True,
+    extra: str = "",
+) -> Iterator[Stand]:
+    """A stand of this run's own, taken away at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
+    made = Stand(
+        folder,
+        f"bench-{name}-{os.getpid()}",
+        driver=driver,
+        proxied=proxied,
+        migrate=migrate,
+        extra=extra,
+        environment={"IMAGE_REPO": REPO},
+    )
+    try:
+        made.make()
+        quick = made.config.read_text(encoding="utf-8")
+        made.config.write_text(re.sub('min_uptime = ".*"', f'min_uptime = "{min_uptime}"', quick))
+        yield made
+    finally:
+        made.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def begin(on: Stand, tag: str) -> None:
+    """Make *tag* the live and proven release of an empty stand."""
+    # Without a proxy nobody is live yet.
+    target = "blue" if on.driver == "port-swap" else "live"
+    first = on.pytest("smoke", f"--target={target}", f"--deploy={tag}")
+    require(first, 0)
+
+
+def require(result: Result, code: int) -> Result:
+    """*result*, if it ended as it must: a figure of something else would be none."""
+    if result.code != code:
+        raise RuntimeError(f"expected exit {code}, got {result.code}:\n{result.last}")
+    return result
+
+
+def timed(act: Callable[[], Result]) -> tuple[float, Result]:
+    """How many seconds *act* took, and how it ended."""
+    begun = time.monotonic()
+    result = act()
+    return time.monotonic() - begun, result
+
+
+@contextmanager
+def users(url: str, asks: Sequence[Ask], *, before_s: float = BEFORE_S) -> Iterator[Load]:
+    """Users who come some seconds before the block and stay some after it; complete afterwards."""
+    with (
+        load(url, connections=SLOW_CONNECTIONS, rate=SLOW_RATE, asks=SLOW, longest_s=LONGEST_S) as slow,
+        load(url, connections=CONNECTIONS, rate=RATE, asks=asks, longest_s=LONGEST_S) as quick,
+    ):
+        time.sleep(before_s)
+        yield quick
+        time.sleep(AFTER_S)
+    quick.shots += slow.shots
+
+
+# --- arguments ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks for."""
+
+    names: tuple[str, ...]
+    dry: bool
+    times: int
+
+
+def asked(doc: str | None, names: Sequence[str], times: int = 1) -> Asked:
+    """Read the command line; without names all are asked for."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"names: {', '.join(names)}"
+    )  # fmt: skip
+    parser.add_argument("names", nargs="*", metavar="name", help="rows to measure; default all")
+    parser.add_argument("--dry", action="store_true", help="print only")
+    parser.add_argument("--times", type=int, default=times, help=f"how often each is measured ({times})")
+    given = parser.parse_args()
+    unknown = [each for each in given.names if each not in names]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(names)}")
+    # In the bench's own order, whatever that of the command line is.
+    return Asked(tuple(each for each in names if each in (given.names or names)), given.dry, given.times)
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Lines of a table as the page has it."""
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in lines]
+
+
+def merged(section: str, rows: Mapping[str, Mapping[str, Any]], kept: Path = KEPT) -> Rows:
+    """*rows* and, of those that were not measured now, what an earlier run has kept."""
+    file = kept / f"{section}.json"
+    before: Rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return before | {name: dict(row) for name, row in rows.items()}
+
+
+def publish(section: str, lines: Sequence[str], rows: Rows, *, dry: bool) -> None:
+    """Print the section; unless *dry*, write it, and keep its rows for a run that measures a part of them."""
+    text = "\n".join([*lines, "", *measured(rows)])
+    say(text)
+    if not dry:
+        keep(section, rows)
+        write.section(section, text)
+
+
+def keep(section: str, rows: Rows, kept: Path = KEPT) -> None:
+    """Keep *rows* beside the benches: the page is for people."""
+    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    (kept / f"{section}.json").write_text(f"{text}\n", encoding="utf-8")
+
+
+def measured(rows: Rows) -> list[str]:
+    """On which machine, at which commit and under which load; one line a run."""
+    runs: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        runs.setdefault(row["where"], []).append(name)
+    if len(runs) == 1:
+        return [f"Measured: {next(iter(runs))}."]
+    return [f"- {', '.join(names)}: {where}" for where, names in runs.items()]
+
+
+def say(text: str) -> None:
+    """Print at once, also into a pipe."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,105 @@
+"""What is compared before and after a step: containers, status, recorded releases, schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.helpers.ssh_server import Server
+
+STATE = "/var/lib/cutover/recall"
+LISTED = """
+docker ps --all --quiet --filter label=com.docker.compose.service=api --filter label=com.docker.compose.oneoff=False |
+    xargs --no-run-if-empty docker inspect --format '{{index .Config.Labels "com.docker.compose.project"}} {{.State.Status}} {{.Image}} {{.Id}}'
+"""
+
+
+class Unexpected(Exception):
+    """A step did not end as it must."""
+
+
+def must(holds: object, what: str) -> None:
+    """Raise Unexpected unless *holds*."""
+    if not holds:
+        raise Unexpected(what)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """How it stands on a server."""
+
+    status: Mapping[str, Any]
+    """What `cutover status --json` says, without the moment of asking and the last event."""
+    containers: tuple[str, ...]
+    """Project, state, image and id of each container of the colors, in order."""
+    releases: tuple[str, ...]
+    """The rendered files, with their digests."""
+    tags: tuple[str, ...]
+    """The IMAGE_TAG lines of the env files."""
+    head: str
+
+    @classmethod
+    def of(cls, web: Server, head: str) -> Facts:
+        """Ask *web*."""
+        status = json.loads(web.run(".venv/bin/cutover status --json").splitlines()[-1])
+        return cls(
+            {key: value for key, value in status.items() if key not in {"asked_s", "last"}},
+            tuple(sorted(web.run(LISTED).splitlines())),
+            tuple(
+                web.run(f"cd {STATE}; find releases -name '*.yml' -exec sha256sum {{}} + | sort").splitlines()
+            ),
+            tuple(web.run("grep ^IMAGE_TAG= deploy/.env.blue deploy/.env.green").splitlines()),
+            head,
+        )
+
+    @property
+    def idle_color(self) -> str:
+        """The color without users."""
+        return "blue" if self.status["live"] == "green" else "green"
+
+    @property
+    def live(self) -> Mapping[str, Any]:
+        """What status says of the live color."""
+        found: Mapping[str, Any] = self.status["colors"][self.status["live"]]
+        return found
+
+    @property
+    def idle(self) -> Mapping[str, Any]:
+        """The same of the idle one."""
+        found: Mapping[str, Any] = self.status["colors"][self.idle_color]
+        return found
+
+    @property
+    def live_tag(self) -> str:
+        """The release that users get."""
+        return str(self.live["tag"])
+
+    @property
+    def idle_tag(self) -> str:
+        """The release on the idle color."""
+        return str(self.idle["tag"])
+
+    def same_for_users(self, before: Facts) -> None:
+        """Raise Unexpected unless the live color is the same container as *before*, and nothing is open."""
+        must(self.status["live"] == before.status["live"], f"live is {self.status['live']}")
+        must(self.live == before.live, f"live was {before.live}, is {self.live}")
+        must(self.status["open"] is None and not self.status["held_by"], f"open: {self.status['open']}")
+        must(self.tags == before.tags, f"env files said {before.tags}, say {self.tags}")
+
+    def same_when_idle(self, before: Facts) -> None:
+        """Raise Unexpected unless the idle color runs the image of *before* as well as it did, in a new container."""
+        was, now = ({key: each.get(key) for key in ("tag", "state")} for each in (before.idle, self.idle))
+        must(now == was, f"idle was {was}, is {now}")
+        ran, runs = ([each.rpartition(" ")[0] for each in facts.containers] for facts in (before, self))
+        must(runs == ran, f"containers were {ran}, are {runs}")
+        must(set(before.releases) <= set(self.releases), "a rendered release is gone")
+
+    def same(self, before: Facts) -> None:
+        """Raise Unexpected unless nothing at all has changed."""
+        for name in ("head", "containers", "tags", "status"):
+            was, now = getattr(before, name), getattr(self, name)
+            must(now == was, f"{name}: was {was}, is {now}")
+        # The rendered file of a refused release stays until the next good one tidies up.
+        must(set(before.releases) <= set(self.releases), "a rendered release is gone or was changed")

@@ -1,0 +1,106 @@
+"""What stands around a service on the day: a registry that wants a login, and the shipped monitoring."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from examples.building import have
+from examples.images import image
+from examples.stand import RUN_S
+from tests.helpers.shared_services import RELEASES, made
+from tests.helpers.ssh_server import Server, docker
+from tests.integration.test_monitoring import RULES, RUN_ALL
+from tests.integration.test_registry import DOCKERFILE, NAME, TOKEN
+
+UNAUTHORIZED = 401
+PORTS = {"prometheus": 9090, "alertmanager": 9093, "blackbox": 9115}
+ALERTS = f"""
+cat >> deploy/cutover.toml <<'END'
+[alerts]
+prometheus = "http://127.0.0.1:9090"
+alertmanager = "http://127.0.0.1:9093"
+rules = {list(RULES)}
+receiver = "on-call"
+END
+sed -i 's|_interval: 15s|_interval: 1s|' deploy/monitoring/prometheus.yml
+"""
+ASK = """
+from cutover.commands.common import settings_of
+from cutover.gate.alert_checks import alerts
+raise SystemExit(not alerts(settings_of(None).alerts).ok)
+"""
+
+
+def eventually(until: Callable[[], object], what: str, deadline_s: float = 300) -> None:
+    """Return when *until* says yes; raises TimeoutError."""
+    deadline = time.monotonic() + deadline_s
+    while not until():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {deadline_s:g} s: {what}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def registry(web: Server, port: int, empty: Path) -> Iterator[str]:
+    """Debian's registry with one user, in the network of *web*: 127.0.0.1 and *port* are it, there and here."""
+    empty.mkdir()
+    name, reference = f"{web.name}-registry", have("cutover-registry:2", DOCKERFILE, empty)
+    where = ("--network", f"container:{web.name}", "--env", f"REGISTRY_HTTP_ADDR=:{port}")
+    docker("run", "--detach", "--name", name, *where, reference)
+    try:
+        eventually(lambda: _wants_a_login(f"http://127.0.0.1:{port}/v2/"), "the registry answers", 60)
+        yield f"127.0.0.1:{port}"
+    finally:
+        docker("rm", "--force", "--volumes", name)
+
+
+def _wants_a_login(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()  # noqa: S310  # our own http://127.0.0.1
+    except urllib.error.HTTPError as answer:
+        return answer.code == UNAUTHORIZED
+    except OSError:
+        return False
+    return False
+
+
+def push(host: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Have the day's releases in the registry; their digests, as this host's engine knows them."""
+    digests = {}
+    for tag in RELEASES:
+        reference = f"{host}/{NAME}/api:{tag}"
+        docker("tag", made(tag), reference)
+        try:
+            with tempfile.TemporaryDirectory() as config:  # no login is left behind
+                own = {**environment, "DOCKER_CONFIG": config}
+                login = ("docker", "login", "--username", NAME, "--password-stdin", host)
+                for argv, stdin in ((login, TOKEN), (("docker", "push", "--quiet", reference), "")):
+                    subprocess.run(
+                        argv, env=own, input=stdin, capture_output=True, text=True, timeout=RUN_S, check=True
+                    )
+            names = docker("image", "inspect", "--format", '{{join .RepoDigests " "}}', reference)
+            digests[tag] = next(each for each in names.split() if each.startswith(host))
+        finally:
+            docker("image", "rm", reference)
+    return digests
+
+
+def watch(web: Server) -> None:
+    """Start Prometheus, Alertmanager and blackbox exporter there, with deploy/monitoring as it lies there."""
+    web.load([image("prometheus")])
+    mount = "--volume /srv/recall/deploy/monitoring:/etc/monitoring:ro --workdir /etc/monitoring"
+    run = f"docker run --detach --name monitoring --network host --init --memory 512m {mount} {image('prometheus')}"
+    web.run(f"{run} sh -c {shlex.quote(RUN_ALL.format(**PORTS))}")
+
+
+def silent(web: Server) -> bool:
+    """Whether all rules are loaded, and none fires."""
+    return "yes" in web.run(f".venv/bin/python -c {shlex.quote(ASK)} && echo yes || :")

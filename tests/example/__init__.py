@@ -1,1 +1,0 @@
-"""Tests of the service that is released for demonstration and for tests."""

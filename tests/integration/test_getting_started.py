@@ -1,0 +1,132 @@
+"""docs/getting-started.md, followed word for word with a service that is not the example."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.helpers import wheelhouse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+
+DOCUMENT = wheelhouse.ROOT / "docs/getting-started.md"
+SERVICE = Path(__file__).parent / "notes"
+BLOCK = re.compile(r"^```(?P<language>\w+)(?P<rest>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+PROJECT = "notes_blue"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: what it is, what its first line says about it, and its text."""
+
+    language: str
+    rest: str
+    text: str
+
+    @property
+    def title(self) -> str:
+        """The file that it is the text of; empty for none."""
+        found = re.search(r'title="([^"]+)"', self.rest)
+        return found[1] if found else ""
+
+    @property
+    def exit_code(self) -> int:
+        """How its last command must end."""
+        found = re.search(r"exit=(\d+)", self.rest)
+        return int(found[1]) if found else 0
+
+
+def blocks() -> list[Block]:
+    """The blocks of the document, in their order."""
+    return [Block(**found.groupdict()) for found in BLOCK.finditer(DOCUMENT.read_text(encoding="utf-8"))]
+
+
+def docker(*words: str) -> list[str]:
+    """The lines of a docker command's answer, whether or not it found anything."""
+    done = subprocess.run(("docker", *words), capture_output=True, text=True, check=False, timeout=120)
+    return done.stdout.split()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Path]:
+    """Somebody's own repository with a service in it; what it started and built is gone afterwards."""
+    folder = tmp_path / "repository"
+    shutil.copytree(SERVICE, folder)
+    subprocess.run(("git", "init", "--quiet"), cwd=folder, check=True)
+    try:
+        yield folder
+    finally:
+        mine = docker("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}")
+        docker(
+            "rm", "--force", "--volumes", *mine, *docker("ps", "-aq", "--filter", "label=cutover.keep=notes")
+        )
+        docker("network", "rm", f"{PROJECT}_default")
+        docker("image", "rm", "--force", *(f"notes:sha-{number}" for number in (1, 2, 3)))
+
+
+@pytest.fixture
+def environment(tmp_path: Path, wheels: Path) -> dict[str, str]:
+    """A shell like any other; packages come from a folder of wheels, and the state goes into one of ours."""
+    kept = {
+        key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ
+    }
+    ours = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), "CUTOVER_STATE_DIR": str(tmp_path / "state")}
+    return kept | ours | {"DOCKER_BUILDKIT": "0"}
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def test_can_be_followed_word_for_word(repository: Path, environment: dict[str, str]) -> None:
+    """Each block is run as it stands, but for the port, and ends and says what the page promises."""
+    port, said = f"WEB_PORT={free_port()}", ""
+    for block in blocks():
+        text = block.text.replace("WEB_PORT=8000", port)
+        if block.language == "text":
+            if not block.title:
+                assert all(line in said for line in text.splitlines()), f"{text}\nis not in:\n{said}"
+        elif block.title:
+            (repository / block.title).parent.mkdir(exist_ok=True)
+            (repository / block.title).write_text(text, encoding="utf-8")
+        else:
+            done = subprocess.run(
+                ("sh", "-euc", text),
+                cwd=repository,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=600,
+            )
+            said = done.stdout
+            assert done.returncode == block.exit_code, f"{text}\n{said}"
+
+
+def test_is_more_than_words() -> None:
+    """The page has files, commands, a failure and promises to follow."""
+    found = blocks()
+    assert [block.title for block in found if block.title][:3] == [
+        "compose.yml",
+        "cutover.toml",
+        ".env.example",
+    ]
+    assert sum(block.language == "sh" and not block.title for block in found) >= 8
+    assert [block.exit_code for block in found if block.exit_code] == [1]

@@ -1,0 +1,179 @@
+"""The drivers with the real proxies, in a container and on the host, under the shipped configurations."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from cutover.core.verdict import Outcome
+from cutover.proxy.access_log import LogTail
+from cutover.proxy.drain import requests_in_flight, wait_until_idle
+from cutover.proxy.proof import ProbePlan
+from cutover.system.http import fetch
+from tests.helpers import proxy_files
+from tests.helpers.color_servers import Colors, wait_until
+from tests.helpers.load import HALF_POST, load
+from tests.helpers.real_proxies import (
+    DEADLINE_S,
+    PROXIES,
+    SLOW,
+    Running,
+    Start,
+    nginx,
+    nginx_in_a_container,
+    traefik,
+)
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
+def test_no_request_fails_while_it_switches(start: Start, colors: Colors, tmp_path: Path) -> None:
+    """100 kept-alive connections, half POST, some of two seconds: five switches, two of them by the undo lines."""
+    with start(tmp_path, colors) as seen:
+        log = LogTail(seen.log, from_start=True)
+        with load(seen.way.url, connections=100, rate=150, asks=(*HALF_POST, SLOW)) as users:
+
+            def some_more() -> None:
+                enough = len(users.shots) + 100
+                wait_until(lambda: len(users.shots) >= enough, "100 more requests are answered")
+
+            some_more()
+            for to in ("green", "blue", "green"):
+                seen.go(to)
+                assert seen.driver.agreed().outcome is Outcome.YES, seen.driver.agreed()
+                some_more()
+            for _ in ("first", "again"):  # an undo line is a no-op when run twice
+                seen.come_back("green")
+                wait_until(lambda: seen.driver.live().color == "blue", "the undo leads back to blue")
+                some_more()
+        assert [each.error or each.status for each in users.failed] == []
+        assert users.reopened == 0
+        assert users.by("blue") > 100
+        assert users.by("green") > 100
+        assert users.by("blue") + users.by("green") == len(users.shots)
+        logged = {"blue": 0, "green": 0}
+        wait_until(lambda: _count(log, logged) >= len(users.shots), "the access log names each request")
+
+
+def _count(log: LogTail, logged: dict[str, int]) -> int:
+    for each in log.read_new():
+        if each.color:  # the rest is what the proxy answered by itself
+            logged[each.color] += 1
+    return sum(logged.values())
+
+
+@dataclass
+class Talk:
+    """A WebSocket that is open through the proxy; each line comes back with the color before it."""
+
+    socket: socket.socket
+    answers: BinaryIO
+
+    def say(self, word: str) -> str:
+        """The echo of *word*."""
+        self.socket.sendall(f"{word}\n".encode())
+        return self.answers.readline().decode().strip()
+
+
+@contextmanager
+def websocket(seen: Running, ca: Path) -> Iterator[Talk]:
+    """Open a WebSocket through TLS, by hand: a proxy only copies what follows."""
+    context = ssl.create_default_context(cafile=str(ca))
+    raw = socket.create_connection(("127.0.0.1", seen.port), timeout=DEADLINE_S)
+    with context.wrap_socket(raw, server_hostname="127.0.0.1") as secure, secure.makefile("rb") as answers:
+        secure.sendall(
+            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{seen.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        assert b"101" in answers.readline()
+        while answers.readline() != b"\r\n":
+            pass
+        yield Talk(secure, answers)
+
+
+@pytest.mark.parametrize("start", [nginx, nginx_in_a_container, traefik], ids=lambda start: start.__name__)
+def test_what_is_open_ends_where_it_began(start: Start, colors: Colors, tmp_path: Path) -> None:
+    """Through TLS a WebSocket, a stream and a request of ten seconds outlive a switch, and the drain waits for them."""
+    ca, key = proxy_files.certificate(tmp_path)
+    with start(tmp_path, colors, (ca, key)) as seen, ThreadPoolExecutor(3) as pool:
+        assert seen.driver.agreed().ok, seen.driver.agreed()
+        long = pool.submit(
+            fetch, seen.way.url, "/slow?s=10&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S
+        )
+        stream = pool.submit(
+            fetch, seen.way.url, "/stream?n=50&every=0.2&hold=1", verify=str(ca), deadline_s=2 * DEADLINE_S
+        )
+        ports = seen.port, colors.blue.port
+        with websocket(seen, ca) as talk:
+            assert talk.say("before") == "blue before"
+            wait_until(lambda: colors.blue.in_flight == 3, "all three have reached blue")
+            seen.go("green")
+            assert talk.say("after") == "blue after"
+            assert (requests_in_flight(*ports) or 0) >= 3
+        polls: list[int | None] = []
+
+        def count() -> int | None:
+            polls.append(requests_in_flight(*ports))
+            return polls[-1]
+
+        draining = pool.submit(wait_until_idle, "blue", count, budget_s=2 * DEADLINE_S)
+        wait_until(lambda: len(polls) > 25, "the drain has looked for two seconds and more")
+        colors.blue.let_go = True
+        drained = draining.result()
+        assert drained.verdict("revert").ok, drained
+        assert (long.done(), stream.done()) == (True, True)
+        assert (long.result().status, long.result().headers["x-color"]) == (200, "blue")
+        assert stream.result().body == "".join(f"{number:04d}\n" for number in range(50))
+        assert (drained.most, drained.left) == (2, 0)
+        assert colors.blue.in_flight == 0
+
+
+@pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
+def test_a_stream_is_passed_on_as_it_comes(start: Start, colors: Colors, tmp_path: Path) -> None:
+    """No proxy holds anything back: the first piece is there while the last one is still far."""
+    with (
+        start(tmp_path, colors) as seen,
+        socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as one,
+    ):
+        one.sendall(b"GET /stream?n=2&every=600 HTTP/1.1\r\nHost: x\r\n\r\n")
+        got = b""
+        while b"0000\n" not in got:
+            part = one.recv(4096)
+            assert part, got
+            got += part
+
+
+@pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
+def test_a_switch_is_proven(start: Start, colors: Colors, tmp_path: Path) -> None:
+    """Connections that were open before it and new ones, GET and POST, are all answered by the new color."""
+    with start(tmp_path, colors) as seen:
+        proof = seen.proven("green", ProbePlan("/version", "/echo", open_connections=20, new_connections=10))
+        assert proof.verdict().ok, proof
+        assert proof.answered == proof.requests >= 30 * 2 * 3
+        assert (proof.failed, proof.wrong, proof.reopened) == (0, 0, 0)
+
+
+def test_frozen_writes_are_told_when_to_come_back(colors: Colors, tmp_path: Path) -> None:
+    """While the file `freeze` lies there, writes get 503 with Retry-After and reads go on; then all is as before."""
+    with nginx(tmp_path, colors) as seen:
+        freeze = tmp_path / "live" / "freeze"
+        freeze.touch()
+        assert seen.way.post_control().status == 503
+        refused = fetch(seen.way.url, "/echo", method="POST")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "30")
+        assert "frozen" in refused.body
+        for method in ("GET", "HEAD", "OPTIONS"):
+            assert fetch(seen.way.url, "/version", method=method).status == 200
+        assert seen.driver.agreed().ok
+        freeze.unlink()
+        assert seen.way.post_control().status == 200
+        assert fetch(seen.way.url, "/echo", method="POST").status == 200

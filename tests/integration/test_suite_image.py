@@ -1,0 +1,168 @@
+"""The image of the suite, built and run as its own first lines say."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from examples.releases import build
+from examples.stand import Stand
+from tests.helpers import wheelhouse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.engine
+
+IMAGE = "cutover-test-suite:1"
+
+
+@pytest.fixture(scope="module")
+def image(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The suite, built in a clone with a folder of wheels; apt's layers stay with the engine."""
+    clone = tmp_path_factory.mktemp("clone")
+    subprocess.run(("tar", "-C", str(clone), "-xf", "-"), input=wheelhouse.checkout(), check=True)
+    shutil.copytree(wheels, clone / "wheels")
+    build = ("docker", "build", "--quiet", "--tag", IMAGE, "--build-arg", "PIP_NO_INDEX=1", ".")
+    subprocess.run(build, cwd=clone, check=True, timeout=500, env=ENVIRONMENT)
+    return IMAGE
+
+
+CALLER = ("--user", f"{os.getuid()}:{os.getgid()}")
+ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_BUILDKIT": "0"}
+
+
+class Service(BaseHTTPRequestHandler):
+    """A small service that is ready."""
+
+    def do_GET(self) -> None:
+        """Answer what a gate of a URL asks."""
+        ready, version = {"ready": True}, {"service": "small", "version": "sha-1"}
+        body = json.dumps(version if self.path == "/version" else ready).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """Where the small service answers."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def run(image: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the image on the host's network in *folder*, as the user whose folder it is."""
+    place = ("--volume", f"{folder}:{folder}", "--workdir", str(folder), "--network", "host", *CALLER)
+    return subprocess.run(
+        ("docker", "run", "--rm", *place, image, *words),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_gates_a_url(image: str, url: str, tmp_path: Path) -> None:
+    """Without Python on the host a gate runs, passes, and leaves its report there."""
+    done = run(image, tmp_path, "pytest", "--pyargs", "cutover.smoke", f"--target={url}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "reports/latest/report.html").is_file()
+
+
+def test_passes_on_how_it_ended(image: str, tmp_path: Path) -> None:
+    """The exit code of the session is that of the container, and a usage error stays one line."""
+    done = run(image, tmp_path, "pytest", "--pyargs", "cutover.smoke")
+    assert done.returncode == 4
+    assert "no target" in done.stderr
+    assert "cutover.toml" not in done.stderr
+
+
+def test_is_not_root(image: str) -> None:
+    """Without `--user` the image runs as a user without rights, who can start every program of the suite."""
+    argv = ("docker", "run", "--rm", image, "sh", "-c", "id -u && pytest --version && cutover --help")
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "10001"
+
+
+def mounts(stand: Stand) -> tuple[str, ...]:
+    """The engine's socket and client, and the stand's folder: what docs/dev/deploy_server.md mounts."""
+    client = shutil.which("docker")
+    plugins = json.loads(stand.docker("info", "--format", "{{json .ClientInfo.Plugins}}"))
+    compose = next(each["Path"] for each in plugins if each["Name"] == "compose")
+    pairs = (
+        "/var/run/docker.sock:/var/run/docker.sock",
+        f"{client}:/usr/bin/docker:ro",
+        f"{compose}:/usr/libexec/docker/cli-plugins/docker-compose:ro",
+        f"{stand.folder}:{stand.folder}",
+    )
+    return tuple(word for pair in pairs for word in ("--volume", pair))
+
+
+def test_reverts_what_a_killed_session_left(image: str, tmp_path: Path) -> None:
+    """The guard ends with the container, so its first process does the guard's work before it ends."""
+    stand = Stand(tmp_path, f"suite{secrets.token_hex(3)}")
+    name = f"{stand.name}-session"
+    build("sha-7700001")
+    stand.make()
+    try:
+        words = ("pytest", "--pyargs", "cutover.smoke", "--target=green", "--deploy=sha-7700001")
+        place = (
+            "--workdir",
+            str(stand.folder),
+            "--env",
+            f"CUTOVER_CONFIG={stand.config}",
+            "--network",
+            "host",
+            *CALLER,
+        )
+        stand.docker("run", "--detach", "--name", name, *place, *mounts(stand), image, *words)
+        wait(lambda: (stand.state / "open").exists() or not running(stand, name))
+        assert running(stand, name), stand.docker("logs", name)
+        os.kill(pid_of(stand, name, "pytest"), signal.SIGKILL)
+        wait(lambda: not running(stand, name))
+        assert stand.docker("inspect", "--format", "{{.State.ExitCode}}", name).strip() == "137"
+        assert (stand.status()["open"], stand.running("green")) == (None, [])
+    finally:
+        stand.docker("rm", "--force", name, check=False)
+        stand.remove()
+
+
+def running(stand: Stand, name: str) -> bool:
+    """Whether the container runs."""
+    return stand.docker("inspect", "--format", "{{.State.Running}}", name).strip() == "true"
+
+
+def pid_of(stand: Stand, name: str, word: str) -> int:
+    """The process of the container that the shell in it has started: its number here, on the host."""
+    rows = stand.docker("top", name, "-eo", "pid,args").splitlines()[1:]
+    return next(int(row.split()[0]) for row in rows if "python" in row and word in row)
+
+
+def wait(until: Callable[[], bool]) -> None:
+    """Return when *until* says yes; a busy machine may take its time."""
+    deadline = time.monotonic() + 300
+    while not until():
+        assert time.monotonic() < deadline, "not within 300 s"
+        time.sleep(0.05)
