@@ -155,7 +155,7 @@ driver = "{self.driver}"
 url = "{self.url}"
 {self._place()}
 access_log = "{self.access_log}"
-drain = "20s"
+drain_timeout = "20s"
 open_connections = 10
 new_connections = 5
 """ if self.proxied else ""  # fmt: skip
@@ -191,8 +191,8 @@ duration = "3s"
         if self.driver == "port-swap":
             return ""
         if self.driver == "nginx":
-            return f'marker = "{self.marker}"'
-        return f'file = "{self.folder}/traefik/cutover.yml"'
+            return f'marker_dir = "{self.marker}"'
+        return f'dynamic_file = "{self.folder}/traefik/cutover.yml"'
 
     def _start_proxy(self) -> None:
         """The proxy of this stand, on the host's network, as the shipped configuration wants it."""
