@@ -23,9 +23,9 @@ from benchmarks import write
 from benchmarks.detect_cases import CASES, Case, Release, Scene, asked, docker
 from cutover.core.config import Settings
 from cutover.core.evidence import Evidence
+from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Outcome
 from cutover.system import http
-from cutover.target import ControlProbe, Target
 from cutover.watch.loop import WatchResult, run_watch
 from cutover.watch.suite import default_checks
 from tests.helpers.color_servers import Backend, Colors

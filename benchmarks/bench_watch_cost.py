@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import write
-from cutover import scene
 from cutover.core import config
 from cutover.core.config_schema import Logs
 from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
 from cutover.gate.log_checks import scan_log
+from cutover.release import colors
 from cutover.watch.logs import LogReader
 from cutover.watch.loop import run_watch
 from cutover.watch.suite import default_checks
@@ -97,11 +97,11 @@ def users(url: str, rate: float, until: threading.Event) -> threading.Thread:
 
 def watching(stand: Stand, seconds: float, rate: float) -> Cost:
     """Watch both colors of *stand* as a release does; blue is the live one."""
-    here = scene.look(config.load_config(stand.config))
-    live, old = scene.target_named(here, "live"), scene.target_named(here, "green")
+    here = colors.inspect_colors(config.load_config(stand.config))
+    live, old = colors.target_named(here, "live"), colors.target_named(here, "green")
     file = Path(stand.config).with_name(f"evidence-{uuid.uuid4().hex[:6]}.jsonl")
     evidence, held, begun = Evidence(file), list[int](), time.monotonic()
-    asked = default_checks(here.settings, live, old, scene.control_of(here, live), evidence, time.time())
+    asked = default_checks(here.settings, live, old, colors.control_for(here, live), evidence, time.time())
     stop = threading.Event()
     traffic = users(f"{stand.url}/version", rate, stop)
 

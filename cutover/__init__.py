@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cutover.core.target import Target
     from cutover.core.verdict import AssertVerdict, Outcome, Verdict, no, not_asked, unknown, yes
-    from cutover.target import Target
     from cutover.watch.check import Source, WatchCheck
 
 __version__ = "0.1.0"
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Target": "cutover.target",
+    "Target": "cutover.core.target",
     "Source": "cutover.watch.check",
     "WatchCheck": "cutover.watch.check",
 }

@@ -4,11 +4,11 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.config_schema import Endpoint
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import Sampling, latency
 from cutover.gate.http_checks import endpoint as answered
 from cutover.system.http import HttpClient
-from cutover.target import ControlProbe
 
 pytestmark = pytest.mark.requires("endpoints")
 

@@ -3,6 +3,7 @@
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.target import Target
 from cutover.core.verdict import AssertVerdict
 from cutover.gate.inside_checks import (
     ContainerHost,
@@ -14,7 +15,6 @@ from cutover.gate.inside_checks import (
     port_inside,
 )
 from cutover.system.container import Container
-from cutover.target import Target
 
 pytestmark = pytest.mark.requires("container")
 

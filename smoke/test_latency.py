@@ -1,10 +1,10 @@
 """Answers come in time, by several samples after a warm-up; those of `[[endpoints]]` are asked with them."""
 
 from cutover.core.config import Settings
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import Sampling, latency
 from cutover.system.http import HttpClient
-from cutover.target import ControlProbe
 
 
 def test_latency(

@@ -1,10 +1,10 @@
 """The runbook's first line: `/readyz` answers 200 with `{"ready": true}`."""
 
 from cutover.core.config import Settings
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import ready
 from cutover.system.http import HttpClient
-from cutover.target import ControlProbe
 
 
 def test_ready(

@@ -3,10 +3,10 @@
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import version
 from cutover.system.http import HttpClient
-from cutover.target import ControlProbe
 
 
 @pytest.mark.requires("version")

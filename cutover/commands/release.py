@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
-PLUGINS = ("cutover.plugin", "pytest_html.plugin", "pytest_metadata.plugin", "pytest_timeout")
+from cutover.release import gate_run
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -55,10 +54,9 @@ def pytest_argv(
     tag: str, tests: Sequence[str], *, in_place: bool, options: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """argv of the pytest session that releases *tag*, with our plugins only."""
-    plugins = [word for name in PLUGINS for word in ("-p", name)]
     what = ["--target=live"] if in_place else ["--target=idle"]
     what += [f"--deploy={tag}"] if in_place else [f"--deploy={tag}", "--switch"]
-    return (sys.executable, "-m", "pytest", *plugins, *tests, *what, *options)
+    return gate_run.pytest_argv(tests, (*what, *options))
 
 
 def shipped_tests(*, in_place: bool, here: Path = Path()) -> tuple[str, ...]:

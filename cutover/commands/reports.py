@@ -173,9 +173,9 @@ def _request(client: httpx.Client, method: str, path: str, body: dict[str, str] 
 @click.option("--release", "only", metavar="ID", help="Only this release.")
 def journal_command(config: str | None, as_json: bool, last: int | None, only: str | None) -> int:
     """Print what was changed here, when and by whom: the journal of the state directory, oldest first."""
-    from cutover.journal import whole
+    from cutover.release.history import read_journal
 
-    rows = [row for row in whole(settings_of(config).state) if only in {None, row.get("release")}]
+    rows = [row for row in read_journal(settings_of(config).state) if only in {None, row.get("release")}]
     shown = rows[-last:] if last else rows
     for line in [json.dumps(shown, ensure_ascii=False)] if as_json else journal_lines(shown):
         click.echo(line)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -78,12 +76,12 @@ def restore_command(
     """
     from cutover.database.base import open_database
     from cutover.database.restore import choose_snapshot, restore_snapshot, undo_restore
-    from cutover.state import State
+    from cutover.release.state import State, lock_owner
 
     settings = settings_of(config)
     state = State(settings.state)
     state.prepare()
-    with state.locked(_lock_owner("a restore")), closing(open_database(settings)) as database:
+    with state.locked(lock_owner("a restore")), closing(open_database(settings)) as database:
         snapshot = None if back else choose_snapshot(database.folder, file)
         if not yes:
             effect = restore_effect(database, snapshot, back)
@@ -95,19 +93,6 @@ def restore_command(
         name = snapshot.name if snapshot else ""
         state.journal("restored", database=done.database, aside=done.aside, snapshot=name)
     tell(as_json, asdict(done), restore_lines(done, snapshot))
-
-
-def _lock_owner(what: str) -> dict[str, Any]:
-    from cutover.state import now
-    from cutover.wish import who
-
-    return {
-        "who": who(),
-        "what": what,
-        "since": now(),
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-    }
 
 
 def restore_effect(database: ServiceDatabase, snapshot: SnapshotFile | None, back: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What runs where, who releases, what is open."""
+"""`cutover status`: what runs where, who releases, what is open."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any
 
 import click
 
-from cutover import journal, scene, way_back
 from cutover.commands.common import common, settings_of, tell
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
 from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
-from cutover.core.text import duration
+from cutover.core.text import duration, now
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import other
-from cutover.scene import Scene
-from cutover.state import State, now
-from cutover.system import docker
+from cutover.release.colors import Colors, inspect_colors, main_container
+from cutover.release.history import END_EVENTS
+from cutover.release.rollback import plan_rollback
+from cutover.release.state import State
+from cutover.release.verify import label_of
 
 
 @click.command
@@ -30,7 +31,7 @@ def command(config: str | None, as_json: bool) -> int:  # click passes flags so
     begun = time.monotonic()
     here, problem = None, ""
     try:
-        here = scene.look(settings)
+        here = inspect_colors(settings)
     except ConfigError as error:
         problem = str(error)  # a bad file must not hide what is open, nor that an operator is needed
     facts = _facts(settings, here, problem)
@@ -53,7 +54,7 @@ def code_of(facts: dict[str, Any]) -> int:
     return INCONCLUSIVE if silent or lost or facts["proxy"] else OK
 
 
-def _facts(settings: Settings, here: Scene | None, problem: str) -> dict[str, Any]:
+def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, Any]:
     state = State(settings.state)
     agreed = here.proxy.agreed() if here and here.proxy else None
     return {
@@ -75,20 +76,16 @@ def _facts(settings: Settings, here: Scene | None, problem: str) -> dict[str, An
     }
 
 
-def _way_back(state: State, here: Scene) -> dict[str, Any]:
+def _way_back(state: State, here: Colors) -> dict[str, Any]:
     """What `cutover rollback` would do now, and how long the way back took when it was last rehearsed."""
     try:
-        way = way_back.plan(state, here)
+        way = plan_rollback(state, here)
     except (ConfigError, EngineUnavailable) as error:
         return {"how": None, "why": str(error)}
     facts: dict[str, Any] = {"how": way.how, "color": way.to.color, "tag": way.to.tag}
-    rows = [row for row in state.history() if row.get("event") == "rehearsed"]
-    if rows and way.how == "flip":
-        facts |= {
-            "seconds": rows[-1].get("seconds"),
-            "rehearsed": rows[-1].get("at"),
-            "host": rows[-1].get("host"),
-        }
+    last = state.last_rehearsal()
+    if last and way.how == "flip":
+        facts |= {"seconds": last.get("seconds"), "rehearsed": last.get("at"), "host": last.get("host")}
     return facts
 
 
@@ -104,35 +101,27 @@ def _guard_said(state: State) -> str:
 
 def _color(settings: Settings, state: State, color: str) -> dict[str, Any]:
     try:
-        found = docker.the_container(settings.compose_project(color), settings.service)
+        found = main_container(settings, color)
     except EngineUnavailable as error:
         return {"tag": None, "asked": False, "runs": False, "state": f"could not be asked: {error}"}
     if found is None:
         there = settings.colors[color].env_file.is_file()
         state_now = "nothing runs" if there else "no env file"
         return {"tag": None, "asked": True, "runs": False, "state": state_now}
-    proven = (
-        any(
-            row.proven and row.is_running(found.id, found.image, found.config_hash)
-            for row in state.records(color)
-        )
-        if state.root.is_dir()
-        else False
-    )
     words = found.health_status if found.running and found.health else found.status
     return {
-        "tag": scene.tag_of(found.image_name) or found.image[7:19],
+        "tag": label_of(found),
         "asked": True,
         "runs": found.running,
         "state": words,
         "since": found.started_at,
-        "proven": proven,
+        "proven": state.verified_record(color, found) is not None,
         "container": found.short,
     }
 
 
 def _last(state: State) -> dict[str, Any] | None:
-    ends = [row for row in state.history() if row.get("event") in journal.ENDS | {"retired"}]
+    ends = [row for row in state.history() if row.get("event") in END_EVENTS | {"retired"}]
     return ends[-1] if ends else None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from cutover.changes import Argv, Change
+from cutover.core.change import Argv, Change
 from cutover.core.config import Settings
 from cutover.core.config_schema import Database
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Failed, Inconclusive, Locked

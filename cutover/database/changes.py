@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from cutover.changes import Argv, Change, line
+from cutover.core.change import Argv, Change, line
 from cutover.core.config_schema import Migrate
 from cutover.system.compose import Compose
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from cutover.core.config_schema import Endpoint, Ready, Version
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, shortened, yes
 from cutover.system.http import (
     HttpClient,
@@ -21,7 +22,6 @@ from cutover.system.http import (
     judge_no_response,
     send_request,
 )
-from cutover.target import ControlProbe
 
 TAG = "{tag}"
 ANY_TAG = "<any version>"

@@ -1,79 +1,76 @@
-"""The pytest plugin: inert until --target is given; then a session of its own takes over."""
+"""The pytest plugin: it adds options; fixtures and hooks are registered only with --target."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cutover.core.target import ReleaseRequest
 from cutover.plugin import options
-from cutover.plugin.fixtures import *  # noqa: F403  # pytest finds fixtures by the plugin's names
-from cutover.wish import ReleaseRequest
-
-if TYPE_CHECKING:
-    from cutover.plugin.session import Run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add our options."""
-    options.add(parser)
+    options.add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
-    """A release asks for its lock before anything else: whoever it turns away need not wait for a session."""
+    """Take the lock of a release first: a session that finds it taken ends at once, with exit code 12."""
     config.stash[options.ASKED_AT] = time.monotonic()
-    request = _wish(config)
-    if request is None or not request.changes_something or config.option.plan or options.only_looks(config):
+    request = _request(config)
+    if request is None or not request.changes_something or request.plan or options.only_looks(config):
         return None
-    from cutover.plugin import locking
+    from cutover.plugin.session import take_lock
 
-    return locking.lock(config, request)
+    return take_lock(config, request)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; with --target also the session that releases."""
+    """Register the marker; with --target also the fixtures and the hooks of a release."""
+    needs = ", ".join(options.NEEDS)
     config.addinivalue_line(
-        "markers",
-        f"requires(*needs): what the test must be able to ask, else it is not asked: {', '.join(options.NEEDS)}",
+        "markers", f"requires(*needs): what the test must be able to ask, else it is not asked: {needs}"
     )
-    request = _wish(config)
+    request = _request(config)
     if request is None:
         return
-    from cutover.plugin.session import Run  # heavy, and of no use without a target
+    # Imported here because it is slow and not needed in other pytest sessions of the environment.
+    from cutover.plugin import fixtures, hooks
+    from cutover.plugin.session import SESSION, CutoverSession
 
-    run = Run.of(config, request)
-    config.stash[options.RUN] = run
-    run.open()
+    session = CutoverSession.create(config, request)
+    config.stash[SESSION] = session
+    config.add_cleanup(session.close)
+    config.pluginmanager.register(fixtures, "cutover-fixtures")
+    hooks.register_hooks(session)
 
 
-def _wish(config: pytest.Config) -> ReleaseRequest | None:
-    """What is asked for; None for a session without a target, a worker, and one that only explains pytest."""
+def _request(config: pytest.Config) -> ReleaseRequest | None:
+    """The parsed command line; None without a target, in a worker of xdist, and for --help and --version."""
     if hasattr(config, "workerinput") or config.option.help or getattr(config.option, "version", 0):
         return None
-    return options.wish(config)
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let the lock go, whatever happened."""
-    run: Run | None = config.stash.get(options.RUN, None)
-    if run is not None:
-        run.close()
+    if options.REQUEST not in config.stash:
+        config.stash[options.REQUEST] = options.parse_request(config)
+    return config.stash[options.REQUEST]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """A checklist without a target is a usage error, never a silent pass."""
-    if options.RUN in config.stash or hasattr(config, "workerinput"):
+    """Refuse a checklist without a target: its fixtures do not exist."""
+    if config.stash.get(options.REQUEST, None) is not None or hasattr(config, "workerinput"):
         return
-    if any("target" in getattr(item, "fixturenames", ()) and _is_ours(item) for item in items):
+    if any(map(_needs_target, items)):
         raise pytest.UsageError("no target: say --target=blue, green, live, idle or a URL")
 
 
-def _is_ours(item: pytest.Item) -> bool:
-    """Whether the item's `target` fixture is the one of this plugin."""
+def _needs_target(item: pytest.Item) -> bool:
+    """Whether the test uses a fixture of this plugin that nobody else defines."""
     info = getattr(item, "_fixtureinfo", None)
-    definitions: Sequence[Any] = info.name2fixturedefs.get("target", ()) if info else ()
-    return bool(definitions) and definitions[-1].func.__module__ == "cutover.plugin.fixtures"
+    if info is None:
+        return False
+    missing = options.FIXTURES.intersection(info.names_closure) - info.name2fixturedefs.keys()
+    spec = getattr(item, "callspec", None)
+    return bool(missing - (spec.params.keys() if spec else set()))

@@ -1,61 +1,179 @@
-"""The checklist of one session: which tests are required, and what came of them."""
+"""The checklist of a session: the required tests, what each needs, which stage it belongs to, its outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
 
 from cutover.core.config import Settings
-from cutover.core.result import Outcomes, Required
+from cutover.core.masking import MASK
+from cutover.core.result import Outcomes, Required, outcome_of_test
+from cutover.core.target import ReleaseRequest, is_url
 from cutover.core.verdict import Outcome
-from cutover.plugin.required import GATE, THROUGH_PROXY, WATCH, Row, stage_of, why_not
-from cutover.wish import ReleaseRequest
+
+GATE, THROUGH_PROXY, WATCH = 0, 1, 2
+
+
+class NotAnswered(Exception):
+    """A check without an answer: neither a pass nor a failure of the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetParam:
+    """A target as tests are parametrized with it."""
+
+    name: str
+    after_switch: bool = False
+
+
+@dataclass(slots=True)
+class ChecklistRow:
+    """What is known of one required test."""
+
+    stage: int
+    phases: dict[str, str] = field(default_factory=dict)
+    unknown: bool = False
+    not_asked: str = ""
+    said: str = ""
+    """The first line of what went wrong."""
+    seconds: float = 0.0
+    reported: str = ""
+    """The first reason of a verdict that `[checks] report_only` keeps from deciding."""
+    told: set[Outcome] = field(default_factory=set)
+    """The outcomes of the verdicts that `assert_verdict` recorded."""
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome of the test, None if it never ran."""
+        if not self.phases:
+            return None
+        return outcome_of_test(self.phases, self.unknown)
+
+    def note_verdicts(self, outcomes: Iterable[Outcome]) -> None:
+        """Note the outcomes of verdicts that `assert_verdict` recorded."""
+        self.told |= set(outcomes)
+
+    def note_reported(self, reason: str) -> None:
+        """Note the reason of a verdict that is only reported; the first one counts."""
+        self.reported = self.reported or reason
+
+    def note_error(self, error: BaseException) -> None:
+        """Note how the test failed; the first error counts."""
+        self.unknown = self.unknown or is_unknown(error)
+        self.said = self.said or first_line(error)
+
+    def note_overrun(self, limit_s: float) -> str:
+        """Note that the test swallowed its timeout; why it is not passed."""
+        self.unknown = True
+        self.said = self.said or f"no end within its own time-out of {limit_s:g} s, which it swallowed"
+        return self.said
+
+    def learn(self, report: pytest.TestReport) -> None:
+        """Add a phase of the test; a repeated phase does not improve its outcome."""
+        self.seconds += report.duration
+        if self.phases.get(report.when, "passed") == "passed":
+            self.phases[report.when] = "xfailed" if hasattr(report, "wasxfail") else report.outcome
+
+
+def param_of(item: pytest.Item) -> TargetParam | None:
+    """The target that a test is parametrized with."""
+    spec = getattr(item, "callspec", None)
+    found = spec.params.get("target") if spec is not None else None
+    return found if isinstance(found, TargetParam) else None
+
+
+def stage_of(item: pytest.Item) -> int:
+    """0 gate, 1 gate through the proxy, 2 watch."""
+    if "watch_result" in getattr(item, "fixturenames", ()):
+        return WATCH
+    asked = param_of(item)
+    return THROUGH_PROXY if asked is not None and asked.after_switch else GATE
+
+
+def why_not_asked(item: pytest.Item, settings: Settings | None) -> str:
+    """Why a test cannot be asked, empty if it can."""
+    needs = {need for mark in item.iter_markers("requires") for need in mark.args}
+    asked = param_of(item)
+    plain = asked is not None and is_url(asked.name)
+    if plain and needs & {"container", "proxy", "dependencies", "database", "color"}:
+        name = asked.name if asked else "this"
+        return f"{name} is a plain URL, so its container and its surroundings cannot be seen"
+    have = {
+        "version": plain or (settings is not None and settings.version is not None),
+        "endpoints": settings is not None and bool(settings.endpoints),
+        "proxy": settings is not None and settings.proxy is not None,
+        "dependencies": settings is not None and bool(settings.dependencies),
+        "alerts": settings is not None and settings.alerts is not None,
+        "tls": settings is not None
+        and settings.proxy is not None
+        and settings.proxy.url.startswith("https://"),
+        "database": settings is not None and settings.database is not None,
+    }
+    lacking = sorted(need for need in needs if not have.get(need, True))
+    return f"cutover.toml has no {lacking[0]}" if lacking else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of *error*, masked."""
+    text = str(error).strip() or type(error).__name__
+    return MASK(text.splitlines()[0])
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether a failure says nothing about the service: no assertion, or the timeout of the test itself."""
+    if isinstance(error, pytest.fail.Exception):
+        return str(error).startswith("Timeout (>")
+    return not isinstance(error, AssertionError)
 
 
 @dataclass(slots=True)
 class Checklist:
     """The tests of a session by their node id."""
 
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, ChecklistRow] = field(default_factory=dict)
     unasked: dict[str, list[str]] = field(default_factory=dict)
-    """Why not -> the tests that cannot be asked."""
+    """Reason -> the tests that cannot be asked for it."""
     whole: bool = True
-    """Whether nothing picked among the tests, so that a pass is a proof."""
+    """Whether no test was deselected, so that a pass proves the release."""
+
+    def deselect(self) -> None:
+        """Note that tests were deselected."""
+        self.whole = False
 
     def take(self, item: pytest.Item, settings: Settings | None) -> bool:
-        """Require *item*; False for one that cannot be asked here, which is noted."""
-        why = why_not(item, settings)
+        """Require *item*; False for a test that cannot be asked here, which is noted with the reason."""
+        why = why_not_asked(item, settings)
         if why:
             self.unasked.setdefault(why, []).append(item.nodeid)
         else:
-            self.rows[item.nodeid] = Row(stage_of(item))
+            self.rows[item.nodeid] = ChecklistRow(stage_of(item))
         return not why
 
     def leave_out(self, nodeid: str, why: str) -> None:
-        """Do not count the required test *nodeid*; it is listed as not asked, with the reason *why*."""
+        """Do not require *nodeid* any more: it is listed as not asked, with the reason *why*."""
         self.rows[nodeid].not_asked = why
         self.unasked.setdefault(why, []).append(nodeid)
 
-    def not_yes(self, before: int) -> list[str]:
-        """The tests of the stages before that one which did not say yes."""
+    def not_passed(self, before: int) -> list[str]:
+        """The tests of earlier stages that did not pass."""
         return [
             name
             for name, row in self.rows.items()
             if row.stage < before and not row.not_asked and row.outcome is not Outcome.YES
         ]
 
-    def said(self, stage: int) -> Mapping[str, Row]:
-        """The tests of *stage* that said something."""
+    def answered(self, stage: int) -> Mapping[str, ChecklistRow]:
+        """The tests of *stage* that have an outcome."""
         return {
             name: row
             for name, row in self.rows.items()
             if row.stage == stage and row.outcome is not None and not row.not_asked
         }
 
-    def tally(self, request: ReleaseRequest, pytest_exit: int, trouble: Outcome | None) -> Outcomes:
-        """What was required and what came of it."""
+    def outcomes(self, request: ReleaseRequest, pytest_exit: int, trouble: Outcome | None) -> Outcomes:
+        """The outcomes by which the release is decided."""
         required = [
             Required(name, row.stage, row.outcome) for name, row in self.rows.items() if not row.not_asked
         ]

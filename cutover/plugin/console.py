@@ -1,11 +1,14 @@
-"""Where the session's lines go: above pytest's own summary, live, whatever is captured."""
+"""The terminal of a session: its lines, closed pipes, signals."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cutover.core.evidence import Evidence, Step
+from cutover.core.target import ReleaseRequest
 from cutover.core.text import near
 from cutover.core.verdict import Outcome
 from cutover.report import terminal
@@ -21,14 +25,15 @@ from cutover.report import terminal
 if TYPE_CHECKING:
     from cutover.core.result import SessionResult
     from cutover.core.verdict import Verdict
-    from cutover.walk import Walk
-from cutover.wish import ReleaseRequest
+    from cutover.release.colors import Situation
 
-GATE, THROUGH_PROXY = 0, 1
+STREAMS = ("stdout", "stderr")
+CAUGHT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+IGNORE_REPEATED_S = 15.0
 
 
-def look() -> terminal.Look:
-    """What the process's own terminal can show."""
+def terminal_look() -> terminal.Look:
+    """What the terminal of this process can show."""
     tty = sys.__stdout__ is not None and sys.__stdout__.isatty()
     encoding = getattr(sys.__stdout__, "encoding", None)
     columns = shutil.get_terminal_size().columns if tty else 0
@@ -37,7 +42,7 @@ def look() -> terminal.Look:
 
 @dataclass
 class Console:
-    """Writes lines to pytest's terminal; a closed pipe is no reason to stop a revert."""
+    """Writes lines to pytest's terminal, live, whatever is captured; errors of a closed terminal are ignored."""
 
     config: pytest.Config
     moment: str = ""
@@ -47,15 +52,15 @@ class Console:
     @property
     def look(self) -> terminal.Look:
         """What the terminal can show."""
-        return look()
+        return terminal_look()
 
     def quiet(self) -> None:
-        """Without -v pytest's own "smoke/test_ready.py ... [ 20%]" would stand in the middle of our lines."""
+        """Without -v, turn off pytest's header and its progress lines, which would interleave with ours."""
         reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None and self.config.get_verbosity() <= 0:
             reporter.showfspath = False
             reporter._show_progress_info = False  # noqa: SLF001  # no public switch but an ini file
-            self.config.option.no_header = True  # the first line says what a release is about; -v has both
+            self.config.option.no_header = True  # our first line says what is released
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[Any]:
@@ -70,7 +75,7 @@ class Console:
             yield None
 
     def lines(self, lines: Sequence[str]) -> None:
-        """Write *lines*, each on a line of its own."""
+        """Print *lines*."""
         with contextlib.suppress(OSError, ValueError, RuntimeError), self._open() as reporter:
             if reporter is None:
                 return
@@ -85,33 +90,30 @@ class Console:
             self._progress = False
 
     def refuse(self, lines: Sequence[str]) -> None:
-        """The last lines of a session that was not begun, in place of pytest's own on one line of exclamation marks."""
+        """Print the last lines of a session that was refused, in place of pytest's own line for its exit."""
         reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
         if lines and reporter is not None:
-            reporter._keyboardinterrupt_memo = None  # noqa: SLF001  # it would say the same again, below us
+            reporter._keyboardinterrupt_memo = None  # noqa: SLF001  # pytest would print the same below
         self.lines(lines)
 
-    def greet(self, walk: Walk, folder: Path) -> None:
-        """The first line: what is released where, from which to which, by whom."""
-        request, target = walk.request, walk.target
+    def greet(self, situation: Situation, who: str, folder: Path) -> None:
+        """Print the first line: what is released where, from which to which tag, by whom."""
+        request, target = situation.request, situation.target
         where = target.color or target.name if len(request.targets) == 1 else ", ".join(request.targets)
-        who = terminal.Who(
-            walk.settings.project, where, walk.from_tag or "", request.deploy or target.tag or "",
-            str(walk.evidence.facts.get("who", "")), f"{near(folder)}{os.sep}",
-        )  # fmt: skip
-        self.lines([terminal.first_line(who, self.look)])
+        shown, before = f"{near(folder)}{os.sep}", situation.before.tag or ""
+        line = terminal.Who(situation.settings.project, where, before, situation.tag, who, shown)
+        self.lines([terminal.first_line(line, self.look)])
 
-    def step(self, moment: str, name: str, text: str, seconds: float, outcome: str) -> None:
-        """One line of the run of show."""
-        row = Step(moment, name, text, seconds, 0.0, outcome)
-        self.lines(terminal.step_lines(row, self.look, moment=moment != self.moment))
-        self.moment = moment
+    def step(self, step: Step) -> None:
+        """Print one step of the release."""
+        self.lines(terminal.step_lines(step, self.look, moment=step.moment != self.moment))
+        self.moment = step.moment
 
     def stage(
         self, stage: int, request: ReleaseRequest, rows: Mapping[str, Any], seconds: float, evidence: Evidence
     ) -> None:
-        """`smoke[green]  14 passed  0.7 s`, said and kept."""
-        if stage > THROUGH_PROXY:
+        """Record and print the outcomes of a gate: `smoke[green]  14 passed  0.7 s`."""
+        if stage > 1:  # the watch prints its own line
             return
         counts = {
             word: sum(1 for row in rows.values() if str(row.outcome) == word)
@@ -119,19 +121,12 @@ class Console:
         }
         text = ", ".join(f"{number} {Outcome(word).counted}" for word, number in counts.items() if number)
         outcome = "no" if counts["no"] else "unknown" if counts["unknown"] else "yes"
-        name = f"smoke[{'live' if stage == THROUGH_PROXY else request.targets[0].split('://')[-1]}]"
-        moment = (
-            "T-10m"
-            if stage == GATE and request.changes_something
-            else "T-0"
-            if request.changes_something
-            else ""
-        )
-        evidence.step(moment, name, text, seconds, outcome)
-        self.step(moment, name, text, seconds, outcome)
+        name = f"smoke[{'live' if stage else request.targets[0].split('://')[-1]}]"
+        moment = ("T-0" if stage else "T-10m") if request.changes_something else ""
+        self.step(evidence.step(moment, name, text, seconds, outcome))
 
-    def progress(self, left: float, total: float, verdicts: dict[str, Verdict]) -> None:
-        """The watch's line: rewritten in place on a terminal, once a minute in a log."""
+    def progress(self, left: float, total: float, verdicts: Mapping[str, Verdict]) -> None:
+        """Print the line of the watch: rewritten in place on a terminal, once a minute in a log."""
         line = terminal.watch_line(left, total, verdicts, self.look)
         if sys.__stdout__ is not None and sys.__stdout__.isatty():
             with contextlib.suppress(OSError, ValueError, RuntimeError), self._open() as reporter:
@@ -145,14 +140,101 @@ class Console:
             self.lines([line])
 
     def end_progress(self) -> None:
-        """Leave the progress line behind."""
+        """Forget which minutes were printed."""
         self.shown.clear()
 
     def ending(self, result: SessionResult, evidence: Evidence, unasked: Mapping[str, Sequence[str]]) -> None:
-        """The last lines, below pytest's own summary."""
+        """Print the last lines, below pytest's own summary."""
         look = self.look
         notable = terminal.notable_lines(evidence.checks, result, look)
         not_asked = terminal.not_asked_lines(
             [(test, why) for why, tests in unasked.items() for test in tests], look
         )
         self.lines(["", *notable, *not_asked, *terminal.last_lines(result, look)])
+
+
+# --- closed pipes --------------------------------------------------------------------------------------------------
+class LastingStream:
+    """A stream that ignores EPIPE: a closed pipe must not fail a release. What is written afterwards is lost."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        """Every other attribute is that of the stream."""
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write *text*; it is lost after an error."""
+        try:
+            self.stream.write(text)
+        except OSError:
+            self._lose()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush; what is buffered is lost after an error."""
+        try:
+            self.stream.flush()
+        except OSError:
+            self._lose()
+
+    def _lose(self) -> None:
+        # What is still buffered must go somewhere, or the last flush of the interpreter would change the exit code.
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+            self.stream.flush()
+
+
+def wrap_streams() -> None:
+    """Wrap stdout and stderr as `LastingStream`; called before pytest's reporter takes one of them."""
+    for name in STREAMS:
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, LastingStream):
+            setattr(sys, name, LastingStream(stream))
+
+
+def unwrap_streams() -> None:
+    """Flush stdout and stderr, and put back the original streams."""
+    for name in STREAMS:
+        stream = getattr(sys, name)
+        if stream is not None:
+            LastingStream(stream).flush()
+        if isinstance(stream, LastingStream):
+            setattr(sys, name, stream.stream)
+
+
+# --- signals -------------------------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class SignalHandlers:
+    """Turns SIGINT, SIGTERM and SIGHUP into an orderly end of the session; nothing interrupts its revert."""
+
+    _before: dict[int, Any] = field(default_factory=dict)
+    _last: float = float("-inf")
+
+    def catch(self) -> None:
+        """Raise KeyboardInterrupt for each signal, also for a SIGINT that was inherited as ignored."""
+        if threading.current_thread() is threading.main_thread():
+            for number in CAUGHT_SIGNALS:
+                self._before[number] = signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number: int, _frame: object) -> None:
+        # A second signal would interrupt pytest's teardown before the revert has begun. After a while it counts
+        # again, because a test may have swallowed the first.
+        now = time.monotonic()
+        if now - self._last >= IGNORE_REPEATED_S:
+            self._last = now
+            raise KeyboardInterrupt(signal.Signals(number).name)
+
+    def ignore(self) -> None:
+        """Ignore the signals from now on."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def restore(self) -> None:
+        """Restore the earlier handlers."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

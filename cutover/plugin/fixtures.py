@@ -1,152 +1,156 @@
-"""The fixtures that checklists are written with; each may be overridden by a team."""
+"""The fixtures that checklists are written with, registered only with --target; a team may override each."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cutover.plugin.lazy import Lazy
-from cutover.plugin.options import RUN
+from cutover.core.config import Settings
+from cutover.core.config_schema import Endpoint
+from cutover.core.evidence import Evidence
+from cutover.core.target import ControlProbe, Target
+from cutover.core.verdict import Outcome, Verdict
+from cutover.plugin.checklist import NotAnswered, param_of, stage_of
+from cutover.plugin.session import SESSION, CutoverSession
+from cutover.system import docker
+from cutover.system.container import Container
+from cutover.system.http import HttpClient
 
 if TYPE_CHECKING:
     import httpx
     from docker import DockerClient
 
-    from cutover.core.config import Settings
-    from cutover.core.config_schema import Endpoint
-    from cutover.core.evidence import Evidence
-    from cutover.core.verdict import Verdict
     from cutover.gate.container_checks import ExpectedIdentity
     from cutover.gate.log_checks import LogBaseline
-    from cutover.plugin import given
-    from cutover.plugin.session import Run
-    from cutover.system.container import Container
-    from cutover.system.http import HttpClient
-    from cutover.target import ControlProbe, Target
     from cutover.watch.check import WatchCheck
     from cutover.watch.loop import WatchResult
-else:
-    given = Lazy("cutover.plugin.given")  # every pytest session of an environment loads this plugin
 
 Expect = Callable[["Verdict | Iterable[Verdict]"], None]
-
-__all__ = [
-    "assert_verdict",
-    "container",
-    "container_host",
-    "control_probe",
-    "cutover_config",
-    "cutover_http",
-    "cutover_session",
-    "deploy",
-    "docker_client",
-    "endpoint",
-    "evidence",
-    "expected_identity",
-    "expected_tag",
-    "http_client",
-    "log_baselines",
-    "sibling_containers",
-    "switch",
-    "target",
-    "watch_check_name",
-    "watch_checks",
-    "watch_result",
-]
+URL_TIMEOUT_S = 5.0
 
 
+# --- the session -----------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
-def cutover_session(request: pytest.FixtureRequest) -> Run:
+def cutover_session(request: pytest.FixtureRequest) -> CutoverSession:
     """The session that releases."""
-    return request.config.stash[RUN]
+    return request.config.stash[SESSION]
 
 
 @pytest.fixture(scope="session")
-def cutover_config(cutover_session: Run) -> Settings:
+def cutover_config(cutover_session: CutoverSession) -> Settings:
     """`cutover.toml`, validated."""
-    return cutover_session.require_settings()
+    return cutover_session.required_settings()
 
 
 @pytest.fixture(scope="session")
-def evidence(cutover_session: Run) -> Evidence:
-    """Where everything that was seen is kept."""
+def evidence(cutover_session: CutoverSession) -> Evidence:
+    """The evidence of the session: checks, steps, samples and facts."""
     return cutover_session.evidence
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _released_first(request: pytest.FixtureRequest) -> None:
-    """A session that deploys does so before any test, also before one that uses no fixture of ours."""
-    run = request.config.stash.get(RUN, None)
-    if run is not None and run.request.deploy is not None:
+def _deploy_first(request: pytest.FixtureRequest, cutover_session: CutoverSession) -> None:
+    """With --deploy, deploy before any test, also before one that uses no fixture of ours."""
+    if cutover_session.request.deploy is not None:
         request.getfixturevalue("deploy")
 
 
+# --- steps -----------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
-def deploy(cutover_session: Run) -> str | None:
-    """The tag that --deploy put on the target; keeping or reverting is the session's end, not a finalizer."""
-    return given.deploy(cutover_session)
+def deploy(cutover_session: CutoverSession) -> str | None:
+    """The tag that --deploy put on the target. The end of the session keeps or reverts it, not a finalizer."""
+    return cutover_session.deploy()
 
 
 @pytest.fixture(scope="session")
-def switch(cutover_session: Run, deploy: str | None) -> bool:  # noqa: ARG001  # the order is the point
+def switch(cutover_session: CutoverSession, deploy: str | None) -> bool:  # noqa: ARG001  # deployed first
     """Whether --switch sent the traffic to the target."""
-    return given.switch(cutover_session)
+    return cutover_session.switch()
 
 
 @pytest.fixture(scope="session")
-def target(request: pytest.FixtureRequest, cutover_session: Run, deploy: str | None) -> Target:  # noqa: ARG001  # the order is the point
+def rollback(cutover_session: CutoverSession) -> Callable[[], str]:
+    """Callable that reverts the changes of this session now and returns what serves then; the session ends with 1."""
+    return cutover_session.roll_back
+
+
+# --- the target ------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="session")
+def target(
+    request: pytest.FixtureRequest,
+    cutover_session: CutoverSession,
+    deploy: str | None,  # noqa: ARG001  # deployed first
+) -> Target:
     """The target under test."""
-    asked = request.param
-    if asked.after_switch:
+    if request.param.after_switch:
         request.getfixturevalue("switch")
-    return given.target(cutover_session, asked)
+    return cutover_session.target(request.param)
 
 
 @pytest.fixture(scope="session")
-def control_probe(cutover_session: Run, target: Target) -> ControlProbe:
-    """Tells the service's silence from a cut way."""
-    return given.control(cutover_session, target)
+def control_probe(cutover_session: CutoverSession, target: Target) -> ControlProbe:
+    """Whether the path to the target is up, so that no response is the failure of the service itself."""
+    return cutover_session.control_probe(target)
 
 
 @pytest.fixture(scope="session")
-def http_client(cutover_session: Run, target: Target) -> Iterator[httpx.Client]:
+def http_client(cutover_session: CutoverSession, target: Target) -> Iterator[httpx.Client]:
     """An `httpx.Client` bound to the target: wall deadline, no redirects, no proxies from the environment."""
     from cutover.system.httpx_client import httpx_client
 
-    url, deadline_s, verify = given.http_settings(cutover_session, target)
-    with httpx_client(url, deadline_s, verify=verify) as client:
+    url, timeout_s, verify = _http_options(cutover_session.settings, target)
+    with httpx_client(url, timeout_s, verify=verify) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def cutover_http(cutover_session: Run, target: Target) -> Iterator[HttpClient]:
+def cutover_http(cutover_session: CutoverSession, target: Target) -> Iterator[HttpClient]:
     """The client of cutover's own checks, bound to the target: a request without a response is a value."""
-    from cutover.system.http import HttpClient
-
-    with HttpClient(*given.http_settings(cutover_session, target)) as client:
+    with HttpClient(*_http_options(cutover_session.settings, target)) as client:
         yield client
+
+
+def _http_options(settings: Settings | None, target: Target) -> tuple[str, float, str | bool]:
+    """Base URL, timeout in seconds, and TLS verification."""
+    timeout_s = settings.gate.request_timeout if settings else URL_TIMEOUT_S
+    proxied = settings is not None and settings.proxy is not None and target.through_proxy
+    verify = settings.proxy.tls_verify if proxied and settings and settings.proxy else True
+    return target.base_url, timeout_s, verify
 
 
 @pytest.fixture(scope="session")
 def docker_client() -> DockerClient:
-    """The docker SDK client."""
-    from cutover.system.docker import client
-
-    return client()
+    """The client of the docker SDK."""
+    return docker.client()
 
 
 @pytest.fixture(scope="session")
 def container(target: Target) -> Container:
-    """The target's container as the engine describes it now."""
-    return given.container_of(target)
+    """The target's container as the Docker engine describes it now."""
+    return _container_of(target)
 
 
 @pytest.fixture(scope="session")
-def sibling_containers(cutover_session: Run, target: Target) -> tuple[Container, ...]:
+def sibling_containers(cutover_session: CutoverSession, target: Target) -> tuple[Container, ...]:
     """The containers of the target's other `services` and replicas, which are one release with it."""
-    return given.beside(cutover_session, target)
+    others = cutover_session.settings.services[1:] if cutover_session.settings else ()
+    first = [_container_of(replace(target, service=each)) for each in others]
+    further = [docker.replicas(target.project or "", each)[1:] for each in (target.service, *others)]
+    return (*first, *chain(*further))
+
+
+def _container_of(target: Target) -> Container:
+    if target.project is None:
+        raise pytest.UsageError(f"{target.name} is a plain URL: it has no container here")
+    found = docker.the_container(target.project, target.service)
+    if found is None:
+        pytest.fail(f"no container of {target.service} in project {target.project}", pytrace=False)
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -157,22 +161,23 @@ def container_host(container: Container) -> Any:
     return testinfra.get_host(f"docker://{container.id}")
 
 
+# --- what is expected of it ------------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
-def log_baselines(cutover_session: Run, target: Target) -> Mapping[str, LogBaseline]:
-    """Service -> the log of the container that ran on this color before; those that had none are missing."""
-    return given.baselines(cutover_session, target)
+def log_baselines(cutover_session: CutoverSession, target: Target) -> Mapping[str, LogBaseline]:
+    """Service -> the log of the container that ran on this color before; services without one are missing."""
+    return cutover_session.baselines(target)
 
 
 @pytest.fixture(scope="session")
 def expected_tag(target: Target) -> str | None:
-    """The release that the target should be, None if nobody knows."""
+    """The tag that the target should run, None if it is unknown."""
     return target.tag
 
 
 @pytest.fixture(scope="session")
-def expected_identity(cutover_session: Run, target: Target) -> ExpectedIdentity:
+def expected_identity(cutover_session: CutoverSession, target: Target) -> ExpectedIdentity:
     """The identity that the target should have."""
-    return given.expected(cutover_session, target)
+    return cutover_session.expected_identity(target)
 
 
 @pytest.fixture
@@ -182,29 +187,72 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
     return found
 
 
+# --- the watch -------------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
-def watch_checks(cutover_session: Run, target: Target) -> list[WatchCheck]:
+def watch_checks(cutover_session: CutoverSession, target: Target) -> list[WatchCheck]:
     """The checks of the watch; override it to add your own."""
-    return given.watched(cutover_session, target)
+    return cutover_session.watch_checks(target)
 
 
 @pytest.fixture(scope="session")
 def watch_result(
-    request: pytest.FixtureRequest, cutover_session: Run, target: Target, watch_checks: list[WatchCheck]
+    request: pytest.FixtureRequest,
+    cutover_session: CutoverSession,
+    target: Target,
+    watch_checks: list[WatchCheck],
 ) -> WatchResult:
-    """What was observed for the whole watch, or until the first sure no."""
+    """The result of the whole watch, or of the watch until the first sure no."""
     if cutover_session.request.switch:
         request.getfixturevalue("switch")
-    return given.watch(cutover_session, target, watch_checks)
+    return cutover_session.watch(target, watch_checks)
 
 
 @pytest.fixture
 def watch_check_name(request: pytest.FixtureRequest) -> str:
-    """The name of one watched question."""
+    """The name of one check of the watch."""
     return str(request.param)
 
 
+# --- verdicts --------------------------------------------------------------------------------------------------------
 @pytest.fixture
-def assert_verdict(request: pytest.FixtureRequest, cutover_session: Run) -> Expect:
-    """Records verdicts as evidence, and fails the test on a no or an unknown."""
-    return given.expecting(cutover_session, request.node)
+def assert_verdict(request: pytest.FixtureRequest, cutover_session: CutoverSession) -> Expect:
+    """Records verdicts as evidence; fails the test on a no, and on an unknown with NotAnswered."""
+    begun = time.monotonic()
+
+    def expect(verdicts: Verdict | Iterable[Verdict]) -> None:
+        given = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
+        _record_and_assert(cutover_session, request.node, given, time.monotonic() - begun)
+
+    return expect
+
+
+def _record_and_assert(
+    session: CutoverSession, item: pytest.Item, given: list[Verdict], seconds: float
+) -> None:
+    row, param = session.checklist.rows.get(item.nodeid), param_of(item)
+    report_only = session.settings.checks.report_only if session.settings else ()
+    found = [_only_reported(each) if each.question in report_only else each for each in given]
+    if row is not None:
+        row.note_verdicts(each.outcome for each in found)
+    for verdict in found:
+        session.evidence.check(item.nodeid, param.name if param else "", stage_of(item), verdict, seconds)
+    by_outcome = {outcome: [each for each in found if each.outcome is outcome] for outcome in Outcome}
+    if by_outcome[Outcome.NO]:
+        pytest.fail("\n".join(map(str, by_outcome[Outcome.NO])), pytrace=False)
+    if by_outcome[Outcome.UNKNOWN]:
+        raise NotAnswered("\n".join(map(str, by_outcome[Outcome.UNKNOWN])))
+    if by_outcome[Outcome.YES] or row is None:
+        return
+    reason = found[0].reason if found else "nothing to ask"
+    if found != given:  # the test goes on: what it expects later still decides
+        row.note_reported(reason)
+        return
+    session.checklist.leave_out(item.nodeid, reason)
+    pytest.skip(f"not asked: {reason}")
+
+
+def _only_reported(verdict: Verdict) -> Verdict:
+    """A no or an unknown of a check in `[checks] report_only` is reported and does not decide."""
+    if verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
+        return verdict.reported("[checks] report_only")
+    return verdict

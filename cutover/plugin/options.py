@@ -1,28 +1,37 @@
-"""The options, and what a command line may not say together with them."""
+"""The command line: our options, the request that they mean, and combinations that are refused."""
 
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 
-from cutover.wish import ReleaseRequest
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cutover.core.config import Settings
-    from cutover.plugin.session import Run
+from cutover.core.target import ReleaseRequest
 
 ASKED_AT = pytest.StashKey[float]()
-LOCK = pytest.StashKey[int]()
-"""The release lock, taken before there is a session."""
-SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
-RUN: pytest.StashKey[Run] = pytest.StashKey()
+REQUEST = pytest.StashKey[ReleaseRequest | None]()
+"""The command line, parsed once."""
+FIXTURES = frozenset(
+    {
+        *("assert_verdict", "container", "container_host", "control_probe", "cutover_config", "cutover_http"),
+        *("cutover_session", "deploy", "docker_client", "endpoint", "evidence", "expected_identity"),
+        *(
+            "expected_tag",
+            "http_client",
+            "log_baselines",
+            "rollback",
+            "sibling_containers",
+            "switch",
+            "target",
+        ),
+        *("watch_check_name", "watch_checks", "watch_result"),
+    }
+)
+"""The fixtures of `cutover.plugin.fixtures`, by name, because that module is imported only with --target."""
 
 NEEDS = ("container", "version", "endpoints", "proxy", "dependencies", "alerts", "tls", "database", "color")
-SELECTING = {
+SELECTING_OPTIONS = {
     "keyword": "-k",
     "markexpr": "-m",
     "deselect": "--deselect",
@@ -35,15 +44,22 @@ SELECTING = {
     "stepwise_reset": "--sw-reset",
     "reruns": "--reruns",
     "setuponly": "--setup-only",
-    "noconftest": "--noconftest",  # a team's own questions of the watch are there
+    "noconftest": "--noconftest",  # the checks of a team are there
 }
-CHOOSING = ("python_files", "python_classes", "python_functions", "norecursedirs", "testpaths")
-SPREADING = {"numprocesses": "-n", "tx": "--tx", "looponfail": "--looponfail"}
-LOOKING = ("collectonly", "setupplan", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow")
+SELECTING_INI = ("python_files", "python_classes", "python_functions", "norecursedirs", "testpaths")
+PARALLEL_OPTIONS = {"numprocesses": "-n", "tx": "--tx", "looponfail": "--looponfail"}
+LOOKING_OPTIONS = (
+    "collectonly",
+    "setupplan",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "markers",
+    "cacheshow",
+)
 
 
-def add(parser: pytest.Parser) -> None:
-    """Add the options of design section 5."""
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options of a release."""
     group = parser.getgroup("cutover", "release a Docker Compose service: gate, deploy, switch, revert")
     add = group.addoption
     add(
@@ -85,8 +101,8 @@ def add(parser: pytest.Parser) -> None:
     )
 
 
-def wish(config: pytest.Config) -> ReleaseRequest | None:
-    """What the command line asks for, None when it does not name a target; raises UsageError."""
+def parse_request(config: pytest.Config) -> ReleaseRequest | None:
+    """What the command line asks for, None without --target; raises UsageError."""
     option = config.option
     targets = tuple(option.target or ())
     armed = [name for name in ("--deploy", "--switch", "--plan") if getattr(option, name[2:])]
@@ -109,7 +125,7 @@ def wish(config: pytest.Config) -> ReleaseRequest | None:
 
 
 def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str]) -> None:
-    """Raise UsageError for what contradicts itself, and for what a release cannot be decided by."""
+    """Raise UsageError for options that contradict each other or select among the tests of a release."""
     option = config.option
     if armed and not targets:
         raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
@@ -119,7 +135,7 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
         raise pytest.UsageError("--deploy needs an image tag, like sha-4f1c2aa")
     if armed and len(targets) != 1:
         raise pytest.UsageError(f"{armed[0]} needs exactly one --target, got {', '.join(targets)}")
-    for attribute, name in SPREADING.items():
+    for attribute, name in PARALLEL_OPTIONS.items():
         if getattr(option, attribute, None):
             why = "a session holds one lock and tells one story"
             raise pytest.UsageError(f"{name} is not for a release: {why}; leave it out")
@@ -131,7 +147,7 @@ def _watch_s(given: str | None) -> float | None:
     """Seconds of `--watch`, None without it; raises UsageError."""
     if not given:
         return None
-    from cutover.core.config_schema import parse_duration  # pydantic's 60 ms are for those who release
+    from cutover.core.config_schema import parse_duration  # imports pydantic, which takes 60 ms
 
     try:
         return parse_duration(given)
@@ -140,30 +156,30 @@ def _watch_s(given: str | None) -> float | None:
 
 
 def refuse_selection(config: pytest.Config, armed: str) -> None:
-    """A release is decided by whole checklists: nothing may select among their tests."""
+    """Raise UsageError if the command line selects among the tests, given the option *armed*."""
     for name in selections(config):
         raise pytest.UsageError(
             f"{name} with {armed}: a release is decided by a whole checklist; leave it out"
         )
-    for argument in parts(config):
+    for argument in partial_paths(config):
         raise pytest.UsageError(
             f"{argument} with {armed}: name a folder like smoke, not single files or tests"
         )
 
 
 def is_selected(config: pytest.Config) -> bool:
-    """Whether the command line picked among the tests, so that a pass proves less than a whole gate."""
-    return bool(selections(config) or parts(config))
+    """Whether the command line selects among the tests, so that a pass proves less than a whole gate."""
+    return bool(selections(config) or partial_paths(config))
 
 
 def selections(config: pytest.Config) -> list[str]:
-    """The options of the command line that select."""
-    given = [name for attribute, name in SELECTING.items() if getattr(config.option, attribute, None)]
+    """The options of the command line that select among the tests."""
+    given = [name for attribute, name in SELECTING_OPTIONS.items() if getattr(config.option, attribute, None)]
     ini = [each.partition("=")[0].strip() for each in config.option.override_ini or ()]
-    return given + [f"-o {key}" for key in ini if key in CHOOSING]
+    return given + [f"-o {key}" for key in ini if key in SELECTING_INI]
 
 
-def parts(config: pytest.Config) -> list[str]:
+def partial_paths(config: pytest.Config) -> list[str]:
     """The arguments that name less than a folder or a package."""
     return [each for each in config.args if _is_part(config, each)]
 
@@ -177,7 +193,7 @@ def _is_part(config: pytest.Config, argument: str) -> bool:
 
 
 def _is_package(name: str) -> bool:
-    """Whether *name* is a package; one that is not there is pytest's to refuse."""
+    """Whether *name* is a package; True for one that does not exist, which pytest refuses itself."""
     try:
         found = importlib.util.find_spec(name)
     except (ImportError, ValueError):
@@ -186,10 +202,9 @@ def _is_package(name: str) -> bool:
 
 
 def only_looks(config: pytest.Config) -> bool:
-    """Whether the session shows what there is, and runs nothing."""
-    return any(getattr(config.option, each, False) for each in LOOKING)
+    """Whether the session only shows something and runs no test (`--collect-only`, `--fixtures`, …)."""
+    return any(getattr(config.option, each, False) for each in LOOKING_OPTIONS)
 
 
 def _paths(config: pytest.Config) -> tuple[str, ...]:
-    """The checklists as the command line names them, `--pyargs` included."""
     return ("--pyargs", *config.args) if config.option.pyargs else tuple(config.args)

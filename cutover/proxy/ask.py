@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from cutover.core.config import Settings
+from cutover.core.target import ControlProbe
 from cutover.proxy.base import COLORS, Live
 from cutover.system.http import DEFAULT_DEADLINE_S, HttpResponse, NoResponse, TlsVerify, fetch
-from cutover.target import ControlProbe
 
 PROXY_COLOR_HEADER = "X-Cutover-Color"
 """Header of the control location: the color that the proxy would choose now."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol
 
-from cutover.changes import Change
+from cutover.core.change import Change
 from cutover.core.config import Settings
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.target import ControlProbe
 
 COLORS = ("blue", "green")
 DRIVERS = {"nginx": "Nginx", "traefik": "Traefik", "command": "CommandProxy", "port-swap": "PortSwap"}

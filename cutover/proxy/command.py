@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cutover.changes import Argv, Change, line
+from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.proxy.ask import ProxyClient
 from cutover.proxy.base import COLORS, Live, RunningProxy, other
 from cutover.system import process
 from cutover.system.process import CompletedCommand
-from cutover.target import ControlProbe
 
 COMMAND_BUDGET_S = 60.0
 STATUS_DEADLINE_S = 10.0

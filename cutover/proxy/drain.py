@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cutover.changes import line
+from cutover.core.change import line
 from cutover.core.config_schema import Proxy as ProxyTable
 from cutover.core.verdict import Verdict, no, yes
 from cutover.proxy.access_log import LogTail

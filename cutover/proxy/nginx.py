@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cutover.changes import Argv, Change, line
+from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, unknown
 from cutover.proxy.ask import MARKER_HEADER, ProxyClient
 from cutover.proxy.base import COLORS, Live, Marker, RunningProxy, judge_agreement, other
-from cutover.target import ControlProbe
 
 SENTINEL = "here"
 """A file of the marker directory that is never touched: it tells an empty directory from a lost one."""

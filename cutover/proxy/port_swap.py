@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from cutover.changes import Change, line
+from cutover.core.change import Change, line
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict
 from cutover.proxy.ask import ProxyClient
 from cutover.proxy.base import COLORS, Live, other
@@ -19,7 +20,6 @@ from cutover.proxy.command import judge_status
 from cutover.system import process
 from cutover.system.compose import Compose
 from cutover.system.files import write_atomically
-from cutover.target import ControlProbe
 
 SWAPPED_FILE = "port-swap.yml"
 """`releases/<color>/port-swap.yml`: the color's release on the users' port (see `publish_on`)."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from cutover.changes import Argv, Change, line
+from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict
 from cutover.proxy.ask import ProxyClient
 from cutover.proxy.base import COLORS, Live, Marker, RunningProxy, judge_agreement, other
-from cutover.target import ControlProbe
 
 # A copy and a rename: atomic. On a full disk a hard link instead, so that the way back needs no space; not always,
 # because an editor that writes in place would then change the prepared file too. -p keeps the mode for Traefik.

@@ -21,8 +21,8 @@ from urllib.parse import quote, urlsplit
 import h11
 
 from cutover.core.errors import EngineUnavailable
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, shortened, unknown
-from cutover.target import ControlProbe
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 MAX_BODY_BYTES = 10 * 2**20  # an endless body must not fill the memory

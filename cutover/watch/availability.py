@@ -14,10 +14,10 @@ from cutover.core.config_schema import Endpoint
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Sequential
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.gate.http_checks import endpoint
 from cutover.system.http import HttpClient, HttpResponse, NoResponse, RequestOptions, send_request
-from cutover.target import ControlProbe
 from cutover.watch.check import Source, WatchCheck
 
 STREAK = 3

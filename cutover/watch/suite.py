@@ -9,12 +9,12 @@ from functools import partial
 from cutover.core.config import Settings
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
+from cutover.core.target import ControlProbe, Target
 from cutover.gate.alert_checks import alerts
 from cutover.proxy.access_log import LogTail
 from cutover.system import docker, http
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
-from cutover.target import ControlProbe, Target
 from cutover.watch.availability import (
     SERVER_ERROR,
     EndpointComparison,

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover.changes import undo_script
-from cutover.state import State, did_revert, write_atomically
+from cutover.core.change import undo_script
+from cutover.release.state import State, did_revert
 from cutover.system import process as processes
+from cutover.system.files import write_atomically
 from tests.crash.acting import ID, write
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover.changes import undo_script
+from cutover.core.change import undo_script
 from cutover.core.errors import ConfigError
-from cutover.state import NOT_WRITTEN, State, did_revert, write_atomically
+from cutover.release.state import NOT_WRITTEN, State, did_revert
+from cutover.system.files import write_atomically
 from tests.crash.acting import ID, second, write
 from tests.crash.place import NEW, OLD, Place
 from tests.helpers import disks

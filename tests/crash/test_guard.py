@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 
-from cutover.state import REVERTED_ELSEWHERE, did_revert
+from cutover.release.state import REVERTED_ELSEWHERE, did_revert
 from tests.crash.acting import ID
 from tests.crash.place import Place, go_on, kill, lives, reads, until
 

@@ -12,11 +12,11 @@ from typing import Literal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cutover.changes import Change, line, undo_script
+from cutover.core.change import Change, line, undo_script
 from cutover.proxy.base import COLORS, other
 from cutover.proxy.nginx import create_marker, flip
-from cutover.state import State, did_revert, write_atomically
-from cutover.system.files import close_lock
+from cutover.release.state import State, did_revert
+from cutover.system.files import close_lock, write_atomically
 from tests.crash.place import lives, until
 
 ID = "20250904T021000-7"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from cutover.changes import Change
+from cutover.core.change import Change
 from cutover.system import process
 from tests.crash.place import lives, until
 from tests.crash.world import SERVICES, World

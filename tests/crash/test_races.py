@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover.commands import rollback
 from cutover.core.config import url_config
 from cutover.core.errors import Failed
-from cutover.state import State
+from cutover.release.rollback import revert_open_release
+from cutover.release.state import State
 from tests.crash.place import kill, lives
 from tests.plugin.project import GOOD, Project, until
 
@@ -160,7 +160,7 @@ def test_a_rollback_that_comes_too_late_says_so(tmp_path: Path) -> None:
     state.prepare()
     (state.root / "closed.7").write_text("7\n")
     with pytest.raises(Failed, match="ended by itself"):
-        rollback._revert(url_config(), state, "7", as_json=False)
+        revert_open_release(url_config(), state, "7", "cutover rollback")
     assert [row["event"] for row in state.history()] == ["reverting"]
 
 
@@ -168,7 +168,8 @@ def test_a_rollback_waits_for_who_has_opened_nothing_yet(project: Project) -> No
     """It is never told that it is locked: it says whom it waits for, and reverts what that session then opens."""
     conftest = project.folder / "gate" / "conftest.py"
     lines = conftest.read_text().replace(
-        "    walk.lock()\n", "    walk.lock()\n    open({waiting!r}, 'w').close()\n    open({go!r}).read()\n"
+        "(lock_owner(tx.what))\n",
+        "(lock_owner(tx.what))\n    open({waiting!r}, 'w').close()\n    open({go!r}).read()\n",
     )
     folder = project.mark.parent
     conftest.write_text(lines.format(waiting=str(folder / "locked"), go=str(folder / "go")))

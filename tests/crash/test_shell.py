@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cutover.changes import Change
+from cutover.core.change import Change
 from cutover.core.errors import Locked
-from cutover.state import REVERTED_ELSEWHERE, did_revert
+from cutover.release.state import REVERTED_ELSEWHERE, did_revert
 from tests.crash.acting import ID, second
 from tests.crash.place import NEW, OLD, Place, go_on, kill, lives, reads, until
 

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover.changes import Change
-from cutover.changes.up import Previous, ensure, stop, up
+from cutover.core.change import Change
 from cutover.proxy.base import other
 from cutover.proxy.nginx import create_marker, flip, read_marker
-from cutover.state import State
+from cutover.release.changes import PreviousRelease, ensure_line, stop_change, up_change
+from cutover.release.state import State
 from cutover.system import process
 from cutover.system.compose import Compose
 from tests.crash import mock_engine
@@ -107,7 +107,7 @@ class World:
         return found | {"live": [str(read_marker(self.marker).color)]}
 
     # --- the changes ---------------------------------------------------------------------------------------------
-    def previous(self, color: str, services: tuple[str, ...]) -> Previous | None:
+    def previous(self, color: str, services: tuple[str, ...]) -> PreviousRelease | None:
         """How what runs on *color* now is put back, as preflight finds it."""
         engine = self.engine
         ran = {
@@ -122,7 +122,7 @@ class World:
         first = next(iter(ran.values()))[1]
         version = first["image"].removeprefix("sha256:")
         well = all(engine.health(name) == "healthy" for name, _ in ran.values())
-        return Previous(
+        return PreviousRelease(
             self.file(color, version),
             {service: name for service, (name, _) in ran.items()},
             {f"recall:{version}": first["image"]},
@@ -133,16 +133,16 @@ class World:
         """The real `up` of both services together."""
         compose = Compose(f"recall_{color}", self.file(color, version))
         previous = self.previous(color, SERVICES)
-        return up(self.state.root, compose, SERVICES, text=version, wait_s=WAIT_S, previous=previous)
+        return up_change(self.state.root, compose, SERVICES, text=version, wait_s=WAIT_S, previous=previous)
 
     def rest(self, color: str) -> Change | None:
         """The real stop of a consumer; None where none runs."""
         previous = self.previous(color, ("worker",))
         if previous is None:
             return None
-        named = Previous(previous.file, {"worker": "this release"}, previous.images, previous.wait_s)
+        named = PreviousRelease(previous.file, {"worker": "this release"}, previous.images, previous.wait_s)
         compose = Compose(f"recall_{color}", previous.file)
-        return stop(self.state.root, compose, ("worker",), color, named, 10.0)
+        return stop_change(self.state.root, compose, color, named, 10.0)
 
     def switch(self) -> Change:
         """The real flip of nginx, whose undo makes sure of the old color first."""
@@ -150,5 +150,5 @@ class World:
         previous = self.previous(old, ("api",))
         there = flip(self.marker, other(old))
         back = shlex.join(flip(self.marker, old))
-        first = (ensure(self.state.root, f"recall_{old}", "api", previous),) if previous else ()
+        first = (ensure_line(self.state.root, f"recall_{old}", "api", previous),) if previous else ()
         return Change("switch", "flip", there, (*first, back), 60.0)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cutover.changes import Change
+from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.proxy.ask import ProxyClient
 

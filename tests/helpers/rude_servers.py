@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cutover.target import ControlProbe
+from cutover.core.target import ControlProbe
 
 GOOD = ControlProbe(lambda: True, "the engine says that it runs")
 BAD = ControlProbe(lambda: False, "the engine")

@@ -12,6 +12,7 @@ import pytest
 import testinfra
 
 from cutover.core.config_schema import Logs, Ready, Version
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome
 from cutover.gate.container_checks import ExpectedIdentity, health, identity, restarts, stays_up, wait_healthy
 from cutover.gate.http_checks import ready, version
@@ -21,7 +22,6 @@ from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
 from cutover.system.process import run
-from cutover.target import ControlProbe
 from examples.releases import build
 
 pytestmark = pytest.mark.engine

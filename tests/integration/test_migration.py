@@ -34,7 +34,7 @@ def migration(server: Server, database: str, tmp_path: Path) -> Iterator[Callabl
         config.write_text(
             f'project = "{NAME}"\nstate_dir = "{tmp_path}"\ncolors.green.env_file = ".env.green"\n'
         )
-        (tmp_path / "migrate.sh").write_text((ROOT / "cutover/shell/migrate.sh").read_text())
+        (tmp_path / "migrate.sh").write_text((ROOT / "cutover/release/scripts/migrate.sh").read_text())
         target.settings = target.settings.model_copy(update={"source": config})
         return target.migration_change(target.rendered, release).do
 

@@ -79,7 +79,7 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
     state = tmp_path / "state"
     for name in ("restore-service.sh", "ensure-running.sh"):
         state.mkdir(exist_ok=True)
-        (state / name).write_text((resources.files("cutover") / "shell" / name).read_text())
+        (state / name).write_text((resources.files("cutover.release") / "scripts" / name).read_text())
     files = {}
     for color, port in (("blue", live), ("green", idle)):
         (state / "releases" / color).mkdir(parents=True)

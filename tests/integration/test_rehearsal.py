@@ -12,9 +12,9 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.database.base import ServiceDatabase
-from cutover.database.rehearsal import rehearse_migration
 from cutover.database.snapshot import SnapshotFile, sha256_of
 from cutover.database.sqlite import SqliteStore
+from cutover.release.migrate import rehearse_migration
 from cutover.system import process
 from cutover.system.compose import render
 from examples.releases import build
@@ -58,7 +58,7 @@ def _service(tmp_path: Path, url: str) -> Settings:
         "migrate": {"command": ["flask", "db", "upgrade"]},
     }
     (tmp_path / "state").mkdir()
-    (tmp_path / "state/migrate.sh").write_text((ROOT / "cutover/shell/migrate.sh").read_text())
+    (tmp_path / "state/migrate.sh").write_text((ROOT / "cutover/release/scripts/migrate.sh").read_text())
     return Settings.model_validate(table)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cutover.changes import undo_script
+from cutover.core.change import undo_script
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Outcome
 from cutover.database.restore import restore_snapshot, undo_restore

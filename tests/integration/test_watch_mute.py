@@ -16,10 +16,10 @@ import pytest
 from benchmarks.bench_detect import settings_of, stage, users
 from benchmarks.detect_cases import Scene
 from cutover.core.evidence import Evidence
+from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Outcome
 from cutover.gate.environment_checks import disk
 from cutover.system import docker, http
-from cutover.target import ControlProbe, Target
 from cutover.watch.check import WatchCheck
 from cutover.watch.suite import default_checks
 

@@ -33,14 +33,15 @@ services:
 # The deploy of these tests: one change whose do makes a file and whose undo removes it, under the real lock.
 CONFTEST = """\
 import pytest
-from cutover.changes import Change, line
+from cutover.core.change import Change, line
+from cutover.release.state import lock_owner
 
 @pytest.fixture(scope="session")
 def deploy(cutover_session):
-    walk = cutover_session.walk
-    walk.state.prepare()
-    walk.lock()
-    done = walk.apply(Change("mark", "a file", ("touch", {mark!r}), (line("rm", "-f", {mark!r}),), 10.0))
+    tx = cutover_session.release().tx
+    tx.state.prepare()
+    tx.state.acquire(lock_owner(tx.what))
+    done = tx.apply(Change("mark", "a file", ("touch", {mark!r}), (line("rm", "-f", {mark!r}),), 10.0))
     assert done.ok, done
     return "sha-2"
 """

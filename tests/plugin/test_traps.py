@@ -174,10 +174,10 @@ def test_a_second_ctrl_c_does_not_stop_the_revert(project: Project, kill: str) -
     """Nothing interrupts a revert, neither a signal to the session nor one to all that a terminal has started."""
     slow = f"""
 import os, pytest, signal, threading
-from cutover.changes import Change
+from cutover.core.change import Change
 @pytest.fixture(scope="session")
 def slow(cutover_session, target):
-    cutover_session.walk.apply(Change("slow", "x", ("true",), ("sleep 2",), 10.0))
+    cutover_session.release().tx.apply(Change("slow", "x", ("true",), ("sleep 2",), 10.0))
 def test_b(slow):
     threading.Timer(1.0, lambda: {kill}).start()
     {kill}
@@ -194,12 +194,12 @@ def test_a_revert_that_hangs_has_an_end(project: Project) -> None:
     go = project.folder / "go"
     hung = f"""
 import pytest
-from cutover import state
-from cutover.changes import Change
+from cutover.release import state
+from cutover.core.change import Change
 state.REVERT_DEADLINE_S = 2.0
 @pytest.fixture(scope="session")
 def hung(cutover_session, target):
-    cutover_session.walk.apply(Change("hung", "x", ("true",), ("while [ ! -e {go} ]; do sleep 0.1; done",), 10.0))
+    cutover_session.release().tx.apply(Change("hung", "x", ("true",), ("while [ ! -e {go} ]; do sleep 0.1; done",), 10.0))
 def test_b(hung):
     assert 0
 """
@@ -269,3 +269,19 @@ def test_a_gate_in_two_folders_is_one_gate(project: Project) -> None:
     done = project.run("team")
     assert done.returncode == 0, done.stdout
     assert project.mark.exists()
+
+
+def test_the_rollback_fixture_reverts_at_once(project: Project) -> None:
+    """A team's own check may revert by itself; the session then ends as one that somebody has reverted."""
+    test = f"""
+def test_b(rollback, target):
+    said = rollback()
+    assert said.startswith('release ') or said, said
+    import os
+    assert not os.path.exists({str(project.mark)!r})
+"""
+    project.test(FIRST + test)
+    done = project.run()
+    assert done.returncode == 11, done.stdout + done.stderr  # there is no engine that could say what serves
+    assert not project.mark.exists()
+    assert not project.is_open

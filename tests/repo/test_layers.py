@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 # From the top; a layer imports itself and what is below it.
 UPPER = ("cutover.plugin", "cutover.cli", "cutover.commands", "cutover.__main__")
-APART = (("cutover.probes", "cutover.changes"), ("cutover.changes", "cutover.probes"))
+APART = (("cutover.probes", "cutover.core.change"), ("cutover.core.change", "cutover.probes"))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cutover.core import result
-from cutover.plugin import fixtures, options
+from cutover.plugin import options
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,14 +36,14 @@ def first_column(heading: str) -> list[str]:
 def test_lists_each_option() -> None:
     """Who reads the table knows all of our options."""
     parser = pytest.Parser(_ispytest=True)
-    options.add(parser)
+    options.add_options(parser)
     known = {name for option in parser.getgroup("cutover").options for name in option.names()}
     assert {cell.strip("`").split("=")[0] for cell in first_column("Options")} == known
 
 
 def test_lists_each_fixture() -> None:
     """Who reads the table knows what a check may ask for."""
-    assert sorted(cell.strip("`") for cell in first_column("Fixtures")) == sorted(fixtures.__all__)
+    assert sorted(cell.strip("`") for cell in first_column("Fixtures")) == sorted(options.FIXTURES)
 
 
 def test_lists_each_exit_code() -> None:

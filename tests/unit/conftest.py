@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.state import State
+from cutover.release.state import State
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.changes import undo_script
+from cutover.core.change import undo_script
 from cutover.core.config import Settings
 from cutover.core.config_schema import Migrate
 from cutover.database.base import ServiceDatabase

@@ -10,7 +10,7 @@ import pytest
 
 from cutover.database.base import locate
 from cutover.database.postgres import PostgresUrl
-from cutover.database.rehearsal import CopyAccess, compose_on_copy, copy_variables, migration_error
+from cutover.release.migrate import CopyAccess, compose_on_copy, copy_variables, migration_error
 from cutover.system.compose import Rendered
 from cutover.system.process import CompletedCommand
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cutover import retiring
 from cutover.core.verdict import yes
-from cutover.proxy.base import Proxy, driver
+from cutover.proxy.base import Live, Proxy, driver
+from cutover.release import switch
+from cutover.release.colors import Colors
 from tests.helpers.proxy_drivers import proxy_settings
 
 PORTS = {"blue": 8000, "green": 8001}
@@ -47,7 +48,8 @@ def test_a_port_swap_moves_the_users_port() -> None:
 def test_what_a_port_swap_has_stopped_is_not_drained(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its requests had the grace period of the container; nobody waits for the budget of the drain."""
     settings = proxy_settings(driver="port-swap", url="http://127.0.0.1:8000")
-    monkeypatch.setattr(retiring, "stop", lambda *_: yes("stop", "blue is stopped"))
-    monkeypatch.setattr("cutover.state.State.journal", lambda *_, **__: None)
-    done = retiring.retire(settings, driver(settings, PORTS), "blue", 8001)
+    monkeypatch.setattr(switch, "stop_color", lambda *_: yes("stop", "blue is stopped"))
+    monkeypatch.setattr("cutover.release.state.State.journal", lambda *_, **__: None)
+    colors = Colors(settings, {}, driver(settings, PORTS), Live("blue", "for the port of blue"))
+    done = switch.retire(colors, "blue")
     assert done.reason == "blue is stopped (no request in flight after 0.0 s)"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.changes import Change, line, undo_script
+from cutover.core.change import Change, line, undo_script
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live, Marker
 from cutover.proxy.nginx import Nginx, create_marker, judge_marker, judge_nginx, read_marker

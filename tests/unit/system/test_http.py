@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cutover.core.errors import EngineUnavailable
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome
 from cutover.system.http import (
     HttpClient,
@@ -20,7 +21,6 @@ from cutover.system.http import (
     judge_no_response,
     send_request,
 )
-from cutover.target import ControlProbe
 from tests.helpers.rude_servers import (
     BAD,
     GOOD,

@@ -15,10 +15,10 @@ import pytest
 from cutover.core.config_schema import Endpoint
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Sequential
+from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, no, unknown, yes
 from cutover.system import http
 from cutover.system.http import RequestOptions
-from cutover.target import ControlProbe
 from cutover.watch.availability import (
     EndpointComparison,
     EndpointResult,

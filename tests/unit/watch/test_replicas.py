@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.target import Target
 from cutover.system import docker
 from cutover.system.container import Container
-from cutover.target import Target
 from cutover.watch.suite import siblings
 from tests.helpers.containers import container
 

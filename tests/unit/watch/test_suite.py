@@ -9,7 +9,7 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.evidence import Evidence
-from cutover.target import ControlProbe, Target
+from cutover.core.target import ControlProbe, Target
 from cutover.watch.suite import check_names, default_checks
 
 LIVE = Target("live", "live", "http://127.0.0.1:9", "green", "recall_green", through_proxy=True)

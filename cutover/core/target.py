@@ -1,0 +1,87 @@
+"""What a session is asked for, and the running copy of the service that its checks send requests to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+TargetKind = Literal["color", "live", "url"]
+URL_SCHEMES = ("http://", "https://")
+
+
+def is_url(name: str) -> bool:
+    """Whether a target's name is a plain URL."""
+    return name.startswith(URL_SCHEMES)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequest:
+    """The command line of a session, parsed once."""
+
+    targets: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    """The checklists as named on the command line, to run the gate again."""
+    deploy: str | None = None
+    """The image tag to deploy."""
+    switch: bool = False
+    watch_s: float | None = None
+    rollback: bool = True
+    """Whether changes are reverted unless every check passes."""
+    allow_no_rollback: bool = False
+    migrate: bool = True
+    allow_breaking_migration: bool = False
+    plan: bool = False
+    """Print what would be done and change nothing: no file, no image, no open release."""
+    asked_at: float | None = None
+    """When the session was started (monotonic); how long it waits for the lock counts from here."""
+
+    @property
+    def changes_something(self) -> bool:
+        """Whether the session may change anything by itself."""
+        return self.deploy is not None or self.switch
+
+    @property
+    def only_urls(self) -> bool:
+        """Whether it is a gate of plain URLs: nothing is rendered, locked or reverted for it."""
+        return not self.changes_something and all(map(is_url, self.targets))
+
+    @property
+    def summary(self) -> str:
+        """`sha-4f1c2aa to green`: what the lock and the journal say that is being done."""
+        return f"{self.deploy or 'a switch'} to {self.targets[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The running copy of the service that is checked: a color, what the proxy serves, or a plain URL."""
+
+    name: str
+    """As in test ids and reports: `green`, `live`, or the URL."""
+    kind: TargetKind
+    base_url: str
+    color: str | None = None
+    """None for a plain URL."""
+    project: str | None = None
+    """The Compose project of the color; None for a plain URL."""
+    service: str = "api"
+    port: int = 0
+    tag: str | None = None
+    """The tag that it should run, None if unknown."""
+    through_proxy: bool = False
+
+    def __str__(self) -> str:
+        """Its name, for test ids."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class ControlProbe:
+    """Tells whether the path to the service is up, so that no response can be attributed to the service itself.
+
+    `answers` asks the Docker engine or a static location of the proxy; True: the path is up. `how` names what was
+    asked.
+    """
+
+    answers: Callable[[], bool]
+    how: str = ""

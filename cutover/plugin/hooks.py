@@ -1,0 +1,368 @@
+"""All hooks of a session with a target, in the order in which pytest calls them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutover.core.masking import MASK
+from cutover.core.result import INTERNAL, Outcomes, SessionResult, is_verified
+from cutover.core.text import count
+from cutover.core.verdict import Outcome, Verdict
+from cutover.plugin import options
+from cutover.plugin.checklist import (
+    GATE,
+    WATCH,
+    ChecklistRow,
+    NotAnswered,
+    TargetParam,
+    param_of,
+    stage_of,
+)
+from cutover.plugin.console import unwrap_streams, wrap_streams
+from cutover.plugin.session import CutoverSession
+from cutover.report.write import write_job_summary
+
+TEST_TIMEOUT_S = 120.0
+
+
+def register_hooks(session: CutoverSession) -> None:
+    """Register the hooks; a session that only shows something gets only those of the collection."""
+    parts: list[object] = [CollectionHooks(session)]
+    if not options.only_looks(session.config):
+        timer = TestTimer()
+        tests = RunHooks(session, timer)
+        parts += [tests, timer, EndHooks(session, tests)]
+        wrap_streams()
+        session.config.add_cleanup(unwrap_streams)
+        session.signals.catch()
+    for part in parts:
+        session.config.pluginmanager.register(part, f"cutover-{type(part).__name__.lower()}")
+
+
+# --- collection ----------------------------------------------------------------------------------------------------
+@dataclass(repr=False, eq=False)  # pytest keeps plugins in sets where folders have conftests of their own
+class CollectionHooks:
+    """Hooks until the first test: which tests are required, in which order."""
+
+    session: CutoverSession
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test for each target, endpoint and check of the watch."""
+        names, settings = metafunc.fixturenames, self.session.settings
+        if "target" in names:
+            params = self._target_params(watching="watch_result" in names)
+            metafunc.parametrize(
+                "target", params, indirect=True, scope="session", ids=[each.name for each in params]
+            )
+        if "endpoint" in names and settings is not None:
+            labels = [each.label for each in settings.endpoints]
+            metafunc.parametrize("endpoint", settings.endpoints, indirect=True, ids=labels)
+        if "watch_check_name" in names and settings is not None:
+            from cutover.watch.suite import check_names
+
+            metafunc.parametrize("watch_check_name", check_names(settings), indirect=True)
+
+    def _target_params(self, *, watching: bool) -> list[TargetParam]:
+        """The targets of a test: with --switch those before and after it, for the watch only the one after it."""
+        request = self.session.request
+        after = [TargetParam("live", after_switch=True)] if request.switch else []
+        return after if watching and after else [*(TargetParam(name) for name in request.targets), *after]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool | None:
+        """With --plan, collect nothing."""
+        if not session.config.option.plan:
+            return None
+        session.items = []
+        session.testscollected = 0
+        return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
+        """Leave out tests that cannot be asked, and sort by stage, whatever the order of the paths."""
+        collected = [item.nodeid for item in items]
+        yield
+        left = {item.nodeid for item in items}
+        self._refuse_selection([each for each in collected if each not in left])
+        session = self.session
+        items[:] = sorted(
+            (each for each in items if session.checklist.take(each, session.settings)), key=stage_of
+        )
+        longest = (
+            session.settings.release_timeout
+            if session.settings and session.request.changes_something
+            else 0.0
+        )
+        limit_tests(items, longest, session.watch_seconds())
+        lacking = {GATE, WATCH} - {stage_of(item) for item in items}
+        if lacking and session.request.switch and not options.only_looks(session.config):
+            raise pytest.UsageError("--switch needs a gate and a watch: name smoke and checks")
+
+    def _refuse_selection(self, lost: list[str]) -> None:
+        """Refuse a release if a plugin or a conftest has deselected tests; a gate is then no longer whole."""
+        if not lost:
+            return
+        self.session.checklist.deselect()
+        if self.session.request.changes_something and not options.only_looks(self.session.config):
+            raise pytest.UsageError(
+                f"{count(len(lost), 'check')} deselected by a plugin or a conftest, {lost[0]}: "
+                "a release is decided by a whole checklist"
+            )
+
+
+# --- timeouts ------------------------------------------------------------------------------------------------------
+def limit_tests(items: Sequence[pytest.Item], changes_s: float, watch_s: float) -> None:
+    """Limit the time of each test and its fixtures; the first test of a stage may also deploy, switch or watch."""
+    seen: set[int] = set()
+    for item in items:
+        stage = stage_of(item)
+        first = stage not in seen
+        seen.add(stage)
+        marker = item.get_closest_marker("timeout")
+        given = _own_timeout(marker) if marker else TEST_TIMEOUT_S
+        if given is None:
+            continue  # pytest-timeout reports what is wrong with it
+        more = watch_s if stage == WATCH else 0.0
+        words = {"method": "signal"} if marker is None else _timeout_method(marker)
+        # Before its own marker, because the closest one counts, and with func_only=False: a fixture may hang too.
+        item.add_marker(
+            pytest.mark.timeout(given + max(more, changes_s if first else 0.0), func_only=False, **words),
+            append=False,
+        )
+
+
+def _own_timeout(marker: pytest.Mark) -> float | None:
+    """The seconds of the test's own marker, None if they are wrong; our limit if it has none (0)."""
+    try:
+        return float(marker.kwargs.get("timeout", marker.args[0] if marker.args else 0)) or TEST_TIMEOUT_S
+    except (TypeError, ValueError):
+        return None
+
+
+def _timeout_method(marker: pytest.Mark) -> dict[str, Any]:
+    named = marker.kwargs.get("method", marker.args[1] if len(marker.args) > 1 else None)
+    return {} if named is None else {"method": named}
+
+
+@dataclass(repr=False, eq=False)
+class TestTimer:
+    """Which test has overrun its timeout, also if the test has swallowed the exception."""
+
+    __test__ = False
+
+    _current: tuple[str, float, float] = ("", 0.0, 0.0)
+
+    @pytest.hookimpl(wrapper=True, optionalhook=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> Generator[None, Any, Any]:
+        """Note when the timeout of the test ends."""
+        self._current = (item.nodeid, time.monotonic() + settings.timeout, settings.timeout)
+        return (yield)
+
+    def overrun(self, item: pytest.Item) -> float | None:
+        """The timeout that *item* has overrun, None if it has not."""
+        name, end, given = self._current
+        return given if name == item.nodeid and time.monotonic() >= end else None
+
+
+# --- tests ---------------------------------------------------------------------------------------------------------
+@dataclass(repr=False, eq=False)
+class RunHooks:
+    """Hooks around the tests: when a stage may begin, and the outcome of each test."""
+
+    session: CutoverSession
+    timer: TestTimer
+    stage: int = GATE
+    _shown: set[int] = field(default_factory=set)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Let the release end pytest's session early."""
+        self.session.start(session)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Recover and run the preflight before any test."""
+        if session.testsfailed and not session.config.option.continue_on_collection_errors:
+            return None
+        self.session.begin()
+        return None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:  # noqa: ARG002  # pytest's signature
+        """Begin the next stage only if every test of this one has passed."""
+        stage = stage_of(item)
+        if stage == self.stage:
+            return None
+        self.show_stage()
+        bad = self.session.checklist.not_passed(before=stage)
+        if bad and self.session.request.changes_something:
+            item.session.shouldfail = f"{count(len(bad), 'check')} of the gate did not pass"
+            return True
+        self.stage = stage
+        self.session.begin_stage()
+        return None
+
+    def show_stage(self) -> None:
+        """Print the line of the stage that ended: how many tests have which outcome."""
+        session, rows = self.session, self.session.checklist.answered(self.stage)
+        lost = all(row.phases.get("setup") == "failed" for row in rows.values())
+        if lost and session.trouble is not None:
+            return  # the step that failed has a line of its own, and no test of this stage ran
+        if rows and self.stage not in self._shown:
+            self._shown.add(self.stage)
+            session.console.stage(self.stage, session.request, rows, session.stage_seconds, session.evidence)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Note the outcome of each phase of a test."""
+        report = yield
+        if call.excinfo is not None and isinstance(call.excinfo.value, NotAnswered):
+            report.longrepr = str(call.excinfo.value)  # without the traceback of our code
+        mask_report(report)
+        row = self.session.checklist.rows.get(item.nodeid)
+        if row is not None:
+            self._fail_overrun(item, report, row)
+            self._leave_out_reported(item, report, row)
+            row.learn(report)
+            if call.excinfo is not None:
+                row.note_error(call.excinfo.value)
+            if report.when == "teardown":
+                self._record_test(item, row)
+        return report
+
+    def _fail_overrun(self, item: pytest.Item, report: pytest.TestReport, row: ChecklistRow) -> None:
+        limit = self.timer.overrun(item)
+        if limit is not None and report.passed:
+            report.outcome, report.longrepr = "failed", row.note_overrun(limit)
+
+    def _leave_out_reported(self, item: pytest.Item, report: pytest.TestReport, row: ChecklistRow) -> None:
+        """Do not require a test whose verdicts were only reported: its pass proves nothing."""
+        if report.when == "call" and report.passed and row.reported and Outcome.YES not in row.told:
+            self.session.checklist.leave_out(item.nodeid, row.reported)
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: not asked: {row.reported}")
+
+    def _record_test(self, item: pytest.Item, row: ChecklistRow) -> None:
+        """Record a check for a test that never called `assert_verdict`, or whose result contradicts its verdicts."""
+        outcome = row.outcome
+        if outcome is None or row.not_asked or (row.told and outcome in row.told | {Outcome.YES}):
+            return
+        param = param_of(item)
+        reason = row.said or ("passed" if outcome is Outcome.YES else "it did not pass")
+        verdict = Verdict(item.name.partition("[")[0], outcome, reason)
+        trouble = self.session.trouble
+        cause = trouble.check if trouble is not None and row.phases.get("setup") == "failed" else None
+        target = param.name if param else ""
+        self.session.evidence.check(item.nodeid, target, row.stage, verdict, row.seconds, cause=cause)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """After the switch, end the session at the first failure, so that traffic goes back at once."""
+        row = self.session.checklist.rows.get(nodeid)
+        if row is None or not self.session.request.changes_something:
+            return
+        if row.stage > GATE and not row.not_asked and row.outcome is not Outcome.YES:
+            self.session.stop(f"{nodeid} did not pass after the switch")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Print no dots, because of our own lines; with -v pytest prints its lines."""
+        if self.session.config.get_verbosity() > 0 or not isinstance(report, pytest.TestReport):
+            return None
+        if report.passed:
+            return ("passed" if report.when == "call" else "", "", "")
+        if report.failed:
+            return ("failed", "", "FAILED") if report.when == "call" else ("error", "", "ERROR")
+        return ("skipped", "", "")
+
+
+def mask_report(report: pytest.TestReport) -> None:
+    """Mask known secrets in *report*, before terminal, JUnit and HTML read it."""
+    if report.longrepr is not None:
+        report.longrepr = _masked(report.longrepr)
+    report.sections = [(name, MASK(text)) for name, text in report.sections]
+
+
+def _masked(longrepr: Any) -> Any:
+    """The traceback itself, with its colors, if it contains no secret; else its masked text."""
+    if isinstance(longrepr, tuple):
+        path, line, reason = longrepr
+        return path, line, MASK(str(reason))
+    text = str(longrepr)
+    masked = MASK(text)
+    return longrepr if masked == text else masked
+
+
+# --- the end -------------------------------------------------------------------------------------------------------
+@dataclass(repr=False, eq=False)
+class EndHooks:
+    """The outermost hook around all other ends of the session."""
+
+    session: CutoverSession
+    tests: RunHooks
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:  # noqa: ARG002  # pytest's signature
+        """Revert before the reports are written; commit after everything else has succeeded."""
+        ours = self.session
+        if not ours.begun:
+            yield
+            ours.refuse()
+            return
+        ours.signals.ignore()
+        self.tests.show_stage()
+        outcomes = ours.outcomes(int(session.exitstatus))
+        if not is_verified(outcomes):
+            self._finish(session, outcomes)
+        broken: BaseException | None = None
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001  # whatever another plugin does, this release has an end
+            broken = error
+        code = INTERNAL if broken is not None else int(session.exitstatus)
+        result = self._finish(session, ours.outcomes(code))
+        self._report(result)
+        if broken is not None:
+            text = f"a plugin broke the end of the session: {type(broken).__name__}: {broken}"
+            raise pytest.exit.Exception(text, returncode=result.exit_code)
+
+    def _finish(self, session: pytest.Session, outcomes: Outcomes) -> SessionResult:
+        result = self.session.finish(outcomes)
+        session.exitstatus = result.exit_code
+        return result
+
+    def _report(self, result: SessionResult) -> None:
+        """Write the report, and print the last lines below pytest's own summary."""
+        ours = self.session
+        with self._warning("the report"):
+            ours.write_report(result)
+        with self._warning("the last lines"):
+            ours.console.ending(result, ours.evidence, ours.checklist.unasked)
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        with self._warning("the job summary"):
+            if summary:
+                write_job_summary(Path(summary), ours.evidence, result)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            from cutover.report.github import error_lines
+
+            ours.console.lines(error_lines(ours.evidence, result))
+
+    @contextlib.contextmanager
+    def _warning(self, what: str) -> Iterator[None]:
+        # A report that cannot be written must not change the exit code of the release.
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # as above
+            self.session.console.lines(
+                [f"warning: {what} could not be written: {type(error).__name__}: {error}"]
+            )

@@ -1,0 +1,84 @@
+"""The changes that start and stop the services of a color, and the undo lines that restore what ran before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutover.core.change import Change, line
+from cutover.system.compose import Compose
+from cutover.system.container import GRACE_S
+
+MARGIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PreviousRelease:
+    """What ran on a color before, and how it is restored."""
+
+    file: Path
+    """The rendered release file."""
+    containers: Mapping[str, str]
+    """Service -> its container id, for the services that ran."""
+    images: Mapping[str, str]
+    """Image name in the file -> image ID."""
+    wait_s: float
+    """How long to wait for it to become healthy; 0 if it was not healthy before."""
+
+
+def up_change(  # noqa: PLR0913  # facts that only the caller knows
+    state: Path,
+    compose: Compose,
+    services: tuple[str, ...],
+    *,
+    text: str,
+    wait_s: float,
+    previous: PreviousRelease | None,
+    grace_s: float = GRACE_S,
+) -> Change:
+    """Start *services* of a rendered release and wait at most *wait_s* until they are healthy.
+
+    *grace_s* is the longest stop_grace_period of the containers that may have to be stopped.
+    """
+    undo = restore_lines(state, compose.project, services, previous, grace_s)
+    return Change("up", text, compose.up(*services, wait_s=wait_s), undo, grace_s + wait_s + MARGIN_S)
+
+
+def stop_change(
+    state: Path, compose: Compose, color: str, previous: PreviousRelease, grace_s: float
+) -> Change:
+    """Stop the services of *previous* on *color*, each within its own stop_grace_period."""
+    services = tuple(previous.containers)
+    undo = restore_lines(state, compose.project, services, previous, grace_s)
+    text = f"{', '.join(services)} on {color}"
+    return Change("stop", text, compose.stop(*services), undo, grace_s + MARGIN_S)
+
+
+def restore_lines(
+    state: Path,
+    project: str,
+    services: tuple[str, ...],
+    previous: PreviousRelease | None,
+    grace_s: float = GRACE_S,
+) -> tuple[str, ...]:
+    """Undo lines that restore *previous*; a service that did not run before is removed."""
+    script, bound = str(state / "restore-service.sh"), grace_s + 110
+    # The file names the image by its tag, and the tag may have moved.
+    images = previous.images.items() if previous else ()
+    lines = [line("docker", "tag", image, name, within_s=30) for name, image in images]
+    for service in services:
+        ran = previous.containers.get(service) if previous else None
+        if previous is None or ran is None:
+            lines.append(line("sh", script, project, service, "", "true", within_s=bound))
+            continue
+        argv = Compose(project, previous.file).up(service, wait_s=previous.wait_s)
+        lines.append(line("sh", script, project, service, ran, *argv, within_s=bound + previous.wait_s))
+    return tuple(lines)
+
+
+def ensure_line(state: Path, project: str, service: str, old: PreviousRelease) -> str:
+    """Undo line that starts *service* of *project* from the file of *old* unless it runs."""
+    argv = Compose(project, old.file).up(service, wait_s=old.wait_s)
+    script = str(state / "ensure-running.sh")
+    return line("sh", script, project, service, *argv, within_s=old.wait_s + 60)

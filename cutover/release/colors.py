@@ -1,0 +1,199 @@
+"""What blue and green are now: both rendered, the live color, and the target that a name means."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from cutover.core.config import Settings
+from cutover.core.errors import ConfigError, EngineUnavailable
+from cutover.core.target import ControlProbe, ReleaseRequest, Target, is_url
+from cutover.proxy.base import Live, Proxy, driver, other
+from cutover.release.state import State
+from cutover.system import docker
+from cutover.system.compose import Rendered, render
+from cutover.system.container import Container
+
+
+@dataclass(frozen=True, slots=True)
+class Colors:
+    """Both colors as Compose renders them now, and the live one."""
+
+    settings: Settings
+    rendered: dict[str, Rendered]
+    proxy: Proxy | None
+    live: Live
+
+    def port(self, color: str) -> int:
+        """The loopback port of *color*; with a port swap the live color has the users' port."""
+        own = self.proxy.own_port(color, self.live.color) if self.proxy else None
+        return own or self.rendered[color].port(self.settings.service)
+
+    def url(self, color: str) -> str:
+        """The base URL of *color* without the proxy."""
+        return f"http://127.0.0.1:{self.port(color)}"
+
+    def refreshed(self) -> Colors:
+        """The same colors with the live one determined anew."""
+        return replace(self, live=find_live(self.settings, self.proxy))
+
+
+def inspect_colors(settings: Settings) -> Colors:
+    """Render each color that has an env file, and determine the live one; raises ConfigError."""
+    have: list[str] = [color for color, each in settings.colors.items() if each.env_file.is_file()]
+    if not have:
+        first = next(iter(settings.colors.values()))
+        raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
+    with ThreadPoolExecutor(2) as pool:
+        rendered = dict(zip(have, pool.map(lambda color: render(settings, color), have), strict=True))
+    ports = {color: each.port(settings.service) for color, each in rendered.items()}
+    proxy = driver(settings, ports)
+    return Colors(settings, rendered, proxy, find_live(settings, proxy))
+
+
+def find_live(settings: Settings, proxy: Proxy | None) -> Live:
+    """The live color by a request through the proxy; without a proxy the only color that runs."""
+    if proxy is not None:
+        return proxy.live()
+    try:
+        found = {color: main_container(settings, color) for color in settings.colors}
+    except EngineUnavailable as error:
+        return Live(None, str(error))
+    running = [color for color, each in found.items() if each is not None and each.running]
+    if len(running) == 1:
+        return Live(running[0], "the only color that runs")
+    return Live(
+        None, f"without a proxy live is the only running color, and {' and '.join(running) or 'none'} runs"
+    )
+
+
+def main_container(settings: Settings, color: str) -> Container | None:
+    """The container of the main service on *color*, None if there is none; raises EngineUnavailable."""
+    return docker.the_container(settings.compose_project(color), settings.service)
+
+
+def color_named(colors: Colors, name: str) -> str:
+    """The color that *name* (blue, green, live, idle) means now; raises ConfigError."""
+    known = [*colors.settings.colors]
+    if name in {"live", "idle"}:
+        if colors.live.color is None:
+            raise ConfigError(f"target {name!r}: {colors.live.how}")
+        name = colors.live.color if name == "live" else other(colors.live.color)
+    if name not in known:
+        raise ConfigError(
+            f"unknown target {name!r}: {colors.settings.source} has {', '.join(known)}; also live, idle or a URL"
+        )
+    if name not in colors.rendered:
+        env_file = colors.settings.colors[name].env_file
+        raise ConfigError(f"{env_file}: no such file (colors.{name}.env_file in {colors.settings.source})")
+    return name
+
+
+def target_named(colors: Colors | None, name: str) -> Target:
+    """The target called *name*; *colors* may be None for a plain URL only. Raises ConfigError."""
+    if is_url(name):
+        return Target(name=name, kind="url", base_url=name.rstrip("/"))
+    if colors is None:
+        raise ConfigError(f"target {name!r} needs a cutover.toml")
+    color = color_named(colors, name)
+    through = name == "live" and colors.settings.proxy is not None
+    settings = colors.settings
+    return Target(
+        name=name,
+        kind="live" if name == "live" else "color",
+        base_url=settings.proxy.url.rstrip("/") if through and settings.proxy else colors.url(color),
+        color=color,
+        project=settings.compose_project(color),
+        service=settings.service,
+        port=colors.port(color),
+        tag=running_tag(settings, color),
+        through_proxy=through,
+    )
+
+
+def running_tag(settings: Settings, color: str) -> str | None:
+    """The tag of the main container on *color*; None if there is none or the engine does not answer."""
+    try:
+        found = main_container(settings, color)
+    except EngineUnavailable:
+        return None
+    return tag_of(found.image_name) if found else None
+
+
+def tag_of(reference: str) -> str | None:
+    """The tag of `repo:tag`, None for one named by digest or ID."""
+    name = reference.split("@", 1)[0].rsplit("/", 1)[-1]
+    return name.rsplit(":", 1)[1] if ":" in name and not name.startswith("sha256:") else None
+
+
+def control_for(colors: Colors | None, target: Target) -> ControlProbe:
+    """Whether the path to *target* is up: asks the proxy for `live`, the engine for a color, nothing for a URL."""
+    if colors is not None and target.through_proxy and colors.proxy is not None:
+        return colors.proxy.control()
+    if target.project is not None:
+        project, service = target.project, target.service
+        return ControlProbe(
+            lambda: _engine_answers(project, service), "the engine says whether its container runs"
+        )
+    return ControlProbe(lambda: False, "a plain URL has no control probe")
+
+
+def _engine_answers(project: str, service: str) -> bool:
+    # Whether the container runs does not matter: if the engine answers, no response is the service's own failure.
+    try:
+        docker.the_container(project, service)
+    except EngineUnavailable:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class BeforeRelease:
+    """What users had before a release; whoever reverts it verifies that they have it again."""
+
+    live: str | None
+    """The live color, None if it was unknown."""
+    tag: str | None
+    """The tag that it ran, None if nothing ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a session found before it changed anything."""
+
+    settings: Settings
+    request: ReleaseRequest
+    colors: Colors
+    target: Target
+    """The target of the deploy or the switch; of a gate, its first target."""
+    before: BeforeRelease
+
+    @property
+    def state(self) -> State:
+        """The state directory of the project."""
+        return State(self.settings.state)
+
+    @property
+    def color(self) -> str:
+        """The color of the target; raises ConfigError for a plain URL."""
+        if self.target.color is None:
+            raise ConfigError(f"{self.target.name} is a plain URL: it is no color")
+        return self.target.color
+
+    @property
+    def tag(self) -> str:
+        """The tag that the session releases, empty if it is unknown."""
+        return self.request.deploy or self.target.tag or ""
+
+
+def inspect_situation(settings: Settings, request: ReleaseRequest) -> Situation:
+    """Determine the live color and resolve the targets of *request*; raises ConfigError."""
+    return situation_of(inspect_colors(settings), request)
+
+
+def situation_of(colors: Colors, request: ReleaseRequest) -> Situation:
+    """The situation of *request* with *colors*; raises ConfigError for a target that does not exist."""
+    target, *_ = [target_named(colors, name) for name in request.targets]
+    live = colors.live.color
+    tag = target.tag if live is None or live == target.color else running_tag(colors.settings, live)
+    return Situation(colors.settings, request, colors, target, BeforeRelease(live, tag))

@@ -1,0 +1,244 @@
+"""Deploy a rendered release to a color, and verify that exactly it runs and stays up."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from cutover.core.change import Change
+from cutover.core.config import Settings
+from cutover.core.errors import Failed
+from cutover.core.target import Target
+from cutover.core.text import now, seconds_of
+from cutover.gate.container_checks import (
+    ExpectedIdentity,
+    has_healthcheck,
+    judge_not_started,
+    stays_up,
+    wait_healthy,
+    with_log_tail,
+)
+from cutover.gate.log_checks import LogBaseline, baseline_until_verified, read_baseline
+from cutover.release.changes import ensure_line, up_change
+from cutover.release.colors import Situation, main_container, tag_of
+from cutover.release.history import Record
+from cutover.release.migrate import migrate_database
+from cutover.release.plan import DeployPlan, ReleasePlan
+from cutover.release.preflight import image_healthcheck, wait_for
+from cutover.release.state import State, who
+from cutover.release.transaction import Containers, Reporter, Transaction
+from cutover.system import compose, docker, registry
+from cutover.system.compose import Compose, Rendered
+from cutover.system.container import Container
+from cutover.system.files import write_atomically
+from cutover.system.process import CompletedCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A release that runs on its color, exactly as it was rendered, and stayed up."""
+
+    target: Target
+    """The target of the session, with the deployed tag."""
+    record: Record | None
+    """To be recorded at the commit; None if it ran before and a whole gate has passed on it."""
+    baselines: Mapping[str, LogBaseline] = field(default_factory=dict)
+    """Service -> what its old container logged."""
+
+
+def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Reporter) -> Deployed:
+    """Deploy what *plan* says, unless exactly that runs already and is proven; raises Failed or Inconclusive."""
+    planned = plan.deploy
+    if planned is None:
+        raise Failed("nothing was planned to be deployed")
+    settings, rendered, begun = situation.settings, planned.rendered, time.monotonic()
+    image = registry.local_image(rendered.image(settings.service))
+    fact = {"tag": planned.tag, "image": planned.images[settings.service], "color": rendered.color}
+    report.evidence.fact("to", fact | {"digest": image.digest if image else ""})
+    path = _write_release(tx.state, rendered)
+    hashes = compose.config_hashes(Compose(rendered.project, path))
+    target = replace(situation.target, tag=planned.tag)
+    if _runs_proven(tx.state, settings, planned, hashes):
+        path.unlink()
+        said = f"{planned.tag} runs already and is proven: nothing to do"
+        report.line("T-10m", f"deploy {rendered.color}", said, begun)
+        return Deployed(target, None)
+    migrate_database(tx, situation, rendered, path, report)
+    baselines = _read_baselines(settings, (rendered.color, situation.before.live))
+    before = docker.by_service(rendered.project, settings.services)
+    tx.note_containers(rendered.color, before)
+    # From here on *begun* is when the color is started, without the time of the migration.
+    wait_s, begun = _start_timeout(settings, planned), time.monotonic()
+    change = _up_with_undo(situation, plan, planned, before, path, wait_s)
+    with report.step("T-10m", f"deploy {rendered.color}") as text:
+        report.evidence.fact("released_at", time.time())
+        done = tx.apply(change)
+        found = {each: docker.replicas(rendered.project, each) for each in settings.services}
+        started = [*chain(*found.values())]
+        if not (done.ok and all(found.values()) and all(each.running for each in started)):
+            raise _not_started(
+                report, target.name, done, _first_bad(found), (time.monotonic() - begun, wait_s)
+            )
+        for each in started:
+            require_identity(each, planned.images[each.service], hashes.get(each.service, ""))
+        for each in started:
+            _wait_stable(settings, each, wait_s, report, target.name)
+        text.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait_s:.0f} s")
+    main = found[settings.service][0]
+    record = Record(
+        rendered.color, planned.tag, main.image, hashes.get(settings.service, ""), main.id, path.name,
+        proven=False, by=who(), at=now(),
+    )  # fmt: skip
+    tx.note_record(record)
+    return Deployed(target, record, baselines)
+
+
+def _write_release(state: State, rendered: Rendered) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    name = f"{stamp}-{hashlib.sha256(rendered.text.encode()).hexdigest()[:8]}.yml"
+    path = state.release_folder(rendered.color) / name
+    write_atomically(path, rendered.text)
+    return path
+
+
+def _runs_proven(state: State, settings: Settings, plan: DeployPlan, hashes: Mapping[str, str]) -> bool:
+    found = docker.by_service(plan.rendered.project, settings.services)
+    for service, each in found.items():
+        if each is None or not each.well:
+            return False
+        if (each.image, each.config_hash) != (plan.images[service], hashes.get(service, "")):
+            return False
+    return state.verified_record(plan.rendered.color, found[settings.service]) is not None
+
+
+def _read_baselines(settings: Settings, colors: Sequence[str | None]) -> dict[str, LogBaseline]:
+    """Service -> its log on the first of *colors* that has one; read now, because a recreate deletes the log."""
+    found: dict[str, LogBaseline] = {}
+    for color in filter(None, colors):
+        for service, each in docker.by_service(settings.compose_project(color), settings.services).items():
+            before = read_baseline(each, settings.logs) if each is not None and service not in found else None
+            if before is not None:
+                found[service] = before
+    return found
+
+
+def _start_timeout(settings: Settings, plan: DeployPlan) -> float:
+    """The longest wait for a healthy container: of the main service, and of each other one with a HEALTHCHECK."""
+    if settings.gate.start_timeout:
+        return settings.gate.start_timeout
+    checks = {each: image_healthcheck(plan.images[each], plan.rendered, each) for each in settings.services}
+    return max(
+        wait_for(check) for each, check in checks.items() if each == settings.service or check.get("Test")
+    )
+
+
+def _up_with_undo(
+    situation: Situation,
+    plan: ReleasePlan,
+    planned: DeployPlan,
+    before: Containers,
+    path: Path,
+    wait_s: float,
+) -> Change:
+    settings, rendered, live = situation.settings, planned.rendered, situation.before.live
+    old_grace = (each.grace_s for each in before.values() if each)
+    change = up_change(
+        situation.state.root,
+        Compose(rendered.project, path),
+        settings.services,
+        text=f"{rendered.color} to {planned.tag}",
+        wait_s=wait_s,
+        previous=planned.previous,
+        grace_s=max((*old_grace, *map(rendered.grace_s, settings.services))),
+    )
+    if plan.old is None or live is None or live == rendered.color:
+        return change
+    # After a crash dockerd does not restart our containers, so the undo must start the old color itself.
+    old = ensure_line(situation.state.root, settings.compose_project(live), settings.service, plan.old)
+    return replace(change, undo=(*change.undo, old))
+
+
+def _first_bad(found: Mapping[str, Sequence[Container]]) -> Container | None:
+    """The first container that is not well, of the first such service; None if that service has no container."""
+    bad = [there for there in found.values() if not there or not all(each.well for each in there)]
+    there = [*(bad or [*found.values()])[0]]
+    return next((each for each in there if not each.well), there[0] if there else None)
+
+
+def _not_started(
+    report: Reporter,
+    target: str,
+    done: CompletedCommand,
+    found: Container | None,
+    seconds: tuple[float, float],
+) -> Failed:
+    waited, wait_s = seconds
+    verdict = judge_not_started(found, "healthy" if done.ok else done.last_line, waited, wait_s)
+    if found is not None:
+        verdict = with_log_tail(verdict, found.id)
+    check = report.evidence.check("deploy::up", target, 0, verdict, waited)
+    return Failed(f"{verdict.question}: {verdict.reason}", check=check.id)
+
+
+def _wait_stable(settings: Settings, found: Container, wait_s: float, report: Reporter, target: str) -> None:
+    """Require healthy within *wait_s*, and no restart within `[gate] min_uptime` of the start."""
+    # A worker may have no HEALTHCHECK: it gets no requests.
+    if found.service == settings.service or has_healthcheck(found):
+        report.require(wait_healthy(found.id, wait_s), "deploy::healthy", target)
+    report.require(stays_up(found, settings.gate.min_uptime), "deploy::settled", target)
+
+
+# --- identity ------------------------------------------------------------------------------------------------------
+def require_identity(found: Container, image: str, config_hash: str) -> None:
+    """Raise Failed unless *found* runs the image with the ID *image* and, if it is known, with this config hash."""
+    if found.image != image:
+        raise Failed(f"identity: expected image {image[7:19]}, {found.name} runs {found.image[7:19]}")
+    if config_hash and found.config_hash != config_hash:
+        raise Failed(
+            f"identity: expected config hash {config_hash[:12]}, {found.name} has {found.config_hash[:12]}"
+        )
+
+
+def expected_identity(settings: Settings, target: Target, record: Record | None) -> ExpectedIdentity:
+    """The identity that *target* should have: container id, image ID, config hash and port.
+
+    By *record*, what this session deployed to the color; else by the last record whose container runs there; else by
+    the env file rendered with the running tag.
+    """
+    color = target.color or ""
+    found, state = main_container(settings, color), State(settings.state)
+    if record is None or record.color != color:
+        records = state.records(color) if settings.state.is_dir() and found is not None else []
+        record = next((row for row in reversed(records) if found and row.container == found.id), None)
+    if record is not None:
+        return ExpectedIdentity(
+            image=record.image, container=record.container, config_hash=record.config_hash, port=target.port
+        )
+    rendered = compose.render(settings, color, tag_of(found.image_name) if found else None)
+    with tempfile.TemporaryDirectory() as folder:  # Compose computes the hash from a file
+        path = Path(folder) / "release.yml"
+        write_atomically(path, rendered.text)
+        hashes = compose.config_hashes(Compose(rendered.project, path))
+    return ExpectedIdentity(
+        image=docker.image_id(rendered.image(target.service)) or "",
+        container=found.id if found else "",
+        config_hash=hashes.get(target.service, ""),
+        port=target.port,
+    )
+
+
+# --- logs ----------------------------------------------------------------------------------------------------------
+def baselines_of_verified(settings: Settings, color: str) -> dict[str, LogBaseline]:
+    """Service -> its log until the release that runs on *color* was proven; empty if it is not proven."""
+    found = docker.by_service(settings.compose_project(color), settings.services)
+    record = State(settings.state).verified_record(color, found[settings.service])
+    if record is None:
+        return {}
+    at = seconds_of(record.at)
+    kept = {each: baseline_until_verified(there, at, settings.logs) for each, there in found.items() if there}
+    return {service: baseline for service, baseline in kept.items() if baseline}

@@ -1,0 +1,470 @@
+"""The end of a session: keep the release, revert it, or restore the last proven one; and the SessionResult."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass, replace
+
+from cutover.core.change import SWITCH, Change
+from cutover.core.config import Settings
+from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Locked, OperatorNeeded
+from cutover.core.evidence import Evidence
+from cutover.core.masking import MASK
+from cutover.core.result import (
+    FAILED,
+    INTERNAL,
+    INTERRUPTED,
+    NEEDS_OPERATOR,
+    NOTHING_RAN,
+    OK,
+    USAGE,
+    Outcomes,
+    Reason,
+    SessionResult,
+    Status,
+    exit_code,
+    is_verified,
+    reasons_of,
+    sentence_of,
+    why_unverified,
+)
+from cutover.core.target import ReleaseRequest
+from cutover.core.text import near, now, seconds_of
+from cutover.core.verdict import Outcome
+from cutover.env.envfile import rewrite_tag
+from cutover.release.changes import PreviousRelease, restore_lines
+from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
+from cutover.release.gate_run import run_gate
+from cutover.release.history import Record
+from cutover.release.notify import send_event
+from cutover.release.plan import ReleasePlan
+from cutover.release.preflight import previous_of
+from cutover.release.prune import prune_releases
+from cutover.release.rollback import keep_live, live_before_operator, note_live, on_top
+from cutover.release.state import State, did_revert, lock_owner, who
+from cutover.release.switch import back_change, retire_old
+from cutover.release.transaction import Reporter, Transaction
+from cutover.release.verify import describe_color, verify_reverted, what_runs
+from cutover.report.write import ReleaseFiles
+from cutover.system import docker, process
+
+SAVE_LOGS_S = 3.0
+RESTORE_BUDGET_S = 30.0
+RESTORE_WAIT_S = 60.0
+EVENTS = {
+    Status.RELEASED: "released",
+    Status.ROLLED_BACK: "reverted",
+    Status.ROLLBACK_FAILED: "operator_needed",
+}
+TRY_AGAIN = "fix and run the same command again; nothing is locked, nothing is half done"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    """What is known at the end of a session; `finish` decides by it what becomes of the release."""
+
+    situation: Situation
+    plan: ReleasePlan
+    tx: Transaction
+    report: Reporter
+    outcomes: Outcomes
+    trouble: CutoverError | None = None
+    """The error of the step that failed."""
+    whole: bool = True
+    """Whether no test was deselected, so that a pass proves the release."""
+
+    def finish(self) -> SessionResult:
+        """Keep or revert the release; never raises: whatever breaks is a result that needs an operator."""
+        code, request = exit_code(self.outcomes), self.situation.request
+        if request.plan:
+            return self._result(Status.PLAN, OK if code == NOTHING_RAN else code)
+        try:
+            result = self._decide(code)
+        except Exception as error:  # noqa: BLE001  # the end of a session must say what runs, whatever broke
+            result = self._lost(f"{type(error).__name__}: {error}")
+        if request.changes_something or self.tx.changed:
+            status = str(result.status)
+            self.tx.state.journal("end", release=self.tx.id or None, word=status, code=result.exit_code)
+            event = EVENTS.get(result.status)
+            if event is not None:
+                situation = replace(self.situation, before=self.tx.before)
+                send_event(situation, self.report, event, sentence_of(result), result.exit_code)
+        return result
+
+    def _decide(self, code: int) -> SessionResult:
+        request, changed = self.situation.request, self.tx.changed
+        if is_verified(self.outcomes):
+            return self._keep()
+        if changed:
+            return self._revert(code) if request.rollback else self._keep_unverified(code)
+        if isinstance(self.trouble, ConfigError):
+            return self._result(Status.UNCHANGED, USAGE)
+        if code == FAILED:
+            only_gate = not request.changes_something and request.rollback and self.whole
+            restored = self._restore_proven() if only_gate else None
+            return restored or self._result(Status.GATE_FAILED, code)
+        unchanged = code in {INTERRUPTED, INTERNAL, USAGE}
+        return self._result(Status.UNCHANGED if unchanged else Status.INCONCLUSIVE, code)
+
+    # --- keeping -------------------------------------------------------------------------------------------------
+    def _keep(self) -> SessionResult:
+        """Commit by one rename under the step lock; nothing is called released before."""
+        situation, tx = self.situation, self.tx
+        request, target = situation.request, situation.target
+        if not tx.commit():
+            return self._reverted_by_another()
+        if tx.record is not None:
+            self._record(replace(tx.record, proven=self.whole))
+        elif self.whole and target.color is not None and not request.changes_something and request.rollback:
+            record_running(situation, float(self.report.evidence.facts["began"]))
+        if tx.changed:
+            self._remember_live()
+        if self._switched:
+            self._after_commit()
+        if tx.changed:
+            facts = {"color": target.color, "tag": situation.tag, "who": who()}
+            tx.state.journal("released", release=tx.id, **facts)
+        done = tx.changed or request.changes_something
+        return self._result(Status.RELEASED if done else Status.GATE_PASSED, OK)
+
+    @property
+    def _switched(self) -> bool:
+        return self.situation.request.switch and self.tx.did(SWITCH)
+
+    def _remember_live(self) -> None:
+        """Write down what users have from now on, if the target is live; a full disk does not stop that."""
+        situation, plan = self.situation, self.plan
+        to, live = situation.target.color, situation.before.live
+        alone = live is None and situation.settings.proxy is None
+        if to is None or not (self._switched or to == live or alone):
+            return
+        previous = plan.old if self._switched else plan.deploy.previous if plan.deploy else None
+        try:
+            keep_live(
+                situation.settings, to, live, previous.file.name if previous else "", warm=self._switched
+            )
+        except (CutoverError, OSError) as error:
+            self.report.line("", "way back", f"not written: {error}", None, "unknown")
+
+    def _record(self, record: Record) -> None:
+        """Record the release and write its tag to the env file; the release stays even if the disk is full."""
+        begun, settings, state = time.monotonic(), self.situation.settings, self.tx.state
+        try:
+            state.keep_record(record)
+            rewrite_tag(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)
+            prune_releases(settings, state)
+        except OSError as error:
+            text = f"not written: {error.strerror}: {error.filename}"
+            self.report.line("", "record", text, begun, "unknown")
+
+    def _after_commit(self) -> None:
+        begun = time.monotonic()
+        try:
+            retire_old(self.situation, self.report)
+        except (CutoverError, OSError) as error:
+            text = f"not done: {error}; see cutover status"
+            self.report.line("T+15m", f"retire {self.situation.before.live}", text, begun, "unknown")
+
+    def _keep_unverified(self, code: int) -> SessionResult:
+        """--keep-on-failure: close the release as it is; guard and `cutover recover` leave a closed release alone."""
+        if not self.tx.commit():
+            return self._reverted_by_another()
+        self.tx.state.journal("kept unverified", release=self.tx.id, who=who())
+        if self.tx.record is not None:
+            self._record(self.tx.record)
+        return self._result(Status.KEPT_UNVERIFIED, code)
+
+    # --- reverting -----------------------------------------------------------------------------------------------
+    def _revert(self, code: int) -> SessionResult:
+        """Run the undo, then verify from outside what runs now."""
+        tx, settings, proxy = self.tx, self.situation.settings, self.situation.colors.proxy
+        begun = time.monotonic()
+        done = self._run_undo()
+        if not done.ok:
+            self.report.line("", "undo", f"failed: {done.last_line}", begun, "no")
+            return self._lost(done.last_line)
+        ours = did_revert(done, tx.id)
+        if ours:
+            tx.state.journal("reverted", release=tx.id, who=who(), why=why_unverified(self.outcomes))
+        trouble = verify_reverted(settings, proxy, tx)
+        if trouble:
+            self.report.line("", "undo", f"done, but {trouble}", begun, "no")
+            return self._lost(trouble)
+        before = tx.before
+        gate = run_gate(settings, self.situation.request.paths) if before.live and before.tag else None
+        if gate is not None and gate.outcome is Outcome.NO and _was_proven(tx.state, before):
+            return self._lost(f"the old release does not pass the gate: {gate.reason}")
+        if isinstance(self.trouble, OperatorNeeded):
+            return self._lost(str(self.trouble))
+        if gate is not None and gate.ok and before.live:
+            _refresh_record(settings, tx.state, before.live)
+        notes = [each.removeprefix("note: ") for each in done.out.splitlines() if each.startswith("note: ")]
+        now_there = describe_color(settings, proxy, before.live or self.situation.target.color)
+        text = [self._undone(), *notes, now_there, *([gate.reason] if gate else [])]
+        self.report.line("", "undo", "; ".join(text), begun)
+        if not ours:
+            return self._reverted_by_another()
+        return self._result(Status.ROLLED_BACK, code)
+
+    def _run_undo(self) -> process.CompletedCommand:
+        # An engine that does not answer, or a huge log, must not keep users on a bad release: logs get 3 s.
+        saving = threading.Thread(target=self._save_logs, daemon=True)
+        saving.start()
+        if not _flips(self.tx):  # else users wait for the switch back
+            saving.join(SAVE_LOGS_S)
+        done = self.tx.revert()
+        saving.join(SAVE_LOGS_S)
+        return done
+
+    def _undone(self) -> str:
+        if self.tx.restored is not None:
+            return " and ".join(each.text for each in self.tx.changes)
+        # Users of the report know the change "up" as the deploy.
+        names = [
+            "deploy" if each.name == "up" else each.name for each in reversed(self.tx.changes) if each.undo
+        ]
+        return f"{' and '.join(dict.fromkeys(names)) or 'nothing'} reverted"
+
+    def _save_logs(self) -> None:
+        """Save the last log lines of each container that the revert removes, masked, in the report's folder."""
+        color, settings, file = (
+            self.situation.target.color,
+            self.situation.settings,
+            self.report.evidence.file,
+        )
+        if file is None or color is None:
+            return
+        with contextlib.suppress(EngineUnavailable, OSError):
+            for service in (*settings.services, *settings.workers):  # the most important one first
+                for each in docker.containers(settings.compose_project(color), service):
+                    text = "\n".join(docker.logs(each.id, tail=settings.logs.max_lines))
+                    path = file.parent / f"{color}-{service}-{each.short}.log"
+                    path.write_text(MASK(text) + "\n", encoding="utf-8")
+
+    def _reverted_by_another(self) -> SessionResult:
+        """Another process ran the revert during the session; whether it did what it should is verified as well."""
+        by = self.tx.reverted_by()
+        trouble = verify_reverted(self.situation.settings, self.situation.colors.proxy, self.tx)
+        if trouble:
+            return self._lost(f"reverted by {by}, but {trouble}")
+        reasons = (Reason("", f"the release was reverted by {by}"),)
+        return replace(self._result(Status.ROLLED_BACK, FAILED), reasons=reasons)
+
+    def _lost(self, why: str) -> SessionResult:
+        """An operator is needed: what runs now, what was tried, and the one command."""
+        result, state = self._result(Status.ROLLBACK_FAILED, NEEDS_OPERATOR), self.tx.state
+        command = state.revert_command if state.open_release() else "cutover status"
+        where = f"on {os.uname().nodename}; safe to run again"
+        return replace(result, tried=(why,), command=command, command_where=where)
+
+    # --- restoring -----------------------------------------------------------------------------------------------
+    def _restore_proven(self) -> SessionResult | None:
+        """After a failed gate on a release that is not proven, restore the last proven one; None if nothing changed."""
+        record, begun, state = _last_proven(self.situation), time.monotonic(), self.tx.state
+        if record is None:
+            return None
+        try:
+            state.prepare()
+            with state.locked(lock_owner(self.situation.request.summary)):
+                if state.open_release() is not None:
+                    return None  # of a session that died: its guard reverts more than this would
+                _open_restore(self.tx, self.situation, record)
+                result = self._revert(FAILED)
+                if result.status is Status.ROLLED_BACK:
+                    _name_restored(self.tx, self.situation.settings, record)
+                return result
+        except (ConfigError, Locked) as error:
+            if self.tx.changed:
+                raise
+            self.report.line("", "put back", str(error), begun, "no")
+            return None
+
+    # --- the result ----------------------------------------------------------------------------------------------
+    def _result(self, status: Status, code: int) -> SessionResult:
+        """The result with what runs now, the reasons, and what is next."""
+        settings, evidence, tx = self.situation.settings, self.report.evidence, self.tx
+        good = status in {Status.RELEASED, Status.GATE_PASSED}
+        observed = time.monotonic()
+        running = what_runs(settings, self.situation.colors.proxy)
+        if not any(each.live for each in running):
+            running.sort(key=lambda each: each.color != self.situation.target.color)
+        failed = _failed_requests(self.situation, evidence) if self._switched and not good else (None, None)
+        rehearsal = tx.state.last_rehearsal() if good and self._switched else None
+        no_reasons = good or status is Status.PLAN
+        return SessionResult(
+            status,
+            settings.project,
+            code,
+            tuple(running),
+            observed_s_ago=time.monotonic() - observed,
+            as_before=tx.restored is None,
+            reasons=() if no_reasons else reasons_of(self.outcomes, evidence.checks, self.trouble),
+            report=_report_path(evidence),
+            next_steps=() if no_reasons or status is Status.ROLLBACK_FAILED else (TRY_AGAIN,),
+            passed=len(self.outcomes.tests(Outcome.YES)),
+            release_open=tx.state.open_release() is not None,
+            rollback_s=float(rehearsal["seconds"]) if rehearsal else None,
+            failed_requests=failed[0],
+            failed_s=failed[1],
+            schema="" if good else str(evidence.facts.get("schema", "")),
+        )
+
+
+def url_result(request: ReleaseRequest, evidence: Evidence, outcomes: Outcomes) -> SessionResult:
+    """The result of a gate of plain URLs, which could not change anything."""
+    code = exit_code(outcomes)
+    statuses = {OK: Status.GATE_PASSED, FAILED: Status.GATE_FAILED}
+    said = "passed what can be asked over HTTP" if code == OK else "did not pass"
+    sentence = (
+        f"{', '.join(request.targets)} {said}; a URL has no container here, so nothing else was asked and nothing"
+        " could be changed."
+    )
+    return SessionResult(
+        statuses.get(code, Status.INCONCLUSIVE),
+        request.targets[0],
+        code,
+        reasons=() if code == OK else reasons_of(outcomes, evidence.checks),
+        passed=len(outcomes.tests(Outcome.YES)),
+        sentence=sentence,
+    )
+
+
+def release_files(tx: Transaction | None) -> ReleaseFiles:
+    """The undo script and the journal of this release, for the report."""
+    if tx is None or not tx.changed:
+        return ReleaseFiles()
+    rows = [row for row in tx.state.history() if row.get("release") == tx.id]
+    undo = ""
+    with contextlib.suppress(OSError):
+        undo = (tx.state.root / "undo.sh").read_text(encoding="utf-8")
+    return ReleaseFiles(tx.id, undo, rows)
+
+
+def _flips(tx: Transaction) -> bool:
+    return any(each.name == SWITCH for each in tx.changes)
+
+
+def _report_path(evidence: Evidence) -> str:
+    return str(near(evidence.file.parent / "report.html")) if evidence.file else ""
+
+
+def _failed_requests(situation: Situation, evidence: Evidence) -> tuple[int | None, float | None]:
+    """Failed requests since the switch and in how many seconds: by the proxy's log, else those of the proof."""
+    from cutover.watch.traffic import failed_since
+
+    settings, color = situation.settings, situation.target.color
+    switched = [step.at - step.seconds for step in evidence.steps if step.name == "switch"]
+    log = settings.proxy.access_log if settings.proxy else None
+    if settings.proxy is None or color is None or not switched or log is None or not log.is_file():
+        proof = evidence.facts.get("proof") or {}
+        return proof.get("failed") or None, None  # no failed request of the proof says nothing about users
+    ignored = frozenset({settings.proxy.health_path, settings.ready.path})
+    return failed_since(log, color, switched[-1], ignored)
+
+
+# --- proven releases -----------------------------------------------------------------------------------------------
+def record_running(situation: Situation, began: float) -> None:
+    """Record as proven what runs on the target, which has passed a whole gate that *began* then (since 1970).
+
+    Nothing is recorded while a session releases (its own end does that), or if it cannot be recorded now.
+    """
+    state = situation.state
+    with contextlib.suppress(CutoverError, OSError):
+        state.prepare()
+        with state.locked(lock_owner(situation.request.summary)):
+            if state.open_release() is None:
+                _record_container(situation, began)
+
+
+def _record_container(situation: Situation, began: float) -> None:
+    state, color = situation.state, situation.color
+    previous = previous_of(situation.colors, color)
+    found = main_container(situation.settings, color)
+    # A container that was started during the gate is not the one that the gate has checked.
+    if previous is None or found is None or seconds_of(found.started_at) >= began:
+        return
+    if state.verified_record(color, found) is None:
+        tag, identity = tag_of(found.image_name) or "", (found.image, found.config_hash, found.id)
+        state.keep_record(Record(color, tag, *identity, previous.file.name, proven=True, by=who(), at=now()))
+
+
+def _refresh_record(settings: Settings, state: State, color: str) -> None:
+    """The gate has passed on what was restored: its record gets the id of the new container."""
+    found = main_container(settings, color)
+    for row in reversed(state.records(color)):
+        if found and row.proven and row.identity == (found.image, found.config_hash):
+            if row.container != found.id:
+                state.keep_record(replace(row, container=found.id, at=now()))
+            return
+
+
+def _was_proven(state: State, before: BeforeRelease) -> bool:
+    """Whether the release before had passed a whole gate: one that never did may fail it now as it did then."""
+    return any(row.proven and row.tag == before.tag for row in state.records(before.live or ""))
+
+
+def _last_proven(situation: Situation) -> Record | None:
+    """The last proven release of the target, unless a proven one runs or the engine does not answer."""
+    settings, color = situation.settings, situation.target.color
+    if color is None or len(situation.request.targets) != 1 or not settings.state.exists():
+        return None
+    good = [row for row in situation.state.records(color) if row.proven]
+    try:
+        found = main_container(settings, color)
+    except EngineUnavailable:
+        return None
+    return None if not good or situation.state.verified_record(color, found) else good[-1]
+
+
+def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None:
+    """Open a release that consists of its undo: *record* is restored, and if needed the traffic goes back.
+
+    Its journal entry says what users are to have, for whoever reverts it.
+    """
+    settings, state, color = situation.settings, situation.state, record.color
+    path = state.release_path(color, record.file)
+    if not path.is_file() or docker.image_id(record.image) is None:
+        raise ConfigError(
+            f"{color}: the proven release {record.tag} cannot be put back, its file or image is gone"
+        )
+    reference = str(json.loads(path.read_text(encoding="utf-8"))["services"][settings.service]["image"])
+    # The record knows the container of the main service only: the others are started anew from the file.
+    ran = dict.fromkeys(settings.services, record.container)
+    wait_s = settings.gate.start_timeout or RESTORE_WAIT_S
+    previous = PreviousRelease(path, ran, {reference: record.image}, wait_s)
+    undo = restore_lines(state.root, settings.compose_project(color), settings.services, previous)
+    before, to = situation.before, _live_before_operator(situation)
+    if to is not None:
+        note_live(settings, state, color, on_top)
+        before = BeforeRelease(to.color, to.tag)
+    elif before.live in {None, color}:
+        before = BeforeRelease(before.live, record.tag)
+    tx.restore(record, before)
+    if to is not None:
+        tx.apply(back_change(situation.colors, to.color))
+    text = f"{record.tag} on {color}, the last proven release"
+    tx.apply(Change("put back", text, ("true",), undo, RESTORE_BUDGET_S))
+
+
+def _live_before_operator(situation: Situation) -> Record | None:
+    """Where the traffic goes back to if an operator sent it to what fails its gate; None if it stays."""
+    proxy = situation.colors.proxy
+    if proxy is None or situation.before.live != situation.target.color or not proxy.agreed().ok:
+        return None
+    try:
+        return live_before_operator(situation.state, situation.colors)
+    except CutoverError:
+        return None
+
+
+def _name_restored(tx: Transaction, settings: Settings, record: Record) -> None:
+    """Record where the traffic went, and write the restored tag to the env file for the next `compose up`."""
+    if _flips(tx):
+        went = {"color": tx.before.live, "tag": tx.before.tag, "who": who()}
+        tx.state.journal("rolled back", release=tx.id, **went)
+    with contextlib.suppress(OSError):
+        rewrite_tag(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)

@@ -1,0 +1,79 @@
+"""Run pytest as a child: the gate once more, or the deploy of a tag for rollback and rehearsal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cutover.core.config import Settings
+from cutover.core.verdict import Verdict, no, not_asked, yes
+from cutover.system import process
+from cutover.system.files import read_json_lines
+
+GATE_DEADLINE_S = 180.0
+GATE_PLUGINS = ("cutover.plugin", "pytest_timeout")
+ALL_PLUGINS = ("cutover.plugin", "pytest_html.plugin", "pytest_metadata.plugin", "pytest_timeout")
+SHIPPED_GATE = "smoke"
+
+
+def shipped_gate() -> tuple[str, ...]:
+    """The shipped gate as pytest arguments: the folder `smoke` here, else the one in the installed package."""
+    return (SHIPPED_GATE,) if Path(SHIPPED_GATE).is_dir() else ("--pyargs", "cutover.smoke")
+
+
+def without_checks(paths: Sequence[str]) -> list[str]:
+    """*paths* without `checks`, which take as long as a watch."""
+    return [path for path in paths if Path(path).name.split(".")[-1] != "checks"]
+
+
+def pytest_argv(
+    paths: Sequence[str], options: Sequence[str], plugins: Sequence[str] = ALL_PLUGINS
+) -> tuple[str, ...]:
+    """argv of a pytest session with these plugins only (see `pytest_environment`)."""
+    loaded = (word for name in plugins for word in ("-p", name))
+    return (sys.executable, "-m", "pytest", *loaded, *paths, *options)
+
+
+def pytest_environment(**more: str) -> dict[str, str]:
+    """The environment of `pytest_argv`: no plugin is loaded by itself, and no option is added from outside."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTEST_ADDOPTS"}
+    return kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"} | more
+
+
+def pytest_child(settings: Settings, *options: str) -> int:
+    """Run a session with the shipped gate on this terminal, for example to deploy a tag; its exit code."""
+    argv = pytest_argv(shipped_gate(), (*options, f"--cutover-config={settings.source}"))
+    return subprocess.run(argv, check=False, env=pytest_environment()).returncode
+
+
+def run_gate(settings: Settings, paths: Sequence[str], target: str = "live") -> Verdict:
+    """Whether *target* passes the gate of *paths* now; a gate that did not finish within 180 s is not asked."""
+    name = f"smoke[{target}]"
+    options = (
+        f"--target={target}",
+        "--keep-on-failure",
+        f"--cutover-config={settings.source}",
+        "-q",
+        "--no-header",
+    )
+    argv = pytest_argv(without_checks(paths), options, GATE_PLUGINS)
+    with tempfile.TemporaryDirectory() as folder:
+        environment = pytest_environment(CUTOVER_REPORTS=folder, CUTOVER_STATE_DIR=str(settings.state))
+        done = process.run(argv, deadline_s=GATE_DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
+        checks = _checks_in(Path(folder))
+    bad = [row["verdict"] for row in checks if row["verdict"]["outcome"] == "no"]
+    if bad:
+        return no(name, f"{bad[0]['question']}: {bad[0]['reason']}")
+    if not done.ok:
+        return not_asked(name, f"{name} not asked: {done.last_line}")
+    return yes(name, f"{name} {len({row['test'] for row in checks})} passed")
+
+
+def _checks_in(folder: Path) -> list[dict[str, Any]]:
+    files = [each for each in folder.glob("*/evidence.jsonl") if not each.parent.is_symlink()]
+    return [row for file in files for row in read_json_lines(file) if row.get("kind") == "check"]

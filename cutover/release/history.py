@@ -1,0 +1,68 @@
+"""What was released when and by whom: the record of a release, and the journal as lines of JSON."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutover.core.text import stamp
+from cutover.system.files import read_json_lines
+
+JOURNAL_FILE, GUARD_LOG = "journal.jsonl", "guard.log"
+GUARD_REVERTED = "reverted: "
+"""How a line of the guard's log begins that names a release which it reverted."""
+END_EVENTS = frozenset({"released", "reverted", "kept unverified", "recovered", "rolled back"})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A release that was committed on a color: what ran, from which file, and whether a whole gate passed on it."""
+
+    color: str
+    tag: str
+    image: str
+    config_hash: str
+    container: str
+    file: str
+    """Name of the release file below `releases/<color>/`."""
+    proven: bool
+    by: str
+    at: str
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Image ID and config hash: equal for two containers of the same release."""
+        return self.image, self.config_hash
+
+    def is_running(self, container: str, image: str, config_hash: str) -> bool:
+        """Whether the container with this id, image ID and config hash is the recorded one."""
+        return (self.container, self.image, self.config_hash) == (container, image, config_hash)
+
+
+def read_journal(root: Path) -> list[dict[str, Any]]:
+    """The journal of the state directory *root*, with the reverts of guards, which write only their own log."""
+    rows = read_json_lines(root / JOURNAL_FILE)
+    ended = {row.get("release") for row in rows if row.get("event") in END_EVENTS}
+    for release in _reverted_by_guards(root):
+        last = next((n for n, row in reversed([*enumerate(rows)]) if row.get("release") == release), None)
+        if release in ended or last is None:
+            continue
+        at = _closed_at(root, release) or rows[last].get("at")
+        rows.insert(last + 1, {"at": at, "event": "reverted", "release": release, "who": "its guard"})
+    return rows
+
+
+def _reverted_by_guards(root: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        lines = (root / GUARD_LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line.removeprefix(GUARD_REVERTED) for line in lines if line.startswith(GUARD_REVERTED)]
+    return []
+
+
+def _closed_at(root: Path, release: str) -> str | None:
+    # A rename changes the ctime of the file and nothing else of it.
+    with contextlib.suppress(OSError):
+        return stamp((root / f"closed.{release}").stat().st_ctime)
+    return None

@@ -1,0 +1,329 @@
+"""Prepare the database: snapshot, rehearsal of the migration on the restored copy, migration.
+
+The rehearsal touches neither the service nor its database. Endpoints that write are called too, on the copy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cutover.core.config import Settings
+from cutover.core.config_schema import Database
+from cutover.core.errors import ConfigError, EngineUnavailable, Failed, Inconclusive, OperatorNeeded
+from cutover.core.target import ControlProbe
+from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
+from cutover.database.base import ServiceDatabase, SqliteFile, locate
+from cutover.database.changes import migration_change, rehearsal_containers
+from cutover.database.postgres import PostgresUrl
+from cutover.release.colors import Situation
+from cutover.release.gate_run import run_gate
+from cutover.release.transaction import Reporter, Transaction
+from cutover.system import compose, docker, process
+from cutover.system.compose import Compose, Rendered
+from cutover.system.container import Container
+
+STDIN = Path("-")
+START_TIMEOUT_S = 60.0
+POLL_S = 0.25
+REMOVED_KEYS = ("depends_on", "container_name", "ports", "profiles")
+"""Keys of the Compose service that a one-off container does not get."""
+
+
+def migrate_database(
+    tx: Transaction, situation: Situation, new: Rendered, release_file: Path, report: Reporter
+) -> None:
+    """Snapshot, rehearse on its restored copy, migrate, as far as cutover.toml configures them.
+
+    Nothing is changed before the migration; the migration has no undo, the schema stays. Raises ConfigError, Failed,
+    Inconclusive or OperatorNeeded.
+    """
+    settings, request = situation.settings, situation.request
+    if not request.migrate or (settings.migrate is None and not settings.snapshot.enabled):
+        return
+    database = ServiceDatabase(settings, new, tx.state.root)
+    try:
+        if settings.snapshot.enabled and database.available():
+            _take_snapshot(tx, database, report, situation.target.name)
+            if settings.migrate is not None and settings.snapshot.rehearse:
+                _require_rehearsal(situation, database, new, report)
+            database.drop_scratch()
+        elif settings.snapshot.enabled:
+            report.line("T-15m", "snapshot", "there is no database yet: nothing to snapshot")
+        if settings.migrate is not None and _migrate(tx, database, new, release_file, report):
+            _require_gate_of_live(situation, report)
+    finally:
+        database.close()
+
+
+def _take_snapshot(tx: Transaction, database: ServiceDatabase, report: Reporter, target: str) -> None:
+    with report.step("T-15m", "snapshot") as text:
+        done = tx.apply(database.snapshot_change())
+        if not done.ok:
+            raise Failed(f"the snapshot could not be begun: {done.last_line}")
+        taken = database.take()
+        verdict = report.require(database.verify(taken), "prepare::snapshot", target)
+        database.rotate()
+        report.evidence.fact("snapshot", {"file": str(taken.path), "sha256": taken.sha256})
+        report.evidence.fact("restore", database.restore_command(taken.name))
+        text.append(verdict.reason)
+
+
+def _require_rehearsal(
+    situation: Situation, database: ServiceDatabase, new: Rendered, report: Reporter
+) -> None:
+    """On the copy: the new image migrates the schema, then the live image, if one runs, passes its HTTP checks."""
+    before, evidence = situation.before, report.evidence
+    if before.live is None:
+        return
+    # Before a first release the proxy names a color on which nothing runs that could be checked.
+    live = compose.render(situation.settings, before.live, before.tag) if before.tag else None
+    with report.step("T-15m", "way back") as text:
+        verdicts = rehearse_migration(database, new, live)
+        rows = [evidence.check(f"prepare::{each.question}", before.live, 0, each, 0.0) for each in verdicts]
+        bad = [each for each in rows if not each.verdict.ok]
+        if bad:
+            reason = f"{bad[0].verdict.question}: {bad[0].verdict.reason}"
+            if situation.request.allow_breaking_migration:
+                text.append(f"accepted although: {reason}")
+                return
+            kind = Failed if any(each.verdict.outcome is Outcome.NO for each in bad) else Inconclusive
+            raise kind(f"on the restored copy: {reason}; nothing was changed", check=bad[0].id)
+        passes = f"{before.tag} passes {len(verdicts)} checks"
+        text.append(
+            "on the restored copy: new schema applied, "
+            + (passes if live else "no release runs that has to live with it")
+        )
+
+
+def _migrate(
+    tx: Transaction, database: ServiceDatabase, new: Rendered, release_file: Path, report: Reporter
+) -> bool:
+    """Run the migration; whether the schema has changed."""
+    before = _head_revision(database)
+    with report.step("T-10m", "migrate") as text:
+        done = tx.apply(database.migration_change(new, release_file))
+        after = _head_revision(database)
+        if not done.ok:
+            why = f"{migration_error(done)}; the schema is at {after or 'no revision'}"
+            raise Failed(f"the migration failed: {why}")
+        if after == before:
+            text.append(f"schema is at {after or 'its head'}")
+            return False
+        report.evidence.fact("schema", after)
+        text.append(f"{before or 'nothing'} → {after}")
+        return True
+
+
+def _require_gate_of_live(situation: Situation, report: Reporter) -> None:
+    """Raise OperatorNeeded if the live color fails its gate on the new schema, which cannot be undone."""
+    before, begun = situation.before, time.monotonic()
+    if before.live is None or before.live == situation.target.color or not before.tag:
+        return
+    gate = run_gate(situation.settings, situation.request.paths)
+    text = f"{gate.reason} on the new schema"
+    report.line("T-10m", f"smoke[{before.live}]", text, begun, str(gate.outcome))
+    if gate.outcome is Outcome.NO:
+        restore = report.evidence.facts.get("restore", "cutover snapshot restore")
+        raise OperatorNeeded(
+            f"{before.live} does not pass on the new schema: {gate.reason}; the data from before: {restore}"
+        )
+
+
+def _head_revision(database: ServiceDatabase) -> str:
+    """The revision of the schema, empty if there is no database yet."""
+    try:
+        return database.head() if database.available() else ""
+    except ConfigError:
+        return ""
+
+
+# --- the rehearsal -------------------------------------------------------------------------------------------------
+def rehearse_migration(database: ServiceDatabase, new: Rendered, live: Rendered | None) -> list[Verdict]:
+    """Verdicts of the migration by *new* on the scratch copy, then of the *live* release on the migrated copy.
+
+    The list ends with the migration if it fails, or if there is no live release that must run on the new schema.
+    """
+    containers = rehearsal_containers(database.settings.project)
+    remove = ("docker", "rm", "--force", "--volumes", *containers)
+    process.run(remove, deadline_s=60)  # those of a session that died
+    try:
+        migrated = _rehearse_migrate(database, new, containers[0])
+        if not migrated.ok or live is None:
+            return [migrated]
+        return [migrated, *_check_live_release(database, live, containers[1])]
+    except EngineUnavailable as error:
+        return [unknown("rehearsal", str(error))]
+    finally:
+        process.run(remove, deadline_s=60)
+
+
+# --- the copy in place of the database -----------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class CopyAccess:
+    """How a service reaches the scratch copy: by other values of its URL variables, or by a mounted folder."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    mounted_at: str = ""
+
+
+def compose_on_copy(rendered: Rendered, service: str, access: CopyAccess) -> str:
+    """Compose file, as JSON for stdin, with *service* alone and on the scratch copy.
+
+    It holds secrets, which must not be on a command line. `$` is doubled, as Compose wants to read it.
+    """
+    model: dict[str, Any] = {key: value for key, value in rendered.model.items() if key != "services"}
+    one: dict[str, Any] = copy.deepcopy(dict(rendered.service(service)))
+    for key in REMOVED_KEYS:
+        one.pop(key, None)
+    one["environment"] = dict(one.get("environment") or {}) | {
+        key: value.replace("$", "$$") for key, value in access.variables.items()
+    }
+    if access.folder is not None:
+        others = [each for each in one.get("volumes") or () if each.get("target") != access.mounted_at]
+        mount = {"type": "bind", "source": str(access.folder), "target": access.mounted_at}
+        one["volumes"] = [*others, mount]
+    return json.dumps(model | {"services": {service: one}})
+
+
+def _copy_access(database: ServiceDatabase, rendered: Rendered, service: str) -> CopyAccess:
+    location = database.location
+    if isinstance(location, PostgresUrl):
+        return CopyAccess(copy_variables(location, rendered.environment(service), database.scratch))
+    if isinstance(location, SqliteFile) and database.scratch:
+        folder, mounted_at = database.folder / database.scratch, PurePosixPath(location.path).parent
+        return CopyAccess(folder=folder, mounted_at=str(mounted_at))
+    raise ConfigError("there is no copy of the database to rehearse on")
+
+
+def copy_variables(location: PostgresUrl, environment: Mapping[str, str], scratch: str) -> dict[str, str]:
+    """Every variable that is a URL of the database, with any name, driver or pooler, pointed at *scratch*."""
+    pointed = {}
+    for key in environment:
+        with contextlib.suppress(ConfigError):
+            found = locate(Database(url_key=key), environment, "")
+            if isinstance(found, PostgresUrl) and found.name == location.name:
+                pointed[key] = found.url_of(scratch).reveal()
+    return pointed
+
+
+# --- the new image -------------------------------------------------------------------------------------------------
+def _rehearse_migrate(database: ServiceDatabase, new: Rendered, container: str) -> Verdict:
+    """Whether the migration of the new image succeeds on the copy; raises OperatorNeeded if it reached the original."""
+    question, settings = "rehearsal: migrate", database.settings
+    if settings.migrate is None:
+        return yes(question, "no [migrate] command: the schema stays")
+    text = compose_on_copy(new, settings.service, _copy_access(database, new, settings.service))
+    options = database.migration_options(new)
+    project = Compose(new.project, STDIN)
+    change = migration_change(database.state_dir, project, settings.migrate, container, options=options)
+    original, before = database.head(), database.store.head(database.scratch)
+    begun = time.monotonic()
+    done = process.run(
+        change.do, deadline_s=change.budget_s, stdin=text.encode(), cwd=str(database.state_dir)
+    )
+    seconds = round(time.monotonic() - begun, 3)
+    now = database.head()
+    if now != original:
+        raise OperatorNeeded(
+            f"the rehearsal migrated the live database from {original or 'none'} to {now or 'none'}: its release"
+            " names the database in an unknown way; look at it, then: cutover snapshot list"
+        )
+    if done.code == process.TIMED_OUT:
+        return no(question, f"no end within {settings.migrate.budget:g} s", seconds=seconds)
+    if not done.ok:
+        reason = f"the new image cannot migrate a copy of the data: {migration_error(done)}"
+        return no(question, reason, code=done.code)
+    head = database.store.head(database.scratch)
+    text = f"{before or 'none'} → {head or 'none'}" if head != before else f"stays {head or 'none'}"
+    return yes(question, f"revision {text} in {seconds:.1f} s", seconds=seconds, before=before, head=head)
+
+
+def migration_error(done: process.CompletedCommand) -> str:
+    """The line of a migration's output that names the reason: of a traceback its last error."""
+    lines = [line.strip() for line in (done.out + "\n" + done.err).splitlines() if "error" in line.lower()]
+    # SQLAlchemy prints a link to its manual below the error.
+    errors = [line for line in lines if "http" not in line and not line.startswith(("File ", "raise "))]
+    return (errors or [done.last_line])[-1]
+
+
+# --- the live release ----------------------------------------------------------------------------------------------
+def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) -> Iterator[Verdict]:
+    """Verdicts of HTTP checks on a temporary container of the live release."""
+    settings, service = database.settings, database.settings.service
+    port = settings.gate.container_port or live.inner_port(service)
+    flags = ("--detach", "--no-deps", "--name", name, "--publish", f"127.0.0.1::{port}", "-T")
+    argv = Compose(live.project, STDIN).words("run", *flags, service)
+    text = compose_on_copy(live, service, _copy_access(database, live, service))
+    # In another folder Compose could read a .env file that is there.
+    done = process.run(argv, deadline_s=START_TIMEOUT_S, stdin=text.encode(), cwd=str(database.state_dir))
+    found = docker.inspect(name)
+    if not done.ok or found is None:
+        reason = f"the live release cannot be started on the new schema: {done.last_line}"
+        yield no("rehearsal: ready", reason)
+        return
+    published = ((found.ports.get(f"{port}/tcp") or [{}])[0] or {}).get("HostPort")
+    if not published:
+        yield no("rehearsal: ready", _exit_reason(found))
+        return
+    tag, budget_s = live.tag(service), _ready_budget(found)
+    for verdict in _http_checks(settings, tag, f"http://127.0.0.1:{published}", name, budget_s):
+        yield verdict.named(f"rehearsal: {verdict.question}")
+
+
+def _http_checks(settings: Settings, tag: str, url: str, name: str, budget_s: float) -> Iterator[Verdict]:
+    """The gate's HTTP checks, readiness first."""
+    from cutover.gate.http_checks import endpoint, version
+    from cutover.system.http import HttpClient
+
+    control = ControlProbe(lambda: docker.inspect(name) is not None, "the engine knows its container")
+    with HttpClient(url, settings.gate.request_timeout) as http:
+        ready = _wait_ready(http, control, settings, name, budget_s)
+        yield ready
+        if not ready.ok:
+            return
+        if settings.version:
+            yield version(http, control, settings.version, tag or None)
+        for each in settings.endpoints:
+            yield endpoint(http, control, each)
+
+
+def _wait_ready(http: Any, control: ControlProbe, settings: Settings, name: str, budget_s: float) -> Verdict:
+    """First yes within *budget_s*, else the last answer; ends at once when the container has exited."""
+    from cutover.gate.http_checks import ready
+
+    end = time.monotonic() + budget_s
+    while True:
+        verdict = ready(http, control, settings.ready)
+        found = docker.inspect(name)
+        if verdict.ok:
+            return verdict
+        if found is None or not found.running:
+            return no("ready", _exit_reason(found))
+        if time.monotonic() >= end:
+            return verdict
+        time.sleep(POLL_S)
+
+
+def _exit_reason(found: Container | None) -> str:
+    if found is None:
+        return "the live release's container is gone"
+    tail = [row.split(" ", 1)[-1] for row in docker.logs(found.id, tail=3)]
+    log = f"; last log lines: {' | '.join(tail)}" if tail else ""
+    return f"the live release exits on the new schema: exit code {found.exit_code}{log}"
+
+
+def _ready_budget(found: Container) -> float:
+    """Seconds within which the container must be ready, by its own HEALTHCHECK."""
+    check = found.healthcheck
+    if not check.get("Interval"):
+        return START_TIMEOUT_S
+    nanoseconds = check.get("StartPeriod", 0) + check["Interval"] * (check.get("Retries") or 3)
+    return max(START_TIMEOUT_S, float(nanoseconds) / 1e9)

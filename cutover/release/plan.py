@@ -1,0 +1,106 @@
+"""What a release will do, and how it is undone; `--plan` prints it with the differences to what runs now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cutover.core.config import Settings
+from cutover.core.masking import STARS
+from cutover.release.approval import timetable
+from cutover.release.changes import PreviousRelease
+from cutover.release.colors import Situation, main_container, tag_of
+from cutover.system import compose
+from cutover.system.compose import Rendered
+
+LEAD = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class DeployPlan:
+    """What a deploy will run, and how what runs on the color now is restored."""
+
+    tag: str
+    rendered: Rendered
+    images: Mapping[str, str]
+    """Service -> the ID of its image."""
+    previous: PreviousRelease | None
+    """None if nothing runs there, or if it cannot be restored and --allow-no-rollback was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasePlan:
+    """The result of the preflight."""
+
+    deploy: DeployPlan | None
+    """None without --deploy."""
+    old: PreviousRelease | None
+    """How the live color is started again before traffic goes back to it; None without --switch."""
+
+
+def plan_lines(situation: Situation, plan: ReleasePlan) -> Iterator[str]:
+    """One line for each thing that would be done or undone, and for each difference to what runs now."""
+    request, live = situation.request, situation.before.live
+    if request.switch:
+        # Counted from now; each moment comes as soon as the one before it is done.
+        yield from timetable(situation.settings.approval, datetime.now(UTC) + LEAD)
+    if plan.deploy is not None:
+        yield from _deploy_lines(situation.settings, plan.deploy)
+    if request.switch:
+        yield f"would switch {live} → {situation.color}; undo: make sure {live} runs, then switch back"
+    if request.rollback:
+        yield "would revert everything unless every check says yes"
+
+
+def _deploy_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
+    new, service = plan.rendered, settings.service
+    found = main_container(settings, new.color)
+    now = found.image_name if found else "nothing"
+    yield f"would deploy {new.image(service)} on {new.color} (port {new.port(service)}); runs now: {now}"
+    if settings.migrate:
+        yield f"would migrate with: {' '.join(settings.migrate.command)}; no undo, the schema stays"
+    if plan.previous is None:
+        yield "undo: remove it, nothing ran there before"
+        return
+    yield from differences(_rendered_before(settings, new.color, plan.previous.file, now), new, settings)
+    yield f"undo: put back {plan.previous.file.name}"
+
+
+def _rendered_before(settings: Settings, color: str, file: Path, image: str) -> Rendered:
+    # From the release file, because the env file may have been edited since; a plan writes no adopted file.
+    if not file.is_file():
+        return compose.render(settings, color, tag_of(image))
+    text = file.read_text(encoding="utf-8")
+    return Rendered(color, settings.compose_project(color), text, json.loads(text), {})
+
+
+def differences(before: Rendered, after: Rendered, settings: Settings) -> Iterator[str]:
+    """One line for each image, port and variable that changes; values are masked unless the key is unmasked."""
+    for service in settings.services:
+        if service not in before.model["services"]:
+            yield f"{service} is new: {after.image(service)}"
+            continue
+        name = "" if service == settings.service else f" of {service}"
+        if before.image(service) != after.image(service):
+            yield f"image{name}: {before.image(service)} → {after.image(service)}"
+        ports = [", ".join(str(port) for _, port in each.published(service)) for each in (before, after)]
+        if ports[0] != ports[1]:
+            yield f"ports{name}: {ports[0] or '(none)'} → {ports[1] or '(none)'}"
+        yield from _variables(
+            before.environment(service), after.environment(service), {*settings.env_keys.unmasked}, name
+        )
+
+
+def _variables(before: dict[str, str], after: dict[str, str], public: set[str], name: str) -> Iterator[str]:
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            yield (f"environment{name} {key}: {_shown(before, key, public)} → {_shown(after, key, public)}")
+
+
+def _shown(values: dict[str, str], key: str, public: set[str]) -> str:
+    if key not in values:
+        return "(none)"
+    return values[key] if key in public else STARS

@@ -1,0 +1,358 @@
+"""Preflight: everything for which a release is refused before anything is changed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import socket
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from cutover.core.config import Settings
+from cutover.core.errors import ConfigError, EngineUnavailable
+from cutover.core.verdict import Outcome, Verdict
+from cutover.env.lint import lint_release
+from cutover.gate.container_checks import health_budget
+from cutover.gate.environment_checks import disk_room
+from cutover.proxy.access_log import why_log_lacks
+from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import Proxy
+from cutover.release.changes import PreviousRelease
+from cutover.release.colors import Colors, Situation, running_tag, tag_of
+from cutover.release.gate_run import without_checks
+from cutover.release.plan import DeployPlan, ReleasePlan
+from cutover.release.prune import pin_image
+from cutover.release.state import State
+from cutover.release.transaction import Reporter
+from cutover.system import compose, docker, process
+from cutover.system.compose import Compose, Rendered
+from cutover.system.container import Container
+from cutover.system.files import is_private, write_atomically
+
+MIN_FREE_BYTES = 64 * 1024 * 1024
+ENGINE_START_S = 10.0
+
+
+def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
+    """Check everything for which the release is refused, and find how both colors are restored.
+
+    Raises ConfigError with nothing changed: no container, no traffic, no data. Images are pulled and pinned, and the
+    shared network is created, unless only a plan is asked for.
+    """
+    request, settings = situation.request, situation.settings
+    old = None
+    if request.switch:
+        old = check_switch(situation)
+        require_none(log_problems(situation.colors))
+    deploy = _check_deploy(situation, report) if request.deploy is not None else None
+    if request.changes_something and request.rollback:  # a rollback must not be refused for a certificate
+        begun, paths = time.monotonic(), list(request.paths)
+        watched = request.switch or without_checks(paths) != paths
+        text = require_fit(environment_verdicts(settings, watched=watched), settings.checks.report_only)
+        report.line("T-15m", "surroundings", text, begun)
+    if deploy is not None and not request.plan:
+        _prepare_engine(settings, deploy)
+    return ReleasePlan(deploy, old)
+
+
+def check_switch(situation: Situation) -> PreviousRelease | None:
+    """How the live color is started again before traffic goes back to it; raises ConfigError if a switch is refused."""
+    target, proxy = situation.target, situation.colors.proxy
+    if proxy is None:
+        raise ConfigError(f"--switch: {situation.settings.source} has no [proxy]")
+    require_agreed(proxy)
+    if target.color is None:
+        raise ConfigError(f"--switch to {target.name}: a plain URL is no color")
+    live = situation.before.live
+    if live is None:
+        raise ConfigError(f"--switch: {situation.colors.live.how}")
+    if target.color == live:
+        raise ConfigError(f"--switch to {target.color}: it is live already; say --target=idle")
+    return previous_of(situation.colors, live, keep=not situation.request.plan)
+
+
+def require_agreed(proxy: Proxy) -> None:
+    """Raise ConfigError unless the proxy's answer and its marker name the same color."""
+    agreed = proxy.agreed()
+    if not agreed.ok:
+        raise ConfigError(f"the proxy is not as we know it: {agreed.reason}")
+
+
+def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
+    begun, settings = time.monotonic(), situation.settings
+    with ThreadPoolExecutor(1) as pool:
+        version = pool.submit(compose.require_compose)
+        plan = plan_deploy(situation)
+        version.result()
+    image = plan.images[settings.service]
+    way = (
+        f"way back {running_tag(settings, plan.rendered.color)}"
+        if plan.previous
+        else "nothing runs there, so its way back is to remove it"
+    )
+    found = f"is {image[7:19]}" if image else "is not here: would be pulled"
+    report.line("T-15m", "preflight", f"{plan.rendered.image(settings.service)} {found}; {way}", begun)
+    if not recovers_at_boot():
+        text = "nothing runs `cutover recover` after a reboot of this host: install deploy/cutover-recover.service"
+        report.line("T-15m", "boot", text, None, "not asked")
+    return plan
+
+
+def plan_deploy(situation: Situation) -> DeployPlan:
+    """What a deploy will run, and how what runs now is restored; raises ConfigError if the deploy is refused."""
+    request, target, settings = situation.request, situation.target, situation.settings
+    color = target.color
+    if color is None:
+        raise ConfigError(f"--deploy needs a color, live or idle: {target.name} is a plain URL")
+    if request.targets[0] == situation.before.live and settings.proxy is not None:
+        raise ConfigError(
+            f"{color} is live: say --target=live to replace it in place, --target=idle to release without a gap"
+        )
+    rendered = compose.render(settings, color, request.deploy)
+    require_none(problems(situation.colors, rendered, switching=request.switch, environment=os.environ))
+    images = images_of(settings, rendered, pull=not request.plan)
+    try:
+        previous = previous_of(situation.colors, color, keep=not request.plan)
+    except ConfigError:
+        if not request.allow_no_rollback:
+            raise
+        previous = None
+    return DeployPlan(request.deploy or "", rendered, images, previous)
+
+
+def _prepare_engine(settings: Settings, plan: DeployPlan) -> None:
+    """Create the shared network and pin the images of both releases; raises ConfigError."""
+    images = {*plan.images.values(), *(plan.previous.images.values() if plan.previous else ())}
+    with ThreadPoolExecutor(3) as pool:  # each is a command of 0.1 s that waits for the engine
+        done = [pool.submit(create_network, settings.shared_network)] if settings.shared_network else []
+        done += [pool.submit(pin_image, settings.project, each) for each in images]
+    for each in done:
+        each.result()
+
+
+def create_network(name: str) -> None:
+    """Create the network that both colors share, if it does not exist; raises ConfigError."""
+    if process.run(("docker", "network", "inspect", name), deadline_s=15).ok:
+        return
+    done = process.run(("docker", "network", "create", name), deadline_s=30)
+    if not done.ok:
+        raise ConfigError(f"the network {name} (shared_network) cannot be created: {done.last_line}")
+
+
+def problems(
+    colors: Colors, rendered: Rendered, *, switching: bool, environment: Mapping[str, str]
+) -> Iterator[str]:
+    """Why *rendered* cannot be released, one line each, the cheapest checks first; evaluated lazily."""
+    settings = colors.settings
+    env_file = settings.colors[rendered.color].env_file
+    if not is_private(env_file):
+        yield f"{env_file} can be read by others: chmod 600 {env_file}"
+    yield from lint_release(settings, rendered, environment)
+    free = disk_room(settings.state).free
+    if free < MIN_FREE_BYTES:
+        needed = MIN_FREE_BYTES // 2**20
+        yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the way back"
+    yield from _taken_ports(settings, rendered)
+    if colors.proxy is not None:
+        agreed = colors.proxy.agreed()
+        if switching and agreed.outcome is not Outcome.YES:
+            yield f"the proxy is not as we know it: {agreed.reason}"
+
+
+def log_problems(colors: Colors) -> Iterator[str]:
+    """Why `[proxy] access_log` does not show the requests of users; without it their failures go unnoticed."""
+    proxy = colors.settings.proxy
+    # A port swap has no proxy that could log.
+    if proxy and proxy.access_log and colors.proxy and colors.proxy.keeps_old_color:
+        why = why_log_lacks(proxy.access_log, ProxyClient.of(colors.settings).live)
+        if why:
+            yield f"proxy.access_log: {why}"
+
+
+def _taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
+    # Compose would remove the old container before it notices that the port is taken.
+    ours = {each.id: each for each in docker.containers(rendered.project) if each.in_use}
+    held = {port for each in ours.values() for port in each.published}
+    for service in settings.services:
+        for address, port in rendered.published(service):
+            strangers = [each for each in docker.published_by(port) if each.id not in ours]
+            if strangers:
+                whose = strangers[0].labels.get("com.docker.compose.project", "none")
+                yield (
+                    f"port {port} of {rendered.color} is taken by the container {strangers[0].name} "
+                    f"(project {whose})"
+                )
+            elif port not in held and not can_bind(port, address):
+                yield f"port {port} of {rendered.color} is taken by another process on this host"
+
+
+def can_bind(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether no process listens on *port* of *address*; True too for a port that only root may bind."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+    except OSError as error:
+        return error.errno != errno.EADDRINUSE
+    return True
+
+
+def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> dict[str, str]:
+    """Service -> the ID of its image; raises ConfigError for an image that does not exist or fits another machine.
+
+    Without *pull* nothing is fetched, and the ID of an image that is not on this host is empty.
+    """
+    from cutover.system.registry import ensure_image, local_image
+
+    names = {each: rendered.image(each) for each in (*settings.services, *settings.workers)}
+    if pull:
+        return {service: ensure_image(name).id for service, name in names.items()}
+    here = {service: local_image(name) for service, name in names.items()}
+    return {service: fact.id if fact else "" for service, fact in here.items()}
+
+
+def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRelease | None:
+    """How to restore what runs on *color* now, None if nothing runs; raises ConfigError if it cannot be restored.
+
+    The config hash of the running container must be that of its recorded release, or of the env file rendered with
+    the running tag. The latter is then written down as a release file, unless *keep* is False (for a plan).
+    """
+    settings, state = colors.settings, State(colors.settings.state)
+    project = settings.compose_project(color)
+    running = {service: docker.the_container(project, service) for service in settings.services}
+    main = running[settings.service]
+    if main is None or not main.in_use:
+        return None
+    for record in reversed(state.records(color)):
+        path = state.release_path(color, record.file)
+        if record.identity == (main.image, main.config_hash) and path.is_file():
+            return _previous_release(path, running)
+    tag = tag_of(main.image_name)
+    adopted = compose.render(settings, color, tag) if tag is not None else None
+    if adopted is None or _config_hash(adopted, settings.service) != main.config_hash:
+        raise ConfigError(
+            f"{color} was started from a configuration that is no longer here; put it back, or --allow-no-rollback"
+        )
+    path = state.release_path(color, f"adopted-{main.short}.yml")
+    if keep:
+        state.release_folder(color)
+        write_atomically(path, adopted.text)
+    return _previous_release(path, running)
+
+
+def _config_hash(rendered: Rendered, service: str) -> str | None:
+    return compose.config_hashes(Compose(rendered.project, Path("-")), rendered.text).get(service)
+
+
+def _previous_release(path: Path, running: Mapping[str, Container | None]) -> PreviousRelease:
+    here = {service: each for service, each in running.items() if each is not None and each.in_use}
+    # A release that was not healthy before will not become so: do not wait for it, or its fix could never be released.
+    well = all(each.well for each in here.values())
+    wait = max((wait_for(each.healthcheck) for each in here.values()), default=30.0) if well else 0.0
+    return PreviousRelease(
+        path,
+        {service: each.id for service, each in here.items()},
+        {each.image_name: each.image for each in here.values() if tag_of(each.image_name)},
+        wait,
+    )
+
+
+def wait_for(healthcheck: Mapping[str, Any]) -> float:
+    """Seconds within which a container must be healthy, by its HEALTHCHECK, plus the time that the engine needs."""
+    return health_budget(healthcheck).seconds + ENGINE_START_S
+
+
+def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[str, object]:
+    """The HEALTHCHECK that a container will have: that of the image, overridden by the Compose file."""
+    from cutover.core.config_schema import parse_duration
+
+    image = (docker.inspect_image(reference) or {}).get("Config", {}).get("Healthcheck") or {}
+    said = rendered.service(service).get("healthcheck") or {}
+    names = {"start_period": "StartPeriod", "interval": "Interval", "timeout": "Timeout"}
+    over: dict[str, object] = {
+        ours: parse_duration(str(said[theirs])) * 1e9
+        for theirs, ours in names.items()
+        if said.get(theirs) not in {None, "0s"}
+    }
+    if said.get("retries"):
+        over["Retries"] = int(said["retries"])
+    return dict(image) | over
+
+
+BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var/spool/cron/crontabs")
+
+
+def environment_verdicts(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
+    """Verdicts on what the release cannot change and the watch would revert it for: disk, certificate, alerts."""
+    from cutover.gate.environment_checks import disk, most_serious
+
+    yield most_serious(disk(settings))
+    if watched:
+        from cutover.gate.alert_checks import alerts
+        from cutover.gate.environment_checks import tls
+
+        yield tls(settings)
+        if settings.alerts is not None:
+            # An alert that fires already may be the reason for the release.
+            yield alerts(settings.alerts, math.inf)
+
+
+def require_fit(verdicts: Iterable[Verdict], report_only: Collection[str]) -> str:
+    """*verdicts* in one line; raises ConfigError for the first that is neither yes nor in *report_only*."""
+    said = []
+    for each in verdicts:
+        if each.outcome is Outcome.NOT_ASKED:
+            continue
+        line = f"{each.question}: {each.reason}"
+        if each.outcome is not Outcome.YES and each.question not in report_only:
+            way_out = f'report_only = ["{each.question}"] in [checks] releases all the same'
+            raise ConfigError(f"{line}; the watch would revert the release for it: {way_out}")
+        said.append(line)
+    return "; ".join(said)
+
+
+def recovers_at_boot(folders: tuple[str, ...] = BOOT_UNITS) -> bool:
+    """Whether a readable unit or crontab of this host runs `cutover recover` after a reboot."""
+    for folder in map(Path, folders):
+        for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if path.is_file() and "cutover recover" in path.read_text(encoding="utf-8", errors="replace"):
+                    return True
+    return False
+
+
+def require_none(found: Iterator[str]) -> None:
+    """Raise ConfigError for the first of the problems *found*, and if the engine does not answer."""
+    try:
+        first = next(found, None)
+    except EngineUnavailable as error:
+        raise ConfigError(str(error)) from error
+    if first:
+        raise ConfigError(first)
+
+
+# --- sessions that died ----------------------------------------------------------------------------------------------
+def report_obstacles(state: State, report: Reporter) -> None:
+    """For a plan: report why a release would be refused now, or which open release it would revert first."""
+    if state.is_held():
+        report.line("", "plan", f"would be refused now: {state.lock_line()}", None, "unknown")
+    elif (left := state.open_release()) is not None:
+        text = f"release {left} of a session that died is open: would first revert it by {state.root / 'undo.sh'}"
+        report.line("", "plan", text, None, "unknown")
+
+
+def recover_dead_session(state: State, report: Reporter) -> None:
+    """Revert the open release of a session that died; raises OperatorNeeded. The caller holds the lock."""
+    left, owner, begun = state.open_release(), state.owner(), time.monotonic()
+    if left is None:
+        return
+    state.recover(left)
+    text = f"the release {left} of a session that died was reverted; going on"
+    report.line("T-15m", "recover", text, begun)
+    report.evidence.fact("recovered", {"release": left, "owner": owner})

@@ -1,0 +1,475 @@
+"""Rollback: history of live releases, the newest proven one before the current, and how to get back to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from cutover.core.config import Settings
+from cutover.core.errors import ConfigError, CutoverError, Failed, Inconclusive, Locked, OperatorNeeded
+from cutover.core.evidence import Evidence
+from cutover.core.result import FAILED, INCONCLUSIVE, LOCKED, OK
+from cutover.core.target import ReleaseRequest
+from cutover.core.text import now
+from cutover.core.verdict import Outcome
+from cutover.proxy.base import Live, other
+from cutover.release.changes import PreviousRelease, up_change
+from cutover.release.colors import Colors, Situation, inspect_colors, main_container, situation_of
+from cutover.release.gate_run import pytest_child, run_gate, shipped_gate
+from cutover.release.history import Record
+from cutover.release.plan import ReleasePlan
+from cutover.release.preflight import check_switch, previous_of, require_agreed
+from cutover.release.state import State, did_revert, lock_owner, who
+from cutover.release.switch import require_proxy, switch, switch_change
+from cutover.release.transaction import Reporter, Transaction
+from cutover.release.verify import label_of, require_live, require_reverted, wait_live
+from cutover.release.workers import WorkerFiles, last_file, move_workers
+from cutover.system import docker
+from cutover.system.compose import Compose
+from cutover.system.files import write_atomically
+
+LIVE_HISTORY = "live-history.json"
+"""The releases that users had, oldest first; after a rollback also the one that it left."""
+KEPT_ROWS = 20
+START_BUDGET_S = 60.0
+
+
+class AlreadyRolledBack(ConfigError):
+    """The release before is live again already, so a second rollback changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackPlan:
+    """How to get back to *to*: flip to it, start it and flip, or deploy its tag to the live color."""
+
+    how: Literal["flip", "start", "deploy"]
+    to: Record
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackResult:
+    """What a rollback did."""
+
+    sentence: str = ""
+    """Empty if a pytest session has printed it."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The same for --json."""
+    code: int = OK
+    trouble: OperatorNeeded | None = None
+    """Why an operator is needed although traffic has gone back."""
+
+
+# --- the history of live releases: pure ----------------------------------------------------------------------------
+def same_release(row: Record, running: Record) -> bool:
+    """Whether *running* is the release of *row*; the container may be another one, because a revert recreates it."""
+    if row.color != running.color:
+        return False
+    return row.tag == running.tag if _is_expected(row) else row.identity == running.identity
+
+
+def _is_expected(row: Record) -> bool:
+    """Whether *row* only says that a rollback deploys this tag: its image is not known yet."""
+    return not row.image
+
+
+def on_top(rows: Sequence[Record], running: Record) -> list[Record]:
+    """*rows* with what users have now as the newest."""
+    return [*rows] if rows and same_release(rows[-1], running) else [*rows, running]
+
+
+def after_release(rows: Sequence[Record], old: Record | None, new: Record) -> list[Record]:
+    """*rows* after *new* replaced *old*; what a rollback deployed stays below the release that it left."""
+    if any(_is_expected(row) and same_release(row, new) for row in rows):
+        return [new if _is_expected(row) else row for row in rows]
+    return on_top(without_expected(rows) if old is None else on_top(without_expected(rows), old), new)
+
+
+def without_expected(rows: Sequence[Record]) -> list[Record]:
+    """*rows* without the releases that a rollback was about to deploy."""
+    return [row for row in rows if not _is_expected(row)]
+
+
+def before_deploy(rows: Sequence[Record], running: Record, tag: str) -> list[Record]:
+    """*rows* before a rollback deploys *tag* to the color of *running*; a second rollback finds the first by them."""
+    *below, top = on_top(without_expected(rows), running)
+    expected = replace(top, tag=tag, image="", config_hash="", container="", file="", proven=False)
+    return [*below, expected, top]
+
+
+def release_before(rows: Sequence[Record], running: Record, *, to_deploy: bool = False) -> Record:
+    """The release that users had before *running*: the newest proven one, else the newest; raises ConfigError.
+
+    With *to_deploy* it will be deployed by its tag, so that only a proven one with another tag will do.
+    """
+    at = next((n for n in reversed(range(len(rows))) if same_release(rows[n], running)), len(rows))
+    if at < len(rows) - 1:
+        was = f"{running.tag} runs on {running.color} again, {rows[-1].tag} was live after it"
+        raise AlreadyRolledBack(
+            f"already rolled back: {was}; nothing was changed; name another release with --to-tag"
+        )
+    below = without_expected(rows[:at])
+    good = [row for row in below if row.proven and (row.tag != running.tag or not to_deploy)]
+    if not good and (to_deploy or not below):
+        what = "is recorded as proven and live" if below else "is recorded as live"
+        raise ConfigError(f"no other release than {running.tag} {what} before, so say which one: --to-tag")
+    return (good or below)[-1]
+
+
+def last_left_live(history: Sequence[Mapping[str, Any]], rows: Sequence[Record]) -> str:
+    """The color that a release or a rollback of ours left live last; empty if there was none."""
+    ends = (row for row in reversed(history) if row.get("event") in {"released", "rolled back"})
+    last: Mapping[str, Any] = next(ends, {})
+    if last.get("event") == "rolled back" and last.get("color"):
+        return str(last["color"])
+    return rows[-1].color if rows else ""
+
+
+# --- its file ------------------------------------------------------------------------------------------------------
+def live_history(state: State) -> list[Record]:
+    """The releases that users had, the newest last; raises ConfigError for a damaged file."""
+    path = state.root / LIVE_HISTORY
+    try:
+        return [Record(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged: {error}; move it away") from error
+
+
+def write_live_history(state: State, rows: Sequence[Record]) -> None:
+    """Replace the history by the newest 20 of *rows*."""
+    kept = [asdict(row) for row in rows[-KEPT_ROWS:]]
+    write_atomically(state.root / LIVE_HISTORY, json.dumps(kept, indent=1))
+
+
+def note_live(
+    settings: Settings, state: State, live: str, change: Callable[[Sequence[Record], Record], list[Record]]
+) -> None:
+    """Replace the history by *change* of it and of what runs on *live*; a full disk does not stop a rollback."""
+    there = running_record(settings, state, live)
+    if there is not None:
+        with contextlib.suppress(OSError):
+            write_live_history(state, change(live_history(state), there))
+
+
+def keep_live(settings: Settings, to: str, before: str | None, file: str, *, warm: bool) -> None:
+    """Write down after a commit that *to* is live in place of *before*.
+
+    *file* is the release file that would have restored what *before* ran; *warm*: it still runs there.
+    """
+    state = State(settings.state)
+    new = running_record(settings, state, to)
+    if new is not None:
+        old = _replaced(settings, state, before, file, warm=warm) if before and file else None
+        write_live_history(state, after_release(live_history(state), old, new))
+
+
+def _replaced(settings: Settings, state: State, color: str, file: str, *, warm: bool) -> Record | None:
+    rows = [row for row in state.records(color) if row.file == file]
+    if rows:
+        return ([row for row in rows if row.proven] or rows)[-1]
+    return running_record(settings, state, color) if warm else None
+
+
+def running_record(settings: Settings, state: State, color: str) -> Record | None:
+    """The record of what runs on *color*, the proven one if there is one; a new record for an unrecorded container."""
+    found = main_container(settings, color)
+    if found is None:
+        return None
+    identity = found.image, found.config_hash
+    rows = [row for row in state.records(color) if row.identity == identity]
+    if rows:
+        return ([row for row in rows if row.proven] or rows)[-1]
+    return Record(color, label_of(found), *identity, found.id, "", proven=False, by=who(), at=now())
+
+
+# --- planning ------------------------------------------------------------------------------------------------------
+def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
+    """Where a rollback leads from what is live now, and how; changes nothing. Raises ConfigError."""
+    settings, live = colors.settings, colors.live.color
+    if live is None:
+        why = f"which color is live is unknown, so there is no way back from it: {colors.live.how}"
+        raise ConfigError(why)
+    rows = live_history(state)
+    here = running_record(settings, state, live)
+    if here is None:
+        nothing = Record(live, "nothing", "none", "", "", "", proven=False, by="", at="")
+        here = next((row for row in rows[-1:] if row.color == live), nothing)
+    to = release_before(rows, here)
+    # A port swap has a gap either way, and what it stopped was started for the users' port.
+    if colors.proxy is not None and colors.proxy.keeps_old_color and to.color == other(live):
+        found = main_container(settings, to.color)
+        if found is not None and found.running:
+            healthy = found.health_status in {"healthy", "none"}
+            if healthy and to.identity == (found.image, found.config_hash):
+                return RollbackPlan("flip", to)
+        elif to.proven and _can_start(settings, state, to):
+            return RollbackPlan("start", to)
+    return RollbackPlan("deploy", release_before(rows, here, to_deploy=True))
+
+
+def _can_start(settings: Settings, state: State, to: Record) -> bool:
+    """Whether the release file exists and its image name still means the recorded image."""
+    path = state.release_path(to.color, to.file)
+    if not path.is_file():
+        return False
+    model = json.loads(path.read_text(encoding="utf-8"))
+    return docker.image_id(str(model["services"][settings.service]["image"])) == to.image
+
+
+def live_before_operator(state: State, colors: Colors) -> Record | None:
+    """What users had before an operator switched by hand, if it runs, healthy and proven; else None.
+
+    It is what our own release or rollback left live last: neither a release that was only staged on the other color,
+    nor one older than what the live color had. Raises ConfigError or EngineUnavailable.
+    """
+    settings, live = colors.settings, colors.live.color
+    if live is None or (colors.proxy is not None and not colors.proxy.keeps_old_color):
+        return None
+    there = running_record(settings, state, other(live))
+    if there is None or not there.proven:
+        return None
+    if last_left_live(state.history(), live_history(state)) != there.color:
+        return None
+    found = main_container(settings, there.color)
+    return there if found is not None and found.well else None
+
+
+# --- rolling back --------------------------------------------------------------------------------------------------
+def wait_until_free(
+    state: State,
+    patience_s: float,
+    act: Callable[[], RollbackResult],
+    say: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> RollbackResult:
+    """*act*, repeated as long as it raises Locked, at most *patience_s*; *say* gets one line when the wait begins.
+
+    A session that holds the lock with nothing open is waited for: what it opens is reverted.
+    """
+    began, told = clock(), False
+    while True:
+        try:
+            return act()
+        except Locked:
+            if clock() - began > patience_s:
+                raise
+            if not told:
+                line = state.lock_line().removesuffix("; nothing was changed")
+                say(f"waiting: {line}, with nothing open yet; what it opens is reverted")
+                told = True
+
+
+def roll_back(settings: Settings, state: State) -> RollbackResult:
+    """Revert the open release, else go back to what users had before; raises Locked while another process releases."""
+    left = state.open_release()
+    if left is not None:
+        return _revert_by_command(settings, state, left)
+    with state.locked(lock_owner("a rollback")):
+        left = state.open_release()
+        if left is not None:  # opened in between, by a session that died: the lock is ours
+            return _revert_by_command(settings, state, left)
+        colors = inspect_colors(settings)
+        try:
+            plan = plan_rollback(state, colors)
+        except AlreadyRolledBack as done:
+            return RollbackResult(str(done), {"live": colors.live.color, "already": str(done)})
+        if plan.how != "deploy":
+            return _flip(situation_of(colors, ReleaseRequest(("idle",), switch=True)), plan)
+        _expect_deploy(settings, state, colors.live.color, plan.to.tag)
+    result = _deploy_tag(settings, state, plan.to.tag)
+    if result.code == LOCKED:
+        raise Locked(state.lock_line())
+    return result
+
+
+def roll_back_to(settings: Settings, state: State, tag: str) -> RollbackResult:
+    """Deploy *tag* to the live color, gate it and report it; it is never reverted."""
+    with state.locked(lock_owner("a rollback")):
+        if state.open_release() is None:  # the next session reverts an open release of a dead one first
+            _expect_deploy(settings, state, inspect_colors(settings).live.color, tag)
+    return _deploy_tag(settings, state, tag)
+
+
+def _revert_by_command(settings: Settings, state: State, release: str) -> RollbackResult:
+    said = revert_open_release(settings, state, release, "cutover rollback")
+    return RollbackResult(f"release {release} was reverted: {said}", {"reverted": release, "serves": said})
+
+
+def revert_open_release(settings: Settings, state: State, release: str, why: str) -> str:
+    """Revert the open release and return what serves then; raises OperatorNeeded or Failed.
+
+    If its session is still running, its next step returns 75 (`REVERTED_ELSEWHERE`) and it exits 1.
+    """
+    # Journaled before, because that session may look up who reverted it in the very moment in which it is done.
+    state.journal("reverting", release=release, who=who(), why=why)
+    done = state.revert(release)
+    if not done.ok:
+        what = f"release {release} could not be reverted: {done.last_line}"
+        raise OperatorNeeded(f"{what}; run: {state.revert_command}")
+    if not did_revert(done, release):
+        raise Failed(f"release {release} ended by itself while it was to be reverted; see `cutover status`")
+    state.journal("reverted", release=release, who=who(), why=why)
+    return require_reverted(settings, state, release)
+
+
+def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
+    """Switch to the color that users had before, which is started if need be, and verify it through the proxy."""
+    settings, state, colors, to = situation.settings, situation.state, situation.colors, plan.to
+    proxy, live, tx = require_proxy(colors), situation.before.live, Transaction.of(situation)
+    require_agreed(proxy)
+    old: PreviousRelease | None = None
+    if live is not None:
+        with contextlib.suppress(
+            ConfigError
+        ):  # that the bad release cannot be started again is no reason to stay
+            old = previous_of(colors, live)
+        note_live(settings, state, live, on_top)
+    try:
+        if plan.how == "start":
+            _start_stopped(tx, settings, to)
+        begun = time.monotonic()
+        done = tx.apply(switch_change(colors, to.color, old))
+        if not done.ok:
+            raise Failed(f"the flip to {to.color} failed: {done.last_line}")
+        require_live(settings, proxy, to.color)
+        seconds = time.monotonic() - begun
+        old_file = old.file if old else last_file(state, other(to.color))
+        files = WorkerFiles(state.release_path(to.color, to.file), old_file)
+        move_workers(tx, settings, to.color, files, Reporter(Evidence()))
+    except CutoverError as error:
+        raise _failed_flip(tx, settings, error) from error
+    if not tx.commit():
+        raise Failed(f"the flip to {to.color} was reverted by {tx.reverted_by()}")
+    state.journal("rolled back", release=tx.id, color=to.color, tag=to.tag, who=who())
+    return _verify_flip(settings, state, to, seconds)
+
+
+def _start_stopped(tx: Transaction, settings: Settings, to: Record) -> None:
+    project = Compose(settings.compose_project(to.color), tx.state.release_path(to.color, to.file))
+    wait_s, text = settings.gate.start_timeout or START_BUDGET_S, f"{to.tag} on {to.color}, which was stopped"
+    change = up_change(tx.state.root, project, settings.services, text=text, wait_s=wait_s, previous=None)
+    done = tx.apply(change)
+    found = running_record(settings, tx.state, to.color)
+    if not done.ok or found is None or not same_release(to, found):
+        raise Failed(f"{to.tag} did not start on {to.color}: {done.last_line or 'something else runs there'}")
+
+
+def _failed_flip(tx: Transaction, settings: Settings, error: CutoverError) -> CutoverError:
+    if not tx.changed:
+        return ConfigError(f"{error}; nothing was changed")
+    kind = Inconclusive if isinstance(error, Inconclusive) else Failed
+    done = tx.revert()
+    if done.ok:
+        return kind(f"{error}; it was reverted: {require_reverted(settings, tx.state, tx.id)}")
+    command = tx.state.revert_command
+    return OperatorNeeded(f"{error}; nor could it be reverted: {done.last_line}; run: {command}")
+
+
+def _verify_flip(settings: Settings, state: State, to: Record, seconds: float) -> RollbackResult:
+    gate = run_gate(settings, shipped_gate())
+    found = main_container(settings, to.color)
+    if gate.ok and found is not None and to.file:
+        state.keep_record(replace(to, container=found.id, proven=True, at=now()))
+    facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason}
+    flipped = f"{settings.project} runs {to.tag} on {to.color} again (flipped in {1000 * seconds:.0f} ms)"
+    trouble = None
+    if gate.outcome is Outcome.NO:
+        why = f"{to.color} is live and does not pass the gate: {gate.reason}; see `cutover status`"
+        trouble = OperatorNeeded(why)
+    return RollbackResult(f"{flipped}; {gate.reason}", facts, trouble=trouble)
+
+
+def _expect_deploy(settings: Settings, state: State, live: str | None, tag: str) -> None:
+    """Write down that users go back to *tag*; the session that deploys it fills in the rest."""
+    if live is not None:
+        note_live(settings, state, live, lambda rows, running: before_deploy(rows, running, tag))
+
+
+def _deploy_tag(settings: Settings, state: State, tag: str) -> RollbackResult:
+    """Deploy *tag* by a pytest session, which is not reverted; raises OperatorNeeded if its gate does not pass."""
+    code = pytest_child(
+        settings, "--target=live", f"--deploy={tag}", "--keep-on-failure", "--skip-migrations"
+    )
+    if code in {FAILED, INCONCLUSIVE}:
+        raise OperatorNeeded(
+            f"{tag} runs, not proven: the gate did not pass; see reports/latest, and `cutover status`"
+        )
+    if code == OK:
+        state.journal("rolled back", tag=tag, who=who())
+    if code != LOCKED:
+        with contextlib.suppress(OSError):
+            write_live_history(state, without_expected(live_history(state)))
+    return RollbackResult(code=code)
+
+
+# --- the rehearsal of a rollback -----------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """The measured way to the idle color and back."""
+
+    there: str
+    back: str | None
+    seconds: float
+    """How long the way back took."""
+    proof: Mapping[str, Any]
+
+
+def rehearse_rollback(settings: Settings, state: State) -> Rehearsal:
+    """Switch to the idle color with proof, and revert that as a bad release would be; raises CutoverError."""
+    situation = situation_of(inspect_colors(settings), ReleaseRequest(("idle",), switch=True))
+    plan, tx, evidence = ReleasePlan(None, check_switch(situation)), Transaction.of(situation), Evidence()
+    found = main_container(settings, situation.color)
+    if found is None or not found.running or found.health_status not in {"healthy", "none"}:
+        status = found.status if found else "nothing runs there"
+        raise ConfigError(f"{situation.color} is not warm: {status}; deploy to it first")
+    live = situation.before.live
+    seconds = switch_and_revert(
+        tx,
+        lambda: switch(tx, situation, plan, None, Reporter(evidence)),
+        lambda: wait_live(settings, situation.colors.proxy, live),
+    )
+    state.journal("rehearsed", seconds=round(seconds, 4), who=who(), host=os.uname().nodename)
+    proof = evidence.facts.get("proof")
+    if not proof:
+        raise Failed("the rehearsal ended without a proof")
+    return Rehearsal(situation.color, live, seconds, proof)
+
+
+def switch_and_revert(tx: Transaction, act: Callable[[], object], settled: Callable[[], Live]) -> float:
+    """Switch by *act*, revert it, wait for the proxy by *settled*: seconds until users were back.
+
+    Raises OperatorNeeded if they are not, else the error of *act*.
+    """
+    trouble: BaseException | None = None
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001  # reverted first, whatever it is, then raised
+        trouble = error
+    if not tx.changed:
+        raise trouble or Failed("nothing was switched")
+    begun, before = time.monotonic(), tx.before.live
+    with ThreadPoolExecutor(1) as pool:
+        reverting = pool.submit(tx.revert)
+        settled()  # users are back before the revert has cleaned up behind them
+        seconds = time.monotonic() - begun
+        done = reverting.result()
+    live = settled()
+    if not done.ok or live.color != before:
+        where = f"traffic goes to {live.color or 'nobody known'}: {live.how}"
+        first = f"{trouble}; " if trouble else ""
+        command = tx.state.revert_command if tx.state.open_release() else "cutover status"
+        why = where if done.ok else done.last_line
+        raise OperatorNeeded(f"{first}the rehearsal could not be reverted: {why}; run: {command}")
+    if isinstance(trouble, CutoverError):
+        kind = Failed if isinstance(trouble, (Failed, ConfigError)) else Inconclusive
+        raise kind(f"{trouble}; the rehearsal was reverted: {before} serves, as before") from trouble
+    if trouble is not None:
+        raise trouble
+    return seconds

@@ -1,0 +1,350 @@
+"""The state directory: session lock, open release, step and revert, records of releases, journal."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cutover.core.change import Change, undo_script
+from cutover.core.errors import ConfigError, Locked, OperatorNeeded
+from cutover.core.masking import MASK
+from cutover.core.text import now
+from cutover.release.history import Record, read_journal
+from cutover.system import process
+from cutover.system.container import Container
+from cutover.system.files import close_lock, flock, sync_folder, write_atomically
+
+SHELL_FILES = ("step.sh", "revert.sh", "guard.sh", "restore-service.sh", "ensure-running.sh", "migrate.sh")
+SESSION_LOCK_PATIENCE_S = 0.3
+LEAST_PATIENCE_S = 0.03
+STEP_LOCK_PATIENCE_S = 60.0
+REVERTED_ELSEWHERE = 75
+NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
+KILL_MARGIN_S = 30.0
+REVERT_DEADLINE_S = 1500.0  # revert.sh waits 600 s for the step lock; its undo needs time after that
+GUARD_START_S = 30.0
+
+
+def who() -> str:
+    """`ana@runner-7`: from `CUTOVER_WHO`, the CI's actor or the login, and the host name."""
+    name = (
+        os.environ.get("CUTOVER_WHO")
+        or os.environ.get("GITHUB_ACTOR")
+        or os.environ.get("SUDO_USER")
+        or os.environ.get("USER")
+        or f"uid{os.geteuid()}"
+    )
+    return f"{name}@{socket.gethostname()}"
+
+
+def lock_owner(what: str) -> dict[str, object]:
+    """Owner of the session lock that does *what*; shown to a session that finds the lock taken."""
+    return {"who": who(), "what": what, "since": now(), "pid": os.getpid(), "host": socket.gethostname()}
+
+
+def did_revert(done: process.CompletedCommand, release_id: str) -> bool:
+    """Whether this run of revert.sh did the revert; False if the release was already closed or reverted."""
+    return done.ok and f"reverted: {release_id}" in done.out.splitlines()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One project's state directory."""
+
+    root: Path
+
+    # --- layout -------------------------------------------------------------------------------------------
+    def prepare(self) -> None:
+        """Create the directory (0700) with its shell files.
+
+        Raises ConfigError if it lies in a git checkout, cannot be written, or can be changed by other users.
+        """
+        real = self.root.resolve()
+        for folder in (real, *real.parents):
+            if (folder / ".git").exists():
+                why = "a `git clean` would delete an open undo; set state_dir"
+                raise ConfigError(f"state directory {self.root} lies in the checkout {folder}: {why}")
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = self.root.stat()
+        except OSError as error:
+            raise ConfigError(f"state directory {self.root}: {error.strerror}") from error
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise ConfigError(
+                f"state directory {self.root} is not owned by this user alone: chmod 700 and chown it"
+            )
+        try:
+            (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
+            self._copy_shell_files()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _copy_shell_files(self) -> None:
+        shipped = resources.files("cutover.release") / "scripts"
+        for name in SHELL_FILES:
+            if not (shipped / name).is_file():
+                continue
+            text = (shipped / name).read_text(encoding="utf-8")
+            path = self.root / name
+            if not path.exists() or path.read_text(encoding="utf-8") != text:
+                write_atomically(path, text)
+
+    # --- the session lock --------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def locked(self, owner: Mapping[str, Any], asked_at: float | None = None) -> Iterator[None]:
+        """Hold the session lock; raises Locked if another process still holds it after 0.3 s.
+
+        The 0.3 s count from *asked_at* (monotonic), the moment in which the session was started.
+        """
+        handle = self.acquire(owner, asked_at)
+        try:
+            yield
+        finally:
+            close_lock(handle)
+
+    def acquire(self, owner: Mapping[str, Any], asked_at: float | None = None) -> int:
+        """Take the session lock; returns its descriptor, closed by `close_lock`.
+
+        Raises Locked as `locked` does, and ConfigError if the disk is full.
+        """
+        try:
+            handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        deadline = max(
+            (asked_at or time.monotonic()) + SESSION_LOCK_PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S
+        )
+        if not flock(handle, deadline):
+            close_lock(handle)
+            raise Locked(self.lock_line())
+        try:
+            write_atomically(self.root / "owner.json", json.dumps(dict(owner)))
+        except OSError as error:
+            close_lock(handle)
+            raise self._unwritable(error) from error
+        return handle
+
+    def is_held(self) -> bool:
+        """Whether a running process holds the session lock now."""
+        try:
+            handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def owner(self) -> dict[str, Any]:
+        """The last owner of the lock, as `lock_owner` wrote it; empty if unknown."""
+        try:
+            found = json.loads((self.root / "owner.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def lock_line(self) -> str:
+        """One line that says which session holds the lock."""
+        owner = self.owner()
+        who, what = owner.get("who", "somebody"), owner.get("what", "(unknown)")
+        where = f"pid {owner.get('pid', '?')} on {owner.get('host', '?')}, alive"
+        return f"{who} is releasing {what} since {owner.get('since', '?')} ({where}); nothing was changed"
+
+    # --- the open release ----------------------------------------------------------------------------------------
+    def open_release(self) -> str | None:
+        """The id of the release that is neither committed nor reverted, None if there is none."""
+        try:
+            return (self.root / "open").read_text(encoding="utf-8").strip() or None
+        except FileNotFoundError:
+            return None
+
+    def begin(self, release_id: str, max_s: float) -> None:
+        """Open the release with an empty undo script and start its guard, which outlives this process.
+
+        Raises ConfigError, with nothing changed, if another release is open or the disk is full: the undo of either
+        would be lost.
+        """
+        try:
+            with self._step_lock():
+                left = self.open_release()
+                if left is not None:
+                    raise ConfigError(f"release {left} is open: run `cutover recover` first")
+                write_atomically(self.root / "undo.sh", undo_script(()))
+                write_atomically(self.root / "open", release_id + "\n")
+            self.guard(release_id, max_s)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.close(release_id)
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> ConfigError:
+        return ConfigError(
+            f"state directory {self.root} cannot be written: {error.strerror}; nothing was changed"
+        )
+
+    def guard(self, release_id: str, max_s: float) -> None:
+        """Start the guard in a process session of its own; raises OSError if that fails."""
+        # Not our child: with -W error a dropped Popen is an error of the test session, and a kept one leaves a zombie.
+        start = ("sh", "-c", '"$@" >/dev/null 2>&1 & echo $!', "sh")
+        words = ("sh", str(self.root / "guard.sh"), str(self.root), release_id, f"{max_s:g}")
+        done = process.run((*start, *words), deadline_s=GUARD_START_S, cwd="/")
+        pid = done.out.strip()
+        if not done.ok or not pid.isdigit():
+            raise OSError(errno.EAGAIN, f"no guard: {done.last_line}")
+        write_atomically(self.root / "guard.pid", f"{pid} {release_id}\n")
+
+    def guard_lives(self, release_id: str) -> bool:
+        """Whether the guard of *release_id* is running."""
+        try:
+            pid, named = (self.root / "guard.pid").read_text(encoding="utf-8").split()
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        except (OSError, ValueError):
+            return False
+        return named == release_id and release_id in words
+
+    def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> process.CompletedCommand:
+        """Write the undo of all *changes*, then run the last of them under the step lock.
+
+        The code is 75 (REVERTED_ELSEWHERE) if the release is no longer open, and 73 (NOT_WRITTEN), with nothing done,
+        if the undo cannot be written or no guard can be started.
+        """
+        change = changes[-1]
+        try:
+            if not self.guard_lives(release_id):
+                self.guard(release_id, max_s)
+            write_atomically(self.root / "undo.new", undo_script(changes))
+        except OSError as error:
+            return process.CompletedCommand(
+                change.do, NOT_WRITTEN, "", f"{change.name}: {self._unwritable(error)}"
+            )
+        argv = (
+            "sh",
+            str(self.root / "step.sh"),
+            str(self.root),
+            release_id,
+            f"{change.budget_s:g}",
+            *change.do,
+        )
+        return process.run(argv, deadline_s=change.budget_s + KILL_MARGIN_S)
+
+    def revert(self, release_id: str) -> process.CompletedCommand:
+        """Run revert.sh, as the guard, `cutover recover` and an operator do."""
+        argv = ("sh", str(self.root / "revert.sh"), str(self.root), release_id)
+        return process.run(argv, deadline_s=REVERT_DEADLINE_S)
+
+    def recover(self, release_id: str) -> None:
+        """Revert the open release of a session that died; the caller holds the lock. Raises OperatorNeeded."""
+        done = self.revert(release_id)
+        if not done.ok:
+            what = f"release {release_id} could not be reverted: {done.last_line}"
+            raise OperatorNeeded(f"{what}; run: {self.revert_command}")
+        self.journal("recovered", release=release_id, who=who())
+
+    def close(self, release_id: str) -> bool:
+        """Close the release by one rename under the step lock; False if it is no longer open."""
+        with self._step_lock(REVERT_DEADLINE_S):
+            if self.open_release() != release_id:
+                return False
+            (self.root / "open").rename(self.root / f"closed.{release_id}")
+            sync_folder(self.root)
+        (self.root / "NEEDS_OPERATOR").unlink(missing_ok=True)
+        return True
+
+    @contextlib.contextmanager
+    def _step_lock(self, within_s: float = STEP_LOCK_PATIENCE_S) -> Iterator[None]:
+        handle = os.open(self.root / "step.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if not flock(handle, time.monotonic() + within_s):
+                raise ConfigError(f"a step of a release still runs: see fuser {self.root}/step.lock")
+            yield
+        finally:
+            close_lock(handle)
+
+    def needs_operator(self) -> str | None:
+        """The id of the release whose guard gave up the revert, None if there is none."""
+        try:
+            return (self.root / "NEEDS_OPERATOR").read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
+
+    @property
+    def revert_command(self) -> str:
+        """The command with which an operator reverts the open release."""
+        return f"sh {self.root}/revert.sh {self.root} {self.open_release() or '<id>'}"
+
+    # --- releases and their records -----------------------------------------------------------------------------
+    def release_folder(self, color: str) -> Path:
+        """`releases/<color>`, created if it is missing."""
+        folder = self.root / "releases" / color
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def release_path(self, color: str, name: str) -> Path:
+        """The rendered release file *name* of *color*."""
+        return self.root / "releases" / color / name
+
+    def records(self, color: str) -> list[Record]:
+        """The releases that were committed on *color*, the newest last; raises ConfigError for a damaged file."""
+        path = self.release_path(color, "records.json")
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            return [Record(**row) for row in rows]
+        except FileNotFoundError:
+            return []
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"{path} is damaged: {error}") from error
+
+    def keep_record(self, record: Record) -> None:
+        """Add *record* as the newest of its color, in place of an older one of the same container."""
+        rows = [asdict(each) for each in self.records(record.color) if each.container != record.container]
+        write_atomically(
+            self.release_folder(record.color) / "records.json",
+            json.dumps([*rows, asdict(record)][-20:], indent=1),
+        )
+
+    def verified_record(self, color: str, found: Container | None) -> Record | None:
+        """The record of a passed gate on exactly this container of *color*; None if there is none."""
+        rows = self.records(color) if found is not None and self.root.is_dir() else []
+        return next(
+            (
+                row
+                for row in reversed(rows)
+                if found and row.proven and row.is_running(found.id, found.image, found.config_hash)
+            ),
+            None,
+        )
+
+    # --- the journal ---------------------------------------------------------------------------------------------
+    def journal(self, event: str, **facts: Any) -> None:
+        """Append one masked line; an OSError is ignored, because a full disk must not stop a revert."""
+        shown = MASK.within({"at": now(), "event": event, **facts})
+        line = json.dumps(shown, ensure_ascii=False) + "\n"
+        with contextlib.suppress(OSError):
+            handle = os.open(
+                self.root / "journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+            )
+            try:
+                os.write(handle, line.encode())
+            finally:
+                os.close(handle)
+
+    def history(self) -> list[dict[str, Any]]:
+        """The entries of the journal, oldest first, with the reverts of guards."""
+        return read_journal(self.root)
+
+    def last_rehearsal(self) -> dict[str, Any] | None:
+        """The journal's entry of the last `cutover rehearse`; None if there is none."""
+        return next((row for row in reversed(self.history()) if row.get("event") == "rehearsed"), None)

@@ -1,0 +1,375 @@
+"""Switch the traffic to a color and prove it; freeze writes, drain, watch, retire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+
+from cutover.core.change import SWITCH, Change, line
+from cutover.core.config import Settings
+from cutover.core.errors import ConfigError, EngineUnavailable, Failed
+from cutover.core.evidence import Evidence
+from cutover.core.target import Target
+from cutover.core.text import now
+from cutover.core.verdict import Verdict, no, yes
+from cutover.env.envfile import rewrite_tag
+from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import Proxy, other
+from cutover.proxy.drain import Drained, drain, drain_line
+from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
+from cutover.proxy.proof import SwitchProbe
+from cutover.release.approval import ask_approval
+from cutover.release.changes import PreviousRelease, ensure_line
+from cutover.release.colors import Colors, Situation, control_for, main_container, tag_of, target_named
+from cutover.release.deploy import Deployed
+from cutover.release.history import Record
+from cutover.release.plan import ReleasePlan
+from cutover.release.preflight import previous_of
+from cutover.release.state import State, who
+from cutover.release.transaction import Reporter, Transaction
+from cutover.release.verify import require_live
+from cutover.release.workers import WorkerFiles, last_file, move_back_lines, move_workers
+from cutover.system import docker, process
+from cutover.system.files import write_atomically
+from cutover.watch.check import WatchCheck
+from cutover.watch.loop import WatchResult, run_watch
+
+FREEZE = "freeze"
+FREEZE_BUDGET_S = 10.0
+STOP_DEADLINE_S = 60.0
+BACK_BUDGET_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """The traffic goes to `color`, proven by requests through the proxy."""
+
+    color: str
+    at: float
+    """When the proxy said so, in seconds since 1970."""
+
+
+def switch(
+    tx: Transaction, situation: Situation, plan: ReleasePlan, deployed: Deployed | None, report: Reporter
+) -> Switched:
+    """Switch the traffic to the target, prove it, move the workers; raises Failed or Inconclusive."""
+    settings, to, proxy = situation.settings, situation.color, require_proxy(situation.colors)
+    target = situation.target.name
+    _require_approval(situation, report)
+    with _frozen(tx, settings, report) as freeze, _probing(settings, proxy) as probe:
+        report.require(probe.begin(), "switch::open connections", target, 1)
+        if not proxy.keeps_old_color:
+            _prepare_port_swap(tx, situation.colors, to, deployed)
+        freeze.require_in_time()
+        probe.about_to_switch()
+        with report.step("T-0", "switch") as text:
+            begun = time.monotonic()
+            report.evidence.fact("released_at", time.time())
+            done = tx.apply(switch_change(situation.colors, to, plan.old))
+            if not done.ok:
+                raise Failed(f"the switch to {to} failed: {done.last_line}")
+            seconds = time.monotonic() - begun
+            require_live(settings, proxy, to)
+            if not proxy.keeps_old_color:
+                _record_port_swap(tx, settings, to)
+            at = time.time()
+            report.evidence.fact("switched_at", at)
+            text.append(f"{situation.before.live} → {to}, done and seen after {1000 * seconds:.0f} ms")
+        with report.step("T-0", "proof") as text:
+            proof = probe.prove(to)
+            report.evidence.fact("proof", proof.as_json())
+            verdict = report.require(proof.verdict(), "switch::proof", target, 1)
+            text.append(f"{verdict.reason} ({to})")
+    move_workers(tx, settings, to, _worker_files(tx, plan, to), report)
+    return Switched(to, at)
+
+
+def require_proxy(colors: Colors) -> Proxy:
+    """The driver of `[proxy]`; raises ConfigError without one."""
+    if colors.proxy is None:
+        raise ConfigError(f"{colors.settings.source} has no [proxy]")
+    return colors.proxy
+
+
+def switch_change(colors: Colors, to: str, old: PreviousRelease | None) -> Change:
+    """Change that switches traffic to *to*. Undo: start the old color if needed, switch back, drain the new color."""
+    proxy, settings = require_proxy(colors), colors.settings
+    change = proxy.switch(to)
+    if not proxy.keeps_old_color:
+        return change  # a port swap starts the old color itself, on the users' port
+    undo = (*change.undo, drain_line(colors.port(to)))
+    if old is not None:
+        project = settings.compose_project(other(to))
+        undo = (ensure_line(settings.state, project, settings.service, old), *undo)
+    return replace(change, undo=undo)
+
+
+def back_change(colors: Colors, to: str) -> Change:
+    """Change that does nothing; its undo sends the traffic and the workers to *to*."""
+    there = require_proxy(colors).switch(to)
+    undo = (
+        line(*there.do, within_s=there.budget_s),
+        drain_line(colors.port(other(to))),
+        *move_back_lines(State(colors.settings.state), colors.settings, to),
+    )
+    return Change(SWITCH, f"back to {to}", ("true",), undo, BACK_BUDGET_S)
+
+
+def _require_approval(situation: Situation, report: Reporter) -> None:
+    if not situation.settings.approval.required:
+        return
+    begun = time.monotonic()
+    answer = ask_approval(situation.settings, situation.color, situation.tag)
+    if not answer.go:
+        raise Failed(f"no-go: {answer.why}")
+    report.line("T-0", "go", answer.why, begun)
+
+
+@contextmanager
+def _probing(settings: Settings, proxy: Proxy) -> Iterator[SwitchProbe]:
+    probe = SwitchProbe.of(settings, has_gap=proxy.has_gap)
+    try:
+        yield probe
+    finally:
+        probe.close()
+
+
+def _worker_files(tx: Transaction, plan: ReleasePlan, to: str) -> WorkerFiles:
+    record = tx.record
+    new = tx.state.release_path(to, record.file) if record and record.color == to else last_file(tx.state, to)
+    old = plan.old.file if plan.old else last_file(tx.state, other(to))
+    previous = plan.deploy.previous if plan.deploy else None
+    return WorkerFiles(new, old, previous.file if previous else None)
+
+
+# --- the write freeze ----------------------------------------------------------------------------------------------
+def freeze_file(settings: Settings) -> Path:
+    """The file that the proxy looks for at each request: while it exists, writes are answered with 503."""
+    given = settings.freeze.marker if settings.freeze else None
+    return given or settings.marker / FREEZE
+
+
+def freeze_change(settings: Settings) -> Change:
+    """Change that freezes writes from the next request on, without a reload of the proxy."""
+    path = str(freeze_file(settings))
+    undo = (line("rm", "-f", "--", path, within_s=FREEZE_BUDGET_S),)
+    return Change(FREEZE, "writes are answered with 503", ("touch", "--", path), undo, FREEZE_BUDGET_S)
+
+
+def unfreeze_change(settings: Settings) -> Change:
+    """Change that lets writes through again; its undo does the same, because a revert must not freeze them."""
+    path = str(freeze_file(settings))
+    undo = (line("rm", "-f", "--", path, within_s=FREEZE_BUDGET_S),)
+    return Change("thaw", "writes are answered again", ("rm", "-f", "--", path), undo, FREEZE_BUDGET_S)
+
+
+def judge_frozen(seconds: float, longest_s: float) -> Verdict:
+    """Yes as long as writes are frozen for at most *longest_s*."""
+    seen, most = f"{seconds:.0f} s", f"at most {longest_s:.0f} s"
+    if seconds <= longest_s:
+        return yes(FREEZE, f"writes were frozen for {seen}", expected=most, seen=seen)
+    return no(FREEZE, f"expected a freeze of {most}, it lasts for {seen}", expected=most, seen=seen)
+
+
+def check_frozen(client: ProxyClient) -> Verdict:
+    """Yes if the proxy answers a POST to its own health path with 503; the request reaches no color."""
+    response = client.post_control()
+    where, got = f"POST {client.url}{client.control}", str(response.status or response)
+    if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return yes(FREEZE, f"{where} is answered with 503")
+    return no(FREEZE, f"{where}: expected status 503, got {got}", expected="status 503", seen=got)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFreeze:
+    """A freeze of writes that began at `since` (monotonic) and may last `max_s`, None for no freeze."""
+
+    since: float
+    max_s: float | None
+
+    def verdict(self) -> Verdict:
+        """Whether it still lasts at most as long as `[freeze] max_duration` promises."""
+        return judge_frozen(time.monotonic() - self.since, self.max_s or 0.0)
+
+    def require_in_time(self) -> None:
+        """Raise Failed if the freeze lasts too long; the revert lifts it."""
+        if self.max_s is not None and not (verdict := self.verdict()).ok:
+            raise Failed(f"freeze: {verdict.reason}")
+
+
+@contextmanager
+def _frozen(tx: Transaction, settings: Settings, report: Reporter) -> Iterator[WriteFreeze]:
+    """Freeze writes, if `[freeze]` asks for it, until the body has succeeded; else the revert lifts the freeze."""
+    freeze = WriteFreeze(time.monotonic(), settings.freeze.max_duration if settings.freeze else None)
+    if freeze.max_s is not None:
+        with report.step("T-0", "freeze") as text:
+            done = tx.apply(freeze_change(settings))
+            verdict = check_frozen(ProxyClient.of(settings)) if done.ok else None
+            if verdict is None or not verdict.ok:
+                raise Failed(f"the write freeze failed: {verdict.reason if verdict else done.last_line}")
+            text.append("writes are answered with 503 and Retry-After")
+    yield freeze
+    freeze.require_in_time()
+    if freeze.max_s is not None:
+        with report.step("T-0", "unfreeze") as text:
+            done = tx.apply(unfreeze_change(settings))
+            if not done.ok:
+                raise Failed(f"the write freeze could not be lifted: {done.last_line}")
+            report.evidence.fact("frozen_s", round(time.monotonic() - freeze.since, 1))
+            text.append(f"writes are answered again; {freeze.verdict().reason}")
+
+
+# --- the port swap -------------------------------------------------------------------------------------------------
+def _prepare_port_swap(tx: Transaction, colors: Colors, to: str, deployed: Deployed | None) -> None:
+    """Write the releases of both colors on the users' port; raises ConfigError if one of them is unknown."""
+    state, files = tx.state, {}
+    for color in (to, other(to)):
+        previous = previous_of(colors, color)
+        if previous is not None:
+            files[color] = previous.file
+    if tx.record is not None:
+        files[to] = state.release_path(to, tx.record.file)
+    write_swapped_releases(state.root, files, colors.settings.service, colors.port(other(to)))
+    own = state.release_path(to, OWN_PORT_FILE)
+    # The deploy's own undo handles what this session deployed; starting it first could fail and stop that undo.
+    if deployed is not None or to not in files:
+        own.unlink(missing_ok=True)
+    else:
+        write_atomically(own, files[to].read_text(encoding="utf-8"))
+
+
+def _record_port_swap(tx: Transaction, settings: Settings, to: str) -> None:
+    """Note the recreated container as what is recorded at the commit; raises Failed if none runs."""
+    found, state = main_container(settings, to), tx.state
+    if found is None or not found.running:
+        raise Failed(f"after the switch no container of {to} runs")
+    name = f"swapped-{found.short}.yml"
+    text = state.release_path(to, SWAPPED_FILE).read_text(encoding="utf-8")
+    write_atomically(state.release_path(to, name), text)
+    base = tx.record or next(
+        (each for each in reversed(state.records(to)) if each.image == found.image), None
+    )
+    if base is None:
+        tag = tag_of(found.image_name) or ""
+        base = Record(to, tag, found.image, "", "", "", proven=False, by=who(), at=now())
+    tx.note_record(replace(base, container=found.id, config_hash=found.config_hash, file=name))
+
+
+# --- watching ------------------------------------------------------------------------------------------------------
+def drain_old(situation: Situation, report: Reporter) -> None:
+    """Wait until the old color has no request in flight, at most `[proxy] drain_timeout`; raises Failed."""
+    settings, old = situation.settings, situation.before.live
+    if settings.proxy is None or old is None:
+        return
+    with report.step("T-0", f"drain {old}") as text:
+        verdict = _drained(settings, require_proxy(situation.colors), old, situation.colors.port(old))
+        check = report.evidence.check("switch::drain", old, 1, verdict, 0.0)
+        if not verdict.ok:
+            raise Failed(f"drain: {verdict.reason}", check=check.id)
+        text.append(verdict.reason)
+
+
+def _drained(settings: Settings, proxy: Proxy, color: str, port: int) -> Verdict:
+    if settings.proxy is None:
+        raise ConfigError(f"{settings.source} has no [proxy]")
+    # Where the switch has stopped the old color, its requests had the grace period of the container.
+    seen = drain(settings.proxy, color, port) if proxy.keeps_old_color else Drained(color, 0.0)
+    return seen.verdict(settings.proxy.on_drain_timeout)
+
+
+def watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
+    """The checks of the watch: of *target*, and of the old color at the same time if it runs."""
+    from cutover.watch.suite import default_checks
+
+    here = colors.refreshed()
+    old = other(target.color) if target.color else None
+    warm = old if old in here.rendered and _runs(here.settings, old) else None
+    old_target = target_named(here, warm) if warm else None
+    control = control_for(here, target)
+    return default_checks(here.settings, target, old_target, control, evidence, time.time())
+
+
+def _runs(settings: Settings, color: str) -> bool:
+    try:
+        found = main_container(settings, color)
+    except EngineUnavailable:
+        return False
+    return found is not None and found.running
+
+
+def watch(
+    settings: Settings,
+    target: Target,
+    checks: list[WatchCheck],
+    seconds: float,
+    report: Reporter,
+    progress: Callable[[float, Mapping[str, Verdict]], None],
+) -> WatchResult:
+    """Run *checks* until *seconds* are over or the first sure no; *progress* gets the seconds left and the verdicts."""
+    begun = time.monotonic()
+    report_only = frozenset(settings.checks.report_only)
+    seen = run_watch(
+        checks, seconds, tick_s=settings.watch.interval, report_only=report_only, on_tick=progress
+    )
+    ended = seen.verdicts.get(seen.ended_by) if seen.ended_by else None
+    summary = f"{len(seen.verdicts)} questions, {seen.seconds:.0f} s"
+    text = f"{ended.question}: {ended.reason}" if ended else summary
+    outcome = str(ended.outcome) if ended else "yes"
+    report.line("T+15m", f"watch {target.color or target.name}", text, begun, outcome)
+    return seen
+
+
+# --- the old color -------------------------------------------------------------------------------------------------
+def retire_old(situation: Situation, report: Reporter) -> None:
+    """After the commit: keep the old color warm or stop it, as cutover.toml says; there is no undo."""
+    settings, colors, old = situation.settings, situation.colors, situation.before.live
+    if old is None or settings.proxy is None:
+        return
+    begun = time.monotonic()
+    if not require_proxy(colors).keeps_old_color:
+        _swap_ports_in_env_files(colors, situation.color)
+        text = f"the port swap has stopped it; {settings.env_keys.port} is swapped in both env files"
+        report.line("T+15m", f"retire {old}", text, begun)
+    elif settings.watch.old_color == "keep":
+        report.line("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback")
+    else:
+        done = retire(colors, old)
+        report.line("T+15m", f"retire {old}", done.reason, begun, str(done.outcome))
+
+
+def _swap_ports_in_env_files(colors: Colors, to: str) -> None:
+    settings = colors.settings
+    ports = {color: each.port(settings.service) for color, each in colors.rendered.items()}
+    for color, port in require_proxy(colors).on_commit(to, ports).items():
+        if color in colors.rendered:
+            rewrite_tag(settings.colors[color].env_file, settings.env_keys.port, str(port))
+
+
+def retire(colors: Colors, color: str) -> Verdict:
+    """Drain and stop *color*; yes only if the engine says that its containers are stopped."""
+    settings, drained = colors.settings, None
+    if colors.proxy is not None:
+        drained = _drained(settings, colors.proxy, color, colors.port(color))
+        if not drained.ok:
+            return no("retire", f"{color} was not stopped: {drained.reason}")
+    done = stop_color(settings, color)
+    State(settings.state).journal("retired" if done.ok else "not retired", color=color, who=who())
+    return replace(done, reason=f"{done.reason} ({drained.reason})") if drained else done
+
+
+def stop_color(settings: Settings, color: str) -> Verdict:
+    """Stop all services of *color*; yes if the engine says that they are stopped."""
+    project, services = settings.compose_project(color), (*settings.services, *settings.workers)
+    running = [each for each in docker.containers(project) if each.running and each.service in services]
+    ids = [each.id for each in running]
+    deadline_s = STOP_DEADLINE_S + max((each.grace_s for each in running), default=0.0)
+    done = process.run(("docker", "stop", *ids), deadline_s=deadline_s) if ids else None
+    left = [each for each in docker.containers(project) if each.running and each.id in ids]
+    if left or (done is not None and not done.ok):
+        why = done.last_line if done is not None and not done.ok else "it still runs"
+        return no("stop", f"{color} could not be stopped: {why}")
+    return yes("stop", f"{color} is stopped")

@@ -1,0 +1,185 @@
+"""One release as a transaction: each change is applied after its undo was written, then all are kept or all undone."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cutover.core.change import Change
+from cutover.core.errors import CutoverError, Failed, Inconclusive
+from cutover.core.evidence import Evidence, Step
+from cutover.core.verdict import Outcome, Verdict
+from cutover.release.colors import BeforeRelease, Situation
+from cutover.release.history import Record
+from cutover.release.state import REVERTED_ELSEWHERE, State, who
+from cutover.system.container import Container
+from cutover.system.process import CompletedCommand
+
+Containers = Mapping[str, Container | None]
+"""Service -> its container, None if there is none."""
+
+
+@dataclass(slots=True)
+class Transaction:
+    """The open release of a session. It is opened by the first change; before that nothing was changed."""
+
+    state: State
+    timeout_s: float
+    """How long the session may last before its guard reverts the release."""
+    what: str
+    """What is being done, for the journal."""
+    before: BeforeRelease
+    """What users must have again after a revert."""
+    color: str | None
+    """The color of the target."""
+    id: str = ""
+    """Empty as long as nothing was changed."""
+    _changes: list[Change] = field(default_factory=list)
+    _done: set[str] = field(default_factory=set)
+    _touched: dict[str, dict[str, Container | None]] = field(default_factory=dict)
+    _record: Record | None = None
+    _restored: Record | None = None
+
+    @classmethod
+    def of(cls, situation: Situation) -> Transaction:
+        """The transaction of the session that found *situation*."""
+        settings, request = situation.settings, situation.request
+        return cls(
+            situation.state,
+            settings.release_timeout,
+            request.summary,
+            situation.before,
+            situation.target.color,
+        )
+
+    @property
+    def changed(self) -> bool:
+        """Whether a change was applied, successful or not."""
+        return bool(self.id)
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The changes so far, oldest first."""
+        return tuple(self._changes)
+
+    @property
+    def touched(self) -> Mapping[str, Containers]:
+        """Color -> its containers before this release changed them."""
+        return self._touched
+
+    @property
+    def record(self) -> Record | None:
+        """The release that is to be recorded when the transaction is committed."""
+        return self._record
+
+    @property
+    def restored(self) -> Record | None:
+        """The proven release that a revert restores instead of what ran before, None for an ordinary release."""
+        return self._restored
+
+    def restore(self, record: Record, before: BeforeRelease) -> None:
+        """Make this, before its first change, a release whose revert restores *record* and leads to *before*."""
+        self._restored, self.before = record, before
+
+    def did(self, name: str) -> bool:
+        """Whether a change called *name* was applied successfully."""
+        return name in self._done
+
+    def note_containers(self, color: str, containers: Containers) -> None:
+        """Note *containers* of *color* before a change, to compare with after a revert."""
+        self._touched.setdefault(color, {}).update(containers)
+
+    def note_record(self, record: Record) -> None:
+        """Note the release that is to be recorded when the transaction is committed."""
+        self._record = record
+
+    def apply(self, change: Change) -> CompletedCommand:
+        """Write the undo of all changes so far and of *change*, then run *change*.
+
+        Raises Failed if another process has reverted the release, and ConfigError if it cannot be opened.
+        """
+        if not self.id:
+            self._open()
+        self._changes.append(change)
+        self.state.journal("do", release=self.id, change=change.name, text=change.text)
+        done = self.state.step(self.id, self._changes, self.timeout_s)
+        said = "" if done.ok else done.last_line
+        self.state.journal("did", release=self.id, change=change.name, code=done.code, said=said)
+        if done.code == REVERTED_ELSEWHERE:
+            raise Failed(f"{change.name}: the release was reverted by {self.reverted_by()} meanwhile")
+        if done.ok:
+            self._done.add(change.name)
+        return done
+
+    def _open(self) -> None:
+        release_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
+        self.state.begin(release_id, self.timeout_s)
+        self.id = release_id
+        was = {"live": self.before.live, "color": self.before.live or self.color, "tag": self.before.tag}
+        self.state.journal("open", release=release_id, who=who(), what=self.what, **was)
+
+    def commit(self) -> bool:
+        """Keep all changes; False if another process has closed the release before."""
+        return not self.id or self.state.close(self.id)
+
+    def revert(self) -> CompletedCommand:
+        """Undo all changes by revert.sh; its exit code is not 0 if an undo failed."""
+        return self.state.revert(self.id)
+
+    def reverted_by(self) -> str:
+        """Who reverted this release, by the journal."""
+        rows = [
+            row
+            for row in self.state.history()
+            if row.get("event") in {"reverting", "reverted"} and row.get("release") == self.id
+        ]
+        return str(rows[-1].get("who", "the guard")) if rows else "the guard"
+
+
+def _show_nothing(_step: Step) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Records the steps and verdicts of a release as evidence, and shows the steps."""
+
+    evidence: Evidence
+    show: Callable[[Step], None] = _show_nothing
+
+    def line(
+        self, moment: str, name: str, text: str, begun: float | None = None, outcome: str = "yes"
+    ) -> None:
+        """Record and show one step, which began at *begun* (monotonic) and ends now."""
+        spent = 0.0 if begun is None else time.monotonic() - begun
+        self.show(self.evidence.step(moment, name, text, spent, outcome))
+
+    @contextmanager
+    def step(self, moment: str, name: str) -> Iterator[list[str]]:
+        """Time a step. The body appends its text to the list; the text of a CutoverError is that of the error."""
+        begun, text = time.monotonic(), [""]
+        try:
+            yield text
+        except CutoverError as error:
+            self.line(moment, name, str(error), begun, str(outcome_of_error(error)))
+            raise
+        self.line(moment, name, text[-1], begun)
+
+    def require(self, verdict: Verdict, test: str, target: str, stage: int = 0) -> Verdict:
+        """Record a verdict of the release itself; raises Failed on a no and Inconclusive on an unknown."""
+        check = self.evidence.check(test, target, stage, verdict, 0.0)
+        if verdict.outcome is Outcome.NO:
+            raise Failed(f"{verdict.question}: {verdict.reason}", check=check.id)
+        if verdict.outcome is Outcome.UNKNOWN:
+            raise Inconclusive(f"{verdict.question}: {verdict.reason}", check=check.id)
+        return verdict
+
+
+def outcome_of_error(error: CutoverError | None) -> Outcome | None:
+    """The outcome of a step that ended with *error*: no or unknown; None without an error."""
+    if error is None:
+        return None
+    return Outcome.UNKNOWN if isinstance(error, Inconclusive) else Outcome.NO

@@ -1,0 +1,73 @@
+"""`cutover status`: its exit code, its times, and where a rollback would lead; no engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cutover.commands.status import _said_back, clock_of, code_of
+
+
+def facts(**more: Any) -> dict[str, Any]:
+    """What status knows when all is well."""
+    colors = {color: {"asked": True, "runs": True} for color in ("blue", "green")}
+    usual = {
+        "needs_operator": None,
+        "problem": "",
+        "live": "blue",
+        "proxy": None,
+        "has_proxy": True,
+        "colors": colors,
+    }
+    return usual | more
+
+
+EMPTY = {color: {"asked": True, "runs": False} for color in ("blue", "green")}
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({}, 0),
+        ({"live": None}, 10),
+        ({"proxy": "the marker names green, but blue answers"}, 10),
+        ({"colors": {"blue": {"asked": False, "runs": False}}}, 10),
+        ({"live": None, "has_proxy": False}, 10),
+        ({"live": None, "has_proxy": False, "colors": EMPTY}, 0),
+        ({"problem": ".env.blue: line 3"}, 4),
+        ({"needs_operator": "7", "problem": ".env.blue: line 3", "live": None}, 11),
+    ],
+)
+def test_status_ends_with_what_is_known(more: dict[str, Any], code: int) -> None:
+    """0 only where who serves is known and the proxy agrees; an empty machine is known too."""
+    assert code_of(facts(**more)) == code
+
+
+@pytest.mark.parametrize(
+    ("stamp", "said"),
+    [("2025-09-04T14:02:11.123Z", "14:02:11 UTC"), ("2025-09-01T14:02:11Z", "2025-09-01 14:02:11 UTC")],
+)
+def test_a_time_of_another_day_has_its_date(stamp: str, said: str) -> None:
+    """What runs since three days is not shown like what runs since noon."""
+    assert clock_of(stamp, "2025-09-04T23:59:00.000Z") == said
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        (None, ""),
+        ({"how": None, "why": "no"}, ""),
+        ({"how": "flip", "color": "blue", "tag": "sha-1"}, ""),
+        ({"how": "flip", "color": "green", "tag": "sha-1"}, " · roll back flips to it"),
+        (
+            {"how": "flip", "color": "green", "tag": "sha-1", "seconds": 0.0021, "host": "web-1"},
+            " · roll back takes about 2.1 ms (rehearsed on web-1)",
+        ),
+        ({"how": "start", "color": "green", "tag": "sha-1"}, " · roll back starts it and flips"),
+        ({"how": "deploy", "color": "green", "tag": "sha-1"}, " · roll back deploys sha-1 here"),
+    ],
+)
+def test_status_says_where_the_way_back_leads(way: dict[str, Any] | None, said: str) -> None:
+    """On the line of the color that it leads to, with the time where it was measured."""
+    assert _said_back(way, "green") == said

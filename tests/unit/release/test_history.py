@@ -1,0 +1,66 @@
+"""The journal: masked, readable after a power cut, and told what a guard did without Python."""
+
+from __future__ import annotations
+
+import stat
+from datetime import datetime
+
+import pytest
+
+from cutover.core.masking import MASK, Mask
+from cutover.release.state import State
+
+ID = "20250904T021000-7"
+
+
+@pytest.mark.parametrize("secret", ["hunter22", 'hun"ter\\22', "hunt\u00e9r22", "event", "it's $HOME"])
+def test_the_journal_is_masked_and_stays_readable(
+    state: State, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    """No spelling of a secret is written, and no secret takes a key away."""
+    mask = Mask()
+    mask.learn([secret])
+    monkeypatch.setattr(MASK, "values", mask.values)
+    state.journal("did", said=f"password {secret} refused", code=1)
+    (row,) = state.history()
+    assert row | {"at": ""} == {"at": "", "event": "did", "said": "password *** refused", "code": 1}
+    assert stat.S_IMODE((state.root / "journal.jsonl").stat().st_mode) == 0o600
+
+
+def test_a_damaged_line_of_the_journal_is_left_out(state: State) -> None:
+    """A line that a power cut halved hides no other."""
+    assert state.history() == []
+    state.journal("open", release=ID)
+    with (state.root / "journal.jsonl").open("a") as out:
+        out.write('{"at": "2025\n5\n')
+    state.journal("end")
+    assert [row["event"] for row in state.history()] == ["open", "end"]
+
+
+def test_what_a_guard_reverted_is_in_the_history(state: State) -> None:
+    """It writes no journal: its own log says so, and the file that it renamed says when; nothing is told twice."""
+    for release in ("first", "second", "third"):
+        state.journal("open", release=release)
+        state.journal("did", release=release, change="up")
+    state.journal("recovered", release="third")
+    (state.root / "closed.first").touch()
+    (state.root / "guard.log").write_text("noise\nreverted: first\nreverted: third\nreverted: unheard of\n")
+    rows = [(row["event"], row["release"], row.get("who")) for row in state.history()]
+    assert rows[:4] == [
+        ("open", "first", None), ("did", "first", None), ("reverted", "first", "its guard"), ("open", "second", None),
+    ]  # fmt: skip
+    assert [event for event, release, _who in rows if release != "first"] == [
+        "open",
+        "did",
+        "open",
+        "did",
+        "recovered",
+    ]
+    at = state.history()[2]["at"]
+    assert abs(datetime.fromisoformat(at).timestamp() - (state.root / "closed.first").stat().st_ctime) < 0.01
+
+
+def test_a_journal_that_cannot_be_written_stops_nothing(state: State) -> None:
+    """It is only not written."""
+    (state.root / "journal.jsonl").mkdir()
+    state.journal("reverted", release=ID)

@@ -1,0 +1,120 @@
+"""What forbids a release before anything is changed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from cutover.core.errors import ConfigError
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.release.preflight import can_bind, create_network, recovers_at_boot, require_fit
+from cutover.release.prune import pin_image
+from cutover.system import process
+from cutover.system.process import CompletedCommand
+
+GOOD = [yes("disk", "half is free"), not_asked("tls", "no https"), yes("alerts", "2 rules loaded")]
+
+
+def test_says_what_is_around_the_release() -> None:
+    """One line of all that was asked."""
+    assert require_fit(GOOD, ()) == "disk: half is free; alerts: 2 rules loaded"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        no("tls", "expected at least 14 days left, got 13 days left"),
+        unknown("tls", "no certificate is shown"),
+    ],
+)
+def test_refuses_what_the_watch_would_revert_for(bad: Verdict) -> None:
+    """What no release can help is told before it begins, and not after the switch; what only reports never decides."""
+    with pytest.raises(ConfigError) as raised:
+        require_fit([*GOOD, bad], ())
+    assert f"tls: {bad.reason}" in str(raised.value)
+    assert 'report_only = ["tls"]' in str(raised.value)
+    assert f"tls: {bad.reason}" in require_fit([*GOOD, bad], ("disk", "tls"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", ""])
+def test_a_port_that_somebody_listens_on_is_taken(address: str) -> None:
+    """On the address itself, or on all of them."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        assert not can_bind(port, address)
+    assert can_bind(port, address)
+
+
+def test_what_we_may_not_bind_is_not_taken() -> None:
+    """An address of another host, or a port for root only, is the engine's business."""
+    assert can_bind(8123, "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "found"),
+    [
+        ("cutover-recover.service", "ExecStart=/srv/recall/.venv/bin/cutover recover\n", True),
+        ("root", "@reboot cd /srv/recall && .venv/bin/cutover recover\n", True),
+        ("other.service", "ExecStart=/usr/bin/true\n", False),
+        (None, "", False),
+    ],
+)
+def test_a_unit_or_a_crontab_is_found(tmp_path: Path, name: str | None, text: str, found: bool) -> None:
+    """The shipped unit or an @reboot line, whatever the file is called."""
+    if name:
+        (tmp_path / name).write_text(text)
+    assert recovers_at_boot((str(tmp_path), str(tmp_path / "none"))) is found
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, codes: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """Let `docker A B ...` end with codes["A B"], else 0; the commands that were run."""
+    ran: list[tuple[str, ...]] = []
+
+    def run(argv: tuple[str, ...], *, deadline_s: float) -> CompletedCommand:
+        assert deadline_s > 0
+        ran.append(argv)
+        code = codes.get(" ".join(argv[1:3]), codes.get(argv[1], 0))
+        return CompletedCommand(argv, code, "", "no space left on device" if code else "")
+
+    monkeypatch.setattr(process, "run", run)
+    return ran
+
+
+IMAGE = "sha256:4f1c2aa09d310000"
+
+
+@pytest.mark.parametrize(
+    ("codes", "refused"),
+    [
+        ({}, None),
+        ({"network inspect": 1}, None),
+        (
+            {"network inspect": 1, "network create": 1},
+            "the network recall .* cannot be created: no space left",
+        ),
+        ({"create": 1}, None),  # the name is taken: pinned before
+        ({"create": 1, "container inspect": 1}, "the image 4f1c2aa09d31 cannot be pinned .*: no space left"),
+    ],
+)
+def test_a_network_or_a_pin_that_fails_refuses_the_release(
+    monkeypatch: pytest.MonkeyPatch, codes: dict[str, int], refused: str | None
+) -> None:
+    """Without them the new release cannot run, or the old one cannot be restored: exit code 4, nothing is changed."""
+    answering(monkeypatch, codes)
+    with pytest.raises(ConfigError, match=refused) if refused else nullcontext():
+        create_network("recall")
+        pin_image("recall", IMAGE)
+
+
+def test_a_pinned_image_has_a_container_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container is named after project and image, and never started."""
+    ran = answering(monkeypatch, {})
+    pin_image("recall", IMAGE)
+    assert ran == [
+        ("docker", "create", "--name", "cutover-keep-recall-4f1c2aa09d31", "--label", "cutover.keep=recall",
+         "--entrypoint", "true", IMAGE)
+    ]  # fmt: skip

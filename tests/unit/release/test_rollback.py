@@ -1,0 +1,243 @@
+"""Where a rollback goes: to what users had before, never forward; nothing here needs an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cutover.core.errors import ConfigError, CutoverError, Failed, Inconclusive, Locked, OperatorNeeded
+from cutover.proxy.base import Live
+from cutover.release.colors import BeforeRelease
+from cutover.release.history import Record
+from cutover.release.rollback import (
+    AlreadyRolledBack,
+    RollbackResult,
+    after_release,
+    before_deploy,
+    last_left_live,
+    live_history,
+    on_top,
+    release_before,
+    switch_and_revert,
+    wait_until_free,
+    without_expected,
+    write_live_history,
+)
+from cutover.release.state import State
+from cutover.release.transaction import Transaction
+
+
+def made(number: int, color: str, *, proven: bool = True) -> Record:
+    """Release *number* on *color*."""
+    return Record(
+        color, f"sha-{number}", f"sha256:{number}", f"hash-{number}-{color}", f"container-{number}",
+        f"{number}.yml", proven=proven, by="ana", at="2025-09-04T02:10:00.000Z",
+    )  # fmt: skip
+
+
+V1, V2, V3 = made(1, "blue"), made(2, "green"), made(3, "blue")
+ADOPTED, LEFT, STAGED = made(0, "blue", proven=False), made(9, "green", proven=False), made(8, "blue")
+IN_PLACE = made(1, "green")
+
+
+@pytest.mark.parametrize(
+    ("rows", "running", "to"),
+    [
+        ([V1, V2], V2, V1),
+        ([V1, V2, V3], V3, V2),
+        ([V1, V2], replace(V2, container="put back since"), V1),
+        ([V1, V2, V1, V3], V3, V1),  # rolled back from V2, then V3
+        ([V1, V2], LEFT, V2),  # by --keep-on-failure, or by hand: never committed
+        ([V1, LEFT, V3], V3, V1),  # not to what was left unproven
+        ([ADOPTED, V2], V2, ADOPTED),  # started by a person, and all that users had
+        ([V1, ADOPTED, V2], V2, V1),
+    ],
+)
+def test_it_goes_to_the_last_proven_release_that_users_had_before(
+    rows: list[Record], running: Record, to: Record
+) -> None:
+    """Older than what runs now, proven where there is one, and not what was only staged on the idle color."""
+    assert release_before(rows, running) == to
+
+
+@pytest.mark.parametrize("running", [V1, replace(V1, container="another")])
+def test_a_second_rollback_changes_nothing(running: Record) -> None:
+    """It says that it was rolled back already, from what, and how to go to another one."""
+    with pytest.raises(
+        AlreadyRolledBack, match=r"already rolled back: sha-1 runs on blue again.*sha-2 was live.*--to-tag"
+    ):
+        release_before([V1, V2], running)
+
+
+@pytest.mark.parametrize(
+    ("rows", "running", "to_deploy"),
+    [
+        ([], V1, False),
+        ([V1], V1, False),
+        ([ADOPTED, V2], V2, True),  # a tag that was never proven is not deployed
+        (
+            [V1, replace(V1, config_hash="other")],
+            replace(V1, config_hash="other"),
+            True,
+        ),  # the same tag again
+    ],
+)
+def test_with_nothing_before_a_person_says_which(
+    rows: list[Record], running: Record, to_deploy: bool
+) -> None:
+    """One line that names what runs and the option."""
+    with pytest.raises(ConfigError, match=f"no other release than {running.tag} .* --to-tag"):
+        release_before(rows, running, to_deploy=to_deploy)
+
+
+def test_each_release_is_kept_above_what_it_replaced() -> None:
+    """Also what a person had started, and what a rollback went back to, is below the next release."""
+    rows = after_release(after_release([], ADOPTED, V1), V1, V2)
+    assert rows == [ADOPTED, V1, V2]
+    assert after_release(rows, V1, V3) == [ADOPTED, V1, V2, V1, V3]  # rolled back to V1 by a flip, then V3
+    assert after_release([V1], None, V1) == [V1]
+    assert on_top([V1], V2) == on_top([V1, V2], V2) == [V1, V2]
+
+
+def test_what_a_rollback_deploys_stays_below_what_it_went_back_from() -> None:
+    """So that a second one, whenever it comes, does not go forward to the bad release."""
+    going = before_deploy([V1, V2], V2, "sha-1")
+    assert (
+        release_before(going, V2) == V1
+    )  # its session was refused, or has died: the next one tries the same
+    rows = after_release(going, V2, IN_PLACE)
+    assert rows == [V1, IN_PLACE, V2]
+    for running in (IN_PLACE, replace(IN_PLACE, image="sha256:moved", config_hash="other env file")):
+        with pytest.raises(AlreadyRolledBack):
+            release_before(
+                going if running.image != IN_PLACE.image else rows, running
+            )  # left unproven: known by its tag
+    assert after_release(rows, IN_PLACE, V3) == [V1, IN_PLACE, V2, IN_PLACE, V3]
+
+
+def test_what_was_expected_and_never_came_is_forgotten() -> None:
+    """A refused rollback leaves nothing behind that a later release could be taken for."""
+    going = before_deploy([V1, V2], V2, "sha-7")
+    assert without_expected(going) == [V1, V2]
+    assert after_release(going, V2, V3) == [V1, V2, V3]
+    assert [row.tag for row in before_deploy(going, V2, "sha-1")] == ["sha-1", "sha-1", "sha-2"]
+
+
+FLIP, IN_ITS_PLACE = {"event": "rolled back", "color": "blue"}, {"event": "rolled back", "tag": "sha-1"}
+RELEASED, TAKEN = {"event": "released", "color": "blue"}, {"event": "reverted"}
+
+
+@pytest.mark.parametrize(
+    ("history", "rows", "color"),
+    [
+        ([RELEASED], [V1, V2], "green"),  # blue was but staged
+        ([RELEASED, FLIP], [V1, V2], "blue"),
+        ([RELEASED, FLIP, TAKEN], [V1, V2], "blue"),
+        ([FLIP, RELEASED], [V1, V2], "green"),
+        ([RELEASED, IN_ITS_PLACE], [IN_PLACE, V2], "green"),
+        ([], [], ""),
+    ],
+)
+def test_what_we_left_live_is_known(history: list[dict[str, str]], rows: list[Record], color: str) -> None:
+    """Whatever a person did with the traffic since: by the last flip back, else by the last release that users had."""
+    assert last_left_live(history, rows) == color
+
+
+def test_it_is_written_down(tmp_path: Path) -> None:
+    """What users had outlives the session; a damaged file is named."""
+    state = State(tmp_path / "state")
+    state.prepare()
+    assert live_history(state) == []
+    write_live_history(state, [V1, V2])
+    assert live_history(state) == [V1, V2]
+    (state.root / "live-history.json").write_text("[{")
+    with pytest.raises(ConfigError, match=r"live-history\.json is damaged"):
+        live_history(state)
+
+
+def test_a_rollback_waits_at_most_as_long_as_a_release_may_last(
+    tmp_path: Path,
+) -> None:
+    """It says once whom it waits for, and goes on as soon as it can."""
+    answers: Iterator[RollbackResult | None] = iter([None, None, RollbackResult("done")])
+    said: list[str] = []
+    calls = 0
+
+    def go_back() -> RollbackResult:
+        nonlocal calls
+        calls += 1
+        done = next(answers, None)
+        if done is None:
+            raise Locked("ana is releasing")
+        return done
+
+    state = State(tmp_path)
+    assert wait_until_free(state, 100.0, go_back, said.append, clock=lambda: 0.0).sentence == "done"
+    assert calls == 3
+    assert [each.partition(":")[0] for each in said] == ["waiting"]
+    times = iter([0.0, 50.0, 101.0])
+    with pytest.raises(Locked):
+        wait_until_free(state, 100.0, go_back, said.append, clock=lambda: next(times))
+
+
+def opened(root: Path, undo: str = "true") -> Transaction:
+    """A release that is open, whose undo is *undo*; blue was live."""
+    state = State(root / "state")
+    state.prepare()
+    (state.root / "undo.sh").write_text(undo + "\n")
+    (state.root / "open").write_text("7\n")
+    return Transaction(state, 60.0, "a switch to idle", BeforeRelease("blue", "sha-1"), "green", id="7")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "undo", "live", "raised", "said"),
+    [
+        (None, "exit 1", "green", OperatorNeeded, r"could not be reverted: .*run: sh .*revert\.sh"),
+        (
+            Failed("proof: 3 failed"),
+            "exit 1",
+            "green",
+            OperatorNeeded,
+            r"proof: 3 failed; .* could not be reverted",
+        ),
+        (
+            Failed("proof: 3 failed"),
+            "true",
+            "green",
+            OperatorNeeded,
+            "traffic goes to green: .*run: cutover status",
+        ),
+        (Failed("proof: 3 failed"), "true", "blue", Failed, "proof: 3 failed; .*blue serves, as before"),
+        (Inconclusive("silence"), "true", "blue", Inconclusive, "silence; .*blue serves, as before"),
+        (ConfigError("no release"), "true", "blue", Failed, "no release; .*blue serves, as before"),
+    ],
+)
+def test_a_rehearsal_that_cannot_be_reverted_needs_an_operator(
+    tmp_path: Path, trouble: CutoverError | None, undo: str, live: str, raised: type[CutoverError], said: str
+) -> None:
+    """Whatever the switch itself ended with: 11 with the command to run, else what it was, and what serves."""
+
+    def switch() -> None:
+        if trouble:
+            raise trouble
+
+    with pytest.raises(raised, match=said) as caught:
+        switch_and_revert(opened(tmp_path, undo), switch, lambda: Live(live, "asked"))
+    assert type(caught.value) is raised
+
+
+def test_a_rehearsal_that_worked_says_how_long(tmp_path: Path) -> None:
+    """The release is closed, and nothing was changed where the switch was refused beforehand."""
+    tx = opened(tmp_path)
+    assert switch_and_revert(tx, lambda: None, lambda: Live("blue", "asked")) > 0
+    assert tx.state.open_release() is None
+
+    def refuse() -> None:
+        raise OperatorNeeded("refused")
+
+    unopened = Transaction(tx.state, 60.0, "a switch to idle", BeforeRelease("blue", "sha-1"), "green")
+    with pytest.raises(OperatorNeeded, match="refused"):
+        switch_and_revert(unopened, refuse, lambda: Live("blue", "asked"))
