@@ -1,5 +1,5 @@
 """`python -m cutover` is `cutover`."""
 
-from cutover.cli import main
+from cutover.cli.main import main
 
 main()

@@ -33,7 +33,7 @@ END
 sed -i 's|_interval: 15s|_interval: 1s|' deploy/monitoring/prometheus.yml
 """
 ASK = """
-from cutover.commands.common import settings_of
+from cutover.cli.main import settings_of
 from cutover.gate.alert_checks import alerts
 raise SystemExit(not alerts(settings_of(None).alerts).ok)
 """

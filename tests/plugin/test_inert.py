@@ -50,7 +50,10 @@ def test_a_session_without_a_target_has_no_fixture_of_ours(tmp_path: Path) -> No
     """Generic names like `container` or `deploy` stay free for the other tests of an environment."""
     done = session_in(tmp_path, PLAIN)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "cutover" not in session_in(tmp_path, PLAIN, "--fixtures", "-v").stdout.split("fixtures defined", 1)[1]
+    assert (
+        "cutover"
+        not in session_in(tmp_path, PLAIN, "--fixtures", "-v").stdout.split("fixtures defined", 1)[1]
+    )
 
 
 @pytest.mark.parametrize("name", ["target", "assert_verdict", "http_client"])

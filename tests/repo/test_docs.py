@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click import Context, Group
 
-from cutover.cli import cutover
+from cutover.cli.main import cutover
 from cutover.core.config import Settings
 from cutover.plugin import options
 

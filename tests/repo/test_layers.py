@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 # From the top; a layer imports itself and what is below it.
-UPPER = ("cutover.plugin", "cutover.cli", "cutover.commands", "cutover.__main__")
+UPPER = ("cutover.plugin", "cutover.cli", "cutover.cli", "cutover.__main__")
 APART = (("cutover.probes", "cutover.core.change"), ("cutover.core.change", "cutover.probes"))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from cutover.commands.env import as_document, as_lines, command
+from cutover.cli.env import as_document, as_lines, env_command
 from cutover.core.errors import ConfigError
 from cutover.env.lint import Finding, LintReport, ParityRow
 
@@ -50,14 +50,14 @@ def test_writes_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     template.write_text("A=env:CUTOVER_TEST_A\nIMAGE_TAG=sha-1\n")
     monkeypatch.delenv("CUTOVER_TEST_A", raising=False)
     words = ["render", str(template), "--output", str(out)]
-    refused = CliRunner().invoke(command, words, standalone_mode=False)
+    refused = CliRunner().invoke(env_command, words, standalone_mode=False)
     assert (refused.return_value, out.exists()) == (4, False)
     assert refused.output == (f"A: env:CUTOVER_TEST_A: CUTOVER_TEST_A is not set\n{out} was not written\n")
     monkeypatch.setenv("CUTOVER_TEST_A", "canary")
-    done = CliRunner().invoke(command, words, standalone_mode=False)
+    done = CliRunner().invoke(env_command, words, standalone_mode=False)
     assert (done.return_value, done.output) == (0, f"wrote {out}, mode 0600\n")
     out.write_text("IMAGE_TAG='sha-2'\n")
-    CliRunner().invoke(command, words, standalone_mode=False)
+    CliRunner().invoke(env_command, words, standalone_mode=False)
     assert out.read_text().splitlines()[1:] == ["A='canary'", "IMAGE_TAG='sha-2'"]
 
 
@@ -66,7 +66,7 @@ def test_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
     template = tmp_path / "t"
     template.write_text("A=1\n")
     words = ["render", str(template), "--output", str(tmp_path / "nowhere" / "x")]
-    refused = CliRunner().invoke(command, words, standalone_mode=False)
+    refused = CliRunner().invoke(env_command, words, standalone_mode=False)
     assert isinstance(refused.exception, ConfigError)
 
 
@@ -74,5 +74,5 @@ def test_a_finding_exits_1(tmp_path: Path) -> None:
     """A finding is a failed check, not a usage error: exit 1."""
     config = tmp_path / "cutover.toml"
     config.write_text('project = "recall"\n[colors.blue]\nenv_file = ".env.blue"\n')
-    done = CliRunner().invoke(command, ["check", "--cutover-config", str(config)], standalone_mode=False)
+    done = CliRunner().invoke(env_command, ["check", "--cutover-config", str(config)], standalone_mode=False)
     assert (done.return_value, f"{tmp_path}/.env.blue" in done.output) == (1, True), done.output

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cutover.commands import release
+from cutover.cli import release
 
 PLUGINS = (
     "-p",
@@ -49,7 +49,7 @@ def test_becomes_a_pytest_session(
     monkeypatch.chdir(tmp_path)
     seen: list[tuple[str, ...]] = []
     monkeypatch.setattr(release, "replace_process", seen.append)
-    done = CliRunner().invoke(release.command, words, standalone_mode=False)
+    done = CliRunner().invoke(release.release_command, words, standalone_mode=False)
     assert done.exception is None
     assert seen == [(*PYTEST, *expected)]
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from cutover.commands.reports import comment_command
+from cutover.cli.reports import comment_command
 from cutover.core.errors import ConfigError, Inconclusive
 from cutover.core.masking import MASK
 from cutover.report.github import Ticket, api_base, ticket_of

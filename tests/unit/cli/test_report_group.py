@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from cutover.cli import cutover
+from cutover.cli.main import cutover
 
 
 @pytest.mark.parametrize(

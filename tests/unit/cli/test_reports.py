@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 
-from cutover.commands.reports import html_command, journal_lines, postmortem_command
+from cutover.cli.reports import html_command, journal_lines, postmortem_command
 from cutover.core.errors import ConfigError
 from cutover.report.folder import read_report_folder
 from cutover.report.page import finish_page

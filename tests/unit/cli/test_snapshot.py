@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cutover.commands.snapshot import command
+from cutover.cli.snapshot import snapshot_command
 from tests.unit.database.sqlite_files import ROWS, count_memories, fill, run_sql
 
 Run = Callable[..., Result]
@@ -41,7 +41,7 @@ def run(tmp_path: Path) -> Run:
     def run_command(*argv: str) -> Result:
         name, *rest = argv
         words = (name, "--cutover-config", str(config), *rest)
-        return CliRunner().invoke(command, words, standalone_mode=False, catch_exceptions=False)
+        return CliRunner().invoke(snapshot_command, words, standalone_mode=False, catch_exceptions=False)
 
     return run_command
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cutover.commands.status import _said_back, clock_of, code_of
+from cutover.cli.status import _said_back, clock_of, code_of
 
 
 def facts(**more: Any) -> dict[str, Any]:

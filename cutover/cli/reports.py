@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutover.commands.common import common, settings_of, tell
+from cutover.cli.main import common, settings_of, tell
 from cutover.core.errors import ConfigError, Inconclusive
 from cutover.core.masking import MASK, Secret
 

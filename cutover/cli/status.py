@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cutover.commands.common import common, settings_of, tell
+from cutover.cli.main import common, settings_of, tell
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
@@ -23,9 +23,9 @@ from cutover.release.state import State
 from cutover.release.verify import label_of
 
 
-@click.command
+@click.command("status")
 @common
-def command(config: str | None, as_json: bool) -> int:  # click passes flags so
+def status_command(config: str | None, as_json: bool) -> int:  # click passes flags so
     """Say what runs where, who releases, and what is open; exit 11 when an operator is needed, 10 when nobody knows."""
     settings = settings_of(config)
     begun = time.monotonic()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cutover.commands.common import common, settings_of, tell
+from cutover.cli.main import common, settings_of, tell
 from cutover.core.errors import ConfigError, Failed
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from cutover.env.lint import LintReport
 
 
-@click.group
-def command() -> None:
+@click.group("env")
+def env_command() -> None:
     """Check the env files of the colors, or write one from a template with references to secrets."""
 
 
-@command.command("check")
+@env_command.command("check")
 @common
 def check_command(config: str | None, as_json: bool) -> int:
     """Check the env file of each color and compare the colors. One line for each finding; values are never shown.
@@ -58,7 +58,7 @@ def as_lines(found: LintReport) -> list[str]:
     return [*lines, f"{number} thing{'s' if number != 1 else ''} to correct"]
 
 
-@command.command("render")
+@env_command.command("render")
 @click.argument("template", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "-o", "--output", "out", required=True, metavar="FILE", type=click.Path(dir_okay=False, path_type=Path)

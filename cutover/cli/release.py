@@ -11,7 +11,7 @@ import click
 from cutover.release import gate_run
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command("release", context_settings={"ignore_unknown_options": True})
 @click.argument("tag", required=False)
 @click.option("--image-tag", metavar="TAG", help="The same as TAG.")
 @click.option("--in-place", is_flag=True, help="Deploy to the live color and gate it; no switch, no watch.")
@@ -19,7 +19,7 @@ from cutover.release import gate_run
 @click.option("--watch", metavar="DURATION", help='How long checks/ observe, like "15m".')
 @click.option("--plan", is_flag=True, help="Print what would be done and undone, change nothing.")
 @click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
-def command(  # noqa: PLR0913, PLR0917  # one for each option
+def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     tag: str | None,
     image_tag: str | None,
     in_place: bool,  # click passes flags so

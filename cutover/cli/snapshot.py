@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutover.commands.common import common, settings_of, tell
+from cutover.cli.main import common, settings_of, tell
 
 if TYPE_CHECKING:
     from cutover.database.base import ServiceDatabase
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @click.group("snapshot")
-def command() -> None:
+def snapshot_command() -> None:
     """Create, list and restore snapshots of the database."""
 
 
-@command.command("create")
+@snapshot_command.command("create")
 @common
 def create_snapshot(*, config: str | None, as_json: bool) -> None:
     """Take a snapshot, restore it beside the database, compare the two, and delete the oldest snapshots.
@@ -45,7 +45,7 @@ def create_snapshot(*, config: str | None, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@command.command("list")
+@snapshot_command.command("list")
 @common
 def print_snapshots(*, config: str | None, as_json: bool) -> None:
     """List the snapshots, the newest first."""
@@ -57,7 +57,7 @@ def print_snapshots(*, config: str | None, as_json: bool) -> None:
     tell(as_json, facts, [snapshot_line(each) for each in snapshots])
 
 
-@command.command("restore")
+@snapshot_command.command("restore")
 @click.argument("file", required=False)
 @click.option("--yes", is_flag=True, help="Do it; without this option nothing is changed.")
 @click.option(

@@ -1,0 +1,1 @@
+"""The `cutover` commands: they parse options, call `release`, and print. The only folder that imports click."""

@@ -1,0 +1,95 @@
+"""`cutover`: the command group, which imports a command only when it is called, and the options that commands share."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from cutover import __version__
+from cutover.core.config import Settings, find_config, load_config
+from cutover.core.errors import CutoverError, EngineUnavailable
+
+MODULES = {
+    "env": "env",
+    "journal": "reports",
+    "recover": "operations",
+    "rehearse": "operations",
+    "release": "release",
+    "report": "reports",
+    "retire": "operations",
+    "rollback": "operations",
+    "snapshot": "snapshot",
+    "status": "status",
+}
+"""Command -> the module of this folder where it is called `NAME_command`."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def common(function: F) -> F:
+    """Add `--cutover-config` and `--json`."""
+    function = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")(
+        function
+    )
+    return click.option("--cutover-config", "config", metavar="FILE", help="Another cutover.toml.")(function)
+
+
+def settings_of(config: str | None) -> Settings:
+    """The settings; raises ConfigError."""
+    return load_config(find_config(config, os.environ, Path.cwd()), os.environ)
+
+
+def tell(as_json: bool, facts: dict[str, Any], lines: list[str]) -> None:
+    """Print *facts* as JSON or *lines* as they are."""
+    for line in [json.dumps(facts, ensure_ascii=False, default=str)] if as_json else lines:
+        click.echo(line)
+
+
+class Lazy(click.Group):
+    """A group that imports the module of a command only to run it or to show its help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        del ctx
+        return sorted(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, None if there is none."""
+        del ctx
+        if cmd_name not in MODULES:
+            return None
+        module = importlib.import_module(f"cutover.cli.{MODULES[cmd_name]}")
+        found: click.Command = getattr(module, f"{cmd_name}_command")
+        return found
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cutover")
+def cutover() -> None:
+    """Release a Docker Compose service without fear: what runs, roll back, recover, retire."""
+
+
+def main() -> None:
+    """Run the command line; an error a person can act on is one line and its exit code."""
+    try:
+        code = cutover.main(standalone_mode=False)
+    except EngineUnavailable as error:
+        click.echo(f"cutover: {error}; see `cutover status` when it does", err=True)
+        sys.exit(error.exit_code)
+    except CutoverError as error:
+        click.echo(f"cutover: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("cutover: interrupted", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(4)
+    sys.exit(code if isinstance(code, int) else 0)

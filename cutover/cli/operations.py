@@ -1,0 +1,118 @@
+"""`cutover recover`, `rehearse`, `retire` and `rollback`: commands that act on what is released."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from cutover.cli.main import common, settings_of, tell
+from cutover.core.errors import ConfigError, Failed, Locked
+from cutover.proxy.base import other
+from cutover.release.colors import inspect_colors
+from cutover.release.gate_run import pytest_child
+from cutover.release.rollback import rehearse_rollback, roll_back, roll_back_to, wait_until_free
+from cutover.release.state import State, lock_owner
+from cutover.release.switch import retire
+from cutover.release.verify import require_reverted
+
+
+@click.command("recover")
+@common
+def recover_command(config: str | None, as_json: bool) -> int:  # click passes flags so
+    """Revert the release of a session that died; a living one is left alone (exit 12)."""
+    settings = settings_of(config)
+    state = State(settings.state)
+    first = state.open_release() if settings.state.is_dir() else None
+    if first is None:
+        tell(as_json, {"recovered": None}, ["nothing is open: nothing to recover"])
+        return 0
+    state.prepare()
+    if state.is_held():
+        raise Locked(state.lock_line())
+    with state.locked(lock_owner("recover")):
+        left = state.open_release()
+        if left is not None:
+            state.recover(left)
+        said = require_reverted(settings, state, left or first)
+    what = f"release {left} was reverted" if left else "the guard has reverted it meanwhile"
+    tell(as_json, {"recovered": left, "serves": said}, [f"{what}: {said}"])
+    return 0
+
+
+@click.command("rehearse")
+@common
+@click.option(
+    "--deploy",
+    metavar="TAG",
+    help="Deploy this tag to the idle color first; it stays there, proven, and what was warm there is gone.",
+)
+def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> int:  # click passes flags so
+    """Switch to the idle color with proof, revert that as a bad release would be, and say how long that took."""
+    settings = settings_of(config)
+    state = State(settings.state)
+    state.prepare()
+    if deploy and (code := pytest_child(settings, "--target=idle", f"--deploy={deploy}")):
+        return code
+    with state.locked(lock_owner("a rehearsal")):
+        done = rehearse_rollback(settings, state)
+    facts = asdict(done)
+    facts["seconds_back"] = facts.pop("seconds")
+    took = f"the way back took {1000 * done.seconds:.0f} ms"
+    tell(as_json, facts, [f"switched to {done.there} and back to {done.back}: {took}"])
+    return 0
+
+
+@click.command("retire")
+@common
+def retire_command(config: str | None, as_json: bool) -> int:  # click passes flags so
+    """Drain and stop the idle color; refused while a release is open, or when the live one cannot be told."""
+    settings = settings_of(config)
+    state = State(settings.state)
+    state.prepare()
+    with state.locked(lock_owner("retire")):
+        left = state.open_release()
+        if left:
+            raise ConfigError(
+                f"release {left} is open, its way back needs the idle color: `cutover recover` first"
+            )
+        colors = inspect_colors(settings)
+        if colors.live.color is None:
+            raise ConfigError(f"which color is idle is unknown: {colors.live.how}")
+        idle = other(colors.live.color)
+        if idle not in colors.rendered:
+            raise ConfigError(f"{idle} has no env file, so nothing of ours runs there")
+        done = retire(colors, idle)
+    if not done.ok:
+        raise Failed(done.reason)
+    facts = {"retired": idle, "live": colors.live.color}
+    tell(as_json, facts, [f"{done.reason}; {colors.live.color} is live"])
+    return 0
+
+
+@click.command("rollback")
+@common
+@click.option(
+    "--to-tag",
+    metavar="TAG",
+    help="Deploy this tag to the live color; it is gated and reported, never undone.",
+)
+def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> int:  # click passes flags so
+    """Revert the open release; else go back to what users had before: flip to it, or deploy it."""
+    settings = settings_of(config)
+    state = State(settings.state)
+    state.prepare()
+    if to_tag:
+        done = roll_back_to(settings, state, to_tag)
+    else:
+        done = wait_until_free(
+            state,
+            settings.release_timeout,
+            lambda: roll_back(settings, state),
+            lambda text: click.echo(text, err=True),
+        )
+    if done.sentence:
+        tell(as_json, dict(done.facts), [done.sentence])
+    if done.trouble is not None:
+        raise done.trouble
+    return done.code

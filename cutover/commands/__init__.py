@@ -1,1 +1,0 @@
-"""The commands of `cutover`, one file each."""
