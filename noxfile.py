@@ -40,6 +40,7 @@ def linters(root: Path) -> list[tuple[str, ...]]:
         ("ruff", "format", "--check", "--quiet", "--output-format=concise", "."),
         ("shellcheck", "--external-sources", *shell_files(root)),
         *audit,
+        ("lint-imports", "--no-cache", "--no-logo"),
         ("mypy", "--no-error-summary"),
     ]
 

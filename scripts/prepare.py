@@ -99,7 +99,7 @@ def ensure_test_packages() -> None:
 
 def lint() -> None:
     """Run `nox -s lint`; raise SetupError with its whole output if a linter found something."""
-    with step("lint: ruff, shellcheck, zizmor, mypy"):
+    with step("lint: ruff, shellcheck, zizmor, import-linter, mypy"):
         done = run(PYTHON, "-m", "nox", "--session", "lint", timeout=1200)
     if done.returncode:
         raise SetupError(f"the linters found something, so no test was run\n{done.stdout}")

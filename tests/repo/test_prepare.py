@@ -276,7 +276,7 @@ def test_every_linter_runs(tmp_path: Path, workflows: bool) -> None:
     if workflows:
         (tmp_path / ".github" / "workflows").mkdir(parents=True)
     programs = [argv[0] for argv in noxfile.linters(tmp_path)]
-    assert programs == ["ruff", "ruff", "shellcheck", *["zizmor"] * workflows, "mypy"]
+    assert programs == ["ruff", "ruff", "shellcheck", *["zizmor"] * workflows, "lint-imports", "mypy"]
 
 
 def test_shell_scripts_are_found_by_name_and_by_first_line(tmp_path: Path) -> None:
