@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/bench_defects.py [defect …] [--dry]
 
-Each is a real session, `pytest smoke --target=idle --deploy=…`, on one stand with a proven live release that logs
+Each is a real session, `pytest smoke --target=idle --deploy=…`, on one stand with a verified live release that logs
 an old, known error every 12 s. Afterwards users are asked, through the proxy, which release answers them. A release
 of the data (seen "migration") has the whole preparation: snapshot, restored copy, the live image on the new schema.
 About 15 s a row; it ends with 1 when something was MISSED or reverted for nothing.

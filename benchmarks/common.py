@@ -80,7 +80,7 @@ def stand(
 
 
 def begin(on: Stand, tag: str) -> None:
-    """Make *tag* the live and proven release of an empty stand."""
+    """Make *tag* the live and verified release of an empty stand."""
     # Without a proxy nobody is live yet.
     target = "blue" if on.driver == "port-swap" else "live"
     first = on.pytest("smoke", f"--target={target}", f"--deploy={tag}")

@@ -182,7 +182,7 @@ class Ours:
     url: str = ""
 
     def first(self, tag: str) -> None:
-        """Live and proven."""
+        """Live and verified."""
         begin(self.on, tag)
 
     def release(self, tag: str) -> Result:

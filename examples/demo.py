@@ -61,7 +61,7 @@ FIRST, SECOND = "sha-1111111", "sha-2222222"
 ACTS = (
     Act("A first release: deployed, gated, kept", DEPLOY, FIRST, 0, FIRST),
     Act(
-        "A good release: deployed to the idle color, gated, switched, proven, watched, kept",
+        "A good release: deployed to the idle color, gated, switched, verified, watched, kept",
         CUTOVER, SECOND, 0, SECOND, more=("--watch=10s",),
     ),
     Act(

@@ -45,7 +45,7 @@ def recover_command(config: str | None, as_json: bool) -> int:  # click passes f
 @click.option(
     "--deploy",
     metavar="TAG",
-    help="Deploy this tag to the idle color first; it stays there, proven, and what was warm there is gone.",
+    help="Deploy this tag to the idle color first; it stays there, verified, and what was warm there is gone.",
 )
 def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> int:  # click passes flags so
     """Switch to the idle color with proof, revert that as a bad release would be, and say how long that took."""

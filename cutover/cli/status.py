@@ -115,7 +115,7 @@ def _color(settings: Settings, state: State, color: str) -> dict[str, Any]:
         "runs": found.running,
         "state": words,
         "since": found.started_at,
-        "proven": state.verified_record(color, found) is not None,
+        "verified": state.verified_record(color, found) is not None,
         "container": found.short,
     }
 
@@ -166,8 +166,8 @@ def _said_back(way: dict[str, Any] | None, color: str) -> str:
 
 def _row(role: str, color: str, each: dict[str, Any], today: str) -> str:
     since = f" since {clock_of(each['since'], today)}" if each.get("since") else ""
-    proven = "" if each.get("tag") is None else ", proven" if each["proven"] else ", not proven"
-    return f"  {role:<5}  {color:<6} {each['tag'] or '':<14} {each['state']}{since}{proven}"
+    verified = "" if each.get("tag") is None else ", verified" if each["verified"] else ", not verified"
+    return f"  {role:<5}  {color:<6} {each['tag'] or '':<14} {each['state']}{since}{verified}"
 
 
 def clock_of(stamp: str, today: str) -> str:

@@ -293,15 +293,15 @@ def _sentences(result: SessionResult) -> Iterable[str]:
         case Status.RELEASED:
             yield f"{_kept(result)}."
             is_open = "a release is still open" if result.release_open else "nothing is open"
-            yield f"Proven by {count(result.passed, 'check')}; {is_open}."
+            yield f"Verified by {count(result.passed, 'check')}; {is_open}."
             if result.rollback_s is not None:
                 yield f"Time to roll back: {duration(result.rollback_s)}."
         case Status.GATE_PASSED:
-            yield f"{_kept(result)}. Proven by {count(result.passed, 'check')}; nothing was changed."
+            yield f"{_kept(result)}. Verified by {count(result.passed, 'check')}; nothing was changed."
         case Status.GATE_FAILED | Status.UNCHANGED:
             yield f"{_what_runs(result)}; nothing was changed."
         case Status.KEPT_UNVERIFIED:
-            yield f"{_what_runs(result)}, not proven; nothing was reverted, as asked for."
+            yield f"{_what_runs(result)}, not verified; nothing was reverted, as asked for."
         case _:
             known = (result.running or result.observed_s_ago is not None) and not _unobserved(result)
             yield f"{_what_runs(result)}{', as before' if result.as_before and known else ''}."
@@ -329,7 +329,7 @@ def _unobserved(result: SessionResult) -> bool:
 
 def _kept(result: SessionResult) -> str:
     runs = _what_runs(result)
-    return f"what was proven is kept, but {runs} again" if _unobserved(result) else runs
+    return f"what was verified is kept, but {runs} again" if _unobserved(result) else runs
 
 
 def _what_runs(result: SessionResult) -> str:

@@ -97,7 +97,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--allow-breaking-migration",
         action="store_true",
-        help="migrate although the old release could not be proven on the new schema",
+        help="migrate although the old release could not be verified on the new schema",
     )
 
 

@@ -186,7 +186,7 @@ class CutoverSession:
         return expected_identity(self.required_settings(), target, self.release().tx.record)
 
     def baselines(self, target: Target) -> dict[str, LogBaseline]:
-        """Service -> the log before the deploy; of a proven release that runs already, its log until then."""
+        """Service -> the log before the deploy; of a verified release that runs already, its log until then."""
         from cutover.release.deploy import baselines_of_verified
 
         if self._release is None or target.color is None:

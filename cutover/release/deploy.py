@@ -52,7 +52,7 @@ class Deployed:
 
 
 def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Reporter) -> Deployed:
-    """Deploy what *plan* says, unless exactly that runs already and is proven; raises Failed or Inconclusive."""
+    """Deploy what *plan* says, unless exactly that runs already and is verified; raises Failed or Inconclusive."""
     planned = plan.deploy
     if planned is None:
         raise Failed("nothing was planned to be deployed")
@@ -63,9 +63,9 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
     path = _write_release(tx.state, rendered)
     hashes = compose.config_hashes(Compose(rendered.project, path))
     target = replace(situation.target, tag=planned.tag)
-    if _runs_proven(tx.state, settings, planned, hashes):
+    if _runs_verified(tx.state, settings, planned, hashes):
         path.unlink()
-        said = f"{planned.tag} runs already and is proven: nothing to do"
+        said = f"{planned.tag} runs already and is verified: nothing to do"
         report.line("T-10m", f"deploy {rendered.color}", said, begun)
         return Deployed(target, None)
     migrate_database(tx, situation, rendered, path, report)
@@ -92,7 +92,7 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
     main = found[settings.service][0]
     record = Record(
         rendered.color, planned.tag, main.image, hashes.get(settings.service, ""), main.id, path.name,
-        proven=False, by=who(), at=now(),
+        verified=False, by=who(), at=now(),
     )  # fmt: skip
     tx.note_record(record)
     return Deployed(target, record, baselines)
@@ -106,7 +106,7 @@ def _write_release(state: State, rendered: Rendered) -> Path:
     return path
 
 
-def _runs_proven(state: State, settings: Settings, plan: DeployPlan, hashes: Mapping[str, str]) -> bool:
+def _runs_verified(state: State, settings: Settings, plan: DeployPlan, hashes: Mapping[str, str]) -> bool:
     found = docker.by_service(plan.rendered.project, settings.services)
     for service, each in found.items():
         if each is None or not each.well:
@@ -234,7 +234,7 @@ def expected_identity(settings: Settings, target: Target, record: Record | None)
 
 # --- logs ----------------------------------------------------------------------------------------------------------
 def baselines_of_verified(settings: Settings, color: str) -> dict[str, LogBaseline]:
-    """Service -> its log until the release that runs on *color* was proven; empty if it is not proven."""
+    """Service -> its log until the release that runs on *color* was verified; empty if it is not verified."""
     found = docker.by_service(settings.compose_project(color), settings.services)
     record = State(settings.state).verified_record(color, found[settings.service])
     if record is None:

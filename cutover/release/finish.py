@@ -1,4 +1,4 @@
-"""The end of a session: keep the release, revert it, or restore the last proven one; and the SessionResult."""
+"""The end of a session: keep the release, revert it, or restore the last verified one; and the SessionResult."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class SessionEnd:
             return self._result(Status.UNCHANGED, USAGE)
         if code == FAILED:
             only_gate = not request.changes_something and request.rollback and self.whole
-            restored = self._restore_proven() if only_gate else None
+            restored = self._restore_verified() if only_gate else None
             return restored or self._result(Status.GATE_FAILED, code)
         unchanged = code in {INTERRUPTED, INTERNAL, USAGE}
         return self._result(Status.UNCHANGED if unchanged else Status.INCONCLUSIVE, code)
@@ -118,7 +118,7 @@ class SessionEnd:
         if not tx.commit():
             return self._reverted_by_another()
         if tx.record is not None:
-            self._record(replace(tx.record, proven=self.whole))
+            self._record(replace(tx.record, verified=self.whole))
         elif self.whole and target.color is not None and not request.changes_something and request.rollback:
             record_running(situation, float(self.report.evidence.facts["began"]))
         if tx.changed:
@@ -196,7 +196,7 @@ class SessionEnd:
             return self._lost(trouble)
         before = tx.before
         gate = run_gate(settings, self.situation.request.paths) if before.live and before.tag else None
-        if gate is not None and gate.outcome is Outcome.NO and _was_proven(tx.state, before):
+        if gate is not None and gate.outcome is Outcome.NO and _was_verified(tx.state, before):
             return self._lost(f"the old release does not pass the gate: {gate.reason}")
         if isinstance(self.trouble, OperatorNeeded):
             return self._lost(str(self.trouble))
@@ -262,9 +262,9 @@ class SessionEnd:
         return replace(result, tried=(why,), command=command, command_where=where)
 
     # --- restoring -----------------------------------------------------------------------------------------------
-    def _restore_proven(self) -> SessionResult | None:
-        """After a failed gate on a release that is not proven, restore the last proven one; None if nothing changed."""
-        record, begun, state = _last_proven(self.situation), time.monotonic(), self.tx.state
+    def _restore_verified(self) -> SessionResult | None:
+        """After a failed gate on a release that is not verified, restore the last verified one; None if nothing changed."""
+        record, begun, state = _last_verified(self.situation), time.monotonic(), self.tx.state
         if record is None:
             return None
         try:
@@ -366,9 +366,9 @@ def _failed_requests(situation: Situation, evidence: Evidence) -> tuple[int | No
     return failed_since(log, color, switched[-1], ignored)
 
 
-# --- proven releases -----------------------------------------------------------------------------------------------
+# --- verified releases -----------------------------------------------------------------------------------------------
 def record_running(situation: Situation, began: float) -> None:
-    """Record as proven what runs on the target, which has passed a whole gate that *began* then (since 1970).
+    """Record as verified what runs on the target, which has passed a whole gate that *began* then (since 1970).
 
     Nothing is recorded while a session releases (its own end does that), or if it cannot be recorded now.
     """
@@ -389,30 +389,32 @@ def _record_container(situation: Situation, began: float) -> None:
         return
     if state.verified_record(color, found) is None:
         tag, identity = tag_of(found.image_name) or "", (found.image, found.config_hash, found.id)
-        state.keep_record(Record(color, tag, *identity, previous.file.name, proven=True, by=who(), at=now()))
+        state.keep_record(
+            Record(color, tag, *identity, previous.file.name, verified=True, by=who(), at=now())
+        )
 
 
 def _refresh_record(settings: Settings, state: State, color: str) -> None:
     """The gate has passed on what was restored: its record gets the id of the new container."""
     found = main_container(settings, color)
     for row in reversed(state.records(color)):
-        if found and row.proven and row.identity == (found.image, found.config_hash):
+        if found and row.verified and row.identity == (found.image, found.config_hash):
             if row.container != found.id:
                 state.keep_record(replace(row, container=found.id, at=now()))
             return
 
 
-def _was_proven(state: State, before: BeforeRelease) -> bool:
+def _was_verified(state: State, before: BeforeRelease) -> bool:
     """Whether the release before had passed a whole gate: one that never did may fail it now as it did then."""
-    return any(row.proven and row.tag == before.tag for row in state.records(before.live or ""))
+    return any(row.verified and row.tag == before.tag for row in state.records(before.live or ""))
 
 
-def _last_proven(situation: Situation) -> Record | None:
-    """The last proven release of the target, unless a proven one runs or the engine does not answer."""
+def _last_verified(situation: Situation) -> Record | None:
+    """The last verified release of the target, unless a verified one runs or the engine does not answer."""
     settings, color = situation.settings, situation.target.color
     if color is None or len(situation.request.targets) != 1 or not settings.state.exists():
         return None
-    good = [row for row in situation.state.records(color) if row.proven]
+    good = [row for row in situation.state.records(color) if row.verified]
     try:
         found = main_container(settings, color)
     except EngineUnavailable:
@@ -429,7 +431,7 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
     path = state.release_path(color, record.file)
     if not path.is_file() or docker.image_id(record.image) is None:
         raise ConfigError(
-            f"{color}: the proven release {record.tag} cannot be put back, its file or image is gone"
+            f"{color}: the verified release {record.tag} cannot be put back, its file or image is gone"
         )
     reference = str(json.loads(path.read_text(encoding="utf-8"))["services"][settings.service]["image"])
     # The record knows the container of the main service only: the others are started anew from the file.
@@ -446,7 +448,7 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
     tx.restore(record, before)
     if to is not None:
         tx.apply(back_change(situation.colors, to.color))
-    text = f"{record.tag} on {color}, the last proven release"
+    text = f"{record.tag} on {color}, the last verified release"
     tx.apply(Change("put back", text, ("true",), undo, RESTORE_BUDGET_S))
 
 

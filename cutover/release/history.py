@@ -27,7 +27,7 @@ class Record:
     container: str
     file: str
     """Name of the release file below `releases/<color>/`."""
-    proven: bool
+    verified: bool
     by: str
     at: str
 

@@ -1,4 +1,4 @@
-"""Rollback: history of live releases, the newest proven one before the current, and how to get back to it."""
+"""Rollback: history of live releases, the newest verified one before the current, and how to get back to it."""
 
 from __future__ import annotations
 
@@ -98,14 +98,14 @@ def without_expected(rows: Sequence[Record]) -> list[Record]:
 def before_deploy(rows: Sequence[Record], running: Record, tag: str) -> list[Record]:
     """*rows* before a rollback deploys *tag* to the color of *running*; a second rollback finds the first by them."""
     *below, top = on_top(without_expected(rows), running)
-    expected = replace(top, tag=tag, image="", config_hash="", container="", file="", proven=False)
+    expected = replace(top, tag=tag, image="", config_hash="", container="", file="", verified=False)
     return [*below, expected, top]
 
 
 def release_before(rows: Sequence[Record], running: Record, *, to_deploy: bool = False) -> Record:
-    """The release that users had before *running*: the newest proven one, else the newest; raises ConfigError.
+    """The release that users had before *running*: the newest verified one, else the newest; raises ConfigError.
 
-    With *to_deploy* it will be deployed by its tag, so that only a proven one with another tag will do.
+    With *to_deploy* it will be deployed by its tag, so that only a verified one with another tag will do.
     """
     at = next((n for n in reversed(range(len(rows))) if same_release(rows[n], running)), len(rows))
     if at < len(rows) - 1:
@@ -114,9 +114,9 @@ def release_before(rows: Sequence[Record], running: Record, *, to_deploy: bool =
             f"already rolled back: {was}; nothing was changed; name another release with --to-tag"
         )
     below = without_expected(rows[:at])
-    good = [row for row in below if row.proven and (row.tag != running.tag or not to_deploy)]
+    good = [row for row in below if row.verified and (row.tag != running.tag or not to_deploy)]
     if not good and (to_deploy or not below):
-        what = "is recorded as proven and live" if below else "is recorded as live"
+        what = "is recorded as verified and live" if below else "is recorded as live"
         raise ConfigError(f"no other release than {running.tag} {what} before, so say which one: --to-tag")
     return (good or below)[-1]
 
@@ -173,20 +173,20 @@ def keep_live(settings: Settings, to: str, before: str | None, file: str, *, war
 def _replaced(settings: Settings, state: State, color: str, file: str, *, warm: bool) -> Record | None:
     rows = [row for row in state.records(color) if row.file == file]
     if rows:
-        return ([row for row in rows if row.proven] or rows)[-1]
+        return ([row for row in rows if row.verified] or rows)[-1]
     return running_record(settings, state, color) if warm else None
 
 
 def running_record(settings: Settings, state: State, color: str) -> Record | None:
-    """The record of what runs on *color*, the proven one if there is one; a new record for an unrecorded container."""
+    """The record of what runs on *color*, the verified one if there is one; a new record for an unrecorded container."""
     found = main_container(settings, color)
     if found is None:
         return None
     identity = found.image, found.config_hash
     rows = [row for row in state.records(color) if row.identity == identity]
     if rows:
-        return ([row for row in rows if row.proven] or rows)[-1]
-    return Record(color, label_of(found), *identity, found.id, "", proven=False, by=who(), at=now())
+        return ([row for row in rows if row.verified] or rows)[-1]
+    return Record(color, label_of(found), *identity, found.id, "", verified=False, by=who(), at=now())
 
 
 # --- planning ------------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     rows = live_history(state)
     here = running_record(settings, state, live)
     if here is None:
-        nothing = Record(live, "nothing", "none", "", "", "", proven=False, by="", at="")
+        nothing = Record(live, "nothing", "none", "", "", "", verified=False, by="", at="")
         here = next((row for row in rows[-1:] if row.color == live), nothing)
     to = release_before(rows, here)
     # A port swap has a gap either way, and what it stopped was started for the users' port.
@@ -209,7 +209,7 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
             healthy = found.health_status in {"healthy", "none"}
             if healthy and to.identity == (found.image, found.config_hash):
                 return RollbackPlan("flip", to)
-        elif to.proven and _can_start(settings, state, to):
+        elif to.verified and _can_start(settings, state, to):
             return RollbackPlan("start", to)
     return RollbackPlan("deploy", release_before(rows, here, to_deploy=True))
 
@@ -224,7 +224,7 @@ def _can_start(settings: Settings, state: State, to: Record) -> bool:
 
 
 def live_before_operator(state: State, colors: Colors) -> Record | None:
-    """What users had before an operator switched by hand, if it runs, healthy and proven; else None.
+    """What users had before an operator switched by hand, if it runs, healthy and verified; else None.
 
     It is what our own release or rollback left live last: neither a release that was only staged on the other color,
     nor one older than what the live color had. Raises ConfigError or EngineUnavailable.
@@ -233,7 +233,7 @@ def live_before_operator(state: State, colors: Colors) -> Record | None:
     if live is None or (colors.proxy is not None and not colors.proxy.keeps_old_color):
         return None
     there = running_record(settings, state, other(live))
-    if there is None or not there.proven:
+    if there is None or not there.verified:
         return None
     if last_left_live(state.history(), live_history(state)) != there.color:
         return None
@@ -376,7 +376,7 @@ def _verify_flip(settings: Settings, state: State, to: Record, seconds: float) -
     gate = run_gate(settings, shipped_gate())
     found = main_container(settings, to.color)
     if gate.ok and found is not None and to.file:
-        state.keep_record(replace(to, container=found.id, proven=True, at=now()))
+        state.keep_record(replace(to, container=found.id, verified=True, at=now()))
     facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason}
     flipped = f"{settings.project} runs {to.tag} on {to.color} again (flipped in {1000 * seconds:.0f} ms)"
     trouble = None
@@ -399,7 +399,7 @@ def _deploy_tag(settings: Settings, state: State, tag: str) -> RollbackResult:
     )
     if code in {FAILED, INCONCLUSIVE}:
         raise OperatorNeeded(
-            f"{tag} runs, not proven: the gate did not pass; see reports/latest, and `cutover status`"
+            f"{tag} runs, not verified: the gate did not pass; see reports/latest, and `cutover status`"
         )
     if code == OK:
         state.journal("rolled back", tag=tag, who=who())

@@ -322,7 +322,7 @@ class State:
             (
                 row
                 for row in reversed(rows)
-                if found and row.proven and row.is_running(found.id, found.image, found.config_hash)
+                if found and row.verified and row.is_running(found.id, found.image, found.config_hash)
             ),
             None,
         )

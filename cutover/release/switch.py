@@ -46,7 +46,7 @@ BACK_BUDGET_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """The traffic goes to `color`, proven by requests through the proxy."""
+    """The traffic goes to `color`, verified by requests through the proxy."""
 
     color: str
     at: float
@@ -255,7 +255,7 @@ def _record_port_swap(tx: Transaction, settings: Settings, to: str) -> None:
     )
     if base is None:
         tag = tag_of(found.image_name) or ""
-        base = Record(to, tag, found.image, "", "", "", proven=False, by=who(), at=now())
+        base = Record(to, tag, found.image, "", "", "", verified=False, by=who(), at=now())
     tx.note_record(replace(base, container=found.id, config_hash=found.config_hash, file=name))
 
 

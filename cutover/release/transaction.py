@@ -77,7 +77,7 @@ class Transaction:
 
     @property
     def restored(self) -> Record | None:
-        """The proven release that a revert restores instead of what ran before, None for an ordinary release."""
+        """The verified release that a revert restores instead of what ran before, None for an ordinary release."""
         return self._restored
 
     def restore(self, record: Record, before: BeforeRelease) -> None:

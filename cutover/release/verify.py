@@ -86,7 +86,7 @@ def _not_restored(settings: Settings, record: Record) -> str:
         # The record knows the image of the main service only.
         wanted = record.image if service == settings.service else each and each.image
         if each is None or not each.running or each.image != wanted:
-            return f"{service} of {record.color} is {describe_container(each)}, not the last proven release"
+            return f"{service} of {record.color} is {describe_container(each)}, not the last verified release"
     return ""
 
 

@@ -201,7 +201,7 @@ class Day:
         )
 
     def _break(self) -> None:
-        """Make the release LATER answer 500 once its switch is proved and the watch begins."""
+        """Make the release LATER answer 500 once its switch is verified and the watch begins."""
         eventually(
             lambda: self.live() == LATER and self._drained(), f"users get {LATER}, the old color is drained"
         )

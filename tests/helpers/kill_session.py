@@ -46,12 +46,12 @@ def test_team(target, request):
 
 
 def make(folder: Path, name: str) -> Stand:
-    """A stand with everything that a run of show can have, on which OLD is live and proven; `remove` it afterwards."""
+    """A stand with everything that a run of show can have, on which OLD is live and verified; `remove` it afterwards."""
     return begin(Stand(folder, name, migrate=True, min_uptime="1s", extra=EXTRA))
 
 
 def begin(made: Stand) -> Stand:
-    """Make OLD live and proven on a new stand; it is gone again if that fails."""
+    """Make OLD live and verified on a new stand; it is gone again if that fails."""
     try:
         made.make()
         made.config.write_text(made.config.read_text().replace("[watch]", '[watch]\nold_color = "stop"'))

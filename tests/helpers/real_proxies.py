@@ -49,7 +49,7 @@ class Running:
         done = run(("sh", "-eu", "-c", text), deadline_s=DEADLINE_S)
         assert done.ok, done
 
-    def proven(self, to: str, plan: ProbePlan) -> SwitchReport:
+    def verified(self, to: str, plan: ProbePlan) -> SwitchReport:
         """The proof of a switch that is made while its requests go on."""
         prover = SwitchProbe(self.way, plan)
         try:

@@ -76,7 +76,7 @@ def test_back_again_and_there(stand: Stand) -> None:
 
 
 def test_what_was_only_staged_is_never_gone_to(stand: Stand) -> None:
-    """A release that was proven on the idle color and never live is no way back: the one before it is deployed."""
+    """A release that was verified on the idle color and never live is no way back: the one before it is deployed."""
     cut_over(stand, V2)
     serves(stand, V2, "flip")
     assert stand.release(V4, "idle").code == 0
@@ -92,7 +92,7 @@ def test_what_was_only_staged_is_never_gone_to(stand: Stand) -> None:
 
 
 def test_a_rehearsal_deploys_first(stand: Stand) -> None:
-    """`rehearse --deploy` leaves the release proven on the idle color, and users with what they had."""
+    """`rehearse --deploy` leaves the release verified on the idle color, and users with what they had."""
     build(V3)
     done = stand.cutover("rehearse", "--deploy", V3)
     assert done.code == 0, done.out
@@ -100,11 +100,11 @@ def test_a_rehearsal_deploys_first(stand: Stand) -> None:
     assert tags(stand.running("blue")) == [V3]
     serves(stand, V1, None)
     records = json.loads((stand.state / "releases" / "blue" / "records.json").read_text())
-    assert (records[-1]["tag"], records[-1]["proven"]) == (V3, True)
+    assert (records[-1]["tag"], records[-1]["verified"]) == (V3, True)
 
 
 def test_a_failed_gate_of_what_a_person_switched_to_sends_the_traffic_back(stand: Stand) -> None:
-    """A bad release started and switched to by hand: users get what they had, and its color its last proven one."""
+    """A bad release started and switched to by hand: users get what they had, and its color its last verified one."""
     live = str(stand.ask()["color"])
     idle = "blue" if live == "green" else "green"
     build(BAD, "wrong-version")

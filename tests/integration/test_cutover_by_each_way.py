@@ -47,7 +47,7 @@ def haproxy(folder: Path, name: str) -> Iterator[Stand]:
 
 @contextmanager
 def stand_by(driver: str, folder: Path) -> Iterator[Stand]:
-    """A stand with a proven release on blue, which is live."""
+    """A stand with a verified release on blue, which is live."""
     name = f"proxies-{uuid.uuid4().hex[:8]}"
     shipped = nullcontext(Stand(folder, name, driver=driver))  # type: ignore[arg-type]
     with haproxy(folder, name) if driver == "haproxy" else shipped as one:

@@ -25,7 +25,7 @@ STAYS_S = 20.0  # longer than a stop that the engine may still have pending
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """A stand on which OLD is live on blue and proven."""
+    """A stand on which OLD is live on blue and verified."""
     made = kill_session.make(tmp_path_factory.mktemp("stand"), f"dea{uuid.uuid4().hex[:6]}")
     try:
         yield made

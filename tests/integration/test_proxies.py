@@ -153,10 +153,12 @@ def test_a_stream_is_passed_on_as_it_comes(start: Start, colors: Colors, tmp_pat
 
 
 @pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
-def test_a_switch_is_proven(start: Start, colors: Colors, tmp_path: Path) -> None:
+def test_a_switch_is_verified(start: Start, colors: Colors, tmp_path: Path) -> None:
     """Connections that were open before it and new ones, GET and POST, are all answered by the new color."""
     with start(tmp_path, colors) as seen:
-        proof = seen.proven("green", ProbePlan("/version", "/echo", open_connections=20, new_connections=10))
+        proof = seen.verified(
+            "green", ProbePlan("/version", "/echo", open_connections=20, new_connections=10)
+        )
         assert proof.verdict().ok, proof
         assert proof.answered == proof.requests >= 30 * 2 * 3
         assert (proof.failed, proof.wrong, proof.reopened) == (0, 0, 0)

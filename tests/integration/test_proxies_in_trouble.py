@@ -121,12 +121,12 @@ def test_a_color_that_answers_nonsense_is_still_named(start: Start, colors: Colo
 
 @pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
 def test_a_color_that_hangs_can_be_left(start: Start, colors: Colors, tmp_path: Path) -> None:
-    """Where the live color answers nobody, the switch to the other one is proven all the same."""
+    """Where the live color answers nobody, the switch to the other one is verified all the same."""
     with start(tmp_path, colors) as seen:
         colors.green.let_go = True  # blue holds each request until the end of the test
         try:
             plan = ProbePlan("/slow?hold=1", open_connections=4, new_connections=2, deadline_s=2)
-            proof = seen.proven("green", plan)
+            proof = seen.verified("green", plan)
         finally:
             colors.blue.let_go = True
         assert proof.verdict().ok, proof

@@ -18,7 +18,7 @@ CANARY = "canary-7f3e9a1c"
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """A stand on which sha-1111111 is live and proven."""
+    """A stand on which sha-1111111 is live and verified."""
     made = Stand(tmp_path_factory.mktemp("stand"), f"rel{uuid.uuid4().hex[:6]}", min_uptime="5s")
     try:
         made.make()
@@ -38,16 +38,16 @@ def serves(stand: Stand, tag: str) -> None:
     assert status["open"] is None
 
 
-def test_the_first_release_is_kept_and_proven(stand: Stand) -> None:
-    """Nothing ran before; now the proxy answers with the release, and it is recorded as proven."""
+def test_the_first_release_is_kept_and_verified(stand: Stand) -> None:
+    """Nothing ran before; now the proxy answers with the release, and it is recorded as verified."""
     serves(stand, "sha-1111111")
     record = json.loads((stand.state / "releases" / "blue" / "records.json").read_text())[-1]
-    assert record["proven"]
+    assert record["verified"]
     assert record["tag"] == "sha-1111111"
 
 
 def test_the_same_release_again_is_a_no_op(stand: Stand) -> None:
-    """What already runs and is proven is gated again, and its container stays the same."""
+    """What already runs and is verified is gated again, and its container stays the same."""
     before = stand.status()["colors"]["blue"]["container"]  # type: ignore[index]
     done = stand.release("sha-1111111", "live")
     assert done.code == 0, done.out
@@ -72,7 +72,7 @@ def test_a_bad_release_in_place_is_reverted(stand: Stand, defect: str) -> None:
     assert done.code == 1, done.out
     assert "ROLLED BACK" in done.out
     serves(stand, "sha-1111111")
-    assert stand.status()["colors"]["blue"]["proven"]  # type: ignore[index]  # by the gate after the revert
+    assert stand.status()["colors"]["blue"]["verified"]  # type: ignore[index]  # by the gate after the revert
     report = latest(stand.folder)
     assert {"report.html", "junit.xml", "evidence.jsonl", "undo.sh", "journal.jsonl"} <= {
         each.name for each in report.iterdir()
@@ -186,7 +186,7 @@ def test_a_url_is_asked_what_can_be_asked(stand: Stand) -> None:
 
 
 def test_a_diagnosis_at_night_rolls_nothing_back(stand: Stand) -> None:
-    """A gate that fails on a proven release only says so."""
+    """A gate that fails on a verified release only says so."""
     broken = stand.folder / "broken.toml"
     text = stand.config.read_text().replace('path = "/metrics"', 'path = "/nowhere"')
     broken.write_text(text)
@@ -201,7 +201,7 @@ def test_a_diagnosis_at_night_rolls_nothing_back(stand: Stand) -> None:
 
 
 def test_a_release_that_is_not_proven_is_put_back_by_its_gate(stand: Stand) -> None:
-    """Deployed by hand and failing its gate: the color's last proven release runs again."""
+    """Deployed by hand and failing its gate: the color's last verified release runs again."""
     done = stand.release("sha-1111111", "green")
     assert done.code == 0, done.out
     build("sha-bad0001", "wrong-version")

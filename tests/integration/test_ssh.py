@@ -185,7 +185,9 @@ def test_what_a_machine_went_down_in_is_reverted_by_its_unit(web: Server) -> Non
         web.run("systemd-analyze verify /etc/systemd/system/cutover-recover.service 2>&1", user="root") == ""
     )
     assert web.run("systemctl is-enabled cutover-recover.service", user="root") == "enabled\n"
-    deploy = f"scripts/deploy/server_deploy.sh --image-tag {BAD} --target idle"  # proven nowhere, so it opens
+    deploy = (
+        f"scripts/deploy/server_deploy.sh --image-tag {BAD} --target idle"  # verified nowhere, so it opens
+    )
     web.run(f"nohup setsid {deploy} >/tmp/said 2>&1 </dev/null &")
     wait(lambda: opened(web), "a release was opened")
     web.restart()

@@ -139,7 +139,7 @@ def test_a_good_session_is_kept(project: Project) -> None:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_a_session_that_ends_badly_reverts_its_change(breakers: Project, name: str) -> None:
-    """However pytest ends, what is not proven is reverted, at once, and the exit code says how it ended."""
+    """However pytest ends, what is not verified is reverted, at once, and the exit code says how it ended."""
     text, arguments, code = ENDS[name]
     breakers.test(text)
     done = breakers.run(*arguments, PYTHONPATH=f"{breakers.folder}:{breakers.environment()['PYTHONPATH']}")

@@ -41,7 +41,7 @@ def test_a_gate_proves_nothing_of_what_somebody_releases(
 ) -> None:
     """A bystander's gate records only while nobody holds the lock and nothing is open."""
     here, recorded = situation(tmp_path), list[str]()
-    monkeypatch.setattr(finish, "_record_container", lambda *_: recorded.append("proven"))
+    monkeypatch.setattr(finish, "_record_container", lambda *_: recorded.append("verified"))
     if opened:
         (here.state.root / "open").write_text("7\n")
     with here.state.locked({"who": "ana"}) if held else nullcontext():
@@ -57,7 +57,7 @@ def test_a_gate_with_no_rollback_records_nothing(
     """--keep-on-failure only reports: what it says is not remembered as a proof either."""
     here, recorded, evidence = situation(tmp_path, rollback=rollback), list[str](), Evidence()
     evidence.fact("began", 1.0)
-    monkeypatch.setattr(finish, "record_running", lambda *_: recorded.append("proven"))
+    monkeypatch.setattr(finish, "record_running", lambda *_: recorded.append("verified"))
     monkeypatch.setattr(finish, "what_runs", lambda *_: [])
     end = SessionEnd(here, ReleasePlan(None, None), Transaction.of(here), Reporter(evidence), PASSED)
     assert end.finish().exit_code == 0

@@ -30,16 +30,16 @@ from cutover.release.state import State
 from cutover.release.transaction import Transaction
 
 
-def made(number: int, color: str, *, proven: bool = True) -> Record:
+def made(number: int, color: str, *, verified: bool = True) -> Record:
     """Release *number* on *color*."""
     return Record(
         color, f"sha-{number}", f"sha256:{number}", f"hash-{number}-{color}", f"container-{number}",
-        f"{number}.yml", proven=proven, by="ana", at="2025-09-04T02:10:00.000Z",
+        f"{number}.yml", verified=verified, by="ana", at="2025-09-04T02:10:00.000Z",
     )  # fmt: skip
 
 
 V1, V2, V3 = made(1, "blue"), made(2, "green"), made(3, "blue")
-ADOPTED, LEFT, STAGED = made(0, "blue", proven=False), made(9, "green", proven=False), made(8, "blue")
+ADOPTED, LEFT, STAGED = made(0, "blue", verified=False), made(9, "green", verified=False), made(8, "blue")
 IN_PLACE = made(1, "green")
 
 
@@ -51,7 +51,7 @@ IN_PLACE = made(1, "green")
         ([V1, V2], replace(V2, container="put back since"), V1),
         ([V1, V2, V1, V3], V3, V1),  # rolled back from V2, then V3
         ([V1, V2], LEFT, V2),  # by --keep-on-failure, or by hand: never committed
-        ([V1, LEFT, V3], V3, V1),  # not to what was left unproven
+        ([V1, LEFT, V3], V3, V1),  # not to what was left unverified
         ([ADOPTED, V2], V2, ADOPTED),  # started by a person, and all that users had
         ([V1, ADOPTED, V2], V2, V1),
     ],
@@ -59,7 +59,7 @@ IN_PLACE = made(1, "green")
 def test_it_goes_to_the_last_proven_release_that_users_had_before(
     rows: list[Record], running: Record, to: Record
 ) -> None:
-    """Older than what runs now, proven where there is one, and not what was only staged on the idle color."""
+    """Older than what runs now, verified where there is one, and not what was only staged on the idle color."""
     assert release_before(rows, running) == to
 
 
@@ -77,7 +77,7 @@ def test_a_second_rollback_changes_nothing(running: Record) -> None:
     [
         ([], V1, False),
         ([V1], V1, False),
-        ([ADOPTED, V2], V2, True),  # a tag that was never proven is not deployed
+        ([ADOPTED, V2], V2, True),  # a tag that was never verified is not deployed
         (
             [V1, replace(V1, config_hash="other")],
             replace(V1, config_hash="other"),
@@ -114,7 +114,7 @@ def test_what_a_rollback_deploys_stays_below_what_it_went_back_from() -> None:
         with pytest.raises(AlreadyRolledBack):
             release_before(
                 going if running.image != IN_PLACE.image else rows, running
-            )  # left unproven: known by its tag
+            )  # left unverified: known by its tag
     assert after_release(rows, IN_PLACE, V3) == [V1, IN_PLACE, V2, IN_PLACE, V3]
 
 

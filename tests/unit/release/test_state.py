@@ -26,7 +26,7 @@ OWNER = {
     "host": "web1",
 }
 RECORD = Record(
-    "green", "sha-2", "sha256:22", "h2", "c2", "2.yml", proven=True, by="ana", at="2025-09-04T02:10:00Z"
+    "green", "sha-2", "sha256:22", "h2", "c2", "2.yml", verified=True, by="ana", at="2025-09-04T02:10:00Z"
 )
 ID = "20250904T021000-7"
 
@@ -204,17 +204,17 @@ def test_the_newest_record_is_last(state: State) -> None:
     assert state.records("green") == []
     for number in range(25):
         state.keep_record(replace(RECORD, container=f"c{number}"))
-    state.keep_record(replace(RECORD, container="c10", proven=False))
+    state.keep_record(replace(RECORD, container="c10", verified=False))
     found = state.records("green")
     assert len(found) == 20
-    assert found[-1] == replace(RECORD, container="c10", proven=False)
+    assert found[-1] == replace(RECORD, container="c10", verified=False)
     assert [each.container for each in found].count("c10") == 1
     assert state.records("blue") == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[1]", '[{"color": "green"}]', '{"a": 1}'])
 def test_damaged_records_are_said_and_not_overwritten(state: State, text: str) -> None:
-    """What is proven is not guessed."""
+    """What is verified is not guessed."""
     path = state.release_folder("green") / "records.json"
     path.write_text(text)
     with pytest.raises(ConfigError, match="is damaged"):
@@ -229,7 +229,7 @@ def test_damaged_records_are_said_and_not_overwritten(state: State, text: str) -
 def test_a_record_is_of_one_container_image_and_configuration(
     other: tuple[str, str, str], same: bool
 ) -> None:
-    """Proven is what runs in this container from this image with this configuration, and nothing else."""
+    """Verified is what runs in this container from this image with this configuration, and nothing else."""
     assert RECORD.is_running(*other) is same
 
 

@@ -68,7 +68,7 @@ def test_released_says_what_runs_and_what_it_would_cost_to_go_back() -> None:
     """A released session ends with what runs where, how many checks passed, and what is open."""
     assert last_lines(RELEASED) == [
         (
-            "RELEASED  recall runs sha-9b7d001 on green. Proven by 57 checks; nothing is open. "
+            "RELEASED  recall runs sha-9b7d001 on green. Verified by 57 checks; nothing is open. "
             "Time to roll back: 1.6 ms."
         ),
         "  see   reports/latest/report.html",
@@ -109,7 +109,7 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
         ),
         (
             SessionResult(Status.GATE_PASSED, "recall", 0, (Running("green", "sha-2"),), passed=1),
-            "GATE PASSED  recall runs sha-2 on green. Proven by 1 check; nothing was changed.",
+            "GATE PASSED  recall runs sha-2 on green. Verified by 1 check; nothing was changed.",
         ),
         (
             SessionResult(Status.INCONCLUSIVE, "recall", 10, (Running("blue", "sha-1", live=True),)),
@@ -133,7 +133,7 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
         ),
         (
             SessionResult(Status.RELEASED, "recall", 0, (Running("blue", "", UNASKED, live=True),), passed=2),
-            "RELEASED  what was proven is kept, but what recall runs on blue could not be asked again. Proven by 2 checks; nothing is open.",
+            "RELEASED  what was verified is kept, but what recall runs on blue could not be asked again. Verified by 2 checks; nothing is open.",
         ),
         (
             SessionResult(
@@ -150,7 +150,7 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
                 Status.KEPT_UNVERIFIED, "recall", 1, (Running("green", "sha-2", "unhealthy", live=True),)
             ),
             (
-                "KEPT UNVERIFIED  recall runs sha-2 on green (unhealthy), not proven; "
+                "KEPT UNVERIFIED  recall runs sha-2 on green (unhealthy), not verified; "
                 "nothing was reverted, as asked for."
             ),
         ),
