@@ -263,7 +263,7 @@ class SessionEnd:
 
     # --- restoring -----------------------------------------------------------------------------------------------
     def _restore_verified(self) -> SessionResult | None:
-        """After a failed gate on a release that is not verified, restore the last verified one; None if nothing changed."""
+        """After a failed gate on an unverified release, restore the last verified one; None if nothing changed."""
         record, begun, state = _last_verified(self.situation), time.monotonic(), self.tx.state
         if record is None:
             return None

@@ -178,7 +178,7 @@ def _replaced(settings: Settings, state: State, color: str, file: str, *, warm: 
 
 
 def running_record(settings: Settings, state: State, color: str) -> Record | None:
-    """The record of what runs on *color*, the verified one if there is one; a new record for an unrecorded container."""
+    """The record of what runs on *color*, preferably a verified one; a new record for an unrecorded container."""
     found = main_container(settings, color)
     if found is None:
         return None
