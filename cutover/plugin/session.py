@@ -222,6 +222,13 @@ class CutoverSession:
         point_latest_to(self.folder)
         self.begin_stage()
 
+    def hold_lock(self) -> None:
+        """Take the session lock, unless this session holds it already; raises Locked."""
+        if self._lock is None:
+            state = State(self.required_settings().state)
+            state.prepare()
+            self._lock = state.acquire(lock_owner(self.request.summary), self.request.asked_at)
+
     def _begin_release(self, settings: Settings) -> ActiveRelease:
         from cutover.release.colors import inspect_situation
         from cutover.release.notify import send_event
@@ -237,9 +244,7 @@ class CutoverSession:
         if request.plan:
             report_obstacles(state, report)
         elif request.changes_something:
-            if self._lock is None:
-                state.prepare()
-                self._lock = state.acquire(lock_owner(request.summary), request.asked_at)
+            self.hold_lock()
             recover_dead_session(state, report)
         situation = inspect_situation(settings, request)
         for key, value in (

@@ -168,8 +168,8 @@ def test_a_rollback_waits_for_who_has_opened_nothing_yet(project: Project) -> No
     """It is never told that it is locked: it says whom it waits for, and reverts what that session then opens."""
     conftest = project.folder / "gate" / "conftest.py"
     lines = conftest.read_text().replace(
-        "(lock_owner(tx.what))\n",
-        "(lock_owner(tx.what))\n    open({waiting!r}, 'w').close()\n    open({go!r}).read()\n",
+        "hold_lock()\n",
+        "hold_lock()\n    open({waiting!r}, 'w').close()\n    open({go!r}).read()\n",
     )
     folder = project.mark.parent
     conftest.write_text(lines.format(waiting=str(folder / "locked"), go=str(folder / "go")))

@@ -34,13 +34,11 @@ services:
 CONFTEST = """\
 import pytest
 from cutover.core.change import Change, line
-from cutover.release.state import lock_owner
 
 @pytest.fixture(scope="session")
 def deploy(cutover_session):
     tx = cutover_session.release().tx
-    tx.state.prepare()
-    tx.state.acquire(lock_owner(tx.what))
+    cutover_session.hold_lock()
     done = tx.apply(Change("mark", "a file", ("touch", {mark!r}), (line("rm", "-f", {mark!r}),), 10.0))
     assert done.ok, done
     return "sha-2"

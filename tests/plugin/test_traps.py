@@ -272,15 +272,8 @@ def test_a_gate_in_two_folders_is_one_gate(project: Project) -> None:
 
 
 def test_the_rollback_fixture_reverts_at_once(project: Project) -> None:
-    """A team's own check may revert by itself; the session then ends as one that somebody has reverted."""
-    test = f"""
-def test_b(rollback, target):
-    said = rollback()
-    assert said.startswith('release ') or said, said
-    import os
-    assert not os.path.exists({str(project.mark)!r})
-"""
-    project.test(FIRST + test)
+    """A team's own check may revert by itself; that nobody can say what serves then needs an operator."""
+    project.test(FIRST + "def test_b(rollback, target):\n    rollback()\n")
     done = project.run()
     assert done.returncode == 11, done.stdout + done.stderr  # there is no engine that could say what serves
     assert not project.mark.exists()
