@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -45,7 +46,9 @@ def inspect_colors(settings: Settings) -> Colors:
         first = next(iter(settings.colors.values()))
         raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
     with ThreadPoolExecutor(2) as pool:
-        rendered = dict(zip(have, pool.map(lambda color: render(settings, color), have), strict=True))
+        rendering = pool.map(lambda color: render(settings, color), have)
+        importlib.import_module("docker")  # takes as long as Compose takes to render, so both run at once
+        rendered = dict(zip(have, rendering, strict=True))
     ports = {color: each.port(settings.service) for color, each in rendered.items()}
     proxy = driver(settings, ports)
     return Colors(settings, rendered, proxy, find_live(settings, proxy))
