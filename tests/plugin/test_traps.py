@@ -107,7 +107,11 @@ DEATHS = {
     "a segmentation fault": "import ctypes\ndef test_b(target):\n    ctypes.string_at(0)\n",
     "SIGKILL": "import os, signal\ndef test_b(target):\n    os.kill(os.getpid(), signal.SIGKILL)\n",
     "SIGKILL of the whole group": "import os, signal\ndef test_b(target):\n    os.killpg(0, signal.SIGKILL)\n",
-    "SIGQUIT": "import os, signal\ndef test_b(target):\n    os.kill(os.getpid(), signal.SIGQUIT)\n",
+    # A shell ignores SIGQUIT in its background jobs, and children inherit that.
+    "SIGQUIT": (
+        "import os, signal\ndef test_b(target):\n"
+        "    signal.signal(signal.SIGQUIT, signal.SIG_DFL)\n    os.kill(os.getpid(), signal.SIGQUIT)\n"
+    ),
     "a thread's time-out": (
         "import time, pytest\n@pytest.mark.timeout(1, method='thread')\ndef test_b(target):\n    time.sleep(30)\n"
     ),
