@@ -1,15 +1,15 @@
-"""Releasing without us, by the usual script, and with each of our drivers, side by side.
+"""Compare releases by bare Compose, by a typical deploy script, and with each proxy driver.
 
     .venv/bin/python benchmarks/bench_beside.py [compose] [script] [nginx] [traefik] [command] [port-swap] [--dry]
 
-compose    a bare `docker compose up -d`, users on the published port
-script     up of the other color, wait for /readyz with curl, rewrite nginx's upstream, `nginx -s reload`
+compose    a bare `docker compose up -d`; users connect to the published port
+script     start the other color, wait for /readyz with curl, rewrite nginx's upstream, `nginx -s reload`
 others     `pytest smoke checks --target=idle --deploy=… --switch --watch=3s` with that driver; command is HAProxy
 
-The same two images and the same users for all: 100 kept-alive connections, 50 requests/s open loop, half POST (which
-the service refuses with 400, so nothing is written), and others of three seconds. Then the way back, under the same
-load; then two bad releases, one that ends at its start and one that answers 500 to every second request.
-About 2 minutes a row. It measures and blames nobody: it ends with 0.
+All rows use the same two images and the same load: 100 keep-alive connections with 50 requests/s open loop, half of
+them POST (which the service rejects with 400, so nothing is written), and additional requests of three seconds.
+Each row measures a release, the rollback under the same load, and two bad releases: one that exits at start and one
+that returns 500 for every second request. About 2 minutes per row. The exit code is always 0.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ QUIET_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What users saw of one change from a release to another; seconds since its command was called."""
+    """What users saw during one change of release; times in seconds since the command was started."""
 
     code: int
     took_s: float
@@ -46,13 +46,13 @@ class Change:
     failed: int
     gap_ms: float
     through_s: float
-    """When the last one was failed, or answered by the release before."""
+    """Time of the last response that failed or came from the previous release."""
     ready_s: float | None
-    """When the engine first called a container of the new one healthy."""
+    """Time when the engine first reported a container of the new release as healthy."""
 
 
 def change(way: Way, tag: str, *, back: bool) -> Change:
-    """Change to *tag* under load, and wait until it has all users."""
+    """Change to *tag* under load, and wait until all users get it."""
     with listening(way.on) as health, users(way.url, ASKS) as seen:
         since, begun = time.time(), time.monotonic()
         done = way.roll_back(tag) if back else way.release(tag)
@@ -74,12 +74,12 @@ def change(way: Way, tag: str, *, back: bool) -> Change:
 
 
 def not_there(each: Any, tag: str) -> bool:
-    """Whether a request is not one that *tag* answered; the slow ones were begun by the release before."""
+    """Whether *tag* did not answer this request; slow requests may still be answered by the previous release."""
     return each.failed or (each.release != tag and "slow" not in each.ask.path)
 
 
 def arrives(seen: Load, tag: str) -> None:
-    """Wait until *tag* has answered all for two seconds; bounded, for it may never."""
+    """Wait until *tag* has answered all requests of the last two seconds, at most ARRIVES_S."""
     end = time.monotonic() + ARRIVES_S
     while time.monotonic() < end:
         last = [each for each in list(seen.shots) if each.ended > time.monotonic() - QUIET_S]
@@ -89,7 +89,7 @@ def arrives(seen: Load, tag: str) -> None:
 
 
 def bad(way: Way, name: str, good: str) -> dict[str, Any]:
-    """Release a bad one: what its command says, and who answers some seconds later."""
+    """Release a bad image; return the exit code and the release that users get a few seconds later."""
     tag = built(name, name)
     done = way.release(tag)
     end, serves = time.monotonic() + QUIET_S * 2, "nobody"
@@ -105,7 +105,7 @@ def bad(way: Way, name: str, good: str) -> dict[str, Any]:
 
 
 def who(url: str) -> str:
-    """The release that answers now."""
+    """The release that responds now."""
     try:
         with urlopen(f"{url}/version", timeout=5) as answer:  # noqa: S310  # our own http://127.0.0.1
             return str(json.load(answer).get("version", "nobody"))
@@ -114,7 +114,7 @@ def who(url: str) -> str:
 
 
 def measure(name: str, where: str) -> dict[str, Any]:
-    """One row: there, back, and the bad ones."""
+    """Measure one row: release, rollback and the bad releases."""
     old, new = built("beside old"), built("beside new")
     with WAYS[name]() as way:
         way.first(old)
@@ -137,7 +137,7 @@ def measure(name: str, where: str) -> dict[str, Any]:
 
 
 def told(rows: Rows) -> list[str]:
-    """The section as people read it."""
+    """Markdown lines of the section."""
     rows = {name: rows[name] for name in WAYS if name in rows}
     head = (
         "way", "requests", "failed", "longest gap", "from ready to all traffic", "way back", "failed on it",
@@ -162,7 +162,7 @@ def told(rows: Rows) -> list[str]:
 
 
 def cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    """One line of the table."""
+    """The table row of one measurement."""
     truth = all(each["code"] != 0 for each in row["bad"].values()) and row["code"] == 0
     return (
         name,
@@ -178,14 +178,14 @@ def cells(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def ready(seconds: float | None) -> str:
-    """From ready to all traffic; traffic that was sent before is said."""
+    """Format the time from ready to all traffic; negative if traffic was sent before the release was ready."""
     if seconds is None:
         return "not seen"
     return f"{seconds:.1f} s" if seconds >= 0 else f"{-seconds:.1f} s before it was ready"
 
 
 def picture(rows: Rows) -> str:
-    """The chart beside the table."""
+    """SVG chart for the section."""
     bars = [
         Bar(
             name,
@@ -199,7 +199,7 @@ def picture(rows: Rows) -> str:
 
 
 def main() -> int:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     options = asked(__doc__, tuple(WAYS))
     where, rows = write.machine(), {}
     for name in options.names:

@@ -1,13 +1,13 @@
-"""A whole `scripts/deploy/cutover.sh` while users come: one that is kept, and one that breaks under traffic.
+"""Measure `scripts/deploy/cutover.sh` under load: a release that is kept, and one that fails after the switch.
 
     python -m benchmarks.bench_cutover [nginx-kept] [traefik-reverted] … [--times N] [--dry]
 
-…-kept        a good release, watched to its end: no request may fail
-…-reverted  one that answers 500 to everybody some seconds after the switch: how long until the old color serves
+…-kept      a good release, watched to the end: no request may fail
+…-reverted  a release that returns 500 some seconds after the switch: time until the old color serves all requests
 
-Users: 100 kept-alive connections, 50 requests/s open loop, half of them POST that write a row, and others that take
-three seconds each. The service is examples/recall in two containers behind the proxy, all on this machine.
-About 45 s each; it ends with 1 when a request of `kept` failed or a goal was missed.
+Load: 100 keep-alive connections with 50 requests/s open loop, half of them POST that write a row, and additional
+requests that take three seconds each. The service is examples/recall in two containers behind the proxy, all on this
+machine. About 45 s each; exit code 1 if a request of `kept` failed or a goal was missed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ LONGEST_S = 600.0
 
 
 def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Load]:
-    """Release *tag* under load, and break it while it is watched; the exit code, and what users saw."""
+    """Release *tag* under load, failing during the watch if *breaks*; return exit code and load results."""
     argv = (str(SCRIPT), "--image-tag", tag, "--skip-migrations", f"--watch={watch_s}s")
     here = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     said, before = on.folder / "said", reports(on)
@@ -66,28 +66,28 @@ def release(on: Stand, tag: str, watch_s: int, *, breaks: bool) -> tuple[int, Lo
 
 
 def break_it(on: Stand, session: subprocess.Popen[bytes], old: str, before: frozenset[Path]) -> None:
-    """Let all be well for some seconds after the drain, then make each answer of the new color a 500."""
+    """Wait until some seconds after the drain, then make the new color return 500 for every request."""
     new = "green" if old == "blue" else "blue"
     while f'"name": "drain {old}"' not in evidence(on, before):
         if session.poll() is not None:
             return
-        time.sleep(0.1)  # no event tells that another process wrote a line
+        time.sleep(0.1)  # poll: a write to another process's file raises no event here
     time.sleep(BREAKS_AFTER_S)
     on.docker("exec", f"{on.project(new)}-api-1", "touch", "/tmp/break")
 
 
 def reports(on: Stand) -> frozenset[Path]:
-    """The evidence of each session so far."""
+    """The evidence files of all sessions so far."""
     return frozenset((on.folder / "reports").glob("2*/evidence.jsonl"))
 
 
 def evidence(on: Stand, before: frozenset[Path]) -> str:
-    """What the session that began after *before* has written so far; empty before it has begun."""
+    """Evidence written so far by the session started after *before*; empty if it has written none."""
     return "".join(each.read_text(encoding="utf-8") for each in reports(on) - before)
 
 
 def row(name: str, tag: str, code: int, seen: Load, where: str) -> dict[str, Any]:
-    """What is worth keeping of one release."""
+    """The results of one release."""
     return {
         "tag": tag,
         "code": code,
@@ -105,7 +105,7 @@ def row(name: str, tag: str, code: int, seen: Load, where: str) -> dict[str, Any
 
 
 def back(seen: Load, bad: str) -> float | None:
-    """Seconds from the first bad answer until all are answered by the old release; None without a bad one."""
+    """Seconds from the first failed response until the old release serves all requests; None if none failed."""
     failed = [each.ended for each in seen.failed]
     if not failed:
         return None
@@ -119,7 +119,7 @@ def back(seen: Load, bad: str) -> float | None:
 
 
 def told(rows: Rows) -> list[str]:
-    """The section as people read it."""
+    """Markdown lines of the section."""
     cells = [
         (
             name, one["code"], f"{one['requests']:,} ({one['posts']:,} POST, {one['slow']} of 3 s)", one["new"],
@@ -152,7 +152,7 @@ def missed(name: str, one: dict[str, Any]) -> bool:
 
 
 def measure(driver: Literal["nginx", "traefik"], names: Sequence[str], times: int, where: str) -> Rows:
-    """The rows of *names* behind one proxy."""
+    """Measure the rows *names* behind one proxy."""
     tags = {
         KEPT: [built("cutover one"), built("cutover two")],
         ROLLED_BACK: [built("breaks-later", "breaks-later")],
@@ -174,7 +174,7 @@ def measure(driver: Literal["nginx", "traefik"], names: Sequence[str], times: in
 
 
 def main() -> int:
-    """Measure, print, write; 1 when a request failed that must not, or a goal was missed."""
+    """Measure, print and write the results; 1 if a request of a kept release failed or a goal was missed."""
     options, where = asked(__doc__, NAMES), write.machine()
     rows: Rows = {}
     for driver in DRIVERS:

@@ -1,10 +1,9 @@
-"""How long it takes, wherever a release dies, until one color serves what it must and nothing is open.
+"""Measure recovery after SIGKILL: time until one color serves the correct release and no release is open.
 
     .venv/bin/python -m benchmarks.bench_deaths [point …] [--dry]
 
-Each row is a real session on one stand with everything that a run of show can have; the processes that are named are
-killed with SIGKILL. Afterwards the same is asked as in tests/integration/test_deaths.py. About 12 s a row; it ends with 1
-when one of them was left half done.
+Each row is a session with all optional steps; the named processes are killed with SIGKILL. The checks afterwards are
+those of tests/integration/test_deaths.py. About 12 s per row; exit code 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ HALF_DONE = "**HALF DONE**"
 
 
 def measure(stand: Stand, point: Point, where: str) -> dict[str, object]:
-    """One death: who died, who put it right, what users get then, and after how many seconds."""
+    """Kill a release at *point*; return what was killed, what recovered it, what users get, and the seconds it took."""
     with tempfile.TemporaryDirectory() as folder, kill_session.running(stand, point, Path(folder)) as run:
         seconds = kill_session.settled(run, point)
     try:
@@ -47,7 +46,7 @@ def measure(stand: Stand, point: Point, where: str) -> dict[str, object]:
 
 
 def told(rows: Rows) -> list[str]:
-    """The section as people read it."""
+    """Markdown lines of the section."""
     found = {str(point): rows[str(point)] for point in POINTS if str(point) in rows}
     well = sum(row["serves"] != HALF_DONE for row in found.values())
     cells = [
@@ -66,7 +65,7 @@ def told(rows: Rows) -> list[str]:
 
 
 def main() -> int:
-    """Measure, print, write; 1 when something was left half done."""
+    """Measure, print and write the results; 1 if a release was left half done."""
     names = {str(point): point for point in POINTS}
     given = asked(__doc__, tuple(names))
     where, rows = write.machine(), {}

@@ -1,4 +1,4 @@
-"""Which bad releases the gate catches before users meet them, and which good but noisy ones it keeps.
+"""Measure which bad releases the gate rejects before they get traffic, and which good but noisy ones it keeps.
 
     .venv/bin/python benchmarks/bench_defects.py [defect …] [--dry]
 
@@ -24,8 +24,8 @@ from examples.stand import Stand
 
 SECTION = "defects"
 LIVE = "baseline-errors"
-# A good one stays on the idle color and is the way back of the next: so they come after the bad ones, the slow one
-# at their end; what touches the schema comes last, for it would be there for all others.
+# A good release stays on the idle color and is the revert target of the next, so good ones run after the bad ones,
+# with the slow one last. Migrations run last of all, because every later release would see their schema.
 ORDER = (Seen.BEFORE_TRAFFIC, Seen.NEVER, Seen.MIGRATION)
 NAMES = tuple(
     each.name
@@ -34,7 +34,7 @@ NAMES = tuple(
     if each.seen is seen
 )
 LONGEST = 110
-# Without a snapshot there is no copy to try a new schema on, and what breaks the old release is seen too late.
+# Without a snapshot there is no copy for the rehearsal, and a breaking migration is detected too late.
 SNAPSHOT = """
 [snapshot]
 enabled = true
@@ -43,7 +43,7 @@ enabled = true
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one release ended."""
+    """Result of one release."""
 
     seen: str
     expected: int
@@ -54,11 +54,11 @@ class Row:
     live: str
     where: str
     said: str = ""
-    """The last lines of one that ended otherwise than it must."""
+    """The last lines of output if the exit code was unexpected."""
 
     @property
     def word(self) -> str:
-        """What is to be thought of it."""
+        """The assessment shown in the table."""
         if self.serves != self.live:
             return "**MISSED: users met it**"
         if self.code == self.expected:
@@ -67,7 +67,7 @@ class Row:
 
 
 def measure(on: Stand, name: str, live: str, where: str) -> Row:
-    """Release the one with the defect *name*, and ask users what answers them."""
+    """Deploy the release with the defect *name*, then request the version through the proxy."""
     defect, tag = DEFECTS[name], built(name, name)
     more = () if defect.seen is Seen.MIGRATION else ("--skip-migrations",)
     before = reports(on)
@@ -89,7 +89,7 @@ def measure(on: Stand, name: str, live: str, where: str) -> Row:
 
 
 def reports(on: Stand) -> set[Path]:
-    """The reports of the stand's sessions; those of a gate after a revert lie elsewhere or have no `to`."""
+    """Report folders of the stand's sessions."""
     return {
         each.parent
         for each in (on.folder / "reports").glob("*/evidence.jsonl")
@@ -98,7 +98,7 @@ def reports(on: Stand) -> set[Path]:
 
 
 def first_no(folder: Path) -> str:
-    """The first check that said no or could not be answered, else the first step that went wrong."""
+    """The first check with the outcome no or unknown, else the first such step."""
     evidence = load_evidence(folder / "evidence.jsonl")
     for check in evidence.checks:
         if check.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
@@ -109,7 +109,7 @@ def first_no(folder: Path) -> str:
 
 
 def told(rows: Rows) -> list[str]:
-    """The section as people read it."""
+    """Markdown lines of the section."""
     found = {name: Row(**rows[name]) for name in NAMES if name in rows}
     bad = [row for row in found.values() if row.expected]
     noisy = [row for row in found.values() if not row.expected]
@@ -131,12 +131,12 @@ def told(rows: Rows) -> list[str]:
 
 
 def serving(row: Row) -> str:
-    """Whether users still have what they had."""
+    """The release that users get, as shown in the table."""
     return "the live release" if row.serves == row.live else row.serves
 
 
 def main() -> int:
-    """Measure, print, write; 1 when something was missed or reverted for nothing."""
+    """Measure, print and write the results; 1 if a bad release was missed or a good one reverted."""
     options = asked(__doc__, NAMES)
     where, rows = write.machine(), {}
     for name in options.names:

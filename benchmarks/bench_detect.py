@@ -1,9 +1,9 @@
-"""Releases that break under traffic, and healthy noisy ones: which question says no, and after how many seconds.
+"""Measure which watch check detects a failing release and after how many seconds, and that healthy ones are kept.
 
     python -m benchmarks.bench_detect [NAME …] [--dry]
 
-Each is a real container behind the real nginx, with 40 requests of users a second on the loopback, watched by the
-shipped questions beside an old color. It writes its section of docs/benchmarks.md.
+Each case is a container behind nginx with 40 user requests per second on the loopback interface, watched by the
+default checks beside an old color. The results are written to docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DEADLINE_S = 120.0
 
 @contextmanager
 def stage() -> Iterator[Scene]:
-    """Two containers of the service behind nginx, green with the traffic."""
+    """Two containers of the service behind nginx; green is live."""
     name = f"bench-detect-{uuid.uuid4().hex[:6]}"
     old, live = (Release(color, f"{name}_{color}") for color in ("blue", "green"))
     with ExitStack() as stack:
@@ -58,7 +58,7 @@ def _remove(release: Release) -> None:
 
 @contextmanager
 def users(url: str) -> Iterator[None]:
-    """Forty requests a second; a hung one does not hold up the others."""
+    """Send 40 requests per second; a request that hangs does not delay the others."""
     over = threading.Event()
 
     def one() -> None:
@@ -79,7 +79,7 @@ def users(url: str) -> Iterator[None]:
 
 
 def settings_of(scene: Scene) -> Settings:
-    """What cutover.toml would say."""
+    """Settings for the watch of *scene*."""
     table = {
         "project": "detect",
         "colors": {color: {"env_file": f".env.{color}"} for color in ("blue", "green")},
@@ -96,7 +96,7 @@ def settings_of(scene: Scene) -> Settings:
 
 
 def watched(scene: Scene, case: Case) -> tuple[WatchResult, float]:
-    """What the watch saw, and the seconds from the break to its end."""
+    """Watch result of *case*, and the seconds from the failure to the end of the watch."""
     settings, url = settings_of(scene), f"http://127.0.0.1:{scene.proxy.port}"
     live = Target("live", "live", url, "green", scene.live.project, through_proxy=True)
     old = Target("blue", "color", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
@@ -124,25 +124,25 @@ def watched(scene: Scene, case: Case) -> tuple[WatchResult, float]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one case ended."""
+    """Result of one case."""
 
     case: Case
     by: str
     seconds: float
     reason: str
     no_yes: tuple[str, ...] = ()
-    """Questions that were not answered with yes."""
+    """Checks whose outcome is not yes."""
 
     @property
     def right(self) -> bool:
-        """Whether a bad one was caught by a question that should, and a healthy one left alone."""
+        """Whether a failing release was detected by an expected check, or a healthy one kept."""
         if self.case.all_yes and set(self.no_yes) - {"leak"}:
             return False
         return self.by in self.case.by if self.case.by else not self.by
 
     @property
     def mark(self) -> str:
-        """The same as a sign."""
+        """The same as a symbol."""
         return "✓" if self.right else "✗"
 
 
@@ -163,7 +163,7 @@ def measured(case: Case) -> Row:
 
 
 def told(rows: list[Row], where: str) -> str:
-    """The section of the page."""
+    """Markdown text of the section."""
     bad, good = ([row for row in rows if bool(row.case.by) is kind] for kind in (True, False))
     caught, wrong = sum(row.right for row in bad), sum(not row.right for row in good)
     sure = f"{caught} of {len(bad)} bad releases were caught, {wrong} of {len(good)} healthy ones reverted."
@@ -181,12 +181,12 @@ def told(rows: list[Row], where: str) -> str:
 
 
 def said(row: Row) -> str:
-    """The reason, in a cell."""
+    """The reason, escaped for a table cell."""
     return row.reason.replace("|", "\\|")[:160]
 
 
 def main() -> int:
-    """Measure, print, write; 1 when a bad one was missed or a healthy one reverted."""
+    """Measure, print and write the results; 1 if a failing release was missed or a healthy one reverted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

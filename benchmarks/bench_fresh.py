@@ -1,8 +1,7 @@
-"""What a fresh machine costs: a bare Debian 12 with Python, as root without systemd, runs scripts/demo twice.
+"""Measure scripts/demo on a fresh machine: Debian 12 with Python, as root without systemd, run twice.
 
-The machine is a container with an engine of its own, in which nothing is installed but python3. Packages of
-Debian come from the mirror that the base image knows, those of Python from a folder of the pinned wheels.
-The second run meets a machine that already has Docker.
+The machine is a container with its own Docker engine and only python3 installed. Debian packages come from the base
+image's mirror, Python packages from a folder with the pinned wheels. In the second run Docker is already installed.
 """
 
 from __future__ import annotations
@@ -40,13 +39,13 @@ LAST = re.compile(r"^\d of \d as they must, in (\d+) s$", re.MULTILINE)
 
 
 def wheels(folder: Path) -> None:
-    """Put what constraints.txt pins into *folder*."""
+    """Download the packages pinned in constraints.txt to *folder*."""
     words = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest")
     subprocess.run((*words, str(folder), "-r", str(ROOT / "constraints.txt")), check=True)
 
 
 def demo_twice(checkout: Path, packages: Path) -> str:
-    """What the bare machine printed."""
+    """Output of the container that runs the demo twice."""
     name = f"cutover-bench-fresh-{secrets.token_hex(3)}"
     mounts = (f"{name}:/var/lib/docker", f"{checkout}:/checkout:ro", f"{packages}:/wheels:ro")
     volumes = tuple(word for mount in mounts for word in ("--volume", mount))
@@ -63,12 +62,12 @@ def demo_twice(checkout: Path, packages: Path) -> str:
 
 
 def told(printed: str, where: str) -> str:
-    """The section of the page."""
+    """Markdown text of the section."""
     rows = []
     for number, (began, said, code, ended) in enumerate(RUN.findall(printed), 1):
         acts = LAST.search(said)
         for step, seconds in STEP.findall(said):
-            # The machine's own root has its home there; the page names no path of a machine.
+            # Replace root's home directory: the page must not contain paths of the machine.
             rows.append(
                 (number, step.replace(str(Path("~root").expanduser()), "~"), f"{float(seconds):.1f} s")
             )
@@ -91,7 +90,7 @@ def told(printed: str, where: str) -> str:
 
 
 def main() -> int:
-    """Measure, print and write; 0 only if both runs ended with 0."""
+    """Measure, print and write the results; 0 only if both runs exited with 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dry", action="store_true", help="print only")
     options = parser.parse_args()

@@ -1,13 +1,14 @@
-"""What the gate costs beside doing without it, in paired and interleaved runs.
+"""Measure the overhead of the gate in paired, interleaved runs.
 
     .venv/bin/python benchmarks/bench_overhead.py [gate] [deploy] [locked] [--times N] [--dry]
 
-gate    `pytest smoke` on a ready target, and a pytest session with the same plugins and one empty test
-deploy  a deploy through the gate, and a bare `docker compose up -d --wait` of the same change of image;
-        `min_uptime = 0s`, for that waiting is on purpose and would hide work that is done meanwhile; the
-        HEALTHCHECK asks each 0.2 s on both sides, for at its own second each side jumps by a second at times
-locked  a second release while a first one is being watched: it exits 12, beside the same empty session
-Bytecode is written and used, as it is for everybody. About 15 s a pair; it ends with 1 when a goal is missed.
+gate    `pytest smoke` on a ready target, against a pytest session with the same plugins and one empty test
+deploy  a deploy through the gate, against a bare `docker compose up -d --wait` of the same image change;
+        `min_uptime = 0s`, because that wait is intended and would hide work done meanwhile; the HEALTHCHECK
+        interval is 0.2 s on both sides, because at 1 s either side can take one interval longer
+locked  a second release while the first one is being watched, which exits 12, against the same empty session
+
+Bytecode is written and used, as in normal operation. About 15 s per pair; exit code 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ Pair = tuple[Callable[[], Result], Callable[[], Result]]
 
 
 def empty(on: Stand) -> Callable[[], Result]:
-    """A session of the same plugins and settings with one test that does nothing."""
+    """Return a function that runs a session with the same plugins and settings and one empty test."""
     folder = on.folder / "empty"
     folder.mkdir(exist_ok=True)
     (folder / "test_nothing.py").write_text("def test_nothing():\n    pass\n")
@@ -60,13 +61,13 @@ def empty(on: Stand) -> Callable[[], Result]:
 
 @contextmanager
 def gate(on: Stand) -> Iterator[Pair]:
-    """The gate of a target that has been ready for long."""
+    """The gate on a target that has been ready for some time."""
     yield (lambda: require(on.pytest("smoke", "--target=live"), 0), empty(on))
 
 
 @contextmanager
 def deploy(on: Stand) -> Iterator[Pair]:
-    """The same two images in turn, on the idle color and in a bare project of their own."""
+    """Two images in turn, deployed to the idle color by the gate and to a separate project by bare Compose."""
     tags = [built("overhead one"), built("overhead two")]
     bare = Bare(on)
     turns = {"ours": 0, "bare": 0}
@@ -91,7 +92,7 @@ def deploy(on: Stand) -> Iterator[Pair]:
 
 @contextmanager
 def locked(on: Stand) -> Iterator[Pair]:
-    """A second release, turned away by a first one that is really there."""
+    """A second release, rejected because a first one holds the lock."""
     tag = built("overhead two")
     words = ("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", f"--watch={LONGEST_S:.0f}s")
     with subprocess.Popen(
@@ -106,16 +107,16 @@ def locked(on: Stand) -> Iterator[Pair]:
 
 
 def wait_for_the_watch(on: Stand, first: subprocess.Popen[bytes]) -> None:
-    """Until the first release has switched: from then on it is quiet."""
+    """Wait until the first release has switched and is being watched."""
     end = time.monotonic() + LONGEST_S
     while not (on.state / "open").exists() or on.ask().get("color") != "green":
         if first.poll() is not None or time.monotonic() > end:
             raise RuntimeError(f"the first release ended with {first.returncode}")
-        time.sleep(0.1)  # no event tells that another process has switched
+        time.sleep(0.1)  # poll: a switch by another process raises no event here
 
 
 class Bare:
-    """The same Compose file in a project of its own, without anything of ours."""
+    """The same Compose file in a separate project, deployed without the gate."""
 
     def __init__(self, on: Stand) -> None:
         self.on, self.env_file = on, on.folder / "deploy" / ".env.bare"
@@ -136,7 +137,7 @@ class Bare:
         return Result(done.returncode, done.stdout + done.stderr)
 
     def up(self, tag: str, *, wait: bool = True) -> Result:
-        """Recreate with another image; with *wait* until it is healthy."""
+        """Recreate the containers with another image; with *wait*, until they are healthy."""
         values = {
             "IMAGE_REPO": REPO, "IMAGE_TAG": tag, "COMPOSE_PROJECT_NAME": self.project, "API_HTTP_PORT": self.port,
             "SHARED_NETWORK": f"{self.on.name}_shared", "SHARED_VOLUME": f"{self.on.name}_data",
@@ -145,7 +146,7 @@ class Bare:
         return self.compose("up", "--detach", *(("--wait",) if wait else ()))
 
     def down(self) -> None:
-        """Take it away; network and volume are the stand's."""
+        """Remove the containers; network and volumes belong to the stand."""
         self.compose("down")
 
 
@@ -153,7 +154,7 @@ ROWS = {"gate": gate, "deploy": deploy, "locked": locked}
 
 
 def measure(on: Stand, name: str, times: int) -> tuple[list[float], list[float]]:
-    """Seconds of ours and of theirs, one after the other, after one of each to warm up."""
+    """Seconds of the measured command and of its baseline, in turns, after one warm-up run of each."""
     ours: list[float] = []
     theirs: list[float] = []
     with ROWS[name](on) as (mine, other):
@@ -166,7 +167,7 @@ def measure(on: Stand, name: str, times: int) -> tuple[list[float], list[float]]
 
 
 def told(rows: Rows) -> list[str]:
-    """The section as people read it."""
+    """Markdown lines of the section."""
     cells = []
     for name, row in rows.items():
         more, goal = extra(row), GOALS[name]
@@ -188,7 +189,7 @@ def told(rows: Rows) -> list[str]:
 
 
 def ask_often(on: Stand) -> None:
-    """Let the service's HEALTHCHECK ask five times a second: who is ready at 1.01 s is not healthy at 2 s only."""
+    """Set the HEALTHCHECK interval to 0.2 s, so that waiting for healthy adds at most that to the time."""
     file = on.folder / "deploy" / "docker-compose.yml"
     text, service = file.read_text(encoding="utf-8"), "  api:\n"
     if text.count(service) != 1:
@@ -199,12 +200,12 @@ def ask_often(on: Stand) -> None:
 
 
 def extra(row: Mapping[str, Any]) -> float:
-    """The median of the pairs' differences."""
+    """Median of the differences of the pairs."""
     return float(statistics.median(row["more"]))
 
 
 def main() -> int:
-    """Measure, print, write; 1 when a goal is missed."""
+    """Measure, print and write the results; 1 if a goal is missed."""
     options = asked(__doc__, tuple(ROWS), PAIRS)
     where, rows = write.machine(), {}
     with stand("overhead", min_uptime="0s") as on:

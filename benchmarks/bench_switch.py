@@ -1,8 +1,8 @@
-"""Switches under load: failed requests, the longest gap, p99 at rest and around a switch, and the way back.
+"""Measure switches under load: failed requests, longest gap, p99 at rest and during a switch, time to switch back.
 
     python -m benchmarks.bench_switch [--switches N] [--requests N] [--rate N] [--connections N] [--dry]
 
-Traffic goes to the loopback only, bounded in rate and time; it writes its section of docs/benchmarks.md.
+Traffic stays on the loopback interface and is bounded in rate and time. The results are written to docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _serve(pipe: Any) -> None:
 
 @contextmanager
 def colors_of_another_process() -> Iterator[Colors]:
-    """Blue and green beside the client, not inside it: they would share one interpreter lock."""
+    """Run blue and green in a separate process, so that they do not share an interpreter lock with the client."""
     here, there = multiprocessing.get_context("spawn").Pipe()
     child = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,))
     child.start()
@@ -58,7 +58,7 @@ def colors_of_another_process() -> Iterator[Colors]:
 
 @dataclass(frozen=True)
 class Row:
-    """What was seen of one proxy."""
+    """Results of one proxy."""
 
     name: str
     requests: int
@@ -72,10 +72,10 @@ class Row:
 
 
 def switching(seen: Running, options: argparse.Namespace) -> tuple[Load, list[float]]:
-    """Switches under load, with rest between them; what was asked, and when it was switched."""
+    """Switch under load with pauses in between; return the load results and the times of the switches."""
     moments = []
     share = options.requests / (options.switches + 1)
-    # The slow ones have connections of their own: what waits behind them would hide what the switch does.
+    # Slow requests have connections of their own; requests queued behind them would hide the effect of the switch.
     with (
         load(seen.way.url, connections=options.connections, rate=options.rate, longest_s=LONGEST_S) as users,
         load(seen.way.url, connections=SLOW_USERS, rate=2, asks=[SLOW], longest_s=LONGEST_S) as slow,
@@ -96,9 +96,9 @@ def _until(users: Load, answered: float) -> None:
 
 
 def flips(seen: Running) -> tuple[list[float], list[float]]:
-    """Milliseconds from the decision to the first answer of the other color on a connection that is open.
+    """Milliseconds from the switch command to the first response of the other color on an open connection.
 
-    And of a bare move before each: they see the same machine.
+    Also returns the duration of a bare `mv` before each switch, under the same conditions.
     """
     import socket
 
@@ -111,7 +111,7 @@ def flips(seen: Running) -> tuple[list[float], list[float]]:
         color = _color(line, ask)
         for _ in range(FLIPS):
             to = other(color)
-            time.sleep(0.3)  # at rest: Traefik takes in one change at a time
+            time.sleep(0.3)  # at rest: Traefik handles one change at a time
             bare.append(move())
             begun = time.perf_counter()
             subprocess.run(seen.driver.switch(to).do, check=True, stdout=subprocess.DEVNULL)
@@ -138,14 +138,14 @@ def _color(line: Any, ask: bytes) -> str:
 
 
 class BareMove:
-    """A bare `mv` as a process of its own: what no switch of ours can be faster than."""
+    """A bare `mv` in a separate process: the lower bound for the duration of a switch."""
 
     def __init__(self, folder: Path) -> None:
         self.one, self.two = folder / "bare-one", folder / "bare-two"
         self.one.touch()
 
     def __call__(self) -> float:
-        """Milliseconds of one."""
+        """Run one `mv` and return its duration in milliseconds."""
         begun = time.perf_counter()
         subprocess.run(("mv", str(self.one), str(self.two)), check=True)
         self.one, self.two = self.two, self.one
@@ -153,7 +153,7 @@ class BareMove:
 
 
 def measure(start: Callable[..., AbstractContextManager[Running]], options: argparse.Namespace) -> Row:
-    """One proxy, from its start to its end."""
+    """Run all measurements with one proxy."""
     with (
         tempfile.TemporaryDirectory() as name,
         colors_of_another_process() as colors,
@@ -182,7 +182,7 @@ def _between(moments: list[float]) -> Iterator[tuple[float, float]]:
 
 
 def told(rows: list[Row], options: argparse.Namespace, where: str) -> str:
-    """The section as people read it."""
+    """Markdown text of the section."""
     lines = [
         "## Switching under load",
         "",
@@ -216,7 +216,7 @@ def told(rows: list[Row], options: argparse.Namespace, where: str) -> str:
 
 
 def main() -> int:
-    """Measure, print, write; 1 when a request failed."""
+    """Measure, print and write the results; 1 if a request failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,8 +1,8 @@
-"""What watching costs: share of a core, memory, and reading a long log against `docker logs | grep -c`.
+"""Measure the cost of the watch: CPU, memory, and reading a long log compared with `docker logs | grep -c`.
 
     python -m benchmarks.bench_watch_cost [--seconds N] [--rate N] [--megabytes N] [--dry]
 
-Traffic goes to the loopback only, bounded in rate and time; it writes its section of docs/benchmarks.md.
+Traffic stays on the loopback interface and is bounded in rate and time. The results are written to docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from examples.stand import GOOD, Stand
 
 DEADLINE_S = 1800.0
 ALLOWED = 0.05
-ALLOWED_MB = 1.0  # between half-time and end, the points of the charts included
+ALLOWED_MB = 1.0  # growth from half-time to the end, including the data points of the charts
 USER = """
 import sys, time, urllib.request
 while True:
@@ -60,29 +60,29 @@ for _ in range(int(sys.argv[1]) * 1000000 // len(block)):
 
 @dataclass(frozen=True)
 class Cost:
-    """What one watch cost its process."""
+    """Resources used by one watch."""
 
     seconds: float
     cpu_s: float
     requests: int
     first_half: int
-    """Bytes that Python held after half of the time."""
+    """Bytes allocated by Python after half of the time."""
     second_half: int
     verdicts: dict[str, str]
 
     @property
     def growth_mb(self) -> float:
-        """What memory grew by between half-time and end."""
+        """Memory growth between half-time and the end, in MB."""
         return (self.second_half - self.first_half) / 1e6
 
     @property
     def share(self) -> float:
-        """The part of one core."""
+        """CPU time as a fraction of one core."""
         return self.cpu_s / self.seconds
 
 
 def users(url: str, rate: float, until: threading.Event) -> threading.Thread:
-    """Requests in another process, for the watch's own CPU time is measured."""
+    """Send requests from another process, because the CPU time of this one is measured."""
     argv = (sys.executable, "-c", USER, url, str(rate))
 
     def run() -> None:
@@ -127,7 +127,7 @@ def watching(stand: Stand, seconds: float, rate: float) -> Cost:
 
 
 def both(folder: Path, seconds: float, rate: float) -> tuple[Cost, Cost]:
-    """The CPU time of a watch, and the memory of another: counting memory costs time."""
+    """Cost of one watch for CPU time and of another for memory: tracing memory takes CPU time."""
     stand = Stand(folder, f"bench-watch-{uuid.uuid4().hex[:6]}")
     stand.make()
     try:
@@ -146,29 +146,29 @@ def both(folder: Path, seconds: float, rate: float) -> tuple[Cost, Cost]:
 
 @dataclass(frozen=True)
 class Read:
-    """Seconds to look at a long log, in three ways."""
+    """Seconds to read a long log in different ways."""
 
     grep: float
-    """`docker logs NAME | grep -c`, all of it."""
+    """The whole log by `docker logs` and `grep -c`."""
     all: float
-    """All of it, read and judged by us."""
+    """The whole log, read and judged by the watch's rules."""
     first: float
-    """The gate's reading: the newest 5,000 lines."""
+    """First read of the gate: the newest 5,000 lines."""
     next: float
-    """One more reading of the watch, with nothing new in it."""
+    """A further read of the watch without new lines."""
     parsed: float
-    """Our own judgment of 50 MB of lines, without the engine."""
+    """Judging 50 MB of lines, without the engine."""
 
 
 def reading(megabytes: int) -> Read:
-    """Look at one container's log of that size."""
+    """Measure reading a container log of *megabytes* MB."""
     name = f"bench-watch-log-{uuid.uuid4().hex[:6]}"
     docker = ("docker", "run", "--name", name, "--log-opt", "max-size=2g", image("base"))
     argv = (*docker, "python3", "-c", WRITER, str(megabytes))
     try:
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE_S)
         counted = f"docker logs {name} 2>&1 | grep -c error"
-        # The words that a person types.
+        # A shell command line, as typed in a terminal.
         whole = timed(lambda: subprocess.run(counted, shell=True, check=True, stdout=subprocess.DEVNULL))  # noqa: S602
         judged = timed(lambda: judge_all(name))
         reader = LogReader(name, Logs.model_validate({}), 1.0, _tail=5000)
@@ -185,7 +185,7 @@ def reading(megabytes: int) -> Read:
 
 
 def judge_all(name: str) -> int:
-    """How many errors the whole log of the container has, by the watch's own rules; line by line, in constant memory."""
+    """Number of errors in the whole container log by the watch's rules; reads line by line in constant memory."""
     argv = ("docker", "logs", "--timestamps", name)
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
@@ -196,14 +196,14 @@ def judge_all(name: str) -> int:
 
 
 def timed(act: Callable[[], object]) -> float:
-    """Seconds that *act* took."""
+    """Duration of *act* in seconds."""
     begun = time.monotonic()
     act()
     return time.monotonic() - begun
 
 
 def told(cost: Cost, memory: Cost, read: Read, options: argparse.Namespace, where: str) -> str:
-    """The section of the page."""
+    """Markdown text of the section."""
     return f"""\
 ## What watching costs
 
@@ -232,7 +232,7 @@ Judging alone, without the engine, takes {read.parsed / 50 * 1000:.0f} ms for ea
 
 
 def main() -> int:
-    """Measure, print, write; 1 when it costs more than is allowed."""
+    """Measure, print and write the results; 1 if a limit is exceeded."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,6 @@
-"""A service that can be broken in many ways while users are on it; runs inside a container (`python3 -c`).
+"""A service with failures that can be triggered at run time; runs inside a container (`python3 -c`).
 
-`GET /__break?how=NAME` breaks it. Standard library only.
+`GET /__break?how=NAME` triggers one. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ DICE = random.Random(1)  # noqa: S311 - dice of a test
 
 
 def say(level: str, message: str, **more: Any) -> None:
-    """One line of the log."""
+    """Log one JSON line."""
     sys.stdout.write(json.dumps({"level": level, "msg": message, **more}) + "\n")
     sys.stdout.flush()
 
 
 def every(seconds: float, act: Any) -> None:
-    """Do *act* for ever, in a thread."""
+    """Call *act* every *seconds* in a background thread."""
 
     def run() -> None:
         while True:
@@ -42,7 +42,7 @@ def every(seconds: float, act: Any) -> None:
 
 
 def dependency() -> socket.socket:
-    """What the service needs: a port of its own, so that one color alone can lose it."""
+    """Listen on a port that stands for a dependency, so that one color alone can lose it."""
     listening = socket.create_server(("127.0.0.1", 9999))
 
     def accept() -> None:
@@ -64,18 +64,18 @@ SHAPES = (
 
 
 def die() -> None:
-    """End at once, as a crash does."""
+    """Exit immediately, as in a crash."""
     os._exit(3)
 
 
 def lose_dependency() -> None:
-    """Nobody listens there any more."""
+    """Close the port of the dependency."""
     NEEDED.shutdown(socket.SHUT_RDWR)
     NEEDED.close()
 
 
 def fill() -> None:
-    """Hold 94 % of the 128 MiB that the container may have."""
+    """Allocate 94 % of the container's memory limit of 128 MiB."""
     while True:
         _size, resident, shared = (int(word) for word in Path("/proc/self/statm").read_text().split()[:3])
         if (resident - shared) * 4096 > 0.94 * (128 << 20):
@@ -101,7 +101,7 @@ ACTS: dict[str, Any] = {
         4.0, lambda: KEPT.clear() if KEPT else KEPT.append(bytearray(b"x" * 20_000_000))
     ),
 }
-# How a request ends when the service is broken that way: status, seconds before it, share of the requests.
+# Response while a failure is active: status, delay in seconds, share of affected requests.
 ANSWERS: dict[str, tuple[int, float, float]] = {
     "5xx-all": (500, 0.0, 1.0), "5xx-half": (500, 0.0, 0.5), "5xx-tenth": (500, 0.0, 0.1),
     "5xx-rare": (500, 0.0, 0.002), "5xx-both": (503, 0.0, 1.0), "slow-all": (200, 0.8, 1.0),
@@ -112,12 +112,12 @@ READY = {"not-ready": 503, "redirect": 302}
 
 
 class Service(BaseHTTPRequestHandler):
-    """The service."""
+    """Request handler of the service."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """One answer, as broken as it was told to be."""
+        """Respond according to the active failures."""
         path, _, query = self.path.partition("?")
         if path == "/__break":
             return self._break(query.removeprefix("how="))
@@ -172,7 +172,7 @@ class Service(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Nothing: the lines are ours."""
+        """Log nothing here; requests are logged as JSON lines."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A picture of bars, drawn by hand: for the page of figures, readable on white and on black."""
+"""Bar charts as SVG for the benchmark page, readable on light and dark backgrounds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OURS, THEIRS = "#1a7f37", "#b35900"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: its name, one value a panel with the word for it, and whether it is ours."""
+    """One bar: its name, a value with its label for each panel, and whether it measures this project."""
 
     name: str
     values: Sequence[float]
@@ -21,7 +21,7 @@ class Bar:
 
 
 def chart(titles: Sequence[str], bars: Sequence[Bar]) -> str:
-    """An SVG with a panel for each of *titles*, side by side; each panel has its own scale, from nought."""
+    """An SVG with one panel per title, side by side; each panel has its own scale starting at zero."""
     panel = BAR + VALUE
     width, height = LABEL + panel * len(titles), TITLE + len(bars) * (HIGH + GAP) + GAP
     box = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'

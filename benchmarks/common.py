@@ -1,7 +1,7 @@
-"""What the benches share: a stand of their own, releases to put on it, and rows that outlive a run.
+"""Shared parts of the benchmarks: stand, releases, load, and stored results.
 
-Each bench is run as `.venv/bin/python benchmarks/bench_X.py [names…] [--dry]`: with names it measures just those
-rows and leaves what it measured of the others before; `--dry` prints and writes nothing.
+Each benchmark is run as `.venv/bin/python benchmarks/bench_X.py [names…] [--dry]`. With names it measures only those
+rows and keeps the stored results of the others; `--dry` prints the results and writes nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from examples.releases import build
 from examples.stand import Result, Stand
 from tests.helpers.load import Ask, Load, load
 
-# What the benches have measured, one file a section, so that a part of one can be measured again.
+# Stored results, one file per section, so that single rows can be measured again.
 KEPT = Path(__file__).parent / "results"
 
 REPO = "cutover-bench/api"
-# Breaks only when it is told to, not because a bench takes long.
+# Long enough that the release fails only when triggered, however long a benchmark takes.
 STAYS_GOOD_S = 86_400
-# Users: the quick ones, and those who wait long on connections of their own, or they would hide what others see.
+# Load: quick requests, and slow ones on connections of their own so that they do not delay the quick ones.
 CONNECTIONS, RATE = 100, 50
 SLOW = (Ask("GET", "/slow?seconds=3"),)
 SLOW_CONNECTIONS, SLOW_RATE = 8, 1
@@ -42,7 +42,7 @@ Rows = dict[str, dict[str, Any]]
 
 
 def built(name: str, defect: str | None = None) -> str:
-    """The tag of the release *name*, built with *defect* unless it is up to date."""
+    """Build the release *name* with *defect* unless it is up to date; return its tag."""
     tag = f"sha-{zlib.crc32(name.encode()):08x}"[:11]
     build(tag, defect, repo=REPO, seconds=STAYS_GOOD_S)
     return tag
@@ -58,7 +58,7 @@ def stand(
     proxied: bool = True,
     extra: str = "",
 ) -> Iterator[Stand]:
-    """A stand of this run's own, taken away at the end."""
+    """A stand for this run, removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix=f"bench-{name}-"))
     made = Stand(
         folder,
@@ -88,14 +88,14 @@ def begin(on: Stand, tag: str) -> None:
 
 
 def require(result: Result, code: int) -> Result:
-    """*result*, if it ended as it must: a figure of something else would be none."""
+    """Return *result* if it has the expected exit code, else raise RuntimeError: its duration would be meaningless."""
     if result.code != code:
         raise RuntimeError(f"expected exit {code}, got {result.code}:\n{result.last}")
     return result
 
 
 def timed(act: Callable[[], Result]) -> tuple[float, Result]:
-    """How many seconds *act* took, and how it ended."""
+    """Duration of *act* in seconds, and its result."""
     begun = time.monotonic()
     result = act()
     return time.monotonic() - begun, result
@@ -103,7 +103,7 @@ def timed(act: Callable[[], Result]) -> tuple[float, Result]:
 
 @contextmanager
 def users(url: str, asks: Sequence[Ask], *, before_s: float = BEFORE_S) -> Iterator[Load]:
-    """Users who come some seconds before the block and stay some after it; complete afterwards."""
+    """Load that starts some seconds before the block and ends some seconds after it; complete afterwards."""
     with (
         load(url, connections=SLOW_CONNECTIONS, rate=SLOW_RATE, asks=SLOW, longest_s=LONGEST_S) as slow,
         load(url, connections=CONNECTIONS, rate=RATE, asks=asks, longest_s=LONGEST_S) as quick,
@@ -117,7 +117,7 @@ def users(url: str, asks: Sequence[Ask], *, before_s: float = BEFORE_S) -> Itera
 # --- arguments ---------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line asks for."""
+    """Parsed command line."""
 
     names: tuple[str, ...]
     dry: bool
@@ -125,7 +125,7 @@ class Asked:
 
 
 def asked(doc: str | None, names: Sequence[str], times: int = 1) -> Asked:
-    """Read the command line; without names all are asked for."""
+    """Parse the command line; without names all rows are measured."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=f"names: {', '.join(names)}"
     )  # fmt: skip
@@ -136,26 +136,26 @@ def asked(doc: str | None, names: Sequence[str], times: int = 1) -> Asked:
     unknown = [each for each in given.names if each not in names]
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(names)}")
-    # In the bench's own order, whatever that of the command line is.
+    # In the benchmark's own order, not that of the command line.
     return Asked(tuple(each for each in names if each in (given.names or names)), given.dry, given.times)
 
 
 # --- tables ------------------------------------------------------------------------------------------------------
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a table as the page has it."""
+    """Lines of a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in lines]
 
 
 def merged(section: str, rows: Mapping[str, Mapping[str, Any]], kept: Path = KEPT) -> Rows:
-    """*rows* and, of those that were not measured now, what an earlier run has kept."""
+    """*rows*, and the stored results of the rows that were not measured now."""
     file = kept / f"{section}.json"
     before: Rows = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return before | {name: dict(row) for name, row in rows.items()}
 
 
 def publish(section: str, lines: Sequence[str], rows: Rows, *, dry: bool) -> None:
-    """Print the section; unless *dry*, write it, and keep its rows for a run that measures a part of them."""
+    """Print the section; unless *dry*, write it to the page and store its rows."""
     text = "\n".join([*lines, "", *measured(rows)])
     say(text)
     if not dry:
@@ -164,13 +164,13 @@ def publish(section: str, lines: Sequence[str], rows: Rows, *, dry: bool) -> Non
 
 
 def keep(section: str, rows: Rows, kept: Path = KEPT) -> None:
-    """Keep *rows* beside the benches: the page is for people."""
+    """Store *rows* as JSON."""
     text = json.dumps(rows, ensure_ascii=False, indent=1)
     (kept / f"{section}.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def measured(rows: Rows) -> list[str]:
-    """On which machine, at which commit and under which load; one line a run."""
+    """Machine, commit and load of the measurements, one line per run."""
     runs: dict[str, list[str]] = {}
     for name, row in rows.items():
         runs.setdefault(row["where"], []).append(name)
@@ -180,6 +180,6 @@ def measured(rows: Rows) -> list[str]:
 
 
 def say(text: str) -> None:
-    """Print at once, also into a pipe."""
+    """Print *text* and flush, so that it also appears at once in a pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What happens to a live release in the bench of the watch, bad things and harmless ones."""
+"""Cases of the watch benchmark: failures of a live release, and harmless events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Release:
     id: str = ""
 
     def start(self) -> None:
-        """Run it as Compose would: the questions find it by label."""
+        """Run the container with the labels that Compose sets, by which the checks find it."""
         labels = {"project": self.project, "service": "api", "oneoff": "False"}
         given = [f"--label=com.docker.compose.{key}={value}" for key, value in labels.items()]
         self.id = docker(
@@ -45,7 +45,7 @@ class Release:
         )
 
     def breaks(self, how: str) -> None:
-        """Break it that way."""
+        """Trigger the failure *how*."""
         asked(f"http://127.0.0.1:{self.port}/__break?how={how}")
 
 
@@ -58,7 +58,7 @@ class Scene:
     proxy: Running
 
     def both(self, how: str) -> None:
-        """Break both colors, the old one first."""
+        """Trigger a failure on both colors, the old one first."""
         self.old.breaks(how)
         self.live.breaks(how)
 
@@ -68,21 +68,21 @@ Act = Callable[[Scene], object]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A release that breaks, or one that only looks odd."""
+    """A failure of a release, or a harmless event."""
 
     name: str
     about: str
     by: tuple[str, ...] = ()
-    """Questions that may say no; none for a healthy one."""
+    """Checks that may report it; empty for a healthy release."""
     act: Act | None = None
-    """What happens during the watch; without it the service is told its name."""
+    """Action during the watch; by default the failure *name* is triggered on the live color."""
     before: Act | None = None
-    """What happens before the watch."""
+    """Action before the watch."""
     all_yes: bool = False
-    """Whether each question must be answered with yes in the end; only a leak takes longer to tell."""
+    """Whether every check must end with yes, except the leak check, which needs more time."""
 
     def happen(self, scene: Scene) -> None:
-        """Break it, or make it look odd."""
+        """Run the action of the case."""
         if self.act is None:
             scene.live.breaks(self.name)
         else:
@@ -140,7 +140,7 @@ CASES = (
 
 
 def docker(*words: str) -> str:
-    """What docker said; raises when it failed."""
+    """Output of a docker command; RuntimeError if it fails."""
     done = subprocess.run(("docker", *words), capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     if done.returncode:
         raise RuntimeError(f"docker {words[0]}: {done.stderr.strip()}")
@@ -148,7 +148,7 @@ def docker(*words: str) -> str:
 
 
 def asked(url: str) -> int:
-    """The status that *url* is answered with; 0 for silence."""
+    """Status of the response from *url*; 0 if there is none."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own http://127.0.0.1
             answer.read()
@@ -160,11 +160,11 @@ def asked(url: str) -> int:
 
 
 def less_cpu(release: Release) -> None:
-    """A limit that a busy loop reaches on a busy machine too."""
+    """Lower the CPU limit so that a busy loop reaches it even on a loaded machine."""
     docker("update", "--cpus", "0.1", release.id)
 
 
 def rotated(proxy: Running) -> None:
-    """Rename the log and let nginx open a new one, as logrotate does."""
+    """Rename the log and make nginx reopen it, as logrotate does."""
     proxy.log.rename(proxy.log.with_suffix(".1"))
     subprocess.run(("kill", "-USR1", (proxy.folder / "nginx.pid").read_text().strip()), check=True)

@@ -1,4 +1,4 @@
-"""The ways to release that are measured side by side: without us, by a script, and with each of our drivers."""
+"""Release strategies for the comparison: bare Compose, a deploy script, and each proxy driver."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from examples.stand import Result, Stand
 from tests.helpers import proxy_files
 from tests.helpers.color_servers import listens, process, tool
 
-# Half of the answers of a bad release are 500 here, and its readiness is spared.
+# An endpoint that returns 500 for every second request of the bad release, whose readiness stays good.
 USED = """
 [[endpoints]]
 path = "/slow?seconds=0"
@@ -27,30 +27,30 @@ LONGEST_S = 300.0
 
 
 class Way(Protocol):
-    """How somebody releases, on which stand, and where their users come in."""
+    """A release strategy: its stand, and the URL where users connect."""
 
     on: Stand
     url: str
 
     def first(self, tag: str) -> None:
-        """Make *tag* what users have."""
+        """Deploy *tag* as the first live release."""
 
     def release(self, tag: str) -> Result:
-        """Give them *tag* instead."""
+        """Release *tag*."""
 
     def roll_back(self, tag: str) -> Result:
-        """Give them *tag* again, which they had before."""
+        """Roll back to *tag*, which was live before."""
 
 
 @dataclass(slots=True)
 class Health:
-    """What the engine said while a block ran: its memory is short, so it is listened to."""
+    """Health events of the engine during a block, recorded because the engine keeps only recent events."""
 
     on: Stand
     said: str = ""
 
     def first(self, tag: str) -> float | None:
-        """When a container of *tag* was first called healthy, in seconds since 1970."""
+        """Unix time when a container of *tag* first became healthy, or None."""
         rows = [row.split() for row in self.said.splitlines()]
         mine = [row for row in rows if row[1].startswith(f"{self.on.name}_") and row[2].endswith(f":{tag}")]
         return min((int(row[0]) / 1e9 for row in mine), default=None)
@@ -58,7 +58,7 @@ class Health:
 
 @contextmanager
 def listening(on: Stand) -> Iterator[Health]:
-    """Hear which containers get healthy; complete after the block."""
+    """Record which containers become healthy; complete after the block."""
     form = (
         '{{.TimeNano}} {{index .Actor.Attributes "com.docker.compose.project"}} {{.Actor.Attributes.image}}'
     )
@@ -74,23 +74,23 @@ def listening(on: Stand) -> Iterator[Health]:
 
 @dataclass(slots=True)
 class Compose:
-    """`docker compose up -d`, users on the published port."""
+    """`docker compose up -d`; users connect to the published port."""
 
     on: Stand
     bare: Bare
     url: str
 
     def first(self, tag: str) -> None:
-        """Started and healthy."""
+        """Start *tag* and wait until it is healthy."""
         self.on.docker("network", "create", f"{self.on.name}_shared", check=False)
         require(self.bare.up(tag), 0)
 
     def release(self, tag: str) -> Result:
-        """One command, which does not wait."""
+        """Run `up` without waiting."""
         return self.bare.up(tag, wait=False)
 
     def roll_back(self, tag: str) -> Result:
-        """The same with the old tag."""
+        """Run `up` with the old tag."""
         return self.bare.up(tag, wait=False)
 
 
@@ -119,7 +119,7 @@ http {{
 
 @dataclass(slots=True)
 class Script:
-    """The usual script: up of the other color, wait for /readyz, rewrite nginx's upstream, reload nginx."""
+    """A typical deploy script: start the other color, wait for /readyz, rewrite nginx's upstream, reload nginx."""
 
     on: Stand
     folder: Path
@@ -127,7 +127,7 @@ class Script:
     url: str = ""
 
     def main(self) -> Path:
-        """nginx's files; the upstream is nobody yet."""
+        """Write nginx's files and return the path of the main one; the upstream is a closed port at first."""
         self.url = self.on.url
         user = "user root; " if os.geteuid() == 0 else ""
         (self.folder / "upstream.conf").write_text("upstream api { server 127.0.0.1:9; }\n")
@@ -136,12 +136,12 @@ class Script:
         return self.folder / "nginx.conf"
 
     def first(self, tag: str) -> None:
-        """As any other release."""
+        """Release *tag* as any other."""
         self.on.docker("network", "create", f"{self.on.name}_shared", check=False)
         require(self.release(tag), 0)
 
     def release(self, tag: str) -> Result:
-        """To the color that is idle."""
+        """Release *tag* to the idle color."""
         idle = "green" if self.live == "blue" else "blue"
         text = self.on.env_file(idle).read_text()
         tags = [row for row in text.splitlines() if not row.startswith("IMAGE_TAG=")]
@@ -152,7 +152,7 @@ class Script:
         return done
 
     def roll_back(self, tag: str) -> Result:
-        """The last two lines of the script, for the other color; it is still there."""
+        """Run the last two lines of the script for the other color, which still runs."""
         del tag
         self.live = "green" if self.live == "blue" else "blue"
         return self._run("\n".join(["set -eu", *self._text(self.live).splitlines()[-2:]]))
@@ -176,7 +176,7 @@ class Script:
 
 @dataclass(slots=True)
 class Ours:
-    """One session: deploy to the idle color, gate, switch, prove, watch for three seconds."""
+    """One session: deploy to the idle color, gate, switch, verify, watch for three seconds."""
 
     on: Stand
     url: str = ""
@@ -186,18 +186,18 @@ class Ours:
         begin(self.on, tag)
 
     def release(self, tag: str) -> Result:
-        """The whole run of show."""
+        """Run all steps of a release."""
         return self.on.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", "--watch=3s")
 
     def roll_back(self, tag: str) -> Result:
-        """The operator's command."""
+        """Run `cutover rollback`."""
         del tag
         return self.on.cutover("rollback")
 
 
 @contextmanager
 def compose() -> Iterator[Way]:
-    """Bare Compose, in a project of its own."""
+    """Bare Compose in a separate project."""
     with stand("compose", proxied=False) as on:
         bare = Bare(on)
         try:
@@ -208,7 +208,7 @@ def compose() -> Iterator[Way]:
 
 @contextmanager
 def script() -> Iterator[Way]:
-    """The script, and an nginx of the distribution."""
+    """The deploy script and the distribution's nginx."""
     with stand("script", proxied=False) as on:
         folder = on.folder / "nginx"
         folder.mkdir()
@@ -220,7 +220,7 @@ def script() -> Iterator[Way]:
 
 @contextmanager
 def ours(driver: Literal["nginx", "traefik", "port-swap"]) -> Iterator[Way]:
-    """Ours with one of the drivers of the stand."""
+    """A session with one of the stand's drivers."""
     with stand(driver, driver=driver, extra=USED) as on:
         yield Ours(on, on.url)
 
@@ -239,7 +239,7 @@ new_connections = 5
 
 @contextmanager
 def command() -> Iterator[Way]:
-    """Ours with a team's own words: the shipped script that tells HAProxy over its socket."""
+    """A session with the command driver: the shipped script that sets HAProxy's map over its socket."""
     tool("socat", "socat")
     with stand("command", proxied=False, extra=USED) as on:
         folder = on.folder / "haproxy"
@@ -261,4 +261,4 @@ WAYS: dict[str, Callable[[], AbstractContextManager[Way]]] = {
     "port-swap": partial(ours, "port-swap"),
 }
 OTHERS = ("compose", "script")
-"""Those that are not ours."""
+"""Strategies that do not use this project."""

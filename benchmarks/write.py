@@ -1,4 +1,4 @@
-"""Writes one section of docs/benchmarks.md and leaves the others as they are."""
+"""Update one section of docs/benchmarks.md and leave the others unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEAD = "# Benchmarks\n\nEach section is written by the program that it names, wh
 
 
 def replaced(page: str, name: str, text: str) -> str:
-    """*page* with *text* between the markers of *name*; a section that is not there yet goes to the end."""
+    """*page* with *text* between the markers of *name*; a new section is appended."""
     section = f"<!-- {name} -->\n{text.strip()}\n<!-- /{name} -->"
     pattern = re.compile(rf"<!-- {re.escape(name)} -->.*?<!-- /{re.escape(name)} -->", re.DOTALL)
     if pattern.search(page):
@@ -30,7 +30,7 @@ def section(name: str, text: str, page: Path = PAGE) -> None:
 
 
 def machine() -> str:
-    """One line on where and when it was measured: numbers of another machine are other numbers."""
+    """One line with date, machine, versions, load and commit: results are comparable only on the same machine."""
     root = PAGE.parents[1]
     commit = subprocess.run(
         ("git", "rev-parse", "--short", "HEAD"), cwd=root, check=False, capture_output=True, text=True

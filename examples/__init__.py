@@ -1,1 +1,1 @@
-"""A real service to release, so that the main job runs on a fresh machine."""
+"""An example service with a release process, used by the demo, the tests and the benchmarks."""

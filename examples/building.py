@@ -1,4 +1,4 @@
-"""Have images on the engine, each built again only when what it is built from has changed."""
+"""Build Docker images, skipping those whose source has not changed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ BUILD_TIMEOUT_S = 600
 
 
 def have(reference: str, dockerfile: str, folder: Path, labels: Mapping[str, str] | None = None) -> str:
-    """Have *reference* on the engine, built from the text *dockerfile* and from *folder*; answers it back.
+    """Build *reference* from *dockerfile* and *folder* unless it is up to date; return *reference*.
 
-    Who wants the same one at the same time waits: built twice it would be two images under one name.
+    A lock on *folder* serializes concurrent builds, which would otherwise create two images with one name.
     """
     source = fingerprint(dockerfile, folder)
     handle = os.open(folder, os.O_RDONLY)
@@ -33,13 +33,13 @@ def have(reference: str, dockerfile: str, folder: Path, labels: Mapping[str, str
 
 
 def words(reference: str, folder: Path, labels: Mapping[str, str]) -> tuple[str, ...]:
-    """The command that builds *reference* from a Dockerfile on standard input."""
+    """The `docker build` command for *reference*, with the Dockerfile on standard input."""
     pairs = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
     return ("docker", "build", "--quiet", *pairs, "--tag", reference, "--file", "-", str(folder))
 
 
 def fingerprint(dockerfile: str, folder: Path) -> str:
-    """A digest of all that an image is built from: the Dockerfile's text and each file of the folder."""
+    """Short SHA-256 digest of the Dockerfile text and all files in *folder*."""
     digest = hashlib.sha256(dockerfile.encode())
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -49,8 +49,8 @@ def fingerprint(dockerfile: str, folder: Path) -> str:
 
 
 def run(command: Sequence[str], text: str = "") -> str:
-    """Run a Docker command with *text* as its input; its output, or RuntimeError with its last lines."""
-    # The classic builder: BuildKit needs a plugin that Debian's engine does not bring.
+    """Run a Docker command with *text* as input and return its output; RuntimeError with its last lines on failure."""
+    # Use the classic builder: BuildKit needs the buildx plugin, which Debian's docker.io does not include.
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     done = subprocess.run(
         command,
@@ -68,7 +68,7 @@ def run(command: Sequence[str], text: str = "") -> str:
 
 
 def _label(reference: str) -> str:
-    """The digest that *reference* was built from; empty when it is missing or not ours."""
+    """Source digest in the label of *reference*; empty if the image is missing or has no such label."""
     form = f'{{{{index .Config.Labels "{LABEL}"}}}}'
     done = subprocess.run(
         ("docker", "image", "inspect", "--format", form, reference),

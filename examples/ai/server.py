@@ -1,4 +1,4 @@
-"""A stand-in for an OpenAI-compatible endpoint: the real protocol, a model of one line."""
+"""A small OpenAI-compatible server: the real protocol, with a model that echoes the end of the prompt."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LARGEST_BODY = 1 << 20
 
 
 def models() -> dict[str, Any]:
-    """The answer of ``GET /v1/models``."""
+    """Response body of ``GET /v1/models``."""
     one = {"id": MODEL, "object": "model", "created": 1700000000, "owned_by": "recall"}
     return {"object": "list", "data": [one]}
 
 
 def completion(asked: object) -> tuple[int, dict[str, Any]]:
-    """The answer of ``POST /v1/completions``: the prompt's last words, cut at *max_tokens*."""
+    """Status and body of ``POST /v1/completions``; the text is the last *max_tokens* words of the prompt."""
     if not isinstance(asked, dict) or not isinstance(asked.get("prompt"), str):
         return 400, failure("prompt: expected a string")
     if asked.get("model") != MODEL:
@@ -52,17 +52,17 @@ def completion(asked: object) -> tuple[int, dict[str, Any]]:
 
 
 def failure(message: str, kind: str = "BadRequestError") -> dict[str, Any]:
-    """An error in the protocol's form."""
+    """Error body in OpenAI's format."""
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """The two calls that recall makes, and the 404 of all others."""
+    """Request handler for the calls that recall makes; every other path returns 404."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """``/v1/models`` and ``/health``."""
+        """Handle ``/v1/models`` and ``/health``."""
         if self.path == "/v1/models":
             self._answer(200, models())
         elif self.path == "/health":
@@ -71,7 +71,7 @@ class Endpoint(BaseHTTPRequestHandler):
             self._answer(404, failure("Not Found", "NotFoundError"))
 
     def do_POST(self) -> None:
-        """``/v1/completions``."""
+        """Handle ``/v1/completions``."""
         length = int(self.headers.get("Content-Length") or 0)
         if length > LARGEST_BODY:
             self.close_connection = True
@@ -95,13 +95,13 @@ class Endpoint(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, template: str, *values: object) -> None:
-        """One JSON line per request, probes left out."""
+        """Log one JSON line per request, except health checks and model listings."""
         if self.path not in ("/health", "/v1/models"):
             print(json.dumps({"level": "INFO", "msg": template % values}), flush=True)
 
 
 def main() -> None:
-    """Serve until stopped."""
+    """Run the server until the process is stopped."""
     server = ThreadingHTTPServer(("0.0.0.0", int(os.environ.get("PORT", "8000"))), Endpoint)  # noqa: S104 - published by the container only
     server.serve_forever()
 

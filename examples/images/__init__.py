@@ -1,4 +1,4 @@
-"""The images beside the service's own: debian:bookworm-slim and Debian packages, none runs as root."""
+"""Images of the proxy and the dependencies: Debian packages on debian:bookworm-slim, all run as non-root."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES: dict[str, tuple[str, Path]] = {
 
 
 def image(name: str) -> str:
-    """Have the image *name* on the engine, and what it stands on; answers its reference."""
+    """Build the image *name*, and its base image if it has one; return its reference."""
     reference, folder = IMAGES[name]
     dockerfile = (folder / "Dockerfile").read_text()
     base, _ = IMAGES["base"]

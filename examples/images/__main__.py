@@ -1,4 +1,4 @@
-"""``python -m examples.images [name …]``: have the named images on the engine, or all of them."""
+"""``python -m examples.images [name …]``: build the named images, or all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Run the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m examples.images", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(IMAGES)}; default: all")
     names = parser.parse_args(arguments).names

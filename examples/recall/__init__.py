@@ -1,1 +1,1 @@
-"""The "recall" API: it keeps short texts. A release of it is what the rest of this repository deploys."""
+"""The "recall" API, which stores short texts: the example service that this repository releases."""

@@ -1,4 +1,4 @@
-"""The endpoints."""
+"""HTTP endpoints of recall."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ api = Blueprint("recall", __name__)
 
 @api.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Ready means: each configured dependency has just answered."""
+    """Return 200 if every configured dependency responds, else 503 with the reason."""
     dependencies = {"database": store.answers}
     dependencies |= {"redis": cache().answers} if cache() else {}
     dependencies |= {"ai": model().answers} if model() else {}
@@ -34,7 +34,7 @@ def readyz() -> tuple[Response, int]:
         try:
             answers()
         except Exception as failure:  # noqa: BLE001 - whatever it is, it is the reason
-            # The first line: the rest of a SQLAlchemy error is the statement and a link.
+            # First line only: the rest of a SQLAlchemy error is the statement and a link.
             said = (str(failure).strip() or type(failure).__name__).splitlines()[0]
             return jsonify(ready=False, reason=f"{name}: {said[:200]}"), HTTPStatus.SERVICE_UNAVAILABLE
     return jsonify(ready=True, checks=dict.fromkeys(dependencies, "ok")), HTTPStatus.OK
@@ -42,21 +42,21 @@ def readyz() -> tuple[Response, int]:
 
 @api.get("/version")
 def version() -> Response:
-    """Who answers."""
+    """Service name, release tag, color, and the tag that the image was built as."""
     told: Settings = current_app.config["RECALL"]
     return jsonify(service="recall", version=told.tag, color=told.color, built_as=told.built_as)
 
 
 @api.get("/memories")
 def memories() -> Response:
-    """The newest memories, at most a hundred."""
+    """The 100 newest memories."""
     newest = db.session.query(Memory).order_by(Memory.id.desc()).limit(100)
     return jsonify(memories=[memory.public() for memory in newest])
 
 
 @api.post("/memories")
 def remember() -> tuple[Response, int]:
-    """Store one text and say under which id."""
+    """Store one text and return it with its id."""
     sent: Any = request.get_json(silent=True)
     text = sent.get("text") if isinstance(sent, dict) else None
     if not isinstance(text, str) or not 0 < len(text) <= LONGEST_TEXT:
@@ -69,7 +69,7 @@ def remember() -> tuple[Response, int]:
 
 @api.get("/memories/<int:key>")
 def memory(key: int) -> Response:
-    """One memory, from the cache when it knows it."""
+    """One memory, from the cache if present."""
     found = cache().get(key)
     if found is not None:
         return _cached(found, "hit")
@@ -82,7 +82,7 @@ def memory(key: int) -> Response:
 
 @api.get("/memories/<int:key>/summary")
 def summary(key: int) -> Response:
-    """What the model makes of a memory."""
+    """Summary of a memory by the AI endpoint."""
     stored = db.session.get(Memory, key)
     if stored is None or not model():
         abort(HTTPStatus.NOT_FOUND, f"no memory {key}, or no model")
@@ -91,7 +91,7 @@ def summary(key: int) -> Response:
 
 @api.get("/slow")
 def slow() -> Response:
-    """One answer that takes its time: a request in flight while the proxy switches."""
+    """Respond after *seconds*: a request that is in flight while the proxy switches."""
     seconds = _seconds()
     time.sleep(seconds)
     return jsonify(slept=seconds)
@@ -99,7 +99,7 @@ def slow() -> Response:
 
 @api.get("/stream")
 def stream() -> Response:
-    """One JSON line a second, in chunks."""
+    """Stream one JSON line per second."""
     return Response(stream_with_context(_ticks(_seconds())), content_type="application/x-ndjson")
 
 
@@ -115,7 +115,7 @@ def _ticks(seconds: float) -> Iterator[str]:
 
 def _seconds() -> float:
     wanted = request.args.get("seconds", default=1.0, type=float)
-    # "not <=" rather than ">" so that nan is refused too.
+    # "not <=" rather than ">" also rejects nan.
     if not 0 <= wanted <= LONGEST_S:
         abort(HTTPStatus.BAD_REQUEST, f"seconds must be between 0 and {LONGEST_S:g}")
     return wanted
@@ -128,10 +128,10 @@ def _cached(memory: dict[str, Any], how: str) -> Response:
 
 
 def cache() -> Cache:
-    """The cache of this app."""
+    """The cache of the current app."""
     return current_app.extensions["recall_cache"]  # type: ignore[no-any-return]
 
 
 def model() -> Model:
-    """The AI endpoint of this app."""
+    """The AI endpoint client of the current app."""
     return current_app.extensions["recall_model"]  # type: ignore[no-any-return]

@@ -13,9 +13,9 @@ from .outside import Cache, Model
 
 
 def create() -> Flask:
-    """Put the parts together; nothing outside is asked yet, so a missing database is not a crash."""
+    """Create the app. No dependency is contacted yet, so a missing database does not crash the start."""
     told = settings.read(os.environ)
-    # Migrations run in a one-off container of the same image: a defect must not plant itself there.
+    # Migrations run in a one-off container of the same image, where the defect must not be active.
     serving = os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
     logs.set_up(serving=serving)
     app = Flask("recall")

@@ -1,6 +1,6 @@
-"""What can be wrong with a release, one function each. Which one is baked into the image as ``DEFECT``.
+"""Defects of a release, one function each. ``DEFECT`` in the image selects one.
 
-The same names, with what each looks like from outside, stand in ``examples/catalogue.py``.
+``examples/catalogue.py`` lists the same names with their visible symptoms.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLANTS: dict[str, Callable[[Flask, Settings], None]] = {}
 
 
 def plant(app: Flask, told: Settings) -> None:
-    """Make *app* as bad as its image says; without a defect, or with one of the image's own, do nothing."""
+    """Activate the defect of the image in *app*; do nothing without one or if it is not a defect of the code."""
     if told.defect in PLANTS:
         PLANTS[told.defect](app, told)
 
@@ -40,79 +40,79 @@ def defect(function: Callable[[Flask, Settings], None]) -> Callable[[Flask, Sett
     return function
 
 
-# --- what a request gets instead of its answer
+# --- wrong responses
 
 
 @defect
 def wrong_version(app: Flask, _told: Settings) -> None:
-    """The build kept the version of the release before."""
+    """/version returns the tag of an earlier build."""
     _instead(app, "/version", lambda: jsonify(service="recall", version="sha-0000000"))
 
 
 @defect
 def wrong_service(app: Flask, told: Settings) -> None:
-    """Another service's image under our tag."""
+    """/version returns the name of another service."""
     _instead(app, "/version", lambda: jsonify(service="reminder", version=told.tag))
 
 
 @defect
 def ready_string(app: Flask, _told: Settings) -> None:
-    """A template made a word of the truth value."""
+    """/readyz returns "true" as a string instead of a boolean."""
     _instead(app, "/readyz", lambda: jsonify(ready="true"))
 
 
 @defect
 def ready_redirect(app: Flask, _told: Settings) -> None:
-    """Someone put the login in front of everything."""
+    """/readyz redirects, as behind a login page."""
     _instead(app, "/readyz", lambda: redirect("/version"))
 
 
 @defect
 def ready_503(app: Flask, _told: Settings) -> None:
-    """Not ready, while the image's HEALTHCHECK asks something that always answers."""
+    """/readyz returns 503, while the HEALTHCHECK requests a path that always returns 200."""
     _instead(app, "/readyz", lambda: (jsonify(ready=False, reason="migrations are pending"), 503))
 
 
 @defect
 def never_ready(app: Flask, _told: Settings) -> None:
-    """Waits for something that never comes; its HEALTHCHECK sees it."""
+    """/readyz returns 503 forever, and the HEALTHCHECK fails."""
     _instead(app, "/readyz", lambda: (jsonify(ready=False, reason="still warming up"), 503))
 
 
 @defect
 def wrong_status(app: Flask, _told: Settings) -> None:
-    """A route got lost."""
+    """/memories returns 404."""
     _instead(app, "/memories", lambda: (jsonify(error="not found"), 404))
 
 
 @defect
 def wrong_json(app: Flask, _told: Settings) -> None:
-    """A key was renamed without its readers."""
+    """/memories returns its list under another key."""
     _instead(app, "/memories", lambda: jsonify(items=[]))
 
 
 @defect
 def slow_endpoint(app: Flask, _told: Settings) -> None:
-    """A query lost its index."""
+    """/memories takes 2 s longer."""
     _before(app, lambda: time.sleep(2) if request.path.startswith("/memories") else None)
 
 
 @defect
 def hangs(app: Flask, _told: Settings) -> None:
-    """Accepts each connection and answers none."""
+    """Accept every connection and never respond."""
     _before(app, threading.Event().wait)
 
 
 @defect
 def half_errors(app: Flask, _told: Settings) -> None:
-    """One of two code paths is broken; readiness does not see it."""
+    """Every second user request returns 500; readiness stays good."""
     turn = itertools.count()
     app.before_request(lambda: _broken() if _for_users() and next(turn) % 2 == 0 else None)
 
 
 @defect
 def breaks_later(app: Flask, told: Settings) -> None:
-    """Good until some seconds have passed or /tmp/break exists, then every answer is a 500."""
+    """Return 500 for every request after *defect_seconds*, or as soon as /tmp/break exists."""
     end = time.monotonic() + told.defect_seconds
 
     def answer() -> tuple[Response, int] | None:
@@ -122,18 +122,18 @@ def breaks_later(app: Flask, told: Settings) -> None:
     app.before_request(answer)
 
 
-# --- processes that end
+# --- processes that exit
 
 
 @defect
 def crash_at_start(_app: Flask, _told: Settings) -> None:
-    """An import fails in production only."""
+    """Fail with an import error at start."""
     raise RuntimeError("no module named 'recall.plugins'")
 
 
 @defect
 def prints_environment(_app: Flask, _told: Settings) -> None:
-    """Somebody debugs the start in production."""
+    """Log every environment variable, then fail at start."""
     for name, value in sorted(os.environ.items()):
         log.error("cannot start with %s=%s", name, value)
         sys.stderr.write(f"{name}={value}\n")
@@ -142,13 +142,13 @@ def prints_environment(_app: Flask, _told: Settings) -> None:
 
 @defect
 def crash_loop_late(_app: Flask, _told: Settings) -> None:
-    """Lives for three seconds, again and again."""
+    """Exit 3 s after every start."""
     threading.Timer(3, _die).start()
 
 
 @defect
 def dies_after_healthy(app: Flask, _told: Settings) -> None:
-    """The first good probe is the last one."""
+    """Exit 0.5 s after the first successful readiness probe."""
     once = iter([None])
 
     def look(response: Response) -> Response:
@@ -159,12 +159,12 @@ def dies_after_healthy(app: Flask, _told: Settings) -> None:
     app.after_request(look)
 
 
-# --- what the log says
+# --- log output
 
 
 @defect
 def error_spike(app: Flask, _told: Settings) -> None:
-    """Answers well and complains about each request."""
+    """Log 20 errors at start and one error per request, while all responses are good."""
     for number in range(20):
         log.error("cannot write audit record %d: quota exceeded", number)
     _before(app, lambda: log.error("cannot write audit record: quota exceeded"))
@@ -172,7 +172,7 @@ def error_spike(app: Flask, _told: Settings) -> None:
 
 @defect
 def traceback_log(app: Flask, _told: Settings) -> None:
-    """Tracebacks on stderr, past the structured log and without a level."""
+    """Write tracebacks to stderr, outside the structured log and without a level."""
 
     def complain() -> None:
         try:
@@ -187,46 +187,46 @@ def traceback_log(app: Flask, _told: Settings) -> None:
 
 @defect
 def new_error(_app: Flask, _told: Settings) -> None:
-    """An error that was never seen before, every few seconds."""
+    """Log an error with a new signature every 3 s."""
     words = ("orders", "people", "places", "letters", "prices", "routes", "images", "notes")
     _every(3, (lambda w=word: log.error("lost the lease on shard %s", w) for word in itertools.cycle(words)))
 
 
-# --- what it uses
+# --- resource usage
 
 
 @defect
 def leak(_app: Flask, _told: Settings) -> None:
-    """Grows by a megabyte a second."""
+    """Grow by 1 MB per second."""
     kept: list[bytes] = []
     _every(1, itertools.repeat(lambda: kept.append(os.urandom(1 << 20))))
 
 
 @defect
 def cpu_burn(_app: Flask, _told: Settings) -> None:
-    """Keeps a core busy and still answers."""
+    """Keep one core busy, while all responses are good."""
     subprocess.Popen([sys.executable, "-c", "while True: pass"])
 
 
-# --- good releases that look odd: a gate that reverts one of these is wrong
+# --- good releases that look unusual: reverting one of these is a false positive
 
 
 @defect
 def slow_start(_app: Flask, _told: Settings) -> None:
-    """Needs six seconds before it answers, within its start period."""
+    """Take 6 s to start, within the start period."""
     time.sleep(6)
 
 
 @defect
 def chatty(app: Flask, _told: Settings) -> None:
-    """Says "error" a lot, at level INFO, about nothing."""
+    """Log INFO lines that contain the word "error"."""
     _before(app, lambda: log.info("error budget: 0 errors, error rate 0.0"))
     _every(1, itertools.repeat(lambda: log.info("no error since start; last error: none; failed: 0")))
 
 
 @defect
 def dropped_probe(app: Flask, _told: Settings) -> None:
-    """Closes the connection of the first request from outside without an answer."""
+    """Close the connection of the first external request without a response."""
     once = iter([None])
 
     def drop() -> None:
@@ -238,18 +238,18 @@ def dropped_probe(app: Flask, _told: Settings) -> None:
 
 @defect
 def warm_up(app: Flask, _told: Settings) -> None:
-    """The first ten requests from outside take 0.3 s longer."""
+    """Delay the first ten external requests by 0.3 s."""
     left = iter(range(10))
     _before(app, lambda: time.sleep(0.3) if not _own_probe() and next(left, None) is not None else None)
 
 
 @defect
 def baseline_errors(_app: Flask, _told: Settings) -> None:
-    """A few errors a minute, always the same one, as in the release before."""
+    """Log the same error every 12 s, as the previous release does."""
     _every(12, itertools.repeat(lambda: log.error("feed timed out after %d ms", 3000)))
 
 
-# --- how
+# --- helpers
 
 
 def _instead(app: Flask, path: str, answer: Callable[[], Any]) -> None:
@@ -257,7 +257,7 @@ def _instead(app: Flask, path: str, answer: Callable[[], Any]) -> None:
 
 
 def _before(app: Flask, act: Callable[[], Any]) -> None:
-    """Do *act* before each request, then answer as usual."""
+    """Call *act* before each request and respond as usual."""
 
     def first() -> None:
         act()
@@ -275,7 +275,7 @@ def _for_users() -> bool:
 
 
 def _own_probe() -> bool:
-    """True for the image's HEALTHCHECK, which must not use up what is meant for outside."""
+    """Whether the request is the image's HEALTHCHECK, which must not count as an external request."""
     return request.user_agent.string == "healthcheck"
 
 
@@ -289,7 +289,7 @@ def _every(seconds: float, acts: Iterator[Callable[[], Any]]) -> None:
 
 
 def _die() -> None:
-    """End the container as a crash does: the master first, or it would start another worker."""
+    """Kill the gunicorn master, then this worker: the master first, or it would start another worker."""
     log.critical("segmentation fault in libvector.so")
     os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

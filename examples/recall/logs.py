@@ -1,4 +1,4 @@
-"""One JSON object per line, also for what gunicorn and libraries say."""
+"""JSON Lines logging, also for gunicorn and libraries."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line; a traceback is a field, never lines of its own."""
+    """Format a record as one JSON object per line; a traceback becomes a field."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write the time, the level, the logger and the message, then what the caller added."""
+        """Return time, level, logger, message and the caller's extra fields as JSON."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -26,7 +26,7 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(*, serving: bool) -> None:
-    """Log as JSON lines: a server on stdout, a command on stderr, where they do not mix with its answer."""
+    """Log JSON Lines: a server to stdout, a command to stderr so that logs do not mix with its output."""
     handler = logging.StreamHandler(sys.stdout if serving else sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""What recall asks of others: a cache that may be absent, and an OpenAI-compatible endpoint."""
+"""Clients of the optional dependencies: Redis cache and OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import redis
 
-PATIENCE_S = 0.4  # three dependencies have to fit into one health probe of 1 s
+PATIENCE_S = 0.4  # three dependency checks must fit into one health probe of 1 s
 TTL_S = 60
 
 log = logging.getLogger("recall.outside")
 
 
 class Cache:
-    """Memories by id in Redis. Its failure is a miss and a warning, never an error for a user."""
+    """Cache of memories by id in Redis. A Redis failure counts as a cache miss and logs a warning."""
 
     def __init__(self, url: str) -> None:
         self._redis = (
@@ -29,7 +29,7 @@ class Cache:
         return self._redis is not None
 
     def answers(self) -> None:
-        """Ping; raises when there is no pong."""
+        """Ping Redis; raise if it does not respond."""
         if self._redis is not None:
             self._redis.ping()
 
@@ -45,7 +45,7 @@ class Cache:
             return None
 
     def put(self, key: int, memory: dict[str, Any]) -> None:
-        """Keep *memory* for a minute."""
+        """Cache *memory* for one minute."""
         if self._redis is None:
             return
         try:
@@ -55,18 +55,18 @@ class Cache:
 
 
 class Model:
-    """An OpenAI-compatible endpoint, asked over plain HTTP."""
+    """Client of an OpenAI-compatible endpoint over plain HTTP."""
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
-        # A proxy from the environment must not answer for the model.
+        # Ignore proxy variables: the endpoint must be contacted directly.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def __bool__(self) -> bool:
         return bool(self._endpoint)
 
     def answers(self) -> None:
-        """Ask which models there are; raises when the answer is not a list with one."""
+        """List the models; raise if the response contains none."""
         if self._endpoint:
             self._name()
 

@@ -1,17 +1,17 @@
-"""How gunicorn serves recall."""
+"""gunicorn configuration of recall."""
 
 import os
 
 wsgi_app = "recall.app:app"
 bind = f"0.0.0.0:{os.environ.get('PORT', '8000')}"
-# One process: its counters are the service's counters, and its memory is what a leak shows in.
+# One process, so that its counters are the service's counters and a leak shows in its memory.
 workers = 1
 worker_class = "gthread"
 threads = 16
-# Longer than a proxy keeps its connections idle (nginx: 60 s), so that the proxy closes first:
-# the other way round a request meets a connection that is just being closed.
+# Longer than the idle timeout of the proxy's upstream connections (nginx: 60 s). Otherwise gunicorn could
+# close a connection just as the proxy sends a request on it.
 keepalive = 75
-# Below stop_grace_period, so that requests in flight end before the engine kills.
+# Below stop_grace_period, so that requests in flight finish before the engine sends SIGKILL.
 graceful_timeout = 8
 timeout = 150
 worker_tmp_dir = "/dev/shm"
@@ -25,7 +25,7 @@ logconfig_dict = {
     "root": {"level": "INFO", "handlers": ["stdout"]},
     "loggers": {
         "gunicorn.error": {"handlers": [], "propagate": True},
-        # The app says it itself, as one line of JSON.
+        # The app logs each request itself, as one JSON line.
         "gunicorn.access": {"handlers": [], "propagate": False},
     },
 }

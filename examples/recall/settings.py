@@ -1,4 +1,4 @@
-"""What a running recall is told, read once at its edge."""
+"""Settings of a recall container, read once from its environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EMBEDDED = "sqlite:////data/recall.db"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that the environment of one container decides."""
+    """Settings of one container."""
 
     tag: str
     built_as: str
@@ -27,17 +27,17 @@ class Settings:
 
     @property
     def embedded(self) -> bool:
-        """True when the data is a SQLite file on a volume."""
+        """Whether the database is a SQLite file on a volume."""
         return self.database_url.startswith("sqlite")
 
     @property
     def text_column(self) -> str:
-        """The column of a memory's text; the contract release renames it."""
+        """Name of the text column; the contract release renames it."""
         return "body" if self.defect == "migration-contract" else "text"
 
 
 def read(environment: Mapping[str, str]) -> Settings:
-    """Read the settings; what is unset or empty has a default that runs."""
+    """Read the settings; a variable that is unset or empty gets a working default."""
     built_as = environment.get("BUILT_AS", "")
     return Settings(
         tag=environment.get("IMAGE_TAG") or built_as or "unknown",
@@ -52,12 +52,12 @@ def read(environment: Mapping[str, str]) -> Settings:
 
 
 def color(project: str) -> str:
-    """The last word of a Compose project's name: ``recall_blue`` is blue, ``recall`` has none."""
+    """The last part of a Compose project name: ``recall_blue`` gives blue, ``recall`` gives an empty string."""
     words = re.split(r"[_-]", project)
     return words[-1] if len(words) > 1 else ""
 
 
 def database_url(url: str) -> str:
-    """The URL as SQLAlchemy wants it; without one, the embedded database."""
-    # Many providers hand out "postgres://", which SQLAlchemy has refused since 1.4.
+    """The URL in SQLAlchemy's format; the embedded database if *url* is empty."""
+    # Many providers use "postgres://", which SQLAlchemy 1.4 and later rejects.
     return re.sub(r"^postgres://", "postgresql://", url) or EMBEDDED

@@ -1,4 +1,4 @@
-"""The data: memories, in PostgreSQL or in an embedded SQLite file that both colors open."""
+"""Storage of memories in PostgreSQL, or in an embedded SQLite file that both colors open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ migrate = Migrate(directory=str(Path(__file__).with_name("migrations")))
 
 
 class Memory(db.Model):
-    """One remembered text. Columns that only later releases use are not named here."""
+    """One stored text. Columns that only later releases use are not mapped here."""
 
     __tablename__ = "memories"
     id = db.Column(db.Integer, primary_key=True)
@@ -31,7 +31,7 @@ class Memory(db.Model):
     created_at = db.Column(db.DateTime(timezone=True), server_default=func.now())
 
     def public(self) -> dict[str, Any]:
-        """The memory as the API shows it."""
+        """The memory as JSON-compatible values for the API."""
         return {
             "id": self.id,
             "text": self.text,
@@ -41,7 +41,7 @@ class Memory(db.Model):
 
 
 def connect(app: Flask, settings: Settings) -> None:
-    """Bind the database to *app*; nothing is asked of it yet."""
+    """Configure the database of *app* without opening a connection."""
     if settings.embedded:
         _share(Path(settings.database_url.removeprefix("sqlite:///")))
         options: dict[str, Any] = {"connect_args": {"timeout": 5}}
@@ -60,20 +60,20 @@ def connect(app: Flask, settings: Settings) -> None:
 
 
 def _share(file: Path) -> None:
-    """Have the file writable for its group, as SQLite itself would not; its WAL files take over the mode."""
+    """Make the file group-writable, which SQLite does not do; its WAL files inherit the mode."""
     os.umask(0o007)
     if os.access(file.parent, os.W_OK):
         file.touch(mode=0o660)
 
 
 def answers() -> None:
-    """Ask the database for one row; raises when it does not answer."""
+    """Run a trivial query; raise if the database does not respond."""
     db.session.execute(text("SELECT 1")).one()
 
 
 @event.listens_for(Engine, "connect")
 def _share_sqlite(connection: Any, _record: Any) -> None:
-    """Let two colors read and write one file: a write-ahead log, and patience instead of an error."""
+    """Configure SQLite for two containers on one file: write-ahead log, and a busy timeout instead of errors."""
     if isinstance(connection, sqlite3.Connection):
         for pragma in ("busy_timeout=5000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
@@ -81,7 +81,7 @@ def _share_sqlite(connection: Any, _record: Any) -> None:
 
 @migrate.configure
 def _locate(config: Any) -> Any:
-    """Add the revisions that only the named releases carry."""
+    """Add the revisions that only certain releases contain."""
     here = Path(__file__).with_name("migrations")
     extra = {"migration-contract": "contract", "bad-migration": "broken"}.get(read(os.environ).defect)
     folders = [here / "versions", *([here / extra] if extra else [])]

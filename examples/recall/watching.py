@@ -1,4 +1,4 @@
-"""What a request leaves behind: a log line, a count, a duration, and headers that say who answered."""
+"""Request observation: log line, metrics, and response headers with release and color."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ log = logging.getLogger("recall.request")
 
 
 def watch(app: Flask, settings: Settings) -> None:
-    """Observe each request of *app*, and publish the numbers under ``/metrics``."""
+    """Observe every request of *app* and publish the metrics at ``/metrics``."""
     INFO.labels(settings.tag, settings.color).set(1)
-    # What was observed last must be what was sent, so planted defects are registered after this.
+    # Register before the defects, so that the recorded response is the one that was sent.
     app.before_request(_begin)
     app.after_request(lambda response: _end(response, settings))
     app.add_url_rule("/metrics", view_func=metrics)
 
 
 def metrics() -> Response:
-    """The numbers in Prometheus' text form."""
+    """The metrics in the Prometheus text format."""
     return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
 
 
@@ -45,7 +45,7 @@ def _end(response: Response, settings: Settings) -> Response:
     SECONDS.labels(request.method, path).observe(seconds)
     response.headers["X-Color"] = settings.color
     response.headers["X-Release"] = settings.tag
-    # A probe each second would be most of the log; it speaks only when it is bad.
+    # Log a probe only if it fails; one line per second would be most of the log.
     if request.path not in ("/readyz", "/metrics") or response.status_code != HTTPStatus.OK:
         _say(response, seconds)
     return response
@@ -54,7 +54,7 @@ def _end(response: Response, settings: Settings) -> Response:
 def _say(response: Response, seconds: float) -> None:
     level = logging.INFO
     if response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        # Not being ready is an answer, not an error of ours.
+        # A 503 from /readyz is an expected response, not an application error.
         level = logging.WARNING if request.path == "/readyz" else logging.ERROR
     fields = {
         "method": request.method,

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run the smoke tests that need only HTTP against a running service; the other ones are listed as not asked.
+# Run the smoke tests that need only HTTP against a running service; the other tests are reported as not asked.
 # usage: smoke_test.sh URL [pytest options]
 set -eu
 case ${1-} in

@@ -1,4 +1,4 @@
-"""Looks for planted secrets: in what a release leaves behind, and in the command lines while it runs."""
+"""Search for planted secrets (canaries) in files left by a release and in command lines while it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 EVERY_S = 0.1
-# The only files that may hold a secret, each 0600: the env files, and what Compose rendered.
+# The only files that may contain a secret, each with mode 0600: env files and rendered releases.
 MAY = re.compile(
     r"(.*/)?(\.env\.(blue|green|deploy)|releases/(blue|green)/(\d{8}T\d{6}-[0-9a-f]{8}|adopted-[0-9a-f]{12})\.yml)"
 )
@@ -19,16 +19,16 @@ MAY = re.compile(
 
 @dataclass(slots=True)
 class Processes:
-    """Command lines of this host in which a canary stood, of containers too."""
+    """Command lines on this host, including those of containers, that contained a canary."""
 
     canaries: tuple[str, ...]
     found: set[str] = field(default_factory=set)
     samples: int = 0
 
     def look(self) -> None:
-        """One look at every process."""
+        """Scan the command lines of all processes once."""
         self.samples += 1
-        for path in Path("/proc").iterdir():  # a glob looks again, and dies with a process
+        for path in Path("/proc").iterdir():  # glob fails if a process ends meanwhile
             if not path.name.isdigit():
                 continue
             try:
@@ -41,7 +41,7 @@ class Processes:
 
 @contextmanager
 def sampled(*canaries: str) -> Iterator[Processes]:
-    """Look at the process list ten times a second until the block ends."""
+    """Scan the process list ten times per second until the block ends."""
     seen, over = Processes(canaries), threading.Event()
 
     def sample() -> None:
@@ -58,7 +58,7 @@ def sampled(*canaries: str) -> Iterator[Processes]:
 
 
 def told(root: Path, *canaries: str) -> list[str]:
-    """The files below *root* that tell a canary and are none of MAY, or are not private; packed ones too."""
+    """Files below *root* with a canary that are not allowed by MAY or not private; gzip files are decompressed."""
     bad = []
     for path in sorted(each for each in root.rglob("*") if each.is_file() and not each.is_symlink()):
         content = path.read_bytes()

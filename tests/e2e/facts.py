@@ -1,4 +1,4 @@
-"""What is compared before and after a step: containers, status, recorded releases, schema."""
+"""State that is compared before and after a step: containers, status, recorded releases, schema."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ docker ps --all --quiet --filter label=com.docker.compose.service=api --filter l
 
 
 class Unexpected(Exception):
-    """A step did not end as it must."""
+    """A step did not end as expected."""
 
 
 def must(holds: object, what: str) -> None:
@@ -28,21 +28,21 @@ def must(holds: object, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """How it stands on a server."""
+    """State of a server."""
 
     status: Mapping[str, Any]
-    """What `cutover status --json` says, without the moment of asking and the last event."""
+    """Output of `cutover status --json`, without the time of the request and the last event."""
     containers: tuple[str, ...]
-    """Project, state, image and id of each container of the colors, in order."""
+    """Project, state, image and id of each container of the colors, sorted."""
     releases: tuple[str, ...]
-    """The rendered files, with their digests."""
+    """The rendered release files with their digests."""
     tags: tuple[str, ...]
     """The IMAGE_TAG lines of the env files."""
     head: str
 
     @classmethod
     def of(cls, web: Server, head: str) -> Facts:
-        """Ask *web*."""
+        """Read the state of *web*."""
         status = json.loads(web.run(".venv/bin/cutover status --json").splitlines()[-1])
         return cls(
             {key: value for key, value in status.items() if key not in {"asked_s", "last"}},
@@ -56,40 +56,40 @@ class Facts:
 
     @property
     def idle_color(self) -> str:
-        """The color without users."""
+        """The color without traffic."""
         return "blue" if self.status["live"] == "green" else "green"
 
     @property
     def live(self) -> Mapping[str, Any]:
-        """What status says of the live color."""
+        """Status of the live color."""
         found: Mapping[str, Any] = self.status["colors"][self.status["live"]]
         return found
 
     @property
     def idle(self) -> Mapping[str, Any]:
-        """The same of the idle one."""
+        """Status of the idle color."""
         found: Mapping[str, Any] = self.status["colors"][self.idle_color]
         return found
 
     @property
     def live_tag(self) -> str:
-        """The release that users get."""
+        """The live tag."""
         return str(self.live["tag"])
 
     @property
     def idle_tag(self) -> str:
-        """The release on the idle color."""
+        """The tag on the idle color."""
         return str(self.idle["tag"])
 
     def same_for_users(self, before: Facts) -> None:
-        """Raise Unexpected unless the live color is the same container as *before*, and nothing is open."""
+        """Raise Unexpected unless the live container is the same as *before*, and no release is open."""
         must(self.status["live"] == before.status["live"], f"live is {self.status['live']}")
         must(self.live == before.live, f"live was {before.live}, is {self.live}")
         must(self.status["open"] is None and not self.status["held_by"], f"open: {self.status['open']}")
         must(self.tags == before.tags, f"env files said {before.tags}, say {self.tags}")
 
     def same_when_idle(self, before: Facts) -> None:
-        """Raise Unexpected unless the idle color runs the image of *before* as well as it did, in a new container."""
+        """Raise Unexpected unless the idle color has the image and state of *before*, in a new container."""
         was, now = ({key: each.get(key) for key in ("tag", "state")} for each in (before.idle, self.idle))
         must(now == was, f"idle was {was}, is {now}")
         ran, runs = ([each.rpartition(" ")[0] for each in facts.containers] for facts in (before, self))
@@ -97,9 +97,9 @@ class Facts:
         must(set(before.releases) <= set(self.releases), "a rendered release is gone")
 
     def same(self, before: Facts) -> None:
-        """Raise Unexpected unless nothing at all has changed."""
+        """Raise Unexpected if anything has changed."""
         for name in ("head", "containers", "tags", "status"):
             was, now = getattr(before, name), getattr(self, name)
             must(now == was, f"{name}: was {was}, is {now}")
-        # The rendered file of a refused release stays until the next good one tidies up.
+        # The rendered file of a rejected release stays until the next good release prunes it.
         must(set(before.releases) <= set(self.releases), "a rendered release is gone or was changed")

@@ -1,4 +1,4 @@
-"""Opens reports in a headless Chromium and listens to what they ask for."""
+"""Open reports in headless Chromium and record their requests, console messages and errors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ WORDS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 
 def opened(pages: Sequence[Path]) -> tuple[dict[str, str], list[str]]:
-    """The word in the band of each page, and all that was asked for or complained about beside the page itself.
+    """Status shown on each page, and all requests, console messages and errors except the load of the page itself.
 
-    A screenshot is left beside each. Raises FileNotFoundError where there is no Chromium.
+    Saves a screenshot beside each page. Raises FileNotFoundError if Chromium is missing.
     """
     from playwright.sync_api import sync_playwright
 

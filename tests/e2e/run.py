@@ -1,7 +1,8 @@
-"""The cutover day on this machine: ``python -m tests.e2e.run [--write]``.
+"""Run a full cutover day on this machine: ``python -m tests.e2e.run [--write]``.
 
-Real are the registry with its login, PostgreSQL, Redis, nginx, Prometheus with Alertmanager, Chromium. The server is a
-container with sshd and an engine of its own, made by following docs/dev/deploy_server.md. A client writes all day long.
+It uses a registry with authentication, PostgreSQL, Redis, nginx, Prometheus with Alertmanager, and Chromium. The
+server is a container with sshd and its own engine, set up by docs/dev/deploy_server.md. A client writes rows
+throughout.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from tests.integration.test_registry import NAME, TOKEN
 
 PER_SECOND = 25
 CATCH_UP = 4
-"""Connections that fill up to a step's share of the rows, where one was too slow for it."""
+"""Additional connections used to reach a step's share of the rows."""
 LIMIT_S = 1800.0
 HERE = "the server is a container with sshd, nginx and an engine of its own, reached by ssh"
 LISTEN = "sed -i 's|listen 127.0.0.1:8080|listen 8080|' deploy/proxy/nginx/cutover.conf"
@@ -42,7 +43,7 @@ LISTEN = "sed -i 's|listen 127.0.0.1:8080|listen 8080|' deploy/proxy/nginx/cutov
 
 @contextmanager
 def begun(folder: Path) -> Iterator[Day]:
-    """Everything around the service runs, its images are in the registry; all is gone after the block."""
+    """Start everything around the service and push its images to the registry; remove all of it after the block."""
     parts, port = Parts(), free_ports(1)[0]
     host = f"127.0.0.1:{port}"
     (folder / "wheels").mkdir()
@@ -66,7 +67,7 @@ def begun(folder: Path) -> Iterator[Day]:
 
 
 def fill(day: Day, number: int) -> None:
-    """Have the step's share of the ten thousand rows acknowledged, so that all are there before the restore."""
+    """Wait until the step's share of the 10,000 rows is acknowledged, so that all are stored before the restore."""
     share = min(ROWS, ROWS * number // day.steps.index(day.restore))
     if number and len(day.writer.acknowledged) < share:
         with writing(day.writer, connections=CATCH_UP, per_second=PER_SECOND):
@@ -75,7 +76,7 @@ def fill(day: Day, number: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """How one step ended."""
+    """Result of one step."""
 
     name: str
     good: bool
@@ -87,7 +88,7 @@ class Row:
 
 
 def walked(day: Day, until: float) -> Iterator[Row]:
-    """Each step in order; one that fails does not hide the next, and none begins after *until*."""
+    """Run the steps in order; a failed step does not stop the next one, and no step starts after *until*."""
     for number, step in enumerate(day.steps):
         name, start = (step.__doc__ or "").strip(".").lower(), time.monotonic()
         if start > until:
@@ -102,11 +103,11 @@ def walked(day: Day, until: float) -> Iterator[Row]:
             good, end = False, f"{type(error).__name__}: {error}"
         yield Row(name, good=good, seconds=time.monotonic() - start, end=end)
         if step == day.first and not good:
-            return  # there is nothing to release over
+            return  # without a first release the other steps are meaningless
 
 
 def table(where: str, rows: list[Row], refused: int, written: int) -> str:
-    """The section of docs/benchmarks.md."""
+    """Markdown text of the section in docs/benchmarks.md."""
     lines = [f"| {each.name} | {each.seconds:.0f} s | {each.end} |" for each in rows]
     return "\n".join([
         "## The cutover day", "", "`python -m tests.e2e.run --write`", "", where, "",
@@ -116,7 +117,7 @@ def table(where: str, rows: list[Row], refused: int, written: int) -> str:
 
 
 def say(line: object) -> None:
-    """Print *line* at once, for somebody who waits."""
+    """Print *line* and flush."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -126,13 +127,13 @@ def _leave(number: int, _: object) -> NoReturn:
 
 
 def main() -> int:
-    """The command line; 0 when every step ended as it must."""
+    """Run the command line; 0 if every step ended as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.run", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the section `day` of docs/benchmarks.md")
     parser.add_argument("--keep", type=Path, help="copy reports and screenshots there")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds after which no step begins")
     given = parser.parse_args()
-    for each in (signal.SIGINT, signal.SIGTERM):  # whoever ends it, all that it made is taken away
+    for each in (signal.SIGINT, signal.SIGTERM):  # exit by exception, so that everything created is removed
         signal.signal(each, _leave)
     until, rows, where = time.monotonic() + given.limit, [], machine()
     say(HERE)

@@ -1,4 +1,4 @@
-"""The server of the day, reached by ssh: made by tests/helpers/ssh_server.py, with an engine of its own."""
+"""The server of the end-to-end run, reached over SSH; tests/helpers/ssh_server.py creates it."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ NOT_OURS = ("srv/recall/.venv", "srv/recall/.git", "srv/recall/tests")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What the workflow's secrets say of a server, and the variables of the sessions there."""
+    """A server as known to the workflow's secrets, and the variables of its sessions."""
 
     folder: Path
     web: ssh_server.Server
     variables: Mapping[str, str]
     token: str
-    """The registry's; it comes by standard input, as in .github/workflows/session.yml."""
+    """Token of the registry, passed on standard input as in .github/workflows/session.yml."""
 
     @property
     def key(self) -> str:
-        """DEPLOY_KEY."""
+        """The deploy key, DEPLOY_KEY."""
         return (self.folder / "key").read_text()
 
     def words(self, *command: str) -> tuple[str, ...]:
-        """The ssh that runs *command* in DEPLOY_PATH."""
+        """The ssh command line that runs *command* in DEPLOY_PATH."""
         there = "cd /srv/recall && IFS= read -r GHCR_TOKEN && export GHCR_TOKEN"
         named = ("env", *(f"{key}={value}" for key, value in self.variables.items()), *command)
         return ("ssh", "-F", str(self.folder / "client"), "server", f"{there} && exec {shlex.join(named)}")
 
     def run(self, *command: str) -> Result:
-        """Run *command* there to its end."""
+        """Run *command* on the server and wait for it."""
         done = subprocess.run(
             self.words(*command), input=f"{self.token}\n", capture_output=True, text=True, timeout=RUN_S, check=False
         )  # fmt: skip
         return Result(done.returncode, done.stdout + done.stderr)
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Begin *command* there; whoever ends the client cuts the connection."""
+        """Start *command* on the server; killing the client cuts the connection."""
         process = subprocess.Popen(
             self.words(*command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             text=True, start_new_session=True,
@@ -69,7 +69,7 @@ class Server:
         return process
 
     def fetch(self, folder: Path, what: Sequence[str] = LEFT) -> None:
-        """Copy what lies there into *folder*, with its modes."""
+        """Copy the files in *what* from the server to *folder*, with their modes."""
         folder.mkdir(exist_ok=True)
         without = [f"--exclude={each}" for each in NOT_OURS]
         pack = (
@@ -91,7 +91,7 @@ class Server:
 
 
 def known(folder: Path, web: ssh_server.Server, variables: Mapping[str, str], token: str) -> Server:
-    """The server *web*, for one key that is thrown away."""
+    """Register a temporary key on *web* and return the server for SSH access."""
     folder.mkdir(mode=0o700)
     key = folder / "key"
     argv = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))

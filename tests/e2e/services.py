@@ -1,4 +1,4 @@
-"""What stands around a service on the day: a registry that wants a login, and the shipped monitoring."""
+"""Services around the example: a registry with authentication, and the shipped monitoring."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ raise SystemExit(not alerts(settings_of(None).alerts).ok)
 
 
 def eventually(until: Callable[[], object], what: str, deadline_s: float = 300) -> None:
-    """Return when *until* says yes; raises TimeoutError."""
+    """Poll *until* until it holds; TimeoutError after the deadline."""
     deadline = time.monotonic() + deadline_s
     while not until():
         if time.monotonic() > deadline:
@@ -50,7 +50,7 @@ def eventually(until: Callable[[], object], what: str, deadline_s: float = 300) 
 
 @contextmanager
 def registry(web: Server, port: int, empty: Path) -> Iterator[str]:
-    """Debian's registry with one user, in the network of *web*: 127.0.0.1 and *port* are it, there and here."""
+    """Debian's registry with one user in the network of *web*; its address is the same here and on *web*."""
     empty.mkdir()
     name, reference = f"{web.name}-registry", have("cutover-registry:2", DOCKERFILE, empty)
     where = ("--network", f"container:{web.name}", "--env", f"REGISTRY_HTTP_ADDR=:{port}")
@@ -73,13 +73,13 @@ def _wants_a_login(url: str) -> bool:
 
 
 def push(host: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Have the day's releases in the registry; their digests, as this host's engine knows them."""
+    """Push all releases to the registry; return their digests as this host's engine reports them."""
     digests = {}
     for tag in RELEASES:
         reference = f"{host}/{NAME}/api:{tag}"
         docker("tag", made(tag), reference)
         try:
-            with tempfile.TemporaryDirectory() as config:  # no login is left behind
+            with tempfile.TemporaryDirectory() as config:  # store no login
                 own = {**environment, "DOCKER_CONFIG": config}
                 login = ("docker", "login", "--username", NAME, "--password-stdin", host)
                 for argv, stdin in ((login, TOKEN), (("docker", "push", "--quiet", reference), "")):
@@ -94,7 +94,7 @@ def push(host: str, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def watch(web: Server) -> None:
-    """Start Prometheus, Alertmanager and blackbox exporter there, with deploy/monitoring as it lies there."""
+    """Start Prometheus, Alertmanager and blackbox exporter on the server, with its copy of deploy/monitoring."""
     web.load([image("prometheus")])
     mount = "--volume /srv/recall/deploy/monitoring:/etc/monitoring:ro --workdir /etc/monitoring"
     run = f"docker run --detach --name monitoring --network host --init --memory 512m {mount} {image('prometheus')}"
@@ -102,5 +102,5 @@ def watch(web: Server) -> None:
 
 
 def silent(web: Server) -> bool:
-    """Whether all rules are loaded, and none fires."""
+    """Whether all rules are loaded and none fires."""
     return "yes" in web.run(f".venv/bin/python -c {shlex.quote(ASK)} && echo yes || :")

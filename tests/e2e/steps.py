@@ -1,4 +1,7 @@
-"""The steps of the cutover day: each acts over ssh, asserts its end, and says it in one line."""
+"""Steps of the cutover day: each one acts over SSH, checks the result and returns it in one line.
+
+The docstring of a step is its name in the output and in docs/benchmarks.md.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ __all__ = ["Day", "Unexpected"]
 
 @dataclass(slots=True)
 class Day:
-    """The service, its server, and the client that writes."""
+    """The service, its server and the client that writes rows."""
 
     folder: Path
     parts: Parts
@@ -38,51 +41,51 @@ class Day:
     writer: Writer
     processes: Processes
     digests: Mapping[str, str]
-    """What the registry says of each release."""
+    """Digest of each release in the registry."""
     planted: tuple[str, ...]
     """The canaries."""
     said: list[str] = field(default_factory=list)
 
-    # --- acting and asking ---------------------------------------------------------------------------------------
+    # --- commands and queries ------------------------------------------------------------------------------------
     def ssh(self, code: int, *command: str) -> Result:
-        """Run *command* on the server; it must end with *code*."""
+        """Run *command* on the server; it must exit with *code*."""
         done = self.server.run(*command)
         self.said.append(done.out)
         must(done.code == code, f"exit {done.code} instead of {code}: …{done.out[-1200:]}")
         return done
 
     def cutover(self, tag: str, code: int, *more: str) -> Result:
-        """The whole cutover of *tag* over ssh."""
+        """Run the cutover script for *tag* over SSH."""
         return self.ssh(code, CUTOVER, "--image-tag", tag, *more)
 
     def command(self, *words: str) -> Result:
-        """A `cutover` command on the server."""
+        """Run a `cutover` command on the server."""
         return self.ssh(0, ".venv/bin/cutover", *words)
 
     def ask(self, script: str) -> str:
-        """What a line of shell says there, past ssh."""
+        """Output of a shell script on the server, run by docker exec instead of SSH."""
         return self.server.web.run(script)
 
     def facts(self) -> Facts:
-        """What runs there, and what is written down."""
+        """State of the server."""
         return Facts.of(self.server.web, self.head())
 
     def live(self) -> str:
-        """The tag that users get, asked through the proxy."""
+        """The tag that the proxy serves."""
         return str(self.version().get("version"))
 
     def version(self) -> dict[str, Any]:
-        """What users get."""
+        """The version response through the proxy; empty if there is none."""
         said = self.ask("curl --silent http://127.0.0.1:8080/version || :")
         found: dict[str, Any] = json.loads(said) if said.startswith("{") else {}
         return found
 
     def head(self) -> str:
-        """The schema's revision."""
+        """Revision of the schema."""
         return self.parts.head(self.server.web)
 
     def rows(self) -> set[str]:
-        """Every acknowledged row is stored; all that are."""
+        """Assert that every acknowledged row is stored; return all rows."""
         before, there = set(self.writer.acknowledged), self.parts.texts(self.server.web)
         must(before <= there, f"{len(before - there)} acknowledged rows are missing")
         return there
@@ -170,7 +173,7 @@ class Day:
         return self.ask(words).strip().rpartition(":")[2]
 
     def _begun(self, tag: str, fault: Callable[[int], None], once: Callable[[], bool] | None = None) -> None:
-        """Begin the cutover of *tag*, do *fault* to it once it is open, and wait until it is closed."""
+        """Start the cutover of *tag*, inject *fault* once it is open, and wait until it is closed."""
         client = self.server.start(CUTOVER, "--image-tag", tag, "--watch=10s")
         eventually(lambda: client.poll() is not None or (once or self._open)(), "a release is open")
         must(client.poll() is None, "the session ended before its time")
@@ -219,7 +222,7 @@ class Day:
         done = self.command("snapshot", "restore", "--yes")
         aside = done.out.split("is kept as ", 1)[1].split(";", 1)[0]
         self.writer.until(len(self.writer.acknowledged) + 100, 120)
-        acknowledged = set(self.writer.acknowledged)  # before the databases are asked: the client goes on
+        acknowledged = set(self.writer.acknowledged)  # before the queries: the client keeps writing
         restored, kept = self.parts.texts(self.server.web), self.parts.texts(self.server.web, aside)
         missing = acknowledged - restored - kept
         must(not missing, f"{len(missing)} acknowledged rows are in neither database")
@@ -252,7 +255,7 @@ class Day:
 
     @property
     def steps(self) -> tuple[Callable[[], str], ...]:
-        """All of the day, in order."""
+        """All steps, in order."""
         return (
             self.first, self.good, self.bad_before, self.crashing, self.contract, self.cut, self.killed, self.bad_after,
             self.restore, self.reports, self.secrets,

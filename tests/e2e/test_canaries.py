@@ -1,4 +1,4 @@
-"""The search for canaries finds one wherever it may be planted."""
+"""The canary search finds a planted secret in files and command lines."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CANARY = "canary-of-this-test"
 def test_finds_a_canary_in_every_file_that_need_not_hold_it(
     tmp_path: Path, name: str, mode: int, found: bool
 ) -> None:
-    """Only an env file and a rendered release may hold a secret, and only in private."""
+    """Only env files and rendered releases may contain a secret, and only with mode 0600."""
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     text = f"postgresql://recall:{CANARY}@db/recall".encode()
@@ -42,7 +42,7 @@ def test_finds_a_canary_in_every_file_that_need_not_hold_it(
 
 
 def test_finds_a_canary_in_a_command_line() -> None:
-    """A process that was given a secret as a word is seen."""
+    """A secret in the arguments of a process is found."""
     seen = Processes((CANARY,))
     argv = (sys.executable, "-c", "print(flush=True); input()", CANARY)
     with subprocess.Popen(
@@ -50,7 +50,7 @@ def test_finds_a_canary_in_a_command_line() -> None:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdout.readline()  # right after its start a process has no words yet
+        process.stdout.readline()  # the arguments are empty until the process has called exec
         seen.look()
         process.stdin.close()
     assert any(CANARY in argv for argv in seen.found)

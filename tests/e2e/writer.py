@@ -1,4 +1,4 @@
-"""A client that writes rows all the time and remembers which of them were acknowledged."""
+"""A client that writes rows continuously and records which ones were acknowledged."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CREATED = 201
 
 @dataclass(slots=True)
 class Writer:
-    """What was written to the service at *url*, by as many connections as have called `write`."""
+    """Rows written to the service at *url*, on one connection per call of `write`."""
 
     url: str
     acknowledged: list[str] = field(default_factory=list)
     failed: int = 0
-    """Requests without an acknowledgment: their rows may be there, and need not."""
+    """Requests without an acknowledgment; their rows may or may not be stored."""
     _made: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, over: threading.Event, pause_s: float) -> None:
-        """Write one row after the other on one kept-alive connection until *over*."""
+        """Write rows one after the other on a keep-alive connection until *over* is set."""
         connection = self._connect()
         while not over.wait(pause_s):
             text = self._next()
@@ -41,7 +41,7 @@ class Writer:
         connection.close()
 
     def until(self, count: int, deadline_s: float) -> None:
-        """Return when *count* rows in all are acknowledged; raises TimeoutError."""
+        """Wait until *count* rows are acknowledged in total; TimeoutError after the deadline."""
         deadline = time.monotonic() + deadline_s
         while len(self.acknowledged) < count:
             if time.monotonic() > deadline:
@@ -71,7 +71,7 @@ class Writer:
 
 @contextmanager
 def writing(writer: Writer, *, connections: int = 1, per_second: float = 20) -> Iterator[Writer]:
-    """Write all the time until the block ends, *per_second* on each connection at most."""
+    """Write until the block ends, at most *per_second* rows per second on each connection."""
     over = threading.Event()
     words = (over, 1 / per_second)
     threads = [threading.Thread(target=writer.write, args=words, daemon=True) for _ in range(connections)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def endpoint() -> Iterator[httpx.Client]:
-    """A client of a real endpoint on a free port."""
+    """HTTP client of a running endpoint."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -28,7 +28,7 @@ def endpoint() -> Iterator[httpx.Client]:
 
 
 def test_it_lists_its_model(endpoint: httpx.Client) -> None:
-    """``/v1/models`` has the form that clients of the protocol read."""
+    """``/v1/models`` has the format of the OpenAI API."""
     answer = endpoint.get("/v1/models")
     assert answer.status_code == 200
     assert answer.json()["object"] == "list"
@@ -36,7 +36,7 @@ def test_it_lists_its_model(endpoint: httpx.Client) -> None:
 
 
 def test_it_completes(endpoint: httpx.Client) -> None:
-    """``/v1/completions`` answers with choices and usage, on a connection that stays open."""
+    """``/v1/completions`` returns choices and usage on a keep-alive connection."""
     for limit, text, reason in ((2, "b c", "length"), (9, "a b c", "stop")):
         answer = endpoint.post(
             "/v1/completions", json={"model": MODEL, "prompt": "a b c", "max_tokens": limit}
@@ -65,7 +65,7 @@ def test_it_completes(endpoint: httpx.Client) -> None:
     ],
 )
 def test_it_refuses_in_the_protocols_words(asked: Any, status: int) -> None:
-    """A wrong request has a status and an error object, as clients expect."""
+    """An invalid request gets an error status and an error object."""
     answered, body = completion(asked)
     assert answered == status
     assert ("error" in body) is (status != 200)
@@ -85,5 +85,5 @@ def test_it_refuses_in_the_protocols_words(asked: Any, status: int) -> None:
 def test_it_answers_every_request(
     endpoint: httpx.Client, method: str, path: str, content: bytes, status: int
 ) -> None:
-    """Whatever is sent, an answer comes back."""
+    """Every request gets a response, also an invalid one."""
     assert endpoint.request(method, path, content=content).status_code == status

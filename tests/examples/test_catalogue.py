@@ -9,12 +9,12 @@ import pytest
 from examples.catalogue import DEFECTS, Seen
 
 RECALL = Path(__file__).parents[2] / "examples" / "recall"
-# What is wrong with these is in their Dockerfile or in their migrations.
+# These defects are in the Dockerfile or the migrations, not in the code.
 NO_CODE = {"listens-elsewhere", "runs-as-root", "no-healthcheck", "migration-contract", "bad-migration"}
 
 
 def planted() -> dict[str, str]:
-    """Name → docstring of each function that the service plants, read without importing Flask."""
+    """Name → docstring of each defect function, read without importing Flask."""
     tree = ast.parse((RECALL / "defects.py").read_text())
     return {
         node.name.replace("_", "-"): ast.get_docstring(node) or ""
@@ -25,13 +25,13 @@ def planted() -> dict[str, str]:
 
 
 def test_each_named_defect_exists_and_each_that_exists_is_named() -> None:
-    """A defect that can be built is one that the service really has."""
+    """The catalog lists exactly the defects that the service implements."""
     assert set(planted()) | NO_CODE == set(DEFECTS)
     assert not set(planted()) & NO_CODE
 
 
 def test_each_defect_says_what_it_is() -> None:
-    """The table of benchmarks and a reader of the source both find one sentence."""
+    """Every defect has a docstring and a one-line description."""
     assert all(planted().values())
     assert all(defect.about and "\n" not in defect.about for defect in DEFECTS.values())
 
@@ -40,5 +40,5 @@ def test_each_defect_says_what_it_is() -> None:
     ("seen", "least"), [(Seen.BEFORE_TRAFFIC, 15), (Seen.NEVER, 5), (Seen.UNDER_TRAFFIC, 4)]
 )
 def test_there_are_enough_of_each_kind(seen: Seen, least: int) -> None:
-    """A gate is judged on many bad releases and on several that only look bad."""
+    """The catalog has enough bad releases, and enough good ones that look bad."""
     assert Counter(defect.seen for defect in DEFECTS.values())[seen] >= least

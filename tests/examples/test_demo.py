@@ -1,4 +1,4 @@
-"""The demo's program: what it promises can be built, called and told."""
+"""Acts, command line and output of the demo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.visitors import told
 
 
 def test_shows_what_a_release_may_come_to() -> None:
-    """A good one is kept; the wrong version, the crash, the silence, the errors and the late break are reverted."""
+    """A good release is kept, and one release of each kind of defect is reverted."""
     shown = {act.defect: act.code for act in demo.ACTS}
     assert shown == {
         None: 0, "wrong-version": 1, "crash-at-start": 1, "never-ready": 1, "error-spike": 1, "breaks-later": 1,
@@ -22,7 +22,7 @@ def test_shows_what_a_release_may_come_to() -> None:
 
 @pytest.mark.parametrize("act", demo.ACTS, ids=lambda act: act.tag)
 def test_an_act_can_be_played(act: demo.Act) -> None:
-    """Its script is there, its defect is in the catalogue, and only a good release serves afterwards."""
+    """The script exists, the defect is in the catalog, and only a good release serves afterwards."""
     assert Path(REPOSITORY, act.script).stat().st_mode & 0o100
     assert act.defect is None or act.defect in DEFECTS
     assert act.serves == (act.tag if act.code == 0 else demo.SECOND)
@@ -30,14 +30,14 @@ def test_an_act_can_be_played(act: demo.Act) -> None:
 
 @pytest.mark.parametrize(("words", "proxy"), [([], "nginx"), (["--proxy=traefik"], "traefik")])
 def test_the_proxy_is_a_choice(words: list[str], proxy: str) -> None:
-    """nginx unless Traefik is asked for; another one is a usage error."""
+    """The default is nginx, Traefik can be selected, and another name is a usage error."""
     assert demo.proxy_of(words) == proxy
     with pytest.raises(SystemExit):
         demo.proxy_of(["--proxy=apache"])
 
 
 def test_no_two_acts_share_a_tag() -> None:
-    """A tag means one release."""
+    """Every act releases a tag of its own."""
     assert len({act.tag for act in demo.ACTS}) == len(demo.ACTS)
 
 
@@ -51,7 +51,7 @@ def test_no_two_acts_share_a_tag() -> None:
 def test_counts_what_was_as_it_must(
     results: list[bool], code: int, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code is 0 only if every act ended as it must; the reports' folder is the last word."""
+    """The exit code is 0 only if every act ended as expected; the last line is the folder of the reports."""
     assert demo.ended(results, 90.2) == code
     said = capsys.readouterr().out.split("\n")
     assert said[1] == line
@@ -68,18 +68,18 @@ def test_counts_what_was_as_it_must(
     ],
 )
 def test_tells_what_visitors_saw(answered: dict[str, int], failed: int, line: str) -> None:
-    """One line: how many asked, who answered, how many were not answered."""
+    """One line has the number of requests, the responses by release, and the failures."""
     assert told(answered, failed) == line
 
 
 def test_reads_only_whole_lines(tmp_path: Path) -> None:
-    """A line that is being written just now is read next time."""
+    """An incomplete last line is ignored."""
     path = tmp_path / "evidence.jsonl"
     path.write_text('{"kind": "step", "name": "switch"}\n{"kind": "st')
     assert demo.rows(path) == [{"kind": "step", "name": "switch"}]
 
 
 def test_one_demo_a_checkout() -> None:
-    """A second one does not touch what the first one shows."""
+    """A second demo in the same checkout fails to get the lock."""
     with demo.alone(), pytest.raises(BlockingIOError), demo.alone():
         pass

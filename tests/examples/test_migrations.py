@@ -12,7 +12,7 @@ EXPANDING = {"create_table", "add_column", "create_index"}
 
 
 def chain(folder: str) -> dict[str | None, str]:
-    """Revision before → revision, of each file in *folder*."""
+    """Previous revision → revision, for each file in *folder*."""
     found = {}
     for path in (MIGRATIONS / folder).glob("*.py"):
         names = {
@@ -26,7 +26,7 @@ def chain(folder: str) -> dict[str | None, str]:
 
 
 def operations(path: Path) -> set[str]:
-    """The names of the operations in a revision's upgrade."""
+    """Names of the Alembic operations in a revision's upgrade."""
     upgrade = next(
         node
         for node in ast.parse(path.read_text()).body
@@ -43,7 +43,7 @@ def operations(path: Path) -> set[str]:
 
 
 def test_the_revisions_are_one_line() -> None:
-    """From an empty database there is one way to the newest schema, of several revisions."""
+    """The revisions form a single chain from an empty database to the newest schema."""
     steps, at, walked = chain("versions"), None, []
     while at in steps:
         at = steps[at]
@@ -53,14 +53,14 @@ def test_the_revisions_are_one_line() -> None:
 
 
 def test_the_revisions_only_expand() -> None:
-    """A release before runs on the schema of the release after."""
+    """The common revisions only expand, so that the previous release runs on the new schema."""
     for path in (MIGRATIONS / "versions").glob("*.py"):
         assert operations(path) <= EXPANDING, path.name
 
 
 @pytest.mark.parametrize("folder", ["contract", "broken"])
 def test_a_named_revision_continues_the_common_ones(folder: str) -> None:
-    """The bad revisions are upgrades of the good schema, and each belongs to one named release."""
+    """Each bad revision follows the newest common one."""
     (before,) = chain(folder)
     steps = chain("versions")
     assert before in steps.values()

@@ -18,20 +18,20 @@ COMMON = "FROM base\nUSER 10001:10001\nHEALTHCHECK CMD true\n"
     "tag", ["latest", "sha-123456", "sha-12345678", "sha-GGGGGGG", "1111111", "sha-1111111\n", ""]
 )
 def test_a_tag_names_a_commit(tag: str) -> None:
-    """A release whose tag is not sha-<7 hex digits> is not built."""
+    """A tag that is not sha-<7 hex digits> is rejected."""
     with pytest.raises(ValueError, match="is not of the form"):
         Release(tag)
 
 
 def test_an_unknown_defect_is_answered_with_the_known_ones() -> None:
-    """Whoever mistypes a defect reads what there is."""
+    """The error for an unknown defect lists the known ones."""
     with pytest.raises(ValueError, match=r"unknown defect 'wrong-versoin': there are wrong-version, "):
         Release("sha-1111111", "wrong-versoin")
 
 
 @pytest.mark.parametrize("revisions", [1, 5])
 def test_a_release_knows_the_revisions_that_its_code_needs(revisions: int) -> None:
-    """No release is built that could not run on its own schema."""
+    """The number of revisions must suffice for the code."""
     with pytest.raises(ValueError, match="revisions: there are 2 to 4"):
         Release("sha-1111111", revisions=revisions)
 
@@ -71,14 +71,14 @@ def test_a_release_knows_the_revisions_that_its_code_needs(revisions: int) -> No
     ],
 )
 def test_a_bad_release_differs_by_its_last_lines_only(release: Release, lines: list[str]) -> None:
-    """All releases are built from the same source, and what differs comes last."""
+    """All releases share the common Dockerfile and differ only in the last lines."""
     text = release.dockerfile(COMMON)
     assert text.startswith(COMMON)
     assert text[len(COMMON) :].splitlines() == lines
 
 
 def test_the_build_command_is_words(tmp_path: Path) -> None:
-    """A build reads its Dockerfile from standard input and is labeled with what it came from."""
+    """A build reads its Dockerfile from standard input and sets the given labels."""
     assert words("recall/api:sha-1111111", tmp_path, {"a": "b", "c": "d"}) == (
         *("docker", "build", "--quiet", "--label", "a=b", "--label", "c=d"),
         *("--tag", "recall/api:sha-1111111", "--file", "-", str(tmp_path)),
@@ -86,7 +86,7 @@ def test_the_build_command_is_words(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_all_that_goes_into_an_image(tmp_path: Path) -> None:
-    """A changed text, a changed, new, renamed or moved file is a new build; a cache file is not."""
+    """The fingerprint changes with the Dockerfile and every file's content, name and folder, but not with caches."""
     (tmp_path / "sub").mkdir()
     file = tmp_path / "a.py"
     seen = []
@@ -112,7 +112,7 @@ def test_the_fingerprint_changes_with_all_that_goes_into_an_image(tmp_path: Path
 
 
 def test_the_list_shows_every_defect_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """`list` names each defect, under when it is seen."""
+    """`list` shows every defect once."""
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     names = [line.split()[0] for line in shown.splitlines() if line.startswith("  ")]
@@ -122,7 +122,7 @@ def test_the_list_shows_every_defect_once(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.parametrize("given", [["build", "latest"], ["build", "sha-1111111", "--defect", "nothing"]])
 def test_a_wrong_word_is_one_line_and_exit_1(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The command line explains itself without a traceback."""
+    """An invalid argument gives a one-line error and exit code 1."""
     assert main(given) == 1
     out, err = capsys.readouterr()
     assert not out

@@ -17,7 +17,7 @@ from examples.recall.settings import EMBEDDED, color, database_url, read
     ],
 )
 def test_the_color_is_the_last_word_of_the_project(project: str, expected: str) -> None:
-    """A container knows its color without being told twice."""
+    """The color is the last part of the Compose project name."""
     assert color(project) == expected
 
 
@@ -31,7 +31,7 @@ def test_the_color_is_the_last_word_of_the_project(project: str, expected: str) 
     ],
 )
 def test_a_database_url_is_what_sqlalchemy_reads(url: str, expected: str) -> None:
-    """Without a URL the data is embedded, and the short scheme of providers is understood."""
+    """Without a URL the embedded database is used, and postgres:// becomes postgresql://."""
     assert database_url(url) == expected
 
 
@@ -56,5 +56,5 @@ def test_a_database_url_is_what_sqlalchemy_reads(url: str, expected: str) -> Non
 def test_what_is_unset_or_empty_has_a_default_that_runs(
     environment: dict[str, str], field: str, expected: object
 ) -> None:
-    """Compose hands on empty strings for what nobody set."""
+    """An unset or empty variable gets its default; Compose passes unset variables as empty strings."""
     assert getattr(read(environment), field) == expected

@@ -1,4 +1,4 @@
-"""Real servers for the drivers' tests: two light backends in this process, proxies as processes."""
+"""Two HTTP backends in this process, and proxies as child processes, for the tests of the drivers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ DEADLINE_S = 60.0
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """A free port on the loopback interface."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
 def wait_until(true: Callable[[], bool], what: str, within_s: float = DEADLINE_S) -> None:
-    """Ask until it is true; a test never sleeps and hopes."""
+    """Poll *true* until it holds; TimeoutError after *within_s* seconds."""
     until = time.monotonic() + within_s
     while not true():
         if time.monotonic() > until:
@@ -40,10 +40,10 @@ def wait_until(true: Callable[[], bool], what: str, within_s: float = DEADLINE_S
 
 @dataclass
 class Backend:
-    """A color: says its name in X-Color, answers slowly, in pieces or as a WebSocket when asked to.
+    """A color: an HTTP server that sends its name in X-Color.
 
-    `/slow?s=2` answers after two seconds, `/stream?n=20&every=0.1` in chunks, `/ws` echoes lines; with `&hold=1`
-    the end waits for `let_go` as well, so that a busy machine is not too slow for a test.
+    `/slow?s=2` responds after two seconds, `/stream?n=20&every=0.1` in chunks, `/ws` echoes lines over a WebSocket.
+    With `&hold=1` the response ends only after `let_go` is set, so that a test does not depend on timing.
     """
 
     color: str
@@ -56,7 +56,7 @@ class Backend:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self) -> asyncio.Server:
-        """Listen; `port` is known afterwards."""
+        """Start to listen and set `port`."""
         server = await asyncio.start_server(self._talk, "127.0.0.1", self.port, backlog=1024)
         self.port = server.sockets[0].getsockname()[1]
         return server
@@ -107,7 +107,7 @@ class Backend:
                 f"HTTP/1.1 101 Switching Protocols\r\n{common}Upgrade: websocket\r\nConnection: Upgrade\r\n"
                 f"Sec-WebSocket-Accept: {key.decode()}\r\n\r\n".encode()
             )
-            while line := await reader.readline():  # the frames are of no interest to a proxy
+            while line := await reader.readline():  # a proxy does not parse the frames
                 writer.write(self.color.encode() + b" " + line)
                 await writer.drain()
             return
@@ -130,7 +130,7 @@ class Backend:
 
 @dataclass
 class Colors:
-    """Both backends, on one loop in a thread of its own."""
+    """Both backends, served by one event loop in a separate thread."""
 
     blue: Backend
     green: Backend
@@ -146,7 +146,7 @@ class Colors:
 
 @contextmanager
 def two_colors() -> Iterator[Colors]:
-    """Blue and green, each on a port of its own."""
+    """Blue and green, each on a free port."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -182,7 +182,7 @@ async def _cancel_all() -> None:
 
 @contextmanager
 def process(words: Sequence[str], log: Path, ready: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
-    """A server as a process of ours, ended at the end; its own words are in *log* when it does not start."""
+    """Run a server as a child process until the block ends; its output goes to *log* and into the error if it fails."""
     with log.open("wb") as out:
         child = subprocess.Popen(list(words), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
@@ -202,14 +202,14 @@ def process(words: Sequence[str], log: Path, ready: Callable[[], bool]) -> Itera
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections on *port*."""
+    """Whether *port* accepts connections."""
     with socket.socket() as one:
         one.settimeout(1)
         return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def tool(name: str, package: str) -> str:
-    """The path of a server's binary; missing, the test cannot be asked and says what brings it."""
+    """Path of a server binary; skips the test with the package to install if it is missing."""
     import pytest
 
     found = shutil.which(name, path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin:/sbin:/bin")

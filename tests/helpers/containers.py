@@ -1,4 +1,4 @@
-"""Containers as the engine describes them, for tables."""
+"""Containers as returned by `docker inspect`, for parametrized tests."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def started() -> Iterator[Server]:
         ready = ("docker", "exec", NAME, "pg_isready", "--quiet", "--host", "127.0.0.1")
         eventually(lambda: process.run(ready, deadline_s=DEADLINE_S).ok)
         server = Server(NAME)
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing must survive a crash
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # faster; not crash-safe
             server.sql(f"alter system set {setting} = off")
         server.sql("select pg_reload_conf()")
         yield server

@@ -1,4 +1,4 @@
-"""A small disk of a test's own, which can be filled."""
+"""A small file system that a test can fill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def small(folder: Path, size: str) -> Iterator[Path]:
-    """*folder* as a disk of its own, with *size* as tmpfs has it; skips for who is not root, and only then."""
+    """*folder* as a tmpfs with *size* as a mount option; skips the test if not run as root."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Containers as an engine 20.10 describes them, reduced to what the checks read."""
+"""Containers as Docker Engine 20.10 describes them, reduced to the fields that the checks read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The moments of a run of show at which somebody dies: a session under way, and how a test knows that it has come there."""
+"""Points of a release at which its processes are killed, and how a test detects that a session has reached one."""
 
 from __future__ import annotations
 
@@ -19,65 +19,65 @@ PATIENCE_S = 120.0
 SWITCH = ("--target=idle", "--switch", "--watch=60s")
 
 
-# --- a session under way -----------------------------------------------------------------------------------------
+# --- a running session -------------------------------------------------------------------------------------------
 @dataclass(slots=True)
 class Run:
-    """A session, or a command, that is about to die."""
+    """A session or command that is about to be killed."""
 
     stand: Stand
     process: subprocess.Popen[str]
     folder: Path
-    """Where its team's test lies, and says where it is."""
+    """Folder of the team's test, which creates files there to report its progress."""
     live: str
-    """The color that had the traffic when it began."""
+    """The live color before the release."""
     tag: str
-    """What users got then."""
+    """The live tag before the release."""
     wanted: str
-    """What it releases."""
+    """The tag to release."""
     before: Path
-    """The report of the session before it."""
+    """The report folder of the previous session."""
     lines: int
-    """How long the journal was before it."""
+    """Number of journal lines before the release."""
     idle: Sequence[str] = ()
-    """The images that ran on the idle color."""
+    """Images that ran on the idle color."""
     terminal: int = -1
     heard: str = ""
     user: http.client.HTTPConnection | None = None
-    """A user of the old color, whose answer takes longer than the session lives."""
+    """Connection of a user whose request to the old color outlasts the session."""
 
     @property
     def journal(self) -> list[dict[str, Any]]:
-        """What it has journaled until now."""
+        """Journal entries of this release so far."""
         text = (self.stand.state / "journal.jsonl").read_text()
         return [json.loads(line) for line in text.splitlines()[self.lines :] if line.endswith("}")]
 
     @property
     def report(self) -> Path:
-        """The folder of its report."""
+        """Folder of the session's report."""
         return latest(self.stand.folder)
 
     @property
     def release(self) -> str:
-        """The id of its release, empty before it has changed anything."""
+        """Id of the release; empty before the first change."""
         return next((str(row["release"]) for row in self.journal if row["event"] == "open"), "")
 
     def does(self, change: str) -> bool:
-        """Whether the journal says `do` *change*."""
+        """Whether the journal has `do` for *change*."""
         return any(row["event"] == "do" and row["change"] == change for row in self.journal)
 
     def told(self, step: str) -> bool:
-        """Whether that step of the run of show is over."""
+        """Whether the step has ended, according to the evidence."""
         file = self.report / "evidence.jsonl"
         if self.report == self.before or not file.exists():
             return False
         return f'"name": "{step}"' in file.read_text()
 
     def is_at(self, place: str) -> bool:
-        """Whether its team's test is there."""
+        """Whether the team's test has reached *place*."""
         return (self.folder / f"at {place}").exists()
 
     def hears(self, words: str) -> bool:
-        """Whether the terminal has said *words*."""
+        """Whether *words* have appeared on the terminal."""
         os.set_blocking(self.terminal, False)
         with suppress(BlockingIOError):
             self.heard += os.read(self.terminal, 65536).decode(errors="replace")
@@ -85,7 +85,7 @@ class Run:
 
 
 def family(pid: int) -> dict[int, list[str]]:
-    """The living processes below *pid*, with their words."""
+    """Descendants of *pid* that are running, with their arguments."""
     parents: dict[int, int] = {}
     words: dict[int, list[str]] = {}
     for each in Path("/proc").glob("[0-9]*"):
@@ -99,7 +99,7 @@ def family(pid: int) -> dict[int, list[str]]:
 
 
 def compose_ups(words: dict[int, list[str]], project: str) -> list[int]:
-    """Which of these processes are a `docker compose up` of *project*."""
+    """The processes that are a `docker compose up` of *project*."""
     return [
         pid
         for pid, each in words.items()
@@ -110,46 +110,46 @@ def compose_ups(words: dict[int, list[str]], project: str) -> list[int]:
 # --- the points --------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A moment of the run of show: how one knows that it has come, and who is killed in it."""
+    """A point of a release: how to detect it, and which processes are killed there."""
 
     name: str
     reached: Callable[[Run], bool]
     victims: tuple[str, ...] = ("session",)
-    """`session`; `step`: the processes that it has started, as when its container dies; `guard`."""
+    """`session`; `step`: its child processes, which also die if its container is killed; `guard`."""
     arguments: tuple[str, ...] = SWITCH
     migrate: bool = False
     holds: str = ""
-    """Where the team's test waits."""
+    """Place where the team's test waits."""
     fails: str = ""
-    """Where the team's test fails."""
+    """Place where the team's test fails."""
     asks: bool = False
-    """Whether a person is asked at a terminal; else the go was given before."""
+    """Whether approval is requested on a terminal; otherwise it is given in advance."""
     kept: bool = False
-    """Whether the release is committed by then, and stays."""
+    """Whether the release is committed at this point and stays live."""
     command: tuple[str, ...] = ()
-    """A command in place of a session."""
+    """A command to run instead of a session."""
 
     def __str__(self) -> str:
         return self.name
 
 
 def does(change: str) -> Callable[[Run], bool]:
-    """When the journal says `do` *change*."""
+    """Condition: the journal has `do` for *change*."""
     return lambda run: run.does(change)
 
 
 def told(step: str) -> Callable[[Run], bool]:
-    """When that step is over, and what follows it goes on."""
+    """Condition: *step* has ended."""
     return lambda run: run.told(step)
 
 
 def is_at(place: str) -> Callable[[Run], bool]:
-    """When the team's test is there."""
+    """Condition: the team's test has reached *place*."""
     return lambda run: run.is_at(place)
 
 
 def drains(run: Run) -> bool:
-    """When the gate after the switch has passed, while a user of the old color still waits."""
+    """Condition: the gate after the switch has passed while a request to the old color is still in flight."""
     if run.is_at("gate") and run.user is None:
         run.user = http.client.HTTPConnection("127.0.0.1", run.stand.ports["proxy"], timeout=60)
         run.user.request("GET", "/slow?seconds=50")
@@ -158,25 +158,24 @@ def drains(run: Run) -> bool:
 
 
 def watches(run: Run) -> bool:
-    """When the old color is drained, after which it watches."""
+    """Condition: the old color is drained and the watch has begun."""
     return run.told(f"drain {run.live}")
 
 
 def puts_back(run: Run) -> bool:
-    """When the session's own revert has removed the container and starts the one from before."""
+    """Condition: the session's revert has removed the new container and is starting the previous one."""
     words = family(run.process.pid)
     put_back = any("restore-service.sh" in " ".join(each) for each in words.values())
     return put_back and bool(compose_ups(words, run.stand.project(run.live)))
 
 
 def is_committed(run: Run) -> bool:
-    """When the release is closed; the old color is being stopped."""
+    """Condition: the release is closed and the old color is being stopped."""
     return bool(run.release) and (run.stand.state / f"closed.{run.release}").exists()
 
 
 ALL = ("session", "step", "guard")
-# In the order of the run of show. What `do` stands before is generated of each change, and a test holds that none
-# is missing.
+# In the order of a release. A test verifies that every change has a `do` point.
 POINTS = (
     Point("do snapshot", does("snapshot"), migrate=True),
     Point("do migrate", does("migrate"), migrate=True),
@@ -198,7 +197,7 @@ POINTS = (
 
 # --- afterwards --------------------------------------------------------------------------------------------------
 def until(true: Callable[[], Any], what: str, session: subprocess.Popen[str] | None = None) -> None:
-    """Wait until it is true; engine, guard and sessions are other processes."""
+    """Poll *true* until it holds; fail after the deadline or if *session* ends first."""
     deadline = time.monotonic() + PATIENCE_S
     while not true():
         ended = session is not None and session.poll() is not None

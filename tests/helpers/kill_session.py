@@ -1,4 +1,4 @@
-"""Where a release dies, who dies there, and what is true afterwards; for the tests of death and their bench."""
+"""Run a session to a kill point, kill its processes, and check the state afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ max_duration = "5m"
 [approval]
 required = true
 """
-# It says where it is, waits where it is held, and fails where it is told to.
+# Reports its place, waits while a hold file exists, and fails if a fail file exists.
 TEAM = """\
 import time
 from pathlib import Path
@@ -66,10 +66,10 @@ def begin(made: Stand) -> Stand:
     return made
 
 
-# --- dying -------------------------------------------------------------------------------------------------------
+# --- killing -----------------------------------------------------------------------------------------------------
 @contextmanager
 def running(stand: Stand, point: Point, folder: Path) -> Iterator[Run]:
-    """A session that has come to *point*; whatever becomes of the block, it ends with it."""
+    """A session that has reached *point*; it is killed when the block ends."""
     for each in (point.holds and f"hold {point.holds}", point.fails and f"fail {point.fails}"):
         if each:
             (folder / each).touch()
@@ -95,7 +95,7 @@ def running(stand: Stand, point: Point, folder: Path) -> Iterator[Run]:
 
 
 def _warm(stand: Stand) -> None:
-    """Give the users another release, for a rollback that flips back to the one they had."""
+    """Switch to another release, so that a rollback has a previous one to switch back to."""
     status: Any = stand.status()
     tag = next(each for each in (NEXT, OLD) if each != status["colors"][status["live"]]["tag"])
     whole = ("smoke", "checks", *SWITCH[:2], "--watch=1s", f"--deploy={tag}", "--skip-migrations")
@@ -107,7 +107,7 @@ def _warm(stand: Stand) -> None:
 def _started(
     stand: Stand, point: Point, folder: Path, wanted: str
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The process, in a group of its own, and the other end of its terminal where it has one."""
+    """Start the process in its own process group; yield it with the master side of its terminal."""
     checks = ("checks",) if "--switch" in point.arguments else ()
     more = () if point.migrate else ("--skip-migrations",)
     words = stand.pytest_words("smoke", str(folder), *checks, *point.arguments, f"--deploy={wanted}", *more)
@@ -129,9 +129,9 @@ def _started(
 
 
 def die(run: Run, victims: Sequence[str]) -> float:
-    """Kill them at once; when that was (monotonic)."""
+    """Kill the *victims* at once; return the time (monotonic)."""
     doomed = [*family(run.process.pid)] if "step" in victims else []
-    with suppress(ProcessLookupError):  # or it would start another guard
+    with suppress(ProcessLookupError):  # stop the session first, or it would start another guard
         os.killpg(run.process.pid, signal.SIGSTOP)
     if "guard" in victims:
         doomed.append(int((run.stand.state / "guard.pid").read_text().split()[0]))
@@ -145,7 +145,10 @@ def die(run: Run, victims: Sequence[str]) -> float:
 
 
 def settled(run: Run, point: Point) -> float:
-    """Kill who is to die; seconds until one color serves what it must and nothing is open. A person recovers if need be."""
+    """Kill the victims of *point*; return the seconds until one color serves the correct tag and no release is open.
+
+    Runs `cutover recover` if the guard was killed too.
+    """
     stand, dead = run.stand, die(run, point.victims)
     if "guard" in point.victims and not point.kept:
         assert (stand.state / "open").exists()
@@ -158,7 +161,7 @@ def settled(run: Run, point: Point) -> float:
 
 
 def only_serves(stand: Stand, tag: str, color: str | None = None) -> None:
-    """Nothing is open or held, users get *tag* alone, writes too, and `status` names it, on *color* if given."""
+    """Assert that only *tag* serves, no release is open, no lock is held, and `status` agrees, on *color* if given."""
     until(lambda: not (stand.state / "open").exists(), "the release is closed")
     until(lambda: stand.ask().get("version") == tag, f"{tag} serves")
     assert [stand.ask().get("version") for _ in range(20)] == [tag] * 20
@@ -180,7 +183,7 @@ def only_serves(stand: Stand, tag: str, color: str | None = None) -> None:
 
 
 def report_of(run: Run) -> dict[str, Any]:
-    """What `cutover report html` makes of the session that was killed: a page, and the ending that it shows."""
+    """Result of `cutover report html --json` for the killed session."""
     assert run.report != run.before, "reports/latest is not the session that died"
     done = run.stand.cutover("report", "html", str(run.report), "--json")
     assert done.code == 0, done.out
@@ -190,7 +193,7 @@ def report_of(run: Run) -> dict[str, Any]:
 
 
 def as_it_must(run: Run, point: Point) -> None:
-    """After a death at *point*: what serves, what `status` says it was, what the idle color runs, and a report."""
+    """Assert the state after a kill at *point*: live release, status, idle color and report."""
     stand, idle = run.stand, other(run.live)
     only_serves(stand, run.wanted if point.kept else run.tag, idle if point.kept else run.live)
     if not point.kept:
@@ -198,7 +201,7 @@ def as_it_must(run: Run, point: Point) -> None:
         last: Any = stand.status()["last"]
         assert last["release"] == run.release
         assert last["event"] in {"reverted", "recovered"}, "status tells of an earlier one"
-    if point.command:  # it has no report of its own
+    if point.command:  # commands write no report
         assert stand.cutover("retire").code == 0
         return
     found = report_of(run)

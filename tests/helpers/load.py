@@ -1,7 +1,7 @@
-"""Open-loop load: users ask at fixed times on connections that they keep, however slow the answers are.
+"""Open-loop load: requests are sent at fixed times on keep-alive connections, however slow the responses are.
 
-What is measured counts from the moment in which the request was due, so that a stalled server cannot hide its
-own stall; the whole is bounded in connections, rate and time, and goes to where the test says.
+Latency counts from the time when a request was due, so that a stalled server cannot hide its stall (coordinated
+omission). Connections, rate and duration are bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SERVER_ERROR = 500
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One kind of request, and which of a user's requests it is: each *every*-th."""
+    """One kind of request, sent as every *every*-th request of a connection."""
 
     method: str
     path: str
@@ -36,7 +36,7 @@ HALF_POST = (Ask("GET", "/version"), Ask("POST", "/echo", b'{"text": "hello"}', 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One request: when it was due, sent and answered (monotonic seconds), by whom, how."""
+    """One request: when it was due, sent and answered (monotonic seconds), and the response."""
 
     due: float
     sent: float
@@ -46,17 +46,17 @@ class Shot:
     ask: Ask
     error: str = ""
     release: str = ""
-    """Which release said so of itself, in X-Release."""
+    """Release in the X-Release header of the response."""
 
     @property
     def failed(self) -> bool:
-        """No answer, or one that says that the server failed."""
+        """Whether there was no response or one with a server error."""
         return not 0 < self.status < SERVER_ERROR
 
 
 @dataclass(slots=True)
 class Load:
-    """What was asked so far; complete after the `with` block."""
+    """Requests so far; complete after the `with` block."""
 
     shots: list[Shot] = field(default_factory=list)
     connections: list[KeptConnection] = field(default_factory=list)
@@ -64,20 +64,20 @@ class Load:
 
     @property
     def failed(self) -> list[Shot]:
-        """Those that failed."""
+        """The failed requests."""
         return [each for each in self.shots if each.failed]
 
     @property
     def reopened(self) -> int:
-        """Connections that the proxy closed between two requests."""
+        """Number of connections that the proxy closed between two requests."""
         return sum(each.reopened for each in self.connections)
 
     def by(self, color: str) -> int:
-        """How many *color* answered."""
+        """Number of responses from *color*."""
         return sum(each.color == color for each in self.shots)
 
     def latencies(self, early: float = 0.0, late: float = float("inf")) -> list[float]:
-        """Seconds from due to answered of those due in a time, sorted, without the slow ones on purpose."""
+        """Sorted latencies in seconds of the requests due in the interval, without deliberately slow ones."""
         return sorted(
             each.ended - each.due
             for each in self.shots
@@ -85,20 +85,20 @@ class Load:
         )
 
     def longest_gap(self) -> float:
-        """The longest time in which nobody was answered, in seconds; those that are slow on purpose do not count."""
+        """Longest time without a response in seconds; deliberately slow requests are excluded."""
         ends = sorted(each.ended for each in self.shots if not each.failed and "slow" not in each.ask.path)
         return max((late - early for early, late in pairwise(ends)), default=0.0)
 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:
-    """The value that *share* of them do not exceed; 0 of nothing."""
+    """The value below which *share* of *sorted_values* lie; 0 if there are none."""
     return (
         sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))] if sorted_values else 0.0
     )
 
 
 @contextmanager
-def load(  # every number is a promise of the caller
+def load(  # many parameters, all of them the caller's choice
     url: str,
     *,
     connections: int = 100,
@@ -109,7 +109,7 @@ def load(  # every number is a promise of the caller
     verify: TlsVerify = True,
     header: str = "X-Color",
 ) -> Iterator[Load]:
-    """Send *rate* requests a second over *connections* until the block ends; requests under way are awaited."""
+    """Send *rate* requests per second over *connections* until the block ends, then wait for requests in flight."""
     place = HttpAddress.of(url, verify=verify)
     seen = Load(connections=[KeptConnection(place) for _ in range(connections)])
     loop = asyncio.new_event_loop()
@@ -120,13 +120,13 @@ def load(  # every number is a promise of the caller
         every = connections / rate
         begun = time.monotonic() + number / rate
         for turn in range(1, round(longest_s / every) + 2):
-            if seen.stopping.is_set():  # who is late does not wait below, and would never notice
+            if seen.stopping.is_set():  # a late connection never waits below, where it would notice
                 return
             due = begun + (turn - 1) * every
             with suppress(TimeoutError):
                 await asyncio.wait_for(seen.stopping.wait(), max(0.0, due - time.monotonic()))
                 return
-            # Neighbors ask for different things at the same time.
+            # Neighboring connections send different requests at the same time.
             ask = [each for each in asks if (turn + number) % each.every == 0][-1]
             sent = time.monotonic()
             answer = await connection.send(ask.method, ask.path, ask.body, deadline_s)

@@ -1,4 +1,4 @@
-"""Parts for the tests of proxy drivers: a raw server, settings with a `[proxy]`, and how a change is run."""
+"""Helpers for the tests of proxy drivers: a raw HTTP server, settings with a `[proxy]` table, running a change."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ UNREACHABLE = ProxyClient("http://127.0.0.1:1", "/version", "/__cutover/alive", 
 
 
 def run_change(change: Change) -> int:
-    """The exit code of the command of *change*."""
+    """Run the command of *change* and return its exit code."""
     return subprocess.run(change.do, check=False, capture_output=True).returncode
 
 
 def run_undo(change: Change) -> int:
-    """The exit code of the undo lines of *change*, run as the undo script runs them."""
+    """Run the undo lines of *change* as the undo script does and return the exit code."""
     argv = ("sh", "-eu", "-c", "\n".join(change.undo))
     return subprocess.run(argv, check=False, capture_output=True).returncode
 
 
 def proxy_settings(**proxy: object) -> Settings:
-    """Settings with this `[proxy]`."""
+    """Settings with this `[proxy]` table."""
     table = {
         "project": "recall",
         "state_dir": "/s/recall",
@@ -38,14 +38,14 @@ def proxy_settings(**proxy: object) -> Settings:
 
 
 def raw_response(status: int, body: bytes = b"", *headers: str) -> bytes:
-    """The bytes of a response."""
+    """An HTTP response as bytes."""
     lines = (f"HTTP/1.1 {status} X", *headers, f"Content-Length: {len(body)}", "", "")
     return "\r\n".join(lines).encode() + body
 
 
 @contextmanager
 def answering(**answers: bytes) -> Iterator[int]:
-    """The port of a server that sends the bytes named like the path; after those of `drip` a byte at a time, for ever."""
+    """Port of a server that sends the bytes given for each path; `drip` then sends one byte at a time without end."""
     door = socket.create_server(("127.0.0.1", 0))
     gone = threading.Event()
 

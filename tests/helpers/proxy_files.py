@@ -1,4 +1,4 @@
-"""The shipped configurations of the proxies, with the ports and folders of a test."""
+"""The shipped proxy configurations with the ports and folders of a test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROXY = REPOSITORY / "deploy" / "proxy"
 
 
 def replaced(name: str, words: dict[str, str]) -> str:
-    """The text of a shipped file; each of *words* must be there: a test never tests something else."""
+    """Text of a shipped file with *words* replaced; asserts that each occurs, so that no replacement is lost."""
     text = (PROXY / name).read_text(encoding="utf-8")
     for word, other in words.items():
         assert word in text, f"{name} has no {word!r}"
@@ -21,10 +21,10 @@ def replaced(name: str, words: dict[str, str]) -> str:
     return text
 
 
-def nginx(  # the parts that the comments of the file call "yours"
+def nginx(  # replaces what the comments of the file mark as "yours"
     folder: Path, ports: dict[str, int], port: int, marker: Path, *, tls: tuple[Path, Path] | None = None
 ) -> Path:
-    """nginx's files in *folder*, to be run by whoever runs the test; the path of its main file."""
+    """Write nginx's files to *folder*, to run as the current user; return the path of the main file."""
     listen = f"listen 127.0.0.1:{port}"
     if tls:
         listen += f" ssl; ssl_certificate {tls[0]}; ssl_certificate_key {tls[1]}"
@@ -40,7 +40,7 @@ def nginx(  # the parts that the comments of the file call "yours"
             },
         )
     )
-    user = "user root;\n" if os.geteuid() == 0 else ""  # a folder of a test is closed to www-data
+    user = "user root;\n" if os.geteuid() == 0 else ""  # www-data cannot read a folder of a test
     main = replaced(
         "nginx/nginx.conf",
         {"pid /tmp/nginx.pid;": f"{user}pid {folder}/nginx.pid;", "/tmp/nginx-": f"{folder}/nginx-"},
@@ -50,12 +50,12 @@ def nginx(  # the parts that the comments of the file call "yours"
 
 
 def nginx_words(binary: str, main: Path) -> tuple[str, ...]:
-    """nginx in the foreground, as the container's own command has it."""
+    """Command line of nginx in the foreground, as in the container."""
     return (binary, "-c", str(main), "-g", "daemon off;")
 
 
 def traefik(folder: Path, ports: dict[str, int], port: int, *, tls: tuple[Path, Path] | None = None) -> Path:
-    """Traefik's files in *folder*, blue in place; the path of its static file."""
+    """Write Traefik's files to *folder* with blue live; return the path of the static configuration."""
     places = {
         "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
         "127.0.0.1:8001": f"127.0.0.1:{ports['green']}",
@@ -80,7 +80,7 @@ def traefik(folder: Path, ports: dict[str, int], port: int, *, tls: tuple[Path, 
 
 
 def haproxy(folder: Path, ports: dict[str, int], port: int) -> tuple[Path, Path]:
-    """HAProxy's file in *folder*, and the switch script with this folder's socket and map."""
+    """Write HAProxy's file and the switch script to *folder*; return both paths."""
     places = {
         "127.0.0.1:8080": f"127.0.0.1:{port}",
         "127.0.0.1:8000": f"127.0.0.1:{ports['blue']}",
@@ -98,7 +98,7 @@ def haproxy(folder: Path, ports: dict[str, int], port: int) -> tuple[Path, Path]
 
 
 def certificate(folder: Path, name: str = "localhost") -> tuple[Path, Path]:
-    """A certificate for *name* and 127.0.0.1 that trusts itself, and its key."""
+    """A self-signed certificate for *name* and 127.0.0.1, and its key."""
     certificate, key = folder / "tls.pem", folder / "tls.key"
     subprocess.run(
         (

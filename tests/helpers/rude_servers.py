@@ -1,4 +1,4 @@
-"""Real servers on free ports, as rude as services can be."""
+"""HTTP servers on free ports that misbehave: resets, silence, endless responses."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ GOOD = ControlProbe(lambda: True, "the engine says that it runs")
 BAD = ControlProbe(lambda: False, "the engine")
 
 Talk = Callable[[socket.socket, bytes], None]
-"""What a server does with a connection and the head of its request; it is closed afterwards."""
+"""Handles a connection, given the head of its request; the connection is closed afterwards."""
 
 
 def response(status: int = 200, body: Any = None, *headers: str, kind: str = "application/json") -> bytes:
-    """A whole HTTP response; a body that is no text is sent as JSON."""
+    """An HTTP response as bytes; a body that is not a string is sent as JSON."""
     text = body if isinstance(body, str) else json.dumps(body)
     lines = [
         f"HTTP/1.1 {status} X",
@@ -32,7 +32,7 @@ def response(status: int = 200, body: Any = None, *headers: str, kind: str = "ap
 
 
 def says(*answers: bytes) -> Talk:
-    """Answers with each of *answers* in turn, then with the last one for ever."""
+    """Send each of *answers* in turn, then repeat the last one."""
     left = list(answers)
 
     def talk(connection: socket.socket, _request: bytes) -> None:
@@ -42,7 +42,7 @@ def says(*answers: bytes) -> Talk:
 
 
 def in_turn(*talks: Talk) -> Talk:
-    """Behaves like each of *talks* in turn, then like the last one for ever."""
+    """Use each of *talks* in turn, then repeat the last one."""
     left = list(talks)
 
     def talk(connection: socket.socket, request: bytes) -> None:
@@ -52,17 +52,17 @@ def in_turn(*talks: Talk) -> Talk:
 
 
 def hang_up(connection: socket.socket, _request: bytes) -> None:
-    """Resets the connection."""
+    """Reset the connection."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def say_nothing(connection: socket.socket, _request: bytes) -> None:
-    """Reads, and answers only when the client has gone."""
+    """Send nothing and wait until the client disconnects."""
     connection.recv(1)
 
 
 def drip(head: bytes, over: threading.Event) -> Talk:
-    """Sends *head*, then a byte every now and then, without end."""
+    """Send *head*, then single bytes without end."""
 
     def talk(connection: socket.socket, _request: bytes) -> None:
         connection.sendall(head)
@@ -74,7 +74,7 @@ def drip(head: bytes, over: threading.Event) -> Talk:
 
 @contextmanager
 def serving(talk: Talk) -> Iterator[str]:
-    """The base URL of a server that treats each connection with *talk*."""
+    """Base URL of a server that handles each connection with *talk*."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=(listener, talk), daemon=True).start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -102,14 +102,14 @@ def _talk(connection: socket.socket, talk: Talk) -> None:
 
 
 def _whole(request: bytes) -> bool:
-    """Whether the head of a request has arrived, or the hello of TLS."""
+    """Whether the head of a request, or a TLS ClientHello, has arrived."""
     return b"\r\n\r\n" in request or request.startswith(b"\x16")
 
 
-SILENT = socket.socket()  # bound and never listening: the port stays ours, and refuses
+SILENT = socket.socket()  # bound but not listening: the port stays reserved and refuses connections
 SILENT.bind(("127.0.0.1", 0))
 
 
 def nobody() -> str:
-    """The base URL of a port where nobody listens."""
+    """Base URL of a port that refuses connections."""
     return f"http://127.0.0.1:{SILENT.getsockname()[1]}"

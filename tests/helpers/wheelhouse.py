@@ -1,4 +1,4 @@
-"""The project and the packages that it needs as a folder of wheels, in the pinned versions."""
+"""Wheels of the project and its dependencies in the pinned versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def checkout() -> bytes:
-    """The files that git keeps, as they lie here now, in a tar."""
+    """A tar archive of all tracked files in their current state."""
     listed = subprocess.run(("git", "ls-files", "-z"), cwd=ROOT, check=True, capture_output=True).stdout
     pack = ("tar", "--null", "--files-from=-", "--create", "--file=-")
     return subprocess.run(pack, cwd=ROOT, input=listed, check=True, capture_output=True).stdout

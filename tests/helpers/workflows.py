@@ -13,7 +13,7 @@ FOLDER = ROOT / ".github/workflows"
 
 def read(name: str) -> dict[str, Any]:
     """The workflow in the file *name*; every scalar is a string."""
-    # YAML 1.1 takes the key `on` for a boolean; BaseLoader takes nothing for anything.
+    # YAML 1.1 reads the key `on` as a boolean; BaseLoader converts nothing.
     workflow: dict[str, Any] = yaml.load((FOLDER / name).read_text(encoding="utf-8"), yaml.BaseLoader)  # noqa: S506 - strings only
     return workflow
 

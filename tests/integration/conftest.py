@@ -1,4 +1,4 @@
-"""What several of these tests need, made once for a whole run."""
+"""Session-wide fixtures of the integration tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project and all that it needs, as a folder of wheels that any user of a container may read."""
+    """A folder with wheels of the project and its dependencies, readable by any user of a container."""
     folder = tmp_path_factory.mktemp("wheels")
     folder.chmod(0o755)
     return wheelhouse.fill(folder)
@@ -25,20 +25,20 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[databases.Server]:
-    """A PostgreSQL for all tests of a run that need one."""
+    """A PostgreSQL server, shared by all tests of a run."""
     with databases.started() as made:
         yield made
 
 
 @pytest.fixture
 def database(server: databases.Server, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A database of the test's own."""
+    """A new database for one test."""
     with databases.created(server, f"shop_{zlib.crc32(request.node.nodeid.encode())}") as name:
         yield name
 
 
 @pytest.fixture
 def colors() -> Iterator[Colors]:
-    """Blue and green."""
+    """The backends blue and green."""
     with two_colors() as pair:
         yield pair

@@ -1,4 +1,4 @@
-"""The way back on a real engine: a rollback goes to what users had before, says what serves, and never goes forward."""
+"""Rollbacks on a real engine: target, repeated rollback, rehearsal, and output of `status`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BAD = "sha-bac0005"
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """A stand on which V1 was live on blue, and V2 is live on green since a cutover."""
+    """A stand where V1 was live on blue and a cutover has made V2 live on green."""
     made = Stand(tmp_path_factory.mktemp("stand"), f"bac{uuid.uuid4().hex[:6]}")
     try:
         made.make()
@@ -40,7 +40,7 @@ def cut_over(stand: Stand, tag: str) -> None:
 
 
 def serves(stand: Stand, tag: str, how: str | None) -> None:
-    """Users get *tag*, nothing is open, and `status` says so and where a rollback would lead."""
+    """Assert that users get *tag*, no release is open, and `status` reports both and the kind of rollback, *how*."""
     status = json.loads(stand.cutover("status", "--json").out.splitlines()[-1])
     assert stand.ask()["version"] == tag
     assert status["colors"][status["live"]]["tag"] == tag
@@ -49,7 +49,7 @@ def serves(stand: Stand, tag: str, how: str | None) -> None:
 
 
 def test_back_again_and_there(stand: Stand) -> None:
-    """By a flip; a second one changes nothing; a rehearsal; from the stopped color; in place; never forward."""
+    """Switch back, repeat without effect, rehearse, and roll back to a stopped color; never to a newer release."""
     serves(stand, V2, "flip")
     rehearsed = stand.cutover("rehearse")
     assert rehearsed.code == 0, rehearsed.out
@@ -124,7 +124,7 @@ def test_a_failed_gate_of_what_a_person_switched_to_sends_the_traffic_back(stand
 
 
 def test_status_shows_what_is_open_although_a_file_is_broken(stand: Stand) -> None:
-    """A bad env file is said, with exit 4, and does not hide the rest."""
+    """`status` reports an invalid env file with exit code 4 and still shows the rest."""
     env = stand.env_file("blue")
     text = env.read_text()
     try:

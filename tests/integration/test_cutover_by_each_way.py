@@ -1,4 +1,4 @@
-"""A whole session behind each proxy and by a port swap: one that stays, and one that is reverted under traffic."""
+"""A session with each proxy and with a port swap: one release that is kept, and one reverted under traffic."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ access_log = "{folder}/access.log"
 
 @contextmanager
 def haproxy(folder: Path, name: str) -> Iterator[Stand]:
-    """A stand behind HAProxy, a process of ours that a script of the team's own switches."""
+    """A stand behind HAProxy, run as a child process and switched by the command driver."""
     tool("socat", "socat")
     own = folder / "haproxy"
     own.mkdir()
@@ -62,15 +62,15 @@ def stand_by(driver: str, folder: Path) -> Iterator[Stand]:
 
 @pytest.fixture
 def stand(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stand]:
-    """The stand behind the proxy that the test names."""
+    """A stand with the driver given as the parameter."""
     with stand_by(request.param, tmp_path) as one:
         yield one
 
 
 def broken_when_live(stand: Stand, color: str, first: Callable[[], object] = lambda: None) -> tuple[int, str]:
-    """Release BAD to *color*, and when users have it do *first*, then break it; how the session ends.
+    """Release BAD to *color*; once it is live, call *first* and make it fail. Return exit code and output.
 
-    Not at a time, which a busy machine may miss.
+    Triggered by an event rather than a timer, so that the test does not depend on the load of the machine.
     """
     build(BAD, "breaks-later", seconds=NEVER_S)
     session = stand.start("smoke", "checks", "--target=idle", f"--deploy={BAD}", "--switch", "--watch=5m")
@@ -86,14 +86,14 @@ def broken_when_live(stand: Stand, color: str, first: Callable[[], object] = lam
 
 
 def break_it(stand: Stand, color: str) -> None:
-    """Make every answer of the release on *color* a 500 from now on."""
+    """Make the release on *color* return 500 for every request."""
     label = f"label=com.docker.compose.project={stand.project(color)}"
     stand.docker("exec", stand.docker("ps", "--quiet", "--filter", label).strip(), "touch", "/tmp/break")
 
 
 @pytest.mark.parametrize("stand", ["traefik", "haproxy", "port-swap"], indirect=True)
 def test_a_cutover_stays_and_a_bad_one_is_reverted(stand: Stand) -> None:
-    """The proof says what users saw; a release that breaks after the switch ends with 1 and the old one serves."""
+    """The switch report matches what users saw; a release that fails after the switch exits with 1 and is reverted."""
     build(BETTER)
     done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={BETTER}", "--switch", "--watch=2s")
     assert done.code == 0, done.out
@@ -112,7 +112,7 @@ def test_a_cutover_stays_and_a_bad_one_is_reverted(stand: Stand) -> None:
 
 @pytest.mark.parametrize("stand", ["nginx"], indirect=True)
 def test_a_log_that_shows_nothing_is_refused(stand: Stand) -> None:
-    """Nobody would see the failed requests of users: exit 4 with the reason, and nothing was changed."""
+    """A missing access log would hide failed requests: exit code 4 with the reason, and no change."""
     stand.config.write_text(stand.toml().replace("access.jsonl", "error.log"))
     done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={GOOD}", "--switch")
     assert done.code == 4, done.out
@@ -123,7 +123,7 @@ def test_a_log_that_shows_nothing_is_refused(stand: Stand) -> None:
 
 @pytest.mark.parametrize("stand", ["nginx"], indirect=True)
 def test_a_marker_changed_by_hand_during_a_release(stand: Stand) -> None:
-    """Somebody touched blue: nginx stays on green, which is not taken away; a person removes it, and all goes on."""
+    """With a second marker file, added by hand, green keeps serving; deleting the other one lets the revert end."""
     code, out = broken_when_live(stand, "green", (stand.marker / "blue").touch)
     assert code == 11, out
     assert "names green and blue: remove the one that should not be live" in out

@@ -1,4 +1,4 @@
-"""Deaths on a real engine: whatever dies, one release serves, it is the one that `status` names, nothing is open."""
+"""SIGKILL during a release: one release serves, `status` names it, and no release stays open."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 @pytest.mark.parametrize("point", POINTS, ids=str)
 def test_a_death_in_a_run_of_show(stand: Stand, point: Point, tmp_path: Path) -> None:
-    """Whoever is killed wherever: one color serves what it must, `status` names it, nothing is open, a report is there."""
+    """After a kill at any point one color serves the correct release, `status` agrees, and a report can be made."""
     with kill_session.running(stand, point, tmp_path) as run:
         kill_session.settled(run, point)
     kill_session.as_it_must(run, point)
@@ -45,25 +45,25 @@ def test_a_death_in_a_run_of_show(stand: Stand, point: Point, tmp_path: Path) ->
 
 
 def container(stand: Stand, color: str) -> str:
-    """The id of the container that runs on *color*."""
+    """Id of the running container of *color*."""
     project = f"label=com.docker.compose.project={stand.project(color)}"
     return stand.docker("ps", "--no-trunc", "--quiet", "--filter", project).strip()
 
 
 def containers(stand: Stand, color: str) -> list[str]:
-    """All containers of *color*, also those that do not run; the migration's is none."""
+    """Ids of all containers of *color*, also stopped ones, without the migration's one-off container."""
     project = f"label=com.docker.compose.project={stand.project(color)}"
     own = ("--filter", project, "--filter", "label=com.docker.compose.oneoff=False")
     return stand.docker("ps", "--all", "--no-trunc", "--quiet", *own).split()
 
 
 def in_place(reached: Callable[[Run], bool]) -> Point:
-    """A moment of a release that replaces the live container."""
+    """A point of a release that replaces the live container."""
     return Point("in place", reached, arguments=("--target=live",))
 
 
 def test_a_session_killed_while_the_old_container_is_gone(stand: Stand, tmp_path: Path) -> None:
-    """In place, in the middle of the recreate: the guard waits for the orphaned Compose, then puts the old one back."""
+    """Killed during an in-place recreate: the guard waits for the orphaned Compose, then restores the old container."""
     live = str(stand.status()["live"])
     old = container(stand, live)
     point = in_place(lambda run: run.does("up") and old not in containers(stand, live))
@@ -78,7 +78,7 @@ def test_a_session_killed_while_the_old_container_is_gone(stand: Stand, tmp_path
 
 
 def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: Path) -> None:
-    """The engine may still have a stop pending: the session reverts, and what it put back stays."""
+    """The session reverts, and the restored container stays although the engine may have a stop pending."""
     live = str(stand.status()["live"])
     old = container(stand, live)
     point = in_place(lambda run: run.does("up") and containers(stand, live) not in ([old], []))
@@ -100,7 +100,7 @@ def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: 
 
 
 def test_a_rollback_ends_a_watch(stand: Stand, tmp_path: Path) -> None:
-    """A second session exits 12 and changes nothing; `cutover rollback` reverts all; the session says by whom."""
+    """A second session exits 12; `cutover rollback` reverts the release, and its session reports that."""
     point = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=8s"))
     with kill_session.running(stand, point, tmp_path) as run:
         second = stand.pytest("smoke", "--target=idle", f"--deploy={run.tag}", CUTOVER_WHO="ben")
@@ -117,7 +117,7 @@ def test_a_rollback_ends_a_watch(stand: Stand, tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_restarts_in_the_watch(stand: Stand, tmp_path: Path) -> None:
-    """Kept or reverted, as the watch judges it; what serves is what exit code and report say, and why."""
+    """The release is kept or reverted as the watch decides, and exit code, report and reasons agree with the result."""
     point = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=10s"))
     with kill_session.running(stand, point, tmp_path) as run:
         stand.docker("restart", "--time", "1", f"{stand.name}-proxy")

@@ -1,4 +1,4 @@
-"""The example service as it is shipped: its images, its Compose file, its data, its named defects."""
+"""The example service: images, Compose file, data and defects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def repo() -> Iterator[str]:
-    """A repository of images of these tests alone."""
+    """An image repository name used only by these tests."""
     name = f"example-{uuid.uuid4().hex[:8]}/api"
     yield name
     tags = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", name).split()
@@ -32,7 +32,7 @@ def repo() -> Iterator[str]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """A place on the engine for one test."""
+    """An isolated environment on the engine for one test."""
     place = Place(tmp_path)
     place.open()
     yield place
@@ -40,13 +40,13 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def inspect(container: str) -> dict[str, Any]:
-    """What the engine says about *container*."""
+    """Output of `docker inspect` for *container*."""
     found: dict[str, Any] = json.loads(docker("inspect", container))[0]
     return found
 
 
 def test_a_release_is_built_again_only_when_it_differs(repo: str) -> None:
-    """The same tag from the same source is left alone; with another defect it is another image."""
+    """An image is built again only if its source or defect has changed."""
 
     def image_id(*words: Any) -> str:
         return docker("image", "inspect", "--format", "{{.Id}}", build(*words, repo=repo))
@@ -59,7 +59,7 @@ def test_a_release_is_built_again_only_when_it_differs(repo: str) -> None:
 
 
 def test_two_colors_share_embedded_data_and_run_hardened(repo: str, place: Place) -> None:
-    """Without DATABASE_URL what one color stores the other one shows, from read-only containers."""
+    """Without DATABASE_URL both colors read and write the same SQLite file, in read-only containers."""
     build("sha-1111111", repo=repo)
     build("sha-2222222", repo=repo)
     place.configure("blue", IMAGE_REPO=repo, IMAGE_TAG="sha-1111111")
@@ -94,7 +94,7 @@ def test_two_colors_share_embedded_data_and_run_hardened(repo: str, place: Place
 
 
 def test_ready_is_the_answer_of_each_dependency(repo: str, place: Place) -> None:
-    """With PostgreSQL, Redis and a model a release is ready, and not ready while one of them is away."""
+    """/readyz is true with PostgreSQL, Redis and the AI endpoint, and false while one of them is stopped."""
     for name in ("postgres", "redis", "ai"):
         image(name)
     build("sha-1111111", repo=repo)
@@ -133,7 +133,7 @@ def test_ready_is_the_answer_of_each_dependency(repo: str, place: Place) -> None
 
 
 def test_a_contract_revision_breaks_the_release_before(repo: str, place: Place) -> None:
-    """What expand-only revisions never do, one named release does; another one's upgrade fails."""
+    """The contract migration breaks the previous release; the bad migration fails."""
     build("sha-4444444", repo=repo, revisions=3)
     build("sha-2222222", "migration-contract", repo=repo)
     build("sha-3333333", "bad-migration", repo=repo)
@@ -176,7 +176,7 @@ LOGS = {
 
 @pytest.fixture
 def lone(repo: str) -> Iterator[Callable[[str], tuple[str, Ask]]]:
-    """Start the good image with a defect told to it; gives the container's name and a way to ask it."""
+    """Returns a function that starts the good image with a defect and returns the container name and a client."""
     build("sha-1111111", repo=repo)
     started: list[str] = []
 
@@ -194,7 +194,7 @@ def lone(repo: str) -> Iterator[Callable[[str], tuple[str, Ask]]]:
 
 
 def asker(port: int) -> Ask:
-    """Ask the service on *port*; None as long as it does not answer."""
+    """A function that sends a GET request to *port*; it returns None if there is no response."""
 
     def ask(path: str) -> httpx.Response | None:
         try:
@@ -207,7 +207,7 @@ def asker(port: int) -> Ask:
 
 @pytest.mark.parametrize("defect", ANSWERS)
 def test_a_defect_of_an_answer(lone: Callable[[str], tuple[str, Ask]], defect: str) -> None:
-    """Each such release gives exactly the wrong answer that its name says."""
+    """Each defect of a response has exactly the expected wrong response."""
     path, expected = ANSWERS[defect]
     _, ask = lone(defect)
     eventually(lambda: ask("/metrics"))
@@ -217,7 +217,7 @@ def test_a_defect_of_an_answer(lone: Callable[[str], tuple[str, Ask]], defect: s
 
 @pytest.mark.parametrize("defect", LOGS)
 def test_a_defect_of_the_log(lone: Callable[[str], tuple[str, Ask]], defect: str) -> None:
-    """Such a release answers well; what it writes is the defect, or only looks like one."""
+    """The release is ready, and its log contains the expected lines."""
     name, ask = lone(defect)
     answer = eventually(lambda: ask("/readyz"))
     assert answer is not None
@@ -227,13 +227,13 @@ def test_a_defect_of_the_log(lone: Callable[[str], tuple[str, Ask]], defect: str
 
 @pytest.mark.parametrize("defect", ["crash-at-start", "crash-loop-late", "dies-after-healthy"])
 def test_a_crash_is_a_restart(lone: Callable[[str], tuple[str, Ask]], defect: str) -> None:
-    """Such a release ends by itself, and the engine starts it again and again."""
+    """The process exits, and the engine restarts it repeatedly."""
     name, _ = lone(defect)
     eventually(lambda: inspect(name)["RestartCount"] >= 2)
 
 
 def test_a_release_breaks_when_it_is_told_to(lone: Callable[[str], tuple[str, Ask]]) -> None:
-    """breaks-later is good until its file appears, so that a test decides when it turns bad."""
+    """breaks-later fails as soon as its file exists, so that a test controls the time."""
     name, ask = lone("breaks-later")
     ready = eventually(lambda: ask("/readyz"))
     assert ready is not None
@@ -245,7 +245,7 @@ def test_a_release_breaks_when_it_is_told_to(lone: Callable[[str], tuple[str, As
 
 
 def test_a_dropped_probe_is_one(lone: Callable[[str], tuple[str, Ask]]) -> None:
-    """One connection from outside ends without an answer, the next ones are answered."""
+    """The first external connection gets no response, later ones do."""
     name, ask = lone("dropped-probe")
     # The image's own probe does not use the drop up, so wait for that instead of asking.
     eventually(lambda: inspect(name)["State"]["Health"]["Status"] == "healthy")

@@ -1,4 +1,4 @@
-"""A disk that fills up while a release is open: what reverts it needs no disk, and what serves is what is said."""
+"""A file system that fills up during a release: the revert needs no space, and the reported state is correct."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WATCH = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=5s"))
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    """A stand whose state, marker and reports are on a small disk of their own."""
+    """A stand with state, marker directory and reports on a small file system."""
     folder = tmp_path_factory.mktemp("stand")
     with disks.small(folder / "state", "size=96m,nr_inodes=400") as disk:
         (disk / "reports").mkdir()
@@ -35,7 +35,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 @contextmanager
 def full(disk: Path) -> Iterator[None]:
-    """Not a page and not a name is left on *disk*; afterwards there is room again."""
+    """Fill *disk* to the last block and inode until the block ends."""
     with contextlib.suppress(OSError), (disk / "full").open("wb", buffering=0) as out:
         while True:
             out.write(bytes(65536))
@@ -51,14 +51,14 @@ def full(disk: Path) -> Iterator[None]:
 
 
 def minimal(run: Run, into: Path) -> str:
-    """The page that `cutover report html` makes on another disk of what the session could write."""
+    """The page that `cutover report html` writes to another file system from the partial evidence."""
     done = run.stand.cutover("report", "html", str(run.report), "--output", str(into))
     assert done.code == 0, done.out
     return into.read_text()
 
 
 def test_a_session_killed_on_a_full_disk(stand: Stand, tmp_path: Path) -> None:
-    """Its guard reverts all, by renames alone; `status` names what serves, and a minimal report can be read."""
+    """The guard reverts by renames alone, `status` names the live release, and a minimal report can be made."""
     with full_in(stand, WATCH, tmp_path) as run:
         kill_session.settled(run, WATCH)
         only_serves(stand, run.tag, run.live)
@@ -70,6 +70,6 @@ def test_a_session_killed_on_a_full_disk(stand: Stand, tmp_path: Path) -> None:
 
 @contextmanager
 def full_in(stand: Stand, point: Point, folder: Path) -> Iterator[Run]:
-    """A session that has come to *point* on a disk that is full from then on."""
+    """A session that has reached *point*; its file system is full from then on."""
     with kill_session.running(stand, point, folder) as run, full(stand.folder / "state"):
         yield run

@@ -1,4 +1,4 @@
-"""The gate's questions, asked of a real service in real containers."""
+"""Checks of the gate on a service in real containers."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ NUMBERS = itertools.count(1)
 
 @dataclass(frozen=True)
 class Service:
-    """A container of the example."""
+    """A container of the example service."""
 
     id: str
 
     @property
     def seen(self) -> Container:
-        """As the engine describes it now."""
+        """Its current `docker inspect` result."""
         found = docker.inspect(self.id)
         assert found is not None
         return found
 
     @property
     def port(self) -> int:
-        """The host port that it publishes."""
+        """The published host port."""
         return int(self.seen.ports["8000/tcp"][0]["HostPort"])
 
 
@@ -58,13 +58,13 @@ Start = Callable[..., Service]
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """A good release."""
+    """Reference of a good release."""
     return build("sha-9a7e001", repo="cutover-gate/api")
 
 
 @pytest.fixture
 def start(image: str) -> Iterator[Start]:
-    """Starts containers as the shipped Compose file does, and takes them away."""
+    """Returns a function that starts containers with the options of the shipped Compose file; removed afterwards."""
     begun: list[str] = []
 
     def start(*options: str, hardened: bool = True) -> Service:
@@ -83,7 +83,7 @@ def start(image: str) -> Iterator[Start]:
 
 
 def eventually(holds: Callable[[], bool], what: str) -> None:
-    """Wait until something holds."""
+    """Poll *holds* until it is true; fails after the deadline."""
     until = time.monotonic() + DEADLINE_S
     while not holds():
         assert time.monotonic() < until, what
@@ -91,7 +91,7 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
 
 
 def test_a_good_release_is_let_through(start: Start) -> None:
-    """Every question about a good release is answered with yes."""
+    """Every check of a good release returns yes."""
     service = start()
     waited = wait_healthy(service.id)
     host = testinfra.get_host(f"docker://{service.id}")
@@ -123,20 +123,20 @@ def test_a_good_release_is_let_through(start: Start) -> None:
 
 
 def test_the_port_of_another_container(start: Start) -> None:
-    """A container that runs, but whose port a stranger has, is not the one that answers."""
+    """The identity check fails if another container has the expected port."""
     mine, stranger = start(), start()
     verdict = identity(mine.id, ExpectedIdentity(container=mine.id, port=stranger.port))
     assert (verdict.outcome, stranger.seen.name in verdict.reason) == (NO, True), verdict
 
 
 def test_no_healthcheck_is_told_at_once(start: Start) -> None:
-    """Without a HEALTHCHECK nobody waits, and nobody believes."""
+    """A container without a HEALTHCHECK fails immediately."""
     verdict = wait_healthy(start("--no-healthcheck").id)
     assert (verdict.outcome, "has no HEALTHCHECK" in verdict.reason) == (NO, True), verdict
 
 
 def test_a_crash_loop_fails_at_once(start: Start) -> None:
-    """A container that dies again and again is told with its last words, long before its budget is over."""
+    """A crash loop fails long before the timeout, with the last log line."""
     service = start("--env", "DEFECT=crash-at-start", "--restart", "always")
     verdict = wait_healthy(service.id)
     assert (verdict.outcome, "last log line" in verdict.reason) == (NO, True), verdict
@@ -145,7 +145,7 @@ def test_a_crash_loop_fails_at_once(start: Start) -> None:
 
 
 def test_a_restart_in_between_is_seen(start: Start) -> None:
-    """A restarted container has the same id and no restart count, and is seen all the same."""
+    """A manual restart is detected although id and restart count are unchanged."""
     service = start()
     before = service.seen
     assert run(("docker", "restart", "--time", "1", service.id), deadline_s=DEADLINE_S).ok
@@ -155,7 +155,7 @@ def test_a_restart_in_between_is_seen(start: Start) -> None:
 
 
 def test_the_inside_of_a_bad_container(start: Start) -> None:
-    """Root, another port and a writable file system are seen from inside."""
+    """User root, a wrong port and a writable file system are detected from inside the container."""
     service = start("--user", "0:0", "--env", "PORT=9000", hardened=False)
     assert wait_healthy(service.id).outcome is YES
     inside = look_inside(testinfra.get_host(f"docker://{service.id}"), ["/"])
@@ -164,7 +164,7 @@ def test_the_inside_of_a_bad_container(start: Start) -> None:
 
 
 def test_errors_against_the_release_before(start: Start) -> None:
-    """A spike is a no, against a quiet release and with none at all; words in INFO lines are no errors."""
+    """An error spike fails with and without a baseline; the word "error" in INFO lines does not count."""
     quiet, chatty, spike = start(), start("--env", "DEFECT=chatty"), start("--env", "DEFECT=error-spike")
     for service in (quiet, chatty, spike):
         assert wait_healthy(service.id).outcome is YES

@@ -1,4 +1,4 @@
-"""docs/getting-started.md, followed word for word with a service that is not the example."""
+"""docs/getting-started.md, followed literally with a service other than the example."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROJECT = "notes_blue"
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: what it is, what its first line says about it, and its text."""
+    """A fenced block: its language, the attributes of its first line, and its text."""
 
     language: str
     rest: str
@@ -36,31 +36,31 @@ class Block:
 
     @property
     def title(self) -> str:
-        """The file that it is the text of; empty for none."""
+        """Name of the file with this text; empty if it is not a file."""
         found = re.search(r'title="([^"]+)"', self.rest)
         return found[1] if found else ""
 
     @property
     def exit_code(self) -> int:
-        """How its last command must end."""
+        """Expected exit code of the last command."""
         found = re.search(r"exit=(\d+)", self.rest)
         return int(found[1]) if found else 0
 
 
 def blocks() -> list[Block]:
-    """The blocks of the document, in their order."""
+    """All blocks of the document, in order."""
     return [Block(**found.groupdict()) for found in BLOCK.finditer(DOCUMENT.read_text(encoding="utf-8"))]
 
 
 def docker(*words: str) -> list[str]:
-    """The lines of a docker command's answer, whether or not it found anything."""
+    """Output lines of a docker command, whatever its exit code."""
     done = subprocess.run(("docker", *words), capture_output=True, text=True, check=False, timeout=120)
     return done.stdout.split()
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Iterator[Path]:
-    """Somebody's own repository with a service in it; what it started and built is gone afterwards."""
+    """A user's repository with a service; its containers and images are removed afterwards."""
     folder = tmp_path / "repository"
     shutil.copytree(SERVICE, folder)
     subprocess.run(("git", "init", "--quiet"), cwd=folder, check=True)
@@ -77,7 +77,7 @@ def repository(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def environment(tmp_path: Path, wheels: Path) -> dict[str, str]:
-    """A shell like any other; packages come from a folder of wheels, and the state goes into one of ours."""
+    """Variables of an ordinary shell, with packages from the wheel folder and a private state directory."""
     kept = {
         key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONFIG") if key in os.environ
     }
@@ -86,7 +86,7 @@ def environment(tmp_path: Path, wheels: Path) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody has."""
+    """A free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -94,7 +94,7 @@ def free_port() -> int:
 
 
 def test_can_be_followed_word_for_word(repository: Path, environment: dict[str, str]) -> None:
-    """Each block is run as it stands, but for the port, and ends and says what the page promises."""
+    """Every block runs unchanged except for the port, with the documented exit code and output."""
     port, said = f"WEB_PORT={free_port()}", ""
     for block in blocks():
         text = block.text.replace("WEB_PORT=8000", port)
@@ -121,7 +121,7 @@ def test_can_be_followed_word_for_word(repository: Path, environment: dict[str, 
 
 
 def test_is_more_than_words() -> None:
-    """The page has files, commands, a failure and promises to follow."""
+    """The page contains files, commands, a failing command and expected output."""
     found = blocks()
     assert [block.title for block in found if block.title][:3] == [
         "compose.yml",

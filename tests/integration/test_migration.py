@@ -1,4 +1,4 @@
-"""Migrations on a real PostgreSQL: one at a time, under a lock that is held as long as the migration runs."""
+"""Migrations on a real PostgreSQL, under an advisory lock held as long as the migration runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped monitoring in the real Prometheus, Alertmanager and blackbox exporter, asked by the shipped check."""
+"""The shipped monitoring in Prometheus, Alertmanager and blackbox exporter, queried by the shipped check."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ RULES = ("HealthEndpointDown", "HealthEndpointUnwatched", "ErrorRateHigh", "Erro
 
 
 class Service(BaseHTTPRequestHandler):
-    """A service that is ready until it is told otherwise."""
+    """A service that is ready until a test changes that."""
 
     status = 200
 
     def do_GET(self) -> None:
-        """Readiness and metrics."""
+        """Respond with readiness or metrics."""
         body = b'{"ready": true}' if self.path == "/readyz" else b"http_requests_total 1\n"
         self.send_response(type(self).status)
         self.send_header("Content-Type", "text/plain")
@@ -52,18 +52,18 @@ class Service(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def reference() -> str:
-    """The image with all three."""
+    """Image with Prometheus, Alertmanager and blackbox exporter."""
     return image("prometheus")
 
 
 @pytest.fixture
 def ports() -> dict[str, int]:
-    """Ports that are free now."""
+    """Free ports for the three programs."""
     with ExitStack() as stack:
         sockets = {
             name: stack.enter_context(socket.socket()) for name in ("prometheus", "alertmanager", "blackbox")
@@ -75,7 +75,7 @@ def ports() -> dict[str, int]:
 
 @pytest.fixture
 def service() -> Iterator[str]:
-    """A real service that the blackbox exporter probes; its base URL."""
+    """Base URL of a running service that the blackbox exporter probes."""
     Service.status = 200
     server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -88,7 +88,7 @@ def service() -> Iterator[str]:
 
 @pytest.fixture
 def configured(tmp_path: Path, ports: dict[str, int], service: str) -> Path:
-    """The shipped files with other ports and targets, and seconds in place of minutes."""
+    """The shipped files with the test's ports and targets, and with seconds instead of minutes."""
     folder = tmp_path / "monitoring"
     shutil.copytree(SHIPPED, folder)
     for name, words in {
@@ -112,7 +112,7 @@ def configured(tmp_path: Path, ports: dict[str, int], service: str) -> Path:
 
 @pytest.fixture
 def running(reference: str, configured: Path, ports: dict[str, int]) -> Iterator[str]:
-    """All three in one container; its name."""
+    """A container that runs all three programs; yields its name."""
     name = f"watch-monitoring-{uuid.uuid4().hex[:8]}"
     mount = ("--volume", f"{configured}:/etc/monitoring:ro", "--workdir", "/etc/monitoring")
     words = ("--network", "host", "--init", *mount, reference, "sh", "-c", RUN_ALL.format(**ports))
@@ -122,14 +122,14 @@ def running(reference: str, configured: Path, ports: dict[str, int]) -> Iterator
 
 
 def docker(*words: str) -> str:
-    """What docker said; raises when it failed."""
+    """Output of a docker command; RuntimeError if it fails."""
     done = subprocess.run(("docker", *words), capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout + done.stderr
 
 
 def until(ask: Callable[[], Verdict], wanted: Callable[[Verdict], bool]) -> Verdict:
-    """The first verdict that is *wanted*, or the last one before the deadline."""
+    """The first verdict that is *wanted*, or the last one at the deadline."""
     end = time.monotonic() + DEADLINE_S
     while True:
         verdict = ask()
@@ -139,7 +139,7 @@ def until(ask: Callable[[], Verdict], wanted: Callable[[Verdict], bool]) -> Verd
 
 
 def test_the_shipped_files_hold_what_they_promise(reference: str) -> None:
-    """Prometheus', Alertmanager's and blackbox exporter's own checkers accept them, and the rules pass their tests."""
+    """The tools of Prometheus, Alertmanager and blackbox exporter accept the files, and the rule tests pass."""
     mount = ("--volume", f"{SHIPPED}:/etc/monitoring:ro", "--workdir", "/etc/monitoring")
     said = docker("run", "--rm", *mount, reference, "sh", "-c", CHECK_ALL)
     assert "Unit Testing:  rules_test.yml" in said
@@ -147,7 +147,7 @@ def test_the_shipped_files_hold_what_they_promise(reference: str) -> None:
 
 
 def test_loaded_missing_firing_and_silent(running: str, ports: dict[str, int]) -> None:
-    """The check says yes, no for a rule that is missing, a route to nobody and a rule that fires, and unknown."""
+    """Yes; no for a missing rule, a wrong route or a firing rule; unknown if the server is silent."""
     wanted = Alerts(
         prometheus=f"http://127.0.0.1:{ports['prometheus']}",
         alertmanager=f"http://127.0.0.1:{ports['alertmanager']}",

@@ -1,4 +1,4 @@
-"""The port swap with a real engine: the new color takes the users' port over, and gives it back."""
+"""The port swap on a real engine: the new color takes over the users' port and gives it back."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
 
 @dataclass
 class Stand:
-    """Two Compose projects without a proxy: blue has the users' port, green one of its own."""
+    """Two Compose projects without a proxy: blue has the users' port, green a port of its own."""
 
     driver: PortSwap
     folder: Path
 
     def compose(self, color: str) -> Compose:
-        """The project of *color* with its own release."""
+        """The Compose project of *color*."""
         return Compose(self.driver.projects[color], self.folder / f"{color}.yml")
 
     def revert(self) -> None:
@@ -50,13 +50,13 @@ class Stand:
         assert done.ok, done
 
     def container(self, color: str) -> str:
-        """The id of the running container of *color*, empty if there is none."""
+        """Id of the running container of *color*; empty if there is none."""
         label = f"label=com.docker.compose.project={self.driver.projects[color]}"
         return run(("docker", "ps", "--quiet", "--filter", label), deadline_s=DEADLINE_S).out.strip()
 
 
 def release(color: str, port: int) -> str:
-    """A rendered release: a small server that says its color."""
+    """A rendered release: a small server that sends its color."""
     service = {
         "image": image("base"),
         "command": ["python3", "-u", "-c", SERVER],
@@ -74,7 +74,7 @@ def release(color: str, port: int) -> str:
 
 @pytest.fixture
 def stand(tmp_path: Path) -> Iterator[Stand]:
-    """Both colors run, blue on the users' port."""
+    """Both colors running, blue on the users' port."""
     live, idle, tag = free_port(), free_port(), f"cutover-proxies-swap-{free_port()}"
     state = tmp_path / "state"
     for name in ("restore-service.sh", "ensure-running.sh"):
@@ -99,7 +99,7 @@ def stand(tmp_path: Path) -> Iterator[Stand]:
 
 
 def test_the_port_is_taken_over_and_given_back(stand: Stand) -> None:
-    """The gap is measured, the new color answers on the users' port; the undo leads back, also when run twice."""
+    """The gap is measured, the new color answers on the users' port, and the undo switches back, also if run twice."""
     blue = stand.container("blue")
     stand.revert()  # of what never happened
     assert stand.container("blue") == blue

@@ -58,7 +58,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def test_every_acknowledged_row_survives_a_release_over_a_migration(service: Service) -> None:
-    """The schema is migrated and traffic switched while a client writes: every acknowledged row is there."""
+    """Every row acknowledged during a migration and switch is stored."""
     before = service.parts.head()
     with writing(Writer(service.stand.url)) as writer:
         writer.until(20, 60)
@@ -85,7 +85,7 @@ def test_every_acknowledged_row_survives_a_release_over_a_migration(service: Ser
 def test_a_no_before_the_switch_leaves_users_and_rows_as_they_were(
     service: Service, tag: str, why: str
 ) -> None:
-    """The old release serves and writes; a migration that was rehearsed on the copy has not changed the schema."""
+    """The old release keeps serving and writing; a migration that failed its rehearsal has not changed the schema."""
     live, before = service.live(), service.parts.head()
     with writing(Writer(service.stand.url)) as writer:
         writer.until(20, 60)

@@ -1,4 +1,4 @@
-"""The drivers with the real proxies, in a container and on the host, under the shipped configurations."""
+"""Proxy drivers with real proxies, in a container and on the host, using the shipped configurations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.engine
 
 @pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
 def test_no_request_fails_while_it_switches(start: Start, colors: Colors, tmp_path: Path) -> None:
-    """100 kept-alive connections, half POST, some of two seconds: five switches, two of them by the undo lines."""
+    """100 keep-alive connections, half POST, some slow: no request fails in three switches and two runs of the undo."""
     with start(tmp_path, colors) as seen:
         log = LogTail(seen.log, from_start=True)
         with load(seen.way.url, connections=100, rate=150, asks=(*HALF_POST, SLOW)) as users:
@@ -73,7 +73,7 @@ def _count(log: LogTail, logged: dict[str, int]) -> int:
 
 @dataclass
 class Talk:
-    """A WebSocket that is open through the proxy; each line comes back with the color before it."""
+    """A WebSocket through the proxy; each line is echoed with the color before it."""
 
     socket: socket.socket
     answers: BinaryIO
@@ -86,7 +86,7 @@ class Talk:
 
 @contextmanager
 def websocket(seen: Running, ca: Path) -> Iterator[Talk]:
-    """Open a WebSocket through TLS, by hand: a proxy only copies what follows."""
+    """Open a WebSocket over TLS; lines instead of frames suffice, because a proxy only copies bytes."""
     context = ssl.create_default_context(cafile=str(ca))
     raw = socket.create_connection(("127.0.0.1", seen.port), timeout=DEADLINE_S)
     with context.wrap_socket(raw, server_hostname="127.0.0.1") as secure, secure.makefile("rb") as answers:
@@ -102,7 +102,7 @@ def websocket(seen: Running, ca: Path) -> Iterator[Talk]:
 
 @pytest.mark.parametrize("start", [nginx, nginx_in_a_container, traefik], ids=lambda start: start.__name__)
 def test_what_is_open_ends_where_it_began(start: Start, colors: Colors, tmp_path: Path) -> None:
-    """Through TLS a WebSocket, a stream and a request of ten seconds outlive a switch, and the drain waits for them."""
+    """Over TLS a WebSocket, a stream and a slow request survive a switch, and the drain waits for them."""
     ca, key = proxy_files.certificate(tmp_path)
     with start(tmp_path, colors, (ca, key)) as seen, ThreadPoolExecutor(3) as pool:
         assert seen.driver.agreed().ok, seen.driver.agreed()
@@ -139,7 +139,7 @@ def test_what_is_open_ends_where_it_began(start: Start, colors: Colors, tmp_path
 
 @pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
 def test_a_stream_is_passed_on_as_it_comes(start: Start, colors: Colors, tmp_path: Path) -> None:
-    """No proxy holds anything back: the first piece is there while the last one is still far."""
+    """Proxies do not buffer responses: the first chunk arrives long before the last."""
     with (
         start(tmp_path, colors) as seen,
         socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as one,
@@ -165,7 +165,7 @@ def test_a_switch_is_verified(start: Start, colors: Colors, tmp_path: Path) -> N
 
 
 def test_frozen_writes_are_told_when_to_come_back(colors: Colors, tmp_path: Path) -> None:
-    """While the file `freeze` lies there, writes get 503 with Retry-After and reads go on; then all is as before."""
+    """While the file `freeze` exists, writes get 503 with Retry-After and reads work; afterwards writes work again."""
     with nginx(tmp_path, colors) as seen:
         freeze = tmp_path / "live" / "freeze"
         freeze.touch()

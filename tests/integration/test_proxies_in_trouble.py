@@ -1,4 +1,4 @@
-"""Real proxies whose files somebody changed by hand, or whose live color is broken: said, named, and left all the same."""
+"""Proxies with files changed by hand or a broken live color: the state is reported, and a switch away is possible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.engine
 
 
 def remade(marker: Path) -> None:
-    """Somebody has made the directory anew."""
+    """Delete and recreate the directory."""
     for each in marker.iterdir():
         each.unlink()
     (marker / "blue").touch()
@@ -49,7 +49,7 @@ BY_HAND: list[tuple[str, Callable[[Path], object], Outcome, str]] = [
 def test_nginx_marker_changed_by_hand(
     change: Callable[[Path], object], outcome: Outcome, reason: str, colors: Colors, tmp_path: Path
 ) -> None:
-    """What somebody did to the marker directory is said, and nothing is written over it."""
+    """A manual change in the marker directory is reported and not overwritten."""
     with nginx(tmp_path, colors) as seen:
         assert seen.driver.agreed().ok
         change(tmp_path / "live")
@@ -59,7 +59,7 @@ def test_nginx_marker_changed_by_hand(
 
 
 def test_a_container_that_looks_at_another_directory(colors: Colors, tmp_path: Path) -> None:
-    """A marker directory that was replaced is the old one for the container: host and proxy disagree."""
+    """A container keeps the old directory when the marker directory is replaced; the disagreement is reported."""
     with nginx_in_a_container(tmp_path, colors) as seen:
         assert seen.driver.agreed().ok
         marker = tmp_path / "live"
@@ -71,7 +71,7 @@ def test_a_container_that_looks_at_another_directory(colors: Colors, tmp_path: P
 
 
 def test_nginx_that_cannot_see_the_marker(colors: Colors, tmp_path: Path) -> None:
-    """A marker that only this host sees is no switch: nginx says that it is lost, and that is unknown."""
+    """If nginx does not see the host's marker directory, the result is unknown."""
     with nginx(tmp_path, colors) as seen:
         elsewhere = tmp_path / "elsewhere"
         create_marker(elsewhere, "blue")
@@ -82,7 +82,7 @@ def test_nginx_that_cannot_see_the_marker(colors: Colors, tmp_path: Path) -> Non
 
 
 def test_traefik_file_changed_by_hand(colors: Colors, tmp_path: Path) -> None:
-    """A file that is neither prepared one is said, and the switch leaves it alone."""
+    """A file that differs from both prepared ones is reported, and the switch does not overwrite it."""
     with traefik(tmp_path, colors) as seen:
         file = tmp_path / "cutover.yml"
         changed = file.read_text() + "# by hand\n"
@@ -95,7 +95,7 @@ def test_traefik_file_changed_by_hand(colors: Colors, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("start", [nginx, traefik], ids=lambda start: start.__name__)
 def test_a_dead_color_is_still_named(start: Start, colors: Colors, tmp_path: Path) -> None:
-    """When the live color does not answer, the proxy's own word says who that is, so that a way back exists."""
+    """If the live color does not respond, the proxy's state names it, so that a switch back is possible."""
     with start(tmp_path, colors) as seen:
         seen.go("green")
         colors.stop("green")
@@ -109,7 +109,7 @@ def test_a_dead_color_is_still_named(start: Start, colors: Colors, tmp_path: Pat
 
 @pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
 def test_a_color_that_answers_nonsense_is_still_named(start: Start, colors: Colors, tmp_path: Path) -> None:
-    """A live color that answers without saying who it is must be left, and can be."""
+    """A live color without the color header is identified, and a switch back is possible."""
     with start(tmp_path, colors) as seen:
         seen.go("green")
         colors.green.says_its_color, colors.green.status = False, 500
@@ -134,7 +134,7 @@ def test_a_color_that_hangs_can_be_left(start: Start, colors: Colors, tmp_path: 
 
 
 def test_haproxy_that_has_no_such_word(colors: Colors, tmp_path: Path) -> None:
-    """HAProxy started with an empty map takes no word: that is said, and the file does not claim it."""
+    """If HAProxy rejects the change because its map is empty, this is reported and the map file is unchanged."""
     with haproxy(tmp_path, colors, words="") as seen:
         done = run(seen.driver.switch("green").do, deadline_s=DEADLINE_S)
         assert done.code == 1

@@ -79,7 +79,7 @@ def answers(url: str) -> None:
 
 @pytest.fixture(scope="module")
 def pushed(real: Registry, tmp_path_factory: pytest.TempPathFactory) -> Iterator[registry.ImageFact]:
-    """A small image, pushed to the registry."""
+    """A small image that has been pushed to the registry."""
     reference = f"{real.host}/ana/api:sha-1"
     subprocess.run(
         ("docker", "import", "--change", "LABEL cutover.test=registry", "-", reference),
@@ -124,7 +124,7 @@ def test_pulls_what_was_pushed(real: Registry, pushed: registry.ImageFact) -> No
 
 
 def test_leaves_what_is_here(real: Registry, pushed: registry.ImageFact) -> None:
-    """An image on this host is not pulled again, and needs no login."""
+    """A local image is not pulled again and needs no login."""
     registry.ensure_image(pushed.reference, real.environment)
     assert registry.ensure_image(pushed.reference, {}) == pushed
 
@@ -155,7 +155,7 @@ def test_says_why_there_is_no_image(real: Registry, name: str, change: dict[str,
 
 
 def test_says_that_nobody_listens() -> None:
-    """The error names a registry that does not answer."""
+    """The error names a registry that does not respond."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, and not listening
         host = f"127.0.0.1:{taken.getsockname()[1]}"

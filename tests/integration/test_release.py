@@ -1,4 +1,4 @@
-"""The main job on a real engine: a good release is kept, a bad one reverts itself."""
+"""Releases on a real engine: a good one is kept, a bad one is reverted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 
 def serves(stand: Stand, tag: str) -> None:
-    """The proxy answers with *tag*, nothing is open, and `status` says the same."""
+    """Assert that the proxy serves *tag*, no release is open, and `status` agrees."""
     assert stand.ask()["version"] == tag
     status = stand.status()
     live = status["colors"][status["live"]]  # type: ignore[index]
@@ -67,7 +67,7 @@ BAD = {
 
 @pytest.mark.parametrize("defect", BAD)
 def test_a_bad_release_in_place_is_reverted(stand: Stand, defect: str) -> None:
-    """The runbook's minimal-downtime way: the old release serves again, by the proxy's own answer."""
+    """After an in-place release with a defect the old release serves again."""
     done = stand.release(BAD[defect], "live", defect=defect)
     assert done.code == 1, done.out
     assert "ROLLED BACK" in done.out
@@ -80,7 +80,7 @@ def test_a_bad_release_in_place_is_reverted(stand: Stand, defect: str) -> None:
 
 
 def test_a_bad_first_release_of_a_color_is_removed(stand: Stand) -> None:
-    """Where nothing ran before, nothing runs afterwards."""
+    """A bad first release of a color is removed."""
     assert stand.running("green") == []
     done = stand.release("sha-bad0001", "green", defect="wrong-version")
     assert done.code == 1, done.out
@@ -89,7 +89,7 @@ def test_a_bad_first_release_of_a_color_is_removed(stand: Stand) -> None:
 
 
 def test_a_plan_changes_nothing(stand: Stand) -> None:
-    """--plan says what would be done and undone, and ends with 0."""
+    """--plan prints the actions and their undo, changes nothing and exits with 0."""
     build("sha-2222222")
     (stand.state / "open").write_text("20260101T000000-1\n")  # left by a session that died
     (stand.state / "undo.sh").write_text("exit 1\n")
@@ -107,12 +107,12 @@ def test_a_plan_changes_nothing(stand: Stand) -> None:
 
 
 def kept(stand: Stand) -> dict[str, bytes]:
-    """Each file of the state directory."""
+    """Content of all files in the state directory."""
     return {str(each): each.read_bytes() for each in stand.state.rglob("*") if each.is_file()}
 
 
 def test_a_plan_shows_what_differs_from_what_runs(stand: Stand) -> None:
-    """Compared is the release that runs, not today's env file; an image that is not here is not fetched."""
+    """The plan compares with the running release, not with the env file, and does not pull an image."""
     env = stand.env_file("blue")
     text = env.read_text()
     env.write_text(text.replace("VLLM_ENDPOINT=", "VLLM_ENDPOINT=http://127.0.0.1:9"))
@@ -141,7 +141,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_done_changes_nothing(stand: Stand, name: str) -> None:
-    """One line, exit 4, and the same containers as before."""
+    """An impossible request is rejected in one line with exit code 4, and the containers are unchanged."""
     before = stand.status()["colors"]
     target, request, said = REFUSED[name]
     done = stand.pytest("smoke", "checks", target, request)
@@ -151,7 +151,7 @@ def test_what_cannot_be_done_changes_nothing(stand: Stand, name: str) -> None:
 
 
 def test_a_stranger_on_the_port_is_refused(stand: Stand) -> None:
-    """A recreate would remove the old container before it finds out that its port is taken."""
+    """A port used by another process is rejected; a recreate would first remove the old container."""
     import socket
 
     with socket.create_server(("127.0.0.1", stand.ports["green"])):
@@ -161,7 +161,7 @@ def test_a_stranger_on_the_port_is_refused(stand: Stand) -> None:
 
 
 def test_a_stranger_is_seen_although_our_color_runs_elsewhere(stand: Stand) -> None:
-    """A new port in the env file is asked for too: what runs on the old one would be removed first."""
+    """A changed port in the env file is checked too, before the container on the old port is removed."""
     import socket
 
     env = stand.env_file("blue")
@@ -179,7 +179,7 @@ def test_a_stranger_is_seen_although_our_color_runs_elsewhere(stand: Stand) -> N
 
 
 def test_a_url_is_asked_what_can_be_asked(stand: Stand) -> None:
-    """A plain URL has no container: the rest is listed as not asked, and does not count."""
+    """A plain URL has no container: checks that need one are listed as not asked and do not count."""
     done = stand.pytest("smoke", f"--target={stand.url}")
     assert done.code == 0, done.out
     assert "is a plain URL" in done.out
@@ -226,14 +226,14 @@ def test_a_release_that_is_not_proven_is_put_back_by_its_gate(stand: Stand) -> N
 
 
 def test_what_a_person_deployed_can_be_replaced_and_put_back(stand: Stand) -> None:
-    """A container that Compose started from today's files is adopted: its way back is written down."""
+    """A container started by hand with Compose is adopted, so that a release over it can be reverted."""
     done = stand.release("sha-bad0001", "green", defect="wrong-version")
     assert done.code == 1, done.out
     assert tags(stand.running("green")) == ["sha-1111111"]
 
 
 def test_no_rollback_leaves_it_as_it_is(stand: Stand) -> None:
-    """--keep-on-failure reports, and neither guard nor recover touches it afterwards."""
+    """With --keep-on-failure a failed release stays, and neither guard nor `recover` reverts it."""
     done = stand.release("sha-bad0001", "green", "--keep-on-failure", defect="wrong-version")
     assert done.code == 1, done.out
     assert "KEPT UNVERIFIED" in done.out
@@ -244,7 +244,7 @@ def test_no_rollback_leaves_it_as_it_is(stand: Stand) -> None:
 
 
 def test_no_value_of_an_env_file_is_in_any_artifact(tmp_path: Path) -> None:
-    """A secret of the env file is in no log, report, argument list or journal, on good and bad ways alike."""
+    """A secret from an env file is in no log, report, argument list or journal, after good and bad releases."""
     stand = Stand(
         tmp_path, f"can{uuid.uuid4().hex[:6]}", proxied=False,
         environment={"VLLM_ENDPOINT": f"'http://user:{CANARY}@127.0.0.1:9/v1'"},
@@ -266,7 +266,7 @@ def test_no_value_of_an_env_file_is_in_any_artifact(tmp_path: Path) -> None:
 
 
 def test_old_releases_are_let_go_and_the_last_ones_kept(stand: Stand) -> None:
-    """Images are kept by containers of ours: as many as the way back needs, not one for each release ever made."""
+    """Only the images needed for a rollback are pinned; older pins are removed."""
     for number in range(4):
         done = stand.release(f"sha-3333{number:03}", "green")
         assert done.code == 0, done.out

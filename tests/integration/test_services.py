@@ -1,4 +1,4 @@
-"""More than one service: those of a color are upped, identified and undone together; consumers follow the traffic."""
+"""Several services per color: deployed, identified and reverted together; workers follow the traffic."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Make = Callable[..., Stand]
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes a stand with a worker beside the api; it is gone afterwards."""
+    """Returns a function that makes a stand with a worker beside the api; removed afterwards."""
     made: list[Stand] = []
 
     def stand(line: str, *, proxied: bool) -> Stand:
@@ -60,7 +60,7 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 
 def runs(stand: Stand, color: str) -> dict[str, str]:
-    """Service -> the tag that runs, of one color."""
+    """Service → running tag, for one color."""
     label = f"label=com.docker.compose.project={stand.project(color)}"
     shown = '{{.Label "com.docker.compose.service"}} {{.Image}}'
     rows = stand.docker("ps", "--filter", label, "--format", shown).splitlines()
@@ -68,7 +68,7 @@ def runs(stand: Stand, color: str) -> dict[str, str]:
 
 
 def test_a_color_whose_second_service_crashes_is_reverted(make: Make) -> None:
-    """Its api passes every check; both services are put back as they were, for they are one release."""
+    """If the worker crashes, api and worker are reverted together, although the api passes every check."""
     stand = make('services = ["api", "worker"]', proxied=False)
     done = stand.release(GOOD, "blue")
     assert done.code == 0, done.out
@@ -85,7 +85,7 @@ def test_a_color_whose_second_service_crashes_is_reverted(make: Make) -> None:
 
 
 def test_a_worker_that_logs_crashes_is_reverted(make: Make) -> None:
-    """Each replica's log is read, by the gate and by the watch; one that does not run fails a gate as well."""
+    """Gate and watch read the log of every replica; a replica that is not running fails the gate."""
     stand = make('services = ["api", "worker"]', proxied=True)
     done = stand.release(GOOD, "live")
     assert done.code == 0, done.out
@@ -112,7 +112,7 @@ def test_a_worker_that_logs_crashes_is_reverted(make: Make) -> None:
 
 
 def test_consumers_run_where_the_traffic_goes(make: Make) -> None:
-    """One color has them at any time: after a switch the new one, after a way back the old one again."""
+    """Workers run on one color only: the new one after a switch, the old one after a rollback or revert."""
     stand = make('workers = ["worker"]', proxied=True)
 
     def cutover(tag: str, code: int) -> None:

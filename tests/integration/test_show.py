@@ -1,4 +1,4 @@
-"""A whole cutover as people live it: moments and owners, go and no-go, frozen writes, notices."""
+"""A full cutover: timetable with owners, approval, write freeze, hooks."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 
 def session(stand: Stand, *more: str, **environment: str) -> tuple[int, str]:
-    """Run the cutover to the next release where nobody can be asked: a session without a terminal."""
+    """Run the cutover to NEXT without a terminal; return exit code and output."""
     process = stand.start(*CUTOVER, f"--deploy={NEXT}", *more, **environment)
     said, _ = process.communicate(timeout=600)
     return process.returncode, said
 
 
 def served(stand: Stand) -> object:
-    """The tag that users get."""
+    """The tag that the proxy serves."""
     return stand.ask()["version"]
 
 
 def test_the_plan_names_the_moments_and_their_owners(stand: Stand) -> None:
-    """Before anything happens a team reads when what happens and whose it is, in its own time too."""
+    """The plan lists each step with its time and owner, also in the configured time zone."""
     code, said = session(stand, "--plan")
     assert code == 0, said
     moments = [line for line in said.splitlines() if " UTC (" in line]
@@ -86,7 +86,7 @@ def test_the_plan_names_the_moments_and_their_owners(stand: Stand) -> None:
     ],
 )
 def test_silence_and_an_old_approval_are_no_go(stand: Stand, approved: dict[str, str], why: str) -> None:
-    """Nothing is switched without a go for this very release, and the idle color is as before."""
+    """Without an approval for this tag there is no switch, and the idle color is reverted."""
     code, said = session(stand, **approved)
     assert code == 1, said
     assert f"no-go: {why}" in " ".join(said.split())
@@ -95,7 +95,7 @@ def test_silence_and_an_old_approval_are_no_go(stand: Stand, approved: dict[str,
 
 
 class Writer:
-    """A user who writes all the time, and counts the answers."""
+    """A client that writes continuously and counts the responses."""
 
     def __init__(self, url: str) -> None:
         self.seen: Counter[tuple[int, bool]] = Counter()
@@ -119,7 +119,7 @@ class Writer:
 
 
 def test_a_person_says_go_and_writes_wait_meanwhile(stand: Stand, tmp_path: Path) -> None:
-    """Prerequisites are confirmed at the terminal; writes get 503 with Retry-After for the switch; all is told."""
+    """Approval at the terminal; writes get 503 with Retry-After during the switch; the hooks get all values."""
     with Writer(stand.url) as seen:
         code, said = at_a_terminal(stand, answers=3)
     assert code == 0, said
@@ -144,7 +144,7 @@ def test_a_person_says_go_and_writes_wait_meanwhile(stand: Stand, tmp_path: Path
 
 
 def at_a_terminal(stand: Stand, *, answers: int) -> tuple[int, str]:
-    """Run the cutover with a terminal of its own, at which a person says yes that often."""
+    """Run the cutover on a terminal of its own and answer yes *answers* times."""
     master, slave = pty.openpty()
     words = stand.pytest_words(*CUTOVER, f"--deploy={NEXT}")
     # Handed over, not opened by its name: /dev/pts may be another mount than the one that the terminal is of.

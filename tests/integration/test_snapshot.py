@@ -26,7 +26,7 @@ pytestmark = pytest.mark.engine
 def test_every_acknowledged_row_is_there_after_a_restore(
     server: Server, database: str, tmp_path: Path
 ) -> None:
-    """2,000 rows are written during a snapshot and its restore: each one acknowledged before the snapshot is in it."""
+    """With writes during snapshot and restore, every row acknowledged before the snapshot is restored."""
     psycopg = pytest.importorskip("psycopg")
     address = docker(
         "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", server.name
@@ -70,7 +70,7 @@ def test_every_acknowledged_row_is_there_after_a_restore(
 def test_restore_and_its_undo_keep_names_settings_and_rights(
     server: Server, database: str, tmp_path: Path
 ) -> None:
-    """The restored database has the name, settings and rights of the old one; the undo makes the old one live again."""
+    """The restored database has the name, settings and rights of the old one; the undo restores the old one."""
     server.sql(f'alter database {database} set search_path to public, "odd one"')
     server.sql(f"grant create on database {database} to pg_monitor")
     source = service_database(server, database, tmp_path)
@@ -116,7 +116,7 @@ def _cut(path: Path, share: float) -> None:
 
 
 def _flip(path: Path) -> None:
-    """Flip one bit in the middle, in the compressed rows of the largest table."""
+    """Flip one bit in the middle of the file, in the compressed rows of the largest table."""
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
@@ -140,7 +140,7 @@ FROM_OTHER_DATA = {
 def test_broken_dumps_are_caught_where_a_listing_is_content(
     server: Server, database: str, tmp_path: Path
 ) -> None:
-    """Restoring and comparing finds ten kinds of broken dumps, `pg_restore --list` none; docs/data.md has this table."""
+    """Restore and comparison detect ten kinds of broken dumps, `pg_restore --list` none (table in docs/data.md)."""
     server.sql("insert into memories (text) select md5(n::text) from generate_series(1, 3000) n", database)
     server.sql("insert into tags values ('a')", database)
     source = service_database(server, database, tmp_path)
@@ -180,7 +180,7 @@ def test_broken_dumps_are_caught_where_a_listing_is_content(
 
 
 def test_missing_rights_are_reported(server: Server, database: str, tmp_path: Path) -> None:
-    """The error names a role that may not create databases; an error never shows a password."""
+    """The error names a role that may not create databases and never contains a password."""
     server.sql("drop role if exists poor; create role poor login password 'poorpoor'")
     for kind in ("tables", "sequences"):
         server.sql(f"grant select on all {kind} in schema public to poor", database)

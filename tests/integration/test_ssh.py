@@ -1,4 +1,4 @@
-"""The very lines of .github/workflows/session.yml, run against a server with sshd and an engine of its own."""
+"""The steps of .github/workflows/session.yml, run against a server with sshd and its own engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CANARY = "canary-of-the-pull-token"
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Server]:
-    """A server whose first release runs on blue, made as a person would."""
+    """A server set up by the document, with a first release on blue."""
     for tag in (FIRST, GOOD, LATE, NEXT):
         releases.build(tag, repo=REPO)
     releases.build(BAD, "wrong-version", repo=REPO)
@@ -41,13 +41,13 @@ def web(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Iterator[Serv
 
 @dataclass(frozen=True)
 class Runner:
-    """A runner of GitHub with its folders, and one job on it."""
+    """A GitHub runner with its folders and one job."""
 
     folder: Path
     environment: dict[str, str]
 
     def start(self, step: str, **more: str) -> subprocess.Popen[str]:
-        """Begin the `run:` lines of the step of that name, in the shell that a runner uses."""
+        """Start the `run:` lines of the step *step* in the runner's shell."""
         text = workflows.lines(workflows.read("session.yml"), step)
         return subprocess.Popen(
             ("bash", "-e", "-c", text),
@@ -61,7 +61,7 @@ class Runner:
         )
 
     def run(self, step: str, **more: str) -> tuple[int, str]:
-        """The exit code and the output of a step."""
+        """Run a step; return exit code and output."""
         process = self.start(step, **more)
         said, _ = process.communicate(timeout=900)
         return process.returncode, said
@@ -83,13 +83,13 @@ class Runner:
 
     @property
     def report(self) -> Path:
-        """The report that came home."""
+        """Folder of the fetched report."""
         return self.folder / "reports" / self.environment["REPORT"]
 
 
 @pytest.fixture
 def runner(web: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Runner:
-    """A runner that knows the server."""
+    """A runner whose key is authorized on the server."""
     key = tmp_path / "key"
     subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
     public = key.with_suffix(".pub").read_text()
@@ -118,12 +118,12 @@ def runner(web: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Runne
 
 
 def live(web: Server) -> str:
-    """Which tag the users of the server get, asked through its proxy."""
+    """The tag that the server's proxy serves."""
     return web.run("curl --silent http://127.0.0.1:8080/version").split('"version":"')[1].split('"')[0]
 
 
 def test_refuses_a_server_that_it_does_not_know(web: Server, runner: Runner) -> None:
-    """Another host key than the one that was given ends the job before anything is said to the server."""
+    """A different host key ends the job before a command is sent."""
     before = web.run("ls /var/lib/cutover/recall")
     stranger = web.host_key[:-8] + "AAAAAAAA"
     runner.run("Configure ssh", DEPLOY_KNOWN_HOSTS=f"[127.0.0.1]:{web.port} {stranger}")
@@ -134,7 +134,7 @@ def test_refuses_a_server_that_it_does_not_know(web: Server, runner: Runner) -> 
 
 
 def test_a_release_goes_from_the_idle_color_to_the_users(web: Server, runner: Runner) -> None:
-    """The first job proves it where no user is, the second one switches; reports and summary come home."""
+    """The first job verifies the release on the idle color, the second one switches; both fetch report and summary."""
     before = live(web)
     code, said = runner.release("scripts/deploy/server_deploy.sh", GOOD, target="idle")
     assert (code, live(web)) == (0, before), said
@@ -149,7 +149,7 @@ def test_a_release_goes_from_the_idle_color_to_the_users(web: Server, runner: Ru
 
 
 def test_a_bad_release_ends_the_job_and_its_report_comes_home(web: Server, runner: Runner) -> None:
-    """The job ends with the code of the session, users saw nothing of it, and the reason is in the report."""
+    """The job exits with the session's code, users are not affected, and the report has the reason."""
     before = live(web)
     code, said = runner.release("scripts/deploy/server_deploy.sh", BAD, target="idle")
     assert (code, live(web)) == (1, before), said
@@ -159,7 +159,7 @@ def test_a_bad_release_ends_the_job_and_its_report_comes_home(web: Server, runne
 
 
 def test_a_cut_connection_leaves_nothing_half_done(web: Server, runner: Runner) -> None:
-    """When ssh dies in the middle, the steps that follow wait for the session's own end and fetch a whole report."""
+    """If ssh is killed, the next steps wait for the session to end and fetch a complete report."""
     before = live(web)
     session = runner.start(
         "Run the session", SCRIPT="scripts/deploy/server_deploy.sh", TARGET="idle", TAG=LATE
@@ -179,7 +179,7 @@ def test_a_cut_connection_leaves_nothing_half_done(web: Server, runner: Runner) 
 
 
 def test_what_a_machine_went_down_in_is_reverted_by_its_unit(web: Server) -> None:
-    """After a restart of the machine the unit, which systemd finds nothing wrong with, reverts the open release."""
+    """After a reboot the systemd unit, which passes systemd's verification, reverts the open release."""
     before = live(web)
     assert (
         web.run("systemd-analyze verify /etc/systemd/system/cutover-recover.service 2>&1", user="root") == ""
@@ -204,7 +204,7 @@ def test_what_a_machine_went_down_in_is_reverted_by_its_unit(web: Server) -> Non
 # Last the one after which the engine keeps a port that nobody uses.
 @pytest.mark.parametrize("moment", ["switch", "up"])
 def test_an_engine_that_dies_in_a_release_leaves_one_release(web: Server, moment: str) -> None:
-    """While it deploys, or while it watches: once the engine is back one color serves, the one that `status` names."""
+    """If the engine dies during deploy or watch, one color serves after its restart, and `status` names it."""
     before, journal = live(web), "/var/lib/cutover/recall/journal.jsonl"
     seen = len(web.run(f"cat {journal}").splitlines())
     deploy = f"scripts/deploy/cutover.sh --image-tag {NEXT} --watch=30s"
@@ -231,35 +231,35 @@ def test_an_engine_that_dies_in_a_release_leaves_one_release(web: Server, moment
 
 
 def change_began(web: Server, name: str, after: int) -> bool:
-    """Whether the journal, beyond its first *after* lines, tells that the change *name* was begun."""
+    """Whether the journal after its first *after* lines has the start of the change *name*."""
     lines = web.run("cat /var/lib/cutover/recall/journal.jsonl").splitlines()[after:]
     return any((row.get("event"), row.get("change")) == ("do", name) for row in map(json.loads, lines))
 
 
 def said(web: Server) -> str:
-    """What the session said, once it is over; empty before."""
+    """Output of the session once it has ended; empty before."""
     text = web.run("cat /tmp/said 2>/dev/null || :")
     return text if "\nexit " in text else ""
 
 
 def answered(web: Server) -> str:
-    """Which tag a user gets, empty where nobody answers: the engine starts the containers again."""
+    """The tag that users get; empty if there is no response, as while the engine restarts the containers."""
     text = web.run("curl --silent --max-time 5 http://127.0.0.1:8080/version || :")
     return str(json.loads(text)["version"]) if text.startswith("{") else ""
 
 
 def opened(web: Server) -> bool:
-    """Whether a release is open there."""
+    """Whether a release is open on the server."""
     return web.run("test -s /var/lib/cutover/recall/open && echo yes || :") != ""
 
 
 def free(web: Server) -> bool:
-    """Whether nobody holds the release lock there."""
+    """Whether the release lock on the server is free."""
     return web.run("flock -n /var/lib/cutover/recall/session.lock true && echo yes || :") != ""
 
 
 def wait(until: object, what: str) -> None:
-    """Return when *until* says yes; a busy machine may take its time."""
+    """Poll *until* until it holds; fails after the deadline."""
     assert callable(until)
     deadline = time.monotonic() + 300
     while not until():

@@ -1,4 +1,4 @@
-"""The image of the suite, built and run as its own first lines say."""
+"""The image of the suite, built and run as the comments in its Dockerfile describe."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IMAGE = "cutover-test-suite:1"
 
 @pytest.fixture(scope="module")
 def image(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The suite, built in a clone with a folder of wheels; apt's layers stay with the engine."""
+    """The image, built in a copy of the checkout with a wheel folder; the engine caches apt's layers."""
     clone = tmp_path_factory.mktemp("clone")
     subprocess.run(("tar", "-C", str(clone), "-xf", "-"), input=wheelhouse.checkout(), check=True)
     shutil.copytree(wheels, clone / "wheels")
@@ -44,10 +44,10 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_BUILDKIT": "0"}
 
 
 class Service(BaseHTTPRequestHandler):
-    """A small service that is ready."""
+    """A small service that is always ready."""
 
     def do_GET(self) -> None:
-        """Answer what a gate of a URL asks."""
+        """Respond to the requests of a gate."""
         ready, version = {"ready": True}, {"service": "small", "version": "sha-1"}
         body = json.dumps(version if self.path == "/version" else ready).encode()
         self.send_response(200)
@@ -57,12 +57,12 @@ class Service(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *words: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """Where the small service answers."""
+    """URL of the running service."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -72,7 +72,7 @@ def url() -> Iterator[str]:
 
 
 def run(image: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run the image on the host's network in *folder*, as the user whose folder it is."""
+    """Run the image on the host network in *folder*, as the current user."""
     place = ("--volume", f"{folder}:{folder}", "--workdir", str(folder), "--network", "host", *CALLER)
     return subprocess.run(
         ("docker", "run", "--rm", *place, image, *words),
@@ -84,14 +84,14 @@ def run(image: str, folder: Path, *words: str) -> subprocess.CompletedProcess[st
 
 
 def test_gates_a_url(image: str, url: str, tmp_path: Path) -> None:
-    """Without Python on the host a gate runs, passes, and leaves its report there."""
+    """A gate in the container passes and leaves its report in the mounted folder."""
     done = run(image, tmp_path, "pytest", "--pyargs", "cutover.smoke", f"--target={url}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "reports/latest/report.html").is_file()
 
 
 def test_passes_on_how_it_ended(image: str, tmp_path: Path) -> None:
-    """The exit code of the session is that of the container, and a usage error stays one line."""
+    """The container exits with the code of the session, and a usage error is one line."""
     done = run(image, tmp_path, "pytest", "--pyargs", "cutover.smoke")
     assert done.returncode == 4
     assert "no target" in done.stderr
@@ -99,7 +99,7 @@ def test_passes_on_how_it_ended(image: str, tmp_path: Path) -> None:
 
 
 def test_is_not_root(image: str) -> None:
-    """Without `--user` the image runs as a user without rights, who can start every program of the suite."""
+    """Without `--user` the image runs as an unprivileged user that can run every program of the suite."""
     argv = ("docker", "run", "--rm", image, "sh", "-c", "id -u && pytest --version && cutover --help")
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -107,7 +107,7 @@ def test_is_not_root(image: str) -> None:
 
 
 def mounts(stand: Stand) -> tuple[str, ...]:
-    """The engine's socket and client, and the stand's folder: what docs/dev/deploy_server.md mounts."""
+    """Volume options for the engine's socket, the client and the stand's folder, as in docs/dev/deploy_server.md."""
     client = shutil.which("docker")
     plugins = json.loads(stand.docker("info", "--format", "{{json .ClientInfo.Plugins}}"))
     compose = next(each["Path"] for each in plugins if each["Name"] == "compose")
@@ -121,7 +121,7 @@ def mounts(stand: Stand) -> tuple[str, ...]:
 
 
 def test_reverts_what_a_killed_session_left(image: str, tmp_path: Path) -> None:
-    """The guard ends with the container, so its first process does the guard's work before it ends."""
+    """The guard dies with the container, so the init process reverts the open release before it exits."""
     stand = Stand(tmp_path, f"suite{secrets.token_hex(3)}")
     name = f"{stand.name}-session"
     build("sha-7700001")
@@ -150,18 +150,18 @@ def test_reverts_what_a_killed_session_left(image: str, tmp_path: Path) -> None:
 
 
 def running(stand: Stand, name: str) -> bool:
-    """Whether the container runs."""
+    """Whether the container is running."""
     return stand.docker("inspect", "--format", "{{.State.Running}}", name).strip() == "true"
 
 
 def pid_of(stand: Stand, name: str, word: str) -> int:
-    """The process of the container that the shell in it has started: its number here, on the host."""
+    """Host process id of the Python process in the container whose arguments contain *word*."""
     rows = stand.docker("top", name, "-eo", "pid,args").splitlines()[1:]
     return next(int(row.split()[0]) for row in rows if "python" in row and word in row)
 
 
 def wait(until: Callable[[], bool]) -> None:
-    """Return when *until* says yes; a busy machine may take its time."""
+    """Poll *until* until it holds; fails after the deadline."""
     deadline = time.monotonic() + 300
     while not until():
         assert time.monotonic() < deadline, "not within 300 s"

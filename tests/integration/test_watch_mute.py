@@ -1,4 +1,4 @@
-"""Everything is asked of a steady service, and answered; then those who would tell fall mute, one after the other."""
+"""All watch checks on a healthy service, then with an engine that does not respond and a stopped proxy."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ ABOUT_REQUESTS = {"availability", "color", "endpoints", "5xx", "latency"}
 
 @dataclass
 class Engine:
-    """The engine behind a socket of ours, which accepts and passes on nothing any more once it is *mute*."""
+    """A proxy socket in front of the engine that stops forwarding once *mute* is set."""
 
     path: Path
     mute: threading.Event = field(default_factory=threading.Event)
     open: list[socket.socket] = field(default_factory=list)
 
     def serve(self, listener: socket.socket) -> None:
-        """Accept until the listener is closed."""
+        """Accept connections until the listener is closed."""
         while True:
             try:
                 theirs, _ = listener.accept()
@@ -73,7 +73,7 @@ class Engine:
 
 @contextmanager
 def engine_behind(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """The engine that this process asks meanwhile; afterwards it asks the real one again."""
+    """Make this process use the proxy socket as its engine until the block ends."""
     made = Engine(folder / "engine.sock")
     with socket.socket(socket.AF_UNIX) as listener, patch.context() as env:
         listener.bind(str(made.path))
@@ -90,7 +90,7 @@ def engine_behind(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 
 def checks(scene: Scene) -> list[WatchCheck]:
-    """The default checks of the watch, green being the live color."""
+    """The default checks of the watch; green is live."""
     url = f"http://127.0.0.1:{scene.proxy.port}"
     live = Target("live", "live", url, "green", scene.live.project, through_proxy=True)
     old = Target("blue", "color", f"http://127.0.0.1:{scene.old.port}", "blue", scene.old.project)
@@ -102,7 +102,7 @@ def checks(scene: Scene) -> list[WatchCheck]:
 
 
 def until(asked: list[WatchCheck], names: set[str], outcome: Outcome) -> dict[str, str]:
-    """Tick until all of *names* say *outcome* in the same moment; what the others say when the time is over."""
+    """Poll until all checks in *names* have *outcome* at once; return the other verdicts at the deadline."""
     end = time.monotonic() + DEADLINE_S
     while True:
         now = time.monotonic()
@@ -119,7 +119,7 @@ def until(asked: list[WatchCheck], names: set[str], outcome: Outcome) -> dict[st
 
 
 def test_steady_then_mute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A steady service is a yes to each question, a mute engine and a proxy that is gone are unknown to each."""
+    """A healthy service is yes for every check; a silent engine and a stopped proxy are unknown for theirs."""
     with stage() as scene, users(f"http://127.0.0.1:{scene.proxy.port}"):
         scene.proxy.go("green")
         with engine_behind(tmp_path, monkeypatch) as behind:

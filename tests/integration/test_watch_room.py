@@ -1,4 +1,4 @@
-"""What fills up for real: a container's memory, minute by minute, and a small disk."""
+"""Resources that run out: a container's memory and a small file system."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ print(verdict.outcome, verdict.reason)
 
 @pytest.fixture
 def container(request: pytest.FixtureRequest) -> Iterator[str]:
-    """A container that runs the program of the test's parameter."""
+    """A container that runs the program given as the parameter."""
     name = f"watch-room-{uuid.uuid4().hex[:8]}"
     words = ("docker", "run", "--detach", "--init", "--name", name, "--memory", "256m", image("base"))
     subprocess.run(
@@ -56,13 +56,13 @@ def container(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def a_second_is_a_minute(container_id: str) -> Usage | None:
-    """A real reading, sixty times as late as it was."""
+    """A real reading with its time multiplied by 60."""
     found = read_usage(container_id)
     return replace(found, at=found.at * MINUTES_A_SECOND) if found else None
 
 
 def judged(container: str) -> Verdict:
-    """What is said of the leak once there are enough readings."""
+    """Verdict of the leak check once there are enough readings."""
     containers = ContainerSource(partial(docker.inspect, container), start=at_once)
     usage = UsageSource(containers, Evidence(), "green", a_second_is_a_minute, start=at_once)
     leak = next(each for each in resource_checks(usage, Slo()) if each.name == "leak")
@@ -83,13 +83,13 @@ def judged(container: str) -> Verdict:
     ids=["leaks", "holds"],
 )
 def test_memory_that_only_grows(container: str, outcome: Outcome) -> None:
-    """A container that keeps 4 MB each second is found, one that holds what it has is not; seconds count as minutes."""
+    """A container that grows by 4 MB per second is a no, one with constant memory a yes; seconds count as minutes."""
     verdict = judged(container)
     assert verdict.outcome is outcome, verdict
 
 
 def test_a_disk_with_room_and_one_without(tmp_path: Path) -> None:
-    """An empty file system is a yes, the same one with a few percent left a no, with its numbers."""
+    """An empty file system is a yes, a nearly full one a no with its numbers."""
     own = ("unshare", "--map-root-user", "--mount")  # the mount is seen by nobody else, and gone afterwards
     argv = (*own, "sh", "-c", FULL, "sh", str(tmp_path), sys.executable, ASK)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=DEADLINE_S, check=False)

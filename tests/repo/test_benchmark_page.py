@@ -1,4 +1,4 @@
-"""The page of figures: each program writes its own section."""
+"""Sections of docs/benchmarks.md, each written by one benchmark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from benchmarks.write import replaced
 
 
 def test_a_section_replaces_itself_alone() -> None:
-    r"""A section is written between its markers, others stay, and what it says is taken literally (\1 too)."""
+    r"""A section is replaced between its markers, other sections stay, and the text is inserted literally (\1 too)."""
     page = replaced(replaced("# Benchmarks\n", "one", "first"), "two", "second")
     again = replaced(page, "one", r"new \1 \g<0>")
     assert again == page.replace("first", r"new \1 \g<0>")

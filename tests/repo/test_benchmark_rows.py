@@ -1,4 +1,4 @@
-"""What the benches keep and draw: rows of a part of a bench, and bars."""
+"""Stored rows, tables and charts of the benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.load import Ask, Load, Shot
 
 
 def test_a_part_leaves_the_other_rows(tmp_path: Path) -> None:
-    """Rows of an earlier run stay, and those of this one take their place."""
+    """Rows of an earlier run are kept, and rows measured again are replaced."""
     keep("bench", {"a": {"where": "here", "said": "ä"}, "b": {"where": "here"}}, tmp_path)
     assert merged("bench", {"b": {"where": "there"}}, tmp_path) == {
         "a": {"where": "here", "said": "ä"},
@@ -22,13 +22,13 @@ def test_a_part_leaves_the_other_rows(tmp_path: Path) -> None:
 
 
 def test_each_run_says_its_machine() -> None:
-    """One line when all rows were measured together, else one a run."""
+    """One line if all rows were measured in one run, else one line per run."""
     assert measured({"a": {"where": "x"}, "b": {"where": "x"}}) == ["Measured: x."]
     assert measured({"a": {"where": "x"}, "b": {"where": "y"}}) == ["- a: x", "- b: y"]
 
 
 def test_what_users_met_is_missed() -> None:
-    """Exit 1 is no excuse when the bad release answers users; a good one that was reverted is said too."""
+    """A bad release is missed if users get it, whatever the exit code; a reverted good release is reported too."""
     bad = Row("before traffic", 1, 1, 9.0, "test_ready", "old", "old", "here")
     assert bad.word == "caught"
     assert Row("before traffic", 1, 1, 9.0, "", "bad", "old", "here").word == "**MISSED: users met it**"
@@ -37,7 +37,7 @@ def test_what_users_met_is_missed() -> None:
 
 
 def test_the_way_back_ends_with_the_last_bad_answer() -> None:
-    """From the first failed request to the first good one of the old release after the last of the bad one."""
+    """Time from the first failure to the first response of the old release after the last bad response."""
     ask = Ask("GET", "/version")
 
     def shot(at: float, status: int, release: str) -> Shot:
@@ -57,7 +57,7 @@ def test_the_way_back_ends_with_the_last_bad_answer() -> None:
 
 
 def test_bars_are_a_picture() -> None:
-    """Well-formed, a bar for each value, names and words escaped; nothing but noughts is fine too."""
+    """The SVG is well-formed with a bar for each value and escaped text, also if all values are zero."""
     drawn = chart(["failed", "gap"], [Bar("a<b", (0, 0), ("0", "0 ms"), ours=True)])
     root = ET.fromstring(drawn)  # noqa: S314 - our own
     assert len(root.findall("{*}rect")) == 3

@@ -1,4 +1,4 @@
-"""What the documents of the server and the runbook name is there."""
+"""Names in the server document and the runbook exist: paths, commands, options, settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cutover.core.config import Settings
 from cutover.plugin import options
 
 ROOT = Path(__file__).parents[2]
-# The runbook before there was a machine for it, one entry a line.
+# The steps of the original manual runbook, one per line.
 LINES = (
     "CI.4 completed", "Staging QA", "Production env templates", "`API_HTTP_PORT`", "Deploy scripts", "Smoke test helper",
     "`DEPLOY_HOST`, `DEPLOY_USER`, `DEPLOY_KEY`, `DEPLOY_PATH`", "private GHCR", "never commit real values",
@@ -30,18 +30,18 @@ LINES = (
     "publish completion notice", "unfreeze writes", "postmortem: record learnings", "update this runbook",
 )  # fmt: skip
 DOCS = ("README.md", "docs/runbook.md", "docs/dev/deploy_server.md", "docs/getting-started.md")
-# Written by a person or a session, so they are not in the tree.
+# Created by the operator or a session, so not in the tree.
 MADE = re.compile(r"/\.env\.\w+(\.template)?$")
 
 
 def text_of(name: str) -> str:
-    """The document."""
+    """Text of the document."""
     return (ROOT / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", DOCS)
 def test_each_path_is_there(name: str) -> None:
-    """A script, a test file, a template or another document that is named exists."""
+    """Each script, test file, template or document that is named exists."""
     named = re.findall(r"(?<![\w/.-])(?:scripts|smoke|checks|deploy|docs|\.github)/[\w./-]*\w", text_of(name))
     missing = {path for path in named if not (ROOT / path).exists() and not MADE.search(path)}
     assert missing == set()
@@ -49,14 +49,14 @@ def test_each_path_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCS)
 def test_each_command_is_there(name: str) -> None:
-    """`cutover WORD` that is named is a command."""
+    """Each `cutover WORD` is a command."""
     named = set(re.findall(r"(?:`|bin/|-cutover )cutover ([a-z]+)", text_of(name)))
     assert named - set(cutover.list_commands(None)) == set()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", DOCS)
 def test_each_setting_is_there(name: str) -> None:
-    """`[table] key` that is named is one of cutover.toml's."""
+    """Each `[table] key` is a setting of cutover.toml."""
     fields = Settings.model_fields
     for table, key in re.findall(r"`\[+(\w+)\]+ ?(\w*)", text_of(name)):
         assert table in fields
@@ -76,7 +76,7 @@ def rows() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("line", LINES)
 def test_each_line_of_the_runbook_is_a_command_or_a_check(line: str) -> None:
-    """Each line of the runbook has one row, which names a command, a setting or a file."""
+    """Each step of the runbook has one row, which names a command, a setting or a file."""
     found = [second for first, second in rows() if line in first]
     assert len(found) == 1
     assert re.search(r"`[^`]+`|preflight|session", found[0])
@@ -100,7 +100,7 @@ def test_each_option_is_there(name: str) -> None:
 
 
 def options_of(name: str) -> set[str]:
-    """The options of `cutover NAME`, and of what is below it."""
+    """Options of `cutover NAME` and its subcommands."""
     context = Context(cutover)
     command = cutover.get_command(context, name)
     assert command is not None
@@ -113,6 +113,6 @@ def options_of(name: str) -> set[str]:
 
 
 def repr_of(annotation: object) -> str:
-    """The names of the keys of the table behind an annotation."""
+    """Keys of the table that an annotation refers to."""
     parts = [annotation, *getattr(annotation, "__args__", ())]
     return str([list(part.model_fields) for part in parts if hasattr(part, "model_fields")])

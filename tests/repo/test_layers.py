@@ -265,7 +265,7 @@ def test_no_test_module_imports_another() -> None:
 
 @pytest.mark.parametrize("folder", ["smoke", "checks"])
 def test_a_checklist_imports_the_package_absolutely(folder: str) -> None:
-    """The wheel carries them under another name, so `smoke` and relative imports would not be found there."""
+    """The checklists use absolute imports of `cutover`, because the wheel installs them under another name."""
     found = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         tree = ast.parse(path.read_bytes())

@@ -16,7 +16,7 @@ import cutover
 
 ROOT = Path(__file__).parents[2]
 TOML = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-# Folders of a development machine; no file of the project needs them.
+# Folders of a development machine, which no file of the project may contain.
 MACHINE = re.compile(r"(?<![\w./-])/(?:work|root|farm)/")
 # Hosts of package indexes: each machine configures its own mirror.
 INDEX = re.compile(r"\b(?:pypi\.org|pythonhosted\.org|registry\.npmjs|deb\.debian\.org|artifactregistry)")
@@ -102,7 +102,7 @@ def test_version_is_one() -> None:
 
 
 def test_entry_point_has_the_name_of_its_module() -> None:
-    """With another name pytest would register the plugin twice in a clone, and fail."""
+    """With another name pytest would register the plugin twice in a checkout, and fail."""
     assert TOML["project"]["entry-points"]["pytest11"] == {"cutover.plugin": "cutover.plugin"}
 
 
@@ -134,7 +134,7 @@ def required(*requirements: str) -> set[str]:
 
 
 def test_each_dependency_is_pinned_with_a_hash() -> None:
-    """constraints.txt has every direct dependency of a developer, requirements.txt those of a server."""
+    """constraints.txt pins all direct dependencies of a developer, requirements.txt those of a server."""
     extras = TOML["project"]["optional-dependencies"]
     runtime = TOML["project"]["dependencies"]
     assert required(*runtime, *(name for group in extras.values() for name in group)) <= pinned(
@@ -145,7 +145,7 @@ def test_each_dependency_is_pinned_with_a_hash() -> None:
 
 
 def test_developers_and_servers_have_the_same_versions() -> None:
-    """Every pin of requirements.txt stands in constraints.txt too."""
+    """Every pin of requirements.txt is also in constraints.txt."""
     developer, server = (
         set(re.findall(r"^[\w.-]+==\S+", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
         for name in ("constraints.txt", "requirements.txt")

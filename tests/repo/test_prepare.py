@@ -1,4 +1,4 @@
-"""What scripts/test and scripts/demo do to a machine that lacks something."""
+"""Setup of a machine by scripts/test and scripts/demo."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from scripts import engine, prepare, system
 def test_finds_a_python_that_is_new_enough(
     version: tuple[int, ...], in_path: set[str], broken: set[str], found: str | None
 ) -> None:
-    """The running Python from 3.11 on, else the newest in PATH that starts: a pyenv shim may not."""
+    """The running Python if it is 3.11 or newer, else the newest in PATH that runs; a pyenv shim may not."""
     assert found == prepare.find_python(
         version,
         which=lambda name: f"/bin/{name}" if name in in_path else None,
@@ -37,7 +37,7 @@ def test_finds_a_python_that_is_new_enough(
 
 @pytest.mark.parametrize("changed", ["constraints.txt", "pyproject.toml"])
 def test_reinstalls_only_for_changed_pins(tmp_path: Path, changed: str) -> None:
-    """The same pins give the same stamp; others change its second line, so .venv is kept and updated."""
+    """Equal pins give an equal stamp; changed pins change its second line, so that .venv is updated in place."""
     for name in ("constraints.txt", "pyproject.toml"):
         (tmp_path / name).write_text("first\n", encoding="utf-8")
     before = prepare.wanted_stamp(tmp_path)
@@ -57,18 +57,18 @@ def test_reinstalls_only_for_changed_pins(tmp_path: Path, changed: str) -> None:
     ],
 )
 def test_becomes_the_command(command: str, arguments: list[str], argv: tuple[str, ...]) -> None:
-    """The arguments are passed on unchanged; pytest without any runs everything, two files at a time."""
+    """Arguments are passed on unchanged; pytest without arguments runs all tests, two files at a time."""
     assert prepare.final_argv(command, arguments) == (prepare.PYTHON, *argv)
 
 
 def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is installed before the command is understood."""
+    """An unknown command installs nothing and exits with a usage error."""
     assert (prepare.main([]), prepare.main(["deploy"])) == (2, 2)
     assert capsys.readouterr().err.startswith("usage: python3 -m scripts.prepare")
 
 
 def test_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """The step and its duration; a failed step says so."""
+    """A step prints its name and duration on one line, and that it failed if it did."""
     with system.step("engine: starting it"):
         pass
     with pytest.raises(system.SetupError), system.step("apt: installing"):
@@ -80,7 +80,7 @@ def test_a_step_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_command_that_cannot_run_is_a_result() -> None:
-    """A missing program, a failing one and one that hangs all have a return code."""
+    """A missing program, a failure and a timeout each give a return code."""
     assert system.run("/nowhere/tool", timeout=60).returncode == 127
     assert system.run("sleep", "60", timeout=0.01).returncode == system.TIMED_OUT
     failed = system.run("sh", "-c", "echo seen; exit 3", timeout=60)
@@ -91,14 +91,14 @@ def test_a_command_that_cannot_run_is_a_result() -> None:
 
 @pytest.fixture
 def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file by which Debian's packages may not start a daemon."""
+    """The policy file that prevents Debian packages from starting daemons."""
     path = tmp_path / "policy-rc.d"
     monkeypatch.setattr(system, "POLICY", path)
     return path
 
 
 def test_apt_starts_no_daemon(policy: Path) -> None:
-    """While packages are installed Debian's policy forbids it; the policy is removed, also after a failure."""
+    """The policy exists while packages are installed, and is removed also after a failure."""
     with pytest.raises(OSError, match="disk full"), system.no_daemons():
         assert policy.read_text(encoding="utf-8") == "#!/bin/sh\nexit 101\n"
         assert os.access(policy, os.X_OK)
@@ -107,7 +107,7 @@ def test_apt_starts_no_daemon(policy: Path) -> None:
 
 
 def test_the_policy_of_the_machine_stays(policy: Path) -> None:
-    """A policy that is there already is neither changed nor removed."""
+    """An existing policy is neither changed nor removed."""
     policy.write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
     with system.no_daemons():
         pass
@@ -116,7 +116,7 @@ def test_the_policy_of_the_machine_stays(policy: Path) -> None:
 
 @pytest.mark.usefixtures("policy")
 def test_apt_is_called_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One update and one install, which wait for another apt, ask nothing and keep changed files."""
+    """One update and one install, non-interactive, waiting for locks and keeping modified configuration files."""
     calls = tmp_path / "calls"
     apt = tmp_path / "apt-get"
     apt.write_text(f'#!/bin/sh\necho "$DEBIAN_FRONTEND $*" >> {calls}\n', encoding="utf-8")
@@ -130,7 +130,7 @@ def test_apt_is_called_with_what_is_missing(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_without_root_apt_says_what_to_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error is the command that a person runs by hand."""
+    """The error contains the command to run by hand."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(system.SetupError, match=r"sudo apt-get install --no-install-recommends docker\.io$"):
         system.apt_install("docker.io")
@@ -165,7 +165,7 @@ FORBIDDEN = asked(1, "permission denied while trying to connect to the Docker da
 def test_starts_an_engine_only_where_that_helps(
     result: subprocess.CompletedProcess[str], host: str | None, may_install: bool, reason: str | None
 ) -> None:
-    """Where it would be wrong or forbidden, the error says what a person has to do."""
+    """If an engine must not or cannot be started, the error names the action required."""
     found = engine.why_not_start(result, host, may_install=may_install)
     assert found is None if reason is None else found is not None and found.startswith(reason)
 
@@ -183,7 +183,7 @@ def test_starts_an_engine_only_where_that_helps(
 def test_a_pid_file_of_a_dead_engine_is_stale(
     tmp_path: Path, written: str | None, process: str | None, stale: bool
 ) -> None:
-    """After a crash the number may belong to no process, or to another one."""
+    """A pid file is stale if its process does not exist or is another program."""
     pid_file, proc = tmp_path / "docker.pid", tmp_path / "proc"
     if written is not None:
         pid_file.write_text(written, encoding="ascii")
@@ -195,7 +195,7 @@ def test_a_pid_file_of_a_dead_engine_is_stale(
 
 @pytest.fixture
 def docker_without_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A docker client that finds only the plugin of the user; returns where it looks."""
+    """A docker client that finds only the user's plugin; returns the path where it looks."""
     plugin = tmp_path / "config" / "cli-plugins" / "docker-compose"
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
@@ -207,7 +207,7 @@ def docker_without_compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def test_the_compose_plugin_is_copied(tmp_path: Path, docker_without_compose: Path) -> None:
-    """It replaces a dangling link, is executable, and survives the deletion of the checkout."""
+    """The copy replaces a dangling link, is executable, and does not depend on the checkout."""
     binary = tmp_path / "docker-compose"
     binary.write_text("#!/bin/sh\necho 5.6.1\n", encoding="utf-8")
     docker_without_compose.parent.mkdir(parents=True)
@@ -219,7 +219,7 @@ def test_the_compose_plugin_is_copied(tmp_path: Path, docker_without_compose: Pa
 
 
 def test_a_broken_compose_plugin_is_not_replaced(tmp_path: Path, docker_without_compose: Path) -> None:
-    """A plugin that somebody installed is reported, not overwritten."""
+    """An installed plugin that does not work is reported, not overwritten."""
     docker_without_compose.parent.mkdir(parents=True)
     docker_without_compose.write_text("#!/bin/sh\necho broken; exit 1\n", encoding="utf-8")
     docker_without_compose.chmod(0o755)
@@ -228,7 +228,7 @@ def test_a_broken_compose_plugin_is_not_replaced(tmp_path: Path, docker_without_
 
 
 def test_the_image_reaches_the_mirror_as_the_machine_does() -> None:
-    """apt's proxies and clock checks go into the image; its other settings do not."""
+    """apt's settings for proxies and clock checks are used for the image; other settings are not."""
     dump = (
         'Acquire "";\n'
         'Acquire::http "";\n'
@@ -255,7 +255,7 @@ def test_the_image_reaches_the_mirror_as_the_machine_does() -> None:
 def test_only_bookworm_lends_its_source_lists(
     tmp_path: Path, release: dict[str, str], used: list[str]
 ) -> None:
-    """The lists of another release would build another release."""
+    """Source lists of another Debian release are not used."""
     folder = tmp_path / "sources.list.d"
     folder.mkdir()
     (folder / "debian.sources").write_text("URIs: http://mirror/debian\n", encoding="utf-8")
@@ -264,7 +264,7 @@ def test_only_bookworm_lends_its_source_lists(
 
 
 def test_the_command_that_builds_the_image() -> None:
-    """Options of apt and source lists are single arguments, whatever is in them."""
+    """Each apt option and source list is a single argument, whatever it contains."""
     argv = engine.build_argv("/t/root.tar", ["/etc/apt/a.sources"], ['Acquire::http::Proxy "x y";'])
     assert argv[:4] == ("mmdebstrap", "--quiet", "--variant=minbase", '--aptopt=Acquire::http::Proxy "x y";')
     assert argv[-3:] == ("bookworm", "/t/root.tar", "/etc/apt/a.sources")
@@ -272,7 +272,7 @@ def test_the_command_that_builds_the_image() -> None:
 
 @pytest.mark.parametrize("workflows", [True, False])
 def test_every_linter_runs(tmp_path: Path, workflows: bool) -> None:
-    """A wheel's source tree has no workflows, so their linter is left out there."""
+    """All linters run; the workflow linter is left out if there are no workflows, as in a source archive."""
     if workflows:
         (tmp_path / ".github" / "workflows").mkdir(parents=True)
     programs = [argv[0] for argv in noxfile.linters(tmp_path)]

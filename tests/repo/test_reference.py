@@ -1,4 +1,4 @@
-"""docs/reference.md lists each option, fixture and exit code of the code, and nothing else; README's links and transcripts."""
+"""docs/reference.md lists exactly the options, fixtures and exit codes of the code; README links and transcripts."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ CODES = (
 
 
 def first_column(heading: str) -> list[str]:
-    """The first cells of the rows below *heading*."""
+    """First cells of the rows in the section *heading*."""
     section = REFERENCE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     return [row.split("|")[1].strip() for row in rows[2:]]
 
 
 def test_lists_each_option() -> None:
-    """Who reads the table knows all of our options."""
+    """The table lists exactly the plugin's options."""
     parser = pytest.Parser(_ispytest=True)
     options.add_options(parser)
     known = {name for option in parser.getgroup("cutover").options for name in option.names()}
@@ -47,20 +47,20 @@ def test_lists_each_fixture() -> None:
 
 
 def test_lists_each_exit_code() -> None:
-    """Who reads the table knows what each end means."""
+    """The table lists exactly the exit codes."""
     listed = [int(code) for cell in first_column("Exit codes") for code in cell.split(",")]
     assert sorted(listed) == sorted(getattr(result, name) for name in CODES)
 
 
 def test_each_link_leads_somewhere() -> None:
-    """A document that is linked is in the tree."""
+    """Every linked document exists."""
     linked = re.findall(r"\]\(([^):]+)\)", README)
     assert linked
     assert [path for path in linked if not (ROOT / path).exists()] == []
 
 
 def test_transcripts_are_of_a_real_run() -> None:
-    """No placeholder stands where a run should, and both ends are shown."""
+    """The transcripts show a kept and a reverted release."""
     shown = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     assert [
         any(line.startswith(word) for line in shown[n].splitlines())

@@ -1,4 +1,4 @@
-"""The arguments that the scripts of the runbook pass on. Python is replaced by a script that prints them."""
+"""Arguments that the runbook's scripts pass on, recorded by a script in place of Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SESSION = f"1 -m pytest {PLUGINS}"
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with a blank in its path, whose Python prints its arguments."""
+    """A checkout with a space in its path, whose Python prints its arguments."""
     folder = tmp_path / "check out"
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     stand_in = folder / ".venv/bin/python"
@@ -56,7 +56,7 @@ def run(checkout: Path, words: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_passes_arguments_on(checkout: Path, words: str, expected: str) -> None:
-    """Each script is one command of the suite, from any folder."""
+    """Each script runs one command of the suite, from any folder."""
     done = run(checkout, words)
     assert (done.returncode, done.stdout.strip()) == (0, expected)
 
@@ -73,7 +73,7 @@ def test_passes_arguments_on(checkout: Path, words: str, expected: str) -> None:
     ],
 )
 def test_prints_its_usage(checkout: Path, words: str) -> None:
-    """A call without a required argument starts nothing and exits with 4, as a usage error does."""
+    """Without a required argument the script starts nothing and exits with 4, the code of a usage error."""
     done = run(checkout, words)
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("usage: ")

@@ -1,4 +1,4 @@
-"""Rules for the scripts: short, clean, with a usage line; tests/ops/test_scripts.py tests what they pass on."""
+"""Rules for the scripts: short, lint-free, with a usage line; test_script_arguments.py tests what they pass on."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ IDS = [str(path.relative_to(ROOT)) for path in SCRIPTS]
 
 
 def test_finds_the_scripts() -> None:
-    """The scripts that the runbook names are among them."""
+    """The scripts named in the runbook are found."""
     names = {path.name for path in SCRIPTS}
     assert names >= {"demo", "test", "server_deploy.sh", "server_rollback.sh", "cutover.sh", "smoke_test.sh"}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=IDS)
 def test_passes_arguments_on(script: Path) -> None:
-    """At most 25 lines, no loop, no pipe, one exec at the end: logic in shell has no unit test."""
+    """At most 25 lines, no loop, no pipe, one exec at the end: shell code has no unit tests."""
     lines = script.read_text(encoding="utf-8").splitlines()
     code = [line for line in lines if line and not line.startswith("#")]
     assert len(lines) <= LONGEST
@@ -40,7 +40,7 @@ def test_passes_arguments_on(script: Path) -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=IDS)
 def test_is_clean(script: Path) -> None:
-    """shellcheck finds nothing, as POSIX sh."""
+    """shellcheck reports nothing for POSIX sh."""
     tool = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{Path('/usr/bin')}")
     assert tool, "shellcheck is missing: it is in the extra dev"
     done = subprocess.run((tool, "--shell=sh", str(script)), capture_output=True, text=True, check=False)
@@ -49,7 +49,7 @@ def test_is_clean(script: Path) -> None:
 
 @pytest.mark.parametrize("name", ["deploy/server_deploy.sh", "deploy/cutover.sh", "smoke/smoke_test.sh"])
 def test_a_bad_call_is_one_line(name: str) -> None:
-    """A wrong call and --help print one usage line and exit with 4; nothing is started."""
+    """Invalid arguments and --help print one usage line and exit with 4."""
     for words in ((), ("--help",), ("--image-tag", "")):
         done = subprocess.run(
             (str(ROOT / "scripts" / name), *words), capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
@@ -59,7 +59,7 @@ def test_a_bad_call_is_one_line(name: str) -> None:
 
 
 def test_without_a_virtual_environment_python3_is_used(tmp_path: Path) -> None:
-    """In a container or on a server whose Python has the suite, there is no .venv."""
+    """Without .venv, as in a container, the scripts use python3."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     stand_in = tmp_path / "bin/python3"
     stand_in.parent.mkdir()

@@ -1,4 +1,4 @@
-"""The table in docs/watch.md that names a test for each result of each check."""
+"""The table in docs/watch.md that names a test for each outcome of each check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVERYTHING = {
 
 
 def rows() -> dict[str, list[str]]:
-    """The cells under yes, no and unknown, by check."""
+    """The cells for yes, no and unknown, by check."""
     page = (ROOT / "docs" / "watch.md").read_text().partition("## Shown live")[2].partition("\n## ")[0]
     cells = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -33,7 +33,7 @@ def rows() -> dict[str, list[str]]:
 
 
 def test_every_check_is_shown() -> None:
-    """Each check of the watch has a row, and so have the two that run once."""
+    """Each check of the watch and the two checks that run once have a row."""
     names = {
         name.replace("dependency db", "dependency")
         for name in check_names(Settings.model_validate(EVERYTHING))
@@ -42,7 +42,7 @@ def test_every_check_is_shown() -> None:
 
 
 def test_what_shows_it_is_there() -> None:
-    """Each cell names existing tests or benchmark cases, or gives the reason why it never happens."""
+    """Each cell names existing tests or benchmark cases, or the reason why the outcome cannot occur."""
     tests = {
         name
         for path in ROOT.glob("tests/**/test_*.py")

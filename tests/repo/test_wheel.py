@@ -1,4 +1,4 @@
-"""The content of the wheel, and a gate in another team's repository that has nothing but the wheel."""
+"""Content of the wheel, and its use in a repository that has nothing but the wheel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANSWERS = {
 
 
 def run(*words: str | Path, cwd: Path, expect: int = 0) -> str:
-    """Run *words* in *cwd* without any variable of this checkout; return the output."""
+    """Run *words* in *cwd* without the variables of this checkout; return the output."""
     env = {
         key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYTEST", "CUTOVER"))
     }
@@ -50,7 +50,7 @@ def run(*words: str | Path, cwd: Path, expect: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, built without a network."""
+    """The wheel of this tree, built without network access."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     (built,) = folder.glob("*.whl")
@@ -59,20 +59,20 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment that has the wheel, with the dependencies of ours."""
+    """The bin folder of an environment with the wheel and the dependencies of this one."""
     folder = tmp_path_factory.mktemp("stranger")
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)
     python = folder / "venv" / "bin" / "python"
     into = ("--python", python, "install", "--quiet", "--no-index", "--no-deps")
     run(sys.executable, "-m", "pip", "--disable-pip-version-check", *into, wheel, cwd=folder)
-    # A path alone: the .pth files of our environment, and with them this checkout, are not read.
+    # A plain path, so that .pth files of this environment, and with them the checkout, are not processed.
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
     Path(site, "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return python.parent
 
 
 class Ledger(http.server.BaseHTTPRequestHandler):
-    """Another team's service, which is ready and answers with its version."""
+    """A service of another team that is ready and returns its version."""
 
     def do_GET(self) -> None:
         """Send the body in ANSWERS, or 404."""
@@ -126,7 +126,7 @@ colors = { blue = { env_file = ".env.blue" }, green = { env_file = ".env.green" 
 def test_another_team_gates_a_url_with_nothing_but_the_wheel(
     stranger: Path, ledger: str, tmp_path: Path, toml: str | None
 ) -> None:
-    """A URL is gated in a folder without any file of ours, and where the env files of the colors do not exist."""
+    """A URL can be gated in a folder without our files, also if the env files of the colors do not exist."""
     if toml is not None:
         (tmp_path / "cutover.toml").write_text(toml, encoding="utf-8")
     command = ("-m", "pytest", "--pyargs", "cutover.smoke", f"--target={ledger}")

@@ -1,4 +1,4 @@
-"""Checks of each workflow that need no GitHub."""
+"""Checks of the workflows that run without GitHub."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BIN = str(Path(sys.executable).parent)
 
 
 def tool(name: str) -> str:
-    """A linter of the extra dev."""
+    """Path of a linter from the extra dev."""
     found = shutil.which(name, path=BIN)
     assert found, f"{name} is missing: it is in the extra dev"
     return found
 
 
 def test_zizmor_finds_nothing() -> None:
-    """zizmor finds nothing, without a network."""
+    """zizmor reports nothing, offline."""
     argv = (tool("zizmor"), "--offline", "--no-progress", str(workflows.FOLDER))
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -32,7 +32,7 @@ def test_zizmor_finds_nothing() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_is_pinned_and_may_do_nothing_by_default(name: str) -> None:
-    """Actions are pinned to a commit, jobs declare their permissions, and no expression is pasted into a shell."""
+    """Actions are pinned to a commit, jobs declare permissions, and no expression is inserted into shell code."""
     workflow = workflows.read(name)
     assert workflow["permissions"] == {}
     for job in workflow["jobs"].values():
@@ -45,7 +45,7 @@ def test_is_pinned_and_may_do_nothing_by_default(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_shell_is_clean(name: str) -> None:
-    """shellcheck finds nothing in the `run` lines of the steps."""
+    """shellcheck reports nothing for the `run` lines of the steps."""
     for step in workflows.steps(workflows.read(name)):
         if "run" in step:
             argv = (tool("shellcheck"), "--shell=bash", "--exclude=SC2029", "-")
@@ -54,7 +54,7 @@ def test_its_shell_is_clean(name: str) -> None:
 
 
 def test_recover_runs_on_the_server_whatever_ended_the_session() -> None:
-    """A release that was left open is reverted, and the report is fetched and kept; the key is deleted before that."""
+    """An open release is reverted, and the report is fetched and kept after the key is deleted."""
     steps = workflows.steps(workflows.read("session.yml"))
     always = [step["name"] for step in steps if step.get("if") == "always()"]
     assert always == [
@@ -87,7 +87,7 @@ def test_installs_only_packages_with_a_hash(name: str) -> None:
 
 
 def test_the_approved_release_is_the_one_that_was_verified() -> None:
-    """Both sessions get the tag that was built, and only the second one waits for the reviewers."""
+    """Both sessions get the tag that was built, and only the second one requires approval."""
     jobs = workflows.read("release.yml")["jobs"]
     tag = "${{ needs.build.outputs.tag }}"
     assert [jobs[name]["with"]["tag"] for name in ("idle", "switch")] == [tag, tag]
@@ -96,7 +96,7 @@ def test_the_approved_release_is_the_one_that_was_verified() -> None:
 
 
 def test_this_project_releases_by_its_own_workflow() -> None:
-    """The reusable workflows are used here too, and only the ticket job may write on tickets."""
+    """This project uses the reusable workflows, and only the ticket job may write to tickets."""
     jobs = workflows.read("own.yml")["jobs"]
     used = {name: job["uses"].split(" ")[0] for name, job in jobs.items()}
     assert used == {"release": "./.github/workflows/release.yml", "ticket": "./.github/workflows/ticket.yml"}
@@ -112,7 +112,7 @@ def test_this_project_releases_by_its_own_workflow() -> None:
 
 
 def test_a_called_workflow_knows_its_inputs() -> None:
-    """Each input and secret that a caller passes is one of the called workflow."""
+    """Each input and secret that a caller passes is declared in the called workflow."""
     for name in NAMES:
         for job in workflows.read(name)["jobs"].values():
             if "uses" in job:
@@ -143,6 +143,6 @@ def test_the_ticket_gets_the_result_of_the_last_session(tmp_path: Path) -> None:
 
 
 def test_only_one_step_gets_the_key() -> None:
-    """The deploy key is in the environment of the step that stores it, and of no other."""
+    """Only the step that stores the deploy key has it in its environment."""
     steps = workflows.steps(workflows.read("session.yml"))
     assert [step["name"] for step in steps if "DEPLOY_KEY" in step.get("env", {})] == ["Configure ssh"]

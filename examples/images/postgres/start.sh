@@ -1,19 +1,19 @@
 #!/bin/sh
-# Make the database on an empty volume, then serve it.
+# Initialize the database if the volume is empty, then run the server.
 set -eu
 umask 077
 : "${POSTGRES_PASSWORD:?say POSTGRES_PASSWORD: a database without one is not started}"
 user=${POSTGRES_USER:-postgres}
 name=${POSTGRES_DB:-$user}
 if [ ! -e "$PGDATA" ]; then
-    # Made beside its place and moved there when whole: a first start that is killed leaves nothing half done.
+    # Initialize in a temporary directory and rename it when complete: an interrupted start leaves no partial data.
     new=$(dirname "$PGDATA")/partial
     rm -rf "$new"
     printf '%s\n' "$POSTGRES_PASSWORD" >/tmp/password
     initdb --pgdata="$new" --username="$user" --pwfile=/tmp/password --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
     rm /tmp/password
     echo 'host all all all scram-sha-256' >>"$new/pg_hba.conf"
-    # Nobody reaches it yet: no address, only a socket.
+    # Listen only on a Unix socket during initialization.
     pg_ctl --pgdata="$new" --wait --options='-c listen_addresses= -c unix_socket_directories=/tmp' start
     [ "$name" = postgres ] || PGPASSWORD=$POSTGRES_PASSWORD createdb --host=/tmp --username="$user" "$name"
     pg_ctl --pgdata="$new" --wait --mode=fast stop

@@ -1,4 +1,4 @@
-"""How Alembic reaches the app's database."""
+"""Alembic environment: run migrations on the app's database."""
 
 from alembic import context
 from flask import current_app

@@ -1,5 +1,5 @@
 #!/bin/sh
-# `systemctl reload nginx` without a systemd that runs; everything else is systemd's own.
+# Handle `systemctl reload nginx` without a running systemd; pass every other call to systemctl.
 set -eu
 case $* in
     "reload nginx") if [ -s /run/nginx.pid ]; then exec nginx -s reload; else exec nginx; fi ;;

@@ -1,4 +1,4 @@
-"""A service of notes, as small as one can be: the one that docs/getting-started.md is followed with."""
+"""A minimal notes service, used to follow docs/getting-started.md."""
 
 import json
 import os
@@ -14,12 +14,12 @@ ANSWERS = {
 
 
 class Notes(BaseHTTPRequestHandler):
-    """Answers what it knows, and 404 for the rest."""
+    """Request handler: JSON for known paths, 404 for others."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """One JSON document."""
+        """Send one JSON document."""
         known = ANSWERS.get(self.path)
         body = json.dumps(known if known is not None else {"error": "not found"}).encode()
         self.send_response(200 if known is not None else 404)

@@ -19,7 +19,7 @@ WORDS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One headless Chromium for the tests of this file."""
+    """A headless Chromium for the tests of this file."""
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=WORDS, timeout=120_000)
@@ -40,7 +40,7 @@ def opened(browser: Any, file: Path, heard: list[str], **look: Any) -> Any:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_ending_opens_alone_and_without_a_complaint(browser: Any, tmp_path: Path, scheme: str) -> None:
-    """No request leaves the page and nothing is logged, in both color schemes; a screenshot is kept."""
+    """In both color schemes the page sends no request and logs nothing; a screenshot is saved."""
     for session in (good, reverted, rollback_failed):
         made = session()
         heard: list[str] = []
@@ -52,13 +52,13 @@ def test_each_ending_opens_alone_and_without_a_complaint(browser: Any, tmp_path:
         page.screenshot(path=tmp_path / f"{session.__name__}-{scheme}.png", full_page=True)
         assert heard == [f"request {file.as_uri()}"]
         assert page.locator(".band .word").inner_text() == str(made.result.status)
-        # Nothing is wider than the window: a page that scrolls sideways is not read on a phone.
+        # Nothing may be wider than the window, or the page scrolls sideways on a phone.
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.context.close()
 
 
 def test_checks_sort_by_a_click_and_by_the_keyboard(browser: Any, tmp_path: Path) -> None:
-    """The list of checks is sorted by duration or outcome in the reader's browser."""
+    """The checks can be sorted by duration or outcome, by mouse and keyboard."""
     made = reverted()
     heard: list[str] = []
     file = tmp_path / "report.html"
@@ -75,7 +75,7 @@ def test_checks_sort_by_a_click_and_by_the_keyboard(browser: Any, tmp_path: Path
 
 
 def test_it_can_be_read_without_javascript_on_a_phone_and_on_paper(browser: Any, tmp_path: Path) -> None:
-    """Without JavaScript every check is there; on a phone nothing is cut off; the undo is on paper."""
+    """All checks are shown without JavaScript, nothing overflows on a phone, and the page prints to PDF."""
     made = reverted()
     heard: list[str] = []
     file = tmp_path / "report.html"
@@ -92,7 +92,7 @@ def test_it_can_be_read_without_javascript_on_a_phone_and_on_paper(browser: Any,
 
 
 def test_pytests_table_works_below_ours(browser: Any, report: Path) -> None:
-    """Under our policy pytest-html's own script still fills its table, shows evil ids as text, and is quiet."""
+    """With our content security policy pytest-html's script fills its table and shows hostile ids as text."""
     heard: list[str] = []
     page = opened(browser, report, heard)
     assert heard == [f"request {report.as_uri()}"]

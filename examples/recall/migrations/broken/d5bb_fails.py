@@ -1,4 +1,4 @@
-"""A revision that fails half-way. Only the release "bad-migration" carries it."""
+"""A revision that fails halfway. Only the release "bad-migration" contains it."""
 
 from alembic import op
 
@@ -7,11 +7,11 @@ down_revision = "c40e"
 
 
 def upgrade() -> None:
-    """Do something harmless, then something impossible."""
+    """Create a table, then fail on a table that does not exist."""
     op.execute("CREATE TABLE half_done (id INTEGER PRIMARY KEY)")
     op.execute("ALTER TABLE no_such_table ADD COLUMN nothing INTEGER")
 
 
 def downgrade() -> None:
-    """Drop what the first half made."""
+    """Drop the table that the first statement created."""
     op.drop_table("half_done")

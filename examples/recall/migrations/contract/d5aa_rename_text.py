@@ -1,7 +1,7 @@
 """Rename the text column.
 
 Contract: every release that still selects ``text`` stops working. Only the release
-"migration-contract" carries it.
+"migration-contract" contains it.
 """
 
 from alembic import op
@@ -11,10 +11,10 @@ down_revision = "c40e"
 
 
 def upgrade() -> None:
-    """Rename; PostgreSQL and SQLite spell it alike."""
+    """Rename the column; the statement is the same for PostgreSQL and SQLite."""
     op.execute("ALTER TABLE memories RENAME COLUMN text TO body")
 
 
 def downgrade() -> None:
-    """Rename back."""
+    """Restore the old name."""
     op.execute("ALTER TABLE memories RENAME COLUMN body TO text")

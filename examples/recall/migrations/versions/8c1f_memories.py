@@ -1,6 +1,6 @@
-"""The first table.
+"""Create the memories table.
 
-Expand: a new table disturbs nobody.
+Expand: older releases do not use the new table.
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Create the memories."""
+    """Create the table."""
     op.create_table(
         "memories",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -21,5 +21,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the memories."""
+    """Drop the table."""
     op.drop_table("memories")

@@ -1,6 +1,6 @@
-"""Where a memory came from.
+"""Add the source of a memory.
 
-Expand: a column that may be null, which an older release never names.
+Expand: the column is nullable, and older releases do not use it.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""Tags of memories, for a release to come.
+"""Create the tags table for a future release.
 
-Expand: the table comes one release before the code that writes it.
+Expand: the table is created one release before the code that writes to it.
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ down_revision = "a2d9"
 
 
 def upgrade() -> None:
-    """Create the tags."""
+    """Create the table."""
     op.create_table(
         "tags",
         sa.Column(
@@ -22,5 +22,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tags."""
+    """Drop the table."""
     op.drop_table("tags")

@@ -1,6 +1,6 @@
-"""Pinned memories come first, in a release to come.
+"""Add the pinned flag for a future release.
 
-Expand: an older release inserts without the column, so the server has a default.
+Expand: the column has a server default, because older releases insert without it.
 """
 
 import sqlalchemy as sa
