@@ -41,7 +41,7 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     if not wanted or wanted.startswith("-"):
         raise click.UsageError("name the image tag to release, like: cutover release sha-4f1c2aa")
     own = [f"--watch={watch}"] if watch else []
-    argv = pytest_argv(
+    argv = release_argv(
         wanted,
         tests or shipped_tests(in_place=in_place),
         in_place=in_place,
@@ -50,7 +50,7 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     replace_process(argv)
 
 
-def pytest_argv(
+def release_argv(
     tag: str, tests: Sequence[str], *, in_place: bool, options: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """argv of the pytest session that releases *tag*, with our plugins only."""

@@ -105,6 +105,10 @@ class Evidence:
     """Lines that could not be written, for example to a full disk, or could not be read back."""
     _unwritten: list[Sample] = field(default_factory=list)
 
+    def write_to(self, file: Path) -> None:
+        """Append to *file* from now on."""
+        self.file = file
+
     @property
     def samples(self) -> list[Sample]:
         """The samples of all series, in the order in which the series began."""

@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Take the lock of a release first: a session that finds it taken ends at once, with exit code 12."""
     config.stash[options.ASKED_AT] = time.monotonic()
-    request = _request(config)
+    request = _parsed_request(config)
     if request is None or not request.changes_something or request.plan or options.only_looks(config):
         return None
     from cutover.plugin.session import take_lock
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"requires(*needs): what the test must be able to ask, else it is not asked: {needs}"
     )
-    request = _request(config)
+    request = _parsed_request(config)
     if request is None:
         return
     # Imported here because it is slow and not needed in other pytest sessions of the environment.
@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hooks.register_hooks(session)
 
 
-def _request(config: pytest.Config) -> ReleaseRequest | None:
+def _parsed_request(config: pytest.Config) -> ReleaseRequest | None:
     """The parsed command line; None without a target, in a worker of xdist, and for --help and --version."""
     if hasattr(config, "workerinput") or config.option.help or getattr(config.option, "version", 0):
         return None

@@ -55,6 +55,10 @@ class ChecklistRow:
         """Note the outcomes of verdicts that `assert_verdict` recorded."""
         self.told |= set(outcomes)
 
+    def leave_out(self, why: str) -> None:
+        """Do not require the test: it is not asked, because of *why*."""
+        self.not_asked = why
+
     def note_reported(self, reason: str) -> None:
         """Note the reason of a verdict that is only reported; the first one counts."""
         self.reported = self.reported or reason
@@ -62,7 +66,7 @@ class ChecklistRow:
     def note_error(self, error: BaseException) -> None:
         """Note how the test failed; the first error counts."""
         self.unknown = self.unknown or is_unknown(error)
-        self.said = self.said or first_line(error)
+        self.said = self.said or first_line_of(error)
 
     def note_overrun(self, limit_s: float) -> str:
         """Note that the test swallowed its timeout; why it is not passed."""
@@ -115,7 +119,7 @@ def why_not_asked(item: pytest.Item, settings: Settings | None) -> str:
     return f"cutover.toml has no {lacking[0]}" if lacking else ""
 
 
-def first_line(error: BaseException) -> str:
+def first_line_of(error: BaseException) -> str:
     """The first line of *error*, masked."""
     text = str(error).strip() or type(error).__name__
     return MASK(text.splitlines()[0])
@@ -153,7 +157,7 @@ class Checklist:
 
     def leave_out(self, nodeid: str, why: str) -> None:
         """Do not require *nodeid* any more: it is listed as not asked, with the reason *why*."""
-        self.rows[nodeid].not_asked = why
+        self.rows[nodeid].leave_out(why)
         self.unasked.setdefault(why, []).append(nodeid)
 
     def not_passed(self, before: int) -> list[str]:

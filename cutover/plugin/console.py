@@ -32,7 +32,7 @@ CAUGHT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 IGNORE_REPEATED_S = 15.0
 
 
-def terminal_look() -> terminal.Look:
+def look_of_terminal() -> terminal.Look:
     """What the terminal of this process can show."""
     tty = sys.__stdout__ is not None and sys.__stdout__.isatty()
     encoding = getattr(sys.__stdout__, "encoding", None)
@@ -52,7 +52,7 @@ class Console:
     @property
     def look(self) -> terminal.Look:
         """What the terminal can show."""
-        return terminal_look()
+        return look_of_terminal()
 
     def quiet(self) -> None:
         """Without -v, turn off pytest's header and its progress lines, which would interleave with ours."""

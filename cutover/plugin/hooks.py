@@ -289,11 +289,11 @@ class RunHooks:
 def mask_report(report: pytest.TestReport) -> None:
     """Mask known secrets in *report*, before terminal, JUnit and HTML read it."""
     if report.longrepr is not None:
-        report.longrepr = _masked(report.longrepr)
+        report.longrepr = _masked_longrepr(report.longrepr)
     report.sections = [(name, MASK(text)) for name, text in report.sections]
 
 
-def _masked(longrepr: Any) -> Any:
+def _masked_longrepr(longrepr: Any) -> Any:
     """The traceback itself, with its colors, if it contains no secret; else its masked text."""
     if isinstance(longrepr, tuple):
         path, line, reason = longrepr

@@ -30,7 +30,7 @@ from cutover.core.result import LOCKED, NEEDS_OPERATOR, Outcomes, SessionResult
 from cutover.core.target import ControlProbe, ReleaseRequest, Target
 from cutover.plugin import options
 from cutover.plugin.checklist import Checklist, NotAnswered, TargetParam
-from cutover.plugin.console import Console, LastingStream, SignalHandlers, terminal_look
+from cutover.plugin.console import Console, LastingStream, SignalHandlers, look_of_terminal
 from cutover.release.state import State, lock_owner, who
 from cutover.report.terminal import refused_lines
 from cutover.report.write import point_latest_to
@@ -181,9 +181,9 @@ class CutoverSession:
 
     def expected_identity(self, target: Target) -> ExpectedIdentity:
         """The identity that *target* should have."""
-        from cutover.release.deploy import expected_identity
+        from cutover.release.deploy import identity_of_target
 
-        return expected_identity(self.required_settings(), target, self.release().tx.record)
+        return identity_of_target(self.required_settings(), target, self.release().tx.record)
 
     def baselines(self, target: Target) -> dict[str, LogBaseline]:
         """Service -> the log before the deploy; of a verified release that runs already, its log until then."""
@@ -214,7 +214,7 @@ class CutoverSession:
     def begin(self) -> None:
         """Recover, inspect and run the preflight before the first test; what is refused ends the session."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.evidence.file = self.folder / "evidence.jsonl"
+        self.evidence.write_to(self.folder / "evidence.jsonl")
         if self.settings is not None and not self.request.only_urls:
             with self._refusing():
                 self._release = self._begin_release(self.settings)
@@ -305,9 +305,9 @@ class CutoverSession:
 
     def watch_checks(self, target: Target) -> list[WatchCheck]:
         """The checks of the watch."""
-        from cutover.release.switch import watch_checks
+        from cutover.release.switch import build_watch_checks
 
-        return watch_checks(self.release().situation.colors, target, self.evidence)
+        return build_watch_checks(self.release().situation.colors, target, self.evidence)
 
     def watch(self, target: Target, checks: list[WatchCheck]) -> WatchResult:
         """Drain the old color after a switch, then watch; once for the whole session."""
@@ -415,7 +415,7 @@ def take_lock(config: pytest.Config, request: ReleaseRequest) -> int | None:
         config.stash[LOCK] = state.acquire(lock_owner(request.summary), request.asked_at)
     except Locked as locked:
         out = LastingStream(sys.stdout)  # pytest's own terminal does not exist yet
-        out.write("\n".join([*refused_lines("LOCKED", str(locked), LOCKED, terminal_look()), ""]))
+        out.write("\n".join([*refused_lines("LOCKED", str(locked), LOCKED, look_of_terminal()), ""]))
         out.flush()
         return LOCKED
     except ConfigError as problem:

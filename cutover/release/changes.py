@@ -41,7 +41,7 @@ def up_change(  # noqa: PLR0913  # facts that only the caller knows
 
     *grace_s* is the longest stop_grace_period of the containers that may have to be stopped.
     """
-    undo = restore_lines(state, compose.project, services, previous, grace_s)
+    undo = undo_lines(state, compose.project, services, previous, grace_s)
     return Change("up", text, compose.up(*services, wait_s=wait_s), undo, grace_s + wait_s + MARGIN_S)
 
 
@@ -50,12 +50,12 @@ def stop_change(
 ) -> Change:
     """Stop the services of *previous* on *color*, each within its own stop_grace_period."""
     services = tuple(previous.containers)
-    undo = restore_lines(state, compose.project, services, previous, grace_s)
+    undo = undo_lines(state, compose.project, services, previous, grace_s)
     text = f"{', '.join(services)} on {color}"
     return Change("stop", text, compose.stop(*services), undo, grace_s + MARGIN_S)
 
 
-def restore_lines(
+def undo_lines(
     state: Path,
     project: str,
     services: tuple[str, ...],

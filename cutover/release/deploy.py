@@ -204,7 +204,7 @@ def require_identity(found: Container, image: str, config_hash: str) -> None:
         )
 
 
-def expected_identity(settings: Settings, target: Target, record: Record | None) -> ExpectedIdentity:
+def identity_of_target(settings: Settings, target: Target, record: Record | None) -> ExpectedIdentity:
     """The identity that *target* should have: container id, image ID, config hash and port.
 
     By *record*, what this session deployed to the color; else by the last record whose container runs there; else by

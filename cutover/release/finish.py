@@ -36,7 +36,7 @@ from cutover.core.target import ReleaseRequest
 from cutover.core.text import near, now, seconds_of
 from cutover.core.verdict import Outcome
 from cutover.env.envfile import rewrite_tag
-from cutover.release.changes import PreviousRelease, restore_lines
+from cutover.release.changes import PreviousRelease, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
 from cutover.release.history import Record
@@ -438,7 +438,7 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
     ran = dict.fromkeys(settings.services, record.container)
     wait_s = settings.gate.start_timeout or RESTORE_WAIT_S
     previous = PreviousRelease(path, ran, {reference: record.image}, wait_s)
-    undo = restore_lines(state.root, settings.compose_project(color), settings.services, previous)
+    undo = undo_lines(state.root, settings.compose_project(color), settings.services, previous)
     before, to = situation.before, _live_before_operator(situation)
     if to is not None:
         note_live(settings, state, color, on_top)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cutover.core.config import Settings
+from cutover.core.evidence import read_json_lines
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.system import process
-from cutover.system.files import read_json_lines
 
 GATE_DEADLINE_S = 180.0
 GATE_PLUGINS = ("cutover.plugin", "pytest_timeout")

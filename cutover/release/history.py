@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cutover.core.evidence import read_json_lines
 from cutover.core.text import stamp
-from cutover.system.files import read_json_lines
 
 JOURNAL_FILE, GUARD_LOG = "journal.jsonl", "guard.log"
 GUARD_REVERTED = "reverted: "

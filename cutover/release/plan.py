@@ -65,7 +65,9 @@ def _deploy_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
     if plan.previous is None:
         yield "undo: remove it, nothing ran there before"
         return
-    yield from differences(_rendered_before(settings, new.color, plan.previous.file, now), new, settings)
+    yield from release_differences(
+        _rendered_before(settings, new.color, plan.previous.file, now), new, settings
+    )
     yield f"undo: put back {plan.previous.file.name}"
 
 
@@ -77,7 +79,7 @@ def _rendered_before(settings: Settings, color: str, file: Path, image: str) -> 
     return Rendered(color, settings.compose_project(color), text, json.loads(text), {})
 
 
-def differences(before: Rendered, after: Rendered, settings: Settings) -> Iterator[str]:
+def release_differences(before: Rendered, after: Rendered, settings: Settings) -> Iterator[str]:
     """One line for each image, port and variable that changes; values are masked unless the key is unmasked."""
     for service in settings.services:
         if service not in before.model["services"]:
@@ -97,10 +99,12 @@ def differences(before: Rendered, after: Rendered, settings: Settings) -> Iterat
 def _variables(before: dict[str, str], after: dict[str, str], public: set[str], name: str) -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
-            yield (f"environment{name} {key}: {_shown(before, key, public)} → {_shown(after, key, public)}")
+            yield (
+                f"environment{name} {key}: {_masked_value(before, key, public)} → {_masked_value(after, key, public)}"
+            )
 
 
-def _shown(values: dict[str, str], key: str, public: set[str]) -> str:
+def _masked_value(values: dict[str, str], key: str, public: set[str]) -> str:
     if key not in values:
         return "(none)"
     return values[key] if key in public else STARS

@@ -281,7 +281,7 @@ def _drained(settings: Settings, proxy: Proxy, color: str, port: int) -> Verdict
     return seen.verdict(settings.proxy.on_drain_timeout)
 
 
-def watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
+def build_watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
     """The checks of the watch: of *target*, and of the old color at the same time if it runs."""
     from cutover.watch.suite import default_checks
 

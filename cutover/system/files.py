@@ -1,14 +1,12 @@
-"""Files that survive a crash, a full disk and a power failure; file locks; JSON lines."""
+"""Files that survive a crash, a full disk and a power failure; file locks."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 HELD_LOCKS: set[int] = set()
 """Descriptors of the locks that this process holds."""
@@ -50,17 +48,6 @@ def is_private(path: Path) -> bool:
     """Whether only its owner can read *path*, and the owner is this user or root."""
     status = path.stat()
     return not status.st_mode & 0o077 and status.st_uid in {os.geteuid(), 0}
-
-
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file of JSON lines. Damaged lines are left out; a missing file is empty."""
-    rows: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError):
-                row = json.loads(line)
-                rows += [row] if isinstance(row, dict) else []
-    return rows
 
 
 def flock(handle: int, deadline: float) -> bool:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cutover.core.evidence import BATCH, MOST_POINTS, Evidence, load_evidence
+from cutover.core.evidence import read_json_lines as journal
 from cutover.core.masking import MASK
 from cutover.core.verdict import no, yes
-from cutover.system.files import read_json_lines as journal
 
 
 def test_what_was_kept_is_read_back(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cutover.core.config import Settings
-from cutover.release.plan import differences
+from cutover.release.plan import release_differences
 from cutover.system.compose import Rendered
 
 SETTINGS = Settings.model_validate(
@@ -37,7 +37,7 @@ def test_shows_what_changes_and_no_value_of_a_secret() -> None:
     after = release(
         "sha-2", "8002", LOG_LEVEL="debug", DATABASE_URL="postgresql://u:new@db/x", NEW="2", SAME="1"
     )
-    assert list(differences(before, after, SETTINGS)) == [
+    assert list(release_differences(before, after, SETTINGS)) == [
         "image: r/api:sha-1 → r/api:sha-2",
         "ports: 8001 → 8002",
         "environment DATABASE_URL: *** → ***",
@@ -51,9 +51,11 @@ def test_a_service_that_is_new_is_told() -> None:
     """The release before need not have had each of today's services."""
     before = release("sha-1", "8001")
     del before.model["services"]["worker"]
-    assert list(differences(before, release("sha-1", "8001"), SETTINGS)) == ["worker is new: r/worker:sha-1"]
+    assert list(release_differences(before, release("sha-1", "8001"), SETTINGS)) == [
+        "worker is new: r/worker:sha-1"
+    ]
 
 
 def test_equal_releases_differ_in_nothing() -> None:
     """No line is no difference."""
-    assert list(differences(release("sha-1", "8001"), release("sha-1", "8001"), SETTINGS)) == []
+    assert list(release_differences(release("sha-1", "8001"), release("sha-1", "8001"), SETTINGS)) == []
