@@ -140,7 +140,7 @@ def properties(evidence: Evidence, result: SessionResult) -> list[tuple[str, str
         "cutover.sentence": sentence_of(result),
         "cutover.exit_code": str(result.exit_code),
         "cutover.project": result.project,
-        "cutover.core.target": fact_text(facts, "target"),
+        "cutover.target": fact_text(facts, "target"),
         "cutover.from": fact_text(fact_mapping(facts, "from"), "tag"),
         "cutover.to": fact_text(fact_mapping(facts, "to"), "tag"),
         "cutover.digest": fact_text(fact_mapping(facts, "to"), "digest"),

@@ -36,7 +36,7 @@ WORKER = f"""\
     networks: [shared]
 
 """
-BEFORE = "  # The shared parts run once"
+BEFORE = "  # The shared services run once"
 Make = Callable[..., Stand]
 
 
@@ -50,7 +50,9 @@ def make(tmp_path: Path) -> Iterator[Make]:
         made.append(one)
         one.make()
         file = one.folder / "deploy" / "docker-compose.yml"
-        file.write_text(file.read_text().replace(BEFORE, WORKER + BEFORE))
+        text = file.read_text()
+        assert text.count(BEFORE) == 1
+        file.write_text(text.replace(BEFORE, WORKER + BEFORE))
         one.config.write_text(f"{line}\n{one.config.read_text()}")
         return one
 

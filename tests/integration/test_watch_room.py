@@ -37,8 +37,8 @@ head -c 980000 /dev/zero > "$1/filled"
 ASK = """
 import sys
 from pathlib import Path
-from cutover.gate.environment_checks import judge_disk, room
-verdict = judge_disk(room(Path(sys.argv[1])), 0.1)
+from cutover.gate.environment_checks import disk_room, judge_disk
+verdict = judge_disk(disk_room(Path(sys.argv[1])), 0.1)
 print(verdict.outcome, verdict.reason)
 """
 
