@@ -283,7 +283,7 @@ class CutoverSession:
         from cutover.release.deploy import deploy
 
         if self.request.deploy is not None and self._deployed is None:
-            self._deployed = self._guarded(lambda on: deploy(on.tx, on.situation, on.plan, on.report))
+            self._deployed = self._run_step(lambda on: deploy(on.tx, on.situation, on.plan, on.report))
             self.begin_stage()
         return self.request.deploy
 
@@ -294,7 +294,7 @@ class CutoverSession:
 
         if self.request.switch and self._switched is None:
             deployed = self._deployed
-            self._switched = self._guarded(
+            self._switched = self._run_step(
                 lambda on: switch(on.tx, on.situation, on.plan, deployed, on.report)
             )
             on, settings = self.release(), self.required_settings()
@@ -316,7 +316,7 @@ class CutoverSession:
         if self._watched is None:
             on, seconds = self.release(), self.watch_seconds()
             if self._switched is not None:
-                drain_old(on.situation, on.report)
+                self._run_step(lambda on: drain_old(on.situation, on.report))
             self._watched = watch(
                 self.required_settings(),
                 target,
@@ -336,11 +336,11 @@ class CutoverSession:
         if not on.tx.changed:
             return ""
         settings = self.required_settings()
-        return self._guarded(
+        return self._run_step(
             lambda _: revert_open_release(settings, on.tx.state, on.tx.id, "the rollback fixture")
         )
 
-    def _guarded(self, act: Callable[[ActiveRelease], T]) -> T:
+    def _run_step(self, act: Callable[[ActiveRelease], T]) -> T:
         """Do a step; if it fails, the session ends with its one error instead of one for each test."""
         release = self.release()
         trouble: CutoverError

@@ -1,4 +1,4 @@
-"""The checks of a watch, unless a team overrides the fixture `watched`."""
+"""The checks of a watch, unless a team overrides the fixture `watch_checks`."""
 
 from __future__ import annotations
 
