@@ -172,7 +172,7 @@ def _request(client: httpx.Client, method: str, path: str, body: dict[str, str] 
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the last N entries.")
 @click.option("--release", "only", metavar="ID", help="Only this release.")
 def journal_command(config: str | None, as_json: bool, last: int | None, only: str | None) -> int:
-    """Print what was changed here, when and by whom: the journal of the state directory, oldest first."""
+    """Print the journal of the state directory, oldest first: each change with its time and its author."""
     from cutover.release.history import read_journal
 
     rows = [row for row in read_journal(settings_of(config).state) if only in {None, row.get("release")}]

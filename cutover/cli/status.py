@@ -26,7 +26,7 @@ from cutover.release.verify import label_of
 @click.command("status")
 @common
 def status_command(config: str | None, as_json: bool) -> int:  # click passes flags so
-    """Say what runs where, who releases, and what is open; exit 11 when an operator is needed, 10 when nobody knows."""
+    """Show what runs where and what is open; exit 11 if an operator is needed, 10 if the live color is unknown."""
     settings = settings_of(config)
     begun = time.monotonic()
     here, problem = None, ""
@@ -43,7 +43,7 @@ def status_command(config: str | None, as_json: bool) -> int:  # click passes fl
 
 
 def code_of(facts: dict[str, Any]) -> int:
-    """11 when an operator is needed, 4 for a file that cannot be read, 10 when nobody knows who serves, else 0."""
+    """11 if an operator is needed, 4 for a file that cannot be read, 10 if the live color is unknown, else 0."""
     if facts["needs_operator"]:
         return NEEDS_OPERATOR
     if facts["problem"]:

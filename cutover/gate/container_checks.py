@@ -23,7 +23,7 @@ STANDING_S = (
     1.0  # a slow starter is observed for so long after it became healthy: some crash at the first request
 )
 STEADY_S = 600.0  # earlier restarts of a container that is up for longer do not count
-NO_HEALTHCHECK = "has no HEALTHCHECK, so nobody knows when it breaks"
+NO_HEALTHCHECK = "has no HEALTHCHECK, so the engine cannot tell when it breaks"
 OMITTED_KEYS = frozenset({"time", "timestamp", "@timestamp", "ts", "logger", "level"})
 STATUS_TEXT = {"paused": "paused: it answers nobody", "created": "created, but never started"}
 ALIVE = frozenset({"created", "running"})  # created: the engine is about to start it

@@ -38,7 +38,7 @@ LOOPING = container("restarting", health("unhealthy"), restarts=4, exit_code=1)
     [
         (HEALTHY, YES, "healthy, running for 60 s, last asked 59 s ago"),
         (None, NO, "the container is gone"),
-        (container(check={"Test": ["NONE"]}), NO, "has no HEALTHCHECK, so nobody knows when it breaks"),
+        (container(check={"Test": ["NONE"]}), NO, "has no HEALTHCHECK, so the engine cannot tell when it breaks"),
         (container(check={"Test": ["NONE"], "Interval": 10**9}), NO, "has no HEALTHCHECK"),
         (container(check={}), NO, "has no HEALTHCHECK"),
         (STARTING, UNKNOWN, "starting, no probe has answered since its start"),
