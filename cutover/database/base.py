@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from cutover.core.change import Argv, Change
@@ -35,7 +36,6 @@ from cutover.database.postgres import (
 from cutover.database.snapshot import (
     CHECK_NAME,
     PARTIAL,
-    DatabaseContents,
     SnapshotFile,
     delete_snapshot,
     format_size,
@@ -51,6 +51,9 @@ from cutover.database.snapshot import (
 from cutover.system import process
 from cutover.system.compose import Compose, Rendered, render
 from cutover.system.files import close_lock, flock
+
+if TYPE_CHECKING:
+    from cutover.database.sqlite import SqliteStore
 
 SCRATCH_ENV = "scratch.env"
 
@@ -86,62 +89,9 @@ def locate(database: Database | None, environment: Mapping[str, str], source: st
 
 
 # --- store ---------------------------------------------------------------------------------------------------------
-class Store(Protocol):
-    """A database that can be dumped, restored as a scratch copy beside itself, and read.
-
-    A *name* argument means a scratch copy; None means the database itself.
-    """
-
-    @property
-    def kind(self) -> str:
-        """`postgres` or `sqlite`."""
-
-    @property
-    def name(self) -> str:
-        """Name of the database."""
-
-    @property
-    def suffix(self) -> str:
-        """File name suffix of its snapshots."""
-
-    def exists(self) -> bool:
-        """Whether the database has been created."""
-
-    def size(self) -> int:
-        """Bytes on the disk."""
-
-    def head(self, name: str | None = None) -> str:
-        """Schema revision; empty if no table records one."""
-
-    def contents(self, name: str | None = None) -> DatabaseContents:
-        """Contents as they are compared."""
-
-    def dump(self, path: Path, budget_s: float) -> tuple[int, str, DatabaseContents]:
-        """Write a dump to *path*; returns size, SHA-256 and the contents at that moment."""
-
-    def scratch_name(self, suffix: str) -> str:
-        """Name of a scratch copy."""
-
-    def require_space(self) -> None:
-        """Raise ConfigError if there is no room for a scratch copy."""
-
-    def restore(self, path: Path, name: str, budget_s: float) -> None:
-        """Restore a dump as *name*; raises Failed."""
-
-    def drop(self, name: str) -> None:
-        """Remove a scratch copy."""
-
-    def drop_argv(self, name: str, env_file: Path) -> Argv:
-        """Command for the undo script that removes a scratch copy; empty if none is needed."""
-
-    def environment(self) -> dict[str, str]:
-        """Variables that `drop_argv` reads from *env_file*."""
-
-    def scratches(self) -> list[str]:
-        """Names of the scratch copies that exist."""
-
-
-def open_store(settings: Settings, rendered: Rendered, location: Location | None, folder: Path) -> Store:
+def open_store(
+    settings: Settings, rendered: Rendered, location: Location | None, folder: Path
+) -> PostgresStore | SqliteStore:
     """Store for *location*; raises ConfigError if it cannot be reached, Inconclusive if Docker does not answer."""
     config = settings.database or Database()
     if location is None:
@@ -181,7 +131,7 @@ class ServiceDatabase:
     state_dir: Path
     scratch: str = ""
     """Name of the scratch copy that was restored and compared, while it exists."""
-    _store: Store | None = field(default=None, repr=False)
+    _store: PostgresStore | SqliteStore | None = field(default=None, repr=False)
     _lock: int | None = field(default=None, repr=False)
 
     @property
@@ -197,7 +147,7 @@ class ServiceDatabase:
         return locate(self.settings.database, self.rendered.environment(self.settings.service), source)
 
     @property
-    def store(self) -> Store:
+    def store(self) -> PostgresStore | SqliteStore:
         """Store of the location; raises ConfigError or Inconclusive."""
         if self._store is None:
             self._store = open_store(self.settings, self.rendered, self.location, self.folder)
@@ -206,13 +156,13 @@ class ServiceDatabase:
     def available(self) -> bool:
         """Whether there is a database to take a snapshot of; raises ConfigError or Inconclusive."""
         location = self.location
-        if isinstance(location, SqliteFile):
-            from cutover.database.sqlite import volume_is_missing
+        if not isinstance(location, SqliteFile):
+            return location is not None
+        from cutover.database.sqlite import SqliteStore, volume_is_missing
 
-            # Before the first release there is neither a volume to read nor a container to ask.
-            missing = volume_is_missing(self.rendered, self.settings.service, location.path)
-            return not missing and self.store.exists()
-        return location is not None
+        # Before the first release there is neither a volume to read nor a container to ask.
+        missing = volume_is_missing(self.rendered, self.settings.service, location.path)
+        return not missing and isinstance(self.store, SqliteStore) and self.store.exists()
 
     def head(self) -> str:
         """Current schema revision; empty if no table records one."""
@@ -221,8 +171,9 @@ class ServiceDatabase:
     # --- snapshots -------------------------------------------------------------------------------------------------
     def snapshot_change(self) -> Change:
         """Change to apply before `take`: its undo removes what a session that dies leaves behind."""
-        env_file, text = self.folder / SCRATCH_ENV, f"{self.store.name}, restored beside itself"
-        drop = self.store.drop_argv(self._scratch_name(), env_file)
+        store, env_file = self.store, self.folder / SCRATCH_ENV
+        text = f"{store.name}, restored beside itself"
+        drop = store.drop_argv(self._scratch_name(), env_file) if isinstance(store, PostgresStore) else ()
         return snapshot_change(self.folder, text, rehearsal_containers(self.settings.project), drop, env_file)
 
     def take(self) -> SnapshotFile:
@@ -231,7 +182,8 @@ class ServiceDatabase:
         store, begun = self.store, time.monotonic()
         require_disk_space(self.folder, store.size(), store.name)
         at = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S.%f}"[:-3] + "Z"
-        path = self.folder / f"{at}-{_file_name(store.name)}{store.suffix}"
+        name = re.sub(r"[^\w.-]", "_", store.name.rpartition("/")[2]).lstrip(".")
+        path = self.folder / f"{at}-{name}{store.suffix}"
         size, checksum, contents = store.dump(path, self.settings.snapshot.budget)
         seconds = round(time.monotonic() - begun, 3)
         snapshot = SnapshotFile(path, store.kind, store.name, at, size, checksum, seconds, contents)
@@ -242,11 +194,12 @@ class ServiceDatabase:
         """Restore *snapshot* as a scratch copy and compare it; the copy is kept unless the answer is no."""
         self._acquire_lock()
         self.drop_scratch()
-        self.store.require_space()
-        # The undo script needs the password to drop the copy: a private file, not an argument.
-        lines = [f"{key}={value}\n" for key, value in self.store.environment().items()]
-        with open_private(self.folder / SCRATCH_ENV) as out:
-            out.write("".join(lines).encode())
+        if isinstance(self.store, PostgresStore):
+            self.store.require_space()
+            # The undo script needs the password to drop the copy: a private file, not an argument.
+            lines = [f"{key}={value}\n" for key, value in self.store.environment().items()]
+            with open_private(self.folder / SCRATCH_ENV) as out:
+                out.write("".join(lines).encode())
         verdict = self._restore_and_compare(snapshot)
         if verdict.outcome is Outcome.NO:
             self.drop_scratch()
@@ -269,12 +222,8 @@ class ServiceDatabase:
         mark_verified(snapshot, seconds)
         size = f"{snapshot.database} {format_size(snapshot.size)}"
         text = f"{size}, {verdict.reason}; restore takes {seconds:.1f} s"
-        facts = dict(verdict.evidence) | {
-            "file": file,
-            "sha256": snapshot.sha256,
-            "restore_s": round(seconds, 3),
-        }
-        return yes(CHECK_NAME, text, **facts)
+        facts = {"file": file, "sha256": snapshot.sha256, "restore_s": round(seconds, 3)}
+        return yes(CHECK_NAME, text, **(dict(verdict.evidence) | facts))
 
     def rotate(self) -> list[SnapshotFile]:
         """Delete the snapshots beyond `[snapshot] keep`, never the last verified one; returns those deleted."""
@@ -358,9 +307,3 @@ def open_database(settings: Settings) -> ServiceDatabase:
         first = next(iter(settings.colors.values()))
         raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
     return ServiceDatabase(settings, render(settings, colors[0]), settings.state)
-
-
-def _file_name(database: str) -> str:
-    """*database* as a part of a file name."""
-    name = database.rsplit("/", 1)[-1]
-    return "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in name).lstrip(".")

@@ -12,8 +12,9 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from cutover.core.errors import ConfigError, Failed
@@ -25,13 +26,12 @@ from cutover.database.snapshot import (
     end_process,
     feed_file,
     format_size,
-    opened_pipe,
     parse_contents,
     start_process,
     stream_to_file,
     widen_sequences,
 )
-from cutover.system import process
+from cutover.system import docker, process
 from cutover.system.process import Argv
 
 CONNECT_TIMEOUT_S = "10"
@@ -40,16 +40,15 @@ MAX_NAME_BYTES = 63
 SCRATCH_INFIX = "_cutover_scratch_"
 RESTORE_INFIX = "_cutover_new_"
 SWAP_ATTEMPTS = 5
-PSQL = (
-    "psql",
-    "--no-psqlrc",
-    "--quiet",
-    "--no-align",
-    "--tuples-only",
-    "--field-separator=\t",
-    "--set=ON_ERROR_STOP=1",
+DUMP_LOCK_TIMEOUT_S = 30
+DIGEST_MAX_BYTES = 64 << 20  # larger tables are compared by their row counts, not by their rows
+PSQL = tuple(
+    shlex.split(
+        "psql --no-psqlrc --quiet --no-align --tuples-only --field-separator='\t' --set=ON_ERROR_STOP=1"
+    )
 )
 END_MARK = "cutover:end"
+CONTENTS = ("tables", "sequences", "objects", "revision")
 CONNECTION_ERRORS = (
     "connection to server",
     "could not translate host name",
@@ -127,20 +126,16 @@ class PostgresTools:
         variables = [word for key in self.database.environment(name) for word in ("--env", key)]
         return ("docker", "exec", "--interactive", *variables, self.container, *argv)
 
-    def environment(self, name: str | None = None) -> dict[str, str]:
-        """Values of those variables, for the environment of the process."""
-        return self.database.environment(name)
-
     def psql_command(self, name: str) -> str:
         """Shell line for an operator: an interactive psql on the database *name*, which prompts for the password."""
-        database = self.database
-        address = ("--host", database.host, "--port", str(database.port), "--username", database.user)
+        server = self.database
+        address = ("--host", server.host, "--port", str(server.port), "--username", server.user)
         prefix = ("docker", "exec", "--interactive", "--tty", self.container) if self.container else ()
         return shlex.join((*prefix, "psql", *address, "--dbname", name))
 
     def query(self, sql: str, *, name: str | None = None, deadline_s: float = QUERY_TIMEOUT_S) -> list[str]:
         """Run *sql* and return its rows, fields separated by tabs; raises Failed or ConfigError."""
-        argv, environment = self.argv(*PSQL, name=name), self.environment(name)
+        argv, environment = self.argv(*PSQL, name=name), self.database.environment(name)
         done = process.run(
             argv, deadline_s=deadline_s, environment=environment, stdin=sql.encode(), mask=False
         )
@@ -150,7 +145,7 @@ class PostgresTools:
 
     def open_session(self) -> PsqlSession:
         """A psql session that stays open until `close` or the end of this process."""
-        return PsqlSession(self.argv(*PSQL), self.environment())
+        return PsqlSession(self.argv(*PSQL), self.database.environment())
 
 
 def postgres_error(stderr: str) -> Failed | ConfigError:
@@ -172,10 +167,9 @@ class PsqlSession:
 
     def __init__(self, argv: Argv, environment: dict[str, str]) -> None:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
-        self._process = start_process(
-            argv, environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
-        )
-        self._stdin, self._stdout = opened_pipe(self._process.stdin), opened_pipe(self._process.stdout)
+        self._process = start_process(argv, environment, subprocess.PIPE, subprocess.PIPE, self._stderr)
+        self._stdin = cast("IO[bytes]", self._process.stdin)
+        self._stdout = cast("IO[bytes]", self._process.stdout)
 
     def query(self, sql: str, *, deadline_s: float = QUERY_TIMEOUT_S) -> list[str]:
         """Run *sql* and return its rows; raises Failed if PostgreSQL refuses or the deadline passes."""
@@ -215,34 +209,26 @@ class PsqlSession:
 
 def find_database_container(networks: Sequence[str], name: str) -> str:
     """ID of the running container that has the host name *name* on one of *networks*; empty if there is none."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    from cutover.core.errors import EngineUnavailable
-    from cutover.system import docker
-
-    try:
+    with docker.engine_errors():
         api = docker.client().api
         for row in api.containers(filters={"network": list(networks)}) if networks else ():
             attached = api.inspect_container(row["Id"])["NetworkSettings"]["Networks"]
             names = [row["Names"][0].lstrip("/")]
-            for network in set(networks) & set(attached):
+            for network in (attached[each] for each in attached if each in networks):
                 names += [
-                    *(attached[network].get("Aliases") or ()),
-                    *(attached[network].get("DNSNames") or ()),
-                    attached[network]["IPAddress"],
+                    *(network.get("Aliases") or ()),
+                    *(network.get("DNSNames") or ()),
+                    network["IPAddress"],
                 ]
             if name in names:
                 return str(row["Id"])[:12]
-    except (DockerException, RequestException) as error:
-        raise EngineUnavailable(f"the Docker engine does not answer: {error}") from error
     return ""
 
 
 # --- store ---------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class PostgresStore:
-    """`Store` of one PostgreSQL database."""
+    """One PostgreSQL database: dump, restore as a scratch copy on the same server, read, swap."""
 
     tools: PostgresTools
     schema_table: str
@@ -254,37 +240,35 @@ class PostgresStore:
         """Name of the database."""
         return self.tools.database.name
 
-    def exists(self) -> bool:
-        """True: whether the server can be reached is seen at the first query."""
-        return True
-
     def size(self) -> int:
         """Bytes on the server's disk."""
         return int(self.tools.query("select pg_database_size(current_database());")[0])
 
     def head(self, name: str | None = None) -> str:
         """Schema revision; empty if no table records one."""
-        return parse_contents(self.tools.query(read_revision(self.schema_table), name=name)).head
+        return parse_contents(self.tools.query(self._query("revision"), name=name)).head
 
     def contents(self, name: str | None = None) -> DatabaseContents:
         """Contents of this database, or of *name* on the same server."""
-        begin = "begin isolation level repeatable read, read only;\n"
-        sql = SESSION_SETTINGS + begin + read_everything(self.schema_table)
+        sql = self._query("begin reading", *CONTENTS)
         return parse_contents(self.tools.query(sql, name=name, deadline_s=READ_TIMEOUT_S))
+
+    def _query(self, *names: str) -> str:
+        return load_query(*names, schema_table=_literal(self.schema_table.rsplit(".", 1)[-1]))
 
     def dump(self, path: Path, budget_s: float) -> tuple[int, str, DatabaseContents]:
         """Write a dump to *path*; returns size, SHA-256 and the contents at exactly the moment of the dump."""
         with contextlib.closing(self.tools.open_session()) as session:
             # pg_dump and our queries read from one exported snapshot: writes going on meanwhile make no difference.
-            snapshot = session.query(EXPORT_SNAPSHOT)[-1]
-            lines = session.query(read_everything(self.schema_table), deadline_s=budget_s)
+            snapshot = session.query(load_query("begin reading") + "select pg_export_snapshot();")[-1]
+            lines = session.query(self._query(*CONTENTS), deadline_s=budget_s)
             wait = f"--lock-wait-timeout={DUMP_LOCK_TIMEOUT_S}s"
             argv = self.tools.argv("pg_dump", "--format=custom", f"--snapshot={snapshot}", wait)
             try:
-                size, checksum, _ = stream_to_file(argv, self.tools.environment(), path, budget_s)
+                size, checksum, _ = stream_to_file(argv, self.environment(), path, budget_s)
             except Failed as error:
                 raise postgres_error(str(error)) if "permission denied" in str(error) else error from error
-            later = parse_contents(session.query(READ_SEQUENCES))
+            later = parse_contents(session.query(load_query("sequences")))
         return size, checksum, widen_sequences(parse_contents(lines), later)
 
     def scratch_name(self, suffix: str) -> str:
@@ -292,25 +276,24 @@ class PostgresStore:
         return shorten_name(self.name, SCRATCH_INFIX + suffix)
 
     def restore(self, path: Path, name: str, budget_s: float) -> None:
-        """Restore *path* into a new database *name*, up to the first error; raises Failed or ConfigError."""
-        self._create(name)
+        """Restore *path* into a new database *name*, up to the first error; raises Failed or ConfigError.
+
+        The new database has the encoding, locale, owner and connection limit of this one.
+        """
+        try:
+            self.tools.query(load_query("create like current", name=_literal(name)))
+        except ConfigError as error:
+            user = self.tools.database.user
+            raise ConfigError(f"{error}: a restore needs a new database, so let {user} CREATEDB") from error
         argv = self.tools.argv("pg_restore", "--exit-on-error", f"--dbname={name}")
         if not self.tools.container:  # parallel jobs need a file that they can open, not stdin
             argv = (*argv, "--jobs=2", str(path))
-        done = feed_file(argv, self.tools.environment(), path, budget_s)
+        done = feed_file(argv, self.environment(), path, budget_s)
         if not done.ok:
             # pg_restore prints more lines after the one that names the reason.
             errors = [line.strip() for line in done.err.splitlines() if "error:" in line]
             reason = errors[0].removeprefix("pg_restore: ") if errors else done.last_line
             raise Failed(f"pg_restore: {reason}")
-
-    def _create(self, name: str) -> None:
-        """Create *name* empty, with the encoding, locale, owner and connection limit of this database."""
-        try:
-            self.tools.query(CREATE_LIKE_CURRENT.format(name=_literal(name)))
-        except ConfigError as error:
-            user = self.tools.database.user
-            raise ConfigError(f"{error}: a restore needs a new database, so let {user} CREATEDB") from error
 
     def drop(self, name: str) -> None:
         """Drop a database that cutover created, also while others are connected to it."""
@@ -329,7 +312,7 @@ class PostgresStore:
 
     def environment(self) -> dict[str, str]:
         """Variables of `drop_argv`."""
-        return self.tools.environment()
+        return self.tools.database.environment()
 
     def scratches(self) -> list[str]:
         """Names of the scratch databases on the server."""
@@ -340,7 +323,7 @@ class PostgresStore:
 
     def require_space(self) -> None:
         """Raise ConfigError if the server's disk is known and too full for a copy of the database."""
-        size, folder = self.tools.query(SIZE_AND_FOLDER)[0].split("\t")
+        size, folder = self.tools.query(load_query("size and folder"))[0].split("\t")
         free, needed = self._free_bytes(folder), int(FREE_SPACE_FACTOR * int(size))
         if free is not None and free < needed:
             disk = f"the database's disk has {format_size(free)} free"
@@ -379,7 +362,7 @@ class PostgresStore:
 
     def copy_settings(self, new: str) -> None:
         """Copy settings and access rights of this database to *new*: a dump does not contain them."""
-        self.tools.query(COPY_SETTINGS.format(new=_literal(new)))
+        self.tools.query(load_query("copy settings", new=_literal(new)))
 
     def oid(self, name: str) -> str:
         """OID of the database *name*, which does not change by a rename; empty if there is none."""
@@ -387,7 +370,7 @@ class PostgresStore:
         return next(iter(self.tools.query(sql, name=self._maintenance_database())), "")
 
     def _maintenance_database(self) -> str:
-        """A database to connect to while this one is renamed."""
+        # A session cannot rename the database that it is connected to.
         return "postgres" if self.name != "postgres" else "template1"
 
 
@@ -405,92 +388,13 @@ def _literal(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-# --- SQL -----------------------------------------------------------------------------------------------------------
-# A role that may not read the setting gets no row for it, and no error.
-SIZE_AND_FOLDER = """\
-select pg_database_size(current_database()), (select setting from pg_settings where name = 'data_directory');
-"""
-CREATE_LIKE_CURRENT = """\
-select format('create database %I template template0 encoding %L lc_collate %L lc_ctype %L connection limit %s%s%s',
-  {name}, pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
-  case when pg_has_role(datdba, 'MEMBER') then format(' owner %I', pg_get_userbyid(datdba)) end,
-  case when to_jsonb(d) ->> 'datlocprovider' = 'i' then
-    format(' locale_provider icu icu_locale %L',
-      coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale')) end)
-from pg_database d where datname = current_database()
-\\gexec
-"""
-# A connection has the settings of its database, so "from current" copies them without quoting them again.
-COPY_SETTINGS = """\
-select format('alter database %I set %s from current', {new}, split_part(one, '=', 1))
-from pg_db_role_setting s, unnest(s.setconfig) one, pg_database d
-where d.datname = current_database() and s.setdatabase = d.oid and s.setrole = 0
-\\gexec
-select format('revoke all on database %I from public', {new}) from pg_database
-where datname = current_database() and datacl is not null
-\\gexec
-select format('grant %s on database %I to %s%s', privilege_type, {new},
-  case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end,
-  case when is_grantable then ' with grant option' end)
-from pg_database, aclexplode(datacl) where datname = current_database() and grantee <> datdba
-\\gexec
-"""
-
-DIGEST_MAX_BYTES = 64 << 20
-"""Tables up to this size are compared by their rows, larger ones by their row counts."""
-DUMP_LOCK_TIMEOUT_S = 30
-# They override the settings of the role: formats decide how a row reads as text, timeouts would end a long dump.
-SESSION_SETTINGS = f"""\
-set timezone = 'UTC'; set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 3;
-set bytea_output = 'hex'; set xmloption = 'content'; set row_security = off; set search_path = '';
-set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set lock_timeout = '{DUMP_LOCK_TIMEOUT_S}s';
-"""
-EXPORT_SNAPSHOT = (
-    SESSION_SETTINGS + "begin isolation level repeatable read, read only; select pg_export_snapshot();"
-)
-_USER_SCHEMAS = "n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'"
-_ROW_DIGEST = "coalesce(sum(('x' || substr(md5(cutover_row::text), 1, 15))::bit(60)::bigint), 0)::text"
-READ_TABLES = f"""\
-select format('select %L, %L, count(*), %s from only %I.%I cutover_row', 'table', n.nspname || '.' || c.relname,
-  case when pg_table_size(c.oid) <= {DIGEST_MAX_BYTES} then $sum${_ROW_DIGEST}$sum$ else $none$''$none$ end,
-  n.nspname, c.relname)
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'r' and c.relpersistence <> 't' and {_USER_SCHEMAS} order by 1
-\\gexec
-"""
-READ_SEQUENCES = """\
-select 'sequence', schemaname || '.' || sequencename, last_value from pg_catalog.pg_sequences order by 2;
-"""
-COUNT_OBJECTS = f"""\
-select 'object', kind, sum(how_many) from (
-  select 'indexes' as kind, count(*) as how_many from pg_catalog.pg_index i
-    join pg_catalog.pg_class c on c.oid = i.indexrelid
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where {_USER_SCHEMAS}
-  union all select 'constraints', count(*) from pg_catalog.pg_constraint c
-    join pg_catalog.pg_namespace n on n.oid = c.connamespace where c.contype <> 'n' and {_USER_SCHEMAS}
-  union all select 'views', count(*) from pg_catalog.pg_class c
-    join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('v', 'm') and {_USER_SCHEMAS}
-  union all select 'functions', count(*) from pg_catalog.pg_proc p
-    join pg_catalog.pg_namespace n on n.oid = p.pronamespace where {_USER_SCHEMAS}
-  union all select 'triggers', count(*) from pg_catalog.pg_trigger where not tgisinternal
-  union all select 'large objects', count(*) from pg_catalog.pg_largeobject_metadata
-) as counted group by kind order by kind;
-"""
-
-
-def read_revision(table: str) -> str:
-    """SQL that reads the schema revision from *table* in any schema, by Alembic's column or another usual name."""
-    quoted = _literal(table.rsplit(".", 1)[-1])
-    return f"""\
-select format('select %L, %I::text from %I.%I order by 1', 'head', a.attname, n.nspname, c.relname)
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-join lateral (select attname from pg_catalog.pg_attribute where attrelid = c.oid and attnum > 0 and not attisdropped
-  order by array_position(array['version_num', 'version', 'name'], attname::text) nulls last, attnum limit 1) a on true
-where c.relname = {quoted} and c.relkind = 'r' and {_USER_SCHEMAS}
-\\gexec
-"""
-
-
-def read_everything(schema_table: str) -> str:
-    """SQL that reads everything which is compared; its output is for `parse_contents`."""
-    return READ_TABLES + READ_SEQUENCES + COUNT_OBJECTS + read_revision(schema_table)
+def load_query(*names: str, **values: object) -> str:
+    """The queries *names* of `postgres.sql`, one after the other, with *values* in place of their {names}."""
+    text = resources.files(__package__).joinpath("postgres.sql").read_text(encoding="utf-8")
+    queries = dict(part.split("\n", 1) for part in text.split("-- name: ")[1:])
+    return "".join(queries[name] for name in names).format(
+        lock_timeout_s=DUMP_LOCK_TIMEOUT_S,
+        digest_max_bytes=DIGEST_MAX_BYTES,
+        user_schemas="n.nspname not in ('pg_catalog', 'information_schema') and n.nspname !~ '^pg_(toast|temp)'",
+        **values,
+    )

@@ -78,9 +78,7 @@ def restore_snapshot(database: ServiceDatabase, snapshot: SnapshotFile) -> Resto
         )
     if isinstance(store, PostgresStore):
         return _restore_postgres(database, store, snapshot)
-    if isinstance(store, SqliteStore):
-        return _restore_sqlite(database, store, snapshot)
-    raise ConfigError(f"{store.kind} cannot be restored")
+    return _restore_sqlite(database, store, snapshot)
 
 
 def _restore_postgres(

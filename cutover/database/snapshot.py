@@ -13,9 +13,11 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
+
+from pydantic import TypeAdapter
 
 from cutover.core.errors import ConfigError, Failed
 from cutover.core.masking import MASK
@@ -24,11 +26,11 @@ from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.system import process as processes
 from cutover.system.files import sync_folder
 
+Pipe = IO[bytes] | int
 SequenceRange = tuple[int | None, int | None]
 """Lowest and highest value that a sequence had while the dump ran; None: never used."""
 
 CHECK_NAME = "snapshot"
-DESCRIPTION_KEYS = ("kind", "database", "at", "size", "sha256", "seconds", "restore_s")
 PARTIAL = ".partial"
 CHUNK_BYTES = 1 << 20
 FREE_SPACE_FACTOR = 2.0
@@ -62,27 +64,12 @@ class DatabaseContents:
 
     def as_json(self) -> dict[str, Any]:
         """JSON values: names, counts and digests, never a row."""
-        return {
-            "head": self.head,
-            "tables": {
-                name: {"rows": table.rows, "digest": table.digest} for name, table in self.tables.items()
-            },
-            "sequences": {name: list(limits) for name, limits in self.sequences.items()},
-            "objects": dict(self.objects),
-        }
+        return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DatabaseContents:
-        """Inverse of `as_json`; raises KeyError, TypeError or ValueError for anything else."""
-        return cls(
-            head=str(values["head"]),
-            tables={
-                name: TableContents(int(row["rows"]), str(row["digest"]))
-                for name, row in values["tables"].items()
-            },
-            sequences={name: (low, high) for name, (low, high) in values["sequences"].items()},
-            objects={name: int(number) for name, number in values["objects"].items()},
-        )
+        """Inverse of `as_json`; raises ValueError for anything else."""
+        return TypeAdapter(cls).validate_python(values)
 
 
 def parse_contents(lines: Iterable[str]) -> DatabaseContents:
@@ -214,17 +201,14 @@ class SnapshotFile:
         """Path of the JSON description beside the file."""
         return self.path.with_name(self.path.name + ".json")
 
-    def as_json(self) -> dict[str, Any]:
-        """Content of the description."""
-        values = {key: getattr(self, key) for key in DESCRIPTION_KEYS}
-        return {"file": self.name} | values | {"contents": self.contents.as_json()}
-
 
 def write_description(snapshot: SnapshotFile) -> None:
     """Write the description beside the file, durably."""
     draft = snapshot.path.with_name(f".{snapshot.description.name}{PARTIAL}")
+    values = {"file": snapshot.name} | asdict(snapshot)
+    del values["path"]  # the folder may be moved
     with open_private(draft) as out:
-        out.write(json.dumps(snapshot.as_json(), indent=1).encode())
+        out.write(json.dumps(values, indent=1).encode())
     rename_durably(draft, snapshot.description)
 
 
@@ -234,10 +218,9 @@ def load_snapshot(path: Path) -> SnapshotFile:
         raise ConfigError(f"{path}: no such snapshot")
     description = path.with_name(path.name + ".json")
     try:
-        values: Mapping[str, Any] = json.loads(description.read_text(encoding="utf-8"))
-        contents = DatabaseContents.from_json(values["contents"])
-        return SnapshotFile(path=path, contents=contents, **{key: values[key] for key in DESCRIPTION_KEYS})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        values = json.loads(description.read_text(encoding="utf-8"))
+        return TypeAdapter(SnapshotFile).validate_python({**values, "path": path})
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{description}: no description of a snapshot that can be read") from error
 
 
@@ -305,9 +288,7 @@ def stream_to_file(
     draft = path.with_name(path.name + PARTIAL)
     try:
         with tempfile.TemporaryFile() as stderr, open_private(draft) as out:
-            process = start_process(
-                argv, environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
-            )
+            process = start_process(argv, environment, subprocess.DEVNULL, subprocess.PIPE, stderr)
             size, digest = _copy_output(process, out, deadline_s)
             stderr.seek(0)
             text = stderr.read().decode(errors="replace")
@@ -323,7 +304,7 @@ def stream_to_file(
 
 def _copy_output(process: subprocess.Popen[bytes], out: IO[bytes], deadline_s: float) -> tuple[int, str]:
     """Copy the stdout of *process* to *out*; the process has ended when this returns or raises."""
-    source, digest, size = opened_pipe(process.stdout), hashlib.sha256(), 0
+    source, digest = cast("IO[bytes]", process.stdout), hashlib.sha256()
     timer = threading.Timer(deadline_s, processes.kill_group, (process,))
     timer.daemon = True
     timer.start()
@@ -331,13 +312,12 @@ def _copy_output(process: subprocess.Popen[bytes], out: IO[bytes], deadline_s: f
         while chunk := source.read(CHUNK_BYTES):
             out.write(chunk)
             digest.update(chunk)
-            size += len(chunk)
         process.wait()
     finally:
         timer.cancel()
         end_process(process)
         source.close()
-    return size, digest.hexdigest()
+    return out.tell(), digest.hexdigest()
 
 
 def _dump_error(code: int, stderr: str, deadline_s: float) -> str:
@@ -352,7 +332,7 @@ def feed_file(
 ) -> processes.CompletedCommand:
     """Run *argv* with the file *path* as its stdin; stdout and stderr are returned together as `err`."""
     with path.open("rb") as file, tempfile.TemporaryFile() as output:
-        process = start_process(argv, environment, stdin=file, stdout=output, stderr=output)
+        process = start_process(argv, environment, file, output, output)
         try:
             code = process.wait(timeout=deadline_s)
         except subprocess.TimeoutExpired:
@@ -365,25 +345,13 @@ def feed_file(
 
 
 def start_process(
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    *,
-    stdin: IO[bytes] | int,
-    stdout: IO[bytes] | int,
-    stderr: IO[bytes] | int,
+    argv: Sequence[str], environment: Mapping[str, str], stdin: Pipe, stdout: Pipe, stderr: Pipe
 ) -> subprocess.Popen[bytes]:
     """Start *argv* in a process group of its own, in the clean environment plus *environment*."""
     env = processes.clean_environment(environment)
     return subprocess.Popen(
         list(argv), env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
     )
-
-
-def opened_pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    """Return *pipe*, which is not None because the process was started with PIPE."""
-    if pipe is None:
-        raise ValueError("the process was started without a pipe")
-    return pipe
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:

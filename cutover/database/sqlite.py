@@ -33,7 +33,7 @@ SCRATCH_PREFIX = "scratch-"
 
 @dataclass(frozen=True, slots=True)
 class SqliteStore:
-    """`Store` of one SQLite file."""
+    """One SQLite file: dump, restore as a scratch copy beside the snapshots, read."""
 
     path: str
     """Path inside the service's container."""
@@ -106,9 +106,6 @@ class SqliteStore:
         """Name of a scratch copy: a folder beside the snapshots."""
         return SCRATCH_PREFIX + suffix
 
-    def require_space(self) -> None:
-        """Nothing to check: the free space for the snapshot includes a copy beside it."""
-
     def restore(self, path: Path, name: str, budget_s: float) -> None:
         """Copy a snapshot to where a container can mount it and check its integrity; raises Failed."""
         del budget_s
@@ -128,15 +125,6 @@ class SqliteStore:
             raise ValueError(f"{name} was not created by cutover")
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def drop_argv(self, name: str, env_file: Path) -> Argv:
-        """Empty: the undo of a snapshot removes the folders of scratch copies."""
-        del name, env_file
-        return ()
-
-    def environment(self) -> dict[str, str]:
-        """Empty."""
-        return {}
-
     def scratches(self) -> list[str]:
         """Names of the scratch copies that exist."""
         return sorted(path.name for path in self.folder.glob(f"{SCRATCH_PREFIX}*"))
@@ -149,9 +137,8 @@ class SqliteStore:
                 raise Failed(f"{self.path}: {done.last_line}")
             return
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            copy = shutil.copyfile(
-                path, Path(folder) / "copy"
-            )  # it is opened for writing, a snapshot never is
+            # The copy is opened for writing, a snapshot never is.
+            copy = shutil.copyfile(path, Path(folder) / "copy")
             try:
                 sqlite_inside.replace_contents(str(self.file), str(copy))
             except (sqlite3.Error, TimeoutError) as error:

@@ -43,6 +43,7 @@ class DependencyAnswer:
 
 DependencyAnswers = dict[str, DependencyAnswer]
 Ask = Callable[[], DependencyAnswers | None]
+OfBothColors = tuple[DependencyAnswers | None, DependencyAnswers | None]
 
 
 def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) -> DependencyAnswers | None:
@@ -50,27 +51,15 @@ def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) 
     if container is None or not container.running:
         return None
     script = resources.files(__package__).joinpath("dependency_inside.py").read_text(encoding="utf-8")
-    rows = json.dumps(
-        [
-            {
-                "name": each.name,
-                "kind": each.kind,
-                "url": each.url,
-                "url_key": each.url_key,
-                "path": each.path,
-            }
-            for each in wanted
-        ]
-    )
+    rows = json.dumps([each.model_dump() for each in wanted])
     code, out, err = _run_inside(container.id, ["python3", "-I", "-S", "-c", script, rows])
-    if code in CANNOT_RUN or "executable file not found" in err + out:
-        reason = "no python3 in the container to ask with"
-        return {each.name: DependencyAnswer(why_not=reason) for each in wanted}
     try:
         answers: dict[str, Mapping[str, Any]] = json.loads(out)
     except ValueError:
         last = (err.strip() or out.strip() or f"exit {code}").splitlines()[-1]
         reason = f"asking from inside the container failed: {last[:200]}"
+        if code in CANNOT_RUN or "executable file not found" in err + out:
+            reason = "no python3 in the container to ask with"
         return {each.name: DependencyAnswer(why_not=reason) for each in wanted}
     return {name: _read_answer(row) for name, row in answers.items()}
 
@@ -83,16 +72,11 @@ def _read_answer(row: Mapping[str, Any]) -> DependencyAnswer:
 
 def _run_inside(container_id: str, argv: Sequence[str]) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of *argv* run inside the container; raises EngineUnavailable."""
-    from docker.errors import DockerException
-    from requests.exceptions import RequestException
-
-    api = docker.client().api
-    try:
+    with docker.engine_errors(f"nothing can be run in {container_id[:12]}"):
+        api = docker.client().api
         made = api.exec_create(container_id, list(argv))["Id"]
         out, err = api.exec_start(made, demux=True)
         code = int(api.exec_inspect(made)["ExitCode"] or 0)
-    except (DockerException, RequestException) as error:
-        raise EngineUnavailable(f"nothing can be run in {container_id[:12]}: {error}") from error
     return code, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
 
 
@@ -122,10 +106,10 @@ def judge_dependency(
 
 
 @dataclass(eq=False)
-class DependencySource(Source[tuple[DependencyAnswers | None, DependencyAnswers | None]]):
+class DependencySource(Source[OfBothColors]):
     """Asks all dependencies for both colors at the same time."""
 
-    ask: Callable[[], tuple[DependencyAnswers | None, DependencyAnswers | None]] = field(init=False)
+    ask: Callable[[], OfBothColors] = field(init=False)
     ask_live: Ask
     ask_old: Ask | None
     allowed_s: float
@@ -137,7 +121,7 @@ class DependencySource(Source[tuple[DependencyAnswers | None, DependencyAnswers 
     def __post_init__(self) -> None:
         self.ask, self._usual_pace_s = self._ask_both, self.pace_s
 
-    def _ask_both(self) -> tuple[DependencyAnswers | None, DependencyAnswers | None]:
+    def _ask_both(self) -> OfBothColors:
         # In parallel: a dependency that hangs for both colors costs one deadline.
         old: list[DependencyAnswers | None] = []
         thread = threading.Thread(target=lambda: old.append(self._ask_old()), daemon=True)
@@ -157,7 +141,7 @@ class DependencySource(Source[tuple[DependencyAnswers | None, DependencyAnswers 
         self.pace_s = min(self._usual_pace_s, HURRY_S) if any(self.streaks.values()) else self._usual_pace_s
         super().poll(now)
 
-    def take(self, answer: tuple[DependencyAnswers | None, DependencyAnswers | None]) -> None:
+    def take(self, answer: OfBothColors) -> None:
         """Count the live color's bad answers in a row."""
         for name, one in (answer[0] or {}).items():
             self.streaks[name] = self.streaks.get(name, 0) + 1 if one.is_bad(self.allowed_s) else 0
@@ -187,8 +171,4 @@ def dependency_checks(names: Sequence[str], source: DependencySource) -> list[Wa
 
 def alerts_check(source: Source[Verdict]) -> WatchCheck:
     """The alert rules while the watch lasts; *source* asks for the verdict of the gate on them."""
-
-    def judge(found: Source[Verdict]) -> Verdict:
-        return found.last or not_asked("alerts", found.pending)
-
-    return WatchCheck("alerts", source, judge)
+    return WatchCheck("alerts", source, lambda _: source.last or not_asked("alerts", source.pending))

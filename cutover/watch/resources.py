@@ -73,42 +73,25 @@ def read_usage(container_id: str, root: Path = CGROUP_ROOT) -> Usage | None:
 
 def usage_of_cgroup(container_id: str, root: Path = CGROUP_ROOT) -> Usage | None:
     """The reading from the files of the cgroup, version 1 or 2; None where they cannot be read."""
+    is_version_1 = (root / "memory").is_dir()
+    memory = root / "memory" if is_version_1 else root
+    names = (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope")
+    name = next((each for each in names if (memory / each).is_dir()), "none")
+    memory /= name
     try:
-        if (root / "memory").is_dir():
-            return _version_1(_folder(root / "memory", container_id), _folder(root / "cpuacct", container_id))
-        return _version_2(_folder(root, container_id))
+        stat = _table(memory / "memory.stat")
+        if is_version_1:
+            used, inactive, anonymous = "memory.usage_in_bytes", "total_inactive_file", "total_rss"
+            cpu_s = int((root / "cpuacct" / name / "cpuacct.usage").read_text()) * NANO
+            events = _table(memory / "memory.oom_control")
+        else:
+            used, inactive, anonymous = "memory.current", "inactive_file", "anon"
+            cpu_s = _table(memory / "cpu.stat")["usage_usec"] * MICRO
+            events = _table(memory / "memory.events")
+        in_use = _without_cache(int((memory / used).read_text()), stat[inactive])
     except (OSError, KeyError, ValueError):
         return None
-
-
-def _folder(parent: Path, container_id: str) -> Path:
-    for name in (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope"):
-        if (parent / name).is_dir():
-            return parent / name
-    raise FileNotFoundError(f"no cgroup of {container_id[:12]} below {parent}")
-
-
-def _version_1(memory: Path, cpu: Path) -> Usage:
-    stat = _table(memory / "memory.stat")
-    used = int((memory / "memory.usage_in_bytes").read_text())
-    return Usage(
-        at=time.monotonic(),
-        cpu_s=int((cpu / "cpuacct.usage").read_text()) * NANO,
-        memory=_without_cache(used, stat["total_inactive_file"]),
-        anonymous=stat["total_rss"],
-        oom_kills=_table(memory / "memory.oom_control").get("oom_kill"),
-    )
-
-
-def _version_2(folder: Path) -> Usage:
-    stat = _table(folder / "memory.stat")
-    return Usage(
-        at=time.monotonic(),
-        cpu_s=_table(folder / "cpu.stat")["usage_usec"] * MICRO,
-        memory=_without_cache(int((folder / "memory.current").read_text()), stat["inactive_file"]),
-        anonymous=stat["anon"],
-        oom_kills=_table(folder / "memory.events").get("oom_kill"),
-    )
+    return Usage(time.monotonic(), cpu_s, in_use, stat[anonymous], events.get("oom_kill"))
 
 
 def _table(path: Path) -> dict[str, int]:
@@ -123,15 +106,13 @@ def _without_cache(used: int, inactive: int) -> int:
 
 def usage_of_engine(container_id: str) -> Usage | None:
     """The reading from `docker stats`; None for a container that does not run; raises EngineUnavailable."""
-    from docker.errors import DockerException, NotFound
-    from requests.exceptions import RequestException
+    from docker.errors import NotFound
 
-    try:
-        stats = docker.client().api.stats(container_id, stream=False)
-    except NotFound:
-        return None
-    except (DockerException, RequestException) as error:
-        raise EngineUnavailable(f"the Docker engine does not answer: {error}") from error
+    with docker.engine_errors():
+        try:
+            stats = docker.client().api.stats(container_id, stream=False)
+        except NotFound:
+            return None
     return usage_of_stats(stats)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -139,10 +139,8 @@ class TrafficSource(Source[list[LoggedRequest]]):
 
     def reset(self) -> None:
         """Forget the failed requests so far."""
-        self.counts, self.test = (
-            RequestCounts(),
-            Sequential(self.slo.max_error_rate, ERRORS_ALPHA, LEAST_FAILED),
-        )
+        self.counts = RequestCounts()
+        self.test = Sequential(self.slo.max_error_rate, ERRORS_ALPHA, LEAST_FAILED)
 
     def reset_latency(self) -> None:
         """Forget the latency so far."""
@@ -178,56 +176,47 @@ class TrafficSource(Source[list[LoggedRequest]]):
 
 def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck]:
     """The checks "5xx" and "latency"."""
+
+    def judge_failed(found: TrafficSource) -> Verdict:
+        if found.silent and not found.test.sure:
+            return unknown("5xx", found.silent, expected=found.expected)
+        return judge_errors(found.counts, found.test, found.before, found.slo.min_requests)
+
+    def judge_slow(found: TrafficSource) -> Verdict:
+        return judge_user_latency(found.windows.closed, latency_bounds(found.slo, found.before.latency))
+
     return (
-        WatchCheck("5xx", source, _judge_5xx, even_if_silent=True),
-        WatchCheck("latency", source, _judge_latency_windows),
+        WatchCheck("5xx", source, judge_failed, even_if_silent=True),
+        WatchCheck("latency", source, judge_slow),
     )
 
 
-def _judge_5xx(source: TrafficSource) -> Verdict:
-    if source.silent and not source.test.sure:
-        return unknown("5xx", source.silent, expected=source.expected)
-    return judge_errors(source.counts, source.test, source.before, source.slo.min_requests)
-
-
-def _judge_latency_windows(source: TrafficSource) -> Verdict:
-    return judge_user_latency(source.windows.closed, latency_bounds(source.slo, source.before.latency))
-
-
-def _newest_requests(path: Path) -> list[LoggedRequest]:
-    """The requests in the last 4 MiB of the log; none if there is no log."""
+def _newest_requests(path: Path, color: str, own_paths: frozenset[str]) -> Iterator[LoggedRequest]:
+    """Users' requests that *color* answered, in the last 4 MiB of the log; none if there is no log."""
     try:
         with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - BACK))
+            file.seek(max(0, file.seek(0, 2) - BACK))
             text = file.read(BACK).decode(errors="replace")
     except OSError:
-        return []
-    return [request for line in text.splitlines() if (request := parse_log_line(line))]
+        return
+    for request in map(parse_log_line, text.splitlines()):
+        if request and request.color == color and request.path not in own_paths:
+            yield request
 
 
 def old_traffic(path: Path, color: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
     """What *color* answered up to *until* (epoch seconds), by the newest part of the log."""
-    number = failed = 0
+    found = [request for request in _newest_requests(path, color, own_paths) if request.ts < until]
     latency = Histogram()
-    for request in _newest_requests(path):
-        if request.color == color and request.ts < until and request.path not in own_paths:
-            number += 1
-            failed += request.status >= FAILED_STATUS
-            latency.add(request.seconds)
-    return OldTraffic(number, failed, latency)
+    for request in found:
+        latency.add(request.seconds)
+    return OldTraffic(len(found), sum(request.status >= FAILED_STATUS for request in found), latency)
 
 
 def failed_since(path: Path, color: str, since: float, own_paths: frozenset[str]) -> tuple[int, float]:
     """The number of users' requests that *color* failed since *since* (epoch), and their span in seconds."""
-    at = [
-        request.ts
-        for request in _newest_requests(path)
-        if request.color == color
-        and request.ts >= since
-        and request.status >= FAILED_STATUS
-        and request.path not in own_paths
-    ]
+    requests = _newest_requests(path, color, own_paths)
+    at = [each.ts for each in requests if each.ts >= since and each.status >= FAILED_STATUS]
     return len(at), max(at) - min(at) if at else 0.0
 
 
@@ -239,7 +228,9 @@ def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, neede
     color's: the chance that both rates are the same is below 0.001. A yes needs *needed* requests, a no does not.
     """
     question, expected = "5xx", f"at most {test.bound:.2%} of requests failed"
-    bad, seen = _worse(counts, test.bound)
+    bad, seen = counts.recent
+    if not seen or bad / seen <= test.bound:
+        bad, seen = counts.failed, counts.requests
     got = f"{bad / seen:.1%} ({bad} of {seen})" if seen else "no requests"
     was = (
         f"the old color had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
@@ -255,12 +246,6 @@ def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, neede
     return yes(question, reason, expected=expected, seen=f"{counts.failed} of {counts.requests}")
 
 
-def _worse(counts: RequestCounts, bound: float) -> tuple[int, int]:
-    """Failed and all of the newest seconds if these are above *bound*, else of all requests."""
-    bad, seen = counts.recent
-    return (bad, seen) if seen and bad / seen > bound else (counts.failed, counts.requests)
-
-
 def latency_bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:
     """The bound of each quantile in seconds and its origin: the SLO, else 1.5 times the old color's p95."""
     given = {name: value for name in QUANTILES if (value := getattr(slo, name)) is not None}
@@ -268,12 +253,8 @@ def latency_bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:
         return {name: (value, "slo") for name, value in given.items()}
     if old.count < LATENCY_WINDOW_NEEDS:
         return {}
-    return {
-        "p95": (
-            max(old.quantile(0.95) * LATENCY_RATIO, old.quantile(0.95) + LATENCY_FLOOR_S),
-            "old color × 1.5",
-        )
-    }
+    p95 = old.quantile(QUANTILES["p95"])
+    return {"p95": (max(p95 * LATENCY_RATIO, p95 + LATENCY_FLOOR_S), "old color × 1.5")}
 
 
 def judge_user_latency(windows: tuple[LatencyWindow, ...], allowed: dict[str, tuple[float, str]]) -> Verdict:
