@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,21 +39,18 @@ class RestoreResult:
 def choose_snapshot(folder: Path, name: str | None) -> SnapshotFile:
     """Snapshot with that name or path, or the last verified one; raises ConfigError."""
     snapshots = list_snapshots(folder)
+    names = ", ".join(each.name for each in snapshots) or "none"
     if name is None:
         verified = [each for each in snapshots if each.verified]
         if not verified:
             raise ConfigError(
-                f"{folder}: no verified snapshot; name one of {_names(snapshots)}, or run: cutover snapshot create"
+                f"{folder}: no verified snapshot; name one of {names}, or run: cutover snapshot create"
             )
         return verified[0]
     path = folder / name  # an absolute path stays as it is
     if not path.is_file():
-        raise ConfigError(f"{path}: no such snapshot; there are {_names(snapshots)}")
+        raise ConfigError(f"{path}: no such snapshot; there are {names}")
     return load_snapshot(path)
-
-
-def _names(snapshots: Sequence[SnapshotFile]) -> str:
-    return ", ".join(each.name for each in snapshots) or "none"
 
 
 def row_count_changes(now: DatabaseContents, snapshot: DatabaseContents) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import Literal
 
 from cutover.core.config_schema import Endpoint
@@ -74,11 +75,8 @@ class Prober:
             return "silent"
         if self.old is None:
             return "failed"
-        return (
-            "shared"
-            if _same_failure(answer, send_request(self.old, "GET", self.path, PROBE_ONCE))
-            else "failed"
-        )
+        other = send_request(self.old, "GET", self.path, PROBE_ONCE)
+        return "shared" if _same_failure(answer, other) else "failed"
 
     def _control_answers(self) -> bool:
         try:
@@ -190,8 +188,8 @@ class ProbeSource(Source[Probe]):
     @property
     def silent(self) -> str:
         """Why the last probe got no answer; empty if it got one."""
-        is_silent = self.last is not None and self.last.kind == "silent"
-        return f"the proxy does not answer: {self.last.text}" if is_silent and self.last else ""
+        last = self.last
+        return f"the proxy does not answer: {last.text}" if last and last.kind == "silent" else ""
 
     def take(self, answer: Probe) -> None:
         """Count one probe and keep it as a sample."""
@@ -205,20 +203,22 @@ class ProbeSource(Source[Probe]):
 
 def availability_check(probes: ProbeSource) -> WatchCheck:
     """Whether enough of our own probes are answered."""
-
-    def judge(source: ProbeSource) -> Verdict:
-        return judge_availability(source.counts, source.wanted)
-
-    return WatchCheck("availability", probes, judge, even_if_silent=True)
+    return WatchCheck(
+        "availability",
+        probes,
+        lambda _: judge_availability(probes.counts, probes.wanted),
+        even_if_silent=True,
+    )
 
 
 def color_check(probes: ProbeSource) -> WatchCheck:
     """Whether the live color has answered every probe."""
-
-    def judge(source: ProbeSource) -> Verdict:
-        return judge_color(source.counts.colors, source.live, source.silent)
-
-    return WatchCheck("color", probes, judge, even_if_silent=True)
+    return WatchCheck(
+        "color",
+        probes,
+        lambda _: judge_color(probes.counts.colors, probes.live, probes.silent),
+        even_if_silent=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,11 +296,9 @@ class EndpointSource(Source[list[EndpointResult]]):
 
 def endpoints_check(source: EndpointSource) -> WatchCheck:
     """Whether the listed endpoints are still answered as listed."""
-
-    def judge(found: EndpointSource) -> Verdict:
-        return judge_endpoints(found.count, found.streaks, found.last or ())
-
-    return WatchCheck("endpoints", source, judge)
+    return WatchCheck(
+        "endpoints", source, lambda _: judge_endpoints(source.count, source.streaks, source.last or ())
+    )
 
 
 class EndpointState(IntEnum):
@@ -324,25 +322,21 @@ class EndpointComparison:
     def __call__(self, *, slow: bool = False) -> str:
         """What fails for both colors, or, with *slow*, is slow for the old one; empty if the live one is worse."""
         with ThreadPoolExecutor(8) as pool:
-            live_states = pool.map(
-                lambda each: self._state(self.live, each, EndpointState.FAILS), self.wanted
-            )
-            old_states = pool.map(lambda each: self._state(self.old, each, EndpointState.WELL), self.wanted)
-        known = [
-            (each, live, old)
-            for each, live, old in zip(self.wanted, live_states, old_states, strict=True)
-            if live is not None and old is not None
-        ]
-        if any(live > old for _, live, old in known):
-            return ""
-        for each, live, old in known:
+            live_states = pool.map(partial(self._state, self.live, EndpointState.FAILS), self.wanted)
+            old_states = pool.map(partial(self._state, self.old, EndpointState.WELL), self.wanted)
+        excuse = ""
+        for each, live, old in zip(self.wanted, live_states, old_states, strict=True):
+            if live is None or old is None:
+                continue
+            if live > old:
+                return ""
             if live is old is EndpointState.FAILS:
-                return f"the old color fails {each.label} too"
-            if slow and old is EndpointState.SLOW:
-                return f"the old color is slow with {each.label} too"
-        return ""
+                excuse = excuse or f"the old color fails {each.label} too"
+            elif slow and old is EndpointState.SLOW:
+                excuse = excuse or f"the old color is slow with {each.label} too"
+        return excuse
 
-    def _state(self, http: HttpClient, wanted: Endpoint, if_gone: EndpointState) -> EndpointState | None:
+    def _state(self, http: HttpClient, if_gone: EndpointState, wanted: Endpoint) -> EndpointState | None:
         """The worst of up to 20 requests within a second; *if_gone* without a listener, None without such a path."""
         until = time.monotonic() + LOOKS_S
         for _ in range(LOOKS):

@@ -211,11 +211,8 @@ class WatchCheck:
 
 def never_asked(name: str, reason: str) -> WatchCheck:
     """A check that this target cannot be asked; it stays in the list, so that reports show the reason."""
-    return WatchCheck(
-        name,
-        Source(lambda: None, every_s=3600.0, start=at_once, count=1),
-        lambda _source: not_asked(name, reason),
-    )
+    nothing = Source(lambda: None, every_s=3600.0, start=at_once, count=1)
+    return WatchCheck(name, nothing, lambda _source: not_asked(name, reason))
 
 
 def report_shared(verdicts: Iterable[Verdict], *, releasing: bool) -> list[Verdict]:

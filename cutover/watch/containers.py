@@ -99,7 +99,10 @@ def judge_way_back(first: ContainerLife | None, now: Container | None, color: st
 
 def container_checks(live: ContainerSource) -> tuple[WatchCheck, WatchCheck]:
     """The checks "restarts" and "health" of the live color."""
-    return WatchCheck("restarts", live, _restarts), WatchCheck("health", live, _health)
+    return (
+        WatchCheck("restarts", live, lambda _: judge_restarted(live.first, live.last)),
+        WatchCheck("health", live, lambda _: judge_flaps(live.last, live.unhealthy)),
+    )
 
 
 def way_back_check(old: ContainerSource, color: str) -> WatchCheck:
@@ -115,31 +118,20 @@ def way_back_check(old: ContainerSource, color: str) -> WatchCheck:
 
 def sibling_check(name: str, service: str, source: ContainerSource) -> WatchCheck:
     """The check *name* ("restarts", "health" or "oom") of another service; not asked if it never had a container."""
-    judge = {"restarts": _restarts, "health": _worker_health, "oom": _oom}[name]
 
-    def judge_if_there(found: ContainerSource) -> Verdict:
-        return judge(found) if found.first else not_asked(name, "no container is there")
+    def judge(_: ContainerSource) -> Verdict:
+        now = source.last
+        if source.first is None:
+            return not_asked(name, "no container is there")
+        if name == "restarts":
+            return judge_restarted(source.first, now)
+        if name == "oom":
+            if now is None or not now.oom_killed or source.first_oom:
+                return not_asked(name, "nothing was seen")
+            return no(name, f"out of memory: {now.status}, exit {now.exit_code}", **container_evidence(now))
+        # A worker gets no requests: unlike the service with the traffic, it may have no HEALTHCHECK.
+        if now is not None and not has_healthcheck(now):
+            return not_asked(name, "it has no HEALTHCHECK")
+        return judge_flaps(now, source.unhealthy)
 
-    return WatchCheck(name, source, judge_if_there, service=service)
-
-
-def _restarts(source: ContainerSource) -> Verdict:
-    return judge_restarted(source.first, source.last)
-
-
-def _health(source: ContainerSource) -> Verdict:
-    return judge_flaps(source.last, source.unhealthy)
-
-
-def _worker_health(source: ContainerSource) -> Verdict:
-    # A worker gets no requests: unlike the service with the traffic, it may have no HEALTHCHECK.
-    if source.last is not None and not has_healthcheck(source.last):
-        return not_asked("health", "it has no HEALTHCHECK")
-    return judge_flaps(source.last, source.unhealthy)
-
-
-def _oom(source: ContainerSource) -> Verdict:
-    now = source.last
-    if now is not None and now.oom_killed and not source.first_oom:
-        return no("oom", f"out of memory: {now.status}, exit {now.exit_code}", **container_evidence(now))
-    return not_asked("oom", "nothing was seen")
+    return WatchCheck(name, source, judge, service=service)

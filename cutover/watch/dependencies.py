@@ -88,17 +88,14 @@ def judge_dependency(
     *streak* counts the bad answers in a row of the live color. What is bad for both colors is only reported.
     """
     question, expected = f"dependency {name}", f"an answer within {allowed_s * 1000:.0f} ms"
-    if live is None:
-        return not_asked(question, "the container does not run")
-    if live.why_not:
-        return not_asked(question, live.why_not)
+    if live is None or live.why_not:
+        return not_asked(question, live.why_not if live else "the container does not run")
     seen = str(live)
     beside = f", {old} from the old color" if old else ""
     if not live.is_bad(allowed_s):
         return yes(question, f"{seen}{beside}", expected=expected, seen=seen)
     if old is not None and old.is_bad(allowed_s):
-        reason = f"reported: dependency {name} fails for both colors: {seen}: not this release"
-        return not_asked(question, reason)
+        return not_asked(question, f"reported: {question} fails for both colors: {seen}: not this release")
     if streak < BAD_IN_A_ROW:
         return not_asked(question, f"{seen}, once; {BAD_IN_A_ROW} in a row are a no")
     reason = f"expected {expected}, got {seen}{beside}"

@@ -141,7 +141,7 @@ class LogComparison:
     @property
     def not_own(self) -> str:
         """How many errors both colors log, as the end of a reason."""
-        number = sum(self.live.by_signature[name] for name in self.live.by_signature if name in self.shared)
+        number = sum(self.live.by_signature[name] for name in self.shared)
         return f"; {number} more are logged by both colors: not this release" if number else ""
 
 
@@ -156,11 +156,8 @@ def judge_log_rate(seen: LogComparison, floor: int) -> Verdict:
     was = f"the old color logged {len(before.errors)} in {before.seconds:.0f} s before"
     for count, length in seen.live.counts(seen.own):
         chance = more_often(count, length, len(before.errors), before.seconds)
-        if (
-            count >= floor
-            and chance <= spent(LOG_ALPHA, seen.look) / 2
-            and count > worst_stretch(before, length)
-        ):
+        sure = chance <= spent(LOG_ALPHA, seen.look) / 2
+        if count >= floor and sure and count > worst_stretch(before, length):
             reason = f"{count} errors in {length:.0f} s, {was}: {seen.live.most(seen.own)}"
             return no(question, reason, expected=expected, seen=f"{count}", lines=seen.lines)
     if seen.blind:

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cutover.core.config_schema import Slo
-from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.stats import minima, quantile, theil_sen
 from cutover.core.verdict import Verdict, no, not_asked, yes
@@ -76,9 +75,9 @@ def usage_of_cgroup(container_id: str, root: Path = CGROUP_ROOT) -> Usage | None
     is_version_1 = (root / "memory").is_dir()
     memory = root / "memory" if is_version_1 else root
     names = (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope")
-    name = next((each for each in names if (memory / each).is_dir()), "none")
-    memory /= name
     try:
+        name = next(each for each in names if (memory / each).is_dir())
+        memory /= name
         stat = _table(memory / "memory.stat")
         if is_version_1:
             used, inactive, anonymous = "memory.usage_in_bytes", "total_inactive_file", "total_rss"
@@ -89,9 +88,9 @@ def usage_of_cgroup(container_id: str, root: Path = CGROUP_ROOT) -> Usage | None
             cpu_s = _table(memory / "cpu.stat")["usage_usec"] * MICRO
             events = _table(memory / "memory.events")
         in_use = _without_cache(int((memory / used).read_text()), stat[inactive])
-    except (OSError, KeyError, ValueError):
+        return Usage(time.monotonic(), cpu_s, in_use, stat[anonymous], events.get("oom_kill"))
+    except (OSError, KeyError, ValueError, StopIteration):
         return None
-    return Usage(time.monotonic(), cpu_s, in_use, stat[anonymous], events.get("oom_kill"))
 
 
 def _table(path: Path) -> dict[str, int]:

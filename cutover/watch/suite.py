@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 from cutover.core.config import Settings
 from cutover.core.errors import EngineUnavailable
@@ -75,10 +75,15 @@ def default_checks(
     """The checks of *live*, which has the traffic since *since* (epoch seconds), and of *old*, which had it."""
     suite = _Suite(settings, live, old, control, evidence, since)
     found = {each.name: each for each in suite.checks()}
-    return [found.get(name) or never_asked(name, suite.why_not(name)) for name in check_names(settings)]
+    reasons = {"color": f"{live} is not asked through the proxy", "way back": "no other color runs"}
+    without_container = "a plain URL has no container that could be seen"
+    return [
+        found.get(name) or never_asked(name, reasons.get(name, without_container))
+        for name in check_names(settings)
+    ]
 
 
-@dataclass(slots=True)
+@dataclass
 class _Suite:
     """Builds the checks of one watch, grouped by the source that they share."""
 
@@ -88,33 +93,56 @@ class _Suite:
     control: ControlProbe
     evidence: Evidence
     since: float
-    probes: ProbeSource = field(init=False)
-    siblings: dict[str, tuple[str, int | None]] = field(init=False)
-    """Name -> service and replica of every other container of the release."""
-    before: OldTraffic = field(init=False)
-    old_client: HttpClient | None = field(init=False)
-    dependencies: DependencySource | None = field(init=False)
-    trouble: OldColorTrouble | None = None
-    """Whether the old color is in trouble too; one for all checks, as they fail together."""
-    slowness: OldColorTrouble | None = None
-    """The same, or slow: for checks of times."""
 
-    def __post_init__(self) -> None:
-        self.siblings = siblings(self.settings, self.live)
-        self.before = self._old_traffic()
-        self.old_client = _http_client(self.settings, self.old) if self.old else None
-        self.dependencies = self._dependencies()
-        self.probes = self._probes()
-        if self.old_client is not None:
-            bounds = latency_bounds(self.settings.slo, self.before.latency)
-            slow_s = min((bound for bound, _ in bounds.values()), default=float("inf"))
-            wanted = readable(self.settings.endpoints)
-            compare = EndpointComparison(
-                wanted, _http_client(self.settings, self.live), self.old_client, slow_s
+    @cached_property
+    def siblings(self) -> dict[str, tuple[Find, str]]:
+        """Name -> finder and service of every other container of the release."""
+        return {
+            name: (partial(docker.the_container, self.live.project or "", service, number), service)
+            for name, (service, number) in siblings(self.settings, self.live).items()
+        }
+
+    @cached_property
+    def old_client(self) -> HttpClient | None:
+        return _http_client(self.settings, self.old) if self.old else None
+
+    @cached_property
+    def before(self) -> OldTraffic:
+        log = self.settings.proxy.access_log if self.settings.proxy else None
+        if log is None or self.old is None:
+            return OldTraffic()
+        return old_traffic(log, self.old.color or "", self.since, self.own_paths)
+
+    @cached_property
+    def own_paths(self) -> frozenset[str]:
+        control = {self.settings.proxy.health_path} if self.settings.proxy else set()
+        return frozenset({self.settings.ready.path, *control})
+
+    @cached_property
+    def trouble(self) -> OldColorTrouble | None:
+        """Whether the old color is in trouble too; one for all checks, as they fail together."""
+        return self._trouble(slow=False)
+
+    @cached_property
+    def slowness(self) -> OldColorTrouble | None:
+        """The same, or slow: for checks of times."""
+        return self._trouble(slow=True)
+
+    def _trouble(self, *, slow: bool) -> OldColorTrouble | None:
+        old = self.old_client
+        if old is None:
+            return None
+        bounds = latency_bounds(self.settings.slo, self.before.latency)
+        slow_s = min((bound for bound, _ in bounds.values()), default=float("inf"))
+        live = _http_client(self.settings, self.live)
+        compare = EndpointComparison(readable(self.settings.endpoints), live, old, slow_s)
+        return OldColorTrouble(
+            lambda: (
+                not_ready(old, self.settings.ready.path)
+                or (self.dependencies.trouble_of_old() if self.dependencies else "")
+                or compare(slow=slow)
             )
-            self.trouble = OldColorTrouble(partial(self._old_trouble, self.old_client, compare))
-            slow = partial(self._old_trouble, self.old_client, partial(compare, slow=True))
-            self.slowness = OldColorTrouble(slow)
+        )
 
     def checks(self) -> Iterator[WatchCheck]:
         """Every check that this target can be asked."""
@@ -132,14 +160,6 @@ class _Suite:
             ask = partial(alerts, self.settings.alerts, released_at)
             yield self._excused(alerts_check(Source(ask, pace_s=PACES["alerts"])))
 
-    def why_not(self, name: str) -> str:
-        """Why the check *name* cannot be asked of this target."""
-        if name == "color":
-            return f"{self.live} is not asked through the proxy"
-        if name == "way back":
-            return "no other color runs"
-        return "a plain URL has no container that could be seen"
-
     @property
     def color(self) -> str:
         return self.live.color or self.live.name
@@ -154,7 +174,8 @@ class _Suite:
             ask = partial(request_endpoints, wanted, http_client, self.control, self.old_client)
             yield self._excused(endpoints_check(EndpointSource(ask, pace_s=PACES["endpoints"])))
 
-    def _probes(self) -> ProbeSource:
+    @cached_property
+    def probes(self) -> ProbeSource:
         settings = self.settings
         header = settings.proxy.color_header if settings.proxy else ""
         http_client = _http_client(settings, self.live)
@@ -177,28 +198,18 @@ class _Suite:
         log = LogTail(proxy.access_log)
         log.skip()
         source = TrafficSource(
-            log, self.live.color, self.since, self._own_paths(), self.evidence, self.settings.slo,
+            log, self.live.color, self.since, self.own_paths, self.evidence, self.settings.slo,
             self.before, self.probes, probed=self.live.through_proxy,
         )  # fmt: skip
         errors, latency = traffic_checks(source)
         yield self._excused(errors)
         yield self._excused(latency, self.slowness, source.reset_latency)
 
-    def _old_traffic(self) -> OldTraffic:
-        log = self.settings.proxy.access_log if self.settings.proxy else None
-        if log is None or self.old is None:
-            return OldTraffic()
-        return old_traffic(log, self.old.color or "", self.since, self._own_paths())
-
-    def _own_paths(self) -> frozenset[str]:
-        control = {self.settings.proxy.health_path} if self.settings.proxy else set()
-        return frozenset({self.settings.ready.path, *control})
-
     def _containers(self, find: Find) -> Iterator[WatchCheck]:
         """The checks by the engine, of both colors' containers."""
         pace_s = PACES["engine"]
         live = ContainerSource(find, pace_s=pace_s)
-        others = {name: ContainerSource(each, pace_s=pace_s) for name, (each, _) in self._finders().items()}
+        others = {name: ContainerSource(each, pace_s=pace_s) for name, (each, _) in self.siblings.items()}
 
         def with_siblings(check: WatchCheck) -> WatchCheck:
             beside = tuple(sibling_check(check.name, *each) for each in others.items())
@@ -216,23 +227,15 @@ class _Suite:
         for check in resource_checks(usage, self.settings.slo):
             yield with_siblings(check) if check.name == "oom" else check
 
-    def _finders(self) -> dict[str, tuple[Find, str]]:
-        """Name -> finder and service of every other container of the release."""
-        project = self.live.project or ""
-        return {
-            name: (partial(docker.the_container, project, service, number), service)
-            for name, (service, number) in self.siblings.items()
-        }
-
     def _logs(self, find: Find) -> Iterator[WatchCheck]:
         """The checks by the logs of both colors, of each service."""
-        first = log_checks(self._log_source(find, self.live.service))
-        further = [
-            log_checks(self._log_source(each, service, name))
-            for name, (each, service) in self._finders().items()
+        others = self.siblings.items()
+        sources = [
+            self._log_source(find, self.live.service),
+            *(self._log_source(each, service, name) for name, (each, service) in others),
         ]
-        for index, check in enumerate(first):
-            yield self._excused(replace(check, siblings=tuple(one[index] for one in further)))
+        for check, *further in zip(*map(log_checks, sources), strict=True):
+            yield self._excused(replace(check, siblings=tuple(further)))
 
     def _log_source(self, find: Find, service: str, name: str = "") -> LogSource:
         old = _finder(replace(self.old, service=service) if self.old else None)
@@ -240,7 +243,8 @@ class _Suite:
             find, old, self.settings.logs, self.since, self.evidence, self.color, name, pace_s=PACES["logs"]
         )
 
-    def _dependencies(self) -> DependencySource | None:
+    @cached_property
+    def dependencies(self) -> DependencySource | None:
         wanted, find, find_old = self.settings.dependencies, _finder(self.live), _finder(self.old)
         if not wanted or find is None:
             return None
@@ -250,14 +254,6 @@ class _Suite:
             self.settings.slo.dependency_latency,
             self.evidence,
             pace_s=PACES["dependencies"],
-        )
-
-    def _old_trouble(self, old: HttpClient, compare: Callable[[], str]) -> str:
-        """What is wrong with the old color: not ready, a dependency, or the same endpoints; empty if nothing is."""
-        return (
-            not_ready(old, self.settings.ready.path)
-            or (self.dependencies.trouble_of_old() if self.dependencies else "")
-            or compare()
         )
 
     def _excused(
@@ -278,23 +274,19 @@ def siblings(settings: Settings, live: Target) -> dict[str, tuple[str, int | Non
     of None is the only one.
     """
     workers = settings.workers if live.kind == "live" else ()
-    numbers = _replicas(live.project)
-    found = _named_replicas(live.service, numbers.get(live.service, ())[1:])
-    for service in (*settings.services[1:], *workers) if live.project else ():
-        there = numbers.get(service, ())
-        found |= _named_replicas(service, there) if there[1:] else {service: (service, None)}
-    return found
-
-
-def _named_replicas(service: str, numbers: Sequence[int]) -> dict[str, tuple[str, int | None]]:
-    return {f"{service} {number}": (service, number) for number in numbers}
-
-
-def _replicas(project: str | None) -> Mapping[str, Sequence[int]]:
     try:
-        return docker.numbers(project) if project else {}
+        numbers = docker.numbers(live.project) if live.project else {}
     except EngineUnavailable:  # the checks of the containers say so themselves
-        return {}
+        numbers = {}
+    replicas: dict[str, Sequence[int | None]] = {live.service: numbers.get(live.service, [])[1:]}
+    for service in (*settings.services[1:], *workers) if live.project else ():
+        there = numbers.get(service, [])
+        replicas[service] = there if there[1:] else [None]
+    return {
+        f"{service} {number}" if number else service: (service, number)
+        for service, found in replicas.items()
+        for number in found
+    }
 
 
 def _http_client(settings: Settings, target: Target) -> HttpClient:
