@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,13 +20,7 @@ from cutover.core.config import Settings
 from cutover.core.config_schema import Database
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Failed, Inconclusive, Locked
 from cutover.core.verdict import Outcome, Verdict, no, yes
-from cutover.database.changes import (
-    migration_change,
-    migration_container,
-    module_argv,
-    rehearsal_containers,
-    snapshot_change,
-)
+from cutover.database import changes
 from cutover.database.postgres import (
     PostgresStore,
     PostgresTools,
@@ -122,7 +117,7 @@ def service_networks(rendered: Rendered, service: str, extra: str) -> list[str]:
 
 
 # --- facade --------------------------------------------------------------------------------------------------------
-@dataclass(slots=True)
+@dataclass
 class ServiceDatabase:
     """The database that the release *rendered* uses, and its snapshots below *state_dir*."""
 
@@ -131,7 +126,6 @@ class ServiceDatabase:
     state_dir: Path
     scratch: str = ""
     """Name of the scratch copy that was restored and compared, while it exists."""
-    _store: PostgresStore | SqliteStore | None = field(default=None, repr=False)
     _lock: int | None = field(default=None, repr=False)
 
     @property
@@ -146,12 +140,10 @@ class ServiceDatabase:
         source = str(color.env_file if color else self.rendered.color)
         return locate(self.settings.database, self.rendered.environment(self.settings.service), source)
 
-    @property
+    @cached_property
     def store(self) -> PostgresStore | SqliteStore:
         """Store of the location; raises ConfigError or Inconclusive."""
-        if self._store is None:
-            self._store = open_store(self.settings, self.rendered, self.location, self.folder)
-        return self._store
+        return open_store(self.settings, self.rendered, self.location, self.folder)
 
     def available(self) -> bool:
         """Whether there is a database to take a snapshot of; raises ConfigError or Inconclusive."""
@@ -174,7 +166,8 @@ class ServiceDatabase:
         store, env_file = self.store, self.folder / SCRATCH_ENV
         text = f"{store.name}, restored beside itself"
         drop = store.drop_argv(self._scratch_name(), env_file) if isinstance(store, PostgresStore) else ()
-        return snapshot_change(self.folder, text, rehearsal_containers(self.settings.project), drop, env_file)
+        containers = changes.rehearsal_containers(self.settings.project)
+        return changes.snapshot_change(self.folder, text, containers, drop, env_file)
 
     def take(self) -> SnapshotFile:
         """Write a snapshot and its description; raises ConfigError, Failed or Locked."""
@@ -258,18 +251,16 @@ class ServiceDatabase:
         lock: Argv = ()
         if isinstance(self.location, PostgresUrl):
             arguments = (str(self.settings.source), str(release_file), f"{migrate.lock_timeout:g}")
-            lock = module_argv("cutover.database.advisory_lock", *arguments)
-        compose, name = Compose(new.project, release_file), migration_container(self.settings.project)
+            lock = changes.module_argv("cutover.database.advisory_lock", *arguments)
+        compose, name = Compose(new.project, release_file), changes.migration_container(self.settings.project)
         options = self.migration_options(new)
-        return migration_change(self.state_dir, compose, migrate, name, lock=lock, options=options)
+        return changes.migration_change(self.state_dir, compose, migrate, name, lock=lock, options=options)
 
     def migration_options(self, new: Rendered) -> str:
         """`PGOPTIONS` of the migration: a timeout for locks; empty if the release sets its own."""
         # A statement that waits for a lock makes every later query wait behind it.
-        migrate = self.settings.migrate
-        if migrate is None or not isinstance(self.location, PostgresUrl):
-            return ""
-        if "PGOPTIONS" in new.environment(migrate.service):
+        migrate, is_postgres = self.settings.migrate, isinstance(self.location, PostgresUrl)
+        if migrate is None or not is_postgres or "PGOPTIONS" in new.environment(migrate.service):
             return ""
         return f"-c lock_timeout={round(migrate.lock_timeout * 1000)}"
 

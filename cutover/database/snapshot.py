@@ -74,22 +74,14 @@ class DatabaseContents:
 
 def parse_contents(lines: Iterable[str]) -> DatabaseContents:
     """Parse tab-separated lines whose first field is `table`, `sequence`, `object` or `head`."""
-    heads: list[str] = []
-    tables: dict[str, TableContents] = {}
-    sequences: dict[str, SequenceRange] = {}
-    objects: dict[str, int] = {}
-    for line in lines:
-        kind, *rest = [*line.rstrip("\n").split("\t"), ""]
-        if kind == "table":
-            tables[rest[0]] = TableContents(int(rest[1]), rest[2])
-        elif kind == "sequence":
-            value = int(rest[1]) if rest[1] else None
-            sequences[rest[0]] = (value, value)
-        elif kind == "object":
-            objects[rest[0]] = int(rest[1])
-        elif kind == "head":
-            heads.append(rest[0])
-    return DatabaseContents(join_revisions(heads), tables, sequences, objects)
+    rows = [[*line.rstrip("\n").split("\t"), ""] for line in lines]
+    values = [(row[1], int(row[2]) if row[2] else None) for row in rows if row[0] == "sequence"]
+    return DatabaseContents(
+        join_revisions([row[1] for row in rows if row[0] == "head"]),
+        {row[1]: TableContents(int(row[2]), row[3]) for row in rows if row[0] == "table"},
+        {name: (value, value) for name, value in values},
+        {row[1]: int(row[2]) for row in rows if row[0] == "object"},
+    )
 
 
 def join_revisions(revisions: list[str]) -> str:
@@ -116,17 +108,12 @@ def judge_restored(expected: DatabaseContents, restored: DatabaseContents) -> Ve
         return not_asked(CHECK_NAME, "the database has no table yet: there is nothing to compare")
     if differences:
         more = f", and {len(differences) - 1} more" if len(differences) > 1 else ""
-        return no(
-            CHECK_NAME,
-            f"the restored copy differs: {differences[0]}{more}",
-            differences=differences[:MAX_DIFFERENCES_SHOWN],
-        )
+        reason = f"the restored copy differs: {differences[0]}{more}"
+        return no(CHECK_NAME, reason, differences=differences[:MAX_DIFFERENCES_SHOWN])
     tables, rows = len(restored.tables), restored.rows
     text = f"{count(tables, 'table')}, {count(rows, 'row')}, {count(len(restored.sequences), 'sequence')}"
-    revision = f", revision {restored.head}" if restored.head else ""
-    return yes(
-        CHECK_NAME, f"restored and compared: {text}{revision}", tables=tables, rows=rows, head=restored.head
-    )
+    text += f", revision {restored.head}" if restored.head else ""
+    return yes(CHECK_NAME, f"restored and compared: {text}", tables=tables, rows=rows, head=restored.head)
 
 
 def _content_differences(expected: DatabaseContents, restored: DatabaseContents) -> Iterator[str]:

@@ -12,8 +12,8 @@ import os
 import socket
 import struct
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -68,10 +68,8 @@ def postgres(parts: SplitResult, host: str, port: int, _path: str) -> None:
         with _tls(plain) if reply == b"S" else plain as server:
             database = unquote(parts.path.strip("/")) or "postgres"
             parameters = {"user": unquote(parts.username or "cutover"), "database": database}
-            body = (
-                b"".join(key.encode() + b"\0" + value.encode() + b"\0" for key, value in parameters.items())
-                + b"\0"
-            )
+            words = [word for pair in parameters.items() for word in pair]
+            body = b"".join(word.encode() + b"\0" for word in [*words, ""])
             server.sendall(struct.pack("!ii", 8 + len(body), 196608) + body)
             kind = server.recv(1)
             if kind == b"E":
@@ -126,16 +124,9 @@ PROTOCOLS = {"tcp": tcp, "postgres": postgres, "redis": redis, "http": web}
 
 def ask_all(wanted: list[dict[str, Any]]) -> dict[str, Any]:
     """The answers by name; all are asked in parallel, so that one that hangs does not delay the others."""
-    found = {}
-    threads = [
-        threading.Thread(target=lambda each=each: found.update({each["name"]: ask_one(each)}))
-        for each in wanted
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
+    with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+        calls = {each["name"]: pool.submit(ask_one, each) for each in wanted}
+        return {name: call.result() for name, call in calls.items()}
 
 
 if __name__ == "__main__":

@@ -252,7 +252,11 @@ class LogSource(Source[list[list[LoggedError]]]):
     def _read_both(self) -> list[list[LoggedError]]:
         if self.readers[0] is None:
             self._begin()
-        return [self._read(self.readers[0], self.live), self._read_old()]
+        live = self._read(self.readers[0], self.live)
+        try:  # the old color is only compared with: what cannot be read of it is no reason to switch back
+            return [live, self._read(self.readers[1], self.old) if self.old else []]
+        except EngineUnavailable:
+            return [live, []]
 
     def _read(self, reader: LogReader | None, find: Callable[[], Container | None]) -> list[LoggedError]:
         """The new errors of one container; none of one that is gone, which is the business of "restarts"."""
@@ -262,12 +266,6 @@ class LogSource(Source[list[list[LoggedError]]]):
             container = find()  # raises again if the whole engine is silent
             if container is not None and reader is not None and container.id == reader.container_id:
                 raise
-            return []
-
-    def _read_old(self) -> list[LoggedError]:
-        try:  # the old color is only compared with: what cannot be read of it is no reason to switch back
-            return self._read(self.readers[1], self.old) if self.old else []
-        except EngineUnavailable:
             return []
 
     def _begin(self) -> None:

@@ -193,7 +193,7 @@ def test_missing_rights_are_reported(server: Server, database: str, tmp_path: Pa
     source.rendered.model["services"]["api"]["environment"]["DATABASE_URL"] = poor.replace(
         "poorpoor", "wrongwrong"
     )
-    source._store = None
+    del source.store
     with pytest.raises(ConfigError, match="cannot be reached") as error:
         source.take()
     assert "wrongwrong" not in str(error.value)
