@@ -188,14 +188,16 @@ class SnapshotFile:
         """Path of the JSON description beside the file."""
         return self.path.with_name(self.path.name + ".json")
 
+    def as_json(self) -> dict[str, Any]:
+        """Content of the description."""
+        return {key: value for key, value in ({"file": self.name} | asdict(self)).items() if key != "path"}
+
 
 def write_description(snapshot: SnapshotFile) -> None:
     """Write the description beside the file, durably."""
     draft = snapshot.path.with_name(f".{snapshot.description.name}{PARTIAL}")
-    values = {"file": snapshot.name} | asdict(snapshot)
-    del values["path"]  # the folder may be moved
     with open_private(draft) as out:
-        out.write(json.dumps(values, indent=1).encode())
+        out.write(json.dumps(snapshot.as_json(), indent=1).encode())
     rename_durably(draft, snapshot.description)
 
 

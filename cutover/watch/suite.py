@@ -129,13 +129,12 @@ class _Suite:
         slow_s = min((bound for bound, _ in bounds.values()), default=float("inf"))
         live = _http_client(self.settings, self.live)
         compare = EndpointComparison(readable(self.settings.endpoints), live, old, slow_s)
-        return OldColorTrouble(
-            lambda: (
-                not_ready(old, self.settings.ready.path)
-                or (self.dependencies.trouble_of_old() if self.dependencies else "")
-                or compare(slow=slow)
-            )
-        )
+
+        def ask() -> str:
+            of_dependencies = self.dependencies.trouble_of_old if self.dependencies else str
+            return not_ready(old, self.settings.ready.path) or of_dependencies() or compare(slow=slow)
+
+        return OldColorTrouble(ask)
 
     def checks(self) -> Iterator[WatchCheck]:
         """Every check that this target can be asked."""
