@@ -231,7 +231,7 @@ def test_a_description_has_every_field(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"kind": "postgres"}'])
 def test_a_snapshot_without_its_description_is_refused(tmp_path: Path, text: str) -> None:
-    """A file without a readable description is not a snapshot: there is nothing to compare it with."""
+    """A file without a readable description is refused and not listed."""
     (tmp_path / "a.dump").write_bytes(b"abcd")
     (tmp_path / "a.dump.json").write_text(text)
     with pytest.raises(ConfigError, match="no description"):

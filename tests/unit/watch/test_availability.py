@@ -1,4 +1,4 @@
-"""Availability is judged on streaks and rates: one odd answer is not a no, nor is a failure of both colors."""
+"""Availability is judged by failures in a row and by their rate; a failure of both colors is not a no."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def counts(probes: str, wanted: float = 0.99) -> ProbeCounts:
     ],
 )
 def test_availability(probes: str, outcome: Outcome, reason: str) -> None:
-    """Three failures in a row are a no, scattered ones only when their rate is sure; shared ones never."""
+    """Three failures in a row are a no, others if their rate is surely too high; failures of both colors never are."""
     verdict = judge_availability(counts(probes), 0.99)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
@@ -94,20 +94,20 @@ def test_a_perfect_slo_forgives_nothing() -> None:
     ],
 )
 def test_color(seen: dict[str, int], outcome: Outcome, reason: str) -> None:
-    """One answer of the other color is a sure no."""
+    """One answer of the other color is a no."""
     verdict = judge_color(Counter(seen), "green")
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 
 def test_the_color_of_a_silent_proxy_is_unknown() -> None:
-    """What it answered before says nothing of now, but for another color."""
+    """Unknown while the proxy is silent, but an earlier answer of another color stays a no."""
     assert judge_color(Counter(green=9), "green", "connection refused").outcome is UNKNOWN
     assert judge_color(Counter(blue=1), "green", "connection refused").outcome is NO
 
 
 @contextmanager
 def service(status: int, color: str = "green") -> Iterator[str]:
-    """A real server that answers everything with *status*; 0: it hangs up without a word."""
+    """A real server that answers every request with *status*; 0: it closes the connection without an answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the base class's spelling
@@ -149,7 +149,7 @@ def service(status: int, color: str = "green") -> Iterator[str]:
     ],
 )
 def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool, kind: str) -> None:
-    """Silence is the service's only while the control answers; a failure counts unless it is shared."""
+    """No answer counts as failed only if the control answers; a failure of both colors is `shared`."""
     with service(live) as live_url, service(old or 0) as old_url:
         client = http.HttpClient(old_url, 5.0, keep_alive=False) if old is not None else None
         prober = Prober(
@@ -165,7 +165,7 @@ def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool
 
 
 def test_each_poll_sends_a_probe() -> None:
-    """It keeps a sample of its time, and the check of the color looks at the same probes."""
+    """A poll sends one probe and keeps its sample; both checks are judged on the same probes."""
     evidence = Evidence()
     probes = iter([Probe("good", "status 200", 0.02, "green"), Probe("failed", "status 500", 0.5, "blue")])
     source = ProbeSource(lambda: next(probes), 0.99, evidence, "green", start=at_once)
@@ -206,7 +206,7 @@ ALONE, BOTH = EndpointResult(WRONG), EndpointResult(WRONG, WRONG)
     ],
 )
 def test_rounds(rounds: Sequence[EndpointResult], outcome: Outcome, reason: str) -> None:
-    """One odd answer is not a no, slowness is judged elsewhere, a fault of both is only reported."""
+    """Three wrong answers in a row are a no; slow ones are not, and failures of both colors are only reported."""
     rest = list(rounds)
     check = endpoints_check(EndpointSource(lambda: [rest.pop(0)], start=at_once))
     for now in range(len(rounds)):
@@ -219,14 +219,14 @@ def test_rounds(rounds: Sequence[EndpointResult], outcome: Outcome, reason: str)
 
 
 def test_only_what_reads_is_asked_again_and_again() -> None:
-    """A request that writes is for the gate, which undoes it; a watch would do it hundreds of times."""
+    """Endpoints that write are left to the gate, which undoes what they wrote."""
     reads = Endpoint(path="/memories")
     writes = Endpoint(path="/memories", method="POST", writes=True, undo="DELETE /memories/{id}")
     assert readable((reads, writes)) == (reads,)
 
 
 def by_path(**statuses: int) -> Talk:
-    """Answers each path with its own status."""
+    """A server function that answers each path with its own status."""
 
     def talk(connection: socket.socket, request: bytes) -> None:
         path = request.split()[1].decode().strip("/")
@@ -249,7 +249,7 @@ def by_path(**statuses: int) -> Talk:
     ],
 )
 def test_what_fails_for_both(live: dict[str, int], old: dict[str, int], excuse: str) -> None:
-    """An endpoint that fails for both in the same moment excuses, unless the live color fails another one alone."""
+    """An endpoint that fails for both colors is an excuse, unless another one fails for the live color alone."""
     wanted = (Endpoint(path="/a", max_latency=60.0), Endpoint(path="/b", max_latency=60.0))
     with serving(by_path(**live)) as first, serving(by_path(**old)) as second:
         assert (
@@ -261,7 +261,7 @@ def test_what_fails_for_both(live: dict[str, int], old: dict[str, int], excuse: 
 
 
 def test_an_old_color_that_is_gone_excuses_nothing() -> None:
-    """A color that is not there fails nothing."""
+    """An old color that refuses connections is no excuse."""
     with serving(by_path(a=500)) as live:
         assert (
             EndpointComparison(
@@ -272,7 +272,7 @@ def test_an_old_color_that_is_gone_excuses_nothing() -> None:
 
 
 def test_what_is_slow_for_both() -> None:
-    """Slow answers of both excuse as failures do; one color's alone do not."""
+    """Answers that are slow for both colors are an excuse; slow answers of one color are not."""
 
     def slow(connection: socket.socket, _request: bytes) -> None:
         time.sleep(0.05)

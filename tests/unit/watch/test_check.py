@@ -1,4 +1,4 @@
-"""A watch check: a slow answer delays nothing, and a failure of both colors does not revert a release."""
+"""Watch checks: a slow answer delays no other check, and a failure of both colors does not revert a release."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.
 
 @dataclass(eq=False)
 class Recorder(Source[int]):
-    """Keeps every answer."""
+    """A source that keeps every answer."""
 
     taken: list[int] = field(default_factory=list)
 
@@ -38,14 +38,14 @@ class Recorder(Source[int]):
 
 
 def test_a_quick_answer_comes_with_its_own_poll() -> None:
-    """What answers at once is seen at once."""
+    """An answer that arrives at once is taken by the poll that asked for it."""
     for source in (Source(lambda: 7, grace_s=LONG_S), Source(lambda: 7, start=at_once)):
         source.poll(0.0)
         assert (source.last, source.polls) == (7, 1)
 
 
 def test_a_slow_answer_is_not_waited_for() -> None:
-    """While a call is running there is no second one; its answer comes with a later poll."""
+    """No second call is started while one is running; its answer is taken by a later poll."""
     go, calls = threading.Event(), list[int]()
 
     def ask() -> int:
@@ -67,7 +67,7 @@ def test_a_slow_answer_is_not_waited_for() -> None:
 
 
 def test_several_calls_may_run_at_once() -> None:
-    """Hung probes do not stop the next ones, up to the given number."""
+    """Up to `at_most` calls run at the same time, so a hung probe does not stop the next one."""
     go, asked = threading.Event(), threading.Semaphore(0)
 
     def ask() -> None:
@@ -93,7 +93,7 @@ def test_an_exception_is_raised_by_the_poll_that_collects_it() -> None:
 
 
 def test_polling_more_often_asks_no_more_often() -> None:
-    """Answers are taken as they arrive, while the source keeps its own pace."""
+    """Answers are taken at every poll; a new call starts only after `pace_s` seconds."""
     asked: list[float] = []
     source = Source(lambda: asked.append(0.0), pace_s=2.0, start=at_once)
     polls = []
@@ -105,7 +105,7 @@ def test_polling_more_often_asks_no_more_often() -> None:
 
 
 def test_two_checks_poll_their_source_once_in_a_round() -> None:
-    """Whoever comes second in the same moment finds the answer there."""
+    """A source that two checks share is polled once for each moment."""
     source = Recorder(lambda: 7, start=at_once)
     for now in (0.0, 0.0, 1.0, 1.0):
         source.poll(now)
@@ -113,7 +113,7 @@ def test_two_checks_poll_their_source_once_in_a_round() -> None:
 
 
 def test_a_silent_engine_is_unknown_until_it_answers() -> None:
-    """Before the first answer nothing is claimed; silence is unknown, unless the judge is sure nevertheless."""
+    """Not asked before the first answer; unknown while silent, unless the check is judged also then (`even_if_silent`)."""
     answers: list[int | EngineUnavailable] = [EngineUnavailable("mute"), 7]
 
     def ask() -> int:
@@ -133,7 +133,7 @@ def test_a_silent_engine_is_unknown_until_it_answers() -> None:
 
 
 @dataclass(eq=False)
-class Told(Source[None]):
+class Preset(Source[None]):
     """A source whose check has *outcome* until it is reset."""
 
     ask: Callable[[], None] = field(init=False)
@@ -144,7 +144,7 @@ class Told(Source[None]):
         self.count = 3
 
     def poll(self, now: float) -> None:
-        """Nothing new."""
+        """Do nothing: there is no new answer."""
 
     def reset(self) -> None:
         """Forget the outcome."""
@@ -152,28 +152,28 @@ class Told(Source[None]):
         self.outcome = NOT_ASKED
 
 
-def judge(source: Told) -> Verdict:
+def judge(source: Preset) -> Verdict:
     """The outcome, with a reason."""
     if source.outcome is NO:
         return no("5xx", "got 40.0% (40 of 100)")
     return yes("5xx", "fine") if source.outcome is YES else not_asked("5xx", "needs 100")
 
 
-def excused(source: Told, trouble: Callable[[], str]) -> WatchCheck:
-    """A check whose no does not count while there is *trouble*."""
+def excused(source: Preset, trouble: Callable[[], str]) -> WatchCheck:
+    """A check whose no does not count while *trouble* returns a text."""
     return WatchCheck("5xx", source, judge, Excuse(trouble, source.reset))
 
 
 def test_a_no_of_this_release_stands() -> None:
-    """While the old color is well, a no is a no."""
-    check = excused(Told(NO), lambda: "")
+    """A no counts while the old color has no trouble."""
+    check = excused(Preset(NO), lambda: "")
     check.poll(0.0)
     assert check.verdict().outcome is NO
 
 
 def test_a_no_of_both_is_reported() -> None:
-    """With the old color in the same trouble the no is reported, and the counts begin anew until a yes."""
-    source = Told(NO)
+    """If the old color has the same trouble, the no is only reported and the counts are reset."""
+    source = Preset(NO)
     check = excused(source, lambda: "the old color answers /readyz with 503 too")
     check.poll(0.0)
     verdict = check.verdict()
@@ -187,8 +187,8 @@ def test_a_no_of_both_is_reported() -> None:
 
 
 def test_trouble_that_ends_excuses_no_longer() -> None:
-    """Once the old color is well again, the next no counts."""
-    source, words = Told(NO), ["the database is down for both"]
+    """The next no counts again once the old color has recovered."""
+    source, words = Preset(NO), ["the database is down for both"]
     check = excused(source, lambda: words[0])
     check.poll(0.0)
     source.outcome, words[0] = NO, ""
@@ -197,17 +197,17 @@ def test_trouble_that_ends_excuses_no_longer() -> None:
 
 
 def test_the_old_color_is_asked_only_for_a_no() -> None:
-    """A watch that goes well costs the old color nothing."""
+    """The old color gets no request for a yes or a check that was not asked."""
 
     def never() -> str:
         raise AssertionError("asked")
 
     for outcome in (YES, NOT_ASKED):
-        excused(Told(outcome), never).poll(0.0)
+        excused(Preset(outcome), never).poll(0.0)
 
 
 def test_several_noes_share_one_look() -> None:
-    """Within a second the old color is asked once."""
+    """The old color is asked at most once a second."""
     now, asked = [0.0], list[float]()
 
     def ask() -> str:
@@ -223,19 +223,19 @@ def test_several_noes_share_one_look() -> None:
 
 
 def test_what_both_colors_share_does_not_revert_a_release() -> None:
-    """A full disk or an old certificate is reported during a release; without one it is the no that it is."""
+    """A no on a full disk or an old certificate is only reported during a release, and counts otherwise."""
     verdicts = [no("tls", "13 days left", seen="13 days"), yes("disk", "/: 50% free")]
-    told = report_shared(verdicts, releasing=True)
-    assert [each.outcome for each in told] == [NOT_ASKED, YES]
-    assert told[0].reason == "reported: 13 days left; both colors share it: not this release"
-    assert told[0].seen == "13 days"
+    reported = report_shared(verdicts, releasing=True)
+    assert [each.outcome for each in reported] == [NOT_ASKED, YES]
+    assert reported[0].reason == "reported: 13 days left; both colors share it: not this release"
+    assert reported[0].seen == "13 days"
     assert report_shared(verdicts, releasing=False) == verdicts
 
 
 def test_a_source_that_raises_ends_the_watch() -> None:
-    """It is unknown again at each exception, excused or not."""
+    """Each exception is one more unknown in a row, also for a check with an excuse."""
 
-    class Broken(Told):
+    class Broken(Preset):
         def poll(self, now: float) -> None:
             raise ZeroDivisionError(f"at {now:g}")
 
@@ -253,7 +253,7 @@ def test_a_source_that_raises_ends_the_watch() -> None:
 
 
 def test_a_check_that_cannot_be_asked_says_why() -> None:
-    """Its name stays in the list, with the reason, before and after it is polled."""
+    """Such a check is listed as not asked with its reason, before and after a poll."""
     check = never_asked("health", "a plain URL has no container")
     for _ in range(2):
         assert check.verdict() == not_asked("health", "a plain URL has no container")

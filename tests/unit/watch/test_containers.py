@@ -1,4 +1,4 @@
-"""Restarts and flaps of the live color end a watch; the old one only says whether the way back is open."""
+"""Restarts and health of the live color can end a watch; the state of the old color is only reported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ LATER = "2026-01-01T00:05:00Z"
     ],
 )
 def test_restarts(now: Container | None, outcome: Outcome, reason: str) -> None:
-    """Anything but the same life, running, is a no."""
+    """No unless the container of the first look still runs and was not restarted."""
     verdict = judge_restarted(FIRST, now)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
@@ -63,7 +63,7 @@ def test_restarts(now: Container | None, outcome: Outcome, reason: str) -> None:
     ],
 )
 def test_health(now: Container | None, unhealthy: int, outcome: Outcome, reason: str) -> None:
-    """One unhealthy is enough: the health check's own retries were the patience."""
+    """One unhealthy status is a no: the HEALTHCHECK has its own retries."""
     verdict = judge_flaps(now, unhealthy)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
@@ -80,14 +80,14 @@ def test_health(now: Container | None, unhealthy: int, outcome: Outcome, reason:
     ],
 )
 def test_the_way_back_is_never_a_no(now: Container | None, outcome: Outcome, reason: str) -> None:
-    """A dead old color is reported, and moves no traffic."""
+    """A stopped or unhealthy old color is only reported."""
     verdict = judge_way_back(FIRST, now, "blue")
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
 
 
 def finder(*answers: Container | Exception | None) -> Callable[[], Container | None]:
-    """An engine that gives one answer after the other."""
+    """A function that returns *answers* one after the other, and the last one from then on."""
     rest = list(answers)
 
     def find() -> Container | None:
@@ -100,7 +100,7 @@ def finder(*answers: Container | Exception | None) -> Callable[[], Container | N
 
 
 def test_one_look_serves_both_checks() -> None:
-    """A flap between two looks is remembered after it has healed."""
+    """A container that was unhealthy once is a no also after it is healthy again, until a reset."""
     find = finder(container(), container(Health=UNHEALTHY), container())
     restarts, health = container_checks(ContainerSource(find, start=at_once))
     outcomes = []
@@ -114,7 +114,7 @@ def test_one_look_serves_both_checks() -> None:
 
 
 def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
-    """Whether anything restarted cannot be said without the engine; one more answer and it is known again."""
+    """Restarts and health are unknown while the engine is silent, and are judged again at its next answer."""
     silent = EngineUnavailable("the Docker engine does not answer: timed out")
     live, old = (ContainerSource(finder(silent, container()), start=at_once) for _ in range(2))
     restarts, health = container_checks(live)
@@ -144,7 +144,7 @@ def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
 def test_another_service_of_the_color_counts_too(
     name: str, worker: list[Container | EngineUnavailable | None], outcome: Outcome, reason: str
 ) -> None:
-    """What is upped together is watched together; what was never there is not asked."""
+    """A no or unknown of another service is the verdict; a service that never had a container is not asked."""
 
     def find(answers: list[Any]) -> Callable[[], Container | None]:
         def ask() -> Container | None:

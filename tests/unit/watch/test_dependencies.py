@@ -1,4 +1,4 @@
-"""A dependency is asked in its own protocol from inside; what fails for both colors does not count."""
+"""Dependencies are asked in their own protocol; a failure for both colors is not a no."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ UNSET = DependencyAnswer(why_not="DATABASE_URL is not set in the container")
 def test_dependency(
     streak: int, live: DependencyAnswer | None, old: DependencyAnswer | None, outcome: Outcome, reason: str
 ) -> None:
-    """Bad twice in a row for the live color alone is a no."""
+    """Two bad answers in a row for the live color alone are a no."""
     verdict = judge_dependency("db", streak, live, old, 1.0)
     assert (verdict.question, verdict.outcome) == ("dependency db", outcome)
     assert reason in verdict.reason
@@ -63,7 +63,7 @@ def test_dependency(
 def asking(
     live: list[DependencyAnswers | Exception | None], old: DependencyAnswers | None = None
 ) -> DependencySource:
-    """A source whose live color gives one answer after the other."""
+    """A source whose live color gives the answers *live* one after the other."""
     rest = list(live)
 
     def ask() -> DependencyAnswers | None:
@@ -96,7 +96,7 @@ def test_streaks_and_silence() -> None:
 
 
 def test_the_trouble_of_the_old_color() -> None:
-    """Which dependency fails for the old color, in words, for a check that is about to say no."""
+    """The text names the dependency that fails for the old color; it is empty if none does."""
     assert asking([], {"db": GOOD, "ai": DOWN}).trouble_of_old() == (
         "dependency ai fails for the old color too (Connection refused)"
     )
@@ -106,7 +106,7 @@ def test_the_trouble_of_the_old_color() -> None:
 
 @contextmanager
 def server(*answers: bytes) -> Iterator[int]:
-    """A server that gives one answer to each thing it is told, then hangs up; the port."""
+    """The port of a server that sends one of *answers* for each message, then closes the connection."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -158,7 +158,7 @@ STARTING = b"E\x00\x00\x00\x40SFATAL\x00C57P03\x00Mthe database system is starti
     ],
 )
 def test_each_protocol_is_spoken(kind: str, url: str, answers: tuple[bytes, ...], said: str | None) -> None:
-    """A right greeting is an answer, a server that is not ready yet says why, another protocol is found out."""
+    """A correct reply is an answer; an error reply or another protocol is an error with its text."""
     with server(*answers) as port:
         found = dependency_inside.ask_one({"name": "x", "kind": kind, "url": url.format(port), "path": ""})
     assert found.get("error") == said
@@ -166,7 +166,7 @@ def test_each_protocol_is_spoken(kind: str, url: str, answers: tuple[bytes, ...]
 
 
 def test_no_answer_says_why_and_tells_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused, unknown and unset are told apart; a password of the environment is in none of them."""
+    """A refused connection, an unknown host and an unset variable have different texts, none with a password."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -186,7 +186,7 @@ def test_no_answer_says_why_and_tells_no_url(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_alerts_keep_the_last_answer() -> None:
-    """Before the first answer nothing is claimed."""
+    """Not asked before the first answer and after a reset."""
     check = alerts_check(Source(lambda: yes("alerts", "fine"), start=at_once))
     assert check.verdict().outcome is NOT_ASKED
     check.poll(0.0)

@@ -1,4 +1,4 @@
-"""The log since the switch is compared with the old color's: before the switch, and in the same minutes."""
+"""The live color's log is compared with the old color's, before the switch and in the same minutes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def before(names: str = "", seconds: float = 600.0) -> LogWindow:
     ],
 )  # fmt: skip
 def test_the_rate_of_errors(asked: LogComparison, outcome: Outcome, reason: str) -> None:
-    """Surely more than before, above the floor and above the old color's worst moment; shared ones never."""
+    """A no needs surely more errors than before, the floor, and more than the old color's worst stretch."""
     verdict = judge_log_rate(asked, 5)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
@@ -105,7 +105,7 @@ def test_the_rate_of_errors(asked: LogComparison, outcome: Outcome, reason: str)
     ],
 )
 def test_new_kinds_of_errors(asked: LogComparison, outcome: Outcome, reason: str) -> None:
-    """Five of a kind that nobody knew are a no, however many others the old color logs."""
+    """Five errors of new signatures are a no, however many others the old color logs."""
     verdict = judge_new_errors(asked, 5)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
@@ -122,7 +122,7 @@ def test_new_kinds_of_errors(asked: LogComparison, outcome: Outcome, reason: str
     ],
 )
 def test_lines_without_a_level_are_no_yes(texts: list[str], outcome: Outcome) -> None:
-    """Where no line has a level, errors cannot be told from others, and nothing is claimed."""
+    """JSON logs without any level are not asked: errors cannot be told from other lines."""
     stamp = datetime.fromtimestamp(SINCE + 1, UTC).isoformat().replace("+00:00", "Z")
     lines = [f"{stamp} {text}" for text in texts]
     source = LogSource(
@@ -159,7 +159,7 @@ def line(at: float, level: str = "info", message: str = "request") -> str:
 
 
 def test_each_line_is_read_once() -> None:
-    """The next read begins behind the last stamp; a flood makes the next read larger, within the limit."""
+    """The next read begins after the last time stamp; after many lines it takes more, up to the limit."""
     log = [line(SINCE + number / 100, "error", "boom") for number in range(300)]
     tails: list[int] = []
 
@@ -175,7 +175,7 @@ def test_each_line_is_read_once() -> None:
 
 
 def test_a_log_that_cannot_be_read() -> None:
-    """A driver without reading is not asked, a silent engine is unknown, before the first read nothing is claimed."""
+    """A logging driver without reading is not asked, a silent engine is unknown, no read yet is not asked."""
     source = LogSource(
         lambda: None, None, RULES, SINCE, Evidence(), "green", clock=lambda: SINCE + 10, start=at_once
     )
@@ -189,7 +189,7 @@ def test_a_log_that_cannot_be_read() -> None:
 
 @pytest.mark.parametrize("gone", ["live", "old"])
 def test_a_container_that_is_gone_logs_nothing(gone: str) -> None:
-    """Its log cannot be read, and that is neither unknown nor a no: another question tells that it is gone."""
+    """The log of a removed container is neither unknown nor a no: the check "restarts" reports it."""
 
     def unreadable(container_id: str, **_window: object) -> list[str]:
         if container_id == gone:
@@ -209,7 +209,7 @@ def test_a_container_that_is_gone_logs_nothing(gone: str) -> None:
 
 
 def test_a_silent_engine_counts_each_time() -> None:
-    """Each silence is counted once, for the four in a row that end a watch."""
+    """Each silence of the engine counts once for both checks."""
 
     def silent() -> None:
         raise EngineUnavailable("the Docker engine does not answer")

@@ -21,7 +21,7 @@ YES, NO, UNKNOWN, NOT_ASKED = (
 
 @dataclass
 class Time:
-    """A clock that only sleeping moves."""
+    """A clock that advances only by `sleep`."""
 
     now: float = 100.0
     slept: list[float] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Time:
 
 @dataclass(eq=False)
 class Scripted(Source[None]):
-    """A source whose check has the verdicts that are written down; the last one stays."""
+    """A source with a list of verdicts, one for each poll; the last one stays."""
 
     ask: Callable[[], None] = field(init=False)
     says: Sequence[Verdict]
@@ -49,7 +49,7 @@ class Scripted(Source[None]):
 
 
 def check(source: Scripted, name: str = "q") -> WatchCheck:
-    """The check of a scripted source."""
+    """A check whose verdict is the current one of *source*."""
     return WatchCheck(name, source, lambda made: made.says[min(len(made.at), len(made.says)) - 1])
 
 
@@ -88,7 +88,7 @@ def test_ends_at_the_first_sure_no(
 
 
 def test_nothing_is_polled_after_the_no() -> None:
-    """The switch back is the very next thing: checks behind the no are not polled any more."""
+    """After the no, the remaining checks are not polled any more."""
     time, first, second = Time(), Scripted([NO]), Scripted([YES])
     checks = [check(first, "first"), check(second, "second")]
     seen = run_watch(checks, 10.0, clock=time.clock, sleep=time.sleep)
@@ -140,7 +140,7 @@ def test_an_exception_counts_each_time() -> None:
 
 
 def test_an_exception_is_over_with_the_next_answer() -> None:
-    """Until then the check stays unknown, as nothing was answered meanwhile."""
+    """The check stays unknown after an exception until its source has answered again."""
 
     class Once(Slow):
         def poll(self, now: float) -> None:
@@ -169,7 +169,7 @@ def test_a_late_watch_does_not_catch_up() -> None:
 
 
 def test_progress_is_reported_each_second_and_at_the_end() -> None:
-    """The live line moves once a tick, however often checks are polled, and ends at zero."""
+    """Progress is reported once a tick, however often checks are polled, and ends at zero seconds left."""
     time, left = Time(), list[float]()
     run_watch(
         [check(Scripted([YES], every_s=0.1))], 3.0,

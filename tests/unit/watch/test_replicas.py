@@ -1,4 +1,4 @@
-"""A service may have several containers: each is one release with the others, and each is looked at."""
+"""Replicas: each container of a release is found and watched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers.containers import container
 
 
 def replica(service: str, number: int, status: str = "running", at: int = 10) -> Container:
-    """Number *number* of *service*, started at a second of its own."""
+    """Replica *number* of *service*, started at second *at*."""
     labels = {"com.docker.compose.service": service, "com.docker.compose.container-number": str(number)}
     made = container(id=f"{service}{number}{at}", Status=status, StartedAt=f"2026-01-01T00:00:{at}Z")
     return replace(made, labels=labels)
@@ -33,7 +33,7 @@ THERE = [
 
 @pytest.fixture(autouse=True)
 def there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine knows a few containers."""
+    """Let the engine list the containers in THERE."""
 
     def containers(_project: str, service: str | None = None) -> list[Container]:
         return [each for each in THERE if service in {None, each.service}]
@@ -46,7 +46,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> None:
     [("api", ["api120"]), ("worker", ["worker310", "worker130", "worker210"]), ("none", [])],
 )
 def test_each_number_is_there_once(service: str, ids: list[str]) -> None:
-    """First one that runs; what an earlier life left behind under the same number does not count."""
+    """The running replica comes first; a stopped container with the number of a running one is left out."""
     found = docker.replicas("recall_green", service)
     assert [each.id for each in found] == ids
     assert docker.numbers("recall_green").get(service, []) == [each.number for each in found]
@@ -54,7 +54,7 @@ def test_each_number_is_there_once(service: str, ids: list[str]) -> None:
 
 
 def test_a_certain_replica() -> None:
-    """The one of that number, though it has ended; nobody stands in for it."""
+    """The replica with that number, also if it has stopped; None if there is none."""
     dead = docker.the_container("recall_green", "worker", 1)
     assert dead is not None
     assert dead.id == "worker130"
@@ -74,7 +74,7 @@ WORKERS = ["worker 3", "worker 1", "worker 2"]
     ids=["color", "live", "url"],
 )
 def test_all_of_a_release_is_watched(target: Target, watched: list[str]) -> None:
-    """Each replica of each service, one that is not there yet, and where the traffic is the consumers."""
+    """All replicas of all services, a service without a container yet, and the workers if the target is live."""
     table = {
         "project": "recall", "services": ["api", "worker", "late"], "workers": ["mail"],
         "colors": {"blue": {"env_file": ".env.blue"}},

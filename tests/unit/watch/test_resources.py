@@ -60,7 +60,7 @@ SLO = Slo.model_validate({})
     ],
 )
 def test_cpu(cores: tuple[float, ...], where: Container, outcome: Outcome, reason: str) -> None:
-    """A busy start is not a busy service: two windows in a row are needed."""
+    """Two windows in a row above the share of the CPU limit are a no, one is not."""
     verdict = judge_cpu(cores, where, 0.9)
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
@@ -93,7 +93,7 @@ def test_cpu(cores: tuple[float, ...], where: Container, outcome: Outcome, reaso
     ],
 )
 def test_memory(megabytes: Sequence[int], where: Container, outcome: Outcome, reason: str) -> None:
-    """Three readings in a row above the share of the own limit are a no."""
+    """Three readings in a row above the share of the container's own limit are a no."""
     verdict = judge_memory(tuple(each * 1_000_000 for each in megabytes), where, 0.9)
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
@@ -116,13 +116,13 @@ def test_memory(megabytes: Sequence[int], where: Container, outcome: Outcome, re
     ],
 )
 def test_oom(first_oom: bool, now: Container, killed: int, outcome: Outcome, reason: str) -> None:
-    """A killed child counts too, a plain SIGKILL does not, and an engine may remember an old one for ever."""
+    """A killed child process counts; a plain SIGKILL and a kill before the watch do not."""
     verdict = judge_oom(first_oom, now, killed)
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 
 def usage(readings: Sequence[Usage | Exception | None]) -> UsageSource:
-    """A source that gets *readings*, one a poll."""
+    """A source that reads one of *readings* at each poll."""
     rest = list(readings)
 
     def read(_container_id: str) -> Usage | None:
@@ -137,7 +137,7 @@ def usage(readings: Sequence[Usage | Exception | None]) -> UsageSource:
 
 
 def test_windows_of_cpu_time() -> None:
-    """A window is 15 s of CPU time by the clock of the readings; a new life begins a new window."""
+    """A window is 15 s by the clock of the readings; a restart of the container begins a new window."""
     busy = [Usage(float(at), at * 0.5, 50_000_000, 40_000_000, 0) for at in range(31)]
     source = usage([*busy, Usage(31.0, 0.1, 1, 1, 0), Usage(46.0, 0.2, 1, 1, 0)])
     cpu, memory, oom, leak = resource_checks(source, SLO)
@@ -151,7 +151,7 @@ def test_windows_of_cpu_time() -> None:
 
 
 def test_kills_are_counted_from_the_first_reading() -> None:
-    """What the kernel killed before the watch is not this watch's."""
+    """Only kills after the first reading count."""
     source = usage([Usage(float(at), 0.0, 1, 1, kills) for at, kills in enumerate((3, 3, 4))])
     cpu, _memory, oom, _leak = resource_checks(source, SLO)
     outcomes = []
@@ -162,7 +162,7 @@ def test_kills_are_counted_from_the_first_reading() -> None:
 
 
 def test_a_silent_engine_is_unknown() -> None:
-    """No reading and no reason to believe that there is none to be had."""
+    """Unknown while the engine is silent; not asked once it answers that there is no reading."""
     cpu = resource_checks(usage([EngineUnavailable("the Docker engine does not answer"), None]), SLO)[0]
     cpu.poll(0.0)
     assert cpu.verdict().outcome is UNKNOWN
@@ -171,7 +171,7 @@ def test_a_silent_engine_is_unknown() -> None:
 
 
 def test_an_engine_that_falls_silent_is_unknown() -> None:
-    """Readings from files go on without the engine, but nobody knows whether that container still serves."""
+    """Unknown without the engine, also with readings from files: the container may be another one by now."""
     source = usage([Usage(float(at), 0.0, 1, 1, 0) for at in range(3)])
     found = resource_checks(source, SLO)
     found[0].poll(0.0)
@@ -211,7 +211,7 @@ def written(root: Path, files: dict[str, str], name: str) -> Path:
     ids=["v1", "v2", "v2-systemd"],
 )
 def test_cgroup_files(files: dict[str, str], name: str, tmp_path: Path) -> None:
-    """Memory without droppable cache, what no file stands behind, CPU seconds, and kills."""
+    """Both versions give memory without reclaimable cache, anonymous memory, CPU seconds and kills."""
     found = usage_of_cgroup(ID, written(tmp_path, files, name))
     assert found is not None
     assert (found.memory, found.anonymous, found.oom_kills) == (35_620_000, 34_180_000, 2)
@@ -222,7 +222,7 @@ def test_cgroup_files(files: dict[str, str], name: str, tmp_path: Path) -> None:
     "files", [{}, {"memory/docker/other/memory.stat": ""}, {"docker/other/memory.stat": ""}]
 )
 def test_no_cgroup_to_be_seen(files: dict[str, str], tmp_path: Path) -> None:
-    """On another host, or for a stopped container, the engine is asked instead."""
+    """None if there is no cgroup of the container, as on another host or for a stopped container."""
     assert usage_of_cgroup(ID, written(tmp_path, files, ID)) is None
 
 
@@ -250,7 +250,7 @@ CACHELESS = {"usage": 64_000_000, "stats": {"inactive_file": 90_000_000, "anon":
     ],
 )
 def test_stats(stats: dict[str, Any], memory: int | None) -> None:
-    """The engine answers for a stopped container too, with zeros: that is no reading."""
+    """None for the zeros that the engine answers for a stopped container."""
     found = usage_of_stats(stats)
     assert (found.memory if found else None) == memory
     if isinstance(found, Usage):
@@ -276,12 +276,12 @@ def warming_slowly(minute: float, dice: random.Random) -> float:
 
 
 def leaking_and_warming(minute: float, dice: random.Random) -> float:
-    """Both at once."""
+    """A leak and a warm-up at the same time."""
     return warming_slowly(minute, dice) + 2 * minute
 
 
 def sawtooth(minute: float, dice: random.Random) -> float:
-    """A garbage collector that lets go each 40 s."""
+    """A garbage collector that frees memory every 40 s."""
     return 200 + 30 * ((minute * 1.5) % 1) + dice.gauss(0, 1)
 
 
@@ -296,7 +296,7 @@ def leak(minute: float, dice: random.Random) -> float:
 
 
 def slow_leak(minute: float, dice: random.Random) -> float:
-    """A fifth of a megabyte a minute: below what the rule promises."""
+    """0.2 MB a minute: below the bound of the rule."""
     return 200 + 0.2 * minute + dice.gauss(0, 1)
 
 
@@ -318,7 +318,7 @@ def test_shapes(shape: Shape, outcome: Outcome, seed: int) -> None:
 
 
 def test_a_leak_says_when_the_limit_is_reached() -> None:
-    """The number that decides about the night: hours to the limit."""
+    """The reason has the hours until the memory limit is reached."""
     points = [(float(second), (200 + second / 30) * MB) for second in range(0, 901, 5)]
     verdict = judge_leak(points, 350_000_000)
     assert verdict.reason == "memory grows by 2.0 MB a minute, 8% over 10 min: at its limit in 1.0 h"
@@ -326,7 +326,7 @@ def test_a_leak_says_when_the_limit_is_reached() -> None:
 
 @pytest.mark.parametrize("minutes", [0, 1, 14])
 def test_too_short_a_time_says_so(minutes: int) -> None:
-    """Before a quarter of an hour nobody can tell; that is no answer, and no reason to revert a release."""
+    """Not asked before 14.5 minutes, with the time that is needed."""
     points = [(float(second), second * MB) for second in range(0, minutes * 60 + 1, 5)]
     verdict = judge_leak(points, 0)
     assert (verdict.outcome, verdict.reason) == (
@@ -336,7 +336,7 @@ def test_too_short_a_time_says_so(minutes: int) -> None:
 
 
 def test_a_watch_of_a_quarter_of_an_hour_can_tell() -> None:
-    """The readings of the runbook's longest watch suffice, though the first is late and the last tick early."""
+    """A watch of 15 minutes is long enough, also with a late first reading and an early last one."""
     points = [(float(second), 200 * MB) for second in range(3, 889)]
     assert judge_leak(points, 0).outcome is YES
 

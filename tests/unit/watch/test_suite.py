@@ -1,4 +1,4 @@
-"""The default list agrees with its names, whatever the target is and whatever cutover.toml has."""
+"""`check_names` agrees with `default_checks` for each kind of target and configuration."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FULL: dict[str, Any] = {
 def test_the_names_are_known_beforehand(
     table: dict[str, Any], live: Target, old: Target | None, tmp_path: Path
 ) -> None:
-    """Each name has its check, in the same order; what this target cannot be asked has a reason."""
+    """Each name has its check, in the same order, also if this target cannot be asked."""
     settings = Settings.model_validate(table)
     if settings.proxy:
         proxy = settings.proxy.model_copy(update={"access_log": tmp_path / "access.json"})

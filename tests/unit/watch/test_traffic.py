@@ -1,4 +1,4 @@
-"""Users' requests are judged by what the proxy logged: failed ones and latency."""
+"""Failed requests and latency of users, judged by the proxy's access log."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SLO = Slo.model_validate({})
 
 
 def line(ts: float, status: int = 200, seconds: float = 0.01, color: str = "green", path: str = "/m") -> str:
-    """One line as the proxy writes it."""
+    """One line of the access log."""
     entry: dict[str, Any] = {
         "ts": ts, "color": color, "status": status, "seconds": seconds, "connection": "1", "method": "GET",
         "path": path, "upstream": str(seconds), "upstream_addr": "127.0.0.1:1",
@@ -70,7 +70,7 @@ def counts(per_second: list[tuple[int, int]]) -> tuple[RequestCounts, Sequential
 def test_failed_requests(
     per_second: list[tuple[int, int]], old: OldTraffic, outcome: Outcome, reason: str
 ) -> None:
-    """A no is sure and worse than the old color's, a yes has its minimum, between them it claims nothing."""
+    """A no needs a rate that is surely too high and above the old color's; a yes needs the minimum of requests."""
     found, test = counts(per_second)
     verdict = judge_errors(found, test, old, needed=100)
     assert verdict.outcome is outcome, verdict
@@ -105,7 +105,7 @@ def window(p95: float) -> LatencyWindow:
 def test_latency(
     p95s: list[float], allowed: dict[str, tuple[float, str]], outcome: Outcome, reason: str
 ) -> None:
-    """Twice in a row above its bound is a no, once is not."""
+    """A quantile above its bound in two windows in a row is a no, in one window it is not."""
     verdict = judge_user_latency(tuple(map(window, p95s)), allowed)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
@@ -113,7 +113,7 @@ def test_latency(
 
 @pytest.mark.parametrize(("old_p95", "bound"), [(0.010, 0.060), (0.099, 0.149), (0.200, 0.300), (1.0, 1.5)])
 def test_without_slo_the_old_color_is_the_bound(old_p95: float, bound: float) -> None:
-    """Half as much again, and at least 50 ms more: a quick service may vary."""
+    """The bound is 1.5 times the old color's p95, and at least 50 ms above it."""
     old = Histogram()
     for _ in range(100):
         old.add(old_p95)
@@ -123,7 +123,7 @@ def test_without_slo_the_old_color_is_the_bound(old_p95: float, bound: float) ->
 
 
 def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
-    """Only the live color's users count, from the switch on; the series go to the report."""
+    """Only requests of users to the live color since the switch count; their series are kept as samples."""
     log = tmp_path / "access.json"
     log.write_text("".join(line(SINCE - 10 + n / 10, color="blue") for n in range(60)) + line(SINCE - 1, 500))
     old = old_traffic(log, "blue", SINCE, frozenset())
@@ -151,7 +151,7 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
 
 
 def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> None:
-    """Without a log nothing is known of users' requests; while it is rotated that may be so for a moment."""
+    """Both checks are unknown without a log; each five seconds without it count once."""
     traffic = TrafficSource(LogTail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
     errors, latency = traffic_checks(traffic)
     polls = []
@@ -163,7 +163,7 @@ def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> N
 
 
 def test_a_silent_proxy_is_unknown(tmp_path: Path) -> None:
-    """While nobody answers our own probes, a log in which nothing fails says nothing; a sure no stays one."""
+    """Both checks are unknown while our own probes get no answer; a no that is sure stays a no."""
     log, probes = tmp_path / "access.json", Source(lambda: None, count=7, silence="the proxy does not answer")
     log.write_text("".join(line(SINCE + n / 100) for n in range(200)))
     tail = LogTail(log, from_start=True)
@@ -182,13 +182,13 @@ def test_a_silent_proxy_is_unknown(tmp_path: Path) -> None:
 
 
 def test_without_a_log_nothing_was_old_traffic(tmp_path: Path) -> None:
-    """A proxy that has not written yet is no error."""
+    """A log that does not exist yet is no error and has no requests."""
     assert old_traffic(tmp_path / "none", "blue", SINCE, frozenset()).requests == 0
     assert failed_since(tmp_path / "none", "blue", SINCE, frozenset()) == (0, 0.0)
 
 
 def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
-    """A revert says how many requests failed, and for how long."""
+    """`failed_since` gives the number of users' failed requests and their span in seconds."""
     log = tmp_path / "access.json"
     rows = [(SINCE - 1, 500), (SINCE + 1, 500), (SINCE + 2, 200), (SINCE + 3.5, 502)]
     log.write_text("".join(line(ts, status) for ts, status in rows) + line(SINCE + 9, 503, path="/readyz"))
@@ -208,7 +208,7 @@ def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
 def test_a_log_without_our_own_probes_is_not_the_log(
     probed: bool, logged: str, seconds: float, outcome: Outcome, tmp_path: Path
 ) -> None:
-    """Our probes go through the proxy: a log that shows none of them says nothing about users either."""
+    """A log without our own probes, which go through the proxy, is unknown after the delay of logging."""
     log = tmp_path / "access.json"
     paths = frozenset({"/readyz"})
     traffic = TrafficSource(LogTail(log), "green", SINCE, paths, Evidence(), SLO, probed=probed)
@@ -220,7 +220,7 @@ def test_a_log_without_our_own_probes_is_not_the_log(
 
 
 def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
-    """What cannot be read is unknown, and says why."""
+    """A log that cannot be read is unknown, with the reason."""
     traffic = TrafficSource(LogTail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
     errors, _latency = traffic_checks(traffic)
     errors.poll(0.0)
