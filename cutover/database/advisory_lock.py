@@ -15,35 +15,23 @@ from typing import NoReturn
 from cutover.core.config import load_config
 from cutover.core.errors import ConfigError, CutoverError, Failed
 from cutover.database.base import ServiceDatabase
-from cutover.database.postgres import PostgresStore
+from cutover.database.postgres import PostgresStore, load_query
 from cutover.system.compose import Rendered
 
 LOCK_KEY = 0x6375746F766572  # "cutover": the same in each database, whichever project migrates it
-LOCK_HOLDER = f"""\
-select format('since %s from %s', date_trunc('second', a.backend_start), coalesce(a.client_addr::text, 'itself'))
-from pg_locks l join pg_stat_activity a using (pid)
-where l.locktype = 'advisory' and l.granted and l.classid = {LOCK_KEY >> 32} and l.objid = {LOCK_KEY & 0xFFFFFFFF}
-and l.database = (select oid from pg_database where datname = current_database()) limit 1;
-"""
-# The timeouts of the role would end the session that holds the lock.
-RESET_TIMEOUTS = """\
-select set_config(name, '0', false) from pg_settings
-where name in ('statement_timeout', 'idle_session_timeout', 'transaction_timeout') \\g /dev/null
-"""
 
 
 def acquire_advisory_lock(store: PostgresStore, wait_s: float) -> int:
     """Take the lock within *wait_s* seconds; returns the descriptor that holds it. Raises Failed if it is taken."""
     session, timeout_ms = store.tools.open_session(), max(1, round(wait_s * 1000))
+    sql = load_query("advisory lock", timeout_ms=timeout_ms, key=LOCK_KEY)
     try:
-        session.query(
-            f"{RESET_TIMEOUTS}set lock_timeout = {timeout_ms}; select pg_advisory_lock({LOCK_KEY});",
-            deadline_s=wait_s + 30,
-        )
+        session.query(sql, deadline_s=wait_s + 30)
     except Failed as error:
         if "lock timeout" not in str(error):
             raise
-        holder = (store.tools.query(LOCK_HOLDER) or ["by a session that has just ended"])[0]
+        found = store.tools.query(load_query("lock holder", high=LOCK_KEY >> 32, low=LOCK_KEY & 0xFFFFFFFF))
+        holder = found[0] if found else "by a session that has just ended"
         raise Failed(
             f"another migration of {store.name} holds the lock, {holder}; waited {wait_s:g} s, nothing was changed"
         ) from error

@@ -1,4 +1,4 @@
--- Queries of postgres.py for psql. `load_query` reads them by name and fills the {names}.
+-- Queries of postgres.py and advisory_lock.py for psql. `load_query` reads them by name and fills the {names}.
 
 -- name: size and folder
 -- A role that may not read the setting gets no row for it, and no error.
@@ -72,3 +72,15 @@ join lateral (select attname from pg_catalog.pg_attribute where attrelid = c.oid
   order by array_position(array['version_num', 'version', 'name'], attname::text) nulls last, attnum limit 1) a on true
 where c.relname = {schema_table} and c.relkind = 'r' and {user_schemas}
 \gexec
+
+-- name: advisory lock
+-- The timeouts of the role would end the session that holds the lock.
+select set_config(name, '0', false) from pg_settings
+where name in ('statement_timeout', 'idle_session_timeout', 'transaction_timeout') \g /dev/null
+set lock_timeout = {timeout_ms}; select pg_advisory_lock({key});
+
+-- name: lock holder
+select format('since %s from %s', date_trunc('second', a.backend_start), coalesce(a.client_addr::text, 'itself'))
+from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'advisory' and l.granted and l.classid = {high} and l.objid = {low}
+and l.database = (select oid from pg_database where datname = current_database()) limit 1;
