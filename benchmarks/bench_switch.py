@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import write
-from cutover.proxy.ask import named_color
-from cutover.proxy.base import other
+from cutover.proxy.base import named_color, other
 from cutover.system.http import HttpAddress
 from tests.helpers.color_servers import Backend, Colors, two_colors
 from tests.helpers.load import Ask, Load, load, percentile

@@ -55,12 +55,12 @@ def read_env_file(path: Path) -> dict[str, str]:
     return {key: values[key] for key in [*in_file, *values] if key in values}
 
 
-def rewrite_tag(env_file: Path, key: str, tag: str) -> None:
-    """Set the value of *key* to *tag* in *env_file*. Comments, order, owner and mode of the file are kept."""
+def set_env_value(env_file: Path, key: str, value: str) -> None:
+    """Set *key* to *value* in *env_file*. Comments, order, owner and mode of the file are kept."""
     row = re.compile(
         rf"^([ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:])[^\n]*?([ \t]+#[^\n]*)?$", re.MULTILINE
     )
     old = env_file.read_text(encoding="utf-8")
-    new = row.sub(lambda found: f"{found[1]}{tag}{found[2] or ''}", old)
+    new = row.sub(lambda found: f"{found[1]}{value}{found[2] or ''}", old)
     if new != old:
         write_atomically(env_file, new, mode=env_file.stat().st_mode & 0o777)

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from cutover.proxy.base import COLORS
 
-NANOSECOND = 1e-9
 MAX_LINE_BYTES = 64 * 1024
 BUFFER_BYTES = 256 * 1024
 # Longer than a proxy buffers lines (nginx: access_log … flush=5s).
@@ -60,13 +59,13 @@ def _of_our_format(entry: Mapping[str, Any]) -> LoggedRequest:
         seconds=float(entry["seconds"]) if "seconds" in entry else float(entry["ms"]) / 1000,
         connection=str(entry["connection"]),
         method=str(entry["method"]),
-        path=_path(entry["path"]),
+        path=urlsplit(str(entry["path"])).path,
         lost=entry.get("marker") == "lost",
     )
 
 
 def _of_traefik(entry: Mapping[str, Any]) -> LoggedRequest:
-    seconds = float(entry["Duration"]) * NANOSECOND
+    seconds = float(entry["Duration"]) / 1e9
     return LoggedRequest(
         ts=datetime.fromisoformat(str(entry["StartUTC"])).timestamp() + seconds,
         color=_color(entry.get("ServiceName", "")),
@@ -74,7 +73,7 @@ def _of_traefik(entry: Mapping[str, Any]) -> LoggedRequest:
         seconds=seconds,
         connection=str(entry.get("ClientAddr", "")),
         method=str(entry["RequestMethod"]),
-        path=_path(entry["RequestPath"]),
+        path=urlsplit(str(entry["RequestPath"])).path,
     )
 
 
@@ -84,15 +83,11 @@ def _color(name: object) -> str:
     return word if word in COLORS else ""
 
 
-def _path(target: object) -> str:
-    return urlsplit(str(target)).path
-
-
 @dataclass(slots=True)
 class LogTail:
     """Reads the requests that are appended to a log, across rotation and truncation, in constant memory.
 
-    The first read begins at the end of the file (`from_start=True`: at its beginning). A missing file counts as empty:
+    It begins at the end that the file has now (`from_start=True`: at its beginning). A missing file counts as empty:
     the proxy may not have written yet. So does a file that cannot be read, and `trouble` says why.
     """
 
@@ -101,7 +96,11 @@ class LogTail:
     trouble: str = field(default="", init=False)
     _file: BinaryIO | None = field(default=None, init=False)
     _rest: bytes = field(default=b"", init=False)
-    _begun: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._open()
+        if self._file is not None and not self.from_start:
+            self._file.seek(0, os.SEEK_END)
 
     def read_new(self, limit: int = 20_000) -> list[LoggedRequest]:
         """At most *limit* requests since the last call, the oldest first; the next call continues from there."""
@@ -114,13 +113,6 @@ class LogTail:
                 break
         return found
 
-    def skip(self) -> None:
-        """Skip what the file holds now."""
-        self.close()
-        self.from_start = False
-        self._begun = False
-        self._open()
-
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
@@ -128,16 +120,11 @@ class LogTail:
         self._file, self._rest = None, b""
 
     def __del__(self) -> None:
-        """Close the file."""
         self.close()
 
-    def __iter__(self) -> Iterator[LoggedRequest]:
-        """The requests up to now."""
-        while batch := self.read_new():
-            yield from batch
-
     def _lines(self) -> Iterator[str]:
-        self._open()
+        if self._file is None:
+            self._open()
         while self._file is not None:
             line = self._file.readline(MAX_LINE_BYTES)
             if line.endswith(b"\n"):
@@ -149,17 +136,11 @@ class LogTail:
                 return
 
     def _open(self) -> None:
-        if self._file is not None:
-            return
         try:
             self._file = self.path.open("rb", buffering=BUFFER_BYTES)
-            if not self._begun and not self.from_start:
-                self._file.seek(0, os.SEEK_END)
             self.trouble = ""
         except OSError as error:
             self._note_trouble(error)
-        # A file that appears later is new: read it from its first line.
-        self._begun = True
 
     def _note_trouble(self, error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
@@ -195,7 +176,6 @@ def why_log_lacks(
 ) -> str:
     """Why the log at *path* does not show *request*, a call that sends one through the proxy; empty if it does."""
     tail = LogTail(path)
-    tail.skip()
     request()
     until = clock() + within_s
     while not tail.trouble and not tail.read_new(limit=1):

@@ -1,84 +1,146 @@
-"""What a proxy driver can do: name the live color, switch, and say how its switch differs from an ordinary one."""
+"""What a proxy driver can do, and the requests by which all of them find the live color."""
 
 from __future__ import annotations
 
+import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from importlib import import_module
-from typing import Protocol
+from typing import ClassVar
 
 from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
+from cutover.system.http import DEFAULT_DEADLINE_S, HttpResponse, NoResponse, TlsVerify, fetch
 
 COLORS = ("blue", "green")
 DRIVERS = {"nginx": "Nginx", "traefik": "Traefik", "command": "CommandProxy", "port-swap": "PortSwap"}
 """`[proxy] driver` and the class of its module."""
+PROXY_COLOR_HEADER = "X-Cutover-Color"
+"""Header of the control location: the color that the proxy would choose now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The live color, None if it is unknown; `how` says how it was found, or why it is unknown."""
+    """The live color by one source, None if it is unknown; `how` says how it was found, or why it is unknown."""
 
     color: str | None
     how: str
 
 
 @dataclass(frozen=True, slots=True)
-class Marker:
-    """The color that a proxy's marker directory or file names, None if it is unknown; `why` explains it."""
+class ProxyClient:
+    """URL and paths of the proxy, and the header in which a response names its color."""
 
-    color: str | None
-    why: str
+    url: str
+    path: str
+    control: str
+    color_header: str
+    verify: TlsVerify = True
+    deadline_s: float = DEFAULT_DEADLINE_S
+
+    @classmethod
+    def of(cls, settings: Settings) -> ProxyClient:
+        """The client that `[proxy]` describes."""
+        proxy = settings.proxy
+        assert proxy is not None  # noqa: S101 - a driver is only made for a [proxy]
+        return cls(
+            proxy.url.rstrip("/"),
+            proxy.probe_path or (settings.version.path if settings.version else settings.ready.path),
+            proxy.health_path,
+            proxy.color_header,
+            proxy.tls_verify,
+        )
+
+    def live(self) -> Live:
+        """The live color by the application's response; only if that names none, by the proxy's control location.
+
+        A broken release may answer anything, and a rollback from it has to know that it is live.
+        """
+        live = self.answering()
+        if live.color is None and (own := self.proxy_color()):
+            return Live(own, f"the proxy chooses {own}, which does not say so: {live.how}")
+        return live
+
+    def answering(self) -> Live:
+        """The color that the application names in its response."""
+        response, where = self._fetch(self.path), f"{self.url}{self.path}"
+        if isinstance(response, NoResponse):
+            return Live(None, f"{where} gave no answer: {response}")
+        color = named_color(response, self.color_header)
+        if color:
+            return Live(color, f"{where} answered {response.status} from {color}")
+        why = f"without a color in {self.color_header} or in its JSON"
+        return Live(None, f"{where} answered {response.status} {why}")
+
+    def proxy_color(self) -> str:
+        """The color that the control location says the proxy chooses; empty if it names none."""
+        word = self.ask_control().headers.get(PROXY_COLOR_HEADER.lower(), "")
+        return word if word in COLORS else ""
+
+    def ask_control(self, method: str = "GET") -> HttpResponse | NoResponse:
+        """The response of the proxy's own static location, which reaches no application."""
+        return self._fetch(self.control, method)
+
+    def as_control(self) -> ControlProbe:
+        """Whether the proxy itself answers."""
+        return ControlProbe(lambda: self.ask_control().status == HTTPStatus.OK, f"{self.url}{self.control}")
+
+    def _fetch(self, path: str, method: str = "GET") -> HttpResponse | NoResponse:
+        return fetch(self.url, path, method=method, verify=self.verify, deadline_s=self.deadline_s)
 
 
-class Proxy(Protocol):
-    """One driver. It holds no state: the state is the proxy's own."""
+def named_color(response: HttpResponse | NoResponse, header: str) -> str:
+    """The color that the application names in *header* or as `color` in its JSON; empty if it names none."""
+    word = response.headers.get(header.lower(), "").strip().lower()
+    if not word and response.body[:1] in {"{", " ", "\n"}:
+        try:
+            body = json.loads(response.body)
+        except ValueError:
+            return ""
+        word = str(body.get("color", "")) if isinstance(body, dict) else ""
+    return word if word in COLORS else ""
 
-    @property
-    def name(self) -> str:
-        """The name in `[proxy] driver`."""
 
-    @property
-    def has_gap(self) -> bool:
-        """Whether users get no response while the switch takes place."""
+class Proxy(ABC):
+    """One driver. It holds no state: the state is the proxy's own.
 
-    @property
-    def keeps_old_color(self) -> bool:
-        """Whether the old color still runs after the switch, and on its own port."""
+    The defaults are those of a proxy that runs between users and both colors.
+    """
+
+    name: ClassVar[str]
+    """The name in `[proxy] driver`."""
+    has_gap: ClassVar[bool] = False
+    """Whether users get no response while the switch takes place."""
+    keeps_old_color: ClassVar[bool] = True
+    """Whether the old color still runs after the switch, and on its own port."""
+    client: ProxyClient
 
     def live(self) -> Live:
         """The live color, by a request through the proxy."""
+        return self.client.live()
 
+    @abstractmethod
     def agreed(self) -> Verdict:
         """Yes if the proxy's answer and its marker, file or status command name the same color."""
 
+    @abstractmethod
     def switch(self, to: str) -> Change:
-        """The change that sends new requests to *to*, and its undo."""
+        """The change that sends new requests to *to*, and its undo; both do nothing when run twice."""
 
     def control(self) -> ControlProbe:
         """Whether the proxy itself answers."""
-
-    def own_port(self, color: str, live: str | None) -> int | None:
-        """The port of *color* while *live* is live; None: that of its rendered release."""
-
-    def on_commit(self, to: str, ports: Mapping[str, int]) -> dict[str, int]:
-        """The ports to write into the env files when the switch to *to* is committed; *ports* are the rendered ones."""
-
-
-class RunningProxy:
-    """The facts of a driver whose proxy runs between users and both colors: no gap, both colors keep their ports."""
-
-    has_gap = False
-    keeps_old_color = True
+        return self.client.as_control()
 
     def own_port(self, _color: str, _live: str | None) -> int | None:
-        """None: each color has the port of its rendered release."""
+        """The port of a color while another or the same one is live; None: that of its rendered release."""
         return None
 
     def on_commit(self, _to: str, _ports: Mapping[str, int]) -> dict[str, int]:
-        """Nothing to write."""
+        """The ports to write into the env files when a switch is committed, from the rendered ones."""
         return {}
 
 
@@ -87,12 +149,12 @@ def other(color: str) -> str:
     return COLORS[1 - COLORS.index(color)]
 
 
-def judge_agreement(what: str, marker: Marker, live: Live, **evidence: str) -> Verdict:
+def judge_agreement(what: str, marker: Live, live: Live, **evidence: str) -> Verdict:
     """Yes if *marker*, which is a *what* (`marker` or `file`), and the proxy's answer name the same color."""
-    evidence = {what: marker.why, "asked": live.how, **evidence}
+    evidence = {what: marker.how, "asked": live.how, **evidence}
     expected, seen = marker.color, live.color
     if expected is None:
-        return unknown("proxy", marker.why, **evidence)
+        return unknown("proxy", marker.how, **evidence)
     named = f"the {what} names {expected}"
     if seen is None:
         return unknown("proxy", f"{named}, but {live.how}", **evidence)

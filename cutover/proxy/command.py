@@ -10,10 +10,8 @@ from typing import Self
 from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
-from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import COLORS, Live, RunningProxy, other
+from cutover.proxy.base import COLORS, Live, Proxy, ProxyClient, other
 from cutover.system import process
 from cutover.system.process import CompletedCommand
 
@@ -22,7 +20,7 @@ STATUS_DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class CommandProxy(RunningProxy):
+class CommandProxy(Proxy):
     """HAProxy's runtime socket, a cloud's load balancer, or whatever else has a command line."""
 
     there: Argv
@@ -30,7 +28,7 @@ class CommandProxy(RunningProxy):
     status: Argv
     ports: dict[str, int]
     client: ProxyClient
-    name: str = "command"
+    name = "command"
 
     @classmethod
     def of(cls, settings: Settings, ports: dict[str, int]) -> Self:
@@ -46,9 +44,9 @@ class CommandProxy(RunningProxy):
         answered = self.client.live()
         if answered.color:
             return answered
-        done = self._run_status()
-        word = printed_color(done) if done else ""
-        return Live(word, f"{_only_by(self.status[0], word)}: {answered.how}") if word else answered
+        if word := printed_color(self._run_status()):
+            return Live(word, f"{self.status[0]} says {word}, which does not say so: {answered.how}")
+        return answered
 
     def agreed(self) -> Verdict:
         """Yes if the status command, else the control location, names the color that answers."""
@@ -62,10 +60,6 @@ class CommandProxy(RunningProxy):
         undo = line(*self._filled(self.back or self.there, other(to)), within_s=COMMAND_BUDGET_S)
         text = f"{other(to)} → {to} by {self.there[0]}"
         return Change("switch", text, self._filled(self.there, to), (undo,), COMMAND_BUDGET_S)
-
-    def control(self) -> ControlProbe:
-        """Whether the proxy itself answers."""
-        return self.client.as_control()
 
     def _run_status(self) -> CompletedCommand | None:
         return process.run(self.status, deadline_s=STATUS_DEADLINE_S) if self.status else None
@@ -81,31 +75,26 @@ def find_command(settings: Settings, key: str) -> Argv:
     argv: Argv = getattr(settings.proxy, key)
     if not argv:
         return argv
-    name = argv[0]
-    path = str(settings.source.parent.absolute() / Path(name).expanduser()) if "/" in name else name
+    path, where = argv[0], f"{argv[0]} in {process.FIXED_PATH}"
+    if "/" in path:
+        path = where = str(settings.source.parent.absolute() / Path(path).expanduser())
     found = shutil.which(path, path=process.FIXED_PATH)
     if found is None:
-        where = path if "/" in name else f"{name} in {process.FIXED_PATH}"
         raise ConfigError(f"{settings.source}: proxy.{key}: no such command: {where}")
     return (found, *argv[1:])
 
 
-def printed_color(done: CompletedCommand) -> str:
+def printed_color(done: CompletedCommand | None) -> str:
     """The last word of the output if it is a color, else empty."""
-    words = done.out.split()
-    return words[-1] if done.ok and words and words[-1] in COLORS else ""
-
-
-def _only_by(source: str, color: str) -> str:
-    return f"{source} says {color}, which does not say so"
+    words = done.out.split() if done and done.ok else ()
+    return words[-1] if words and words[-1] in COLORS else ""
 
 
 def judge_status(done: CompletedCommand | None, live: Live) -> Verdict:
     """Yes if the status command *done* prints the color that answers, or if none answers and it prints one."""
-    evidence = {"asked": live.how}
-    word = printed_color(done) if done else ""
-    if live.color is None and done is not None and word:
-        return yes("proxy", f"{_only_by(done.argv[0], word)}: {live.how}", **evidence)
+    evidence, word = {"asked": live.how}, printed_color(done)
+    if live.color is None and done and word:
+        return yes("proxy", f"{done.argv[0]} says {word}, which does not say so: {live.how}", **evidence)
     if live.color is None:
         return unknown("proxy", live.how, **evidence)
     if done is None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import psutil
 
 from cutover.core.change import line
 from cutover.core.config_schema import Proxy as ProxyTable
+from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, yes
 from cutover.proxy.access_log import LogTail
 
@@ -64,23 +65,21 @@ class Drained:
     def verdict(self, on_timeout: Literal["continue", "revert"] = "continue") -> Verdict:
         """Yes if nothing is in flight; otherwise what *on_timeout* says."""
         question = f"drain {self.color}"
-        seen: dict[str, Any] = {
-            "seconds": round(self.seconds, 1),
-            "most_in_flight": self.most,
-            "left": self.left,
-            "finished": self.finished,
-        } | ({"access_log": self.trouble} if self.trouble else {})
+        seen: dict[str, Any] = {"seconds": round(self.seconds, 1), "most_in_flight": self.most}
+        seen |= {"left": self.left, "finished": self.finished}
+        seen |= {"access_log": self.trouble} if self.trouble else {}
         if not self.visible:
             why = "the proxy's connections cannot be seen from this host"
             return yes(question, f"waited the whole {self.seconds:.0f} s: {why}", **seen)
         if not self.left and not self.most:
             return yes(question, f"no request in flight after {self.seconds:.1f} s", **seen)
         if not self.left:
-            reason = f"{_requests(self.most)} in flight, last one done after {self.seconds:.1f} s"
+            reason = f"{count(self.most, 'request')} in flight, last one done after {self.seconds:.1f} s"
             return yes(question, reason, **seen)
-        reason = f"{_requests(self.left)} still in flight after {self.seconds:.0f} s"
+        left = count(self.left, "request")
+        reason = f"{left} still in flight after {self.seconds:.0f} s"
         if on_timeout == "revert":
-            return no(question, reason, expected="no request in flight", seen=_requests(self.left), **seen)
+            return no(question, reason, expected="no request in flight", seen=left, **seen)
         return yes(question, f"{reason}; going on, as on_drain_timeout says", **seen)
 
 
@@ -99,20 +98,20 @@ def wait_until_idle(
     """
     begun = busy = clock()  # busy: when a request was last in flight, or had just ended
     most = done = 0
-    first = count = in_flight()
+    first = number = in_flight()
     while True:
         now = clock()
         done += (ended := finished())
         if now - begun > IDLE_CONNECTION_S:
-            most = max(most, count or 0)
-        if count != 0 or ended:
+            most = max(most, number or 0)
+        if number != 0 or ended:
             busy = now
-        if count == 0 and now - busy >= QUIET_S:
+        if number == 0 and now - busy >= QUIET_S:
             return Drained(color, busy - begun, most, 0, done)
         if now - begun >= budget_s:
-            return Drained(color, now - begun, most, count or 0, done, first is not None)
+            return Drained(color, now - begun, most, number or 0, done, first is not None)
         sleep(min(POLL_S, max(0.0, begun + budget_s - now)))
-        count = in_flight()
+        number = in_flight()
 
 
 def drain(proxy: ProxyTable, color: str, port: int) -> Drained:
@@ -130,52 +129,29 @@ def drain(proxy: ProxyTable, color: str, port: int) -> Drained:
     return replace(drained, trouble=tail.trouble if tail else "")
 
 
-class TcpSocket(Protocol):
-    """What is read of a row of `psutil.net_connections`."""
-
-    @property
-    def laddr(self) -> Any:
-        """Own address, with `port`."""
-
-    @property
-    def raddr(self) -> Any:
-        """Remote address with `ip` and `port`, empty if there is none."""
-
-    @property
-    def status(self) -> str:
-        """The TCP state."""
-
-    @property
-    def pid(self) -> int | None:
-        """The process that holds it, None if that may not be seen."""
-
-
 def requests_in_flight(proxy_port: int, port: int) -> int | None:
     """The connections to *port* of the proxy that listens on *proxy_port*: each one carries a request.
 
     The proxy is each process with the name of the one that listens: nginx workers of an earlier configuration still
     have requests in flight. None if the proxy or its network cannot be seen from this host.
     """
-    sockets: Sequence[TcpSocket] = psutil.net_connections("tcp")
-    doors = [each for each in sockets if each.status == psutil.CONN_LISTEN and each.laddr.port == proxy_port]
+    sockets = psutil.net_connections("tcp")
+    doors = [
+        each
+        for each in sockets
+        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == proxy_port
+    ]
     if not doors or _is_published(proxy_port):
         return None
+    to_color = (
+        each.pid
+        for each in sockets
+        if each.raddr and each.raddr.port == port and each.status in IN_FLIGHT and _is_loopback(each.raddr.ip)
+    )
     holders = {_process_name(each.pid) for each in doors if each.pid}
     if not holders:  # not permitted: count the connections of all processes but this one
-        return count_connections(sockets, port, lambda pid: pid != os.getpid())
-    return count_connections(sockets, port, lambda pid: pid is not None and _process_name(pid) in holders)
-
-
-def count_connections(sockets: Iterable[TcpSocket], port: int, counts: Callable[[int | None], bool]) -> int:
-    """The connections to *port* of the loopback that carry a request, of processes for which *counts* is true."""
-    return sum(
-        bool(each.raddr)
-        and each.raddr.port == port
-        and each.status in IN_FLIGHT
-        and _is_loopback(each.raddr.ip)
-        and counts(each.pid)
-        for each in sockets
-    )
+        return sum(pid != os.getpid() for pid in to_color)
+    return sum(pid is not None and _process_name(pid) in holders for pid in to_color)
 
 
 def _is_loopback(text: str) -> bool:
@@ -185,13 +161,12 @@ def _is_loopback(text: str) -> bool:
 
 
 def _is_published(port: int) -> bool:
-    """Whether Docker publishes *port*: its docker-proxy forwards to a network that this host does not see."""
-    for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "docker-proxy" and ("-host-port", str(port)) in pairwise(
-            process.info["cmdline"] or ()
-        ):
-            return True
-    return False
+    # docker-proxy forwards to a network that this host does not see.
+    option = ("-host-port", str(port))
+    return any(
+        process.info["name"] == "docker-proxy" and option in pairwise(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["name", "cmdline"])
+    )
 
 
 def _process_name(pid: int) -> str:
@@ -199,7 +174,3 @@ def _process_name(pid: int) -> str:
         return psutil.Process(pid).name()
     except psutil.Error:
         return ""
-
-
-def _requests(number: int) -> str:
-    return f"{number:,} request{'' if number == 1 else 's'}"

@@ -9,11 +9,10 @@ from typing import Self
 
 from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
-from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, unknown
-from cutover.proxy.ask import MARKER_HEADER, ProxyClient
-from cutover.proxy.base import COLORS, Live, Marker, RunningProxy, judge_agreement, other
+from cutover.proxy.base import COLORS, Live, Proxy, ProxyClient, judge_agreement, other
 
+MARKER_HEADER = "X-Cutover-Marker"
 SENTINEL = "here"
 """A file of the marker directory that is never touched: it tells an empty directory from a lost one."""
 # One rename: atomic, needs no space, and does nothing if it was done. -T: never into a directory of that name.
@@ -26,35 +25,27 @@ FLIP_BUDGET_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Nginx(RunningProxy):
+class Nginx(Proxy):
     """The stock nginx with `deploy/proxy/nginx/cutover.conf`."""
 
     marker: Path
     client: ProxyClient
-    name: str = "nginx"
+    name = "nginx"
 
     @classmethod
     def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:
         """The driver that `[proxy]` describes."""
         return cls(settings.marker, ProxyClient.of(settings))
 
-    def live(self) -> Live:
-        """The live color by the application's response through nginx."""
-        return self.client.live()
-
     def agreed(self) -> Verdict:
         """Yes if the marker directory, nginx and the application name the same color."""
-        seen = self.client.get_control().headers.get(MARKER_HEADER.lower(), "")
+        seen = self.client.ask_control().headers.get(MARKER_HEADER.lower(), "")
         return judge_nginx(read_marker(self.marker), self.live(), seen)
 
     def switch(self, to: str) -> Change:
         """One rename in the marker directory; the undo is the opposite one."""
         undo = line(*flip(self.marker, other(to)), within_s=FLIP_BUDGET_S)
         return Change("switch", f"{other(to)} → {to}", flip(self.marker, to), (undo,), FLIP_BUDGET_S)
-
-    def control(self) -> ControlProbe:
-        """Whether nginx itself answers."""
-        return self.client.as_control()
 
 
 def flip(marker: Path, to: str) -> Argv:
@@ -72,34 +63,34 @@ def create_marker(marker: Path, color: str) -> None:
     (marker / color).touch()
 
 
-def read_marker(marker: Path) -> Marker:
+def read_marker(marker: Path) -> Live:
     """What the marker directory of this host says."""
     try:
         mode = marker.stat().st_mode
         names = {entry.name for entry in marker.iterdir()}
     except OSError as error:
-        return Marker(None, f"{marker}: {(error.strerror or str(error)).lower()}")
+        return Live(None, f"{marker}: {(error.strerror or str(error)).lower()}")
     return judge_marker(str(marker), names, mode)
 
 
-def judge_marker(where: str, names: set[str], mode: int) -> Marker:
+def judge_marker(where: str, names: set[str], mode: int) -> Live:
     """The color that a directory with these file names and this mode means to nginx."""
     named = sorted(names & set(COLORS))
     if not mode & stat.S_IXOTH:
         shown = f"{stat.S_IMODE(mode):04o}"
-        return Marker(None, f"{where} has mode {shown}: nginx cannot look into it and chooses blue")
+        return Live(None, f"{where} has mode {shown}: nginx cannot look into it and chooses blue")
     if SENTINEL not in names:
         why = f"{where} has lost its file {SENTINEL}: it was created anew, and nginx may see another one"
-        return Marker(None, why)
+        return Live(None, why)
     if len(named) != 1:
-        return Marker(None, f"{where} names {' and '.join(named) or 'neither blue nor green'}")
-    return Marker(named[0], f"{where} names {named[0]}")
+        return Live(None, f"{where} names {' and '.join(named) or 'neither blue nor green'}")
+    return Live(named[0], f"{where} names {named[0]}")
 
 
-def judge_nginx(marker: Marker, live: Live, seen: str) -> Verdict:
+def judge_nginx(marker: Live, live: Live, seen: str) -> Verdict:
     """Yes if marker and application agree, and nginx sees the marker (*seen*: `seen`, `lost` or empty)."""
     evidence = {"nginx sees the marker": seen or "does not say"}
     if marker.color is not None and seen == "lost":
         why = "nginx does not see this host's marker directory: it was replaced, or a parent hides it"
-        return unknown("proxy", why, marker=marker.why, asked=live.how, **evidence)
+        return unknown("proxy", why, marker=marker.how, asked=live.how, **evidence)
     return judge_agreement("marker", marker, live, **evidence)

@@ -14,9 +14,8 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict
-from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import COLORS, Live, other
-from cutover.proxy.command import judge_status
+from cutover.proxy.base import Live, Proxy, ProxyClient, other
+from cutover.proxy.command import judge_status, printed_color
 from cutover.system import process
 from cutover.system.compose import Compose
 from cutover.system.files import write_atomically
@@ -43,7 +42,7 @@ FREE_PORT = (
 
 
 @dataclass(frozen=True, slots=True)
-class PortSwap:
+class PortSwap(Proxy):
     """The runbook's variant without a proxy: stop the old color, recreate the other one on the users' port."""
 
     live_port: int
@@ -52,19 +51,20 @@ class PortSwap:
     service: str
     client: ProxyClient
     wait_s: float = START_BUDGET_S
-    name: str = "port-swap"
-    has_gap: bool = True
-    keeps_old_color: bool = False
+    name = "port-swap"
+    has_gap = True
+    keeps_old_color = False
 
     @classmethod
     def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:
         """The driver that `[proxy]` describes; raises ConfigError for a URL without a port."""
         proxy = settings.proxy
-        if proxy is None or not urlsplit(proxy.url).port:
+        port = urlsplit(proxy.url).port if proxy else None
+        if proxy is None or not port:
             why = "proxy.url is missing: http://127.0.0.1:PORT, the port that users know"
             raise ConfigError(f"{settings.source}: {why}")
-        port = proxy.live_port or urlsplit(proxy.url).port or 0
-        projects: dict[str, str] = {color: settings.compose_project(color) for color in settings.colors}
+        port = proxy.live_port or port
+        projects = {color: settings.compose_project(color) for color in settings.colors}
         wait_s = settings.gate.start_timeout or START_BUDGET_S
         return cls(port, settings.state, projects, settings.service, ProxyClient.of(settings), wait_s)
 
@@ -73,8 +73,7 @@ class PortSwap:
         answered = self.client.answering()
         if answered.color:
             return answered
-        holder = self._holder()
-        if holder.ok and (name := holder.out.strip()) in COLORS:
+        if name := printed_color(self._holder()):
             return Live(name, f"{name} has port {self.live_port}, and did not say its color")
         return Live(None, f"the color on port {self.live_port} is unknown: {answered.how}")
 
@@ -88,22 +87,19 @@ class PortSwap:
         files = (str(self._file(to, SWAPPED_FILE)), str(self._file(old, SWAPPED_FILE)))
         stop = ("sh", script, self.projects[old], self.service, "")
         free = (str(self.live_port), self.projects[old], script, self.projects[to], self.service)
-        own = str(self._file(to, OWN_PORT_FILE))
+        own, budget_s = str(self._file(to, OWN_PORT_FILE)), STOP_BUDGET_S + self.wait_s
         undo = (
             line("sh", "-c", FREE_PORT, "sh", *free, within_s=STOP_BUDGET_S),
-            line(*self._ensure(old, SWAPPED_FILE), within_s=self.wait_s + STOP_BUDGET_S),
+            line(*self._ensure(old, SWAPPED_FILE), within_s=budget_s),
             # *to* was warm on its own port before, unless this release deployed it: start it there again.
-            line(
-                *("sh", "-c", RUN_IF_FILE, "sh", own, *self._ensure(to, OWN_PORT_FILE)),
-                within_s=self.wait_s + STOP_BUDGET_S,
-            ),
+            line("sh", "-c", RUN_IF_FILE, "sh", own, *self._ensure(to, OWN_PORT_FILE), within_s=budget_s),
         )
         return Change(
             "switch",
-            f"{old} → {to} on port {self.live_port}: nobody answers while {to} starts",
+            f"{old} → {to} on port {self.live_port}: no color answers users while {to} starts",
             ("sh", "-c", STOP_IF_BOTH_FILES, "sh", *files, *stop, *self._up(to, SWAPPED_FILE)),
             undo,
-            STOP_BUDGET_S + self.wait_s,
+            budget_s,
         )
 
     def control(self) -> ControlProbe:
@@ -116,9 +112,7 @@ class PortSwap:
 
     def on_commit(self, to: str, ports: Mapping[str, int]) -> dict[str, int]:
         """The users' port for *to*, and the port that *to* had for the other color, as the runbook has it."""
-        if ports[to] == self.live_port:
-            return {}
-        return {to: self.live_port, other(to): ports[to]}
+        return {} if ports[to] == self.live_port else {to: self.live_port, other(to): ports[to]}
 
     def _file(self, color: str, name: str) -> Path:
         return self.state / "releases" / color / name
@@ -131,7 +125,7 @@ class PortSwap:
         return ("sh", script, self.projects[color], self.service, *self._up(color, name))
 
     def _holder(self) -> process.CompletedCommand:
-        """The color whose container publishes the users' port, by the engine, in the form of a status command."""
+        # In the form of a status command: the color whose container publishes the users' port.
         shown = ("--filter", f"publish={self.live_port}", "--format", f'{{{{.Label "{PROJECT_LABEL}"}}}}')
         done = process.run(("docker", "ps", *shown), deadline_s=DOCKER_PS_DEADLINE_S)
         names = {project: color for color, project in self.projects.items()}

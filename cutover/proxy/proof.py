@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Self, TypeVar
@@ -15,9 +15,9 @@ from typing import Any, Self, TypeVar
 import h11
 
 from cutover.core.config import Settings
+from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.proxy.ask import ProxyClient, named_color
-from cutover.proxy.base import COLORS
+from cutover.proxy.base import ProxyClient, named_color
 from cutover.system.http import (
     READ_BYTES,
     HttpAddress,
@@ -116,18 +116,16 @@ class SwitchReport:
         if self.first_answer_ms is None:
             return f"no answer from {self.to} {self.waited_ms / 1000:.1f} s after the switch{first_error}"
         if self.failed:
-            return f"{_counted(self.failed, 'request')} failed around the switch{first_error}"
+            return f"{count(self.failed, 'request')} failed around the switch{first_error}"
         if self.wrong:
-            return (
-                f"{self.wrong} of {_counted(self.requests, 'request')} since then not answered by {self.to}"
-            )
+            return f"{self.wrong} of {count(self.requests, 'request')} since then not answered by {self.to}"
         return "" if self.requests else f"no request was sent after the first answer of {self.to}"
 
     def __str__(self) -> str:
         """`2,400 requests on 120 open and 40 new connections: 2,400 green, 0 failed, …`."""
-        gap = f" with {_counted(self.failed_in_gap, 'failed request')} in it, as announced"
+        gap = f" with {count(self.failed_in_gap, 'failed request')} in it, as announced"
         return (
-            f"{_counted(self.requests, 'request')} on {self.open_connections} open and "
+            f"{count(self.requests, 'request')} on {self.open_connections} open and "
             f"{self.new_connections} new connections: {self.answered:,} {self.to}, {self.failed} failed, "
             f"longest gap {self.longest_gap_ms:.0f} ms{gap if self.failed_in_gap else ''}"
         )
@@ -206,23 +204,19 @@ def longest_gap(samples: Sequence[RequestSample], called: float) -> float:
 
 def timeline(samples: Sequence[RequestSample], called: float) -> tuple[tuple[int, int, int, int], ...]:
     """Rows [ms since *called*, blue, green, failed], one for each 100 ms, by the end of the requests."""
-    rows: dict[int, list[int]] = {}
-    for each in samples:
-        row = rows.setdefault(int((each.ended - called) * 1000 // TIMELINE_STEP_MS), [0, 0, 0])
-        if each.failed or each.color:
-            row[2 if each.failed else COLORS.index(each.color)] += 1
-    if not rows:
-        return ()
-    every = ((number, *rows.get(number, [0, 0, 0])) for number in range(min(rows), max(rows) + 1))
-    return tuple((number * TIMELINE_STEP_MS, blue, green, failed) for number, blue, green, failed in every)
+    seen = Counter(
+        (int((each.ended - called) * 1000 // TIMELINE_STEP_MS), "failed" if each.failed else each.color)
+        for each in samples
+    )
+    steps = [step for step, _ in seen]
+    return tuple(
+        (step * TIMELINE_STEP_MS, seen[step, "blue"], seen[step, "green"], seen[step, "failed"])
+        for step in range(min(steps, default=0), max(steps, default=-1) + 1)
+    )
 
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 2)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 # --- one connection ---
@@ -239,8 +233,7 @@ class KeptConnection:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     """HTTP/1.1 carries one request at a time."""
     _exchange: h11.Connection = field(default_factory=new_exchange, repr=False)
-    _reader: asyncio.StreamReader | None = field(default=None, repr=False)
-    _writer: asyncio.StreamWriter | None = field(default=None, repr=False)
+    _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, repr=False)
 
     async def send(
         self, method: str, path: str, body: bytes = b"", deadline_s: float = 10.0
@@ -261,22 +254,21 @@ class KeptConnection:
 
     def close(self) -> None:
         """Close it; the next request opens another one."""
-        if self._writer is not None:
+        if self._streams is not None:
             with suppress(OSError, RuntimeError):  # the loop is closing
-                self._writer.close()
-        self._reader = self._writer = None
+                self._streams[1].close()
+        self._streams = None
 
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._reader is None or self._writer is None or self._reader.at_eof():
+        if self._streams is None or self._streams[0].at_eof():
             self.reopened += self.sent > 0
             self.close()
             self._exchange, address = new_exchange(), self.address
             try:
-                opening = asyncio.open_connection(address.host, address.port, ssl=address.tls)
-                self._reader, self._writer = await opening
+                self._streams = await asyncio.open_connection(address.host, address.port, ssl=address.tls)
             except OSError as error:
                 raise connect_error(error) from error
-        return self._reader, self._writer
+        return self._streams
 
     async def _receive(self, reader: asyncio.StreamReader, begun: float) -> HttpResponse:
         status, headers, body, ended = 0, dict[str, str](), b"", False
@@ -331,11 +323,6 @@ class SwitchProbe:
     _called: float | None = None
     _address: HttpAddress = field(default_factory=lambda: HttpAddress("", 0))
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """GET, and POST if `[proxy]` names a path for a harmless one."""
-        return ("GET", "POST") if self.plan.post else ("GET",)
-
     @classmethod
     def of(cls, settings: Settings, *, has_gap: bool) -> Self:
         """The probe that `[proxy]` describes; it posts nothing while writes are frozen."""
@@ -366,9 +353,8 @@ class SwitchProbe:
 
     def prove(self, to: str) -> SwitchReport:
         """Send until *to* answers, then on every open and every new connection; returns the report."""
-        called = self._called if self._called is not None else time.monotonic()
-        self._run(self._settle(to, called))
-        if self._settled(to, called):
+        called = self._called or time.monotonic()
+        if self._run(self._settle(to, called)):
             self._new = [KeptConnection(self._address) for _ in range(self.plan.new_connections)]
             for _ in range(self.plan.rounds):
                 self._run(self._round([*self._open, *self._new]))
@@ -386,32 +372,36 @@ class SwitchProbe:
         """Stop sending and close all connections; may be called twice."""
         if self._loop is None or self._thread is None:
             return
-        self._run(self._stop())
         self._run(self._hang_up())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
         self._loop = None
 
+    @property
+    def _methods(self) -> tuple[str, ...]:
+        return ("GET", "POST") if self.plan.post else ("GET",)
+
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None  # noqa: S101 - begin comes first
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _settled(self, to: str, called: float) -> bool:
-        return any(each.is_good_from(to) and each.ended >= called for each in self._samples)
+    async def _settle(self, to: str, called: float) -> bool:
+        """Send until *to* has answered; False if it does not within `settle_s`."""
 
-    async def _settle(self, to: str, called: float) -> None:
+        def settled() -> bool:
+            return any(each.is_good_from(to) and each.ended >= called for each in self._samples)
+
         until = time.monotonic() + self.plan.settle_s
         # A connection of its own: the open ones may still wait for an old color that hangs.
-        connection = KeptConnection(self._address)
-        while not self._settled(to, called) and time.monotonic() < until:
-            await self._once(connection, "GET")
-            await asyncio.sleep(SETTLE_PAUSE_S)
-        connection.close()
+        with closing(KeptConnection(self._address)) as connection:
+            while not settled() and time.monotonic() < until:
+                await self._once(connection, "GET")
+                await asyncio.sleep(SETTLE_PAUSE_S)
+        return settled()
 
     async def _start(self) -> None:
         every = len(self._open) / self.plan.rate
-        self._stopping = asyncio.Event()
         self._stream = [
             asyncio.create_task(self._user(connection, every, number / self.plan.rate))
             for number, connection in enumerate(self._open)
@@ -427,20 +417,19 @@ class SwitchProbe:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait)
                 return
-            await self._once(connection, self.methods[number % len(self.methods)])
+            await self._once(connection, self._methods[number % len(self._methods)])
 
     async def _stop(self) -> None:
         # Requests in flight are awaited: canceling them would cause failures that no user has.
         self._stopping.set()
         await asyncio.gather(*self._stream)
-        self._stream = []
 
     async def _round(self, connections: Sequence[KeptConnection]) -> None:
         gate = asyncio.Semaphore(MAX_AT_ONCE)
 
         async def each_method(connection: KeptConnection) -> None:
             async with gate:
-                for method in self.methods:
+                for method in self._methods:
                     await self._once(connection, method)
 
         await asyncio.gather(*(each_method(each) for each in connections))
@@ -454,6 +443,7 @@ class SwitchProbe:
         self._samples.append(RequestSample(started, time.monotonic(), color, got.status, method, error))
 
     async def _hang_up(self) -> None:
+        await self._stop()
         for each in (*self._open, *self._new):
             each.close()
         await asyncio.sleep(0)  # the transports close in the next turn of the loop

@@ -9,10 +9,8 @@ from typing import Self
 from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
-from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict
-from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import COLORS, Live, Marker, RunningProxy, judge_agreement, other
+from cutover.proxy.base import COLORS, Live, Proxy, ProxyClient, judge_agreement, other
 
 # A copy and a rename: atomic. On a full disk a hard link instead, so that the way back needs no space; not always,
 # because an editor that writes in place would then change the prepared file too. -p keeps the mode for Traefik.
@@ -27,12 +25,12 @@ MOVE_BUDGET_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Traefik(RunningProxy):
+class Traefik(Proxy):
     """Traefik with `deploy/proxy/traefik`: it reads FILE; FILE.blue and FILE.green are prepared."""
 
     file: Path
     client: ProxyClient
-    name: str = "traefik"
+    name = "traefik"
 
     @classmethod
     def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:
@@ -41,10 +39,6 @@ class Traefik(RunningProxy):
             why = "proxy.dynamic_file is missing: the file that Traefik's provider reads"
             raise ConfigError(f"{settings.source}: {why}")
         return cls(settings.proxy.dynamic_file, ProxyClient.of(settings))
-
-    def live(self) -> Live:
-        """The live color by the application's response through Traefik."""
-        return self.client.live()
 
     def agreed(self) -> Verdict:
         """Yes if the file in place and the response name the same color."""
@@ -55,35 +49,27 @@ class Traefik(RunningProxy):
         undo = line(*move(self.file, other(to)), within_s=MOVE_BUDGET_S)
         return Change("switch", f"{other(to)} → {to}", move(self.file, to), (undo,), MOVE_BUDGET_S)
 
-    def control(self) -> ControlProbe:
-        """Whether Traefik itself answers."""
-        return self.client.as_control()
-
-
-def prepared(file: Path, color: str) -> Path:
-    """The prepared file of *color*."""
-    return file.with_name(f"{file.name}.{color}")
-
 
 def move(file: Path, to: str) -> Argv:
     """argv that puts the file of *to* into place; does nothing if it is there, fails if FILE was changed by hand."""
     return ("sh", "-c", MOVE, "sh", str(file), other(to), to)
 
 
-def read_dynamic_file(file: Path) -> Marker:
+def read_dynamic_file(file: Path) -> Live:
     """The color whose prepared file is in place."""
     try:
-        there, texts = file.read_bytes(), {each: prepared(file, each).read_bytes() for each in COLORS}
+        there = file.read_bytes()
+        texts = {color: file.with_name(f"{file.name}.{color}").read_bytes() for color in COLORS}
     except OSError as error:
-        return Marker(None, f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        return Live(None, f"{error.filename}: {(error.strerror or str(error)).lower()}")
     return judge_dynamic_file(str(file), there, texts)
 
 
-def judge_dynamic_file(where: str, there: bytes, texts: dict[str, bytes]) -> Marker:
+def judge_dynamic_file(where: str, there: bytes, texts: dict[str, bytes]) -> Live:
     """The color whose prepared text is *there*, if it is exactly one."""
     found = [color for color, text in texts.items() if text == there]
     if not found:
-        return Marker(None, f"{where} is neither {where}.blue nor {where}.green: somebody changed it by hand")
+        return Live(None, f"{where} is neither {where}.blue nor {where}.green: somebody changed it by hand")
     if len(found) > 1:
-        return Marker(None, f"{where}.blue and {where}.green are the same")
-    return Marker(found[0], f"{where} is that of {found[0]}")
+        return Live(None, f"{where}.blue and {where}.green are the same")
+    return Live(found[0], f"{where} is that of {found[0]}")

@@ -35,7 +35,7 @@ from cutover.core.result import (
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import near, now, seconds_of
 from cutover.core.verdict import Outcome
-from cutover.env.envfile import rewrite_tag
+from cutover.env.envfile import set_env_value
 from cutover.release.changes import PreviousRelease, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
@@ -155,7 +155,7 @@ class SessionEnd:
         begun, settings, state = time.monotonic(), self.situation.settings, self.tx.state
         try:
             state.keep_record(record)
-            rewrite_tag(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)
+            set_env_value(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)
             prune_releases(settings, state)
         except OSError as error:
             text = f"not written: {error.strerror}: {error.filename}"
@@ -469,4 +469,4 @@ def _name_restored(tx: Transaction, settings: Settings, record: Record) -> None:
         went = {"color": tx.before.live, "tag": tx.before.tag, "who": who()}
         tx.state.journal("rolled back", release=tx.id, **went)
     with contextlib.suppress(OSError):
-        rewrite_tag(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)
+        set_env_value(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)

@@ -20,8 +20,7 @@ from cutover.env.lint import lint_release
 from cutover.gate.container_checks import health_budget
 from cutover.gate.environment_checks import disk_room
 from cutover.proxy.access_log import why_log_lacks
-from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import Proxy
+from cutover.proxy.base import Proxy, ProxyClient
 from cutover.release.changes import PreviousRelease
 from cutover.release.colors import Colors, Situation, running_tag, tag_of
 from cutover.release.gate_run import without_checks
@@ -80,7 +79,7 @@ def require_agreed(proxy: Proxy) -> None:
     """Raise ConfigError unless the proxy's answer and its marker name the same color."""
     agreed = proxy.agreed()
     if not agreed.ok:
-        raise ConfigError(f"the proxy is not as we know it: {agreed.reason}")
+        raise ConfigError(f"it is not certain which color is live: {agreed.reason}")
 
 
 def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
@@ -161,7 +160,7 @@ def problems(
     if colors.proxy is not None:
         agreed = colors.proxy.agreed()
         if switching and agreed.outcome is not Outcome.YES:
-            yield f"the proxy is not as we know it: {agreed.reason}"
+            yield f"it is not certain which color is live: {agreed.reason}"
 
 
 def log_problems(colors: Colors) -> Iterator[str]:

@@ -16,9 +16,8 @@ from cutover.core.evidence import Evidence
 from cutover.core.target import Target
 from cutover.core.text import now
 from cutover.core.verdict import Verdict, no, yes
-from cutover.env.envfile import rewrite_tag
-from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import Proxy, other
+from cutover.env.envfile import set_env_value
+from cutover.proxy.base import Proxy, ProxyClient, other
 from cutover.proxy.drain import Drained, drain, drain_line
 from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
 from cutover.proxy.proof import SwitchProbe
@@ -177,7 +176,7 @@ def judge_frozen(seconds: float, longest_s: float) -> Verdict:
 
 def check_frozen(client: ProxyClient) -> Verdict:
     """Yes if the proxy answers a POST to its own health path with 503; the request reaches no color."""
-    response = client.post_control()
+    response = client.ask_control("POST")
     where, got = f"POST {client.url}{client.control}", str(response.status or response)
     if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
         return yes(FREEZE, f"{where} is answered with 503")
@@ -346,7 +345,7 @@ def _swap_ports_in_env_files(colors: Colors, to: str) -> None:
     ports = {color: each.port(settings.service) for color, each in colors.rendered.items()}
     for color, port in require_proxy(colors).on_commit(to, ports).items():
         if color in colors.rendered:
-            rewrite_tag(settings.colors[color].env_file, settings.env_keys.port, str(port))
+            set_env_value(settings.colors[color].env_file, settings.env_keys.port, str(port))
 
 
 def retire(colors: Colors, color: str) -> Verdict:

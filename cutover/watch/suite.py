@@ -188,7 +188,6 @@ class _Suite:
         if proxy is None or proxy.access_log is None or self.live.color is None:
             return
         log = LogTail(proxy.access_log)
-        log.skip()
         source = TrafficSource(
             log, self.live.color, self.since, self.own_paths, self.evidence, self.settings.slo,
             self.before, self.probes, probed=self.live.through_proxy,

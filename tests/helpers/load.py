@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from cutover.proxy.ask import named_color
+from cutover.proxy.base import named_color
 from cutover.proxy.proof import KeptConnection
 from cutover.system.http import HttpAddress, NoResponse, TlsVerify
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from cutover.core.change import Change
 from cutover.core.config import Settings
-from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import ProxyClient
 
 UNREACHABLE = ProxyClient("http://127.0.0.1:1", "/version", "/__cutover/alive", "X-Color")
 

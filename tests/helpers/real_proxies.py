@@ -9,8 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import Proxy
+from cutover.proxy.base import Proxy, ProxyClient
 from cutover.proxy.command import CommandProxy
 from cutover.proxy.nginx import Nginx, create_marker
 from cutover.proxy.proof import ProbePlan, SwitchProbe, SwitchReport

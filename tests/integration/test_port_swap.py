@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import ProxyClient
 from cutover.proxy.port_swap import PortSwap, write_swapped_releases
 from cutover.proxy.proof import ProbePlan, SwitchProbe
 from cutover.system.compose import Compose

@@ -169,7 +169,7 @@ def test_frozen_writes_are_told_when_to_come_back(colors: Colors, tmp_path: Path
     with nginx(tmp_path, colors) as seen:
         freeze = tmp_path / "live" / "freeze"
         freeze.touch()
-        assert seen.way.post_control().status == 503
+        assert seen.way.ask_control("POST").status == 503
         refused = fetch(seen.way.url, "/echo", method="POST")
         assert (refused.status, refused.headers["retry-after"]) == (503, "30")
         assert "frozen" in refused.body
@@ -177,5 +177,5 @@ def test_frozen_writes_are_told_when_to_come_back(colors: Colors, tmp_path: Path
             assert fetch(seen.way.url, "/version", method=method).status == 200
         assert seen.driver.agreed().ok
         freeze.unlink()
-        assert seen.way.post_control().status == 200
+        assert seen.way.ask_control("POST").status == 200
         assert fetch(seen.way.url, "/echo", method="POST").status == 200

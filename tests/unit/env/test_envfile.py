@@ -10,7 +10,7 @@ import pytest
 
 from cutover.core.errors import ConfigError
 from cutover.env import envfile
-from cutover.env.envfile import rewrite_tag
+from cutover.env.envfile import set_env_value
 
 VALUES = (
     *(
@@ -95,7 +95,7 @@ def test_names_the_release_that_runs(tmp_path: Path, before: str, after: str) ->
     """Only the value of the key changes; comments and other lines are kept."""
     path = tmp_path / ".env"
     path.write_text(before)
-    rewrite_tag(path, "IMAGE_TAG", "sha-2")
+    set_env_value(path, "IMAGE_TAG", "sha-2")
     assert path.read_text() == after
 
 
@@ -109,7 +109,7 @@ def test_a_link_stays_a_link_with_its_owner_and_mode(tmp_path: Path) -> None:
         os.chown(target, 12345, 54321)
     before = target.stat()
     link.symlink_to(target)
-    rewrite_tag(link, "IMAGE_TAG", "sha-2")
+    set_env_value(link, "IMAGE_TAG", "sha-2")
     after = target.stat()
     assert link.is_symlink()
     assert target.read_text() == "IMAGE_TAG=sha-2\n"

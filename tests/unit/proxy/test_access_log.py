@@ -158,12 +158,11 @@ def test_tail_survives_a_line_without_end(tmp_path: Path) -> None:
     assert numbers(LogTail(log, from_start=True)) == [1]
 
 
-def test_tail_skips(tmp_path: Path) -> None:
-    """After skip only what comes later counts."""
+def test_tail_begins_when_it_is_made(tmp_path: Path) -> None:
+    """What comes between its making and its first read counts."""
     log = tmp_path / "log"
     write(log, 1)
-    tail = LogTail(log, from_start=True)
-    tail.skip()
+    tail = LogTail(log)
     write(log, 2)
     assert numbers(tail) == [2]
     tail.close()

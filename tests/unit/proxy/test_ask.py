@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.proxy.ask import ProxyClient, named_color
+from cutover.proxy.base import ProxyClient, named_color
 from cutover.proxy.proof import KeptConnection
 from cutover.system.http import HttpAddress, HttpResponse, NoResponse, fetch
 from tests.helpers.color_servers import free_port
@@ -145,8 +145,8 @@ def test_a_clean_close_is_no_failure(announced: tuple[str, ...]) -> None:
     async def twice(port: int) -> tuple[int, int, int]:
         connection = KeptConnection(HttpAddress.of(f"http://127.0.0.1:{port}"))
         first = await connection.send("GET", "/x", deadline_s=30)
-        if connection._reader is not None:
-            await connection._reader.read()  # to its end
+        if connection._streams is not None:
+            await connection._streams[0].read()  # to its end
         second = await connection.send("GET", "/x", deadline_s=30)
         connection.close()
         await asyncio.sleep(0)

@@ -10,8 +10,7 @@ import pytest
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Outcome
-from cutover.proxy.ask import ProxyClient
-from cutover.proxy.base import Live, driver
+from cutover.proxy.base import Live, ProxyClient, driver
 from cutover.proxy.command import CommandProxy, judge_status
 from cutover.proxy.port_swap import PortSwap, publish_on
 from cutover.system.process import CompletedCommand
@@ -187,7 +186,7 @@ def test_port_swap_frees_the_port_first() -> None:
     assert "/s/releases/blue/port-swap.yml" in ensure
     assert "sh /s/ensure-running.sh recall_green api docker compose" in again
     assert "/s/releases/green/own-port.yml" in again
-    assert "nobody answers while green starts" in change.text
+    assert "no color answers users while green starts" in change.text
 
 
 @pytest.mark.parametrize(

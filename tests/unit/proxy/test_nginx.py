@@ -9,11 +9,11 @@ import pytest
 
 from cutover.core.change import Change, line, undo_script
 from cutover.core.verdict import Outcome
-from cutover.proxy.base import Live, Marker
+from cutover.proxy.base import Live
 from cutover.proxy.nginx import Nginx, create_marker, judge_marker, judge_nginx, read_marker
 from tests.helpers.proxy_drivers import UNREACHABLE, run_change, run_undo
 
-BLUE = Marker("blue", "/m names blue")
+BLUE = Live("blue", "/m names blue")
 
 
 def names(folder: Path) -> set[str]:
@@ -106,13 +106,13 @@ def test_a_directory_says(found: set[str], mode: int, color: str | None, why: st
     """Exactly one name, beside `here`, in a directory that nginx may look into: anything else is unknown."""
     said = judge_marker("/m", found, mode)
     assert said.color == color
-    assert said.why.startswith(why)
+    assert said.how.startswith(why)
 
 
 def test_reads_a_directory(marker: Path, tmp_path: Path) -> None:
     """The marker of this host is read, and one that is not there is unknown."""
     assert read_marker(marker).color == "blue"
-    assert read_marker(tmp_path / "none") == Marker(None, f"{tmp_path}/none: no such file or directory")
+    assert read_marker(tmp_path / "none") == Live(None, f"{tmp_path}/none: no such file or directory")
 
 
 def test_laying_changes_nothing_that_is_there(marker: Path) -> None:
@@ -130,10 +130,10 @@ def test_laying_changes_nothing_that_is_there(marker: Path) -> None:
         (BLUE, Live("green", "asked"), "seen", Outcome.NO, "the marker names blue, but green answers"),
         (BLUE, Live("blue", "asked"), "lost", Outcome.UNKNOWN, "nginx does not see this host's marker"),
         (BLUE, Live(None, "no answer"), "seen", Outcome.UNKNOWN, "the marker names blue, but no answer"),
-        (Marker(None, "both"), Live("blue", "asked"), "seen", Outcome.UNKNOWN, "both"),
+        (Live(None, "both"), Live("blue", "asked"), "seen", Outcome.UNKNOWN, "both"),
     ],
 )
-def test_agrees(marker: Marker, live: Live, sees: str, outcome: Outcome, reason: str) -> None:
+def test_agrees(marker: Live, live: Live, sees: str, outcome: Outcome, reason: str) -> None:
     """Marker, nginx and application must say the same; what cannot be known is unknown, not no."""
     verdict = judge_nginx(marker, live, sees)
     assert verdict.outcome is outcome

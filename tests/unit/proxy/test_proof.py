@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import ProxyClient
 from cutover.proxy.proof import ProbePlan, RequestSample, SwitchProbe, longest_gap, summarize_switch, timeline
 from tests.helpers.color_servers import Colors, free_port, two_colors
 

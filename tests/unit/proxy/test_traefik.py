@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.proxy.base import Live, Marker, judge_agreement
+from cutover.proxy.base import Live, judge_agreement
 from cutover.proxy.traefik import Traefik, judge_dynamic_file, read_dynamic_file
 from tests.helpers.proxy_drivers import UNREACHABLE, run_change, run_undo
 
@@ -99,14 +99,14 @@ def test_the_end_of_a_half_done_switch(file: Path) -> None:
 )
 def test_a_file_says(there: bytes, texts: dict[str, bytes], color: str | None, why: str) -> None:
     """The file in place is one of the two prepared ones, or nobody knows."""
-    assert judge_dynamic_file("/f", there, texts) == Marker(color, why)
+    assert judge_dynamic_file("/f", there, texts) == Live(color, why)
 
 
 def test_reads_the_files(file: Path) -> None:
     """The files of this host are read; a missing one is unknown."""
     assert read_dynamic_file(file).color == "blue"
     file.with_name(f"{file.name}.green").unlink()
-    assert read_dynamic_file(file) == Marker(None, f"{file}.green: no such file or directory")
+    assert read_dynamic_file(file) == Live(None, f"{file}.green: no such file or directory")
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,5 @@ def test_reads_the_files(file: Path) -> None:
 )
 def test_agrees(said: str | None, live: Live, outcome: Outcome, reason: str) -> None:
     """File and answer must say the same."""
-    verdict = judge_agreement("file", Marker(said, "why"), live)
+    verdict = judge_agreement("file", Live(said, "why"), live)
     assert (verdict.outcome, verdict.reason) == (outcome, reason)

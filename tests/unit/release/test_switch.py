@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cutover.core.config import Settings
 from cutover.core.errors import Failed
 from cutover.core.verdict import Outcome
-from cutover.proxy.ask import ProxyClient
+from cutover.proxy.base import ProxyClient
 from cutover.release.switch import (
     WriteFreeze,
     check_frozen,

@@ -129,7 +129,6 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
     old = old_traffic(log, "blue", SINCE, frozenset())
     assert (old.requests, old.failed) == (60, 0)
     reader, evidence = LogTail(log), Evidence()
-    reader.skip()
     traffic = TrafficSource(reader, "green", SINCE, frozenset({"/readyz"}), evidence, SLO, old)
     errors, latency = traffic_checks(traffic)
     with log.open("a") as out:
