@@ -49,10 +49,6 @@ class Compose:
         """Return the argv that stops *services* within their stop_grace_period."""
         return self.words("stop", *services)
 
-    def config(self, *flags: str) -> Argv:
-        """Return the argv that prints the rendered file."""
-        return self.words("config", *flags)
-
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -135,33 +131,29 @@ def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
 
 
 def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
-    """Output of `docker compose config`; a warning about an unset variable is an error."""
-    done = process.run(
-        compose.config(*flags), deadline_s=COMPOSE_DEADLINE_S, environment=override, mask=False
-    )
+    argv = compose.words("config", *flags)
+    done = process.run(argv, deadline_s=COMPOSE_DEADLINE_S, environment=override, mask=False)
     if not done.ok:
         require_compose()  # an old Compose only says "unknown flag"
         raise ConfigError(f"docker compose config: {MASK(done.last_line)}")
-    unset = UNSET.search(done.err)
-    if unset:
+    if unset := UNSET.search(done.err):  # only a warning for Compose
         raise ConfigError(f"{compose.env_file}: {unset[1]} is not set, and the compose file uses it")
     return done.out
 
 
 def _env_variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
-    """The KEY=VALUE lines of `config --environment`, without the environment of the command itself."""
+    # Without the environment of the command itself.
     own = process.clean_environment() | {"PWD": ""}  # Compose adds PWD
     rows = (line.split("=", 1) for line in text.splitlines() if "=" in line)
     # The docker CLI passes DOCKER_CLI_* to its plugins; their values must not be masked.
-    return {key: value for key, value in rows if key not in own and not key.startswith("DOCKER_CLI_")} | dict(
-        override
-    )
+    found = {key: value for key, value in rows if key not in own and not key.startswith("DOCKER_CLI_")}
+    return found | dict(override)
 
 
 def config_hashes(compose: Compose, text: str | None = None) -> dict[str, str]:
     """Return service → config hash, as Compose labels the container. *text* is the content of the file `-`."""
     stdin = None if text is None else text.encode()
-    done = process.run(compose.config("--hash", "*"), deadline_s=COMPOSE_DEADLINE_S, stdin=stdin)
+    done = process.run(compose.words("config", "--hash", "*"), deadline_s=COMPOSE_DEADLINE_S, stdin=stdin)
     if not done.ok:
         raise ConfigError(f"docker compose config --hash: {done.last_line}")
     rows = (line.partition(" ") for line in done.out.splitlines())
@@ -171,14 +163,11 @@ def config_hashes(compose: Compose, text: str | None = None) -> dict[str, str]:
 def require_compose() -> None:
     """Raise ConfigError if `docker compose` is missing or older than `MIN_VERSION`."""
     done = process.run(("docker", "compose", "version", "--short"), deadline_s=COMPOSE_DEADLINE_S)
-    needed = ".".join(map(str, MIN_VERSION))
+    needed, version = f"{'.'.join(map(str, MIN_VERSION))} or newer is needed", done.out.strip()
     if not done.ok:
-        raise ConfigError(
-            f"docker compose does not answer: {done.last_line}; Compose {needed} or newer is needed"
-        )
-    version = done.out.strip()
+        raise ConfigError(f"docker compose does not answer: {done.last_line}; Compose {needed}")
     if parse_version(version) < MIN_VERSION:
-        raise ConfigError(f"docker compose is {version}: too old, {needed} or newer is needed")
+        raise ConfigError(f"docker compose is {version}: too old, {needed}")
 
 
 def parse_version(text: str) -> tuple[int, ...]:

@@ -36,6 +36,7 @@ class Container:
     """`NetworkSettings.Ports`; empty if the container does not run."""
     memory_limit: int
     nano_cpus: int
+    """The CPU limit in billionths of a core; 0 for none."""
     user: str
     stop_timeout: int | None
     labels: Mapping[str, str]
@@ -115,7 +116,6 @@ def read_container(attributes: Mapping[str, Any]) -> Container:
 
 
 def _nano_cpus(limits: Mapping[str, Any]) -> int:
-    """The CPU limit in billionths of a core; 0 for none."""
     if limits.get("NanoCpus"):
         return int(limits["NanoCpus"])
     if limits.get("CpuQuota", 0) > 0 and limits.get("CpuPeriod", 0) > 0:

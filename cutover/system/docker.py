@@ -15,9 +15,8 @@ from cutover.system.process import clean_environment, docker_host
 if TYPE_CHECKING:
     from docker import DockerClient
 
-API_DEADLINE_S = (
-    10  # for each read: an engine that accepts a connection and never answers would block for ever
-)
+# For each read: an engine that accepts a connection and never answers would block for ever.
+API_DEADLINE_S = 10
 
 
 @contextmanager
@@ -45,13 +44,13 @@ def new_client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
 
 
 @cache
-def client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
+def client() -> DockerClient:
     """Return the shared SDK client of this process; raises EngineUnavailable."""
-    return new_client(deadline_s)
+    return new_client()
 
 
 def _cause(error: BaseException) -> str:
-    """The message of the operating system below the exceptions of the SDK, else the text of *error*."""
+    # The message of the operating system is below the exceptions of the SDK.
     below: BaseException | None = error
     while below is not None:
         if isinstance(below, OSError) and below.strerror:
@@ -60,25 +59,27 @@ def _cause(error: BaseException) -> str:
     return str(error)
 
 
-def containers(project: str, service: str | None = None, *, every: bool = True) -> list[Container]:
-    """Return the containers of a Compose project, without one-off ones; raises EngineUnavailable.
+def containers(project: str, service: str | None = None) -> list[Container]:
+    """Return the containers of a Compose project (or of its *service*), without one-off ones.
 
-    With *service* only its containers; with `every=False` only running ones.
+    Raises EngineUnavailable.
     """
-    from docker.errors import NotFound
-
     labels = [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]
     if service:
         labels.append(f"com.docker.compose.service={service}")
-    found = []
+    return _listed(all=True, filters={"label": labels})
+
+
+def published_by(port: int) -> list[Container]:
+    """Return the running containers of any project that publish *port*; raises EngineUnavailable."""
+    return _listed(filters={"publish": str(port)})
+
+
+def _listed(**query: Any) -> list[Container]:
     with engine_errors():
-        api = client().api
-        for row in api.containers(all=every, filters={"label": labels}):
-            try:
-                found.append(read_container(api.inspect_container(row["Id"])))
-            except NotFound:
-                continue  # removed since it was listed
-    return found
+        rows = client().api.containers(**query)
+    # A container may have been removed since it was listed.
+    return [found for row in rows if (found := inspect(row["Id"]))]
 
 
 def the_container(project: str, service: str, number: int | None = None) -> Container | None:
@@ -165,21 +166,5 @@ def logs(
     *since* and *until* are seconds since 1970 by the clock of the engine, as floats: the SDK truncates datetimes.
     """
     with engine_errors(f"the log of {container_id[:12]} cannot be read"):
-        raw = client().api.logs(
-            container_id,
-            stdout=True,
-            stderr=True,
-            timestamps=True,
-            tail=tail or "all",
-            since=since,
-            until=until,
-        )
+        raw = client().api.logs(container_id, timestamps=True, tail=tail or "all", since=since, until=until)
     return bytes(raw).decode(errors="replace").splitlines()
-
-
-def published_by(port: int) -> list[Container]:
-    """Return the running containers of any project that publish *port*; raises EngineUnavailable."""
-    with engine_errors():
-        api = client().api
-        rows = api.containers(filters={"publish": str(port)})
-        return [read_container(api.inspect_container(row["Id"])) for row in rows]

@@ -62,13 +62,9 @@ class HttpResponse:
     @property
     def evidence(self) -> dict[str, Any]:
         """The part that a report may show: no headers, because some hold secrets."""
-        seen = {
-            "url": self.url,
-            "status": self.status,
-            "body": shortened(self.body),
-            "seconds": round(self.seconds, 4),
-        }
-        return seen | ({"silent_before": list(self.silences)} if self.silences else {})
+        seen = {"url": self.url, "status": self.status, "body": shortened(self.body)}
+        silent = {"silent_before": list(self.silences)} if self.silences else {}
+        return seen | {"seconds": round(self.seconds, 4)} | silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,6 @@ class NoResponse:
     body: ClassVar[str] = ""
 
     def __str__(self) -> str:
-        """The reason."""
         return self.reason
 
 
@@ -108,14 +103,8 @@ class HttpAddress:
         parts = urlsplit(url)
         tls = parts.scheme == "https"
         context = tls_context(verify) if tls else None
-        authority = parts.netloc.rpartition("@")[2]
-        return cls(
-            parts.hostname or "",
-            parts.port or (443 if tls else 80),
-            parts.path.rstrip("/"),
-            context,
-            authority,
-        )
+        host, port = parts.hostname or "", parts.port or (443 if tls else 80)
+        return cls(host, port, parts.path.rstrip("/"), context, parts.netloc.rpartition("@")[2])
 
 
 def tls_context(verify: TlsVerify) -> ssl.SSLContext:
@@ -225,15 +214,8 @@ def connect_error(error: OSError) -> OSError:
 # --- the client ---
 @dataclass(slots=True)
 class _Line:
-    """One open connection."""
-
     plain: socket.socket
     exchange: h11.Connection = field(default_factory=new_exchange)
-
-    @property
-    def stale(self) -> bool:
-        """Whether the server closed it while it was idle, or sent data without a request."""
-        return bool(select.select([self.plain], [], [], 0)[0])
 
     def at(self, until: float) -> socket.socket:
         """The socket, with the time that is left as its timeout; raises TimeoutError if none is left."""
@@ -325,7 +307,8 @@ class HttpClient(AbstractContextManager["HttpClient"]):
         while self._idle:
             with suppress(IndexError):  # another thread took the last one
                 line = self._idle.pop()
-                if not line.stale:
+                # Readable: the server closed it while it was idle, or sent data without a request.
+                if not select.select([line.plain], [], [], 0)[0]:
                     return line
                 line.plain.close()
         return _Line(self._connect(max(until - time.monotonic(), 0.001)))

@@ -50,9 +50,10 @@ class CompletedCommand:
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of engine commands: an exported IMAGE_TAG would override every env file."""
-    kept = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
-    host = docker_host()
-    return {"PATH": FIXED_PATH, **kept, **({"DOCKER_HOST": host} if host else {}), **(extra or {})}
+    clean = {"PATH": FIXED_PATH} | {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+    if not (extra and "DOCKER_HOST" in extra) and (host := docker_host()):
+        clean["DOCKER_HOST"] = host
+    return clean | dict(extra or {})
 
 
 def docker_host() -> str:
@@ -65,7 +66,6 @@ def docker_host() -> str:
 
 
 def _current_context() -> str:
-    """Name of the chosen docker context; empty if there is no choice."""
     # DOCKER_CONTEXT=default is a choice too: it overrides another current context.
     if os.environ.get("DOCKER_CONTEXT"):
         return os.environ["DOCKER_CONTEXT"]
@@ -82,9 +82,9 @@ def _host_of_context(name: str) -> str:
     # The CLI is asked and not docker.context.ContextAPI: that finds no context where config.json is missing.
     if not name:
         return ""
-    environment = {"PATH": FIXED_PATH, **{key: os.environ[key] for key in PASSED_ON if key in os.environ}}
     words = ("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}", name)
-    done = _run(words, CONTEXT_DEADLINE_S, environment)
+    # An empty DOCKER_HOST is none for the CLI.
+    done = run(words, deadline_s=CONTEXT_DEADLINE_S, environment={"DOCKER_HOST": ""})
     if not done.ok or not done.out.strip():
         raise ConfigError(f"docker context {name!r} cannot be read: {done.last_line}")
     return done.out.strip()
@@ -104,25 +104,13 @@ def run(
     After *deadline_s* the whole process group is killed and the exit code is 124; a missing command has 127.
     `mask=False` is for output that is parsed and not shown.
     """
-    return _run(words, deadline_s, clean_environment(environment), stdin, cwd, mask=mask)
-
-
-def _run(
-    words: Sequence[str],
-    deadline_s: float,
-    environment: Mapping[str, str],
-    stdin: bytes | None = None,
-    cwd: str | None = None,
-    *,
-    mask: bool = True,
-) -> CompletedCommand:
     try:
         process = subprocess.Popen(
             list(words),
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=dict(environment),
+            env=clean_environment(environment),
             cwd=cwd,
             start_new_session=True,
         )

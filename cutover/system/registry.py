@@ -43,7 +43,7 @@ def repository_of(reference: str) -> str:
     return head + slash + last.split(":", 1)[0]
 
 
-def ensure_image(reference: str, environment: Mapping[str, str] | None = None) -> ImageFact:
+def ensure_image(reference: str, environment: Mapping[str, str] = os.environ) -> ImageFact:
     """Return the image *reference*, pulled if it is not on this host; raises ConfigError if that fails.
 
     GHCR_USERNAME and GHCR_TOKEN are sent only to ghcr.io (or GHCR_HOST); for any other registry the credentials
@@ -51,10 +51,7 @@ def ensure_image(reference: str, environment: Mapping[str, str] | None = None) -
     """
     found = local_image(reference)
     if found is None:
-        _pull(
-            reference,
-            credentials_for(registry_of(reference), os.environ if environment is None else environment),
-        )
+        _pull(reference, credentials_for(registry_of(reference), environment))
         found = local_image(reference)
     if found is None:
         raise ConfigError(f"{reference} was pulled, but is not on this host")
@@ -97,8 +94,11 @@ def _pull(reference: str, credentials: Mapping[str, str]) -> None:
     with closing(docker.new_client(LOGIN_DEADLINE_S)) as own:
         if credentials:
             refusal = _error_of(lambda: [own.api.login(**credentials, registry=registry, reauth=True)])
+            if any(mark in refusal.lower() for mark in ("unauthorized", "denied", "incorrect username")):
+                why = "the token may have expired or lack read:packages"
+                raise ConfigError(f"{registry} refused GHCR_USERNAME and GHCR_TOKEN: {why}")
             if refusal:
-                raise ConfigError(_explain_login(refusal, registry))
+                raise ConfigError(explain_failure(refusal, f"{registry}/", signed=True))
         auth = dict(credentials) or None  # None: what `docker login` has stored
 
         def pull() -> None:
@@ -114,7 +114,6 @@ def _pull(reference: str, credentials: Mapping[str, str]) -> None:
 
 
 def _error_of(request: Callable[[], Iterable[Mapping[str, Any]]]) -> str:
-    """Send a request and read the rows of its response; return the message of an error, empty if there is none."""
     from docker.errors import APIError
 
     try:
@@ -123,12 +122,6 @@ def _error_of(request: Callable[[], Iterable[Mapping[str, Any]]]) -> str:
         return str(error.explanation or error)
     except Exception as error:  # noqa: BLE001  an error that ends the thread would be seen only at the deadline
         return str(error) or type(error).__name__
-
-
-def _explain_login(text: str, registry: str) -> str:
-    if any(mark in text.lower() for mark in ("unauthorized", "denied", "incorrect username")):
-        return f"{registry} refused GHCR_USERNAME and GHCR_TOKEN: the token may have expired or lack read:packages"
-    return explain_failure(text, f"{registry}/", signed=True)
 
 
 def explain_failure(text: str, reference: str, *, signed: bool) -> str:

@@ -148,7 +148,7 @@ def test_the_sdk_goes_where_the_context_leads(contexts: Path, monkeypatch: pytes
     """The SDK connects to the engine of the context."""
     monkeypatch.setenv("DOCKER_CONTEXT", "rootless")
     with pytest.raises(EngineUnavailable) as raised:
-        docker.client(7)
+        docker.new_client(7)
     assert f"the Docker engine at unix://{contexts}/none.sock does not answer" in str(raised.value)
 
 
