@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,8 @@ def as_document(found: LintReport) -> dict[str, object]:
     """Return the findings and the comparison as JSON values."""
     return {
         "ok": not found.findings,
-        "findings": [finding.as_json() for finding in found.findings],
-        "parity": [row.as_json() for row in found.rows],
+        "findings": [asdict(finding) for finding in found.findings],
+        "parity": [asdict(row) for row in found.rows],
     }
 
 
@@ -87,7 +88,7 @@ def render_command(template: Path, out: Path, keep: Sequence[str], as_json: bool
     from cutover.env.secrets import SecretSources, render_env_file
 
     require_writable(out)
-    missing = [str(each) for each in render_env_file(template, out, SecretSources(os.environ), keep=keep)]
+    missing = render_env_file(template, out, SecretSources(os.environ), keep=keep)
     lines = [*missing, f"{out} was not written"] if missing else [f"wrote {out}, mode 0600"]
     tell(as_json, {"file": str(out), "written": not missing, "missing": missing}, lines)
     return ConfigError.exit_code if missing else 0

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,10 +57,6 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.where}: {self.what}: {self.todo}"
 
-    def as_json(self) -> dict[str, str]:
-        """Return the fields as a dictionary."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class ParityRow:
@@ -70,10 +66,6 @@ class ParityRow:
     shown: Mapping[str, str]
     word: str
     """`same`, `differs`, `differs, as it should`, or `missing`."""
-
-    def as_json(self) -> dict[str, object]:
-        """Return the fields as a dictionary of JSON values."""
-        return asdict(self) | {"shown": dict(self.shown)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,35 +104,22 @@ def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintRe
     own = (settings.env_keys.port, "COMPOSE_PROJECT_NAME", "COLOR")
     database = (settings.database.url_key,) if settings.database else ()
     shared = dict.fromkeys([*database, *(each.url_key for each in settings.dependencies if each.url_key)])
-    findings += [
-        *lacking(values_of, where),
-        *not_apart(values_of, where, own),
-        *not_shared(values_of, where, shared),
-    ]
-    public = (
-        *settings.env_keys.unmasked,
-        settings.env_keys.port,
-        settings.env_keys.tag,
-        settings.env_keys.repo,
-    )
-    rows = (
-        parity_rows(values_of, public=public, apart=(*own, settings.env_keys.tag))
-        if len(values_of) > 1
-        else []
-    )
+    findings += compare_colors(values_of, where, apart=own, shared=shared)
+    keys, rows = settings.env_keys, list[ParityRow]()
+    if len(values_of) > 1:
+        public = (*keys.unmasked, keys.port, keys.tag, keys.repo)
+        rows = parity_rows(values_of, public=public, apart=(*own, keys.tag))
     return LintReport(tuple(settings.colors), findings, rows)
 
 
 def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[str, str]) -> list[str]:
     """Return the findings for one rendered color, one line each; *environment* is that of the caller."""
     where, values = str(settings.colors[rendered.color].env_file), rendered.variables
-    image, tag = rendered.image(settings.service), rendered.tag(settings.service)
     template = read_env_file(settings.env_template) if settings.env_template else {}
     found = [
         *incomplete(values, template, where),
-        *unpinned(image, tag, where, settings.env_keys.tag),
         *_lint_values(values, environment, where, rendered.color, settings.data_profiles),
-        *no_port(settings, rendered),
+        *_lint_rendered(settings, rendered, where),
     ]
     return [str(finding) for finding in found]
 
@@ -148,7 +127,7 @@ def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[st
 def _lint_color(
     settings: Settings, color: str, environment: Mapping[str, str]
 ) -> tuple[Mapping[str, str] | None, list[Finding]]:
-    """The variables of one color (None if its file cannot be read), and the findings."""
+    # The variables are None if the file cannot be read.
     path = settings.colors[color].env_file
     where = _shown_path(path)
     if not path.is_file():
@@ -175,9 +154,14 @@ def _lint_values(
     color: str,
     data_profiles: Iterable[str],
 ) -> list[Finding]:
+    urls = (
+        Finding(where, f"{key} is no URL that can be read: {fault[0]}", fault[1])
+        for key, value in values.items()
+        if (fault := url_fault(value))
+    )
     return [
         *placeholders(values, where),
-        *broken_urls(values, where),
+        *urls,
         *exported(values, environment, where),
         *own_data(values, data_profiles, where, color),
     ]
@@ -188,10 +172,11 @@ def _lint_rendered(settings: Settings, rendered: Rendered, where: str) -> list[F
     if service not in services:
         what = f"services names {service!r}, which {settings.compose_file} does not have"
         return [Finding(str(settings.source), what, f"it has {', '.join(services)}")]
-    return [
-        *unpinned(rendered.image(service), rendered.tag(service), where, settings.env_keys.tag),
-        *no_port(settings, rendered),
-    ]
+    found = unpinned(rendered.image(service), rendered.tag(service), where, settings.env_keys.tag)
+    if not rendered.port(service):
+        what = f"service {service!r} publishes no port"
+        found.append(Finding(str(settings.compose_file), what, "publish one on 127.0.0.1"))
+    return found
 
 
 def _lint_access(path: Path, where: str) -> list[Finding]:
@@ -214,7 +199,6 @@ def is_tracked(path: Path) -> bool:
 
 
 def _shown_path(path: Path) -> str:
-    """*path* relative to the current directory if it is below it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
@@ -231,7 +215,6 @@ def is_placeholder(value: str) -> bool:
 
 
 def _credentials(value: str) -> list[str]:
-    """User, password and host of a URL."""
     _, separator, rest = value.partition("://")
     if not separator:
         return []
@@ -272,16 +255,6 @@ def unpinned(image: str, tag: str, where: str, tag_key: str) -> list[Finding]:
     return [Finding(where, what, "use a tag that never moves, like sha-<commit>")]
 
 
-def broken_urls(values: Mapping[str, str], where: str) -> list[Finding]:
-    """Return a finding for each malformed URL, without its value."""
-    found = []
-    for key, value in values.items():
-        wrong = url_fault(value)
-        if wrong:
-            found.append(Finding(where, f"{key} is no URL that can be read: {wrong[0]}", wrong[1]))
-    return found
-
-
 def url_fault(value: str) -> tuple[str, str] | None:
     """Return what is wrong with a URL and what to do, without any part of the URL; None if nothing is.
 
@@ -319,43 +292,33 @@ def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, col
     return [Finding(where, what, "move it to .env.deploy, both colors share the data")]
 
 
-def no_port(settings: Settings, rendered: Rendered) -> list[Finding]:
-    """Return a finding if the service publishes no port."""
-    if rendered.port(settings.service):
-        return []
-    what = f"service {settings.service!r} publishes no port"
-    return [Finding(str(settings.compose_file), what, "publish one on 127.0.0.1")]
+def compare_colors(
+    colors: Values, where: Callable[[str], str], *, apart: Iterable[str], shared: Iterable[str]
+) -> list[Finding]:
+    """Return a finding for each key that a color lacks, and for each wrong value.
 
-
-def lacking(colors: Values, where: Callable[[str], str]) -> list[Finding]:
-    """Return a finding for each key that one color has and another does not."""
+    Keys of *apart* must differ between two colors; keys of *shared* (URLs of shared data) must not.
+    """
     keys = dict.fromkeys(key for values in colors.values() for key in values)
-    return [
+    found = [
         Finding(where(name), f"{key} is missing, another color has it", "add it, or take it from both")
         for name, values in colors.items()
         for key in keys
         if key not in values
     ]
-
-
-def not_apart(colors: Values, where: Callable[[str], str], keys: Iterable[str]) -> list[Finding]:
-    """Return a finding for each of *keys* that has the same value in two colors."""
-    return [
-        Finding(where(two), f"{key} is the same as {one}'s", "give each color its own")
-        for one, two in combinations(colors, 2)
-        for key in keys
-        if colors[one].get(key) and colors[one][key] == colors[two].get(key)
-    ]
-
-
-def not_shared(colors: Values, where: Callable[[str], str], keys: Iterable[str]) -> list[Finding]:
-    """Return a finding for each of *keys* (URLs of shared data) that differs between two colors."""
-    return [
-        Finding(where(two), f"{key} is another than {one}'s", "both colors must use the same data")
-        for one, two in combinations(colors, 2)
-        for key in keys
-        if key in colors[one] and key in colors[two] and colors[one][key] != colors[two][key]
-    ]
+    rules = (
+        (apart, True, "the same as", "give each color its own"),
+        (shared, False, "another than", "both colors must use the same data"),
+    )
+    for some, same_is_wrong, what, todo in rules:
+        for (one, first), (two, second) in combinations(colors.items(), 2):
+            found += [
+                Finding(where(two), f"{key} is {what} {one}'s", todo)
+                for key in some
+                if key in first and key in second and (first[key] or second[key])
+                if (first[key] == second[key]) is same_is_wrong
+            ]
+    return found
 
 
 # --- the colors side by side ------------------------------------------------------------------------------------

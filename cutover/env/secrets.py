@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,18 +30,6 @@ VaultClient = Any  # hvac has no annotations
 
 class UnresolvedReference(Exception):
     """A reference that could not be resolved. The text is the reason and never contains a value."""
-
-
-@dataclass(frozen=True, slots=True)
-class MissingReference:
-    """A key of a template, its reference, and why that could not be resolved."""
-
-    key: str
-    reference: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.reference}: {self.reason}"
 
 
 def find_references(value: str) -> list[str]:
@@ -84,8 +74,7 @@ class SecretSources:
     def _from_environment(self, reference: str) -> str:
         name = reference.removeprefix("env:")
         if not self.environment.get(name):
-            state = "empty" if name in self.environment else "not set"
-            raise UnresolvedReference(f"{name} is {state}")
+            raise UnresolvedReference(f"{name} is {'empty' if name in self.environment else 'not set'}")
         return self.environment[name]
 
     def _from_file(self, reference: str) -> str:
@@ -142,84 +131,73 @@ def _vault_client(environment: Mapping[str, str]) -> VaultClient:
         role, secret = environment.get("VAULT_ROLE_ID"), environment.get("VAULT_SECRET_ID")
         if not role or not secret:
             raise UnresolvedReference("neither VAULT_TOKEN nor VAULT_ROLE_ID with VAULT_SECRET_ID is set")
-        login = client.auth.approle.login
-        _vault_request(lambda: login(role_id=role, secret_id=secret), "the AppRole was refused")
+        login = partial(client.auth.approle.login, role_id=role, secret_id=secret)
+        _vault_request(login, "the AppRole was refused")
     return client
 
 
 def _vault_secret(client: VaultClient, mount: str, path: str) -> Mapping[str, Any]:
-    """The keys of one secret of a KV engine, version 2 or 1."""
     from hvac.exceptions import InvalidPath
 
+    # A KV engine of version 2, else of version 1.
     kv = client.secrets.kv
-    found: Mapping[str, Any]
-    try:
-        response = _vault_request(
-            lambda: kv.v2.read_secret_version(path, mount_point=mount, raise_on_deleted_version=True)
-        )
-        found = response["data"]["data"]
-    except InvalidPath:
-        try:
-            found = _vault_request(lambda: kv.v1.read_secret(path, mount_point=mount))["data"]
-        except InvalidPath:
-            raise UnresolvedReference(f"there is no secret {path!r} in {mount!r}") from None
-    return found
+    new = partial(kv.v2.read_secret_version, path, mount_point=mount, raise_on_deleted_version=True)
+    with suppress(InvalidPath):
+        return dict(_vault_request(new)["data"]["data"])
+    with suppress(InvalidPath):
+        return dict(_vault_request(partial(kv.v1.read_secret, path, mount_point=mount))["data"])
+    raise UnresolvedReference(f"there is no secret {path!r} in {mount!r}")
 
 
 def _vault_request(
     request: Callable[[], Any], refused: str = "permission denied: look at VAULT_TOKEN and its policy"
 ) -> Any:
-    """Send *request*; every error except InvalidPath becomes an UnresolvedReference."""
     from hvac.exceptions import Forbidden, InvalidPath, InvalidRequest, VaultError
     from requests.exceptions import RequestException
 
     try:
         return request()
-    except InvalidPath:
+    except InvalidPath:  # for the caller
         raise
     except (Forbidden, InvalidRequest) as error:
         raise UnresolvedReference(refused) from error
     except VaultError as error:
         raise UnresolvedReference(f"the Vault answered {type(error).__name__}") from error
     except RequestException as error:
-        raise UnresolvedReference(
-            f"the Vault at VAULT_ADDR does not answer ({type(error).__name__})"
-        ) from error
+        why = f"the Vault at VAULT_ADDR does not answer ({type(error).__name__})"
+        raise UnresolvedReference(why) from error
 
 
 def resolve_template(
     template: Mapping[str, str], sources: SecretSources, *, kept: Mapping[str, str] | None = None
-) -> tuple[dict[str, str], list[MissingReference]]:
-    """Return the values of *template* with their references resolved, overridden by *kept*.
+) -> tuple[dict[str, str], list[str]]:
+    """Return the values of *template* with their references resolved, overridden by *kept* for its own keys.
 
-    If a reference cannot be resolved, the values are empty and the second item lists what is missing.
+    If a reference cannot be resolved, the values are empty, and the second item says for each which and why.
     """
-    found: dict[str, str] = {}
-    missing: list[MissingReference] = []
+    found, missing, own = dict[str, str](), list[str](), dict(kept or {})
     for key, value in template.items():
         for reference in find_references(value):
             try:
                 found[reference] = found.get(reference) or sources.fetch(reference)
                 quote_value(found[reference])
             except (UnresolvedReference, ValueError) as error:
-                missing.append(MissingReference(key, reference, str(error)))
+                missing.append(f"{key}: {reference}: {error}")
     if missing:
         return {}, missing
-    return {key: fill_references(value, found) for key, value in template.items()} | dict(kept or {}), []
+    return {key: own.get(key, fill_references(value, found)) for key, value in template.items()}, []
 
 
 def render_env_file(
     template: Path, out: Path, sources: SecretSources, *, keep: Collection[str] = ()
-) -> list[MissingReference]:
-    """Write *out* (mode 0600) from *template*; if a reference is missing, nothing is written.
+) -> list[str]:
+    """Write *out* (mode 0600) from *template*, or return why not: each reference that cannot be resolved.
 
     Keys of *keep* keep their value in *out*: a release has rewritten the tag there, and it must not be reset.
     """
-    wanted = read_env_file(template)
-    kept = {key: value for key, value in (read_env_file(out) if out.is_file() else {}).items() if key in keep}
-    values, missing = resolve_template(
-        wanted, sources, kept={key: value for key, value in kept.items() if key in wanted}
-    )
+    old = read_env_file(out) if out.is_file() else {}
+    kept = {key: value for key, value in old.items() if key in keep}
+    values, missing = resolve_template(read_env_file(template), sources, kept=kept)
     if not missing:
         write_atomically(out, format_env_file(values, head=[HEAD.format(name=template.name)]))
     return missing

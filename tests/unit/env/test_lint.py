@@ -171,16 +171,13 @@ def test_sees_what_the_shell_would_override(environment: dict[str, str], count: 
             ["green: L is missing, another color has it"],
         ),
         ({"P": "1"}, {"P": "2", "D": "x"}, ["blue: D is missing, another color has it"]),
+        ({"P": "", "D": ""}, {"P": "", "D": "x"}, ["green: D is another than blue's"]),
     ],
 )
 def test_compares_the_colors(blue: dict[str, str], green: dict[str, str], expected: list[str]) -> None:
     """Colors have own ports, the same data, and the same keys."""
     colors = {"blue": blue, "green": green}
-    found = [
-        *lint.lacking(colors, str),
-        *lint.not_apart(colors, str, ("P",)),
-        *lint.not_shared(colors, str, ("D",)),
-    ]
+    found = lint.compare_colors(colors, str, apart=("P",), shared=("D",))
     assert [f"{finding.where}: {finding.what}" for finding in found] == expected
 
 
@@ -220,4 +217,4 @@ def test_shows_the_colors_without_their_secrets() -> None:
         "LEVEL  (empty)  -      missing",
         "EXTRA  -        ***    missing",
     ]
-    assert "canary" not in str([row.as_json() for row in rows])
+    assert "canary" not in str(rows)

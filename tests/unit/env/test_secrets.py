@@ -101,7 +101,7 @@ def test_names_each_reference_that_is_missing() -> None:
     template = {"A": "env:A", "B": "env:B", "C": "x{{ env:C }}{{ file:///nowhere/c }}", "D": "plain"}
     values, missing = resolve_template(template, SecretSources({"A": "1"}))
     assert values == {}
-    assert [str(each) for each in missing] == [
+    assert missing == [
         "B: env:B: B is not set",
         "C: env:C: C is not set",
         "C: file:///nowhere/c: no such file or directory",
