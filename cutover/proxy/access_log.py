@@ -147,7 +147,6 @@ class LogTail:
             self.trouble = f"{self.path} cannot be read: {(error.strerror or str(error)).lower()}"
 
     def _rotated(self) -> bool:
-        """Whether another file has taken its place, or it was truncated."""
         assert self._file is not None  # noqa: S101 - the caller has read from it
         try:
             there = self.path.stat()
@@ -159,7 +158,7 @@ class LogTail:
             self.close()
             self._open()
             return self._file is not None
-        if mine.st_size < self._file.tell():
+        if mine.st_size < self._file.tell():  # truncated
             self._file.seek(0)
             self._rest = b""
             return True

@@ -53,16 +53,6 @@ def flip(marker: Path, to: str) -> Argv:
     return ("sh", "-c", FLIP, "sh", str(marker), other(to), to)
 
 
-def create_marker(marker: Path, color: str) -> None:
-    """Create a marker directory that names *color*; an existing one is left alone."""
-    if marker.exists():
-        return
-    marker.mkdir(parents=True)
-    marker.chmod(0o755)
-    (marker / SENTINEL).touch()
-    (marker / color).touch()
-
-
 def read_marker(marker: Path) -> Live:
     """What the marker directory of this host says."""
     try:

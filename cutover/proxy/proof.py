@@ -321,7 +321,7 @@ class SwitchProbe:
     _stream: list[asyncio.Task[None]] = field(default_factory=list)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _called: float | None = None
-    _address: HttpAddress = field(default_factory=lambda: HttpAddress("", 0))
+    _address: HttpAddress = field(init=False)
 
     @classmethod
     def of(cls, settings: Settings, *, has_gap: bool) -> Self:
@@ -329,8 +329,8 @@ class SwitchProbe:
         proxy, client = settings.proxy, ProxyClient.of(settings)
         assert proxy is not None  # noqa: S101 - there is no switch without a [proxy]
         post = "" if settings.freeze else proxy.probe_post_path
-        open_, new = proxy.open_connections, proxy.new_connections
-        return cls(client, ProbePlan(client.path, post, open_, new, gap_announced=has_gap))
+        numbers = proxy.open_connections, proxy.new_connections
+        return cls(client, ProbePlan(client.path, post, *numbers, gap_announced=has_gap))
 
     def begin(self) -> Verdict:
         """Open the connections, send a request on each, and keep sending until `prove` or `close`."""
@@ -387,8 +387,6 @@ class SwitchProbe:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     async def _settle(self, to: str, called: float) -> bool:
-        """Send until *to* has answered; False if it does not within `settle_s`."""
-
         def settled() -> bool:
             return any(each.is_good_from(to) and each.ended >= called for each in self._samples)
 

@@ -32,11 +32,9 @@ def httpx_client(base_url: str, deadline_s: float, *, verify: TlsVerify = True) 
 
 
 class _Transport(httpx.BaseTransport):
-    """Sends by one `HttpClient` for each origin."""
-
     def __init__(self, deadline_s: float, verify: TlsVerify) -> None:
         self.deadline_s, self.verify = deadline_s, verify
-        self.clients: dict[str, HttpClient] = {}
+        self.clients: dict[str, HttpClient] = {}  # one for each origin
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         body, path = request.read(), request.url.raw_path.decode("ascii")

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from cutover.core.change import Change, line, undo_script
 from cutover.proxy.base import COLORS, other
-from cutover.proxy.nginx import create_marker, flip
+from cutover.proxy.nginx import flip
 from cutover.release.state import State, did_revert
 from cutover.system.files import close_lock, write_atomically
 from tests.crash.place import lives, until
+from tests.helpers.proxy_files import create_marker
 
 ID = "20250904T021000-7"
 MAX_S = 600.0

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from cutover.core.change import Change
 from cutover.proxy.base import other
-from cutover.proxy.nginx import create_marker, flip, read_marker
+from cutover.proxy.nginx import flip, read_marker
 from cutover.release.changes import PreviousRelease, ensure_line, stop_change, up_change
 from cutover.release.state import State
 from cutover.system import process
 from cutover.system.compose import Compose
 from tests.crash import mock_engine
+from tests.helpers.proxy_files import create_marker
 
 SERVICES = ("api", "worker")
 WAIT_S = 20.0

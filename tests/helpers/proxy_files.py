@@ -7,9 +7,20 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from cutover.proxy.nginx import SENTINEL
 from tests.helpers.color_servers import REPOSITORY
 
 PROXY = REPOSITORY / "deploy" / "proxy"
+
+
+def create_marker(marker: Path, color: str) -> None:
+    """Create a marker directory that names *color*; an existing one is left alone."""
+    if marker.exists():
+        return
+    marker.mkdir(parents=True)
+    marker.chmod(0o755)
+    (marker / SENTINEL).touch()
+    (marker / color).touch()
 
 
 def replaced(name: str, words: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cutover.proxy.base import Proxy, ProxyClient
 from cutover.proxy.command import CommandProxy
-from cutover.proxy.nginx import Nginx, create_marker
+from cutover.proxy.nginx import Nginx
 from cutover.proxy.proof import ProbePlan, SwitchProbe, SwitchReport
 from cutover.proxy.traefik import Traefik
 from cutover.system.http import TlsVerify
@@ -20,6 +20,7 @@ from examples.images import image
 from tests.helpers import proxy_files
 from tests.helpers.color_servers import Colors, free_port, listens, process, tool, wait_until
 from tests.helpers.load import Ask
+from tests.helpers.proxy_files import create_marker
 
 SLOW = Ask("GET", "/slow?s=2", every=17)
 DEADLINE_S = 60.0

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.proxy.nginx import Nginx, create_marker
+from cutover.proxy.nginx import Nginx
 from cutover.proxy.proof import ProbePlan
 from cutover.system.process import run
 from tests.helpers.color_servers import Colors, wait_until
+from tests.helpers.proxy_files import create_marker
 from tests.helpers.real_proxies import (
     DEADLINE_S,
     PROXIES,

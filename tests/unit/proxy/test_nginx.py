@@ -10,8 +10,9 @@ import pytest
 from cutover.core.change import Change, line, undo_script
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live
-from cutover.proxy.nginx import Nginx, create_marker, judge_marker, judge_nginx, read_marker
+from cutover.proxy.nginx import Nginx, judge_marker, judge_nginx, read_marker
 from tests.helpers.proxy_drivers import UNREACHABLE, run_change, run_undo
+from tests.helpers.proxy_files import create_marker
 
 BLUE = Live("blue", "/m names blue")
 
