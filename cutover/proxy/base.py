@@ -14,7 +14,7 @@ from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.system.http import DEFAULT_DEADLINE_S, HttpResponse, NoResponse, TlsVerify, fetch
+from cutover.system.http import HttpResponse, NoResponse, TlsVerify, fetch
 
 COLORS = ("blue", "green")
 DRIVERS = {"nginx": "Nginx", "traefik": "Traefik", "command": "CommandProxy", "port-swap": "PortSwap"}
@@ -40,7 +40,6 @@ class ProxyClient:
     control: str
     color_header: str
     verify: TlsVerify = True
-    deadline_s: float = DEFAULT_DEADLINE_S
 
     @classmethod
     def of(cls, settings: Settings) -> ProxyClient:
@@ -90,7 +89,7 @@ class ProxyClient:
         return ControlProbe(lambda: self.ask_control().status == HTTPStatus.OK, f"{self.url}{self.control}")
 
     def _fetch(self, path: str, method: str = "GET") -> HttpResponse | NoResponse:
-        return fetch(self.url, path, method=method, verify=self.verify, deadline_s=self.deadline_s)
+        return fetch(self.url, path, method=method, verify=self.verify)
 
 
 def named_color(response: HttpResponse | NoResponse, header: str) -> str:

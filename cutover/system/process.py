@@ -41,11 +41,8 @@ class CompletedCommand:
     @property
     def last_line(self) -> str:
         """The last line of standard error, else of standard output: it usually names the reason."""
-        for text in (self.err, self.out):
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            if lines:
-                return lines[-1]
-        return f"exit {self.code} without a word"
+        lines = [line.strip() for text in (self.out, self.err) for line in text.splitlines()]
+        return next(filter(None, reversed(lines)), f"exit {self.code} without a word")
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
