@@ -102,3 +102,15 @@ def test_pytests_table_works_below_ours(browser: Any, report: Path) -> None:
     assert "<script>alert(3)</script>" in page.locator("#environment").inner_text()
     page.screenshot(path=report.with_suffix(".png"), full_page=True)
     page.context.close()
+
+
+@pytest.mark.parametrize("width", [320, 400, 640])
+def test_pytests_table_fits_a_narrow_window(browser: Any, report: Path, width: int) -> None:
+    """With pytest-html's filters and its opened rows below ours the page does not scroll sideways."""
+    page = opened(browser, report, [])
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    page.locator("#show_all_details").click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.context.close()
