@@ -10,74 +10,51 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from cutover.core.config_schema import (
-    Alerts,
-    Approval,
-    Checks,
-    Color,
-    ConfigPath,
-    Database,
-    Dependency,
-    Duration,
-    Endpoint,
-    EnvKeys,
-    Freeze,
-    Gate,
-    Hooks,
-    Logs,
-    Migrate,
-    Proxy,
-    Ready,
-    Section,
-    Slo,
-    Snapshot,
-    Version,
-    Watch,
-)
+from cutover.core import config_schema as schema
 from cutover.core.errors import ConfigError
 
 CONFIG_PATHS = ("cutover.toml", "deploy/cutover.toml")
 EXAMPLES = {"project": 'project = "shop"', "colors": '[colors.blue] with env_file = ".env.blue"'}
 
 
-class Settings(Section):
+class Settings(schema.Section):
     """The content of `cutover.toml`. Paths are absolute after `load_config`."""
 
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    compose_file: ConfigPath = Path("docker-compose.yml")
+    compose_file: schema.ConfigPath = Path("docker-compose.yml")
     services: tuple[str, ...] = Field(("api",), min_length=1)
     workers: tuple[str, ...] = ()
     shared_network: str = ""
-    env_keys: EnvKeys = EnvKeys()
+    env_keys: schema.EnvKeys = schema.EnvKeys()
     data_profiles: tuple[str, ...] = ("db", "cache", "ai")
-    env_template: ConfigPath | None = None
-    state_dir: ConfigPath | None = None
-    reports: ConfigPath = Path("reports")
-    release_timeout: Duration = 7200.0
-    colors: dict[str, Color] = Field(min_length=1)
-    version: Version | None = None
-    ready: Ready = Ready()
-    gate: Gate = Gate()
-    logs: Logs = Logs()
-    endpoints: tuple[Endpoint, ...] = ()
-    proxy: Proxy | None = None
-    watch: Watch = Watch()
-    checks: Checks = Checks()
-    migrate: Migrate | None = None
-    database: Database | None = None
-    snapshot: Snapshot = Snapshot()
-    slo: Slo = Slo()
-    dependencies: tuple[Dependency, ...] = ()
-    alerts: Alerts | None = None
-    freeze: Freeze | None = None
-    hooks: Hooks | None = None
-    approval: Approval = Approval()
+    env_template: schema.ConfigPath | None = None
+    state_dir: schema.ConfigPath | None = None
+    reports: schema.ConfigPath = Path("reports")
+    release_timeout: schema.Duration = 7200.0
+    colors: dict[str, schema.Color] = Field(min_length=1)
+    version: schema.Version | None = None
+    ready: schema.Ready = schema.Ready()
+    gate: schema.Gate = schema.Gate()
+    logs: schema.Logs = schema.Logs()
+    endpoints: tuple[schema.Endpoint, ...] = ()
+    proxy: schema.Proxy | None = None
+    watch: schema.Watch = schema.Watch()
+    checks: schema.Checks = schema.Checks()
+    migrate: schema.Migrate | None = None
+    database: schema.Database | None = None
+    snapshot: schema.Snapshot = schema.Snapshot()
+    slo: schema.Slo = schema.Slo()
+    dependencies: tuple[schema.Dependency, ...] = ()
+    alerts: schema.Alerts | None = None
+    freeze: schema.Freeze | None = None
+    hooks: schema.Hooks | None = None
+    approval: schema.Approval = schema.Approval()
     source: Path = Path("cutover.toml")
     """The file that was read."""
 
     @field_validator("colors")
     @classmethod
-    def _two_colors(cls, colors: dict[str, Color]) -> dict[str, Color]:
+    def _two_colors(cls, colors: dict[str, schema.Color]) -> dict[str, schema.Color]:
         wrong = sorted(set(colors) - {"blue", "green"})
         if wrong:
             raise ValueError(f"unknown color {wrong[0]!r}; allowed: blue, green")
@@ -144,7 +121,9 @@ def find_config(given: str | None, environment: Mapping[str, str], here: Path) -
 
 def url_config() -> Settings:
     """Return the configuration for a URL target without `cutover.toml`: the defaults, with `[version]`."""
-    return Settings(project="url", colors={"blue": Color(env_file=Path(".env"))}, version=Version())
+    return Settings(
+        project="url", colors={"blue": schema.Color(env_file=Path(".env"))}, version=schema.Version()
+    )
 
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Settings:

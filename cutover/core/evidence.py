@@ -20,7 +20,6 @@ from cutover.core.verdict import Outcome, Verdict
 
 BATCH = 200  # samples in one line of the file
 MOST_POINTS = 1000  # samples of one series in memory; a chart shows fewer
-WORST_FIRST = (Outcome.NO, Outcome.UNKNOWN, Outcome.YES, Outcome.NOT_ASKED)
 BAD_OUTCOMES = frozenset({Outcome.NO, Outcome.UNKNOWN})
 PARAMETERS = re.compile(r"\[(.*)\]$", re.DOTALL)
 
@@ -52,7 +51,7 @@ class Check:
     @property
     def rank(self) -> int:
         """Sort key: the worst outcome first."""
-        return WORST_FIRST.index(self.verdict.outcome)
+        return self.verdict.rank
 
     @property
     def comparable(self) -> tuple[str, str]:
@@ -94,6 +93,7 @@ class Evidence:
     """Everything that one session recorded."""
 
     file: Path | None = None
+    """Where it is appended to."""
     clock: Callable[[], float] = time.time
     checks: list[Check] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -104,10 +104,6 @@ class Evidence:
     lost: int = 0
     """Lines that could not be written, for example to a full disk, or could not be read back."""
     _unwritten: list[Sample] = field(default_factory=list)
-
-    def write_to(self, file: Path) -> None:
-        """Append to *file* from now on."""
-        self.file = file
 
     @property
     def samples(self) -> list[Sample]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -131,11 +132,9 @@ def theil_sen(points: Sequence[tuple[float, float]]) -> Slope:
     )
     if not slopes:
         return Slope(0.0, 0.0)
-    half = len(slopes) // 2
-    middle = slopes[half] if len(slopes) % 2 else (slopes[half - 1] + slopes[half]) / 2
     spread = 1.96 * math.sqrt(count * (count - 1) * (2 * count + 5) / 18)
     rank = math.floor((len(slopes) - spread) / 2)
-    return Slope(middle, slopes[rank - 1] if rank >= 1 else -math.inf)
+    return Slope(statistics.median(slopes), slopes[rank - 1] if rank >= 1 else -math.inf)
 
 
 def minima(points: Sequence[tuple[float, float]], windows: int) -> list[tuple[float, float]]:

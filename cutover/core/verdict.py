@@ -22,6 +22,9 @@ class Outcome(StrEnum):
         return {"yes": "passed", "no": "failed"}.get(self.value, self.value)
 
 
+WORST_FIRST = (Outcome.NO, Outcome.UNKNOWN, Outcome.YES, Outcome.NOT_ASKED)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of one check.
@@ -46,6 +49,11 @@ class Verdict:
     def ok(self) -> bool:
         """Whether the outcome is YES."""
         return self.outcome is Outcome.YES
+
+    @property
+    def rank(self) -> int:
+        """Sort key: the worst outcome first."""
+        return WORST_FIRST.index(self.outcome)
 
     def named(self, question: str) -> Verdict:
         """Return a copy with another check name."""

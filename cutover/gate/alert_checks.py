@@ -89,11 +89,9 @@ def judge_alerts(found: AlertState, wanted: Alerts, released_at: float = 0.0) ->
     verdict = _judge_route(found, by_name, wanted)
     if verdict is not None:
         return verdict
-    early = [
-        name for name, rules in by_name.items() if any(rule.get("health") == "unknown" for rule in rules)
-    ]
-    if early:
-        return not_asked(question, f"rule {early[0]} is loaded, and was not evaluated yet")
+    for name, rules in by_name.items():
+        if any(rule.get("health") == "unknown" for rule in rules):
+            return not_asked(question, f"rule {name} is loaded, and was not evaluated yet")
     already = ", ".join(name for name, at in firing.items() if at)
     if already:
         return not_asked(question, f"reported: {already} fired before this release already")
@@ -104,26 +102,21 @@ def judge_alerts(found: AlertState, wanted: Alerts, released_at: float = 0.0) ->
 def _wrong_rule(name: str, rules: Sequence[Mapping[str, Any]]) -> list[str]:
     if not rules:
         return [f"rule {name} is not loaded"]
-    broken = [rule for rule in rules if rule.get("health") == "err"]
-    if broken:
-        return [f"rule {name} cannot be evaluated: {str(broken[0].get('lastError', ''))[:200]}"]
-    return []
+    broken = [str(rule.get("lastError", ""))[:200] for rule in rules if rule.get("health") == "err"]
+    return [f"rule {name} cannot be evaluated: {broken[0]}"] if broken else []
 
 
 def _firing_since(rules: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> list[float]:
     """When each firing alert with *labels* began (epoch seconds); infinity if it does not say when."""
-    firing = [each for rule in rules if rule.get("state") == "firing" for each in _firing_alerts(rule)]
-    return [
-        seconds_of(str(each.get("activeAt", ""))) or math.inf
-        for each in firing
-        if labels.items() <= each["labels"].items()
-    ]
-
-
-def _firing_alerts(rule: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The firing alerts of *rule*; the rule itself if it lists none."""
-    found = [each for each in rule.get("alerts") or [] if each.get("state") == "firing"]
-    return found or [{"labels": rule.get("labels") or {}}]
+    found: list[Mapping[str, Any]] = []
+    for rule in rules:
+        if rule.get("state") == "firing":
+            firing = [each for each in rule.get("alerts") or [] if each.get("state") == "firing"]
+            found += firing or [
+                {"labels": rule.get("labels") or {}}
+            ]  # without a list the rule stands for itself
+    mine = (each for each in found if labels.items() <= each["labels"].items())
+    return [seconds_of(str(each.get("activeAt", ""))) or math.inf for each in mine]
 
 
 def _judge_route(

@@ -19,9 +19,8 @@ NANO = 1e9
 HEALTHCHECK_DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # seconds, of the engine
 HEALTHCHECK_RETRIES = 3
 LOG_TAIL_LINES = 10
-STANDING_S = (
-    1.0  # a slow starter is observed for so long after it became healthy: some crash at the first request
-)
+# A slow starter is observed for so long after it became healthy: some crash at the first request.
+STANDING_S = 1.0
 STEADY_S = 600.0  # earlier restarts of a container that is up for longer do not count
 NO_HEALTHCHECK = "has no HEALTHCHECK, so the engine cannot tell when it breaks"
 OMITTED_KEYS = frozenset({"time", "timestamp", "@timestamp", "ts", "logger", "level"})
@@ -45,9 +44,7 @@ class EngineAccess:
 ENGINE_ACCESS = EngineAccess()
 
 
-# --- identity ---------------------------------------------------------------------------------------------------
-
-
+# --- identity
 @dataclass(frozen=True, slots=True)
 class ExpectedIdentity:
     """What must run. An empty field is not compared."""
@@ -100,15 +97,12 @@ def judge_identity(
 def _port_problem(found: Container, owners: Sequence[Container], port: int) -> list[str]:
     """Why *found* is not the one that answers on *port*; empty if it is."""
     mine = _addresses(found, port)
-    others = [each for each in owners if each.id != found.id and _overlap(_addresses(each, port), mine)]
-    if others:
-        return [f"port {port} belongs to another container: {others[0].name} ({others[0].image_name})"]
+    for each in owners:
+        theirs = _addresses(each, port)
+        overlap = not mine or theirs & mine or (theirs | mine) & ANY_ADDRESS
+        if each.id != found.id and overlap:
+            return [f"port {port} belongs to another container: {each.name} ({each.image_name})"]
     return [] if mine else [f"{found.name} ({found.status}) does not publish port {port}"]
-
-
-def _overlap(theirs: set[str], mine: set[str]) -> bool:
-    """Whether a request to one of the addresses *mine* may reach *theirs*."""
-    return not mine or bool(theirs & mine) or bool((theirs | mine) & ANY_ADDRESS)
 
 
 def _addresses(container: Container, port: int) -> set[str]:
@@ -117,12 +111,11 @@ def _addresses(container: Container, port: int) -> set[str]:
 
 
 def _flat_ports(ports: Mapping[str, Any]) -> dict[str, str]:
-    def flat(group: Sequence[Mapping[str, str]] | None) -> str:
-        return (
-            ", ".join(f"{each.get('HostIp', '')}:{each.get('HostPort', '')}" for each in group or ()) or "-"
-        )
-
-    return {inner: flat(group) for inner, group in ports.items()}
+    return {
+        inner: ", ".join(f"{each.get('HostIp', '')}:{each.get('HostPort', '')}" for each in group or ())
+        or "-"
+        for inner, group in ports.items()
+    }
 
 
 def short_id(name: str) -> str:
@@ -130,9 +123,7 @@ def short_id(name: str) -> str:
     return name.removeprefix("sha256:")[:12] or "(none)"
 
 
-# --- health -----------------------------------------------------------------------------------------------------
-
-
+# --- health
 @dataclass(frozen=True, slots=True)
 class HealthBudget:
     """The HEALTHCHECK of a container in seconds, and the longest time in which it decides."""
@@ -228,7 +219,8 @@ def judge_health(found: Container | None, now: float | None) -> Verdict:
         return no("health", f"{found.name} {NO_HEALTHCHECK}", **evidence)
     if found.health_status == "unhealthy":
         return no("health", f"unhealthy{_failed_probe(found)}", **evidence)
-    probed, started = last_probe(found), seconds_of(found.started_at)
+    probes, started = _probes(found), seconds_of(found.started_at)
+    probed = seconds_of(probes[-1].get("End", "")) if probes else 0.0
     # A restarted container keeps the probes from before its start.
     if found.health_status != "healthy" or probed < started or not found.running:
         return unknown("health", f"{found.health_status}, no probe has answered since its start", **evidence)
@@ -251,12 +243,6 @@ def describe_exit(found: Container) -> str:
 
 def _probes(found: Container) -> list[Mapping[str, Any]]:
     return (found.health or {}).get("Log") or []
-
-
-def last_probe(found: Container) -> float:
-    """Return when the last probe of the HEALTHCHECK ended (seconds since 1970); 0.0 before the first."""
-    probes = _probes(found)
-    return seconds_of(probes[-1].get("End", "")) if probes else 0.0
 
 
 def _failed_probe(found: Container) -> str:
@@ -306,9 +292,7 @@ def container_evidence(found: Container) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# --- restarts ---------------------------------------------------------------------------------------------------
-
-
+# --- restarts
 @dataclass(frozen=True, slots=True)
 class ContainerLife:
     """One run of a container. Another id, start or count means that it was restarted."""
@@ -402,9 +386,7 @@ def judge_stays_up(before: Container, after: Container | None, min_healthy_s: fl
     return yes("settled", f"no restart {span}", **evidence)
 
 
-# --- start ------------------------------------------------------------------------------------------------------
-
-
+# --- start
 def judge_not_started(found: Container | None, compose_line: str, waited: float, longest: float) -> Verdict:
     """Return the no of a failed `up` after *waited* seconds; *compose_line* is the last line of docker compose."""
     because = f"docker compose said: {compose_line}"

@@ -14,14 +14,13 @@ from urllib.parse import urlsplit
 
 from cutover.core.config import Settings
 from cutover.core.errors import EngineUnavailable
-from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
+from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.system import docker, process
 from cutover.system.http import TlsVerify, tls_context
 
 GIGABYTE = 1e9
 DAY_S = 86400.0
 TLS_DEADLINE_S = 5.0
-READING_ORDER = (Outcome.NO, Outcome.UNKNOWN, Outcome.YES, Outcome.NOT_ASKED)
 
 
 # --- disk ---
@@ -52,14 +51,13 @@ def disk(settings: Settings, engine_root: Callable[[], Path] = docker.data_root)
     verdicts, devices, paths = list[Verdict](), set[int](), [settings.state, settings.reports]
     try:
         root = engine_root()
-    except EngineUnavailable as error:
-        verdicts.append(unknown("disk", str(error)))
-    else:
         if root.is_dir():
             paths.append(root)
         else:
-            where = f"{root}, where the engine keeps its data"
-            verdicts.append(not_asked("disk", f"{where}, cannot be seen here"))
+            reason = f"{root}, where the engine keeps its data, cannot be seen here"
+            verdicts.append(not_asked("disk", reason))
+    except EngineUnavailable as error:
+        verdicts.append(unknown("disk", str(error)))
     for path in paths:
         try:
             room = disk_room(path)
@@ -90,7 +88,7 @@ def judge_disk(room: DiskRoom, least: float) -> Verdict:
 
 def most_serious(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict that a person must read first."""
-    return min(verdicts, key=lambda each: READING_ORDER.index(each.outcome))
+    return min(verdicts, key=lambda each: each.rank)
 
 
 # --- certificate ---
@@ -101,20 +99,12 @@ def tls(settings: Settings, clock: Callable[[], float] = time.time) -> Verdict:
         return not_asked("tls", "the proxy's url is not https")
     name, port, verify = url.hostname or "", url.port or 443, settings.proxy.tls_verify
     try:
-        end = certificate_end(fetch_certificate(name, port))
+        # Unlike a verifying client it gets an expired certificate too.
+        end = certificate_end(ssl.get_server_certificate((name, port), timeout=TLS_DEADLINE_S))
         refusal = trust_problem(name, port, verify) if verify is not False else ""
     except OSError as error:
         return unknown("tls", f"{name}:{port} shows no certificate: {error}", expected="a certificate")
     return judge_tls(end, clock(), settings.slo.tls_min_days, refusal)
-
-
-def fetch_certificate(name: str, port: int) -> str:
-    """The certificate that the server shows, in PEM, also an expired one; raises OSError."""
-    with (
-        socket.create_connection((name, port), TLS_DEADLINE_S) as plain,
-        tls_context(verify=False).wrap_socket(plain, server_hostname=name) as server,
-    ):
-        return ssl.DER_cert_to_PEM_cert(server.getpeercert(binary_form=True) or b"")
 
 
 def certificate_end(pem: str) -> float:
@@ -129,15 +119,12 @@ def certificate_end(pem: str) -> float:
 
 def trust_problem(name: str, port: int, verify: TlsVerify) -> str:
     """Why a client that verifies refuses the certificate; empty if it accepts it. Raises OSError."""
-    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
     try:
-        with (
-            socket.create_connection((name, port), TLS_DEADLINE_S) as plain,
-            context.wrap_socket(plain, server_hostname=name),
-        ):
-            return ""
+        with socket.create_connection((name, port), TLS_DEADLINE_S) as plain:
+            tls_context(verify).wrap_socket(plain, server_hostname=name).close()
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
+    return ""
 
 
 def judge_tls(until: float, now: float, least_days: float, refusal: str) -> Verdict:

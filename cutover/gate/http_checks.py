@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -34,33 +35,22 @@ SERVER_ERROR = 500
 LATENCY_ROUNDS = 3
 LATENCY_BUDGET_S = 10.0
 ONE_TRY = RequestOptions(tries=1)  # a request without a response is a sample: a retry would hide it
-JSON_TYPES = {
-    bool: "a boolean",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    dict: "an object",
-    list: "a list",
-}
+JSON_TYPES = {type(None): "null", bool: "a boolean", str: "a string", dict: "an object", list: "a list"}
 
 
 # --- readiness and version ---
 def ready(client: HttpClient, control: ControlProbe, wanted: Ready) -> Verdict:
     """Send the readiness request and judge its response; without one, *control* decides between no and unknown."""
     got = send_request(client, "GET", wanted.path, RequestOptions(deadline_s=wanted.timeout))
-    return (
-        judge_no_response("ready", got, control)
-        if isinstance(got, NoResponse)
-        else judge_ready(got, wanted.json_)
-    )
+    if isinstance(got, NoResponse):
+        return judge_no_response("ready", got, control)
+    return judge_ready(got, wanted.json_)
 
 
-def judge_ready(response: HttpResponse, wanted: Mapping[str, Any]) -> Verdict:
+def judge_ready(response: HttpResponse, wanted: dict[str, Any]) -> Verdict:
     """Yes for status 200 with a JSON body that contains *wanted*, type by type."""
-    problem = status_problem(response, 200) or json_problem(
-        response, lambda body: differences(dict(wanted), body)
-    )
-    expected = f"200 {compact_json(dict(wanted))}"
+    problem = status_problem(response, 200) or json_problem(response, partial(differences, wanted))
+    expected = f"200 {compact_json(wanted)}"
     if problem:
         return no("ready", problem, expected=expected, seen=str(response.status), **response.evidence)
     took = f"says so in {response.seconds * 1000:.0f} ms"
@@ -134,7 +124,7 @@ def judge_endpoint(response: HttpResponse, wanted: Endpoint) -> Verdict:
     body = wanted.json_
     problem = (
         status_problem(response, wanted.status)
-        or (json_problem(response, lambda seen: differences(body, seen)) if body is not None else "")
+        or (json_problem(response, partial(differences, body)) if body is not None else "")
         or header_problem(response.headers, wanted.headers)
     )
     expected = f"{wanted.status}{f' {compact_json(body)}' if body is not None else ''}"
@@ -166,18 +156,14 @@ def fill_path(path: str, response: HttpResponse) -> str:
     """*path* with each `{key}` or `{key.of.key}` replaced from the response's JSON; raises LookupError."""
 
     def value(found: re.Match[str]) -> str:
-        here: Any = None
         try:
             here = response.json()
-        except ValueError:
-            raise LookupError(found[0]) from None
-        for key in found[1].split("."):
-            if isinstance(here, list) and key.isdigit():
-                here = here[int(key)]
-            elif isinstance(here, dict) and here.get(key) is not None:
-                here = here[key]
-            else:
-                raise LookupError(found[0])
+            for key in found[1].split("."):
+                here = here[int(key) if isinstance(here, list) else key]
+        except (ValueError, TypeError, LookupError):
+            here = None
+        if here is None:
+            raise LookupError(found[0])
         return quote(str(here), safe="")
 
     return PLACEHOLDER.sub(value, path)
@@ -229,13 +215,9 @@ def judge_latency(
     counts, middle = times[-1 - excused], statistics.median(times)
     what = "worst but one" if excused else "the only one"
     reason = f"median {_spell(middle)}, {what} {_spell(counts)} of {len(times)} (limit {_spell(limit_s)})"
-    return (yes if counts <= limit_s else no)(
-        question,
-        reason,
-        expected=f"at most {_spell(limit_s)}",
-        seen=_spell(counts),
-        milliseconds=[_spell(each) for each in times],
-    )
+    judge, expected = yes if counts <= limit_s else no, f"at most {_spell(limit_s)}"
+    samples = [_spell(each) for each in times]
+    return judge(question, reason, expected=expected, seen=_spell(counts), milliseconds=samples)
 
 
 def _spell(seconds: float) -> str:
@@ -308,7 +290,7 @@ def _key_differences(wanted: dict[str, Any], seen: dict[str, Any], key: str, at:
 
 def json_type(value: Any) -> str:
     """The JSON type of *value*, with its article."""
-    return "null" if value is None else JSON_TYPES.get(type(value), type(value).__name__)
+    return JSON_TYPES.get(type(value), "a number")
 
 
 def compact_json(value: Any) -> str:

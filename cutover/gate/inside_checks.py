@@ -137,7 +137,6 @@ def read_rights(text: str, paths: Sequence[str], processes: Sequence[ServiceProc
 
 
 def _may_write(process: ServiceProcess, stat: str) -> bool:
-    """Whether *process* may write; *stat* is `owner group mode`."""
     owner, group, mode = stat.split()
     bits = int(mode, 8)
     if process.uid == int(owner):
@@ -147,13 +146,11 @@ def _may_write(process: ServiceProcess, stat: str) -> bool:
 
 def port_inside(ports: Mapping[str, Any], published: int) -> int:
     """Return the container port that is published as *published*, else the only published one, else 0."""
-    given = {
-        int(name.partition("/")[0]): rows for name, rows in ports.items() if rows and name.endswith("/tcp")
-    }
-    mine = [
-        port for port, rows in given.items() if any(row.get("HostPort") == str(published) for row in rows)
-    ]
-    return mine[0] if mine else next(iter(given)) if len(given) == 1 else 0
+    given = [(int(name[:-4]), rows) for name, rows in ports.items() if rows and name.endswith("/tcp")]
+    for port, rows in given:
+        if any(row.get("HostPort") == str(published) for row in rows):
+            return port
+    return given[0][0] if len(given) == 1 else 0
 
 
 def judge_listens(seen: InsideView, port: int) -> Verdict:
@@ -180,21 +177,14 @@ def judge_user(seen: InsideView, runs_as: str) -> Verdict:
     if not seen.processes:
         return unknown("user", "no process of the service could be seen")
     users = {each.uid: seen.users.get(each.uid, str(each.uid)) for each in seen.processes}
-    evidence: dict[str, Any] = {
-        "processes": [f"{each.pid} {each.name} {users[each.uid]}" for each in seen.processes][:20]
-    }
-    wrong = [each for each in seen.processes if not _user_allowed(each.uid, users[each.uid], runs_as)]
-    if wrong:
-        first, user = wrong[0], users[wrong[0].uid]
-        reason = f"{first.name} (PID {first.pid}) runs as {user}, expected {runs_as or 'a user of its own'}"
-        return no("user", reason, expected=runs_as or "not root", seen=user, **evidence)
-    return yes(
-        "user", f"{len(seen.processes)} processes run as {', '.join(sorted(users.values()))}", **evidence
-    )
-
-
-def _user_allowed(uid: int, name: str, runs_as: str) -> bool:
-    return runs_as in {name, str(uid)} if runs_as else uid != 0
+    shown = [f"{each.pid} {each.name} {users[each.uid]}" for each in seen.processes][:20]
+    for each in seen.processes:
+        user = users[each.uid]
+        if runs_as not in {user, str(each.uid)} if runs_as else each.uid == 0:
+            reason = f"{each.name} (PID {each.pid}) runs as {user}, expected {runs_as or 'a user of its own'}"
+            return no("user", reason, expected=runs_as or "not root", seen=user, processes=shown)
+    reason = f"{len(seen.processes)} processes run as {', '.join(sorted(users.values()))}"
+    return yes("user", reason, processes=shown)
 
 
 def judge_read_only(seen: InsideView) -> Verdict:

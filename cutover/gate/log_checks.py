@@ -27,8 +27,7 @@ from cutover.core.verdict import Verdict, no, not_asked, shortened, unknown, yes
 from cutover.system import docker
 from cutover.system.container import Container
 
-# --- errors in log lines ----------------------------------------------------------------------------------------
-
+# --- errors in log lines
 TRACEBACK = "Traceback (most recent call last)"
 CHAINED = ("During handling of the above", "The above exception was the direct")
 SEVERE = re.compile(r"\b(?:CRITICAL|FATAL)\b|\[(?:crit|alert|emerg)\]", re.IGNORECASE)
@@ -174,18 +173,13 @@ class _LogReader:
 
 
 def _json_object(text: str) -> Mapping[str, Any] | None:
-    """The object of a JSON log line, None for any other line."""
-    if not text.startswith("{"):
-        return None
     try:
-        row = json.loads(text)
+        return dict(json.loads(text)) if text.startswith("{") else None
     except ValueError:
         return None
-    return row if isinstance(row, dict) else None
 
 
-# --- the error spike --------------------------------------------------------------------------------------------
-
+# --- the error spike
 SPIKE_ALPHA = 0.001
 WORST_WINDOW_ALPHA = 0.05
 LOG_WINDOW_S = 600.0
@@ -298,31 +292,26 @@ def judge_logs(now: LogWindow, before: LogBaseline | None, floor: int) -> Verdic
     if count < floor:
         return yes("logs", summary if not count else f"{summary}, fewer than {floor}", **evidence)
     crashes = [each for each in fresh if each.severe]
+    go_on = any(each.at >= now.ended - now.seconds / 3 for each in fresh)
     if len(crashes) >= floor:
-        return no(
-            "logs",
-            f"{len(crashes)} crashes of a new kind in {approx_duration(now.seconds)}: {_most(crashes)}",
-            **evidence,
-        )
-    if before and _is_spike(now, before):
+        problem = f"{len(crashes)} crashes of a new kind in {approx_duration(now.seconds)}: {_most(crashes)}"
+    elif before and _is_spike(now, before):
         old = f"before it were {len(before.errors)} in {approx_duration(before.seconds)}"
-        return no("logs", f"{summary}, {old}: {_most(fresh or now.errors)}", **evidence)
-    if (before is None or before.seconds < MIN_EXPOSURE_S) and len(fresh) >= floor and _go_on(fresh, now):
-        return no(
-            "logs", f"{summary}, and they go on, nothing earlier to compare with: {_most(fresh)}", **evidence
-        )
-    why = "as before" if before else "none lately, nothing earlier to compare with"
-    return yes("logs", f"{summary}, {why}", **evidence)
+        problem = f"{summary}, {old}: {_most(fresh or now.errors)}"
+    elif (before is None or before.seconds < MIN_EXPOSURE_S) and len(fresh) >= floor and go_on:
+        problem = f"{summary}, and they go on, nothing earlier to compare with: {_most(fresh)}"
+    else:
+        why = "as before" if before else "none lately, nothing earlier to compare with"
+        return yes("logs", f"{summary}, {why}", **evidence)
+    return no("logs", problem, **evidence)
 
 
 def _is_spike(now: LogWindow, before: LogBaseline) -> bool:
     """Whether neither the rate nor the worst window of the baseline explains the errors."""
     count = len(now.errors)
     by_rate = more_often(count, now.seconds, len(before.errors), before.seconds)
-    return (
-        by_rate <= SPIKE_ALPHA
-        and more_often(count, 1, worst_stretch(before, now.seconds), 1) <= WORST_WINDOW_ALPHA
-    )
+    in_worst = more_often(count, 1, worst_stretch(before, now.seconds), 1)
+    return by_rate <= SPIKE_ALPHA and in_worst <= WORST_WINDOW_ALPHA
 
 
 def worst_stretch(before: LogBaseline, seconds: float) -> int:
@@ -334,11 +323,6 @@ def worst_stretch(before: LogBaseline, seconds: float) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
-
-
-def _go_on(errors: Iterable[LoggedError], now: LogWindow) -> bool:
-    """Whether an error is in the last third of the window."""
-    return any(each.at >= now.ended - now.seconds / 3 for each in errors)
 
 
 def _most(errors: Sequence[LoggedError]) -> str:

@@ -214,7 +214,7 @@ class CutoverSession:
     def begin(self) -> None:
         """Recover, inspect and run the preflight before the first test; what is refused ends the session."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.evidence.write_to(self.folder / "evidence.jsonl")
+        self.evidence.file = self.folder / "evidence.jsonl"
         if self.settings is not None and not self.request.only_urls:
             with self._refusing():
                 self._release = self._begin_release(self.settings)

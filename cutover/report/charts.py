@@ -137,9 +137,8 @@ def series_charts(samples: Iterable[Sample], steps: Iterable[Step], clock: Spell
         if math.isfinite(sample.value):
             found[sample.series][sample.color].append((sample.at, sample.value))
     marks = marks_of(steps)
-    return safe_markup(
-        "".join(_series_chart(series, lines, marks, clock, most) for series, lines in found.items())
-    )
+    drawn = (_series_chart(series, lines, marks, clock, most) for series, lines in found.items())
+    return safe_markup("".join(drawn))
 
 
 def _series_chart(
@@ -154,9 +153,8 @@ def _series_chart(
     first, last = min(times), max(times)
     room = max(last - first, 1)
     near = [(at, name) for at, name in marks if first - room <= at <= last + room]
-    scale = Scale(
-        min([first, *(at for at, _name in near)]), max([last, *(at for at, _name in near)]), grid[0], grid[-1]
-    )
+    moments = [first, last, *(at for at, _name in near)]
+    scale = Scale(min(moments), max(moments), grid[0], grid[-1])
     labels = [
         (scale.t0 + (scale.t1 - scale.t0) * n / 3, anchor)
         for n, anchor in enumerate(("start", "middle", "middle", "end"))
@@ -249,11 +247,9 @@ def proof_chart(proof: Mapping[str, Any]) -> Markup:
         _mark(scale, 0.0, "switch", TOP - 10) if scale.t0 <= 0 <= scale.t1 else "",
     )
     first = proof.get("first_answer_ms")
-    since = (
-        ""
-        if first is None
-        else f"First answer of {proof.get('to')} after {duration(first / 1000)}; since then "
-    )
+    since = ""
+    if first is not None:
+        since = f"First answer of {proof.get('to')} after {duration(first / 1000)}; since then "
     title = "requests per second through the proxy, by who answered"
     return safe_markup(_figure(title, "".join(drawn), f"{since}{proof_sentence(proof)}.", WIDE))
 

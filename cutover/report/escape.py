@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from cutover.core.masking import MASK, STARS
 
@@ -66,6 +68,20 @@ def markdown_code(text: str) -> Markup:
     return safe_markup(f"`{line}`" if line else "")
 
 
+def template_environment(escape_value: Callable[[object], str], *, autoescape: bool) -> Environment:
+    """The environment of a template in this folder; *escape_value* gets every value that is not `Markup` yet."""
+    return Environment(
+        loader=PackageLoader("cutover", "report"),
+        extensions=["jinja2.ext.do"],
+        autoescape=autoescape,  # noqa: S701 - False for Markdown only, which *escape_value* escapes
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=lambda value: value if isinstance(value, Markup) else escape_value(value),
+    )
+
+
 def masked_page(page: str) -> str:
     """*page*, written by pytest or pytest-html, with every known value masked in whatever way it was escaped."""
     page = MASK(page)
@@ -77,11 +93,7 @@ def masked_page(page: str) -> str:
 
 def _spellings(value: str) -> set[str]:
     """*value* escaped for HTML, for JSON, and for HTML again, in any order that pytest-html uses."""
-    once = {value, html.escape(value), _jinja(value)}
+    # Jinja (markupsafe) spells quotes in another way than the standard library.
+    once = {value, html.escape(value), str(escape(value))}
     coded = {json.dumps(each)[1:-1] for each in once}
-    return {form for each in once | coded for form in (each, html.escape(each), _jinja(each))} - {value}
-
-
-def _jinja(value: str) -> str:
-    # Jinja spells quotes in another way than the standard library.
-    return html.escape(value).replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+    return {form for each in once | coded for form in (each, html.escape(each), str(escape(each)))} - {value}

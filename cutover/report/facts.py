@@ -147,7 +147,7 @@ def result_of(evidence: Evidence) -> SessionResult:
     """The result that the session recorded; for a session that died before it, that it died and its last step."""
     try:
         return result_from_json(fact_mapping(evidence.facts, "result"))
-    except (KeyError, ValueError, TypeError):
+    except ValueError:
         return _died(evidence)
 
 
@@ -156,6 +156,7 @@ def _died(evidence: Evidence) -> SessionResult:
     last = evidence.steps[-1] if evidence.steps else None
     before = fact_mapping(evidence.facts, "from")
     seen = f"its last step was {last.name}: {last.text}" if last else "it left no step"
+    running = (Running(fact_text(before, "color"), fact_text(before, "tag"), "ran before"),)
     bad = any(check.bad for check in evidence.checks)
     return SessionResult(
         status=Status.INCONCLUSIVE,
@@ -164,9 +165,7 @@ def _died(evidence: Evidence) -> SessionResult:
         sentence=f"the session died before it could say how it ended; {seen}. Ask `cutover status` what runs now.",
         reasons=reasons_of(Outcomes((), INCONCLUSIVE), evidence.checks) if bad else (),
         next_steps=("cutover status", "cutover recover"),
-        running=(Running(fact_text(before, "color"), fact_text(before, "tag"), "ran before"),)
-        if before
-        else (),
+        running=running if before else (),
         as_before=False,
         passed=sum(check.verdict.ok for check in evidence.checks),
     )

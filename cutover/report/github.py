@@ -49,13 +49,8 @@ def summary(evidence: Evidence, result: SessionResult, link: str = "", most: int
         fit += 1
     if fit:
         lines += ["", "<details><summary>Every check</summary>", ""]
-        lines += [
-            "| | check | target | what it said | took |",
-            "|---|---|---|---|--:|",
-            *rows[:fit],
-            "",
-            "</details>",
-        ]
+        lines += ["| | check | target | what it said | took |", "|---|---|---|---|--:|", *rows[:fit]]
+        lines += ["", "</details>"]
     if fit < len(rows):
         left = count(len(rows) - fit, "more check")
         lines += ["", f"{left} left out: evidence.jsonl in the report has all."]

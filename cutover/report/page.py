@@ -15,17 +15,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from cutover.core.evidence import Check, Evidence, Step, outcome_counts
 from cutover.core.result import SessionResult, sentence_of
 from cutover.core.text import count, duration
 from cutover.report import charts, facts
-from cutover.report.escape import clean, html_cut, html_json, html_text
+from cutover.report.escape import clean, html_cut, html_json, html_text, template_environment
 from cutover.report.folder import saved_logs
 from cutover.report.pytest_html import merge_pytest_page
 
+Journal = Sequence[Mapping[str, Any]]
 MOST_BYTES = 3_000_000
 SCRIPT = re.compile(r"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 STAGES: Mapping[int, str] = {0: "gate", 1: "through the proxy", 2: "watch"}
@@ -63,19 +61,13 @@ def page_title(evidence: Evidence, result: SessionResult) -> str:
     return " · ".join(filter(None, parts))
 
 
-def render_page(
-    evidence: Evidence, result: SessionResult, undo: str = "", journal: Sequence[Mapping[str, Any]] = ()
-) -> str:
+def render_page(evidence: Evidence, result: SessionResult, undo: str = "", journal: Journal = ()) -> str:
     """The whole page, without pytest-html's table."""
     return _alone(evidence, result, _main(evidence, result, undo, journal))
 
 
 def finish_page(
-    file: Path,
-    evidence: Evidence,
-    result: SessionResult,
-    undo: str = "",
-    journal: Sequence[Mapping[str, Any]] = (),
+    file: Path, evidence: Evidence, result: SessionResult, undo: str = "", journal: Journal = ()
 ) -> None:
     """Write the report to *file*: above pytest-html's table if pytest-html wrote one there, else alone.
 
@@ -85,9 +77,7 @@ def finish_page(
     main = _main(evidence, result, undo, journal)
     alone = _alone(evidence, result, main)
     theirs = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
-    merged = (
-        merge_pytest_page(theirs, main, page_title(evidence, result), evidence.checks) if theirs else None
-    )
+    merged = merge_pytest_page(theirs, main, page_title(evidence, result), evidence.checks)
     page = _with_policy(merged) if merged is not None else alone
     draft = file.with_name(f".{file.name}.draft")
     draft.write_text(page if len(page.encode()) <= MOST_BYTES else alone, encoding="utf-8", errors="replace")
@@ -101,7 +91,7 @@ def _alone(evidence: Evidence, result: SessionResult, main: str) -> str:
     )
 
 
-def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Sequence[Mapping[str, Any]]) -> str:
+def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal) -> str:
     """Our part of the page, with style and script."""
     ranked = sorted(evidence.checks, key=lambda check: check.rank)
     values = {
@@ -136,16 +126,7 @@ def _part(macro: Callable[[], str]) -> str:
 
 @cache
 def _template() -> Any:
-    environment = Environment(
-        loader=PackageLoader("cutover", "report"),
-        extensions=["jinja2.ext.do"],
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # Everything that is not HTML yet is masked before it is escaped.
-        finalize=lambda value: value if isinstance(value, Markup) else clean(value),
-    )
+    environment = template_environment(clean, autoescape=True)  # masked before it is escaped
     environment.filters |= {
         "cut": html_cut,
         "json": html_json,
@@ -209,7 +190,8 @@ def timeline_rows(steps: Sequence[Step]) -> list[tuple[str, Step, float, float]]
 def _with_policy(page: str) -> str:
     """*page* with a content policy: it may load nothing, and run only the scripts that it contains."""
     page = re.sub(r"<html(?![^>]*lang)[^>]*>", '<html lang="en">', page, count=1)
-    hashes = " ".join(sorted({_hash(script) for script in SCRIPT.findall(page)}))
+    digests = {hashlib.sha256(script.encode()).digest() for script in SCRIPT.findall(page)}
+    hashes = " ".join(sorted(f"'sha256-{base64.b64encode(each).decode()}'" for each in digests))
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {hashes}; base-uri 'none'; "
         "form-action 'none'"
@@ -220,7 +202,3 @@ def _with_policy(page: str) -> str:
         '<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,">'
     )
     return re.sub(r'(<meta charset="utf-8"\s*/?>)', lambda found: found.group(1) + meta, page, count=1)
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from markupsafe import Markup
+from jinja2 import Template
 
 from cutover.core.evidence import Check, Evidence, outcome_counts
-from cutover.core.result import SessionResult, Status, sentence_of
+from cutover.core.result import Status, sentence_of
 from cutover.core.text import count, duration
 from cutover.core.verdict import Outcome
 from cutover.report import facts
 from cutover.report.charts import proof_sentence
-from cutover.report.escape import markdown_code, markdown_text
+from cutover.report.escape import markdown_code, markdown_text, template_environment
 from cutover.report.folder import ReportFolder
 
 MOST_CHECKS = 40
@@ -38,7 +37,7 @@ def draft_postmortem(seen: ReportFolder) -> str:
         times=facts.times(evidence.facts),
         utc=facts.Times(UTC),
         timeline=_timeline(seen),
-        others=_unexplained(evidence.checks, result)[:MOST_CHECKS],
+        others=[check for check in result.unexplained(evidence.checks) if check.bad][:MOST_CHECKS],
         proof=facts.fact_mapping(evidence.facts, "proof"),
         passed=_with_outcome(evidence, Outcome.YES),
         late=[check for check in _with_outcome(evidence, Outcome.NO) if check.stage > 0],
@@ -62,27 +61,14 @@ def _known(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if value is not None and value not in ("", [], {})}
 
 
-def _unexplained(checks: Iterable[Check], result: SessionResult) -> list[Check]:
-    """The bad checks that no reason of the result stands for."""
-    explained = {each for reason in result.reasons for each in reason.checks}
-    return [check for check in checks if check.bad and check.id not in explained]
-
-
 def _with_outcome(evidence: Evidence, outcome: Outcome) -> list[Check]:
     return [check for check in evidence.checks if check.verdict.outcome is outcome]
 
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("cutover", "report"),
-        autoescape=False,  # noqa: S701 - it is Markdown, which `finalize` escapes
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        finalize=lambda value: value if isinstance(value, Markup) else markdown_text(value),
-    )
+    # It is Markdown, which `markdown_text` escapes.
+    environment = template_environment(markdown_text, autoescape=False)
     environment.filters |= {"code": markdown_code, "duration": duration}
     environment.globals |= {
         "count": count,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cutover.core.evidence import WORST_FIRST, Check, Step
+from cutover.core.evidence import Check, Step
 from cutover.core.masking import MASK
 from cutover.core.result import EXIT_NAMES, SessionResult, Status, sentence_of
 from cutover.core.text import count, countdown, duration
@@ -46,6 +46,9 @@ class Look:
         return clean if self.unicode else clean.translate(ASCII).encode("ascii", "replace").decode()
 
 
+PLAIN = Look()
+
+
 @dataclass(frozen=True, slots=True)
 class Who:
     """The contents of the first line: project, target, tags before and after, person, path of the report."""
@@ -66,9 +69,8 @@ def terminal_look(environ: Mapping[str, str], *, tty: bool, encoding: str | None
     return Look(color=color, unicode=letters, width=max(60, columns) if columns else 100)
 
 
-def first_line(who: Who, at: Look | None = None) -> str:
+def first_line(who: Who, at: Look = PLAIN) -> str:
     """`cutover recall · green · sha-1 → sha-2 · by ana@runner-7 · report reports/…/`."""
-    at = at or Look()
     differ = who.before and who.after and who.before != who.after
     tags = f"{who.before} → {who.after}" if differ else who.after or who.before
     parts = [f"cutover {who.project}", who.target, tags]
@@ -76,19 +78,19 @@ def first_line(who: Who, at: Look | None = None) -> str:
     return at.paint(at.spell(" · ".join(filter(None, parts))), "strong")
 
 
-def step_lines(step: Step, at: Look | None = None, *, moment: bool = True) -> list[str]:
+def step_lines(step: Step, at: Look = PLAIN, *, moment: bool = True) -> list[str]:
     """A step on one line, wrapped if it is too long; *moment* False leaves `T-0` out."""
     text = MARKS.get(step.outcome, "") + step.text
     tone = TONES.get(step.outcome, "dim")
-    return _row(step.moment if moment else "", step.name, text, step.seconds, tone, at or Look())
+    return _row(step.moment if moment else "", step.name, text, step.seconds, tone, at)
 
 
-def check_lines(check: Check, at: Look | None = None) -> list[str]:
+def check_lines(check: Check, at: Look = PLAIN) -> list[str]:
     """A check below its step: `smoke[green]    ✗ ready: expected status 200, got 503`."""
     outcome = check.verdict.outcome
     name = f"{check.test.split('/')[0]}[{check.target}]"
     text = f"{MARKS.get(outcome, '')}{check.verdict.question}: {check.verdict.reason}"
-    return _row("", name, text, check.seconds, TONES[outcome], at or Look())
+    return _row("", name, text, check.seconds, TONES[outcome], at)
 
 
 def is_notable(verdict: Verdict) -> bool:
@@ -96,35 +98,31 @@ def is_notable(verdict: Verdict) -> bool:
     return verdict.outcome in {Outcome.NO, Outcome.UNKNOWN} or bool(verdict.evidence.get("notice"))
 
 
-def notable_lines(checks: Iterable[Check], result: SessionResult, at: Look | None = None) -> list[str]:
+def notable_lines(checks: Iterable[Check], result: SessionResult, at: Look = PLAIN) -> list[str]:
     """The lines of the notable checks that no reason of the result stands for."""
-    explained = {each for reason in result.reasons for each in reason.checks}
-    shown = (each for each in checks if is_notable(each.verdict) and each.id not in explained)
+    shown = (each for each in result.unexplained(checks) if is_notable(each.verdict))
     return [line for check in shown for line in check_lines(check, at)]
 
 
-def watch_line(left_s: float, total_s: float, verdicts: Mapping[str, Verdict], at: Look | None = None) -> str:
+def watch_line(left_s: float, total_s: float, verdicts: Mapping[str, Verdict], at: Look = PLAIN) -> str:
     """One line of progress, cut to the width: time left, a bar, the worst verdicts first."""
-    at = at or Look()
     done = 1.0 if total_s <= 0 else min(1.0, max(0.0, 1 - left_s / total_s))
     full = round(BAR * done)
     bar = f"▕{'█' * full}{'▁' * (BAR - full)}▏"
-    ranked = sorted(verdicts.values(), key=lambda verdict: WORST_FIRST.index(verdict.outcome))
+    ranked = sorted(verdicts.values(), key=lambda verdict: verdict.rank)
     text = " · ".join(f"{each.question}: {each.reason}" for each in ranked)
     line = at.spell(f"{'T+15m':<{MOMENT}}{'watch':<{NAME}}{countdown(left_s)} left {bar}  {text}")
     return line if len(line) <= at.width else line[: at.width - 3].rstrip() + at.spell("…")
 
 
-def not_asked_lines(checks: Iterable[tuple[str, str]], at: Look | None = None) -> list[str]:
+def not_asked_lines(checks: Iterable[tuple[str, str]], at: Look = PLAIN) -> list[str]:
     """`not asked: http://… is a plain URL, … (3 checks)` for each reason, from pairs of test and reason."""
-    at = at or Look()
     found = Counter(reason for _test, reason in checks)
     return [at.paint(at.spell(f"not asked: {why} ({count(n, 'check')})"), "dim") for why, n in found.items()]
 
 
-def last_lines(result: SessionResult, at: Look | None = None) -> list[str]:
+def last_lines(result: SessionResult, at: Look = PLAIN) -> list[str]:
     """The end of a session: status and sentence, reasons, what was tried, what to run, where to read, what is next."""
-    at = at or Look()
     # On one line, however long: people search for it in a log and paste it.
     status = at.paint(result.status, RESULT_TONES[result.status.kind])
     lines = [f"{status}  {at.spell(sentence_of(result))}"]
@@ -138,9 +136,8 @@ def exit_line(code: int) -> str:
     return f"exit {code} {EXIT_NAMES.get(code, '')}".rstrip()
 
 
-def refused_lines(word: str, why: str, exit_code: int, at: Look | None = None) -> list[str]:
+def refused_lines(word: str, why: str, exit_code: int, at: Look = PLAIN) -> list[str]:
     """The end of a session that was refused: why, the one command if there is one, the exit code."""
-    at = at or Look()
     text, _, run = why.partition("; run: ")
     lines = ["", f"{at.paint(word, 'bad' if run else 'unsure')}  {at.spell(text)}"]
     return [*lines, *(_detail("run", run, at) if run else []), exit_line(exit_code)]

@@ -43,7 +43,7 @@ class Module:
                     self._annotate(name, hint)
                 case ast.AnnAssign(target=target, annotation=hint):
                     self._annotate(last_name(target), hint)
-                case ast.ClassDef(name=name, bases=[ast.Name(id="Section")]):
+                case ast.ClassDef(name=name, bases=[ast.Name(id="Section") | ast.Attribute(attr="Section")]):
                     self.annotated.append(("self", {name}))
                 case ast.Assign(targets=[target], value=value) | ast.NamedExpr(target=target, value=value):
                     self._bind(target, value)

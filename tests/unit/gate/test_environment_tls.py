@@ -15,7 +15,7 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.verdict import Outcome
-from cutover.gate.environment_checks import DAY_S, certificate_end, fetch_certificate, judge_tls, tls
+from cutover.gate.environment_checks import DAY_S, certificate_end, judge_tls, tls
 from tests.helpers.proxy_files import certificate
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
@@ -78,7 +78,7 @@ def test_the_shown_certificate_is_asked(tmp_path: Path) -> None:
     """With its own authority it is trusted, without it refused, and an outside name may be left unverified."""
     with server(tmp_path) as (port, public):
         url = f"https://127.0.0.1:{port}"
-        assert certificate_end(fetch_certificate("127.0.0.1", port)) == pytest.approx(
+        assert certificate_end(ssl.get_server_certificate(("127.0.0.1", port))) == pytest.approx(
             time.time() + 2 * DAY_S, abs=3600
         )
         trusted = tls(settings(url, tls_verify=str(public)))
