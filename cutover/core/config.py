@@ -113,17 +113,14 @@ def find_config(given: str | None, environment: Mapping[str, str], here: Path) -
     for name in CONFIG_PATHS:
         if (here / name).is_file():
             return (here / name).resolve()
-    searched = " and ".join(CONFIG_PATHS)
-    raise ConfigError(
-        f"no cutover.toml: looked for {searched} in {here}; write one or pass --cutover-config=FILE"
-    )
+    looked = f"looked for {' and '.join(CONFIG_PATHS)} in {here}"
+    raise ConfigError(f"no cutover.toml: {looked}; write one or pass --cutover-config=FILE")
 
 
 def url_config() -> Settings:
     """Return the configuration for a URL target without `cutover.toml`: the defaults, with `[version]`."""
-    return Settings(
-        project="url", colors={"blue": schema.Color(env_file=Path(".env"))}, version=schema.Version()
-    )
+    blue = schema.Color(env_file=Path(".env"))
+    return Settings(project="url", colors={"blue": blue}, version=schema.Version())
 
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Settings:
@@ -161,7 +158,6 @@ def _first_mistake(error: ValidationError) -> str:
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The allowed keys at *location*."""
     model: Any = Settings
     for part in location:
         if isinstance(part, int):

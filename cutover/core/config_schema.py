@@ -34,9 +34,8 @@ def parse_duration(value: object) -> float:
 
 
 def _to_seconds(value: object) -> object:
-    return (
-        value if isinstance(value, float) else parse_duration(value)
-    )  # a float is a default, not from the file
+    # A float is a default, not from the file.
+    return value if isinstance(value, float) else parse_duration(value)
 
 
 Duration = Annotated[float, BeforeValidator(_to_seconds)]

@@ -20,7 +20,6 @@ from cutover.core.verdict import Outcome, Verdict
 
 BATCH = 200  # samples in one line of the file
 MOST_POINTS = 1000  # samples of one series in memory; a chart shows fewer
-BAD_OUTCOMES = frozenset({Outcome.NO, Outcome.UNKNOWN})
 PARAMETERS = re.compile(r"\[(.*)\]$", re.DOTALL)
 
 
@@ -46,12 +45,7 @@ class Check:
     @property
     def bad(self) -> bool:
         """Whether the outcome is no or unknown."""
-        return self.verdict.outcome in BAD_OUTCOMES
-
-    @property
-    def rank(self) -> int:
-        """Sort key: the worst outcome first."""
-        return self.verdict.rank
+        return self.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}
 
     @property
     def comparable(self) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from cutover.core.evidence import BAD_OUTCOMES, Check
+from cutover.core.evidence import Check
 from cutover.core.text import count, duration, join_list
 from cutover.core.verdict import Outcome
 
@@ -249,7 +249,7 @@ def reasons_of(outcomes: Outcomes, checks: Iterable[Check], trouble: object = No
     alike: dict[str, list[Check]] = {}
     caused: dict[int, list[int]] = {}
     for check in checks:
-        if check.verdict.outcome not in BAD_OUTCOMES:
+        if not check.bad:
             continue
         if check.cause is None:
             alike.setdefault(check.verdict.reason, []).append(check)
@@ -333,11 +333,9 @@ def _what_runs(result: SessionResult) -> str:
     if shown.tag:
         runs = f"{project} runs {shown.tag}{where}"
         return runs if shown.state in {"", "runs", "healthy"} else f"{runs} ({shown.state})"
-    return (
-        f"nothing of {project} runs{where}"
-        if shown.state == NOTHING
-        else f"what {project} runs{where} {shown.state}"
-    )
+    if shown.state == NOTHING:
+        return f"nothing of {project} runs{where}"
+    return f"what {project} runs{where} {shown.state}"
 
 
 def _state_now(result: SessionResult) -> str:

@@ -257,17 +257,15 @@ def _failed_probe(found: Container) -> str:
 def with_log_tail(verdict: Verdict, container_id: str, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
     """Return *verdict* with the last log lines of the container as evidence, and the last one in the reason."""
     try:
-        stamped = engine.logs(container_id)
+        lines = [line.partition(" ")[2] or line for line in engine.logs(container_id)]
     except EngineUnavailable:
         return verdict
-    lines = [line.partition(" ")[2] or line for line in stamped]
-    lines = [line for line in lines if line.strip()]
-    if not lines:
+    shown = [line for line in lines if line.strip()]
+    if not shown:
         return verdict
-    reason = f"{verdict.reason}; last log line: {shortened(log_line_message(lines[-1]), 120)}"
-    return replace(
-        verdict, reason=reason, evidence={**verdict.evidence, "log": [shortened(each) for each in lines]}
-    )
+    reason = f"{verdict.reason}; last log line: {shortened(log_line_message(shown[-1]), 120)}"
+    evidence = {**verdict.evidence, "log": [shortened(each) for each in shown]}
+    return replace(verdict, reason=reason, evidence=evidence)
 
 
 def log_line_message(line: str) -> str:

@@ -75,9 +75,8 @@ def look_inside(host: ContainerHost, paths: Sequence[str]) -> InsideView:
         return InsideView({}, (), {}, {}, problem=problem, shell=done.rc not in NO_SHELL)
     sockets, status, passwd, rights = done.stdout.split(f"{SEPARATOR}\n")
     processes = tuple(service_processes(read_processes(status)))
-    return InsideView(
-        read_sockets(sockets), processes, read_users(passwd), read_rights(rights, paths, processes)
-    )
+    writable = read_rights(rights, paths, processes)
+    return InsideView(read_sockets(sockets), processes, read_users(passwd), writable)
 
 
 def read_sockets(text: str) -> dict[int, frozenset[str]]:

@@ -112,7 +112,7 @@ class _LogReader:
     """Collects errors line by line: it has to know whether a line is inside a traceback."""
 
     def __init__(self, rules: Logs) -> None:
-        self.rules, self.pattern = rules, re.compile(rules.pattern)
+        self.pattern = re.compile(rules.pattern)
         self.levels = frozenset(level.lower() for level in rules.levels)
         self.keys = (rules.level_key,) if rules.level_key else LEVEL_KEYS
         self.found: list[LoggedError] = []
@@ -326,7 +326,6 @@ def worst_stretch(before: LogBaseline, seconds: float) -> int:
 
 
 def _most(errors: Sequence[LoggedError]) -> str:
-    """The most frequent of *errors*, with its count."""
     name, times = Counter(each.signature for each in errors).most_common(1)[0]
     example = next(each.text for each in errors if each.signature == name)
     return f"{times} × {example}"

@@ -288,9 +288,8 @@ def _legend(found: Mapping[float, Bucket], scale: Scale) -> str:
 # --- parts of a picture ------------------------------------------------------------------------------------------
 def _figure(title: str, inner: str, caption: str, width: int = NARROW) -> str:
     name = html_text(title)
-    picture = (
-        f'<svg viewBox="0 0 {width} {HEIGHT}" class="w{width}" role="img" aria-label="{name}">{inner}</svg>'
-    )
+    look = f'viewBox="0 0 {width} {HEIGHT}" class="w{width}"'
+    picture = f'<svg {look} role="img" aria-label="{name}">{inner}</svg>'
     below = f"<figcaption>{html_text(caption)}</figcaption>"
     return f'<figure><h3>{name}</h3><div class="wide">{picture}</div>{below}</figure>'
 

@@ -39,7 +39,7 @@ SERVER = "https://github.com"
 def summary(evidence: Evidence, result: SessionResult, link: str = "", most: int = MOST_SUMMARY_BYTES) -> str:
     """Markdown of at most *most* bytes: result, counts, reasons, steps, then as many checks as fit, the worst first."""
     lines = [*_head(evidence, result, link), *_steps(evidence)]
-    rows = [_check_row(check) for check in sorted(evidence.checks, key=lambda check: check.rank)]
+    rows = [_check_row(check) for check in sorted(evidence.checks, key=lambda check: check.verdict.rank)]
     size = sum(len(line.encode()) + 1 for line in lines) + 500  # room for the sentence on what is left out
     fit = 0
     for row in rows:
@@ -109,7 +109,7 @@ def _check_row(check: Check) -> str:
 
 def error_lines(evidence: Evidence, result: SessionResult) -> list[str]:
     """`::error` lines for the result and what failed, at most ten; the tenth says how many more there are."""
-    bad = sorted((check for check in evidence.checks if check.bad), key=lambda check: check.rank)
+    bad = sorted((check for check in evidence.checks if check.bad), key=lambda check: check.verdict.rank)
     if not bad and result.exit_code == 0:
         return []
     shown = bad if len(bad) < MOST_ANNOTATIONS else bad[: MOST_ANNOTATIONS - 2]

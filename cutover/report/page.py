@@ -93,7 +93,7 @@ def _alone(evidence: Evidence, result: SessionResult, main: str) -> str:
 
 def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal) -> str:
     """Our part of the page, with style and script."""
-    ranked = sorted(evidence.checks, key=lambda check: check.rank)
+    ranked = sorted(evidence.checks, key=lambda check: check.verdict.rank)
     values = {
         "evidence": evidence,
         "facts": evidence.facts,
@@ -169,11 +169,12 @@ def pairs_across_switch(checks: Iterable[Check]) -> list[tuple[Check, Check, boo
     for check in checks:
         if check.stage in {0, 1}:
             side, key = sides[check.stage], check.comparable
-            if key not in side or check.rank < side[key].rank:
+            if key not in side or check.verdict.rank < side[key].verdict.rank:
                 side[key] = check
     before, after = sides
     pairs = [(check, after[key]) for key, check in before.items() if key in after]
-    return sorted(((one, two, one.rank == two.rank) for one, two in pairs), key=lambda pair: pair[2])
+    rows = [(one, two, one.verdict.outcome is two.verdict.outcome) for one, two in pairs]
+    return sorted(rows, key=lambda row: row[2])
 
 
 def timeline_rows(steps: Sequence[Step]) -> list[tuple[str, Step, float, float]]:

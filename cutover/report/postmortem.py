@@ -49,7 +49,6 @@ def draft_postmortem(seen: ReportFolder) -> str:
 
 
 def _timeline(seen: ReportFolder) -> list[tuple[float, Any]]:
-    """Steps and journal entries by time."""
     rows: list[tuple[float, Any]] = [(step.at - step.seconds, step) for step in seen.evidence.steps]
     for row in seen.journal:
         at = facts.fact_time(row, "at")
