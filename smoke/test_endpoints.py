@@ -6,8 +6,8 @@ from cutover.core.config import Settings
 from cutover.core.config_schema import Endpoint
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
-from cutover.gate.http_checks import Sampling, latency
 from cutover.gate.http_checks import endpoint as answered
+from cutover.gate.http_checks import latency
 from cutover.system.http import HttpClient
 
 pytestmark = pytest.mark.requires("endpoints")
@@ -23,11 +23,5 @@ def test_endpoint(
     """The endpoint is answered with the right status, JSON and headers, and time after time in time."""
     assert_verdict(answered(cutover_http, control_probe, endpoint))
     if endpoint.method == "GET":  # what writes is sent once, and undone
-        assert_verdict(
-            latency(
-                cutover_http,
-                control_probe,
-                endpoint.path,
-                Sampling(endpoint.max_latency, cutover_config.gate.samples),
-            )
-        )
+        limit_s, samples = endpoint.max_latency, cutover_config.gate.samples
+        assert_verdict(latency(cutover_http, control_probe, endpoint.path, limit_s, samples))

@@ -3,7 +3,7 @@
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
-from cutover.gate.http_checks import Sampling, latency
+from cutover.gate.http_checks import latency
 from cutover.system.http import HttpClient
 
 
@@ -14,11 +14,5 @@ def test_latency(
     assert_verdict: AssertVerdict,
 ) -> None:
     """The target answers the question whether it is ready within `[gate] max_latency`."""
-    assert_verdict(
-        latency(
-            cutover_http,
-            control_probe,
-            cutover_config.ready.path,
-            Sampling(cutover_config.gate.max_latency, cutover_config.gate.samples),
-        )
-    )
+    path, gate = cutover_config.ready.path, cutover_config.gate
+    assert_verdict(latency(cutover_http, control_probe, path, gate.max_latency, gate.samples))

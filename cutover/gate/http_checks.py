@@ -7,7 +7,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -174,28 +174,26 @@ def _with_problem(verdict: Verdict, problem: str) -> Verdict:
 
 
 # --- latency ---
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """The limit in seconds, and the number of samples that are judged."""
-
-    limit_s: float
-    samples: int = 5
-    clock: Callable[[], float] = time.monotonic
-
-
-def latency(client: HttpClient, control: ControlProbe, path: str, how: Sampling) -> Verdict:
-    """Sample *path* until the last samples are good, at most three times as often, in about ten seconds.
+def latency(
+    client: HttpClient,
+    control: ControlProbe,
+    path: str,
+    limit_s: float,
+    samples: int,
+    clock: Callable[[], float] = time.monotonic,
+) -> Verdict:
+    """Sample *path* until the last *samples* are good, at most three times as often, in about ten seconds.
 
     The first request is not counted, and a service that is slow at first is sampled until it has warmed up.
     """
-    begun = how.clock()
+    begun = clock()
     send_request(client, "GET", path, ONE_TRY)
     seen: list[HttpResponse | NoResponse] = []
     while True:
         seen.append(send_request(client, "GET", path, ONE_TRY))
-        verdict = judge_latency(path, seen[-how.samples :], how.limit_s, control)
-        over = how.clock() - begun > LATENCY_BUDGET_S and len(seen) > 1
-        if (verdict.ok and len(seen) >= how.samples) or len(seen) >= LATENCY_ROUNDS * how.samples or over:
+        verdict = judge_latency(path, seen[-samples:], limit_s, control)
+        over = clock() - begun > LATENCY_BUDGET_S and len(seen) > 1
+        if (verdict.ok and len(seen) >= samples) or len(seen) >= LATENCY_ROUNDS * samples or over:
             return verdict
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.gate.http_checks import Sampling, judge_latency, latency
+from cutover.gate.http_checks import judge_latency, latency
 from cutover.system.http import HttpClient, HttpResponse, NoResponse
 from tests.helpers.rude_servers import BAD, GOOD, Talk, in_turn, response, says, serving
 
@@ -66,14 +66,14 @@ def test_a_service_may_warm_up() -> None:
     """Bad first answers are sampled on until the last samples are good."""
     cold = [says(response(500, {}))] * 4
     with serving(in_turn(*cold, says(OK))) as url, HttpClient(url, 60) as http:
-        verdict = latency(http, GOOD, "/x", Sampling(60.0, samples=3))
+        verdict = latency(http, GOOD, "/x", 60.0, samples=3)
     assert (verdict.outcome, len(verdict.evidence["milliseconds"])) == (YES, 3)
 
 
 def test_a_slow_service_is_given_up() -> None:
     """A service that stays slow is asked at most three times as often."""
     with serving(late(0.02)) as url, HttpClient(url, 30) as http:
-        verdict = latency(http, GOOD, "/x", Sampling(0.001, samples=2))
+        verdict = latency(http, GOOD, "/x", 0.001, samples=2)
     assert verdict.outcome is NO
 
 
@@ -87,5 +87,5 @@ def test_sampling_ends_by_the_clock() -> None:
         says(response(500, {}))(connection, request)  # type: ignore[arg-type]
 
     with serving(talk) as url, HttpClient(url, 30) as http:
-        verdict = latency(http, GOOD, "/x", Sampling(1.0, samples=50, clock=lambda: float(next(ticks))))
+        verdict = latency(http, GOOD, "/x", 1.0, samples=50, clock=lambda: float(next(ticks)))
     assert (verdict.outcome, len(asked)) == (NO, 3)
