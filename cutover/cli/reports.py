@@ -50,7 +50,7 @@ def html_command(folder: Path, output: Path | None, as_json: bool) -> int:
         file.write_text(render_page(seen.evidence, seen.result, seen.undo, seen.journal), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
-    facts = {"report": str(file), "ending": str(seen.result.status), "lost": seen.evidence.lost}
+    facts = {"report": str(file), "status": str(seen.result.status), "lost": seen.evidence.lost}
     tell(as_json, facts, [f"{seen.result.status}  {file}"])
     return 0
 

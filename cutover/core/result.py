@@ -122,7 +122,7 @@ def outcome_of_test(phases: Mapping[str, str], unknown: bool) -> Outcome:
 
 
 # --- the result --------------------------------------------------------------------------------------------------
-Kind = Literal["good", "back", "person", "unsure"]
+Kind = Literal["good", "failed", "operator", "unsure"]
 
 
 class Status(StrEnum):
@@ -140,14 +140,14 @@ class Status(StrEnum):
 
     @property
     def kind(self) -> Kind:
-        """How reports show it: good, back (failed, under control), person (an operator is needed) or unsure."""
+        """How reports show it: good, failed (and under control), operator (one is needed) or unsure."""
         match self:
             case Status.RELEASED | Status.GATE_PASSED:
                 return "good"
             case Status.ROLLED_BACK | Status.GATE_FAILED | Status.KEPT_UNVERIFIED:
-                return "back"
+                return "failed"
             case Status.ROLLBACK_FAILED:
-                return "person"
+                return "operator"
         return "unsure"
 
 

@@ -85,7 +85,7 @@ class SessionEnd:
         try:
             result = self._decide(code)
         except Exception as error:  # noqa: BLE001  # the end of a session must say what runs, whatever broke
-            result = self._lost(f"{type(error).__name__}: {error}")
+            result = self._operator_needed(f"{type(error).__name__}: {error}")
         if request.changes_something or self.tx.changed:
             status = str(result.status)
             self.tx.state.journal("end", release=self.tx.id or None, word=status, code=result.exit_code)
@@ -186,20 +186,20 @@ class SessionEnd:
         done = self._run_undo()
         if not done.ok:
             self.report.line("", "undo", f"failed: {done.last_line}", begun, "no")
-            return self._lost(done.last_line)
+            return self._operator_needed(done.last_line)
         ours = did_revert(done, tx.id)
         if ours:
             tx.state.journal("reverted", release=tx.id, who=who(), why=why_unverified(self.outcomes))
         trouble = verify_reverted(settings, proxy, tx)
         if trouble:
             self.report.line("", "undo", f"done, but {trouble}", begun, "no")
-            return self._lost(trouble)
+            return self._operator_needed(trouble)
         before = tx.before
         gate = run_gate(settings, self.situation.request.paths) if before.live and before.tag else None
         if gate is not None and gate.outcome is Outcome.NO and _was_verified(tx.state, before):
-            return self._lost(f"the old release does not pass the gate: {gate.reason}")
+            return self._operator_needed(f"the old release does not pass the gate: {gate.reason}")
         if isinstance(self.trouble, OperatorNeeded):
-            return self._lost(str(self.trouble))
+            return self._operator_needed(str(self.trouble))
         if gate is not None and gate.ok and before.live:
             _refresh_record(settings, tx.state, before.live)
         notes = [each.removeprefix("note: ") for each in done.out.splitlines() if each.startswith("note: ")]
@@ -250,11 +250,11 @@ class SessionEnd:
         by = self.tx.reverted_by()
         trouble = verify_reverted(self.situation.settings, self.situation.colors.proxy, self.tx)
         if trouble:
-            return self._lost(f"reverted by {by}, but {trouble}")
+            return self._operator_needed(f"reverted by {by}, but {trouble}")
         reasons = (Reason("", f"the release was reverted by {by}"),)
         return replace(self._result(Status.ROLLED_BACK, FAILED), reasons=reasons)
 
-    def _lost(self, why: str) -> SessionResult:
+    def _operator_needed(self, why: str) -> SessionResult:
         """An operator is needed: what runs now, what was tried, and the one command."""
         result, state = self._result(Status.ROLLBACK_FAILED, NEEDS_OPERATOR), self.tx.state
         command = state.revert_command if state.open_release() else "cutover status"

@@ -24,7 +24,7 @@ MOST_SUMMARY_BYTES = 1_000_000
 MOST_COMMENT_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 letters
 MOST_ANNOTATIONS = 10
 MOST_STEPS = 60
-SHAPES = {"good": "✅", "back": "↩️", "person": "🚨", "unsure": "❔"}
+SHAPES = {"good": "✅", "failed": "↩️", "operator": "🚨", "unsure": "❔"}
 MARKS: Mapping[str, str] = {"yes": "✓", "no": "✗", "unknown": "?", "not asked": "·"}
 # A pull request has tabs, and people copy the URL of the tab that they look at.
 TAB = r"(?:(?<=/)(?:files|checks|commits|changes)(?:/[0-9a-fA-F.]{7,90})?/?)?"
@@ -131,7 +131,7 @@ def properties(evidence: Evidence, result: SessionResult) -> list[tuple[str, str
     """Name and value of each property of JUnit's suite; unknown ones are left out."""
     facts = evidence.facts
     rows = {
-        "cutover.ending": str(result.status),
+        "cutover.status": str(result.status),
         "cutover.sentence": sentence_of(result),
         "cutover.exit_code": str(result.exit_code),
         "cutover.project": result.project,

@@ -20,7 +20,7 @@ from cutover.core.verdict import Outcome, Verdict
 Tone = Literal["good", "bad", "unsure", "dim", "strong"]
 CODES: Mapping[Tone, str] = {"good": "32", "bad": "31;1", "unsure": "33", "dim": "2", "strong": "1"}
 TONES: Mapping[str, Tone] = {"yes": "good", "no": "bad", "unknown": "unsure", "not asked": "dim"}
-RESULT_TONES: Mapping[str, Tone] = {"good": "good", "back": "bad", "person": "bad", "unsure": "unsure"}
+RESULT_TONES: Mapping[str, Tone] = {"good": "good", "failed": "bad", "operator": "bad", "unsure": "unsure"}
 MARKS: Mapping[str, str] = {"no": "✗ ", "unknown": "? ", "not asked": "· "}
 MOMENT, NAME, TIME = 7, 16, 10
 """The widths of the columns."""

@@ -205,4 +205,4 @@ def as_it_must(run: Run, point: Point) -> None:
         assert stand.cutover("retire").code == 0
         return
     found = report_of(run)
-    assert (found["ending"], found["lost"]) == ("INCONCLUSIVE", 0)
+    assert (found["status"], found["lost"]) == ("INCONCLUSIVE", 0)

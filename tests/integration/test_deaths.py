@@ -70,7 +70,7 @@ def test_a_session_killed_while_the_old_container_is_gone(stand: Stand, tmp_path
     with kill_session.running(stand, point, tmp_path) as run:
         kill_session.settled(run, point)
     only_serves(stand, run.tag, live)
-    assert report_of(run)["ending"] == "INCONCLUSIVE"
+    assert report_of(run)["status"] == "INCONCLUSIVE"
     again = container(stand, live)
     for _ in range(2):
         subprocess.run(("sh", "-eu", str(stand.state / "undo.sh")), check=True, stdin=subprocess.DEVNULL)
@@ -90,7 +90,7 @@ def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: 
         said = run.process.communicate()[0]
     assert run.process.returncode == 1, said
     only_serves(stand, run.tag, live)
-    assert report_of(run)["ending"] == "ROLLED BACK"
+    assert report_of(run)["status"] == "ROLLED BACK"
     stays = container(stand, live)
     deadline = time.monotonic() + STAYS_S
     while time.monotonic() < deadline:
@@ -113,7 +113,7 @@ def test_a_rollback_ends_a_watch(stand: Stand, tmp_path: Path) -> None:
     assert run.process.returncode == 1, said
     assert "the release was reverted by ana" in said
     only_serves(stand, run.tag, run.live)
-    assert report_of(run)["ending"] == "ROLLED BACK"
+    assert report_of(run)["status"] == "ROLLED BACK"
 
 
 def test_a_proxy_that_restarts_in_the_watch(stand: Stand, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_proxy_that_restarts_in_the_watch(stand: Stand, tmp_path: Path) -> Non
     kept = run.process.returncode == 0
     assert kept or run.process.returncode in {1, 10}, said
     only_serves(stand, run.wanted if kept else run.tag, other(run.live) if kept else run.live)
-    assert report_of(run)["ending"] == ("RELEASED" if kept else "ROLLED BACK"), said
+    assert report_of(run)["status"] == ("RELEASED" if kept else "ROLLED BACK"), said
     ending = load_evidence(run.report / "evidence.jsonl").facts["result"]
     assert [each["tag"] for each in ending["running"] if each["live"]] == [run.wanted if kept else run.tag]
     words = " ".join(said.split())

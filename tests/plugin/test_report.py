@@ -111,7 +111,7 @@ def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
     suite = ET.parse(folder_of(project) / "junit.xml").find("testsuite/properties")  # noqa: S314 - our own file
     assert suite is not None
     found = {each.get("name"): each.get("value") for each in suite}
-    assert facts["result"]["status"] == found["cutover.ending"] == "ROLLED BACK"
+    assert facts["result"]["status"] == found["cutover.status"] == "ROLLED BACK"
     assert "pytest" in facts["versions"]
     summary = (project.folder.parent / "summary.md").read_text(encoding="utf-8")
     assert summary.startswith("## ↩️ ROLLED BACK: trap")

@@ -106,7 +106,7 @@ def test_junit_says_what_was_released() -> None:
     """Properties have result, tags, person and counts; unknown ones are left out."""
     made = good()
     found = dict(properties(made.evidence, made.result))
-    assert found["cutover.ending"] == "RELEASED"
+    assert found["cutover.status"] == "RELEASED"
     assert found["cutover.to"] == "sha-9b7d001"
     assert found["cutover.checks"] == "15 passed"
     assert dict(properties(Evidence(), RELEASED))["cutover.checks"] == "no check ran"

@@ -30,7 +30,7 @@ def test_the_suite_says_what_was_released(
     suite = ET.fromstring(text).find("testsuite")  # noqa: S314 - our own file
     assert suite is not None
     found = {each.get("name"): each.get("value") for each in suite.iterfind("properties/property")}
-    assert found["cutover.ending"] == "ROLLED BACK"
+    assert found["cutover.status"] == "ROLLED BACK"
     assert found["cutover.checks"] == "13 passed, 1 failed, 1 unknown"
     assert ("own" in found) is bool(there)
     assert len(suite.findall("properties")) == 1
