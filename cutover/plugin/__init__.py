@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 
@@ -23,9 +24,23 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     request = _parsed_request(config)
     if request is None or not request.changes_something or request.plan or options.only_looks(config):
         return None
-    from cutover.plugin.session import take_lock
+    # Imported here, as below, because it is slow and not needed in other pytest sessions of the environment.
+    from cutover.core.errors import ConfigError, Locked
+    from cutover.plugin.console import LastingStream, look_of_terminal
+    from cutover.report.terminal import refused_lines
 
-    return take_lock(config, request)
+    try:
+        options.hold_lock(config, options.load_settings(config, request), request)
+    except Locked as locked:
+        out = LastingStream(sys.stdout)  # pytest's own terminal does not exist yet
+        out.write(
+            "\n".join([*refused_lines("LOCKED", str(locked), locked.exit_code, look_of_terminal()), ""])
+        )
+        out.flush()
+        return locked.exit_code
+    except ConfigError as problem:
+        raise pytest.UsageError(str(problem)) from problem
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -38,7 +53,6 @@ def pytest_configure(config: pytest.Config) -> None:
     request = _parsed_request(config)
     if request is None:
         return
-    # Imported here because it is slow and not needed in other pytest sessions of the environment.
     from cutover.plugin import fixtures, hooks
     from cutover.plugin.session import SESSION, CutoverSession
 
@@ -50,7 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _parsed_request(config: pytest.Config) -> ReleaseRequest | None:
-    """The parsed command line; None without a target, in a worker of xdist, and for --help and --version."""
+    """None without a target, in a worker of xdist, and for --help and --version."""
     if hasattr(config, "workerinput") or config.option.help or getattr(config.option, "version", 0):
         return None
     if options.REQUEST not in config.stash:
@@ -67,7 +81,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
 
 
 def _needs_target(item: pytest.Item) -> bool:
-    """Whether the test uses a fixture of this plugin that nobody else defines."""
     info = getattr(item, "_fixtureinfo", None)
     if info is None:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pytest
@@ -14,6 +13,7 @@ from cutover.core.target import ReleaseRequest, is_url
 from cutover.core.verdict import Outcome
 
 GATE, THROUGH_PROXY, WATCH = 0, 1, 2
+UNSEEN_FOR_URLS = {"container", "proxy", "dependencies", "database", "color"}
 
 
 class NotAnswered(Exception):
@@ -41,38 +41,23 @@ class ChecklistRow:
     seconds: float = 0.0
     reported: str = ""
     """The first reason of a verdict that `[checks] report_only` keeps from deciding."""
-    told: set[Outcome] = field(default_factory=set)
+    recorded: set[Outcome] = field(default_factory=set)
     """The outcomes of the verdicts that `assert_verdict` recorded."""
 
     @property
     def outcome(self) -> Outcome | None:
         """The outcome of the test, None if it never ran."""
-        if not self.phases:
-            return None
-        return outcome_of_test(self.phases, self.unknown)
-
-    def note_verdicts(self, outcomes: Iterable[Outcome]) -> None:
-        """Note the outcomes of verdicts that `assert_verdict` recorded."""
-        self.told |= set(outcomes)
-
-    def leave_out(self, why: str) -> None:
-        """Do not require the test: it is not asked, because of *why*."""
-        self.not_asked = why
-
-    def note_reported(self, reason: str) -> None:
-        """Note the reason of a verdict that is only reported; the first one counts."""
-        self.reported = self.reported or reason
+        return outcome_of_test(self.phases, self.unknown) if self.phases else None
 
     def note_error(self, error: BaseException) -> None:
         """Note how the test failed; the first error counts."""
-        self.unknown = self.unknown or is_unknown(error)
-        self.said = self.said or first_line_of(error)
-
-    def note_overrun(self, limit_s: float) -> str:
-        """Note that the test swallowed its timeout; why it is not passed."""
-        self.unknown = True
-        self.said = self.said or f"no end within its own time-out of {limit_s:g} s, which it swallowed"
-        return self.said
+        # A failure says nothing about the service if it is no assertion, or the timeout of the test itself.
+        if isinstance(error, pytest.fail.Exception):
+            unknown = str(error).startswith("Timeout (>")
+        else:
+            unknown = not isinstance(error, AssertionError)
+        self.unknown = self.unknown or unknown
+        self.said = self.said or MASK((str(error).strip() or type(error).__name__).splitlines()[0])
 
     def learn(self, report: pytest.TestReport) -> None:
         """Add a phase of the test; a repeated phase does not improve its outcome."""
@@ -92,44 +77,28 @@ def stage_of(item: pytest.Item) -> int:
     """0 gate, 1 gate through the proxy, 2 watch."""
     if "watch_result" in getattr(item, "fixturenames", ()):
         return WATCH
-    asked = param_of(item)
-    return THROUGH_PROXY if asked is not None and asked.after_switch else GATE
+    param = param_of(item)
+    return THROUGH_PROXY if param is not None and param.after_switch else GATE
 
 
-def why_not_asked(item: pytest.Item, settings: Settings | None) -> str:
+def why_not_asked(item: pytest.Item, settings: Settings) -> str:
     """Why a test cannot be asked, empty if it can."""
     needs = {need for mark in item.iter_markers("requires") for need in mark.args}
-    asked = param_of(item)
-    plain = asked is not None and is_url(asked.name)
-    if plain and needs & {"container", "proxy", "dependencies", "database", "color"}:
-        name = asked.name if asked else "this"
-        return f"{name} is a plain URL, so its container and its surroundings cannot be seen"
+    param, proxy = param_of(item), settings.proxy
+    plain = param is not None and is_url(param.name)
+    if param is not None and plain and needs & UNSEEN_FOR_URLS:
+        return f"{param.name} is a plain URL, so its container and its surroundings cannot be seen"
     have = {
-        "version": plain or (settings is not None and settings.version is not None),
-        "endpoints": settings is not None and bool(settings.endpoints),
-        "proxy": settings is not None and settings.proxy is not None,
-        "dependencies": settings is not None and bool(settings.dependencies),
-        "alerts": settings is not None and settings.alerts is not None,
-        "tls": settings is not None
-        and settings.proxy is not None
-        and settings.proxy.url.startswith("https://"),
-        "database": settings is not None and settings.database is not None,
+        "version": plain or settings.version,
+        "endpoints": settings.endpoints,
+        "proxy": proxy,
+        "dependencies": settings.dependencies,
+        "alerts": settings.alerts,
+        "tls": proxy and proxy.url.startswith("https://"),
+        "database": settings.database,
     }
     lacking = sorted(need for need in needs if not have.get(need, True))
     return f"cutover.toml has no {lacking[0]}" if lacking else ""
-
-
-def first_line_of(error: BaseException) -> str:
-    """The first line of *error*, masked."""
-    text = str(error).strip() or type(error).__name__
-    return MASK(text.splitlines()[0])
-
-
-def is_unknown(error: BaseException) -> bool:
-    """Whether a failure says nothing about the service: no assertion, or the timeout of the test itself."""
-    if isinstance(error, pytest.fail.Exception):
-        return str(error).startswith("Timeout (>")
-    return not isinstance(error, AssertionError)
 
 
 @dataclass(slots=True)
@@ -142,11 +111,7 @@ class Checklist:
     whole: bool = True
     """Whether no test was deselected, so that a pass proves the release."""
 
-    def deselect(self) -> None:
-        """Note that tests were deselected."""
-        self.whole = False
-
-    def take(self, item: pytest.Item, settings: Settings | None) -> bool:
+    def take(self, item: pytest.Item, settings: Settings) -> bool:
         """Require *item*; False for a test that cannot be asked here, which is noted with the reason."""
         why = why_not_asked(item, settings)
         if why:
@@ -157,7 +122,7 @@ class Checklist:
 
     def leave_out(self, nodeid: str, why: str) -> None:
         """Do not require *nodeid* any more: it is listed as not asked, with the reason *why*."""
-        self.rows[nodeid].leave_out(why)
+        self.rows[nodeid].not_asked = why
         self.unasked.setdefault(why, []).append(nodeid)
 
     def not_passed(self, before: int) -> list[str]:
@@ -168,13 +133,13 @@ class Checklist:
             if row.stage < before and not row.not_asked and row.outcome is not Outcome.YES
         ]
 
-    def answered(self, stage: int) -> Mapping[str, ChecklistRow]:
+    def answered(self, stage: int) -> list[ChecklistRow]:
         """The tests of *stage* that have an outcome."""
-        return {
-            name: row
-            for name, row in self.rows.items()
+        return [
+            row
+            for row in self.rows.values()
             if row.stage == stage and row.outcome is not None and not row.not_asked
-        }
+        ]
 
     def outcomes(self, request: ReleaseRequest, pytest_exit: int, trouble: Outcome | None) -> Outcomes:
         """The outcomes by which the release is decided."""

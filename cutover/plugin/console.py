@@ -9,17 +9,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cutover.core.evidence import Evidence, Step
+from cutover.core.evidence import WORST_FIRST, Evidence, Step
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import near
 from cutover.core.verdict import Outcome
+from cutover.plugin.checklist import WATCH, ChecklistRow
 from cutover.report import terminal
 
 if TYPE_CHECKING:
@@ -46,54 +48,37 @@ class Console:
 
     config: pytest.Config
     moment: str = ""
-    shown: set[int] = field(default_factory=set)
+    _minutes: set[int] = field(default_factory=set)
     _progress: bool = False
 
     @property
-    def look(self) -> terminal.Look:
-        """What the terminal can show."""
-        return look_of_terminal()
+    def _reporter(self) -> Any:
+        return self.config.pluginmanager.getplugin("terminalreporter")
 
     def quiet(self) -> None:
         """Without -v, turn off pytest's header and its progress lines, which would interleave with ours."""
-        reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None and self.config.get_verbosity() <= 0:
-            reporter.showfspath = False
-            reporter._show_progress_info = False  # noqa: SLF001  # no public switch but an ini file
+        if self._reporter is not None and self.config.get_verbosity() <= 0:
+            self._reporter.showfspath = False
+            self._reporter._show_progress_info = False  # noqa: SLF001  # no public switch but an ini file
             self.config.option.no_header = True  # our first line says what is released
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[Any]:
-        reporter = self.config.pluginmanager.getplugin("terminalreporter")
-        capture = self.config.pluginmanager.getplugin("capturemanager")
+    def lines(self, lines: Sequence[str], *, progress: bool = False) -> None:
+        """Print *lines* in place of a progress line; with *progress* they are one themselves."""
+        reporter, capture = self._reporter, self.config.pluginmanager.getplugin("capturemanager")
         suspended = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
-        with contextlib.suppress(OSError, ValueError), suspended:
-            if reporter is not None:
-                yield reporter
-                return
         if reporter is None:
-            yield None
-
-    def lines(self, lines: Sequence[str]) -> None:
-        """Print *lines*."""
-        with contextlib.suppress(OSError, ValueError, RuntimeError), self._open() as reporter:
-            if reporter is None:
-                return
-            self._clear(reporter)
-            reporter.ensure_newline()
+            return
+        with contextlib.suppress(OSError, ValueError), suspended:
+            if progress or self._progress:
+                reporter.write("\r\x1b[K")
             for line in lines:
-                reporter.write_line(line)
-
-    def _clear(self, reporter: Any) -> None:
-        if self._progress:
-            reporter.write("\r\x1b[K")
-            self._progress = False
+                (reporter.write if progress else reporter.write_line)(line)
+            self._progress = progress
 
     def refuse(self, lines: Sequence[str]) -> None:
         """Print the last lines of a session that was refused, in place of pytest's own line for its exit."""
-        reporter: Any = self.config.pluginmanager.getplugin("terminalreporter")
-        if lines and reporter is not None:
-            reporter._keyboardinterrupt_memo = None  # noqa: SLF001  # pytest would print the same below
+        if lines and self._reporter is not None:
+            self._reporter._keyboardinterrupt_memo = None  # noqa: SLF001  # pytest would print the same below
         self.lines(lines)
 
     def greet(self, situation: Situation, who: str, folder: Path) -> None:
@@ -102,55 +87,45 @@ class Console:
         where = target.color or target.name if len(request.targets) == 1 else ", ".join(request.targets)
         shown, before = f"{near(folder)}{os.sep}", situation.before.tag or ""
         line = terminal.Who(situation.settings.project, where, before, situation.tag, who, shown)
-        self.lines([terminal.first_line(line, self.look)])
+        self.lines([terminal.first_line(line, look_of_terminal())])
 
     def step(self, step: Step) -> None:
         """Print one step of the release."""
-        self.lines(terminal.step_lines(step, self.look, moment=step.moment != self.moment))
+        self.lines(terminal.step_lines(step, look_of_terminal(), moment=step.moment != self.moment))
         self.moment = step.moment
 
     def stage(
-        self, stage: int, request: ReleaseRequest, rows: Mapping[str, Any], seconds: float, evidence: Evidence
+        self,
+        stage: int,
+        request: ReleaseRequest,
+        rows: Sequence[ChecklistRow],
+        seconds: float,
+        evidence: Evidence,
     ) -> None:
         """Record and print the outcomes of a gate: `smoke[green]  14 passed  0.7 s`."""
-        if stage > 1:  # the watch prints its own line
+        if stage == WATCH:  # it prints its own line
             return
-        counts = {
-            word: sum(1 for row in rows.values() if str(row.outcome) == word)
-            for word in ("yes", "no", "unknown")
-        }
-        text = ", ".join(f"{number} {Outcome(word).counted}" for word, number in counts.items() if number)
-        outcome = "no" if counts["no"] else "unknown" if counts["unknown"] else "yes"
+        counts = Counter(row.outcome for row in rows)
+        text = ", ".join(f"{counts[each]} {each.counted}" for each in Outcome if counts[each])
+        worst = next(each for each in WORST_FIRST if counts[each])
         name = f"smoke[{'live' if stage else request.targets[0].split('://')[-1]}]"
         moment = ("T-0" if stage else "T-10m") if request.changes_something else ""
-        self.step(evidence.step(moment, name, text, seconds, outcome))
+        self.step(evidence.step(moment, name, text, seconds, str(worst)))
 
-    def progress(self, left: float, total: float, verdicts: Mapping[str, Verdict]) -> None:
+    def progress(self, total: float, left: float, verdicts: Mapping[str, Verdict]) -> None:
         """Print the line of the watch: rewritten in place on a terminal, once a minute in a log."""
-        line = terminal.watch_line(left, total, verdicts, self.look)
-        if sys.__stdout__ is not None and sys.__stdout__.isatty():
-            with contextlib.suppress(OSError, ValueError, RuntimeError), self._open() as reporter:
-                if reporter is not None:
-                    reporter.write("\r\x1b[K" + line)
-                    self._progress = True
-            return
-        minute = int(left // 60)
-        if minute not in self.shown:
-            self.shown.add(minute)
-            self.lines([line])
-
-    def end_progress(self) -> None:
-        """Forget which minutes were printed."""
-        self.shown.clear()
+        line = terminal.watch_line(left, total, verdicts, look_of_terminal())
+        on_terminal = sys.__stdout__ is not None and sys.__stdout__.isatty()
+        if on_terminal or int(left // 60) not in self._minutes:
+            self._minutes.add(int(left // 60))
+            self.lines([line], progress=on_terminal)
 
     def ending(self, result: SessionResult, evidence: Evidence, unasked: Mapping[str, Sequence[str]]) -> None:
         """Print the last lines, below pytest's own summary."""
-        look = self.look
+        look = look_of_terminal()
         notable = terminal.notable_lines(evidence.checks, result, look)
-        not_asked = terminal.not_asked_lines(
-            [(test, why) for why, tests in unasked.items() for test in tests], look
-        )
-        self.lines(["", *notable, *not_asked, *terminal.last_lines(result, look)])
+        pairs = ((test, why) for why, tests in unasked.items() for test in tests)
+        self.lines(["", *notable, *terminal.not_asked_lines(pairs, look), *terminal.last_lines(result, look)])
 
 
 # --- closed pipes --------------------------------------------------------------------------------------------------

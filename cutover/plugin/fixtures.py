@@ -12,26 +12,25 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.config_schema import Endpoint
-from cutover.core.evidence import Evidence
+from cutover.core.evidence import BAD_OUTCOMES, Evidence
 from cutover.core.target import ControlProbe, Target
-from cutover.core.verdict import Outcome, Verdict
+from cutover.core.verdict import AssertVerdict, Outcome, Verdict
+from cutover.gate.container_checks import ExpectedIdentity
+from cutover.gate.log_checks import LogBaseline
 from cutover.plugin.checklist import NotAnswered, param_of, stage_of
 from cutover.plugin.session import SESSION, CutoverSession
+from cutover.release.colors import control_for
+from cutover.release.deploy import identity_of_target
+from cutover.release.switch import build_watch_checks
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
+from cutover.watch.check import WatchCheck
+from cutover.watch.loop import WatchResult
 
 if TYPE_CHECKING:
     import httpx
     from docker import DockerClient
-
-    from cutover.gate.container_checks import ExpectedIdentity
-    from cutover.gate.log_checks import LogBaseline
-    from cutover.watch.check import WatchCheck
-    from cutover.watch.loop import WatchResult
-
-Expect = Callable[["Verdict | Iterable[Verdict]"], None]
-URL_TIMEOUT_S = 5.0
 
 
 # --- the session -----------------------------------------------------------------------------------------------------
@@ -44,7 +43,7 @@ def cutover_session(request: pytest.FixtureRequest) -> CutoverSession:
 @pytest.fixture(scope="session")
 def cutover_config(cutover_session: CutoverSession) -> Settings:
     """`cutover.toml`, validated."""
-    return cutover_session.required_settings()
+    return cutover_session.settings
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +94,7 @@ def target(
 @pytest.fixture(scope="session")
 def control_probe(cutover_session: CutoverSession, target: Target) -> ControlProbe:
     """Whether the path to the target is up, so that no response is the failure of the service itself."""
-    return cutover_session.control_probe(target)
+    return control_for(cutover_session.colors, target)
 
 
 @pytest.fixture(scope="session")
@@ -115,12 +114,10 @@ def cutover_http(cutover_session: CutoverSession, target: Target) -> Iterator[Ht
         yield client
 
 
-def _http_options(settings: Settings | None, target: Target) -> tuple[str, float, str | bool]:
+def _http_options(settings: Settings, target: Target) -> tuple[str, float, str | bool]:
     """Base URL, timeout in seconds, and TLS verification."""
-    timeout_s = settings.gate.request_timeout if settings else URL_TIMEOUT_S
-    proxied = settings is not None and settings.proxy is not None and target.through_proxy
-    verify = settings.proxy.tls_verify if proxied and settings and settings.proxy else True
-    return target.base_url, timeout_s, verify
+    verify = settings.proxy.tls_verify if settings.proxy and target.through_proxy else True
+    return target.base_url, settings.gate.request_timeout, verify
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +135,7 @@ def container(target: Target) -> Container:
 @pytest.fixture(scope="session")
 def sibling_containers(cutover_session: CutoverSession, target: Target) -> tuple[Container, ...]:
     """The containers of the target's other `services` and replicas, which are one release with it."""
-    others = cutover_session.settings.services[1:] if cutover_session.settings else ()
+    others = cutover_session.settings.services[1:]
     first = [_container_of(replace(target, service=each)) for each in others]
     further = [docker.replicas(target.project or "", each)[1:] for each in (target.service, *others)]
     return (*first, *chain(*further))
@@ -177,7 +174,8 @@ def expected_tag(target: Target) -> str | None:
 @pytest.fixture(scope="session")
 def expected_identity(cutover_session: CutoverSession, target: Target) -> ExpectedIdentity:
     """The identity that the target should have."""
-    return cutover_session.expected_identity(target)
+    record = cutover_session.release().tx.record
+    return identity_of_target(cutover_session.settings, target, record)
 
 
 @pytest.fixture
@@ -191,7 +189,8 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
 @pytest.fixture(scope="session")
 def watch_checks(cutover_session: CutoverSession, target: Target) -> list[WatchCheck]:
     """The checks of the watch; override it to add your own."""
-    return cutover_session.watch_checks(target)
+    colors = cutover_session.release().situation.colors
+    return build_watch_checks(colors, target, cutover_session.evidence)
 
 
 @pytest.fixture(scope="session")
@@ -215,7 +214,7 @@ def watch_check_name(request: pytest.FixtureRequest) -> str:
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
 @pytest.fixture
-def assert_verdict(request: pytest.FixtureRequest, cutover_session: CutoverSession) -> Expect:
+def assert_verdict(request: pytest.FixtureRequest, cutover_session: CutoverSession) -> AssertVerdict:
     """Records verdicts as evidence; fails the test on a no, and on an unknown with NotAnswered."""
     begun = time.monotonic()
 
@@ -230,29 +229,27 @@ def _record_and_assert(
     session: CutoverSession, item: pytest.Item, given: list[Verdict], seconds: float
 ) -> None:
     row, param = session.checklist.rows.get(item.nodeid), param_of(item)
-    report_only = session.settings.checks.report_only if session.settings else ()
+    report_only = session.settings.checks.report_only
     found = [_only_reported(each) if each.question in report_only else each for each in given]
     if row is not None:
-        row.note_verdicts(each.outcome for each in found)
+        row.recorded |= {each.outcome for each in found}
     for verdict in found:
         session.evidence.check(item.nodeid, param.name if param else "", stage_of(item), verdict, seconds)
-    by_outcome = {outcome: [each for each in found if each.outcome is outcome] for outcome in Outcome}
-    if by_outcome[Outcome.NO]:
-        pytest.fail("\n".join(map(str, by_outcome[Outcome.NO])), pytrace=False)
-    if by_outcome[Outcome.UNKNOWN]:
-        raise NotAnswered("\n".join(map(str, by_outcome[Outcome.UNKNOWN])))
-    if by_outcome[Outcome.YES] or row is None:
+    text = {outcome: "\n".join(str(each) for each in found if each.outcome is outcome) for outcome in Outcome}
+    if text[Outcome.NO]:
+        pytest.fail(text[Outcome.NO], pytrace=False)
+    if text[Outcome.UNKNOWN]:
+        raise NotAnswered(text[Outcome.UNKNOWN])
+    if text[Outcome.YES] or row is None:
         return
     reason = found[0].reason if found else "nothing to ask"
     if found != given:  # the test goes on: what it expects later still decides
-        row.note_reported(reason)
+        row.reported = row.reported or reason
         return
     session.checklist.leave_out(item.nodeid, reason)
     pytest.skip(f"not asked: {reason}")
 
 
 def _only_reported(verdict: Verdict) -> Verdict:
-    """A no or an unknown of a check in `[checks] report_only` is reported and does not decide."""
-    if verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
-        return verdict.reported("[checks] report_only")
-    return verdict
+    bad = verdict.outcome in BAD_OUTCOMES
+    return verdict.reported("[checks] report_only") if bad else verdict

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cutover.core.masking import MASK
-from cutover.core.result import INTERNAL, Outcomes, SessionResult, is_verified
+from cutover.core.result import INTERNAL, SessionResult, is_verified
 from cutover.core.text import count
 from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin import options
@@ -28,23 +28,22 @@ from cutover.plugin.checklist import (
 )
 from cutover.plugin.console import unwrap_streams, wrap_streams
 from cutover.plugin.session import CutoverSession
+from cutover.report.github import error_lines
 from cutover.report.write import write_job_summary
+from cutover.watch.suite import check_names
 
 TEST_TIMEOUT_S = 120.0
 
 
 def register_hooks(session: CutoverSession) -> None:
     """Register the hooks; a session that only shows something gets only those of the collection."""
-    parts: list[object] = [CollectionHooks(session)]
+    register = session.config.pluginmanager.register
+    register(CollectionHooks(session), "cutover-collection")
     if not options.only_looks(session.config):
-        timer = TestTimer()
-        tests = RunHooks(session, timer)
-        parts += [tests, timer, EndHooks(session, tests)]
+        register(ReleaseHooks(session), "cutover-release")
         wrap_streams()
         session.config.add_cleanup(unwrap_streams)
         session.signals.catch()
-    for part in parts:
-        session.config.pluginmanager.register(part, f"cutover-{type(part).__name__.lower()}")
 
 
 # --- collection ----------------------------------------------------------------------------------------------------
@@ -62,12 +61,10 @@ class CollectionHooks:
             metafunc.parametrize(
                 "target", params, indirect=True, scope="session", ids=[each.name for each in params]
             )
-        if "endpoint" in names and settings is not None:
+        if "endpoint" in names:
             labels = [each.label for each in settings.endpoints]
             metafunc.parametrize("endpoint", settings.endpoints, indirect=True, ids=labels)
-        if "watch_check_name" in names and settings is not None:
-            from cutover.watch.suite import check_names
-
+        if "watch_check_name" in names:
             metafunc.parametrize("watch_check_name", check_names(settings), indirect=True)
 
     def _target_params(self, *, watching: bool) -> list[TargetParam]:
@@ -92,25 +89,20 @@ class CollectionHooks:
         yield
         left = {item.nodeid for item in items}
         self._refuse_selection([each for each in collected if each not in left])
-        session = self.session
-        items[:] = sorted(
-            (each for each in items if session.checklist.take(each, session.settings)), key=stage_of
-        )
-        longest = (
-            session.settings.release_timeout
-            if session.settings and session.request.changes_something
-            else 0.0
-        )
-        limit_tests(items, longest, session.watch_seconds())
+        session, request = self.session, self.session.request
+        asked = (each for each in items if session.checklist.take(each, session.settings))
+        items[:] = sorted(asked, key=stage_of)
+        changes_s = session.settings.release_timeout if request.changes_something else 0.0
+        limit_tests(items, changes_s, session.watch_seconds)
         lacking = {GATE, WATCH} - {stage_of(item) for item in items}
-        if lacking and session.request.switch and not options.only_looks(session.config):
+        if lacking and request.switch and not options.only_looks(session.config):
             raise pytest.UsageError("--switch needs a gate and a watch: name smoke and checks")
 
     def _refuse_selection(self, lost: list[str]) -> None:
         """Refuse a release if a plugin or a conftest has deselected tests; a gate is then no longer whole."""
         if not lost:
             return
-        self.session.checklist.deselect()
+        self.session.checklist.whole = False
         if self.session.request.changes_something and not options.only_looks(self.session.config):
             raise pytest.UsageError(
                 f"{count(len(lost), 'check')} deselected by a plugin or a conftest, {lost[0]}: "
@@ -127,65 +119,36 @@ def limit_tests(items: Sequence[pytest.Item], changes_s: float, watch_s: float) 
         first = stage not in seen
         seen.add(stage)
         marker = item.get_closest_marker("timeout")
-        given = _own_timeout(marker) if marker else TEST_TIMEOUT_S
-        if given is None:
+        own: dict[str, Any] = {"method": "signal"}
+        if marker is not None:
+            own = {**dict(zip(("timeout", "method"), marker.args, strict=False)), **marker.kwargs}
+        try:
+            limit_s = float(own.get("timeout", 0)) or TEST_TIMEOUT_S
+        except (TypeError, ValueError):
             continue  # pytest-timeout reports what is wrong with it
-        more = watch_s if stage == WATCH else 0.0
-        words = {"method": "signal"} if marker is None else _timeout_method(marker)
+        more_s = max(watch_s if stage == WATCH else 0.0, changes_s if first else 0.0)
         # Before its own marker, because the closest one counts, and with func_only=False: a fixture may hang too.
         item.add_marker(
-            pytest.mark.timeout(given + max(more, changes_s if first else 0.0), func_only=False, **words),
-            append=False,
+            pytest.mark.timeout(limit_s + more_s, method=own.get("method"), func_only=False), append=False
         )
 
 
-def _own_timeout(marker: pytest.Mark) -> float | None:
-    """The seconds of the test's own marker, None if they are wrong; our limit if it has none (0)."""
-    try:
-        return float(marker.kwargs.get("timeout", marker.args[0] if marker.args else 0)) or TEST_TIMEOUT_S
-    except (TypeError, ValueError):
-        return None
-
-
-def _timeout_method(marker: pytest.Mark) -> dict[str, Any]:
-    named = marker.kwargs.get("method", marker.args[1] if len(marker.args) > 1 else None)
-    return {} if named is None else {"method": named}
-
-
+# --- tests and the end ---------------------------------------------------------------------------------------------
 @dataclass(repr=False, eq=False)
-class TestTimer:
-    """Which test has overrun its timeout, also if the test has swallowed the exception."""
-
-    __test__ = False
-
-    _current: tuple[str, float, float] = ("", 0.0, 0.0)
-
-    @pytest.hookimpl(wrapper=True, optionalhook=True)
-    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> Generator[None, Any, Any]:
-        """Note when the timeout of the test ends."""
-        self._current = (item.nodeid, time.monotonic() + settings.timeout, settings.timeout)
-        return (yield)
-
-    def overrun(self, item: pytest.Item) -> float | None:
-        """The timeout that *item* has overrun, None if it has not."""
-        name, end, given = self._current
-        return given if name == item.nodeid and time.monotonic() >= end else None
-
-
-# --- tests ---------------------------------------------------------------------------------------------------------
-@dataclass(repr=False, eq=False)
-class RunHooks:
-    """Hooks around the tests: when a stage may begin, and the outcome of each test."""
+class ReleaseHooks:
+    """Hooks around the tests, and around all other ends of the session."""
 
     session: CutoverSession
-    timer: TestTimer
     stage: int = GATE
     _shown: set[int] = field(default_factory=set)
+    _timeout: tuple[str, float, float] = ("", 0.0, 0.0)
+    """The test that runs, when its timeout ends (monotonic), and the timeout."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Let the release end pytest's session early."""
-        self.session.start(session)
+        self.session.pytest_session = session
+        self.session.console.quiet()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
@@ -213,12 +176,19 @@ class RunHooks:
     def show_stage(self) -> None:
         """Print the line of the stage that ended: how many tests have which outcome."""
         session, rows = self.session, self.session.checklist.answered(self.stage)
-        lost = all(row.phases.get("setup") == "failed" for row in rows.values())
+        lost = all(row.phases.get("setup") == "failed" for row in rows)
         if lost and session.trouble is not None:
             return  # the step that failed has a line of its own, and no test of this stage ran
         if rows and self.stage not in self._shown:
             self._shown.add(self.stage)
-            session.console.stage(self.stage, session.request, rows, session.stage_seconds, session.evidence)
+            spent = time.monotonic() - session.stage_begun
+            session.console.stage(self.stage, session.request, rows, spent, session.evidence)
+
+    @pytest.hookimpl(wrapper=True, optionalhook=True)
+    def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> Generator[None, Any, Any]:
+        """Note when the timeout of the test ends."""
+        self._timeout = (item.nodeid, time.monotonic() + settings.timeout, settings.timeout)
+        return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -241,13 +211,16 @@ class RunHooks:
         return report
 
     def _fail_overrun(self, item: pytest.Item, report: pytest.TestReport, row: ChecklistRow) -> None:
-        limit = self.timer.overrun(item)
-        if limit is not None and report.passed:
-            report.outcome, report.longrepr = "failed", row.note_overrun(limit)
+        """Fail a test that has overrun its timeout and swallowed the exception."""
+        name, end, limit_s = self._timeout
+        if name == item.nodeid and time.monotonic() >= end and report.passed:
+            row.unknown = True
+            row.said = row.said or f"no end within its own time-out of {limit_s:g} s, which it swallowed"
+            report.outcome, report.longrepr = "failed", row.said
 
     def _leave_out_reported(self, item: pytest.Item, report: pytest.TestReport, row: ChecklistRow) -> None:
         """Do not require a test whose verdicts were only reported: its pass proves nothing."""
-        if report.when == "call" and report.passed and row.reported and Outcome.YES not in row.told:
+        if report.when == "call" and report.passed and row.reported and Outcome.YES not in row.recorded:
             self.session.checklist.leave_out(item.nodeid, row.reported)
             report.outcome = "skipped"
             report.longrepr = (str(item.path), item.location[1] or 0, f"Skipped: not asked: {row.reported}")
@@ -255,7 +228,7 @@ class RunHooks:
     def _record_test(self, item: pytest.Item, row: ChecklistRow) -> None:
         """Record a check for a test that never called `assert_verdict`, or whose result contradicts its verdicts."""
         outcome = row.outcome
-        if outcome is None or row.not_asked or (row.told and outcome in row.told | {Outcome.YES}):
+        if outcome is None or row.not_asked or (row.recorded and outcome in row.recorded | {Outcome.YES}):
             return
         param = param_of(item)
         reason = row.said or ("passed" if outcome is Outcome.YES else "it did not pass")
@@ -285,61 +258,32 @@ class RunHooks:
             return ("failed", "", "FAILED") if report.when == "call" else ("error", "", "ERROR")
         return ("skipped", "", "")
 
-
-def mask_report(report: pytest.TestReport) -> None:
-    """Mask known secrets in *report*, before terminal, JUnit and HTML read it."""
-    if report.longrepr is not None:
-        report.longrepr = _masked_longrepr(report.longrepr)
-    report.sections = [(name, MASK(text)) for name, text in report.sections]
-
-
-def _masked_longrepr(longrepr: Any) -> Any:
-    """The traceback itself, with its colors, if it contains no secret; else its masked text."""
-    if isinstance(longrepr, tuple):
-        path, line, reason = longrepr
-        return path, line, MASK(str(reason))
-    text = str(longrepr)
-    masked = MASK(text)
-    return longrepr if masked == text else masked
-
-
-# --- the end -------------------------------------------------------------------------------------------------------
-@dataclass(repr=False, eq=False)
-class EndHooks:
-    """The outermost hook around all other ends of the session."""
-
-    session: CutoverSession
-    tests: RunHooks
-
+    # --- the end ---------------------------------------------------------------------------------------------------
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:  # noqa: ARG002  # pytest's signature
         """Revert before the reports are written; commit after everything else has succeeded."""
         ours = self.session
         if not ours.begun:
             yield
-            ours.refuse()
+            ours.console.refuse(ours.refused)
             return
         ours.signals.ignore()
-        self.tests.show_stage()
+        self.show_stage()
         outcomes = ours.outcomes(int(session.exitstatus))
         if not is_verified(outcomes):
-            self._finish(session, outcomes)
+            session.exitstatus = ours.finish(outcomes).exit_code
         broken: BaseException | None = None
         try:
             yield
         except BaseException as error:  # noqa: BLE001  # whatever another plugin does, this release has an end
             broken = error
         code = INTERNAL if broken is not None else int(session.exitstatus)
-        result = self._finish(session, ours.outcomes(code))
+        result = ours.finish(ours.outcomes(code))
+        session.exitstatus = result.exit_code
         self._report(result)
         if broken is not None:
             text = f"a plugin broke the end of the session: {type(broken).__name__}: {broken}"
             raise pytest.exit.Exception(text, returncode=result.exit_code)
-
-    def _finish(self, session: pytest.Session, outcomes: Outcomes) -> SessionResult:
-        result = self.session.finish(outcomes)
-        session.exitstatus = result.exit_code
-        return result
 
     def _report(self, result: SessionResult) -> None:
         """Write the report, and print the last lines below pytest's own summary."""
@@ -353,8 +297,6 @@ class EndHooks:
             if summary:
                 write_job_summary(Path(summary), ours.evidence, result)
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            from cutover.report.github import error_lines
-
             ours.console.lines(error_lines(ours.evidence, result))
 
     @contextlib.contextmanager
@@ -366,3 +308,16 @@ class EndHooks:
             self.session.console.lines(
                 [f"warning: {what} could not be written: {type(error).__name__}: {error}"]
             )
+
+
+def mask_report(report: pytest.TestReport) -> None:
+    """Mask known secrets in *report*, before terminal, JUnit and HTML read it."""
+    report.sections = [(name, MASK(text)) for name, text in report.sections]
+    if isinstance(report.longrepr, tuple):
+        path, line, reason = report.longrepr
+        report.longrepr = path, line, MASK(str(reason))
+    elif report.longrepr is not None:
+        text = str(report.longrepr)
+        masked = MASK(text)
+        if masked != text:  # else the traceback itself, with its colors
+            report.longrepr = masked

@@ -1,31 +1,32 @@
-"""The command line: our options, the request that they mean, and combinations that are refused."""
+"""The command line: our options, the request that they mean, its settings and its lock; what is refused."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from cutover.core.target import ReleaseRequest
 
+if TYPE_CHECKING:
+    from cutover.core.config import Settings
+
 ASKED_AT = pytest.StashKey[float]()
 REQUEST = pytest.StashKey[ReleaseRequest | None]()
 """The command line, parsed once."""
+SETTINGS = pytest.StashKey["Settings"]()
+LOCK = pytest.StashKey[int]()
+"""The session lock, held until pytest ends."""
 FIXTURES = frozenset(
     {
         *("assert_verdict", "container", "container_host", "control_probe", "cutover_config", "cutover_http"),
         *("cutover_session", "deploy", "docker_client", "endpoint", "evidence", "expected_identity"),
-        *(
-            "expected_tag",
-            "http_client",
-            "log_baselines",
-            "rollback",
-            "sibling_containers",
-            "switch",
-            "target",
-        ),
-        *("watch_check_name", "watch_checks", "watch_result"),
+        *("expected_tag", "http_client", "log_baselines", "rollback", "sibling_containers", "switch"),
+        *("target", "watch_check_name", "watch_checks", "watch_result"),
     }
 )
 """The fixtures of `cutover.plugin.fixtures`, by name, because that module is imported only with --target."""
@@ -114,7 +115,7 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
         deploy=option.deploy,
         switch=bool(option.switch),
         watch_s=_watch_s(option.watch),
-        paths=_paths(config),
+        paths=(*(["--pyargs"] if option.pyargs else []), *config.args),
         rollback=not option.keep_on_failure,
         allow_no_rollback=option.allow_no_rollback,
         migrate=not option.skip_migrations,
@@ -139,8 +140,16 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
         if getattr(option, attribute, None):
             why = "a session holds one lock and tells one story"
             raise pytest.UsageError(f"{name} is not for a release: {why}; leave it out")
-    if armed and not only_looks(config):
-        refuse_selection(config, armed[0])
+    if not armed or only_looks(config):
+        return
+    for name in selections(config):
+        raise pytest.UsageError(
+            f"{name} with {armed[0]}: a release is decided by a whole checklist; leave it out"
+        )
+    for argument in partial_paths(config):
+        raise pytest.UsageError(
+            f"{argument} with {armed[0]}: name a folder like smoke, not single files or tests"
+        )
 
 
 def _watch_s(given: str | None) -> float | None:
@@ -153,23 +162,6 @@ def _watch_s(given: str | None) -> float | None:
         return parse_duration(given)
     except ValueError as error:
         raise pytest.UsageError(f"--watch: {error}") from error
-
-
-def refuse_selection(config: pytest.Config, armed: str) -> None:
-    """Raise UsageError if the command line selects among the tests, given the option *armed*."""
-    for name in selections(config):
-        raise pytest.UsageError(
-            f"{name} with {armed}: a release is decided by a whole checklist; leave it out"
-        )
-    for argument in partial_paths(config):
-        raise pytest.UsageError(
-            f"{argument} with {armed}: name a folder like smoke, not single files or tests"
-        )
-
-
-def is_selected(config: pytest.Config) -> bool:
-    """Whether the command line selects among the tests, so that a pass proves less than a whole gate."""
-    return bool(selections(config) or partial_paths(config))
 
 
 def selections(config: pytest.Config) -> list[str]:
@@ -185,7 +177,6 @@ def partial_paths(config: pytest.Config) -> list[str]:
 
 
 def _is_part(config: pytest.Config, argument: str) -> bool:
-    """Whether *argument* names less than a folder or a package."""
     path = config.invocation_params.dir / argument
     if "::" in argument or argument.endswith(".py") or path.is_file():
         return True
@@ -206,5 +197,34 @@ def only_looks(config: pytest.Config) -> bool:
     return any(getattr(config.option, each, False) for each in LOOKING_OPTIONS)
 
 
-def _paths(config: pytest.Config) -> tuple[str, ...]:
-    return ("--pyargs", *config.args) if config.option.pyargs else tuple(config.args)
+# --- what a release needs before pytest collects -----------------------------------------------------------------
+def load_settings(config: pytest.Config, request: ReleaseRequest) -> Settings:
+    """`cutover.toml`, read once; for plain URLs the defaults if none is found and none is named."""
+    from cutover.core.config import find_config, load_config, url_config
+    from cutover.core.errors import ConfigError
+
+    if SETTINGS in config.stash:
+        return config.stash[SETTINGS]
+    given = config.option.cutover_config
+    try:
+        path = find_config(given, os.environ, config.invocation_params.dir)
+    except ConfigError:
+        if given is not None or not request.only_urls:
+            raise
+        reports = Path(os.environ.get("CUTOVER_REPORTS") or "reports").absolute()
+        config.stash[SETTINGS] = url_config().model_copy(update={"reports": reports})
+    else:
+        config.stash[SETTINGS] = load_config(path, os.environ)
+    return config.stash[SETTINGS]
+
+
+def hold_lock(config: pytest.Config, settings: Settings, request: ReleaseRequest) -> None:
+    """Take the session lock, unless this session holds it already; raises Locked."""
+    from cutover.release.state import State, lock_owner
+    from cutover.system.files import close_lock
+
+    if LOCK not in config.stash:
+        state = State(settings.state)
+        state.prepare()
+        config.stash[LOCK] = state.acquire(lock_owner(request.summary), request.asked_at)
+        config.add_cleanup(lambda: close_lock(config.stash[LOCK]))
