@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from cutover.cli.main import common, settings_of, tell
+from cutover.cli.main import common, json_option, settings_of, tell
 from cutover.core.errors import ConfigError, Failed
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cutover.env.lint import LintReport
+from cutover.core.text import count
+from cutover.env.lint import LintReport, is_tracked, lint_env_files, parity_table
+from cutover.env.secrets import SecretSources, render_env_file
 
 
 @click.group("env")
@@ -31,8 +29,6 @@ def check_command(config: str | None, as_json: bool) -> int:
     All keys of env_template are there, no placeholder, mode 0600, not tracked by git, a pinned tag, valid URLs.
     Exits 1 when there is a finding.
     """
-    from cutover.env.lint import lint_env_files
-
     found = lint_env_files(settings_of(config), os.environ)
     tell(as_json, as_document(found), as_lines(found))
     return Failed.exit_code if found.findings else 0
@@ -49,14 +45,11 @@ def as_document(found: LintReport) -> dict[str, object]:
 
 def as_lines(found: LintReport) -> list[str]:
     """Return the comparison, the findings, and their number as lines of text."""
-    from cutover.env.lint import parity_table
-
     lines = [*parity_table(found.rows, list(found.rows[0].shown)), ""] if found.rows else []
     lines += [str(finding) for finding in found.findings]
     if not found.findings:
         return [*lines, f"{' and '.join(found.colors)}: nothing to correct"]
-    number = len(found.findings)
-    return [*lines, f"{number} thing{'s' if number != 1 else ''} to correct"]
+    return [*lines, f"{count(len(found.findings), 'thing')} to correct"]
 
 
 @env_command.command("render")
@@ -72,7 +65,7 @@ def as_lines(found: LintReport) -> list[str]:
     metavar="KEY",
     help="A key whose value in FILE is kept.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def render_command(template: Path, out: Path, keep: Sequence[str], as_json: bool) -> int:
     """Write FILE (mode 0600) from TEMPLATE, with each reference replaced by its secret.
 
@@ -85,20 +78,11 @@ def render_command(template: Path, out: Path, keep: Sequence[str], as_json: bool
     A reference is a whole value, or a part of one, as in redis://:{{ env:NAME | url }}@cache:6379/0,
     where `| url` percent-encodes it. If a reference cannot be resolved, FILE is not written (exit 4).
     """  # noqa: D301  # click reads a backspace as "do not wrap"
-    from cutover.env.secrets import SecretSources, render_env_file
-
-    require_writable(out)
-    missing = render_env_file(template, out, SecretSources(os.environ), keep=keep)
-    lines = [*missing, f"{out} was not written"] if missing else [f"wrote {out}, mode 0600"]
-    tell(as_json, {"file": str(out), "written": not missing, "missing": missing}, lines)
-    return ConfigError.exit_code if missing else 0
-
-
-def require_writable(out: Path) -> None:
-    """Raise ConfigError if the folder of *out* is missing or git tracks the file."""
-    from cutover.env.lint import is_tracked
-
     if not out.resolve().parent.is_dir():
         raise ConfigError(f"{out}: there is no such folder")
     if is_tracked(out):
         raise ConfigError(f"{out} is tracked by git, and secrets are never committed: name another file")
+    missing = render_env_file(template, out, SecretSources(os.environ), keep=keep)
+    lines = [*missing, f"{out} was not written"] if missing else [f"wrote {out}, mode 0600"]
+    tell(as_json, {"file": str(out), "written": not missing, "missing": missing}, lines)
+    return ConfigError.exit_code if missing else 0

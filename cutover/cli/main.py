@@ -31,14 +31,13 @@ MODULES = {
 """Command -> the module of this folder where it is called `NAME_command`."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
 
 
 def common(function: F) -> F:
     """Add `--cutover-config` and `--json`."""
-    function = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")(
-        function
-    )
-    return click.option("--cutover-config", "config", metavar="FILE", help="Another cutover.toml.")(function)
+    config_option = click.option("--cutover-config", "config", metavar="FILE", help="Another cutover.toml.")
+    return config_option(json_option(function))
 
 
 def settings_of(config: str | None) -> Settings:
@@ -80,11 +79,9 @@ def main() -> None:
     """Run the command line; an error a person can act on is one line and its exit code."""
     try:
         code = cutover.main(standalone_mode=False)
-    except EngineUnavailable as error:
-        click.echo(f"cutover: {error}; see `cutover status` when it does", err=True)
-        sys.exit(error.exit_code)
     except CutoverError as error:
-        click.echo(f"cutover: {error}", err=True)
+        hint = "; see `cutover status` when it does" if isinstance(error, EngineUnavailable) else ""
+        click.echo(f"cutover: {error}{hint}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         click.echo("cutover: interrupted", err=True)

@@ -19,7 +19,7 @@ from cutover.release.verify import require_reverted
 
 @click.command("recover")
 @common
-def recover_command(config: str | None, as_json: bool) -> int:  # click passes flags so
+def recover_command(config: str | None, as_json: bool) -> int:
     """Revert the release of a session that died; a living one is left alone (exit 12)."""
     settings = settings_of(config)
     state = State(settings.state)
@@ -47,7 +47,7 @@ def recover_command(config: str | None, as_json: bool) -> int:  # click passes f
     metavar="TAG",
     help="Deploy this tag to the idle color first; it stays there, verified, and what was warm there is gone.",
 )
-def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> int:  # click passes flags so
+def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> int:
     """Switch to the idle color with proof, revert that as a bad release would be, and say how long that took."""
     settings = settings_of(config)
     state = State(settings.state)
@@ -65,7 +65,7 @@ def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> i
 
 @click.command("retire")
 @common
-def retire_command(config: str | None, as_json: bool) -> int:  # click passes flags so
+def retire_command(config: str | None, as_json: bool) -> int:
     """Drain and stop the idle color; refused while a release is open, or when the live one cannot be told."""
     settings = settings_of(config)
     state = State(settings.state)
@@ -97,7 +97,7 @@ def retire_command(config: str | None, as_json: bool) -> int:  # click passes fl
     metavar="TAG",
     help="Deploy this tag to the live color; it is gated and reported, never undone.",
 )
-def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> int:  # click passes flags so
+def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> int:
     """Revert the open release; else go back to what users had before: flip to it, or deploy it."""
     settings = settings_of(config)
     state = State(settings.state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -22,7 +22,7 @@ from cutover.release import gate_run
 def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     tag: str | None,
     image_tag: str | None,
-    in_place: bool,  # click passes flags so
+    in_place: bool,
     tests: tuple[str, ...],
     watch: str | None,
     plan: bool,
@@ -40,23 +40,15 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     )
     if not wanted or wanted.startswith("-"):
         raise click.UsageError("name the image tag to release, like: cutover release sha-4f1c2aa")
-    own = [f"--watch={watch}"] if watch else []
-    argv = release_argv(
-        wanted,
-        tests or shipped_tests(in_place=in_place),
-        in_place=in_place,
-        options=(*own, *(["--plan"] if plan else []), *more),
+    options = (
+        f"--target={'live' if in_place else 'idle'}",
+        f"--deploy={wanted}",
+        *([] if in_place else ["--switch"]),
+        *([f"--watch={watch}"] if watch else []),
+        *(["--plan"] if plan else []),
     )
-    replace_process(argv)
-
-
-def release_argv(
-    tag: str, tests: Sequence[str], *, in_place: bool, options: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """argv of the pytest session that releases *tag*, with our plugins only."""
-    what = ["--target=live"] if in_place else ["--target=idle"]
-    what += [f"--deploy={tag}"] if in_place else [f"--deploy={tag}", "--switch"]
-    return gate_run.pytest_argv(tests, (*what, *options))
+    tests = tests or shipped_tests(in_place=in_place)
+    replace_process(gate_run.pytest_argv(tests, (*options, *more)))
 
 
 def shipped_tests(*, in_place: bool, here: Path = Path()) -> tuple[str, ...]:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutover.cli.main import common, settings_of, tell
+from cutover.cli.main import common, json_option, settings_of, tell
 from cutover.core.errors import ConfigError, Inconclusive
-from cutover.core.masking import MASK, Secret
+from cutover.core.masking import MASK
+from cutover.release.history import read_journal
+from cutover.report import github
+from cutover.report.folder import read_report_folder
+from cutover.report.page import render_page
+from cutover.report.postmortem import draft_postmortem
+from cutover.report.pytest_html import BLOB
 
 if TYPE_CHECKING:
     import httpx
@@ -21,7 +28,6 @@ PAGE, MOST_PAGES, DEADLINE_S = 100, 50, 30.0
 OMITTED = frozenset({"at", "event", "release"})
 
 folder_argument = click.argument("folder", type=click.Path(path_type=Path), default=Path("reports/latest"))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
 
 
 # --- report ------------------------------------------------------------------------------------------------------
@@ -39,10 +45,6 @@ def html_command(folder: Path, output: Path | None, as_json: bool) -> int:
 
     A page that contains pytest-html's table is kept; the new one is then written to again.html beside it.
     """
-    from cutover.report.folder import read_report_folder
-    from cutover.report.page import render_page
-    from cutover.report.pytest_html import BLOB
-
     seen, page = read_report_folder(folder), folder / "report.html"
     keep = page.is_file() and BLOB.search(page.read_text(encoding="utf-8", errors="replace")) is not None
     file = output or (folder / "again.html" if keep else page)
@@ -64,9 +66,6 @@ def html_command(folder: Path, output: Path | None, as_json: bool) -> int:
 @json_option
 def postmortem_command(folder: Path, output: Path | None, as_json: bool) -> int:
     """Draft a postmortem in Markdown of the session in FOLDER; questions for people are marked with "…"."""
-    from cutover.report.folder import read_report_folder
-    from cutover.report.postmortem import draft_postmortem
-
     text = draft_postmortem(read_report_folder(folder))
     if output is None:
         tell(as_json, {"postmortem": text}, [text.rstrip("\n")])
@@ -96,13 +95,10 @@ def comment_command(folder: Path, url: str, link: str | None, as_json: bool) -> 
 
     The token is read from GITHUB_TOKEN, the address of the API from GITHUB_API_URL.
     """
-    from cutover.report import github
-    from cutover.report.folder import read_report_folder
-
     ticket = github.ticket_of(url, os.environ.get("GITHUB_SERVER_URL") or github.SERVER)
     seen = read_report_folder(folder)
     body = {"body": github.comment_body(seen, github.run_link(os.environ) if link is None else link)}
-    with _github_client(github.api_base(os.environ), _token()) as client:
+    with _github_client(github.api_base(os.environ)) as client:
         number = github.earlier_comment(_comments(client, ticket.comments), github.comment_marker(seen))
         if number is None:
             answer = _request(client, "POST", ticket.comments, body)
@@ -114,21 +110,17 @@ def comment_command(folder: Path, url: str, link: str | None, as_json: bool) -> 
     return 0
 
 
-def _token() -> Secret:
-    value = os.environ.get("GITHUB_TOKEN", "").strip()
-    if not value:
+def _github_client(base: str) -> httpx.Client:
+    import httpx
+
+    token = os.environ.get("GITHUB_TOKEN", "").strip()
+    if not token:
         raise ConfigError(
             "GITHUB_TOKEN is not set: a token that may write issues is needed to comment on a ticket"
         )
-    MASK.learn([value])
-    return Secret(value)
-
-
-def _github_client(base: str, token: Secret) -> httpx.Client:
-    import httpx
-
+    MASK.learn([token])
     headers = {
-        "Authorization": f"Bearer {token.reveal()}",
+        "Authorization": f"Bearer {token}",
         "Accept": "application/vnd.github+json",
         "X-GitHub-Api-Version": "2022-11-28",
         "User-Agent": "pytest-cutover",
@@ -173,8 +165,6 @@ def _request(client: httpx.Client, method: str, path: str, body: dict[str, str] 
 @click.option("--release", "only", metavar="ID", help="Only this release.")
 def journal_command(config: str | None, as_json: bool, last: int | None, only: str | None) -> int:
     """Print the journal of the state directory, oldest first: each change with its time and its author."""
-    from cutover.release.history import read_journal
-
     rows = [row for row in read_journal(settings_of(config).state) if only in {None, row.get("release")}]
     shown = rows[-last:] if last else rows
     for line in [json.dumps(shown, ensure_ascii=False)] if as_json else journal_lines(shown):
@@ -183,27 +173,19 @@ def journal_command(config: str | None, as_json: bool, last: int | None, only: s
 
 
 def journal_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each entry, an empty one before each release."""
-    if not rows:
-        return ["nothing was changed here yet"]
+    """A line for each entry, an empty one between two releases."""
     lines: list[str] = []
-    release = rows[0].get("release")
-    for row in rows:
-        if row.get("release") != release:
-            lines.append("")
-            release = row.get("release")
-        lines.append(_journal_line(row))
-    return lines
+    for _release, entries in groupby(rows, key=lambda row: row.get("release")):
+        lines += ["", *map(_journal_line, entries)]
+    return lines[1:] or ["nothing was changed here yet"]
 
 
 def _journal_line(row: Mapping[str, Any]) -> str:
     """`2025-09-04 01:10:22.431Z  reverted   who ana@runner-7 · why 1 check failed`, without control characters."""
-    known = {
-        key: value for key, value in row.items() if key not in OMITTED and value not in (None, "", [], {})
-    }
     facts = " · ".join(
         f"{key} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)}"
-        for key, value in known.items()
+        for key, value in row.items()
+        if key not in OMITTED and value not in (None, "", [], {})
     )
     at = str(row.get("at", "")).replace("T", " ")
     line = f"{at:<25} {row.get('event', ''):<14} {facts}".rstrip()

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cutover.cli.main import common, settings_of, tell
-
-if TYPE_CHECKING:
-    from cutover.database.base import ServiceDatabase
-    from cutover.database.restore import RestoreResult
-    from cutover.database.snapshot import SnapshotFile
+from cutover.core.text import count
+from cutover.database.base import ServiceDatabase, open_database
+from cutover.database.restore import (
+    RestoreResult,
+    choose_snapshot,
+    restore_snapshot,
+    row_count_changes,
+    undo_restore,
+)
+from cutover.database.snapshot import SnapshotFile, format_size, list_snapshots, load_snapshot
+from cutover.release.state import State, lock_owner
 
 
 @click.group("snapshot")
@@ -28,9 +34,6 @@ def create_snapshot(*, config: str | None, as_json: bool) -> None:
 
     Ends with 0 if the restored copy equals the original, else with 1; the service is not touched.
     """
-    from cutover.database.base import open_database
-    from cutover.database.snapshot import load_snapshot
-
     with closing(open_database(settings_of(config))) as database:
         snapshot = database.take()
         try:
@@ -49,9 +52,6 @@ def create_snapshot(*, config: str | None, as_json: bool) -> None:
 @common
 def print_snapshots(*, config: str | None, as_json: bool) -> None:
     """List the snapshots, the newest first."""
-    from cutover.database.base import open_database
-    from cutover.database.snapshot import list_snapshots
-
     snapshots = list_snapshots(open_database(settings_of(config)).folder)
     facts = {"snapshots": [snapshot_facts(each) for each in snapshots]}
     tell(as_json, facts, [snapshot_line(each) for each in snapshots])
@@ -74,10 +74,6 @@ def restore_command(
 
     Without --yes, print what would be replaced and the command that does it, and end with 0.
     """
-    from cutover.database.base import open_database
-    from cutover.database.restore import choose_snapshot, restore_snapshot, undo_restore
-    from cutover.release.state import State, lock_owner
-
     settings = settings_of(config)
     state = State(settings.state)
     state.prepare()
@@ -97,8 +93,6 @@ def restore_command(
 
 def restore_effect(database: ServiceDatabase, snapshot: SnapshotFile | None, back: str | None) -> str:
     """What a restore would replace, and the row counts that would change."""
-    from cutover.database.restore import row_count_changes
-
     if snapshot is None:
         return f"{database.store.name} would be put aside, and {back} put in its place"
     rows = row_count_changes(database.store.contents(), snapshot.contents)
@@ -127,9 +121,6 @@ def snapshot_facts(snapshot: SnapshotFile) -> dict[str, Any]:
 
 def snapshot_line(snapshot: SnapshotFile) -> str:
     """One line of the list."""
-    from cutover.core.text import count
-    from cutover.database.snapshot import format_size
-
     contents, restore_s = snapshot.contents, snapshot.restore_s
     size = f"{count(len(contents.tables), 'table')}, {count(contents.rows, 'row')}"
     verified = f"verified, restore takes {restore_s:.1f} s" if restore_s is not None else "NOT VERIFIED"

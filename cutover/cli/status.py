@@ -22,10 +22,12 @@ from cutover.release.rollback import plan_rollback
 from cutover.release.state import State
 from cutover.release.verify import label_of
 
+ENDS = END_EVENTS | {"retired"}
+
 
 @click.command("status")
 @common
-def status_command(config: str | None, as_json: bool) -> int:  # click passes flags so
+def status_command(config: str | None, as_json: bool) -> int:
     """Show what runs where and what is open; exit 11 if an operator is needed, 10 if the live color is unknown."""
     settings = settings_of(config)
     begun = time.monotonic()
@@ -71,7 +73,7 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "guard_said": _guard_said(state),
         "needs_operator": state.needs_operator(),
         "run": state.revert_command if state.open_release() else None,
-        "last": _last(state),
+        "last": next((row for row in reversed(state.history()) if row.get("event") in ENDS), None),
         "way_back": _way_back(state, here) if here and state.root.is_dir() else None,
     }
 
@@ -120,37 +122,26 @@ def _color(settings: Settings, state: State, color: str) -> dict[str, Any]:
     }
 
 
-def _last(state: State) -> dict[str, Any] | None:
-    ends = [row for row in state.history() if row.get("event") in END_EVENTS | {"retired"}]
-    return ends[-1] if ends else None
-
-
 def _lines(facts: dict[str, Any], today: str) -> list[str]:
-    live = facts["live"]
-    first = (
-        [f"OPERATOR NEEDED: the revert of {facts['needs_operator']} was given up; run: {facts['run']}"]
-        if facts["needs_operator"]
-        else []
-    )
-    head = f"{facts['project']}{'':<30} asked {duration(facts['asked_s'])} ago"
-    rows = [head]
+    rows: list[str] = []
+    live, last = facts["live"], facts["last"]
+    if facts["needs_operator"]:
+        given_up = f"the revert of {facts['needs_operator']} was given up"
+        rows.append(f"OPERATOR NEEDED: {given_up}; run: {facts['run']}")
+    rows.append(f"{facts['project']}{'':<30} asked {duration(facts['asked_s'])} ago")
     if live is None:
         rows.append(f"  live   unknown: {facts['live_how']}")
     if facts["proxy"]:
         rows.append(f"  proxy  {facts['proxy']}")
-    order = [live, other(live)] if live else sorted(facts["colors"])
-    for color in order:
+    for color in [live, other(live)] if live else sorted(facts["colors"]):
         each = facts["colors"].get(color)
         if each is not None:
-            back = _said_back(facts["way_back"], color)
-            rows.append(
-                _row("live" if color == live else "idle" if live else "    ", color, each, today) + back
-            )
-    last = facts["last"]
+            role = "live" if color == live else "idle" if live else ""
+            rows.append(_row(role, color, each, today) + _said_back(facts["way_back"], color))
     if last:
         said = [last["at"], last["event"], last.get("tag"), f"by {last['who']}" if last.get("who") else None]
         rows.append(f"  last   {' '.join(str(each) for each in said if each)}")
-    return [*first, *rows, f"  open   {_open(facts)}"]
+    return [*rows, f"  open   {_open(facts)}"]
 
 
 def _said_back(way: dict[str, Any] | None, color: str) -> str:
@@ -183,8 +174,8 @@ def _open(facts: dict[str, Any]) -> str:
         return f"{who} is releasing {what} since {since} (pid {held.get('pid')}, alive)"
     if facts["open"]:
         guard = "its guard is reverting it" if facts["guard"] else "no guard lives: run `cutover recover`"
-        said = (
-            f"\n  guard  {MASK(facts['guard_said'])}\n  run    {facts['run']}" if facts["guard_said"] else ""
-        )
-        return f"release {facts['open']}, its session is gone; {guard}{said}"
+        line = f"release {facts['open']}, its session is gone; {guard}"
+        if facts["guard_said"]:
+            line += f"\n  guard  {MASK(facts['guard_said'])}\n  run    {facts['run']}"
+        return line
     return "nothing · lock free · guard not needed"

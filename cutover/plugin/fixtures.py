@@ -230,7 +230,12 @@ def _record_and_assert(
 ) -> None:
     row, param = session.checklist.rows.get(item.nodeid), param_of(item)
     report_only = session.settings.checks.report_only
-    found = [_only_reported(each) if each.question in report_only else each for each in given]
+    found = [
+        each.reported("[checks] report_only")
+        if each.question in report_only and each.outcome in BAD_OUTCOMES
+        else each
+        for each in given
+    ]
     if row is not None:
         row.recorded |= {each.outcome for each in found}
     for verdict in found:
@@ -248,8 +253,3 @@ def _record_and_assert(
         return
     session.checklist.leave_out(item.nodeid, reason)
     pytest.skip(f"not asked: {reason}")
-
-
-def _only_reported(verdict: Verdict) -> Verdict:
-    bad = verdict.outcome in BAD_OUTCOMES
-    return verdict.reported("[checks] report_only") if bad else verdict

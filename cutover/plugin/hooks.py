@@ -17,15 +17,7 @@ from cutover.core.result import INTERNAL, SessionResult, is_verified
 from cutover.core.text import count
 from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin import options
-from cutover.plugin.checklist import (
-    GATE,
-    WATCH,
-    ChecklistRow,
-    NotAnswered,
-    TargetParam,
-    param_of,
-    stage_of,
-)
+from cutover.plugin.checklist import GATE, WATCH, ChecklistRow, NotAnswered, TargetParam, param_of, stage_of
 from cutover.plugin.console import unwrap_streams, wrap_streams
 from cutover.plugin.session import CutoverSession
 from cutover.report.github import error_lines

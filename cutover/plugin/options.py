@@ -126,7 +126,6 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
 
 
 def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str]) -> None:
-    """Raise UsageError for options that contradict each other or select among the tests of a release."""
     option = config.option
     if armed and not targets:
         raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
@@ -153,7 +152,6 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
 
 
 def _watch_s(given: str | None) -> float | None:
-    """Seconds of `--watch`, None without it; raises UsageError."""
     if not given:
         return None
     from cutover.core.config_schema import parse_duration  # imports pydantic, which takes 60 ms
