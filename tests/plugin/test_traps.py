@@ -282,3 +282,33 @@ def test_the_rollback_fixture_reverts_at_once(project: Project) -> None:
     assert done.returncode == 11, done.stdout + done.stderr  # there is no engine that could say what serves
     assert not project.mark.exists()
     assert not project.is_open
+
+
+def test_a_failed_drain_reverts_the_release(project: Project) -> None:
+    """With `on_drain_timeout = "revert"` a request that does not end within the drain reverts the release, exit 1."""
+    status = project.folder / "status"
+    status.write_text("#!/bin/sh\necho blue\n")
+    status.chmod(0o755)
+    with (project.folder / "cutover.toml").open("a") as settings:
+        settings.write(
+            '[proxy]\ndriver = "command"\nurl = "http://127.0.0.1:9"\nswitch = ["true"]\nstatus = ["./status"]\n'
+            'on_drain_timeout = "revert"\n'
+        )
+    drained = """
+from cutover.proxy.drain import Drained
+from cutover.release import switch
+def test_b(cutover_session, target, monkeypatch):
+    monkeypatch.setattr(switch, "drain", lambda proxy, color, port: Drained(color, 30.0, most=2, left=2))
+    cutover_session._switched = switch.Switched("green", 0.0)
+    cutover_session.watch(target, [])
+def test_c(target):
+    raise AssertionError("not reached")
+"""
+    project.test(FIRST + drained)
+    done = project.run()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "drain: 2 requests still in flight after 30 s" in done.stdout
+    assert "ROLLED BACK" in done.stdout
+    assert "not reached" not in done.stdout
+    assert not project.mark.exists()
+    assert not project.is_open
