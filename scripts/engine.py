@@ -35,7 +35,8 @@ BASE_IMAGE = "debian:bookworm-slim"
 SUITE = "bookworm"
 # apt settings that a container also needs to reach this machine's mirror.
 APT_TRANSPORT = re.compile(
-    r"Acquire::(?:https?|ftp)::(?:Proxy|Verify-\w+|CaInfo)|Acquire::Check-(?:Valid-Until|Date)", re.IGNORECASE
+    r'Acquire::(?:(?:https?|ftp)::(?:Proxy|Verify-\w+|CaInfo)|Check-(?:Valid-Until|Date)) (?!"";$).',
+    re.IGNORECASE,
 )
 SLIM = (
     "path-exclude=/usr/share/man/*",
@@ -100,16 +101,9 @@ def _start_engine() -> None:
     for pid_file, name in PID_FILES.items():
         if is_stale(pid_file, name):
             pid_file.unlink()
-    with LOG.open("ab") as log:
-        # In a session of its own, so that it outlives this process and its terminal.
-        subprocess.run(
-            ("setsid", "--fork", "dockerd"),
-            check=True,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    # In a session of its own, so that it outlives this process and its terminal.
+    start = f"cd / && exec setsid --fork dockerd </dev/null >>{LOG} 2>&1"
+    subprocess.run(("sh", "-c", start), check=True)
 
 
 def _wait_for_engine() -> str:
@@ -132,21 +126,16 @@ def ensure_compose(binary: Path) -> None:
     home = os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker"
     plugin = Path(home) / "cli-plugins" / "docker-compose"
     if plugin.exists():
-        raise SetupError(
-            f"the Compose plugin {plugin} does not work: remove it and try again\n{asked.stdout}"
-        )
+        why = f"the Compose plugin {plugin} does not work: remove it and try again"
+        raise SetupError(f"{why}\n{asked.stdout}")
     with step(f"compose: installing the plugin to {plugin}"):
-        install_plugin(binary, plugin)
+        # An atomic copy and not a link, which would dangle once this checkout is deleted.
+        plugin.parent.mkdir(parents=True, exist_ok=True)
+        part = plugin.with_name(f".{plugin.name}.{os.getpid()}")
+        shutil.copy2(binary, part)
+        part.chmod(0o755)
+        part.replace(plugin)
         must_run(*COMPOSE_VERSION, timeout=60)
-
-
-def install_plugin(binary: Path, plugin: Path) -> None:
-    """Copy *binary* to *plugin* atomically; a link would dangle once this checkout is deleted."""
-    plugin.parent.mkdir(parents=True, exist_ok=True)
-    part = plugin.with_name(f".{plugin.name}.{os.getpid()}")
-    shutil.copy2(binary, part)
-    part.chmod(0o755)
-    part.replace(plugin)
 
 
 def ensure_base_image() -> None:
@@ -171,12 +160,7 @@ def ensure_base_image() -> None:
 
 def apt_transport(dump: str) -> list[str]:
     """The lines of `apt-config dump` with proxies, certificates and clock checks."""
-    settings = (line.partition(" ") for line in dump.splitlines())
-    return [
-        f"{name} {value}"
-        for name, _, value in settings
-        if APT_TRANSPORT.fullmatch(name) and value not in ('"";', "")
-    ]
+    return [line for line in dump.splitlines() if APT_TRANSPORT.match(line)]
 
 
 def source_lists(release: dict[str, str], folder: Path) -> list[str]:

@@ -12,14 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.system import SetupError, apt_install, can_install, manual_install, must_run, run, step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
@@ -59,9 +58,8 @@ def find_python(
 
 def wanted_stamp(root: Path) -> str:
     """Stamp of a virtual environment created now: path and Python version, then a hash of the pinned versions."""
-    pins = hashlib.sha256(
-        b"".join((root / name).read_bytes() for name in ("constraints.txt", "pyproject.toml"))
-    )
+    texts = [(root / name).read_bytes() for name in ("constraints.txt", "pyproject.toml")]
+    pins = hashlib.sha256(b"".join(texts))
     return f"{root} Python {'.'.join(map(str, sys.version_info[:3]))}\n{pins.hexdigest()}\n"
 
 
@@ -105,29 +103,22 @@ def lint() -> None:
         raise SetupError(f"the linters found something, so no test was run\n{done.stdout}")
 
 
-@contextmanager
-def setup_lock(root: Path) -> Iterator[None]:
-    """Serialize the setup of concurrent runs in one checkout."""
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def prepare(command: str) -> None:
     """Install everything that *command* needs; raise SetupError if that is impossible."""
     from scripts.engine import ensure_base_image, ensure_compose, ensure_engine
 
     os.environ["PATH"] = os.pathsep.join((str(BIN), os.environ.get("PATH", os.defpath), *SBIN))
-    with setup_lock(ROOT):
-        ensure_venv()
-        ensure_engine()
-        ensure_compose(BIN / "docker-compose")
-        ensure_base_image()
-        if command == "test":
-            ensure_test_packages()
+    lock = os.open(
+        ROOT, os.O_RDONLY
+    )  # other runs in this checkout wait; a failed run releases it by its exit
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    ensure_venv()
+    ensure_engine()
+    ensure_compose(BIN / "docker-compose")
+    ensure_base_image()
+    if command == "test":
+        ensure_test_packages()
+    os.close(lock)
     if command == "test":
         lint()
 
@@ -146,10 +137,8 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     python = find_python(sys.version_info)
     if python is None:
-        print(
-            f"error: no Python 3.11 or newer in PATH: {manual_install('python3', 'python3-venv')}",
-            file=sys.stderr,
-        )
+        by_hand = manual_install("python3", "python3-venv")
+        print(f"error: no Python 3.11 or newer in PATH: {by_hand}", file=sys.stderr)
         return 1
     if python != sys.executable:
         os.execv(python, [python, "-m", "scripts.prepare", *arguments])  # noqa: S606 - no shell is wanted

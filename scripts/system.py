@@ -31,15 +31,9 @@ def run(*argv: str, timeout: float) -> subprocess.CompletedProcess[str]:
     """Run *argv* and return code and output; a timeout is code 124, a missing program code 127."""
     try:
         return subprocess.run(
-            argv,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-        )
+            argv, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", timeout=timeout,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(argv, TIMED_OUT, f"no answer within {timeout:.0f} s")
     except OSError as error:
