@@ -1,6 +1,8 @@
 #!/bin/sh
-# ensure-running.sh PROJECT SERVICE WORDS...: unless the service runs and is not unhealthy, run the words that start it
-# One that ran before and still runs is enough: what makes it unhealthy (a shared database) is no reason to stay away.
+# ensure-running.sh PROJECT SERVICE COMMAND...: run COMMAND, which starts the service, unless it runs and is
+# healthy or has no HEALTHCHECK.
+# If COMMAND fails, a container that ran before and still runs is enough: it may be unhealthy because of a shared
+# database, and traffic must go back to it all the same.
 set -eu
 project=$1 service=$2; shift 2
 ours() { docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False --filter status=running "$@"; }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# revert.sh STATE ID: revert that release, once; safe to run again, and by anybody. It says so only if it did it
+# revert.sh STATE ID: revert the release ID if it is open. Safe to run again; prints "reverted: ID" if it did the revert.
 set -eu; umask 077; trap '' INT TERM HUP
 state=$1 id=${2:?}
 exec 9>>"$state/step.lock"
