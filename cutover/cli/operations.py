@@ -58,7 +58,7 @@ def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> i
         done = rehearse_rollback(settings, state)
     facts = asdict(done)
     facts["seconds_back"] = facts.pop("seconds")
-    took = f"the way back took {1000 * done.seconds:.0f} ms"
+    took = f"the rollback took {1000 * done.seconds:.0f} ms"
     tell(as_json, facts, [f"switched to {done.there} and back to {done.back}: {took}"])
     return 0
 
@@ -74,7 +74,7 @@ def retire_command(config: str | None, as_json: bool) -> int:
         left = state.open_release()
         if left:
             raise ConfigError(
-                f"release {left} is open, its way back needs the idle color: `cutover recover` first"
+                f"release {left} is open, its revert needs the idle color: `cutover recover` first"
             )
         colors = inspect_colors(settings)
         if colors.live.color is None:

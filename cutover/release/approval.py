@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 from zoneinfo import ZoneInfo
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cutover.core.config import Settings
-    from cutover.core.config_schema import Approval
+from cutover.core.config import Settings
+from cutover.core.config_schema import Approval
 
 MOMENTS = {
-    "T-15m": (timedelta(minutes=-15), "preflight, snapshot, way back on the restored copy"),
+    "T-15m": (timedelta(minutes=-15), "preflight, snapshot, rehearsal on the restored copy"),
     "T-10m": (timedelta(minutes=-10), "migrate, deploy to the idle color, gate"),
     "T-0": (timedelta(), "go/no-go, switch, proof, gate again, drain"),
     "T+15m": (timedelta(minutes=15), "watch, keep warm or retire, notice"),
@@ -36,9 +35,9 @@ class ApprovalAnswer:
     why: str
 
 
-def zone_of(show: Approval) -> ZoneInfo | None:
+def zone_of(approval: Approval) -> ZoneInfo | None:
     """The time zone of the team, None if times are shown in UTC only."""
-    return ZoneInfo(show.time_zone) if show.time_zone else None
+    return ZoneInfo(approval.time_zone) if approval.time_zone else None
 
 
 def both_times(at: datetime, zone: ZoneInfo | None) -> str:
@@ -51,9 +50,9 @@ def both_times(at: datetime, zone: ZoneInfo | None) -> str:
     return f"{utc:%H:%M} UTC ({local:%H:%M} {local.tzname()}{day})"
 
 
-def timetable(show: Approval, switch_at: datetime) -> list[str]:
+def timetable(approval: Approval, switch_at: datetime) -> list[str]:
     """One line for each moment: its time if the switch is at *switch_at*, its owner, what happens."""
-    zone, owners = zone_of(show), {str(moment): f"{owner}: " for moment, owner in show.owners.items()}
+    zone, owners = zone_of(approval), {str(moment): f"{name}: " for moment, name in approval.owners.items()}
     return [
         f"{moment:<6} {both_times(switch_at + offset, zone)}  {owners.get(moment, '')}{what}"
         for moment, (offset, what) in MOMENTS.items()
@@ -62,21 +61,13 @@ def timetable(show: Approval, switch_at: datetime) -> list[str]:
 
 def approval_lines(settings: Settings, color: str, tag: str, at: datetime) -> list[str]:
     """The lines above the prompt: what is switched when, who decides, and the prerequisites."""
-    owner = settings.approval.owners.get("T-0")
-    lines = [
-        f"T-0    {both_times(at, zone_of(settings.approval))}: switch {settings.project} to {color}, {tag}"
-    ]
-    lines += [f"       decides: {owner}"] if owner else []
+    approval = settings.approval
+    owner = approval.owners.get("T-0")
     return [
-        *lines,
-        *(f"       {number}. {text}" for number, text in enumerate(settings.approval.prerequisites, 1)),
+        f"T-0    {both_times(at, zone_of(approval))}: switch {settings.project} to {color}, {tag}",
+        *([f"       decides: {owner}"] if owner else []),
+        *(f"       {number}. {text}" for number, text in enumerate(approval.prerequisites, 1)),
     ]
-
-
-def approval_prompts(settings: Settings) -> list[str]:
-    """The prompts, one for each prerequisite and the last for the switch; each must be answered with yes."""
-    each = [f"{text}: confirmed? [yes/no] " for text in settings.approval.prerequisites]
-    return [*each, "go? [yes/no] "]
 
 
 def ask_approval(
@@ -87,51 +78,41 @@ def ask_approval(
     A variable that was left over from an earlier release therefore refuses the next one.
     """
     given = (os.environ if environment is None else environment).get(APPROVED_TAG)
+    if given == tag:
+        return ApprovalAnswer(go=True, why=f"go for {tag}, approved before ({APPROVED_TAG})")
     if given is not None:
-        return judge_approved_tag(given, tag)
+        return ApprovalAnswer(go=False, why=f"{APPROVED_TAG} approves {given or 'nothing'}, not {tag}")
     lines = approval_lines(settings, color, tag, datetime.now(UTC))
     try:
         with TERMINAL.open(encoding="utf-8") as stdin, TERMINAL.open("w", encoding="utf-8") as stdout:
-            return ask_each(lines, approval_prompts(settings), stdin, stdout)
+            return ask_each(lines, settings.approval.prerequisites, stdin, stdout)
     except OSError:
-        return ApprovalAnswer(
-            go=False, why=f"nobody can be asked here: no terminal, and {APPROVED_TAG} is not set to {tag}"
-        )
+        why = f"nobody can be asked here: no terminal, and {APPROVED_TAG} is not set to {tag}"
+        return ApprovalAnswer(go=False, why=why)
 
 
-def judge_approved_tag(given: str, tag: str) -> ApprovalAnswer:
-    """The answer of CUTOVER_APPROVED_TAG=*given* for the release of *tag*."""
-    if given == tag:
-        return ApprovalAnswer(go=True, why=f"go for {tag}, approved before ({APPROVED_TAG})")
-    return ApprovalAnswer(go=False, why=f"{APPROVED_TAG} approves {given or 'nothing'}, not {tag}")
-
-
-def ask_each(lines: list[str], wanted: list[str], stdin: IO[str], stdout: IO[str]) -> ApprovalAnswer:
-    """Show *lines* and each of *wanted*; the first answer that is not yes, or none within the timeout, is a no."""
+def ask_each(
+    lines: Sequence[str], prerequisites: Sequence[str], stdin: IO[str], stdout: IO[str]
+) -> ApprovalAnswer:
+    """Show *lines*, ask for each prerequisite and for the switch; an answer that is not yes, or none, is a no."""
     stdout.write("\n".join(["", *lines, ""]))
-    for prompt in wanted:
-        stdout.write(prompt)
+    for about in (*prerequisites, ""):
+        stdout.write(f"{about}: confirmed? [yes/no] " if about else "go? [yes/no] ")
         stdout.flush()
         answer = read_answer(stdin)
-        about = prompt.split(":", 1)[0] if ": confirmed?" in prompt else ""
         if answer is None:
-            return ApprovalAnswer(go=False, why="nobody answered" + (f" ({about})" if about else ""))
+            return ApprovalAnswer(go=False, why=f"nobody answered ({about})" if about else "nobody answered")
         if answer.lower() not in YES_WORDS:
-            return ApprovalAnswer(
-                go=False, why=f"not confirmed: {about}" if about else f"a person said {answer!r}"
-            )
-    return ApprovalAnswer(
-        go=True, why=f"go, {len(wanted) - 1} prerequisites confirmed" if len(wanted) > 1 else "go"
-    )
+            why = f"not confirmed: {about}" if about else f"a person said {answer!r}"
+            return ApprovalAnswer(go=False, why=why)
+    confirmed = f", {len(prerequisites)} prerequisites confirmed" if prerequisites else ""
+    return ApprovalAnswer(go=True, why=f"go{confirmed}")
 
 
 def read_answer(stdin: IO[str], patience_s: float = ANSWER_TIMEOUT_S) -> str | None:
     """The next line without its end; None at the end of the input or after *patience_s*."""
-    try:
-        descriptor = stdin.fileno()
-    except OSError:
-        descriptor = -1
-    if descriptor >= 0 and not select.select([descriptor], [], [], patience_s)[0]:
-        return None
+    with contextlib.suppress(OSError):  # without a descriptor the next line is there at once
+        if not select.select([stdin], [], [], patience_s)[0]:
+            return None
     line = stdin.readline()
     return line.strip() if line else None

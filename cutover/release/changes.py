@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.core.change import Change, line
+from cutover.release.colors import tag_of
 from cutover.system.compose import Compose
-from cutover.system.container import GRACE_S
+from cutover.system.container import GRACE_S, Container
 
 MARGIN_S = 60.0
 
@@ -25,6 +26,16 @@ class PreviousRelease:
     """Image name in the file -> image ID."""
     wait_s: float
     """How long to wait for it to become healthy; 0 if it was not healthy before."""
+
+    @classmethod
+    def of(
+        cls, file: Path, ran: Mapping[str, Container], wait_s: float, container: str = ""
+    ) -> PreviousRelease:
+        """How the services that *ran* are restored from *file*, with *container* in place of their own ids."""
+        ids = {service: container or each.id for service, each in ran.items()}
+        images = {each.image_name: each.image for each in ran.values() if tag_of(each.image_name)}
+        # One that was not healthy will not become so: do not wait for it, or its fix could never be released.
+        return cls(file, ids, images, wait_s if all(each.well for each in ran.values()) else 0.0)
 
 
 def up_change(  # noqa: PLR0913  # facts that only the caller knows

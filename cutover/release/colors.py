@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -68,6 +69,11 @@ def find_live(settings: Settings, proxy: Proxy | None) -> Live:
     return Live(
         None, f"without a proxy live is the only running color, and {' and '.join(running) or 'none'} runs"
     )
+
+
+def in_use(there: Mapping[str, Container | None]) -> dict[str, Container]:
+    """The services of *there* that run, pause or restart."""
+    return {service: each for service, each in there.items() if each is not None and each.in_use}
 
 
 def main_container(settings: Settings, color: str) -> Container | None:
@@ -180,7 +186,8 @@ class Situation:
     def color(self) -> str:
         """The color of the target; raises ConfigError for a plain URL."""
         if self.target.color is None:
-            raise ConfigError(f"{self.target.name} is a plain URL: it is no color")
+            why = "--deploy and --switch need blue, green, live or idle"
+            raise ConfigError(f"{self.target.name} is a plain URL and no color: {why}")
         return self.target.color
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ from cutover.release.colors import Situation, main_container, tag_of
 from cutover.release.history import Record
 from cutover.release.migrate import migrate_database
 from cutover.release.plan import DeployPlan, ReleasePlan
-from cutover.release.preflight import image_healthcheck, wait_for
+from cutover.release.preflight import hashes_of, image_healthcheck, wait_for
 from cutover.release.state import State, who
 from cutover.release.transaction import Containers, Reporter, Transaction
 from cutover.system import compose, docker, registry
@@ -94,7 +93,7 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
         rendered.color, planned.tag, main.image, hashes.get(settings.service, ""), main.id, path.name,
         verified=False, by=who(), at=now(),
     )  # fmt: skip
-    tx.note_record(record)
+    tx.record = record
     return Deployed(target, record, baselines)
 
 
@@ -220,14 +219,10 @@ def identity_of_target(settings: Settings, target: Target, record: Record | None
             image=record.image, container=record.container, config_hash=record.config_hash, port=target.port
         )
     rendered = compose.render(settings, color, tag_of(found.image_name) if found else None)
-    with tempfile.TemporaryDirectory() as folder:  # Compose computes the hash from a file
-        path = Path(folder) / "release.yml"
-        write_atomically(path, rendered.text)
-        hashes = compose.config_hashes(Compose(rendered.project, path))
     return ExpectedIdentity(
         image=docker.image_id(rendered.image(target.service)) or "",
         container=found.id if found else "",
-        config_hash=hashes.get(target.service, ""),
+        config_hash=hashes_of(rendered).get(target.service, ""),
         port=target.port,
     )
 

@@ -33,14 +33,14 @@ from cutover.core.result import (
     why_unverified,
 )
 from cutover.core.target import ReleaseRequest
-from cutover.core.text import near, now, seconds_of
+from cutover.core.text import now, seconds_of
 from cutover.core.verdict import Outcome
 from cutover.env.envfile import set_env_value
 from cutover.release.changes import PreviousRelease, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
 from cutover.release.history import Record
-from cutover.release.notify import send_event
+from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import previous_of
 from cutover.release.prune import prune_releases
@@ -133,7 +133,7 @@ class SessionEnd:
 
     @property
     def _switched(self) -> bool:
-        return self.situation.request.switch and self.tx.did(SWITCH)
+        return self.situation.request.switch and SWITCH in self.tx.done
 
     def _remember_live(self) -> None:
         """Write down what users have from now on, if the target is live; a full disk does not stop that."""
@@ -148,7 +148,7 @@ class SessionEnd:
                 situation.settings, to, live, previous.file.name if previous else "", warm=self._switched
             )
         except (CutoverError, OSError) as error:
-            self.report.line("", "way back", f"not written: {error}", None, "unknown")
+            self.report.line("", "live history", f"not written: {error}", None, "unknown")
 
     def _record(self, record: Record) -> None:
         """Record the release and write its tag to the env file; the release stays even if the disk is full."""
@@ -196,8 +196,11 @@ class SessionEnd:
             return self._operator_needed(trouble)
         before = tx.before
         gate = run_gate(settings, self.situation.request.paths) if before.live and before.tag else None
-        if gate is not None and gate.outcome is Outcome.NO and _was_verified(tx.state, before):
-            return self._operator_needed(f"the old release does not pass the gate: {gate.reason}")
+        if gate is not None and gate.outcome is Outcome.NO:
+            rows = tx.state.records(before.live or "")
+            # A release that never passed a whole gate may fail it now as it did then.
+            if any(row.verified and row.tag == before.tag for row in rows):
+                return self._operator_needed(f"the old release does not pass the gate: {gate.reason}")
         if isinstance(self.trouble, OperatorNeeded):
             return self._operator_needed(str(self.trouble))
         if gate is not None and gate.ok and before.live:
@@ -223,21 +226,17 @@ class SessionEnd:
     def _undone(self) -> str:
         if self.tx.restored is not None:
             return " and ".join(each.text for each in self.tx.changes)
+        undone = dict.fromkeys(each.name for each in reversed(self.tx.changes) if each.undo)
         # Users of the report know the change "up" as the deploy.
-        names = [
-            "deploy" if each.name == "up" else each.name for each in reversed(self.tx.changes) if each.undo
-        ]
-        return f"{' and '.join(dict.fromkeys(names)) or 'nothing'} reverted"
+        names = ("deploy" if name == "up" else name for name in undone)
+        return f"{' and '.join(names) or 'nothing'} reverted"
 
     def _save_logs(self) -> None:
         """Save the last log lines of each container that the revert removes, masked, in the report's folder."""
-        color, settings, file = (
-            self.situation.target.color,
-            self.situation.settings,
-            self.report.evidence.file,
-        )
+        color, file = self.situation.target.color, self.report.evidence.file
         if file is None or color is None:
             return
+        settings = self.situation.settings
         with contextlib.suppress(EngineUnavailable, OSError):
             for service in (*settings.services, *settings.workers):  # the most important one first
                 for each in docker.containers(settings.compose_project(color), service):
@@ -303,7 +302,7 @@ class SessionEnd:
             observed_s_ago=time.monotonic() - observed,
             as_before=tx.restored is None,
             reasons=() if no_reasons else reasons_of(self.outcomes, evidence.checks, self.trouble),
-            report=_report_path(evidence),
+            report=report_path(evidence),
             next_steps=() if no_reasons or status is Status.ROLLBACK_FAILED else (TRY_AGAIN,),
             passed=len(self.outcomes.tests(Outcome.YES)),
             release_open=tx.state.open_release() is not None,
@@ -319,17 +318,14 @@ def url_result(request: ReleaseRequest, evidence: Evidence, outcomes: Outcomes) 
     code = exit_code(outcomes)
     statuses = {OK: Status.GATE_PASSED, FAILED: Status.GATE_FAILED}
     said = "passed what can be asked over HTTP" if code == OK else "did not pass"
-    sentence = (
-        f"{', '.join(request.targets)} {said}; a URL has no container here, so nothing else was asked and nothing"
-        " could be changed."
-    )
+    limits = "a URL has no container here, so nothing else was asked and nothing could be changed"
     return SessionResult(
         statuses.get(code, Status.INCONCLUSIVE),
         request.targets[0],
         code,
         reasons=() if code == OK else reasons_of(outcomes, evidence.checks),
         passed=len(outcomes.tests(Outcome.YES)),
-        sentence=sentence,
+        sentence=f"{', '.join(request.targets)} {said}; {limits}.",
     )
 
 
@@ -337,8 +333,7 @@ def release_files(tx: Transaction | None) -> ReleaseFiles:
     """The undo script and the journal of this release, for the report."""
     if tx is None or not tx.changed:
         return ReleaseFiles()
-    rows = [row for row in tx.state.history() if row.get("release") == tx.id]
-    undo = ""
+    rows, undo = [row for row in tx.state.history() if row.get("release") == tx.id], ""
     with contextlib.suppress(OSError):
         undo = (tx.state.root / "undo.sh").read_text(encoding="utf-8")
     return ReleaseFiles(tx.id, undo, rows)
@@ -346,10 +341,6 @@ def release_files(tx: Transaction | None) -> ReleaseFiles:
 
 def _flips(tx: Transaction) -> bool:
     return any(each.name == SWITCH for each in tx.changes)
-
-
-def _report_path(evidence: Evidence) -> str:
-    return str(near(evidence.file.parent / "report.html")) if evidence.file else ""
 
 
 def _failed_requests(situation: Situation, evidence: Evidence) -> tuple[int | None, float | None]:
@@ -404,11 +395,6 @@ def _refresh_record(settings: Settings, state: State, color: str) -> None:
             return
 
 
-def _was_verified(state: State, before: BeforeRelease) -> bool:
-    """Whether the release before had passed a whole gate: one that never did may fail it now as it did then."""
-    return any(row.verified and row.tag == before.tag for row in state.records(before.live or ""))
-
-
 def _last_verified(situation: Situation) -> Record | None:
     """The last verified release of the target, unless a verified one runs or the engine does not answer."""
     settings, color = situation.settings, situation.target.color
@@ -430,37 +416,25 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
     settings, state, color = situation.settings, situation.state, record.color
     path = state.release_path(color, record.file)
     if not path.is_file() or docker.image_id(record.image) is None:
-        raise ConfigError(
-            f"{color}: the verified release {record.tag} cannot be put back, its file or image is gone"
-        )
+        why = "its file or image is gone"
+        raise ConfigError(f"{color}: the verified release {record.tag} cannot be put back, {why}")
     reference = str(json.loads(path.read_text(encoding="utf-8"))["services"][settings.service]["image"])
     # The record knows the container of the main service only: the others are started anew from the file.
     ran = dict.fromkeys(settings.services, record.container)
     wait_s = settings.gate.start_timeout or RESTORE_WAIT_S
     previous = PreviousRelease(path, ran, {reference: record.image}, wait_s)
     undo = undo_lines(state.root, settings.compose_project(color), settings.services, previous)
-    before, to = situation.before, _live_before_operator(situation)
+    before, to = situation.before, live_before_operator(situation)
     if to is not None:
         note_live(settings, state, color, on_top)
         before = BeforeRelease(to.color, to.tag)
     elif before.live in {None, color}:
         before = BeforeRelease(before.live, record.tag)
-    tx.restore(record, before)
+    tx.set_restore_target(record, before)
     if to is not None:
         tx.apply(back_change(situation.colors, to.color))
     text = f"{record.tag} on {color}, the last verified release"
     tx.apply(Change("put back", text, ("true",), undo, RESTORE_BUDGET_S))
-
-
-def _live_before_operator(situation: Situation) -> Record | None:
-    """Where the traffic goes back to if an operator sent it to what fails its gate; None if it stays."""
-    proxy = situation.colors.proxy
-    if proxy is None or situation.before.live != situation.target.color or not proxy.agreed().ok:
-        return None
-    try:
-        return live_before_operator(situation.state, situation.colors)
-    except CutoverError:
-        return None
 
 
 def _name_restored(tx: Transaction, settings: Settings, record: Record) -> None:

@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cutover.core.config import Settings
 from cutover.core.evidence import read_json_lines
@@ -51,29 +50,19 @@ def pytest_child(settings: Settings, *options: str) -> int:
     return subprocess.run(argv, check=False, env=pytest_environment()).returncode
 
 
-def run_gate(settings: Settings, paths: Sequence[str], target: str = "live") -> Verdict:
-    """Whether *target* passes the gate of *paths* now; a gate that did not finish within 180 s is not asked."""
-    name = f"smoke[{target}]"
-    options = (
-        f"--target={target}",
-        "--keep-on-failure",
-        f"--cutover-config={settings.source}",
-        "-q",
-        "--no-header",
-    )
+def run_gate(settings: Settings, paths: Sequence[str]) -> Verdict:
+    """Whether the live color passes the gate of *paths* now; a gate that lasts longer than 180 s is not asked."""
+    name, config = "smoke[live]", f"--cutover-config={settings.source}"
+    options = ("--target=live", "--keep-on-failure", config, "-q", "--no-header")
     argv = pytest_argv(without_checks(paths), options, GATE_PLUGINS)
     with tempfile.TemporaryDirectory() as folder:
         environment = pytest_environment(CUTOVER_REPORTS=folder, CUTOVER_STATE_DIR=str(settings.state))
         done = process.run(argv, deadline_s=GATE_DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
-        checks = _checks_in(Path(folder))
+        files = [each for each in Path(folder).glob("*/evidence.jsonl") if not each.parent.is_symlink()]
+        checks = [row for file in files for row in read_json_lines(file) if row.get("kind") == "check"]
     bad = [row["verdict"] for row in checks if row["verdict"]["outcome"] == "no"]
     if bad:
         return no(name, f"{bad[0]['question']}: {bad[0]['reason']}")
     if not done.ok:
         return not_asked(name, f"{name} not asked: {done.last_line}")
     return yes(name, f"{name} {len({row['test'] for row in checks})} passed")
-
-
-def _checks_in(folder: Path) -> list[dict[str, Any]]:
-    files = [each for each in folder.glob("*/evidence.jsonl") if not each.parent.is_symlink()]
-    return [row for file in files for row in read_json_lines(file) if row.get("kind") == "check"]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cutover.core.errors import ConfigError
 from cutover.core.evidence import read_json_lines
 from cutover.core.text import stamp
+from cutover.system.files import write_atomically
 
 JOURNAL_FILE, GUARD_LOG = "journal.jsonl", "guard.log"
 GUARD_REVERTED = "reverted: "
 """How a line of the guard's log begins that names a release which it reverted."""
+KEPT_RECORDS = 20
 END_EVENTS = frozenset({"released", "reverted", "kept unverified", "recovered", "rolled back"})
 
 
@@ -39,6 +44,21 @@ class Record:
     def is_running(self, container: str, image: str, config_hash: str) -> bool:
         """Whether the container with this id, image ID and config hash is the recorded one."""
         return (self.container, self.image, self.config_hash) == (container, image, config_hash)
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records in a file, the newest last; none without the file. Raises ConfigError for a damaged one."""
+    try:
+        return [Record(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged: {error}; move it away") from error
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Replace the file by the newest 20 of *records*."""
+    write_atomically(path, json.dumps([asdict(each) for each in records[-KEPT_RECORDS:]], indent=1))
 
 
 def read_journal(root: Path) -> list[dict[str, Any]]:

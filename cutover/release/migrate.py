@@ -22,6 +22,7 @@ from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.database.base import ServiceDatabase, SqliteFile, locate
 from cutover.database.changes import migration_change, rehearsal_containers
 from cutover.database.postgres import PostgresUrl
+from cutover.gate.container_checks import has_healthcheck, health_budget
 from cutover.release.colors import Situation
 from cutover.release.gate_run import run_gate
 from cutover.release.transaction import Reporter, Transaction
@@ -78,28 +79,23 @@ def _take_snapshot(tx: Transaction, database: ServiceDatabase, report: Reporter,
 def _require_rehearsal(
     situation: Situation, database: ServiceDatabase, new: Rendered, report: Reporter
 ) -> None:
-    """On the copy: the new image migrates the schema, then the live image, if one runs, passes its HTTP checks."""
     before, evidence = situation.before, report.evidence
     if before.live is None:
         return
     # Before a first release the proxy names a color on which nothing runs that could be checked.
     live = compose.render(situation.settings, before.live, before.tag) if before.tag else None
-    with report.step("T-15m", "way back") as text:
+    with report.step("T-15m", "rehearsal") as text:
         verdicts = rehearse_migration(database, new, live)
         rows = [evidence.check(f"prepare::{each.question}", before.live, 0, each, 0.0) for each in verdicts]
-        bad = [each for each in rows if not each.verdict.ok]
-        if bad:
+        if bad := [each for each in rows if not each.verdict.ok]:
             reason = f"{bad[0].verdict.question}: {bad[0].verdict.reason}"
             if situation.request.allow_breaking_migration:
                 text.append(f"accepted although: {reason}")
                 return
             kind = Failed if any(each.verdict.outcome is Outcome.NO for each in bad) else Inconclusive
             raise kind(f"on the restored copy: {reason}; nothing was changed", check=bad[0].id)
-        passes = f"{before.tag} passes {len(verdicts)} checks"
-        text.append(
-            "on the restored copy: new schema applied, "
-            + (passes if live else "no release runs that has to live with it")
-        )
+        passes = f"{before.tag} passes {len(verdicts)} checks" if live else "no release has to run on it"
+        text.append(f"on the restored copy: new schema applied, {passes}")
 
 
 def _migrate(
@@ -127,8 +123,8 @@ def _require_gate_of_live(situation: Situation, report: Reporter) -> None:
     if before.live is None or before.live == situation.target.color or not before.tag:
         return
     gate = run_gate(situation.settings, situation.request.paths)
-    text = f"{gate.reason} on the new schema"
-    report.line("T-10m", f"smoke[{before.live}]", text, begun, str(gate.outcome))
+    name, text = f"smoke[{before.live}]", f"{gate.reason} on the new schema"
+    report.line("T-10m", name, text, begun, str(gate.outcome))
     if gate.outcome is Outcome.NO:
         restore = report.evidence.facts.get("restore", "cutover snapshot restore")
         raise OperatorNeeded(
@@ -137,7 +133,6 @@ def _require_gate_of_live(situation: Situation, report: Reporter) -> None:
 
 
 def _head_revision(database: ServiceDatabase) -> str:
-    """The revision of the schema, empty if there is no database yet."""
     try:
         return database.head() if database.available() else ""
     except ConfigError:
@@ -273,8 +268,9 @@ def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) ->
     if not published:
         yield no("rehearsal: ready", _exit_reason(found))
         return
-    tag, budget_s = live.tag(service), _ready_budget(found)
-    for verdict in _http_checks(settings, tag, f"http://127.0.0.1:{published}", name, budget_s):
+    health_s = health_budget(found.healthcheck).seconds if has_healthcheck(found) else 0.0
+    url, budget_s = f"http://127.0.0.1:{published}", max(START_TIMEOUT_S, health_s)
+    for verdict in _http_checks(settings, live.tag(service), url, name, budget_s):
         yield verdict.named(f"rehearsal: {verdict.question}")
 
 
@@ -318,12 +314,3 @@ def _exit_reason(found: Container | None) -> str:
     tail = [row.split(" ", 1)[-1] for row in docker.logs(found.id, tail=3)]
     log = f"; last log lines: {' | '.join(tail)}" if tail else ""
     return f"the live release exits on the new schema: exit code {found.exit_code}{log}"
-
-
-def _ready_budget(found: Container) -> float:
-    """Seconds within which the container must be ready, by its own HEALTHCHECK."""
-    check = found.healthcheck
-    if not check.get("Interval"):
-        return START_TIMEOUT_S
-    nanoseconds = check.get("StartPeriod", 0) + check["Interval"] * (check.get("Retries") or 3)
-    return max(START_TIMEOUT_S, float(nanoseconds) / 1e9)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from cutover.core.config import Settings
+from cutover.core.evidence import Evidence
 from cutover.core.masking import MASK
 from cutover.core.text import near
 from cutover.release.approval import both_times, zone_of
@@ -14,11 +16,6 @@ from cutover.release.colors import Situation
 from cutover.release.state import who
 from cutover.release.transaction import Reporter
 from cutover.system import process
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cutover.core.config import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +65,10 @@ def run_hook(
     wanted = settings.hooks
     if wanted is None or event.name not in wanted.events:
         return None
-    given = dict(os.environ if environment is None else environment)
-    told = hook_variables(settings, event, datetime.now(UTC))
+    variables = dict(os.environ if environment is None else environment)
+    variables |= hook_variables(settings, event, datetime.now(UTC))
     done = process.run(
-        wanted.command, deadline_s=wanted.budget, environment=given | told, cwd=str(settings.source.parent)
+        wanted.command, deadline_s=wanted.budget, environment=variables, cwd=str(settings.source.parent)
     )
     return None if done.ok else f"the notice {event.name!r} was not sent: {done.last_line}"
 
@@ -80,9 +77,14 @@ def send_event(
     situation: Situation, report: Reporter, name: str, text: str, exit_code: int | None = None
 ) -> None:
     """Run the hook for the event *name* of this session; a failure is one line of the report."""
-    settings, target, file = situation.settings, situation.target, report.evidence.file
-    shown = str(near(file.parent / "report.html")) if file else ""
-    color, before = target.color or "", situation.before.tag or ""
-    failed = run_hook(settings, HookEvent(name, text, situation.tag, before, color, who(), shown, exit_code))
+    color, before = situation.target.color or "", situation.before.tag or ""
+    page = report_path(report.evidence)
+    event = HookEvent(name, text, situation.tag, before, color, who(), page, exit_code)
+    failed = run_hook(situation.settings, event)
     if failed:
         report.line("", "notice", failed, None, "unknown")
+
+
+def report_path(evidence: Evidence) -> str:
+    """The path of the report's page as it is printed; empty if no report is written."""
+    return str(near(evidence.file.parent / "report.html")) if evidence.file else ""

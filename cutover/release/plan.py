@@ -91,20 +91,13 @@ def release_differences(before: Rendered, after: Rendered, settings: Settings) -
         ports = [", ".join(str(port) for _, port in each.published(service)) for each in (before, after)]
         if ports[0] != ports[1]:
             yield f"ports{name}: {ports[0] or '(none)'} → {ports[1] or '(none)'}"
-        yield from _variables(
-            before.environment(service), after.environment(service), {*settings.env_keys.unmasked}, name
-        )
-
-
-def _variables(before: dict[str, str], after: dict[str, str], public: set[str], name: str) -> Iterator[str]:
-    for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
-            yield (
-                f"environment{name} {key}: {_masked_value(before, key, public)} → {_masked_value(after, key, public)}"
-            )
-
-
-def _masked_value(values: dict[str, str], key: str, public: set[str]) -> str:
-    if key not in values:
-        return "(none)"
-    return values[key] if key in public else STARS
+        old, new = before.environment(service), after.environment(service)
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                was, becomes = (
+                    STARS
+                    if key in each and key not in settings.env_keys.unmasked
+                    else each.get(key, "(none)")
+                    for each in (old, new)
+                )
+                yield f"environment{name} {key}: {was} → {becomes}"

@@ -18,11 +18,11 @@ from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.verdict import Outcome, Verdict
 from cutover.env.lint import lint_release
 from cutover.gate.container_checks import health_budget
-from cutover.gate.environment_checks import disk_room
+from cutover.gate.environment_checks import disk, disk_room, most_serious, tls
 from cutover.proxy.access_log import why_log_lacks
 from cutover.proxy.base import Proxy, ProxyClient
 from cutover.release.changes import PreviousRelease
-from cutover.release.colors import Colors, Situation, running_tag, tag_of
+from cutover.release.colors import Colors, Situation, in_use, running_tag, tag_of
 from cutover.release.gate_run import without_checks
 from cutover.release.plan import DeployPlan, ReleasePlan
 from cutover.release.prune import pin_image
@@ -61,17 +61,15 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
 
 def check_switch(situation: Situation) -> PreviousRelease | None:
     """How the live color is started again before traffic goes back to it; raises ConfigError if a switch is refused."""
-    target, proxy = situation.target, situation.colors.proxy
+    proxy = situation.colors.proxy
     if proxy is None:
         raise ConfigError(f"--switch: {situation.settings.source} has no [proxy]")
     require_agreed(proxy)
-    if target.color is None:
-        raise ConfigError(f"--switch to {target.name}: a plain URL is no color")
-    live = situation.before.live
+    color, live = situation.color, situation.before.live
     if live is None:
         raise ConfigError(f"--switch: {situation.colors.live.how}")
-    if target.color == live:
-        raise ConfigError(f"--switch to {target.color}: it is live already; say --target=idle")
+    if color == live:
+        raise ConfigError(f"--switch to {color}: it is live already; say --target=idle")
     return previous_of(situation.colors, live, keep=not situation.request.plan)
 
 
@@ -89,13 +87,11 @@ def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
         plan = plan_deploy(situation)
         version.result()
     image = plan.images[settings.service]
-    way = (
-        f"way back {running_tag(settings, plan.rendered.color)}"
-        if plan.previous
-        else "nothing runs there, so its way back is to remove it"
-    )
+    undo = "nothing runs there, so a revert removes it"
+    if plan.previous is not None:
+        undo = f"previous release {running_tag(settings, plan.rendered.color)}"
     found = f"is {image[7:19]}" if image else "is not here: would be pulled"
-    report.line("T-15m", "preflight", f"{plan.rendered.image(settings.service)} {found}; {way}", begun)
+    report.line("T-15m", "preflight", f"{plan.rendered.image(settings.service)} {found}; {undo}", begun)
     if not recovers_at_boot():
         text = "nothing runs `cutover recover` after a reboot of this host: install deploy/cutover-recover.service"
         report.line("T-15m", "boot", text, None, "not asked")
@@ -104,16 +100,13 @@ def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
 
 def plan_deploy(situation: Situation) -> DeployPlan:
     """What a deploy will run, and how what runs now is restored; raises ConfigError if the deploy is refused."""
-    request, target, settings = situation.request, situation.target, situation.settings
-    color = target.color
-    if color is None:
-        raise ConfigError(f"--deploy needs a color, live or idle: {target.name} is a plain URL")
+    request, settings, color = situation.request, situation.settings, situation.color
     if request.targets[0] == situation.before.live and settings.proxy is not None:
         raise ConfigError(
             f"{color} is live: say --target=live to replace it in place, --target=idle to release without a gap"
         )
     rendered = compose.render(settings, color, request.deploy)
-    require_none(problems(situation.colors, rendered, switching=request.switch, environment=os.environ))
+    require_none(problems(settings, rendered))
     images = images_of(settings, rendered, pull=not request.plan)
     try:
         previous = previous_of(situation.colors, color, keep=not request.plan)
@@ -143,24 +136,17 @@ def create_network(name: str) -> None:
         raise ConfigError(f"the network {name} (shared_network) cannot be created: {done.last_line}")
 
 
-def problems(
-    colors: Colors, rendered: Rendered, *, switching: bool, environment: Mapping[str, str]
-) -> Iterator[str]:
+def problems(settings: Settings, rendered: Rendered) -> Iterator[str]:
     """Why *rendered* cannot be released, one line each, the cheapest checks first; evaluated lazily."""
-    settings = colors.settings
     env_file = settings.colors[rendered.color].env_file
     if not is_private(env_file):
         yield f"{env_file} can be read by others: chmod 600 {env_file}"
-    yield from lint_release(settings, rendered, environment)
+    yield from lint_release(settings, rendered, os.environ)
     free = disk_room(settings.state).free
     if free < MIN_FREE_BYTES:
         needed = MIN_FREE_BYTES // 2**20
-        yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the way back"
+        yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the undo of the release"
     yield from _taken_ports(settings, rendered)
-    if colors.proxy is not None:
-        agreed = colors.proxy.agreed()
-        if switching and agreed.outcome is not Outcome.YES:
-            yield f"it is not certain which color is live: {agreed.reason}"
 
 
 def log_problems(colors: Colors) -> Iterator[str]:
@@ -210,10 +196,8 @@ def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> d
     from cutover.system.registry import ensure_image, local_image
 
     names = {each: rendered.image(each) for each in (*settings.services, *settings.workers)}
-    if pull:
-        return {service: ensure_image(name).id for service, name in names.items()}
-    here = {service: local_image(name) for service, name in names.items()}
-    return {service: fact.id if fact else "" for service, fact in here.items()}
+    found = {service: ensure_image(name) if pull else local_image(name) for service, name in names.items()}
+    return {service: image.id if image else "" for service, image in found.items()}
 
 
 def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRelease | None:
@@ -223,8 +207,7 @@ def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRel
     the running tag. The latter is then written down as a release file, unless *keep* is False (for a plan).
     """
     settings, state = colors.settings, State(colors.settings.state)
-    project = settings.compose_project(color)
-    running = {service: docker.the_container(project, service) for service in settings.services}
+    running = docker.by_service(settings.compose_project(color), settings.services)
     main = running[settings.service]
     if main is None or not main.in_use:
         return None
@@ -234,7 +217,7 @@ def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRel
             return _previous_release(path, running)
     tag = tag_of(main.image_name)
     adopted = compose.render(settings, color, tag) if tag is not None else None
-    if adopted is None or _config_hash(adopted, settings.service) != main.config_hash:
+    if adopted is None or hashes_of(adopted).get(settings.service) != main.config_hash:
         raise ConfigError(
             f"{color} was started from a configuration that is no longer here; put it back, or --allow-no-rollback"
         )
@@ -245,21 +228,15 @@ def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRel
     return _previous_release(path, running)
 
 
-def _config_hash(rendered: Rendered, service: str) -> str | None:
-    return compose.config_hashes(Compose(rendered.project, Path("-")), rendered.text).get(service)
+def hashes_of(rendered: Rendered) -> dict[str, str]:
+    """Service -> the config hash that Compose gives its container."""
+    return compose.config_hashes(Compose(rendered.project, Path("-")), rendered.text)
 
 
 def _previous_release(path: Path, running: Mapping[str, Container | None]) -> PreviousRelease:
-    here = {service: each for service, each in running.items() if each is not None and each.in_use}
-    # A release that was not healthy before will not become so: do not wait for it, or its fix could never be released.
-    well = all(each.well for each in here.values())
-    wait = max((wait_for(each.healthcheck) for each in here.values()), default=30.0) if well else 0.0
-    return PreviousRelease(
-        path,
-        {service: each.id for service, each in here.items()},
-        {each.image_name: each.image for each in here.values() if tag_of(each.image_name)},
-        wait,
-    )
+    ran = in_use(running)
+    wait_s = max(wait_for(each.healthcheck) for each in ran.values())
+    return PreviousRelease.of(path, ran, wait_s)
 
 
 def wait_for(healthcheck: Mapping[str, Any]) -> float:
@@ -289,15 +266,12 @@ BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var
 
 def environment_verdicts(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
     """Verdicts on what the release cannot change and the watch would revert it for: disk, certificate, alerts."""
-    from cutover.gate.environment_checks import disk, most_serious
-
     yield most_serious(disk(settings))
     if watched:
-        from cutover.gate.alert_checks import alerts
-        from cutover.gate.environment_checks import tls
-
         yield tls(settings)
         if settings.alerts is not None:
+            from cutover.gate.alert_checks import alerts
+
             # An alert that fires already may be the reason for the release.
             yield alerts(settings.alerts, math.inf)
 

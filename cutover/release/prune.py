@@ -20,7 +20,7 @@ def pin_image(project: str, image: str) -> None:
     flags = ("--name", name, "--label", f"cutover.keep={project}", "--entrypoint", "true")
     done = process.run(("docker", "create", *flags, image), deadline_s=30)
     if not done.ok and not process.run(("docker", "container", "inspect", name), deadline_s=15).ok:
-        raise ConfigError(f"the image {image[7:19]} cannot be pinned for the way back: {done.last_line}")
+        raise ConfigError(f"the image {image[7:19]} cannot be pinned for a rollback: {done.last_line}")
 
 
 def _pin_name(project: str, image: str) -> str:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from cutover.core.config import Settings
@@ -22,7 +22,7 @@ from cutover.proxy.base import Live, other
 from cutover.release.changes import PreviousRelease, up_change
 from cutover.release.colors import Colors, Situation, inspect_colors, main_container, situation_of
 from cutover.release.gate_run import pytest_child, run_gate, shipped_gate
-from cutover.release.history import Record
+from cutover.release.history import Record, read_records, write_records
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import check_switch, previous_of, require_agreed
 from cutover.release.state import State, did_revert, lock_owner, who
@@ -32,11 +32,9 @@ from cutover.release.verify import label_of, require_live, require_reverted, wai
 from cutover.release.workers import WorkerFiles, last_file, move_workers
 from cutover.system import docker
 from cutover.system.compose import Compose
-from cutover.system.files import write_atomically
 
 LIVE_HISTORY = "live-history.json"
 """The releases that users had, oldest first; after a rollback also the one that it left."""
-KEPT_ROWS = 20
 START_BUDGET_S = 60.0
 
 
@@ -74,8 +72,7 @@ def same_release(row: Record, running: Record) -> bool:
 
 
 def _is_expected(row: Record) -> bool:
-    """Whether *row* only says that a rollback deploys this tag: its image is not known yet."""
-    return not row.image
+    return not row.image  # the row only says that a rollback deploys this tag
 
 
 def on_top(rows: Sequence[Record], running: Record) -> list[Record]:
@@ -110,9 +107,8 @@ def release_before(rows: Sequence[Record], running: Record, *, to_deploy: bool =
     at = next((n for n in reversed(range(len(rows))) if same_release(rows[n], running)), len(rows))
     if at < len(rows) - 1:
         was = f"{running.tag} runs on {running.color} again, {rows[-1].tag} was live after it"
-        raise AlreadyRolledBack(
-            f"already rolled back: {was}; nothing was changed; name another release with --to-tag"
-        )
+        more = "nothing was changed; name another release with --to-tag"
+        raise AlreadyRolledBack(f"already rolled back: {was}; {more}")
     below = without_expected(rows[:at])
     good = [row for row in below if row.verified and (row.tag != running.tag or not to_deploy)]
     if not good and (to_deploy or not below):
@@ -133,19 +129,12 @@ def last_left_live(history: Sequence[Mapping[str, Any]], rows: Sequence[Record])
 # --- its file ------------------------------------------------------------------------------------------------------
 def live_history(state: State) -> list[Record]:
     """The releases that users had, the newest last; raises ConfigError for a damaged file."""
-    path = state.root / LIVE_HISTORY
-    try:
-        return [Record(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is damaged: {error}; move it away") from error
+    return read_records(state.root / LIVE_HISTORY)
 
 
 def write_live_history(state: State, rows: Sequence[Record]) -> None:
     """Replace the history by the newest 20 of *rows*."""
-    kept = [asdict(row) for row in rows[-KEPT_ROWS:]]
-    write_atomically(state.root / LIVE_HISTORY, json.dumps(kept, indent=1))
+    write_records(state.root / LIVE_HISTORY, rows)
 
 
 def note_live(
@@ -171,10 +160,8 @@ def keep_live(settings: Settings, to: str, before: str | None, file: str, *, war
 
 
 def _replaced(settings: Settings, state: State, color: str, file: str, *, warm: bool) -> Record | None:
-    rows = [row for row in state.records(color) if row.file == file]
-    if rows:
-        return ([row for row in rows if row.verified] or rows)[-1]
-    return running_record(settings, state, color) if warm else None
+    recorded = _best([row for row in state.records(color) if row.file == file])
+    return recorded or (running_record(settings, state, color) if warm else None)
 
 
 def running_record(settings: Settings, state: State, color: str) -> Record | None:
@@ -183,10 +170,14 @@ def running_record(settings: Settings, state: State, color: str) -> Record | Non
     if found is None:
         return None
     identity = found.image, found.config_hash
-    rows = [row for row in state.records(color) if row.identity == identity]
-    if rows:
-        return ([row for row in rows if row.verified] or rows)[-1]
-    return Record(color, label_of(found), *identity, found.id, "", verified=False, by=who(), at=now())
+    recorded = _best([row for row in state.records(color) if row.identity == identity])
+    unrecorded = Record(color, label_of(found), *identity, found.id, "", verified=False, by=who(), at=now())
+    return recorded or unrecorded
+
+
+def _best(rows: list[Record]) -> Record | None:
+    # The newest verified one, else the newest.
+    return next(reversed([row for row in rows if row.verified] or rows), None)
 
 
 # --- planning ------------------------------------------------------------------------------------------------------
@@ -194,8 +185,7 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     """Where a rollback leads from what is live now, and how; changes nothing. Raises ConfigError."""
     settings, live = colors.settings, colors.live.color
     if live is None:
-        why = f"which color is live is unknown, so there is no way back from it: {colors.live.how}"
-        raise ConfigError(why)
+        raise ConfigError(f"the live color is unknown, so it cannot be rolled back: {colors.live.how}")
     rows = live_history(state)
     here = running_record(settings, state, live)
     if here is None:
@@ -206,8 +196,7 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     if colors.proxy is not None and colors.proxy.keeps_old_color and to.color == other(live):
         found = main_container(settings, to.color)
         if found is not None and found.running:
-            healthy = found.health_status in {"healthy", "none"}
-            if healthy and to.identity == (found.image, found.config_hash):
+            if found.well and to.identity == (found.image, found.config_hash):
                 return RollbackPlan("flip", to)
         elif to.verified and _can_start(settings, state, to):
             return RollbackPlan("start", to)
@@ -223,22 +212,24 @@ def _can_start(settings: Settings, state: State, to: Record) -> bool:
     return docker.image_id(str(model["services"][settings.service]["image"])) == to.image
 
 
-def live_before_operator(state: State, colors: Colors) -> Record | None:
-    """What users had before an operator switched by hand, if it runs, healthy and verified; else None.
+def live_before_operator(situation: Situation) -> Record | None:
+    """What users had before an operator sent the traffic to the target; None if it does not run, well and verified.
 
     It is what our own release or rollback left live last: neither a release that was only staged on the other color,
-    nor one older than what the live color had. Raises ConfigError or EngineUnavailable.
+    nor one older than what the live color had.
     """
-    settings, live = colors.settings, colors.live.color
-    if live is None or (colors.proxy is not None and not colors.proxy.keeps_old_color):
+    settings, state, live = situation.settings, situation.state, situation.before.live
+    proxy = situation.colors.proxy
+    if proxy is None or live is None or live != situation.target.color or not proxy.keeps_old_color:
         return None
-    there = running_record(settings, state, other(live))
-    if there is None or not there.verified:
-        return None
-    if last_left_live(state.history(), live_history(state)) != there.color:
-        return None
-    found = main_container(settings, there.color)
-    return there if found is not None and found.well else None
+    with contextlib.suppress(CutoverError):
+        there = running_record(settings, state, other(live)) if proxy.agreed().ok else None
+        if there is None or not there.verified:
+            return None
+        found = main_container(settings, there.color)
+        ours = last_left_live(state.history(), live_history(state)) == there.color
+        return there if ours and found is not None and found.well else None
+    return None
 
 
 # --- rolling back --------------------------------------------------------------------------------------------------
@@ -326,9 +317,8 @@ def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
     require_agreed(proxy)
     old: PreviousRelease | None = None
     if live is not None:
-        with contextlib.suppress(
-            ConfigError
-        ):  # that the bad release cannot be started again is no reason to stay
+        # That the bad release cannot be started again is no reason to stay on it.
+        with contextlib.suppress(ConfigError):
             old = previous_of(colors, live)
         note_live(settings, state, live, on_top)
     try:
@@ -379,10 +369,8 @@ def _verify_flip(settings: Settings, state: State, to: Record, seconds: float) -
         state.keep_record(replace(to, container=found.id, verified=True, at=now()))
     facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason}
     flipped = f"{settings.project} runs {to.tag} on {to.color} again (flipped in {1000 * seconds:.0f} ms)"
-    trouble = None
-    if gate.outcome is Outcome.NO:
-        why = f"{to.color} is live and does not pass the gate: {gate.reason}; see `cutover status`"
-        trouble = OperatorNeeded(why)
+    why = f"{to.color} is live and does not pass the gate: {gate.reason}; see `cutover status`"
+    trouble = OperatorNeeded(why) if gate.outcome is Outcome.NO else None
     return RollbackResult(f"{flipped}; {gate.reason}", facts, trouble=trouble)
 
 
@@ -394,13 +382,11 @@ def _expect_deploy(settings: Settings, state: State, live: str | None, tag: str)
 
 def _deploy_tag(settings: Settings, state: State, tag: str) -> RollbackResult:
     """Deploy *tag* by a pytest session, which is not reverted; raises OperatorNeeded if its gate does not pass."""
-    code = pytest_child(
-        settings, "--target=live", f"--deploy={tag}", "--keep-on-failure", "--skip-migrations"
-    )
+    options = ("--target=live", f"--deploy={tag}", "--keep-on-failure", "--skip-migrations")
+    code = pytest_child(settings, *options)
     if code in {FAILED, INCONCLUSIVE}:
-        raise OperatorNeeded(
-            f"{tag} runs, not verified: the gate did not pass; see reports/latest, and `cutover status`"
-        )
+        why = "the gate did not pass; see reports/latest, and `cutover status`"
+        raise OperatorNeeded(f"{tag} runs, not verified: {why}")
     if code == OK:
         state.journal("rolled back", tag=tag, who=who())
     if code != LOCKED:
@@ -412,12 +398,12 @@ def _deploy_tag(settings: Settings, state: State, tag: str) -> RollbackResult:
 # --- the rehearsal of a rollback -----------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
-    """The measured way to the idle color and back."""
+    """A switch to the idle color and its rollback, measured."""
 
     there: str
     back: str | None
     seconds: float
-    """How long the way back took."""
+    """How long the rollback took."""
     proof: Mapping[str, Any]
 
 
@@ -426,7 +412,7 @@ def rehearse_rollback(settings: Settings, state: State) -> Rehearsal:
     situation = situation_of(inspect_colors(settings), ReleaseRequest(("idle",), switch=True))
     plan, tx, evidence = ReleasePlan(None, check_switch(situation)), Transaction.of(situation), Evidence()
     found = main_container(settings, situation.color)
-    if found is None or not found.running or found.health_status not in {"healthy", "none"}:
+    if found is None or not found.well:
         status = found.status if found else "nothing runs there"
         raise ConfigError(f"{situation.color} is not warm: {status}; deploy to it first")
     live = situation.before.live
@@ -462,7 +448,7 @@ def switch_and_revert(tx: Transaction, act: Callable[[], object], settled: Calla
         done = reverting.result()
     live = settled()
     if not done.ok or live.color != before:
-        where = f"traffic goes to {live.color or 'nobody known'}: {live.how}"
+        where = f"traffic goes to {live.color or 'no color that is known'}: {live.how}"
         first = f"{trouble}; " if trouble else ""
         command = tx.state.revert_command if tx.state.open_release() else "cutover status"
         why = where if done.ok else done.last_line

@@ -10,21 +10,20 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cutover.core.change import Change, undo_script
+from cutover.core.change import Argv, Change, undo_script
 from cutover.core.errors import ConfigError, Locked, OperatorNeeded
 from cutover.core.masking import MASK
 from cutover.core.text import now
-from cutover.release.history import Record, read_journal
+from cutover.release.history import JOURNAL_FILE, Record, read_journal, read_records, write_records
 from cutover.system import process
 from cutover.system.container import Container
 from cutover.system.files import close_lock, flock, sync_folder, write_atomically
 
-SHELL_FILES = ("step.sh", "revert.sh", "guard.sh", "restore-service.sh", "ensure-running.sh", "migrate.sh")
 SESSION_LOCK_PATIENCE_S = 0.3
 LEAST_PATIENCE_S = 0.03
 STEP_LOCK_PATIENCE_S = 60.0
@@ -90,12 +89,8 @@ class State:
             raise self._unwritable(error) from error
 
     def _copy_shell_files(self) -> None:
-        shipped = resources.files("cutover.release") / "scripts"
-        for name in SHELL_FILES:
-            if not (shipped / name).is_file():
-                continue
-            text = (shipped / name).read_text(encoding="utf-8")
-            path = self.root / name
+        for shipped in (resources.files("cutover.release") / "scripts").iterdir():
+            text, path = shipped.read_text(encoding="utf-8"), self.root / shipped.name
             if not path.exists() or path.read_text(encoding="utf-8") != text:
                 write_atomically(path, text)
 
@@ -166,8 +161,15 @@ class State:
     # --- the open release ----------------------------------------------------------------------------------------
     def open_release(self) -> str | None:
         """The id of the release that is neither committed nor reverted, None if there is none."""
+        return self._read_id("open")
+
+    def needs_operator(self) -> str | None:
+        """The id of the release whose guard gave up the revert, None if there is none."""
+        return self._read_id("NEEDS_OPERATOR")
+
+    def _read_id(self, name: str) -> str | None:
         try:
-            return (self.root / "open").read_text(encoding="utf-8").strip() or None
+            return (self.root / name).read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
             return None
 
@@ -199,12 +201,15 @@ class State:
         """Start the guard in a process session of its own; raises OSError if that fails."""
         # Not our child: with -W error a dropped Popen is an error of the test session, and a kept one leaves a zombie.
         start = ("sh", "-c", '"$@" >/dev/null 2>&1 & echo $!', "sh")
-        words = ("sh", str(self.root / "guard.sh"), str(self.root), release_id, f"{max_s:g}")
-        done = process.run((*start, *words), deadline_s=GUARD_START_S, cwd="/")
+        guard = self._script("guard.sh", release_id, f"{max_s:g}")
+        done = process.run((*start, *guard), deadline_s=GUARD_START_S, cwd="/")
         pid = done.out.strip()
         if not done.ok or not pid.isdigit():
             raise OSError(errno.EAGAIN, f"no guard: {done.last_line}")
         write_atomically(self.root / "guard.pid", f"{pid} {release_id}\n")
+
+    def _script(self, name: str, *arguments: str) -> Argv:
+        return ("sh", str(self.root / name), str(self.root), *arguments)
 
     def guard_lives(self, release_id: str) -> bool:
         """Whether the guard of *release_id* is running."""
@@ -227,23 +232,14 @@ class State:
                 self.guard(release_id, max_s)
             write_atomically(self.root / "undo.new", undo_script(changes))
         except OSError as error:
-            return process.CompletedCommand(
-                change.do, NOT_WRITTEN, "", f"{change.name}: {self._unwritable(error)}"
-            )
-        argv = (
-            "sh",
-            str(self.root / "step.sh"),
-            str(self.root),
-            release_id,
-            f"{change.budget_s:g}",
-            *change.do,
-        )
+            text = f"{change.name}: {self._unwritable(error)}"
+            return process.CompletedCommand(change.do, NOT_WRITTEN, "", text)
+        argv = self._script("step.sh", release_id, f"{change.budget_s:g}", *change.do)
         return process.run(argv, deadline_s=change.budget_s + KILL_MARGIN_S)
 
     def revert(self, release_id: str) -> process.CompletedCommand:
         """Run revert.sh, as the guard, `cutover recover` and an operator do."""
-        argv = ("sh", str(self.root / "revert.sh"), str(self.root), release_id)
-        return process.run(argv, deadline_s=REVERT_DEADLINE_S)
+        return process.run(self._script("revert.sh", release_id), deadline_s=REVERT_DEADLINE_S)
 
     def recover(self, release_id: str) -> None:
         """Revert the open release of a session that died; the caller holds the lock. Raises OperatorNeeded."""
@@ -273,13 +269,6 @@ class State:
         finally:
             close_lock(handle)
 
-    def needs_operator(self) -> str | None:
-        """The id of the release whose guard gave up the revert, None if there is none."""
-        try:
-            return (self.root / "NEEDS_OPERATOR").read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return None
-
     @property
     def revert_command(self) -> str:
         """The command with which an operator reverts the open release."""
@@ -298,48 +287,32 @@ class State:
 
     def records(self, color: str) -> list[Record]:
         """The releases that were committed on *color*, the newest last; raises ConfigError for a damaged file."""
-        path = self.release_path(color, "records.json")
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-            return [Record(**row) for row in rows]
-        except FileNotFoundError:
-            return []
-        except (ValueError, TypeError) as error:
-            raise ConfigError(f"{path} is damaged: {error}") from error
+        return read_records(self.release_path(color, "records.json"))
 
     def keep_record(self, record: Record) -> None:
         """Add *record* as the newest of its color, in place of an older one of the same container."""
-        rows = [asdict(each) for each in self.records(record.color) if each.container != record.container]
-        write_atomically(
-            self.release_folder(record.color) / "records.json",
-            json.dumps([*rows, asdict(record)][-20:], indent=1),
-        )
+        rows = [each for each in self.records(record.color) if each.container != record.container]
+        write_records(self.release_folder(record.color) / "records.json", [*rows, record])
 
     def verified_record(self, color: str, found: Container | None) -> Record | None:
         """The record of a passed gate on exactly this container of *color*; None if there is none."""
-        rows = self.records(color) if found is not None and self.root.is_dir() else []
-        return next(
-            (
-                row
-                for row in reversed(rows)
-                if found and row.verified and row.is_running(found.id, found.image, found.config_hash)
-            ),
-            None,
-        )
+        if found is None:
+            return None
+        running = (found.id, found.image, found.config_hash)
+        rows = [row for row in self.records(color) if row.verified and row.is_running(*running)]
+        return rows[-1] if rows else None
 
     # --- the journal ---------------------------------------------------------------------------------------------
     def journal(self, event: str, **facts: Any) -> None:
         """Append one masked line; an OSError is ignored, because a full disk must not stop a revert."""
         shown = MASK.within({"at": now(), "event": event, **facts})
         line = json.dumps(shown, ensure_ascii=False) + "\n"
-        with contextlib.suppress(OSError):
-            handle = os.open(
-                self.root / "journal.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-            try:
-                os.write(handle, line.encode())
-            finally:
-                os.close(handle)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        with (
+            contextlib.suppress(OSError),
+            os.fdopen(os.open(self.root / JOURNAL_FILE, flags, 0o600), "ab", 0) as file,
+        ):
+            file.write(line.encode())
 
     def history(self) -> list[dict[str, Any]]:
         """The entries of the journal, oldest first, with the reverts of guards."""

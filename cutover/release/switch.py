@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
 from cutover.core.change import SWITCH, Change, line
 from cutover.core.config import Settings
+from cutover.core.config_schema import Proxy as ProxyTable
 from cutover.core.errors import ConfigError, EngineUnavailable, Failed
 from cutover.core.evidence import Evidence
 from cutover.core.target import Target
@@ -59,7 +60,8 @@ def switch(
     settings, to, proxy = situation.settings, situation.color, require_proxy(situation.colors)
     target = situation.target.name
     _require_approval(situation, report)
-    with _frozen(tx, settings, report) as freeze, _probing(settings, proxy) as probe:
+    probing = closing(SwitchProbe.of(settings, has_gap=proxy.has_gap))
+    with _frozen(tx, settings, report) as freeze, probing as probe:
         report.require(probe.begin(), "switch::open connections", target, 1)
         if not proxy.keeps_old_color:
             _prepare_port_swap(tx, situation.colors, to, deployed)
@@ -128,15 +130,6 @@ def _require_approval(situation: Situation, report: Reporter) -> None:
     report.line("T-0", "go", answer.why, begun)
 
 
-@contextmanager
-def _probing(settings: Settings, proxy: Proxy) -> Iterator[SwitchProbe]:
-    probe = SwitchProbe.of(settings, has_gap=proxy.has_gap)
-    try:
-        yield probe
-    finally:
-        probe.close()
-
-
 def _worker_files(tx: Transaction, plan: ReleasePlan, to: str) -> WorkerFiles:
     record = tx.record
     new = tx.state.release_path(to, record.file) if record and record.color == to else last_file(tx.state, to)
@@ -154,16 +147,15 @@ def freeze_file(settings: Settings) -> Path:
 
 def freeze_change(settings: Settings) -> Change:
     """Change that freezes writes from the next request on, without a reload of the proxy."""
-    path = str(freeze_file(settings))
-    undo = (line("rm", "-f", "--", path, within_s=FREEZE_BUDGET_S),)
-    return Change(FREEZE, "writes are answered with 503", ("touch", "--", path), undo, FREEZE_BUDGET_S)
+    touch, undo = ("touch", "--", str(freeze_file(settings))), unfreeze_change(settings).undo
+    return Change(FREEZE, "writes are answered with 503", touch, undo, FREEZE_BUDGET_S)
 
 
 def unfreeze_change(settings: Settings) -> Change:
     """Change that lets writes through again; its undo does the same, because a revert must not freeze them."""
-    path = str(freeze_file(settings))
-    undo = (line("rm", "-f", "--", path, within_s=FREEZE_BUDGET_S),)
-    return Change("thaw", "writes are answered again", ("rm", "-f", "--", path), undo, FREEZE_BUDGET_S)
+    remove = ("rm", "-f", "--", str(freeze_file(settings)))
+    undo = (line(*remove, within_s=FREEZE_BUDGET_S),)
+    return Change("thaw", "writes are answered again", remove, undo, FREEZE_BUDGET_S)
 
 
 def judge_frozen(seconds: float, longest_s: float) -> Verdict:
@@ -190,14 +182,14 @@ class WriteFreeze:
     since: float
     max_s: float | None
 
-    def verdict(self) -> Verdict:
-        """Whether it still lasts at most as long as `[freeze] max_duration` promises."""
-        return judge_frozen(time.monotonic() - self.since, self.max_s or 0.0)
-
-    def require_in_time(self) -> None:
-        """Raise Failed if the freeze lasts too long; the revert lifts it."""
-        if self.max_s is not None and not (verdict := self.verdict()).ok:
+    def require_in_time(self) -> str:
+        """How long the freeze lasts, empty for none; raises Failed if that is too long, and the revert lifts it."""
+        if self.max_s is None:
+            return ""
+        verdict = judge_frozen(time.monotonic() - self.since, self.max_s)
+        if not verdict.ok:
             raise Failed(f"freeze: {verdict.reason}")
+        return verdict.reason
 
 
 @contextmanager
@@ -212,24 +204,21 @@ def _frozen(tx: Transaction, settings: Settings, report: Reporter) -> Iterator[W
                 raise Failed(f"the write freeze failed: {verdict.reason if verdict else done.last_line}")
             text.append("writes are answered with 503 and Retry-After")
     yield freeze
-    freeze.require_in_time()
+    lasted = freeze.require_in_time()
     if freeze.max_s is not None:
         with report.step("T-0", "unfreeze") as text:
             done = tx.apply(unfreeze_change(settings))
             if not done.ok:
                 raise Failed(f"the write freeze could not be lifted: {done.last_line}")
             report.evidence.fact("frozen_s", round(time.monotonic() - freeze.since, 1))
-            text.append(f"writes are answered again; {freeze.verdict().reason}")
+            text.append(f"writes are answered again; {lasted}")
 
 
 # --- the port swap -------------------------------------------------------------------------------------------------
 def _prepare_port_swap(tx: Transaction, colors: Colors, to: str, deployed: Deployed | None) -> None:
     """Write the releases of both colors on the users' port; raises ConfigError if one of them is unknown."""
-    state, files = tx.state, {}
-    for color in (to, other(to)):
-        previous = previous_of(colors, color)
-        if previous is not None:
-            files[color] = previous.file
+    state, found = tx.state, {color: previous_of(colors, color) for color in (to, other(to))}
+    files = {color: previous.file for color, previous in found.items() if previous is not None}
     if tx.record is not None:
         files[to] = state.release_path(to, tx.record.file)
     write_swapped_releases(state.root, files, colors.settings.service, colors.port(other(to)))
@@ -255,7 +244,7 @@ def _record_port_swap(tx: Transaction, settings: Settings, to: str) -> None:
     if base is None:
         tag = tag_of(found.image_name) or ""
         base = Record(to, tag, found.image, "", "", "", verified=False, by=who(), at=now())
-    tx.note_record(replace(base, container=found.id, config_hash=found.config_hash, file=name))
+    tx.record = replace(base, container=found.id, config_hash=found.config_hash, file=name)
 
 
 # --- watching ------------------------------------------------------------------------------------------------------
@@ -265,31 +254,28 @@ def drain_old(situation: Situation, report: Reporter) -> None:
     if settings.proxy is None or old is None:
         return
     with report.step("T-0", f"drain {old}") as text:
-        verdict = _drained(settings, require_proxy(situation.colors), old, situation.colors.port(old))
+        verdict = _drained(situation.colors, settings.proxy, old)
         check = report.evidence.check("switch::drain", old, 1, verdict, 0.0)
         if not verdict.ok:
             raise Failed(f"drain: {verdict.reason}", check=check.id)
         text.append(verdict.reason)
 
 
-def _drained(settings: Settings, proxy: Proxy, color: str, port: int) -> Verdict:
-    if settings.proxy is None:
-        raise ConfigError(f"{settings.source} has no [proxy]")
+def _drained(colors: Colors, proxy: ProxyTable, color: str) -> Verdict:
     # Where the switch has stopped the old color, its requests had the grace period of the container.
-    seen = drain(settings.proxy, color, port) if proxy.keeps_old_color else Drained(color, 0.0)
-    return seen.verdict(settings.proxy.on_drain_timeout)
+    stopped = not require_proxy(colors).keeps_old_color
+    seen = Drained(color, 0.0) if stopped else drain(proxy, color, colors.port(color))
+    return seen.verdict(proxy.on_drain_timeout)
 
 
 def build_watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
     """The checks of the watch: of *target*, and of the old color at the same time if it runs."""
     from cutover.watch.suite import default_checks
 
-    here = colors.refreshed()
-    old = other(target.color) if target.color else None
-    warm = old if old in here.rendered and _runs(here.settings, old) else None
-    old_target = target_named(here, warm) if warm else None
-    control = control_for(here, target)
-    return default_checks(here.settings, target, old_target, control, evidence, time.time())
+    here, settings, old_target = colors.refreshed(), colors.settings, None
+    if target.color and (old := other(target.color)) in here.rendered and _runs(settings, old):
+        old_target = target_named(here, old)
+    return default_checks(settings, target, old_target, control_for(here, target), evidence, time.time())
 
 
 def _runs(settings: Settings, color: str) -> bool:
@@ -314,10 +300,9 @@ def watch(
     seen = run_watch(
         checks, seconds, tick_s=settings.watch.interval, report_only=report_only, on_tick=progress
     )
-    ended = seen.verdicts.get(seen.ended_by) if seen.ended_by else None
-    summary = f"{len(seen.verdicts)} questions, {seen.seconds:.0f} s"
-    text = f"{ended.question}: {ended.reason}" if ended else summary
-    outcome = str(ended.outcome) if ended else "yes"
+    text, outcome = f"{len(seen.verdicts)} questions, {seen.seconds:.0f} s", "yes"
+    if seen.ended_by and (ended := seen.verdicts.get(seen.ended_by)):
+        text, outcome = f"{ended.question}: {ended.reason}", str(ended.outcome)
     report.line("T+15m", f"watch {target.color or target.name}", text, begun, outcome)
     return seen
 
@@ -351,8 +336,8 @@ def _swap_ports_in_env_files(colors: Colors, to: str) -> None:
 def retire(colors: Colors, color: str) -> Verdict:
     """Drain and stop *color*; yes only if the engine says that its containers are stopped."""
     settings, drained = colors.settings, None
-    if colors.proxy is not None:
-        drained = _drained(settings, colors.proxy, color, colors.port(color))
+    if settings.proxy is not None:
+        drained = _drained(colors, settings.proxy, color)
         if not drained.ok:
             return no("retire", f"{color} was not stopped: {drained.reason}")
     done = stop_color(settings, color)

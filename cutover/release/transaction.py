@@ -37,64 +37,35 @@ class Transaction:
     """The color of the target."""
     id: str = ""
     """Empty as long as nothing was changed."""
-    _changes: list[Change] = field(default_factory=list)
-    _done: set[str] = field(default_factory=set)
-    _touched: dict[str, dict[str, Container | None]] = field(default_factory=dict)
-    _record: Record | None = None
-    _restored: Record | None = None
+    changes: list[Change] = field(default_factory=list)
+    """The changes so far, oldest first."""
+    done: set[str] = field(default_factory=set)
+    """The names of the changes that were applied successfully."""
+    touched: dict[str, dict[str, Container | None]] = field(default_factory=dict)
+    """Color -> its containers before this release changed them."""
+    record: Record | None = None
+    """The release that is to be recorded when the transaction is committed."""
+    restored: Record | None = None
+    """The verified release that a revert restores instead of what ran before, None for an ordinary release."""
 
     @classmethod
     def of(cls, situation: Situation) -> Transaction:
         """The transaction of the session that found *situation*."""
-        settings, request = situation.settings, situation.request
-        return cls(
-            situation.state,
-            settings.release_timeout,
-            request.summary,
-            situation.before,
-            situation.target.color,
-        )
+        timeout_s, what = situation.settings.release_timeout, situation.request.summary
+        return cls(situation.state, timeout_s, what, situation.before, situation.target.color)
 
     @property
     def changed(self) -> bool:
         """Whether a change was applied, successful or not."""
         return bool(self.id)
 
-    @property
-    def changes(self) -> tuple[Change, ...]:
-        """The changes so far, oldest first."""
-        return tuple(self._changes)
-
-    @property
-    def touched(self) -> Mapping[str, Containers]:
-        """Color -> its containers before this release changed them."""
-        return self._touched
-
-    @property
-    def record(self) -> Record | None:
-        """The release that is to be recorded when the transaction is committed."""
-        return self._record
-
-    @property
-    def restored(self) -> Record | None:
-        """The verified release that a revert restores instead of what ran before, None for an ordinary release."""
-        return self._restored
-
-    def restore(self, record: Record, before: BeforeRelease) -> None:
-        """Make this, before its first change, a release whose revert restores *record* and leads to *before*."""
-        self._restored, self.before = record, before
-
-    def did(self, name: str) -> bool:
-        """Whether a change called *name* was applied successfully."""
-        return name in self._done
+    def set_restore_target(self, record: Record, before: BeforeRelease) -> None:
+        """Set, before the first change, that a revert restores *record* and leads to *before*."""
+        self.restored, self.before = record, before
 
     def note_containers(self, color: str, containers: Containers) -> None:
         """Note *containers* of *color* before a change, to compare with after a revert."""
-        self._touched.setdefault(color, {}).update(containers)
-
-    def note_record(self, record: Record) -> None:
-        """Note the release that is to be recorded when the transaction is committed."""
-        self._record = record
+        self.touched.setdefault(color, {}).update(containers)
 
     def apply(self, change: Change) -> CompletedCommand:
         """Write the undo of all changes so far and of *change*, then run *change*.
@@ -103,15 +74,15 @@ class Transaction:
         """
         if not self.id:
             self._open()
-        self._changes.append(change)
+        self.changes.append(change)
         self.state.journal("do", release=self.id, change=change.name, text=change.text)
-        done = self.state.step(self.id, self._changes, self.timeout_s)
+        done = self.state.step(self.id, self.changes, self.timeout_s)
         said = "" if done.ok else done.last_line
         self.state.journal("did", release=self.id, change=change.name, code=done.code, said=said)
         if done.code == REVERTED_ELSEWHERE:
             raise Failed(f"{change.name}: the release was reverted by {self.reverted_by()} meanwhile")
         if done.ok:
-            self._done.add(change.name)
+            self.done.add(change.name)
         return done
 
     def _open(self) -> None:
@@ -131,16 +102,9 @@ class Transaction:
 
     def reverted_by(self) -> str:
         """Who reverted this release, by the journal."""
-        rows = [
-            row
-            for row in self.state.history()
-            if row.get("event") in {"reverting", "reverted"} and row.get("release") == self.id
-        ]
-        return str(rows[-1].get("who", "the guard")) if rows else "the guard"
-
-
-def _show_nothing(_step: Step) -> None:
-    pass
+        rows = [row for row in self.state.history() if row.get("release") == self.id]
+        reverts = [row for row in rows if row.get("event") in {"reverting", "reverted"}]
+        return str(reverts[-1].get("who", "the guard")) if reverts else "the guard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +112,7 @@ class Reporter:
     """Records the steps and verdicts of a release as evidence, and shows the steps."""
 
     evidence: Evidence
-    show: Callable[[Step], None] = _show_nothing
+    show: Callable[[Step], None] = lambda _step: None
 
     def line(
         self, moment: str, name: str, text: str, begun: float | None = None, outcome: str = "yes"
@@ -171,10 +135,9 @@ class Reporter:
     def require(self, verdict: Verdict, test: str, target: str, stage: int = 0) -> Verdict:
         """Record a verdict of the release itself; raises Failed on a no and Inconclusive on an unknown."""
         check = self.evidence.check(test, target, stage, verdict, 0.0)
-        if verdict.outcome is Outcome.NO:
-            raise Failed(f"{verdict.question}: {verdict.reason}", check=check.id)
-        if verdict.outcome is Outcome.UNKNOWN:
-            raise Inconclusive(f"{verdict.question}: {verdict.reason}", check=check.id)
+        if verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
+            kind = Failed if verdict.outcome is Outcome.NO else Inconclusive
+            raise kind(f"{verdict.question}: {verdict.reason}", check=check.id)
         return verdict
 
 

@@ -70,7 +70,7 @@ def verify_reverted(settings: Settings, proxy: Proxy | None, tx: Transaction) ->
     """First difference between what the revert of *tx* must lead to and now, or an empty string."""
     before = tx.before.live
     if before is not None and (live := wait_live(settings, proxy, before)).color != before:
-        return f"traffic goes to {live.color or 'nobody known'} ({live.how}), it went to {before}"
+        return f"traffic goes to {live.color or 'no color that is known'} ({live.how}), it went to {before}"
     for color, there in tx.touched.items():
         found = docker.by_service(settings.compose_project(color), tuple(there))
         for service, was in there.items():
@@ -110,8 +110,10 @@ def describe_container(found: Container | None) -> str:
 def describe_color(settings: Settings, proxy: Proxy | None, color: str | None) -> str:
     """`blue serves sha-1`: what *color* does after a revert."""
     there = next((each for each in what_runs(settings, proxy) if each.color == color), None)
-    if there is None or not there.tag:
-        return f"{color}: {there.state}" if there else "nothing runs there, as before"
+    if there is None:
+        return "nothing runs there, as before"
+    if not there.tag:
+        return f"{color}: {there.state}"
     if there.state != "runs":
         return f"{color} has {there.tag}, {there.state}"
     return f"{color} {'serves' if there.live else 'runs'} {there.tag}"
@@ -147,14 +149,13 @@ def judge_reverted(
 ) -> str:
     """What differs from *was*, the journal's entry of the opened release; an empty string if nothing does."""
     if "live" not in was:
-        known = live and found and found.running
-        return (
-            "" if known else "the journal does not say what served before, and nothing is known to serve now"
-        )
+        if live and found and found.running:
+            return ""
+        return "the journal does not say what served before, and nothing is known to serve now"
     if live is None and proxied:
         return "who gets the traffic is unknown"
     if was["live"] and live != was["live"]:
-        return f"traffic goes to {live or 'nobody known'}, it went to {was['live']}"
+        return f"traffic goes to {live or 'no color that is known'}, it went to {was['live']}"
     runs = tag_of(found.image_name) if found and found.running else None
     if runs != was.get("tag"):
         return f"{was.get('color')} runs {runs or 'nothing'}, it ran {was.get('tag') or 'nothing'}"

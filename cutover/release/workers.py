@@ -11,9 +11,9 @@ from cutover.core.config import Settings
 from cutover.core.errors import Failed, Inconclusive
 from cutover.proxy.base import other
 from cutover.release.changes import PreviousRelease, stop_change, up_change
-from cutover.release.colors import tag_of
+from cutover.release.colors import in_use
 from cutover.release.state import State
-from cutover.release.transaction import Containers, Reporter, Transaction
+from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
 from cutover.system.compose import Compose
 from cutover.system.container import GRACE_S, Container
@@ -57,8 +57,7 @@ def move_back_lines(state: State, settings: Settings, to: str) -> tuple[str, ...
         return ()
     stopping = Compose(project(other(to)), theirs).stop(*services)
     starting = Compose(project(to), ours).up(*services, wait_s=WORKER_BUDGET_S)
-    there = docker.by_service(project(other(to)), services)
-    grace_s = _grace({name: each for name, each in there.items() if each is not None})
+    grace_s = _grace(in_use(docker.by_service(project(other(to)), services)))
     return (
         line(*stopping, within_s=grace_s + WORKER_BUDGET_S),
         line(*starting, within_s=2 * WORKER_BUDGET_S),
@@ -73,13 +72,13 @@ def last_file(state: State, color: str) -> Path | None:
 
 def _stop(tx: Transaction, settings: Settings, color: str, file: Path | None) -> bool:
     """Stop the workers that run on *color*; whether any ran."""
-    ran = _in_use(_note(tx, settings, color))
+    ran = _note_running(tx, settings, color)
     if not ran:
         return False
     if file is None:
         raise Inconclusive(f"{', '.join(ran)}: {color} has no recorded release to start them from again")
     # Named by the release and not by the containers: those remain, and the stop of a killed client may be pending.
-    previous = _previous(file, ran, tx.id)
+    previous = PreviousRelease.of(file, ran, WORKER_BUDGET_S, tx.id)
     project = Compose(settings.compose_project(color), file)
     done = tx.apply(stop_change(tx.state.root, project, color, previous, _grace(ran)))
     there = docker.by_service(project.project, settings.workers)
@@ -91,7 +90,7 @@ def _stop(tx: Transaction, settings: Settings, color: str, file: Path | None) ->
 
 def _start(tx: Transaction, settings: Settings, color: str, file: Path, before: Path) -> None:
     services = settings.workers
-    ran = _in_use(_note(tx, settings, color))
+    ran = _note_running(tx, settings, color)
     project = Compose(settings.compose_project(color), file)
     change = up_change(
         tx.state.root,
@@ -99,7 +98,7 @@ def _start(tx: Transaction, settings: Settings, color: str, file: Path, before: 
         services,
         text=f"{', '.join(services)} on {color}",
         wait_s=WORKER_BUDGET_S,
-        previous=_previous(before, ran) if ran else None,
+        previous=PreviousRelease.of(before, ran, WORKER_BUDGET_S) if ran else None,
         grace_s=_grace(ran),
     )
     done = tx.apply(change)
@@ -109,21 +108,10 @@ def _start(tx: Transaction, settings: Settings, color: str, file: Path, before: 
         raise Failed(f"{', '.join(dead or services)} did not start on {color}: {done.last_line}")
 
 
-def _note(tx: Transaction, settings: Settings, color: str) -> Containers:
+def _note_running(tx: Transaction, settings: Settings, color: str) -> dict[str, Container]:
     found = docker.by_service(settings.compose_project(color), settings.workers)
     tx.note_containers(color, found)
-    return found
-
-
-def _in_use(there: Containers) -> dict[str, Container]:
-    return {service: each for service, each in there.items() if each is not None and each.in_use}
-
-
-def _previous(file: Path, ran: Mapping[str, Container], named: str = "") -> PreviousRelease:
-    well = all(each.well for each in ran.values())
-    images = {each.image_name: each.image for each in ran.values() if tag_of(each.image_name)}
-    ids = {service: named or each.id for service, each in ran.items()}
-    return PreviousRelease(file, ids, images, WORKER_BUDGET_S if well else 0.0)
+    return in_use(found)
 
 
 def _grace(ran: Mapping[str, Container]) -> float:

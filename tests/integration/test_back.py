@@ -96,7 +96,7 @@ def test_a_rehearsal_deploys_first(stand: Stand) -> None:
     build(V3)
     done = stand.cutover("rehearse", "--deploy", V3)
     assert done.code == 0, done.out
-    assert "and back to green: the way back took" in done.out
+    assert "and back to green: the rollback took" in done.out
     assert tags(stand.running("blue")) == [V3]
     serves(stand, V1, None)
     records = json.loads((stand.state / "releases" / "blue" / "records.json").read_text())

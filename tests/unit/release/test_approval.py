@@ -43,7 +43,7 @@ def test_lists_the_moments_with_their_owners() -> None:
     """Each moment of the runbook has its time, what happens then, and whose it is."""
     given = settings(time_zone="Asia/Tokyo", owners={"T-0": "ana", "T-15m": "bo"})
     assert approval.timetable(given.approval, AT) == [
-        "T-15m  15:55 UTC (00:55 JST on Fri 5 Sep)  bo: preflight, snapshot, way back on the restored copy",
+        "T-15m  15:55 UTC (00:55 JST on Fri 5 Sep)  bo: preflight, snapshot, rehearsal on the restored copy",
         "T-10m  16:00 UTC (01:00 JST on Fri 5 Sep)  migrate, deploy to the idle color, gate",
         "T-0    16:10 UTC (01:10 JST on Fri 5 Sep)  ana: go/no-go, switch, proof, gate again, drain",
         "T+15m  16:25 UTC (01:25 JST on Fri 5 Sep)  watch, keep warm or retire, notice",
@@ -80,10 +80,7 @@ def test_goes_on_only_for_yes_to_everything(answers: str, expected: approval.App
     """Each prerequisite is asked for, and silence, an end of input or another word is a no."""
     given = settings(prerequisites=["staging passed", "backups confirmed by ana"])
     shown = io.StringIO()
-    assert (
-        approval.ask_each(["lines"], approval.approval_prompts(given), io.StringIO(answers), shown)
-        == expected
-    )
+    assert approval.ask_each(["lines"], given.approval.prerequisites, io.StringIO(answers), shown) == expected
     assert shown.getvalue().startswith("\nlines\nstaging passed: confirmed? [yes/no] ")
 
 

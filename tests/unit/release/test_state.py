@@ -14,7 +14,7 @@ import pytest
 
 from cutover.core.errors import ConfigError, Locked
 from cutover.release.history import Record
-from cutover.release.state import REVERT_DEADLINE_S, SHELL_FILES, State, did_revert, lock_owner
+from cutover.release.state import REVERT_DEADLINE_S, State, did_revert, lock_owner
 from cutover.system.files import write_atomically
 from tests.crash.place import lives, until
 
@@ -42,7 +42,8 @@ def test_it_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(state.root.stat().st_mode) == 0o700
-    for name in SHELL_FILES:
+    names = ("step.sh", "revert.sh", "guard.sh", "restore-service.sh", "ensure-running.sh", "migrate.sh")
+    for name in names:
         assert stat.S_IMODE((state.root / name).stat().st_mode) == 0o600
 
 

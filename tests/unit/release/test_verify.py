@@ -75,7 +75,7 @@ NOTHING_RAN = {"live": None, "color": "blue", "tag": None}
     [
         (WAS, "blue", container_of("sha-1"), ""),
         (WAS, "green", container_of("sha-1"), "traffic goes to green, it went to blue"),
-        (WAS, None, container_of("sha-1"), "traffic goes to nobody known, it went to blue"),
+        (WAS, None, container_of("sha-1"), "traffic goes to no color that is known, it went to blue"),
         (WAS, "blue", container_of("sha-2"), "blue runs sha-2, it ran sha-1"),
         (WAS, "blue", container_of("sha-1", "exited"), "blue runs nothing, it ran sha-1"),
         (WAS, "blue", None, "blue runs nothing, it ran sha-1"),
