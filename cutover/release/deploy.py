@@ -44,8 +44,6 @@ class Deployed:
 
     target: Target
     """The target of the session, with the deployed tag."""
-    record: Record | None
-    """To be recorded at the commit; None if it ran before and a whole gate has passed on it."""
     baselines: Mapping[str, LogBaseline] = field(default_factory=dict)
     """Service -> what its old container logged."""
 
@@ -66,7 +64,7 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
         path.unlink()
         said = f"{planned.tag} runs already and is verified: nothing to do"
         report.line("T-10m", f"deploy {rendered.color}", said, begun)
-        return Deployed(target, None)
+        return Deployed(target)
     migrate_database(tx, situation, rendered, path, report)
     baselines = _read_baselines(settings, (rendered.color, situation.before.live))
     before = docker.by_service(rendered.project, settings.services)
@@ -80,21 +78,17 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
         found = {each: docker.replicas(rendered.project, each) for each in settings.services}
         started = [*chain(*found.values())]
         if not (done.ok and all(found.values()) and all(each.running for each in started)):
-            raise _not_started(
-                report, target.name, done, _first_bad(found), (time.monotonic() - begun, wait_s)
-            )
+            seconds = (time.monotonic() - begun, wait_s)
+            raise _not_started(report, target.name, done, _first_bad(found), seconds)
         for each in started:
             require_identity(each, planned.images[each.service], hashes.get(each.service, ""))
         for each in started:
             _wait_stable(settings, each, wait_s, report, target.name)
         text.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait_s:.0f} s")
     main = found[settings.service][0]
-    record = Record(
-        rendered.color, planned.tag, main.image, hashes.get(settings.service, ""), main.id, path.name,
-        verified=False, by=who(), at=now(),
-    )  # fmt: skip
-    tx.record = record
-    return Deployed(target, record, baselines)
+    identity = (main.image, hashes.get(settings.service, ""), main.id)
+    tx.record = Record(rendered.color, planned.tag, *identity, path.name, verified=False, by=who(), at=now())
+    return Deployed(target, baselines)
 
 
 def _write_release(state: State, rendered: Rendered) -> Path:
@@ -108,9 +102,8 @@ def _write_release(state: State, rendered: Rendered) -> Path:
 def _runs_verified(state: State, settings: Settings, plan: DeployPlan, hashes: Mapping[str, str]) -> bool:
     found = docker.by_service(plan.rendered.project, settings.services)
     for service, each in found.items():
-        if each is None or not each.well:
-            return False
-        if (each.image, each.config_hash) != (plan.images[service], hashes.get(service, "")):
+        planned = (plan.images[service], hashes.get(service, ""))
+        if each is None or not each.well or (each.image, each.config_hash) != planned:
             return False
     return state.verified_record(plan.rendered.color, found[settings.service]) is not None
 
@@ -127,7 +120,6 @@ def _read_baselines(settings: Settings, colors: Sequence[str | None]) -> dict[st
 
 
 def _start_timeout(settings: Settings, plan: DeployPlan) -> float:
-    """The longest wait for a healthy container: of the main service, and of each other one with a HEALTHCHECK."""
     if settings.gate.start_timeout:
         return settings.gate.start_timeout
     checks = {each: image_healthcheck(plan.images[each], plan.rendered, each) for each in settings.services}
@@ -163,7 +155,6 @@ def _up_with_undo(
 
 
 def _first_bad(found: Mapping[str, Sequence[Container]]) -> Container | None:
-    """The first container that is not well, of the first such service; None if that service has no container."""
     bad = [there for there in found.values() if not there or not all(each.well for each in there)]
     there = [*(bad or [*found.values()])[0]]
     return next((each for each in there if not each.well), there[0] if there else None)
@@ -185,7 +176,6 @@ def _not_started(
 
 
 def _wait_stable(settings: Settings, found: Container, wait_s: float, report: Reporter, target: str) -> None:
-    """Require healthy within *wait_s*, and no restart within `[gate] min_uptime` of the start."""
     # A worker may have no HEALTHCHECK: it gets no requests.
     if found.service == settings.service or has_healthcheck(found):
         report.require(wait_healthy(found.id, wait_s), "deploy::healthy", target)

@@ -143,10 +143,9 @@ class SessionEnd:
         if to is None or not (self._switched or to == live or alone):
             return
         previous = plan.old if self._switched else plan.deploy.previous if plan.deploy else None
+        file = previous.file.name if previous else ""
         try:
-            keep_live(
-                situation.settings, to, live, previous.file.name if previous else "", warm=self._switched
-            )
+            keep_live(situation.settings, to, live, file, warm=self._switched)
         except (CutoverError, OSError) as error:
             self.report.line("", "live history", f"not written: {error}", None, "unknown")
 
@@ -166,8 +165,8 @@ class SessionEnd:
         try:
             retire_old(self.situation, self.report)
         except (CutoverError, OSError) as error:
-            text = f"not done: {error}; see cutover status"
-            self.report.line("T+15m", f"retire {self.situation.before.live}", text, begun, "unknown")
+            name, text = f"retire {self.situation.before.live}", f"not done: {error}; see cutover status"
+            self.report.line("T+15m", name, text, begun, "unknown")
 
     def _keep_unverified(self, code: int) -> SessionResult:
         """--keep-on-failure: close the release as it is; guard and `cutover recover` leave a closed release alone."""
@@ -180,7 +179,6 @@ class SessionEnd:
 
     # --- reverting -----------------------------------------------------------------------------------------------
     def _revert(self, code: int) -> SessionResult:
-        """Run the undo, then verify from outside what runs now."""
         tx, settings, proxy = self.tx, self.situation.settings, self.situation.colors.proxy
         begun = time.monotonic()
         done = self._run_undo()
@@ -232,7 +230,6 @@ class SessionEnd:
         return f"{' and '.join(names) or 'nothing'} reverted"
 
     def _save_logs(self) -> None:
-        """Save the last log lines of each container that the revert removes, masked, in the report's folder."""
         color, file = self.situation.target.color, self.report.evidence.file
         if file is None or color is None:
             return
@@ -284,7 +281,6 @@ class SessionEnd:
 
     # --- the result ----------------------------------------------------------------------------------------------
     def _result(self, status: Status, code: int) -> SessionResult:
-        """The result with what runs now, the reasons, and what is next."""
         settings, evidence, tx = self.situation.settings, self.report.evidence, self.tx
         good = status in {Status.RELEASED, Status.GATE_PASSED}
         observed = time.monotonic()

@@ -251,7 +251,6 @@ def migration_error(done: process.CompletedCommand) -> str:
 
 # --- the live release ----------------------------------------------------------------------------------------------
 def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) -> Iterator[Verdict]:
-    """Verdicts of HTTP checks on a temporary container of the live release."""
     settings, service = database.settings, database.settings.service
     port = settings.gate.container_port or live.inner_port(service)
     flags = ("--detach", "--no-deps", "--name", name, "--publish", f"127.0.0.1::{port}", "-T")
@@ -275,7 +274,6 @@ def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) ->
 
 
 def _http_checks(settings: Settings, tag: str, url: str, name: str, budget_s: float) -> Iterator[Verdict]:
-    """The gate's HTTP checks, readiness first."""
     from cutover.gate.http_checks import endpoint, version
     from cutover.system.http import HttpClient
 

@@ -30,7 +30,6 @@ from cutover.release.state import State
 from cutover.release.transaction import Reporter
 from cutover.system import compose, docker, process
 from cutover.system.compose import Compose, Rendered
-from cutover.system.container import Container
 from cutover.system.files import is_private, write_atomically
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
@@ -47,7 +46,7 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
     old = None
     if request.switch:
         old = check_switch(situation)
-        require_none(log_problems(situation.colors))
+        _require_access_log(situation.colors)
     deploy = _check_deploy(situation, report) if request.deploy is not None else None
     if request.changes_something and request.rollback:  # a rollback must not be refused for a certificate
         begun, paths = time.monotonic(), list(request.paths)
@@ -80,6 +79,15 @@ def require_agreed(proxy: Proxy) -> None:
         raise ConfigError(f"it is not certain which color is live: {agreed.reason}")
 
 
+def _require_access_log(colors: Colors) -> None:
+    # Without the log the failed requests of users go unnoticed. A port swap has no proxy that could log.
+    proxy = colors.settings.proxy
+    if proxy and proxy.access_log and colors.proxy and colors.proxy.keeps_old_color:
+        why = why_log_lacks(proxy.access_log, ProxyClient.of(colors.settings).live)
+        if why:
+            raise ConfigError(f"proxy.access_log: {why}")
+
+
 def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
     begun, settings = time.monotonic(), situation.settings
     with ThreadPoolExecutor(1) as pool:
@@ -106,7 +114,12 @@ def plan_deploy(situation: Situation) -> DeployPlan:
             f"{color} is live: say --target=live to replace it in place, --target=idle to release without a gap"
         )
     rendered = compose.render(settings, color, request.deploy)
-    require_none(problems(settings, rendered))
+    try:
+        problem = next(problems(settings, rendered), None)
+    except EngineUnavailable as error:
+        raise ConfigError(str(error)) from error
+    if problem:
+        raise ConfigError(problem)
     images = images_of(settings, rendered, pull=not request.plan)
     try:
         previous = previous_of(situation.colors, color, keep=not request.plan)
@@ -118,7 +131,6 @@ def plan_deploy(situation: Situation) -> DeployPlan:
 
 
 def _prepare_engine(settings: Settings, plan: DeployPlan) -> None:
-    """Create the shared network and pin the images of both releases; raises ConfigError."""
     images = {*plan.images.values(), *(plan.previous.images.values() if plan.previous else ())}
     with ThreadPoolExecutor(3) as pool:  # each is a command of 0.1 s that waits for the engine
         done = [pool.submit(create_network, settings.shared_network)] if settings.shared_network else []
@@ -147,16 +159,6 @@ def problems(settings: Settings, rendered: Rendered) -> Iterator[str]:
         needed = MIN_FREE_BYTES // 2**20
         yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the undo of the release"
     yield from _taken_ports(settings, rendered)
-
-
-def log_problems(colors: Colors) -> Iterator[str]:
-    """Why `[proxy] access_log` does not show the requests of users; without it their failures go unnoticed."""
-    proxy = colors.settings.proxy
-    # A port swap has no proxy that could log.
-    if proxy and proxy.access_log and colors.proxy and colors.proxy.keeps_old_color:
-        why = why_log_lacks(proxy.access_log, ProxyClient.of(colors.settings).live)
-        if why:
-            yield f"proxy.access_log: {why}"
 
 
 def _taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
@@ -211,10 +213,12 @@ def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRel
     main = running[settings.service]
     if main is None or not main.in_use:
         return None
+    ran = in_use(running)
+    wait_s = max(wait_for(each.healthcheck) for each in ran.values())
     for record in reversed(state.records(color)):
         path = state.release_path(color, record.file)
         if record.identity == (main.image, main.config_hash) and path.is_file():
-            return _previous_release(path, running)
+            return PreviousRelease.of(path, ran, wait_s)
     tag = tag_of(main.image_name)
     adopted = compose.render(settings, color, tag) if tag is not None else None
     if adopted is None or hashes_of(adopted).get(settings.service) != main.config_hash:
@@ -225,18 +229,12 @@ def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRel
     if keep:
         state.release_folder(color)
         write_atomically(path, adopted.text)
-    return _previous_release(path, running)
+    return PreviousRelease.of(path, ran, wait_s)
 
 
 def hashes_of(rendered: Rendered) -> dict[str, str]:
     """Service -> the config hash that Compose gives its container."""
     return compose.config_hashes(Compose(rendered.project, Path("-")), rendered.text)
-
-
-def _previous_release(path: Path, running: Mapping[str, Container | None]) -> PreviousRelease:
-    ran = in_use(running)
-    wait_s = max(wait_for(each.healthcheck) for each in ran.values())
-    return PreviousRelease.of(path, ran, wait_s)
 
 
 def wait_for(healthcheck: Mapping[str, Any]) -> float:
@@ -298,16 +296,6 @@ def recovers_at_boot(folders: tuple[str, ...] = BOOT_UNITS) -> bool:
                 if path.is_file() and "cutover recover" in path.read_text(encoding="utf-8", errors="replace"):
                     return True
     return False
-
-
-def require_none(found: Iterator[str]) -> None:
-    """Raise ConfigError for the first of the problems *found*, and if the engine does not answer."""
-    try:
-        first = next(found, None)
-    except EngineUnavailable as error:
-        raise ConfigError(str(error)) from error
-    if first:
-        raise ConfigError(first)
 
 
 # --- sessions that died ----------------------------------------------------------------------------------------------

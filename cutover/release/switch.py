@@ -49,8 +49,6 @@ class Switched:
     """The traffic goes to `color`, verified by requests through the proxy."""
 
     color: str
-    at: float
-    """When the proxy said so, in seconds since 1970."""
 
 
 def switch(
@@ -77,8 +75,7 @@ def switch(
             require_live(settings, proxy, to)
             if not proxy.keeps_old_color:
                 _record_port_swap(tx, settings, to)
-            at = time.time()
-            report.evidence.fact("switched_at", at)
+            report.evidence.fact("switched_at", time.time())
             text.append(f"{situation.before.live} → {to}, done and seen after {1000 * seconds:.0f} ms")
         with report.step("T-0", "proof") as text:
             proof = probe.prove(to)
@@ -86,7 +83,7 @@ def switch(
             verdict = report.require(proof.verdict(), "switch::proof", target, 1)
             text.append(f"{verdict.reason} ({to})")
     move_workers(tx, settings, to, _worker_files(tx, plan, to), report)
-    return Switched(to, at)
+    return Switched(to)
 
 
 def require_proxy(colors: Colors) -> Proxy:
@@ -231,19 +228,16 @@ def _prepare_port_swap(tx: Transaction, colors: Colors, to: str, deployed: Deplo
 
 
 def _record_port_swap(tx: Transaction, settings: Settings, to: str) -> None:
-    """Note the recreated container as what is recorded at the commit; raises Failed if none runs."""
     found, state = main_container(settings, to), tx.state
     if found is None or not found.running:
         raise Failed(f"after the switch no container of {to} runs")
     name = f"swapped-{found.short}.yml"
     text = state.release_path(to, SWAPPED_FILE).read_text(encoding="utf-8")
     write_atomically(state.release_path(to, name), text)
-    base = tx.record or next(
-        (each for each in reversed(state.records(to)) if each.image == found.image), None
-    )
-    if base is None:
-        tag = tag_of(found.image_name) or ""
-        base = Record(to, tag, found.image, "", "", "", verified=False, by=who(), at=now())
+    tag = tag_of(found.image_name) or ""
+    unrecorded = Record(to, tag, found.image, "", "", "", verified=False, by=who(), at=now())
+    recorded = [each for each in state.records(to) if each.image == found.image]
+    base = tx.record or [unrecorded, *recorded][-1]
     tx.record = replace(base, container=found.id, config_hash=found.config_hash, file=name)
 
 
@@ -255,10 +249,7 @@ def drain_old(situation: Situation, report: Reporter) -> None:
         return
     with report.step("T-0", f"drain {old}") as text:
         verdict = _drained(situation.colors, settings.proxy, old)
-        check = report.evidence.check("switch::drain", old, 1, verdict, 0.0)
-        if not verdict.ok:
-            raise Failed(f"drain: {verdict.reason}", check=check.id)
-        text.append(verdict.reason)
+        text.append(report.require(verdict, "switch::drain", old, 1).reason)
 
 
 def _drained(colors: Colors, proxy: ProxyTable, color: str) -> Verdict:

@@ -299,7 +299,7 @@ from cutover.proxy.drain import Drained
 from cutover.release import switch
 def test_b(cutover_session, target, monkeypatch):
     monkeypatch.setattr(switch, "drain", lambda proxy, color, port: Drained(color, 30.0, most=2, left=2))
-    cutover_session._switched = switch.Switched("green", 0.0)
+    cutover_session._switched = switch.Switched("green")
     cutover_session.watch(target, [])
 def test_c(target):
     raise AssertionError("not reached")
@@ -307,7 +307,7 @@ def test_c(target):
     project.test(FIRST + drained)
     done = project.run()
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "drain: 2 requests still in flight after 30 s" in done.stdout
+    assert "drain blue: 2 requests still in flight after 30 s" in done.stdout
     assert "ROLLED BACK" in done.stdout
     assert "not reached" not in done.stdout
     assert not project.mark.exists()
