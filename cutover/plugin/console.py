@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cutover.core.evidence import WORST_FIRST, Evidence, Step
+from cutover.core.evidence import Evidence, Step
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import near
-from cutover.core.verdict import Outcome
+from cutover.core.verdict import WORST_FIRST, Outcome
 from cutover.plugin.checklist import WATCH, ChecklistRow
 from cutover.report import terminal
 

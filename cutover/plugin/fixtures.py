@@ -12,7 +12,7 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.config_schema import Endpoint
-from cutover.core.evidence import BAD_OUTCOMES, Evidence
+from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import AssertVerdict, Outcome, Verdict
 from cutover.gate.container_checks import ExpectedIdentity
@@ -232,7 +232,7 @@ def _record_and_assert(
     report_only = session.settings.checks.report_only
     found = [
         each.reported("[checks] report_only")
-        if each.question in report_only and each.outcome in BAD_OUTCOMES
+        if each.question in report_only and each.outcome in {Outcome.NO, Outcome.UNKNOWN}
         else each
         for each in given
     ]
