@@ -51,8 +51,11 @@ def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) 
     if container is None or not container.running:
         return None
     script = resources.files(__package__).joinpath("dependency_inside.py").read_text(encoding="utf-8")
-    rows = json.dumps([each.model_dump() for each in wanted])
-    code, out, err = _run_inside(container.id, ["python3", "-I", "-S", "-c", script, rows])
+    rows = [
+        {"name": each.name, "kind": each.kind, "url": each.url, "url_key": each.url_key, "path": each.path}
+        for each in wanted
+    ]
+    code, out, err = _run_inside(container.id, ["python3", "-I", "-S", "-c", script, json.dumps(rows)])
     try:
         answers: dict[str, Mapping[str, Any]] = json.loads(out)
     except ValueError:
