@@ -105,10 +105,10 @@ def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintRe
     database = (settings.database.url_key,) if settings.database else ()
     shared = dict.fromkeys([*database, *(each.url_key for each in settings.dependencies if each.url_key)])
     findings += compare_colors(values_of, where, apart=own, shared=shared)
-    keys, rows = settings.env_keys, list[ParityRow]()
+    env_keys, rows = settings.env_keys, list[ParityRow]()
     if len(values_of) > 1:
-        public = (*keys.unmasked, keys.port, keys.tag, keys.repo)
-        rows = parity_rows(values_of, public=public, apart=(*own, keys.tag))
+        public = (*env_keys.unmasked, env_keys.port, env_keys.tag, env_keys.repo)
+        rows = parity_rows(values_of, public=public, apart=(*own, env_keys.tag))
     return LintReport(tuple(settings.colors), findings, rows)
 
 
