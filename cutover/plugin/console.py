@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cutover.core.evidence import Evidence, Step
-from cutover.core.target import ReleaseRequest
 from cutover.core.text import near
-from cutover.core.verdict import WORST_FIRST, Outcome
-from cutover.plugin.checklist import WATCH, ChecklistRow
 from cutover.report import terminal
 
 if TYPE_CHECKING:
@@ -93,24 +89,6 @@ class Console:
         """Print one step of the release."""
         self.lines(terminal.step_lines(step, look_of_terminal(), moment=step.moment != self.moment))
         self.moment = step.moment
-
-    def stage(
-        self,
-        stage: int,
-        request: ReleaseRequest,
-        rows: Sequence[ChecklistRow],
-        seconds: float,
-        evidence: Evidence,
-    ) -> None:
-        """Record and print the outcomes of a gate: `smoke[green]  14 passed  0.7 s`."""
-        if stage == WATCH:  # it prints its own line
-            return
-        counts = Counter(row.outcome for row in rows)
-        text = ", ".join(f"{counts[each]} {each.counted}" for each in Outcome if counts[each])
-        worst = next(each for each in WORST_FIRST if counts[each])
-        name = f"smoke[{'live' if stage else request.targets[0].split('://')[-1]}]"
-        moment = ("T-0" if stage else "T-10m") if request.changes_something else ""
-        self.step(evidence.step(moment, name, text, seconds, str(worst)))
 
     def progress(self, total: float, left: float, verdicts: Mapping[str, Verdict]) -> None:
         """Print the line of the watch: rewritten in place on a terminal, once a minute in a log."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cutover.core.evidence import WORST_FIRST
 from cutover.core.masking import MASK
 from cutover.core.result import INTERNAL, SessionResult, is_verified
 from cutover.core.text import count
@@ -162,19 +164,24 @@ class ReleaseHooks:
             item.session.shouldfail = f"{count(len(bad), 'check')} of the gate did not pass"
             return True
         self.stage = stage
-        self.session.begin_stage()
+        self.session.stage_begun = time.monotonic()
         return None
 
     def show_stage(self) -> None:
-        """Print the line of the stage that ended: how many tests have which outcome."""
-        session, rows = self.session, self.session.checklist.answered(self.stage)
-        lost = all(row.phases.get("setup") == "failed" for row in rows)
-        if lost and session.trouble is not None:
-            return  # the step that failed has a line of its own, and no test of this stage ran
-        if rows and self.stage not in self._shown:
-            self._shown.add(self.stage)
-            spent = time.monotonic() - session.stage_begun
-            session.console.stage(self.stage, session.request, rows, spent, session.evidence)
+        """Record and print the outcomes of the gate that ended, once: `smoke[green]  14 passed  0.7 s`."""
+        session, stage, rows = self.session, self.stage, self.session.checklist.answered(self.stage)
+        # A step that failed has a line of its own; the watch prints its own lines.
+        lost = session.trouble is not None and all(row.phases.get("setup") == "failed" for row in rows)
+        if lost or not rows or stage == WATCH or stage in self._shown:
+            return
+        self._shown.add(stage)
+        counts = Counter(row.outcome for row in rows)
+        text = ", ".join(f"{counts[each]} {each.counted}" for each in Outcome if counts[each])
+        worst = next(each for each in WORST_FIRST if counts[each])
+        name = "live" if stage else session.request.targets[0].split("://")[-1]
+        moment = ("T-0" if stage else "T-10m") if session.request.changes_something else ""
+        seconds = time.monotonic() - session.stage_begun
+        session.console.step(session.evidence.step(moment, f"smoke[{name}]", text, seconds, str(worst)))
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> Generator[None, Any, Any]:

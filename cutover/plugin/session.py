@@ -77,7 +77,8 @@ class CutoverSession:
     """The last lines of a session that was refused."""
     trouble: CutoverError | None = None
     """The error of the step of the release that failed."""
-    stage_begun: float = field(default_factory=time.monotonic)
+    stage_begun: float = 0.0
+    """When the current stage began (monotonic); the time of a deploy or a switch does not count."""
     pytest_session: pytest.Session | None = None
     _release: ActiveRelease | None = None
     _deployed: Deployed | None = None
@@ -156,10 +157,6 @@ class CutoverSession:
         if self.pytest_session is not None:
             self.pytest_session.shouldfail = why
 
-    def begin_stage(self) -> None:
-        """Count the seconds of a stage from now."""
-        self.stage_begun = time.monotonic()
-
     def begin(self) -> None:
         """Recover, inspect and run the preflight before the first test; what is refused ends the session."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +172,7 @@ class CutoverSession:
             raise pytest.UsageError(str(error)) from error
         self.begun = True
         point_latest_to(self.folder)
-        self.begin_stage()
+        self.stage_begun = time.monotonic()
 
     def hold_lock(self) -> None:
         """Take the session lock, unless this session holds it already; raises Locked."""
@@ -212,7 +209,7 @@ class CutoverSession:
         """Deploy the requested tag, if there is one; the tag."""
         if self.request.deploy is not None and self._deployed is None:
             self._deployed = self._run_step(lambda on: deploy(on.tx, on.situation, on.plan, on.report))
-            self.begin_stage()
+            self.stage_begun = time.monotonic()
         return self.request.deploy
 
     def switch(self) -> bool:
@@ -224,7 +221,7 @@ class CutoverSession:
             on = self.release()
             serves = f"{self.settings.project} serves {on.situation.tag} on {self._switched.color}"
             send_event(on.situation, on.report, "switched", f"{serves}, watched from here on")
-            self.begin_stage()
+            self.stage_begun = time.monotonic()
         return self.request.switch
 
     def watch(self, target: Target, checks: list[WatchCheck]) -> WatchResult:
