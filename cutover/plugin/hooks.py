@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from cutover.core.evidence import WORST_FIRST
 from cutover.core.masking import MASK
 from cutover.core.result import INTERNAL, SessionResult, is_verified
 from cutover.core.text import count
-from cutover.core.verdict import Outcome, Verdict
+from cutover.core.verdict import WORST_FIRST, Outcome, Verdict
 from cutover.plugin import options
 from cutover.plugin.checklist import GATE, WATCH, ChecklistRow, NotAnswered, TargetParam, param_of, stage_of
 from cutover.plugin.console import unwrap_streams, wrap_streams
