@@ -53,10 +53,11 @@ def pytest_configure(config: pytest.Config) -> None:
     request = _parsed_request(config)
     if request is None:
         return
+    rendering = options.begin_rendering(config, request)
     from cutover.plugin import fixtures, hooks
     from cutover.plugin.session import SESSION, CutoverSession
 
-    session = CutoverSession.create(config, request)
+    session = CutoverSession.create(config, request, rendering)
     config.stash[SESSION] = session
     config.add_cleanup(session.close)
     config.pluginmanager.register(fixtures, "cutover-fixtures")

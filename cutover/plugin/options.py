@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from cutover.core.target import ReleaseRequest
 
 if TYPE_CHECKING:
     from cutover.core.config import Settings
+    from cutover.system.compose import Rendered
 
 ASKED_AT = pytest.StashKey[float]()
 REQUEST = pytest.StashKey[ReleaseRequest | None]()
@@ -214,6 +216,26 @@ def load_settings(config: pytest.Config, request: ReleaseRequest) -> Settings:
     else:
         config.stash[SETTINGS] = load_config(path, os.environ)
     return config.stash[SETTINGS]
+
+
+def begin_rendering(config: pytest.Config, request: ReleaseRequest) -> Future[dict[str, Rendered]] | None:
+    """Both colors of a gate, which Compose renders while pytest imports and collects; None for other sessions.
+
+    A release renders them once it has the lock and has reverted what a dead session left.
+    """
+    if request.changes_something or request.only_urls or only_looks(config):
+        return None
+    from cutover.core.errors import ConfigError
+    from cutover.system.compose import render_colors
+
+    try:
+        settings = load_settings(config, request)
+    except ConfigError:
+        return None  # the session tells it
+    pool = ThreadPoolExecutor(1)
+    rendering = pool.submit(render_colors, settings)
+    pool.shutdown(wait=False)
+    return rendering
 
 
 def hold_lock(config: pytest.Config, settings: Settings, request: ReleaseRequest) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,7 +32,7 @@ from cutover.gate.log_checks import LogBaseline
 from cutover.plugin import options
 from cutover.plugin.checklist import Checklist, NotAnswered, TargetParam
 from cutover.plugin.console import Console, SignalHandlers, look_of_terminal
-from cutover.release.colors import Colors, Situation, inspect_situation, target_named
+from cutover.release.colors import Colors, Situation, inspect_colors, situation_of, target_named
 from cutover.release.deploy import Deployed, baselines_of_verified, deploy
 from cutover.release.finish import SessionEnd, release_files, url_result
 from cutover.release.notify import send_event
@@ -42,6 +44,7 @@ from cutover.release.switch import Switched, drain_old, switch, watch
 from cutover.release.transaction import Reporter, Transaction, outcome_of_error
 from cutover.report.terminal import refused_lines
 from cutover.report.write import point_latest_to, write_report
+from cutover.system.compose import Rendered
 from cutover.watch.check import WatchCheck
 from cutover.watch.loop import WatchResult
 
@@ -70,6 +73,8 @@ class CutoverSession:
     evidence: Evidence
     console: Console
     checklist: Checklist
+    rendering: Future[dict[str, Rendered]] | None = None
+    """Both colors of a gate, rendered since pytest was configured."""
     signals: SignalHandlers = field(default_factory=SignalHandlers)
     begun: bool = False
     """Whether the preflight has passed."""
@@ -88,8 +93,13 @@ class CutoverSession:
     _result: SessionResult | None = None
 
     @classmethod
-    def create(cls, config: pytest.Config, request: ReleaseRequest) -> CutoverSession:
-        """The session for *request*; raises UsageError."""
+    def create(
+        cls,
+        config: pytest.Config,
+        request: ReleaseRequest,
+        rendering: Future[dict[str, Rendered]] | None = None,
+    ) -> CutoverSession:
+        """The session for *request*, with both colors if they are being rendered already; raises UsageError."""
         try:
             settings = options.load_settings(config, request)
             folder = _report_folder(settings.reports, request)
@@ -104,7 +114,7 @@ class CutoverSession:
         evidence = Evidence()
         evidence.fact("command", "pytest " + shlex.join(config.invocation_params.args))
         checklist = Checklist(whole=not options.selections(config) and not options.partial_paths(config))
-        return cls(config, request, settings, folder, evidence, Console(config), checklist)
+        return cls(config, request, settings, folder, evidence, Console(config), checklist, rendering)
 
     def close(self) -> None:
         """Restore the signals; delete the report folder of a session that was refused."""
@@ -171,6 +181,7 @@ class CutoverSession:
         except (ConfigError, EngineUnavailable) as error:
             raise pytest.UsageError(str(error)) from error
         self.begun = True
+        gc.freeze()  # pytest collects garbage at its end; what was imported until now is none
         point_latest_to(self.folder)
         self.stage_begun = time.monotonic()
 
@@ -186,7 +197,8 @@ class CutoverSession:
         elif request.changes_something:
             self.hold_lock()
             recover_dead_session(state, report)
-        situation = inspect_situation(settings, request)
+        rendered = self.rendering.result() if self.rendering else None
+        situation = situation_of(inspect_colors(settings, rendered), request)
         for key, value in (
             ("project", settings.project),
             ("target", situation.target.name),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from cutover.core.config import Settings
@@ -13,7 +11,7 @@ from cutover.core.target import ControlProbe, ReleaseRequest, Target, is_url
 from cutover.proxy.base import Live, Proxy, driver, other
 from cutover.release.state import State
 from cutover.system import docker
-from cutover.system.compose import Rendered, render
+from cutover.system.compose import Rendered, render_colors
 from cutover.system.container import Container
 
 
@@ -40,16 +38,9 @@ class Colors:
         return replace(self, live=find_live(self.settings, self.proxy))
 
 
-def inspect_colors(settings: Settings) -> Colors:
-    """Render each color that has an env file, and determine the live one; raises ConfigError."""
-    have: list[str] = [color for color, each in settings.colors.items() if each.env_file.is_file()]
-    if not have:
-        first = next(iter(settings.colors.values()))
-        raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
-    with ThreadPoolExecutor(2) as pool:
-        rendering = pool.map(lambda color: render(settings, color), have)
-        importlib.import_module("docker")  # takes as long as Compose takes to render, so both run at once
-        rendered = dict(zip(have, rendering, strict=True))
+def inspect_colors(settings: Settings, rendered: dict[str, Rendered] | None = None) -> Colors:
+    """Both colors, rendered now unless *rendered* is given, and the live one; raises ConfigError."""
+    rendered = render_colors(settings) if rendered is None else rendered
     ports = {color: each.port(settings.service) for color, each in rendered.items()}
     proxy = driver(settings, ports)
     return Colors(settings, rendered, proxy, find_live(settings, proxy))
@@ -194,11 +185,6 @@ class Situation:
     def tag(self) -> str:
         """The tag that the session releases, empty if it is unknown."""
         return self.request.deploy or self.target.tag or ""
-
-
-def inspect_situation(settings: Settings, request: ReleaseRequest) -> Situation:
-    """Determine the live color and resolve the targets of *request*; raises ConfigError."""
-    return situation_of(inspect_colors(settings), request)
 
 
 def situation_of(colors: Colors, request: ReleaseRequest) -> Situation:

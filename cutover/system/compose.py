@@ -130,6 +130,16 @@ def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
     return Rendered(color, compose.project, text, json.loads(text), values)
 
 
+def render_colors(settings: Settings) -> dict[str, Rendered]:
+    """Return each color that has an env file as `render` does; raises ConfigError if none has."""
+    have: list[str] = [color for color, each in settings.colors.items() if each.env_file.is_file()]
+    if not have:
+        first = next(iter(settings.colors.values()))
+        raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(have, pool.map(lambda color: render(settings, color), have), strict=True))
+
+
 def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
     argv = compose.words("config", *flags)
     done = process.run(argv, deadline_s=COMPOSE_DEADLINE_S, environment=override, mask=False)

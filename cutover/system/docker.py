@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+import h11
 
 from cutover.core.errors import EngineUnavailable
 from cutover.system.container import Container, read_container
+from cutover.system.http import HttpClient
 from cutover.system.process import clean_environment, docker_host
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
-# For each read: an engine that accepts a connection and never answers would block for ever.
-API_DEADLINE_S = 10
+API_DEADLINE_S = 10  # an engine that accepts a connection and never answers would block for ever
+LOG_DEADLINE_S = 30
+DEFAULT_HOST = "unix:///var/run/docker.sock"
+FRAME_HEAD_BYTES = 8  # stream, three zeros, four bytes of length
 
 
 @contextmanager
@@ -39,7 +47,7 @@ def new_client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
     try:
         return docker.from_env(timeout=deadline_s, environment=clean_environment())
     except DockerException as error:
-        address = docker_host() or "unix:///var/run/docker.sock"
+        address = docker_host() or DEFAULT_HOST
         raise EngineUnavailable(f"the Docker engine at {address} does not answer: {_cause(error)}") from error
 
 
@@ -50,13 +58,60 @@ def client() -> DockerClient:
 
 
 def _cause(error: BaseException) -> str:
-    # The message of the operating system is below the exceptions of the SDK.
+    """The message of the operating system below the exceptions of the SDK, else the text of *error*."""
     below: BaseException | None = error
     while below is not None:
         if isinstance(below, OSError) and below.strerror:
             return below.strerror.lower()
         below = below.__cause__ or below.__context__
     return str(error)
+
+
+class _NotFound(EngineUnavailable):
+    pass
+
+
+def _get(path: str, query: Mapping[str, Any] | None = None, deadline_s: float | None = None) -> bytes:
+    """Body of a GET request to the engine; raises EngineUnavailable, _NotFound for a path that is not there."""
+    address, deadline_s = docker_host() or DEFAULT_HOST, deadline_s or API_DEADLINE_S
+    # Without the SDK where that is possible: its import takes longer than all requests of a gate.
+    if address.startswith("unix://"):
+        status, body = _get_from_socket(address, f"{path}?{urlencode(query or {})}", deadline_s)
+    else:
+        with engine_errors():
+            api = client().api
+            response = api.get(f"{api.base_url}{path}", params=query, timeout=deadline_s)
+            status, body = response.status_code, response.content
+    if status < HTTPStatus.BAD_REQUEST:
+        return body
+    error = _NotFound if status == HTTPStatus.NOT_FOUND else EngineUnavailable
+    raise error(f"the Docker engine answers {status}: {body.decode(errors='replace').strip()}")
+
+
+def _get_from_socket(address: str, target: str, deadline_s: float) -> tuple[int, bytes]:
+    status, body = 0, bytearray()
+    try:
+        with closing(_socket_client(address).exchange("GET", target, {}, b"", deadline_s)) as events:
+            for event in events:
+                if isinstance(event, h11.Response):
+                    status = event.status_code
+                elif isinstance(event, h11.Data):
+                    body += event.data
+    except OSError as error:
+        why = _cause(error) or "timed out"
+        raise EngineUnavailable(f"the Docker engine at {address} does not answer: {why}") from error
+    return status, bytes(body)
+
+
+@cache
+def _socket_client(address: str) -> HttpClient:
+    return HttpClient(address, API_DEADLINE_S)
+
+
+def _listed(filters: Mapping[str, Sequence[str]], *, every: bool) -> list[Container]:
+    rows = json.loads(_get("/containers/json", {"all": int(every), "filters": json.dumps(filters)}))
+    found = (inspect(row["Id"]) for row in rows)
+    return [each for each in found if each is not None]  # one may be removed since it was listed
 
 
 def containers(project: str, service: str | None = None) -> list[Container]:
@@ -67,19 +122,7 @@ def containers(project: str, service: str | None = None) -> list[Container]:
     labels = [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]
     if service:
         labels.append(f"com.docker.compose.service={service}")
-    return _listed(all=True, filters={"label": labels})
-
-
-def published_by(port: int) -> list[Container]:
-    """Return the running containers of any project that publish *port*; raises EngineUnavailable."""
-    return _listed(filters={"publish": str(port)})
-
-
-def _listed(**query: Any) -> list[Container]:
-    with engine_errors():
-        rows = client().api.containers(**query)
-    # A container may have been removed since it was listed.
-    return [found for row in rows if (found := inspect(row["Id"]))]
+    return _listed({"label": labels}, every=True)
 
 
 def the_container(project: str, service: str, number: int | None = None) -> Container | None:
@@ -118,24 +161,18 @@ def by_service(project: str, services: Sequence[str]) -> dict[str, Container | N
 
 def inspect(container_id: str) -> Container | None:
     """Return the container with that id, None if it was removed; raises EngineUnavailable."""
-    from docker.errors import NotFound
-
-    with engine_errors():
-        try:
-            return read_container(client().api.inspect_container(container_id))
-        except NotFound:
-            return None
+    try:
+        return read_container(json.loads(_get(f"/containers/{container_id}/json")))
+    except _NotFound:
+        return None
 
 
 def inspect_image(reference: str) -> dict[str, Any] | None:
     """Return `docker image inspect`, None if the image is not on this host; raises EngineUnavailable."""
-    from docker.errors import ImageNotFound
-
-    with engine_errors():
-        try:
-            found: dict[str, Any] = client().api.inspect_image(reference)  # type: ignore[no-untyped-call]
-        except ImageNotFound:
-            return None
+    try:
+        found: dict[str, Any] = json.loads(_get(f"/images/{quote(reference, safe='/:@')}/json"))
+    except _NotFound:
+        return None
     return found
 
 
@@ -148,14 +185,12 @@ def image_id(reference: str) -> str | None:
 @cache
 def data_root() -> Path:
     """Return the folder in which the engine stores images and containers; raises EngineUnavailable."""
-    with engine_errors():
-        return Path(client().api.info()["DockerRootDir"])
+    return Path(json.loads(_get("/info"))["DockerRootDir"])
 
 
 def daemon_time() -> str:
     """Return the clock of the engine (RFC 3339), by which log windows are cut; raises EngineUnavailable."""
-    with engine_errors():
-        return str(client().api.info()["SystemTime"])
+    return str(json.loads(_get("/info"))["SystemTime"])
 
 
 def logs(
@@ -163,8 +198,29 @@ def logs(
 ) -> list[str]:
     """Return the last *tail* log lines (None: all) with time stamps; raises EngineUnavailable.
 
-    *since* and *until* are seconds since 1970 by the clock of the engine, as floats: the SDK truncates datetimes.
+    *since* and *until* are seconds since 1970 by the clock of the engine.
     """
-    with engine_errors(f"the log of {container_id[:12]} cannot be read"):
-        raw = client().api.logs(container_id, timestamps=True, tail=tail or "all", since=since, until=until)
-    return bytes(raw).decode(errors="replace").splitlines()
+    query = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": tail or "all", "since": since, "until": until}
+    given = {key: value for key, value in query.items() if value is not None}
+    path = f"/containers/{container_id}"
+    try:
+        tty = json.loads(_get(f"{path}/json"))["Config"]["Tty"]
+        raw = _get(f"{path}/logs", given, LOG_DEADLINE_S)
+    except EngineUnavailable as error:
+        raise EngineUnavailable(f"the log of {container_id[:12]} cannot be read: {error}") from error
+    text = raw if tty else b"".join(_frames(raw))
+    return text.decode(errors="replace").splitlines()
+
+
+def _frames(raw: bytes) -> Iterator[bytes]:
+    """The payloads of a log in which stdout and stderr are multiplexed."""
+    at = 0
+    while at < len(raw):
+        begin = at + FRAME_HEAD_BYTES
+        at = begin + int.from_bytes(raw[begin - 4 : begin], "big")
+        yield raw[begin:at]
+
+
+def published_by(port: int) -> list[Container]:
+    """Return the running containers of any project that publish *port*; raises EngineUnavailable."""
+    return _listed({"publish": [str(port)]}, every=False)

@@ -96,11 +96,15 @@ class HttpAddress:
     tls: ssl.SSLContext | None = None
     authority: str = ""
     """The value of the Host header."""
+    socket_path: str = ""
+    """The Unix socket that is connected to instead of host and port."""
 
     @classmethod
     def of(cls, url: str, *, verify: TlsVerify = True) -> HttpAddress:
-        """The address of *url*; raises OSError if the CA file *verify* cannot be read."""
+        """The address of *url* (http, https, unix); raises OSError if the CA file *verify* cannot be read."""
         parts = urlsplit(url)
+        if parts.scheme == "unix":
+            return cls("localhost", 0, socket_path=parts.path)
         tls = parts.scheme == "https"
         context = tls_context(verify) if tls else None
         host, port = parts.hostname or "", parts.port or (443 if tls else 80)
@@ -316,6 +320,11 @@ class HttpClient(AbstractContextManager["HttpClient"]):
     def _connect(self, deadline_s: float) -> socket.socket:
         address, plain = self.address, None
         try:
+            if address.socket_path:
+                plain = socket.socket(socket.AF_UNIX)
+                plain.settimeout(deadline_s)
+                plain.connect(address.socket_path)
+                return plain
             plain = socket.create_connection((address.host, address.port), deadline_s)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return address.tls.wrap_socket(plain, server_hostname=address.host) if address.tls else plain

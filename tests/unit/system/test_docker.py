@@ -1,0 +1,200 @@
+"""The engine's API: requests to its socket, and through the SDK for every other address."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from cutover.core.errors import EngineUnavailable
+from cutover.system import docker
+
+LOG = b"\x01\0\0\0\0\0\0\x06first\n" + b"\x02\0\0\0\0\0\0\x07second\n"
+
+
+def described(name: str, *, tty: bool = False) -> dict[str, Any]:
+    """What `docker inspect` says of a container, as far as it is read."""
+    config = {"Image": f"{name}:1", "Tty": tty}
+    return {
+        "Id": name,
+        "Name": f"/{name}",
+        "Image": "sha256:1",
+        "State": {},
+        "Config": config,
+        "HostConfig": {},
+    }
+
+
+class Engine(http.server.BaseHTTPRequestHandler):
+    """Answers with what the test has put on a path; counts connections."""
+
+    protocol_version = "HTTP/1.1"
+    answers: ClassVar[dict[str, Any]] = {}
+    asked: ClassVar[list[str]] = []
+    opened: ClassVar[list[int]] = []
+
+    def setup(self) -> None:
+        """Count a connection."""
+        self.opened.append(1)
+        super().setup()
+
+    def do_GET(self) -> None:
+        """Send the answer, 404 for what is not there."""
+        self.asked.append(self.path)
+        found = self.answers.get(urlsplit(self.path).path)
+        status = HTTPStatus.NOT_FOUND if found is None else HTTPStatus.OK
+        if isinstance(found, HTTPStatus):
+            status, found = found, {"message": "broken"}
+        body = found if isinstance(found, bytes) else json.dumps(found).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        """A Unix socket has no address."""
+        return ""
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """HTTP on a Unix socket."""
+
+    daemon_threads = True
+
+
+class TcpServer(http.server.ThreadingHTTPServer):
+    """HTTP on a port."""
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def engine(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[type[Engine]]:
+    """An engine on a socket, and one on a port."""
+
+    class OneEngine(Engine):
+        answers: ClassVar[dict[str, Any]] = {"/version": {"ApiVersion": "1.44", "MinAPIVersion": "1.24"}}
+        asked: ClassVar[list[str]] = []
+        opened: ClassVar[list[int]] = []
+
+    path = str(tmp_path / "engine.sock")
+    docker.client.cache_clear()
+    with (
+        UnixServer(path, OneEngine)
+        if request.param == "unix"
+        else TcpServer(("127.0.0.1", 0), OneEngine) as server
+    ):
+        address = (
+            f"unix://{path}"
+            if request.param == "unix"
+            else f"tcp://127.0.0.1:{server.socket.getsockname()[1]}"
+        )
+        monkeypatch.setenv("DOCKER_HOST", address)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield OneEngine
+        server.shutdown()
+    docker.client.cache_clear()
+
+
+def test_containers_are_listed_and_inspected(engine: type[Engine]) -> None:
+    """The containers of a project are those of its labels, without one that was removed meanwhile."""
+    engine.answers.update(
+        {
+            "/containers/json": [{"Id": "a"}, {"Id": "gone"}, {"Id": "b"}],
+            "/containers/a/json": described("a"),
+            "/containers/b/json": described("b"),
+        }
+    )
+    assert [each.id for each in docker.containers("shop_blue", "api")] == ["a", "b"]
+    (listed,) = [each for each in engine.asked if each.startswith("/containers/json")]
+    query = parse_qs(urlsplit(listed).query)
+    assert query["all"] == ["1"]
+    assert json.loads(query["filters"][0])["label"] == [
+        "com.docker.compose.project=shop_blue",
+        "com.docker.compose.oneoff=False",
+        "com.docker.compose.service=api",
+    ]
+
+
+def test_what_is_not_there_is_none(engine: type[Engine]) -> None:
+    """A removed container and an image that is not here are no errors."""
+    assert docker.inspect("a") is None
+    assert docker.image_id("registry.test:5000/shop/api:1") is None
+    assert engine.asked[-1].startswith("/images/registry.test:5000/shop/api:1/json")
+
+
+@pytest.mark.parametrize(("tty", "raw"), [(False, LOG), (True, b"first\nsecond\n")])
+def test_a_log_is_read(engine: type[Engine], raw: bytes, *, tty: bool) -> None:
+    """The frames of both streams are joined; a container with a terminal has none."""
+    engine.answers.update({"/containers/a/json": described("a", tty=tty), "/containers/a/logs": raw})
+    assert docker.logs("a", since=1.5, tail=7) == ["first", "second"]
+    query = parse_qs(urlsplit(engine.asked[-1]).query)
+    assert query == {"stdout": ["1"], "stderr": ["1"], "timestamps": ["1"], "tail": ["7"], "since": ["1.5"]}
+
+
+def test_a_log_that_cannot_be_read_says_why(engine: type[Engine]) -> None:
+    """One line names the container, whether it is gone or the engine refuses."""
+    with pytest.raises(
+        EngineUnavailable, match=r"^the log of a cannot be read: the Docker engine answers 404: null$"
+    ):
+        docker.logs("a")
+    engine.answers.update(
+        {
+            "/containers/a/json": described("a"),
+            "/containers/a/logs": HTTPStatus.NOT_IMPLEMENTED,
+        }
+    )
+    with pytest.raises(
+        EngineUnavailable,
+        match=r'^the log of a cannot be read: the Docker engine answers 501: {"message": "broken"}$',
+    ):
+        docker.logs("a")
+
+
+def test_an_engine_that_fails_is_no_answer(engine: type[Engine]) -> None:
+    """An error of the engine is not the absence of what was asked for."""
+    engine.answers.update({"/containers/a/json": HTTPStatus.INTERNAL_SERVER_ERROR})
+    with pytest.raises(EngineUnavailable, match=r"^the Docker engine answers 500: "):
+        docker.inspect("a")
+
+
+@pytest.mark.parametrize("engine", ["unix"], indirect=True)
+def test_one_connection_serves_all_requests(engine: type[Engine]) -> None:
+    """A connection to the socket is kept."""
+    for _ in range(3):
+        assert docker.inspect("a") is None
+    assert len(engine.opened) == 1
+
+
+def test_a_socket_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says where the engine was looked for, and why it does not answer."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(EngineUnavailable) as raised:
+        docker.inspect("a")
+    expected = f"the Docker engine at unix://{tmp_path}/none.sock does not answer: no such file or directory"
+    assert str(raised.value) == expected
+
+
+def test_an_engine_that_is_mute_is_waited_for_no_longer_than_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket that accepts and never answers ends with one line."""
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "mute.sock"))
+        mute.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/mute.sock")
+        monkeypatch.setattr(docker, "API_DEADLINE_S", 0.1)
+        with pytest.raises(EngineUnavailable, match=r"mute\.sock does not answer: timed out$"):
+            docker.inspect("a")
