@@ -55,6 +55,21 @@ def test_ready_is_meant_strictly(answer: bytes, outcome: Outcome, reason: str) -
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (response(200, "OK", kind="text/plain"), YES),
+        (response(200, "<p>hello</p>", kind="text/html"), YES),
+        (response(200, ""), YES),
+        (response(503, "OK"), NO),
+        (response(302, "", "location: /login"), NO),
+    ],
+)
+def test_without_keys_the_status_decides(answer: bytes, outcome: Outcome) -> None:
+    """`json = {}`: a page that says OK or answers with HTML is ready."""
+    assert asked(says(answer), Ready.model_validate({"json": {}, "timeout": "30s"})).outcome == outcome
+
+
 def test_a_dropped_probe_is_asked_again() -> None:
     """One reset connection is not a no."""
     verdict = asked(in_turn(hang_up, says(response(200, {"ready": True}))))
