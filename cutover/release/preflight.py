@@ -158,10 +158,11 @@ def problems(settings: Settings, rendered: Rendered) -> Iterator[str]:
     if free < MIN_FREE_BYTES:
         needed = MIN_FREE_BYTES // 2**20
         yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the undo of the release"
-    yield from _taken_ports(settings, rendered)
+    yield from taken_ports(settings, rendered)
 
 
-def _taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
+def taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
+    """Why a port that *rendered* publishes is not free, one line each; raises EngineUnavailable."""
     # Compose would remove the old container before it notices that the port is taken.
     ours = {each.id: each for each in docker.containers(rendered.project) if each.in_use}
     held = {port for each in ours.values() for port in each.published}
@@ -180,10 +181,14 @@ def _taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
 
 def can_bind(port: int, address: str = "127.0.0.1") -> bool:
     """Whether no process listens on *port* of *address*; True too for a port that only root may bind."""
+    if address in {"", "0.0.0.0"} and not can_bind(port, "::"):  # noqa: S104  the engine binds both families
+        return False
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             probe.bind((address, port))
     except OSError as error:
         return error.errno != errno.EADDRINUSE

@@ -49,6 +49,15 @@ def test_a_port_that_somebody_listens_on_is_taken(address: str) -> None:
     assert can_bind(port, address)
 
 
+@pytest.mark.parametrize("taken", ["::1", "::"])
+def test_a_port_of_ipv6_is_taken_too(taken: str) -> None:
+    """A service that publishes on all addresses needs the port on both families."""
+    with socket.create_server((taken, 0), family=socket.AF_INET6) as held:
+        port = held.getsockname()[1]
+        assert not can_bind(port, "")
+        assert can_bind(port, "127.0.0.1")
+
+
 def test_what_we_may_not_bind_is_not_taken() -> None:
     """An address of another host, or a port for root only, is the engine's business."""
     assert can_bind(8123, "192.0.2.1")
