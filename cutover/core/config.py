@@ -22,6 +22,8 @@ class Settings(schema.Section):
 
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     compose_file: schema.ConfigPath = Path("docker-compose.yml")
+    compose_overrides: tuple[schema.ConfigPath, ...] = ()
+    """Further compose files, merged onto `compose_file` in this order."""
     services: tuple[str, ...] = Field(("api",), min_length=1)
     workers: tuple[str, ...] = ()
     shared_network: str = ""
@@ -40,6 +42,7 @@ class Settings(schema.Section):
     proxy: schema.Proxy | None = None
     watch: schema.Watch = schema.Watch()
     checks: schema.Checks = schema.Checks()
+    volumes: schema.Volumes = schema.Volumes()
     migrate: schema.Migrate | None = None
     database: schema.Database | None = None
     snapshot: schema.Snapshot = schema.Snapshot()

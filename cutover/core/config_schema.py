@@ -118,6 +118,11 @@ class EnvKeys(Section):
         "SHARED_NETWORK", "SHARED_VOLUME", "LOG_LEVEL",
     )  # fmt: skip
 
+    @property
+    def public(self) -> tuple[str, ...]:
+        """The keys whose values may be shown: `unmasked`, and those of repository, tag and port."""
+        return (*self.unmasked, self.port, self.tag, self.repo)
+
 
 class Gate(Section):
     """`[gate]`: limits of the checks before a release is accepted."""
@@ -205,6 +210,15 @@ class Checks(Section):
     """`[checks]`: checks that are reported and never fail a release."""
 
     report_only: tuple[str, ...] = ()
+
+
+class Volumes(Section):
+    """`[volumes]`: volumes of the compose file that are as they should be, although two colors mount them."""
+
+    shared: tuple[str, ...] = ()
+    """Both colors may write to them at the same time."""
+    per_color: tuple[str, ...] = ()
+    """Each color has its own, and users do not miss what is in it."""
 
 
 class Migrate(Section):

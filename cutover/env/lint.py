@@ -107,8 +107,7 @@ def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintRe
     findings += compare_colors(values_of, where, apart=own, shared=shared)
     env_keys, rows = settings.env_keys, list[ParityRow]()
     if len(values_of) > 1:
-        public = (*env_keys.unmasked, env_keys.port, env_keys.tag, env_keys.repo)
-        rows = parity_rows(values_of, public=public, apart=(*own, env_keys.tag))
+        rows = parity_rows(values_of, public=env_keys.public, apart=(*own, env_keys.tag))
     return LintReport(tuple(settings.colors), findings, rows)
 
 
@@ -138,7 +137,7 @@ def _lint_color(
         values = read_env_file(path)
     except ConfigError as error:
         return None, [*findings, Finding(where, str(error).removeprefix(f"{path}: "), "correct the line")]
-    MASK.learn_environment(values, settings.env_keys.unmasked)
+    MASK.learn_environment(values, settings.env_keys.public)
     findings += _lint_values(values, environment, where, color, settings.data_profiles)
     try:
         findings += _lint_rendered(settings, render(settings, color), where)

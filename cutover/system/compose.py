@@ -31,11 +31,14 @@ class Compose:
     project: str
     file: Path
     env_file: Path | None = None
+    overrides: tuple[Path, ...] = ()
+    """Further files, merged onto *file* in this order."""
 
     def words(self, *rest: str) -> Argv:
         """Return the argv of `docker compose` for this project."""
         env = ("--env-file", str(self.env_file)) if self.env_file else ()
-        return ("docker", "compose", "--project-name", self.project, "--file", str(self.file), *env, *rest)
+        files = [word for path in (self.file, *self.overrides) for word in ("--file", str(path))]
+        return ("docker", "compose", "--project-name", self.project, *files, *env, *rest)
 
     def up(self, *services: str, wait_s: float) -> Argv:
         """Return the argv that creates or recreates *services*, without pulling and without their dependencies.
@@ -117,16 +120,19 @@ def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
     Compose reads the env file in a clean environment; its values are masked from now on. Raises ConfigError.
     """
     env_file = settings.colors[color].env_file
-    for path, key in ((settings.compose_file, "compose_file"), (env_file, f"colors.{color}.env_file")):
+    files = [(settings.compose_file, "compose_file"), (env_file, f"colors.{color}.env_file")]
+    for path, key in [*files, *((each, "compose_overrides") for each in settings.compose_overrides)]:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file ({key} in {settings.source})")
-    compose = Compose(settings.compose_project(color), settings.compose_file, env_file)
+    compose = Compose(
+        settings.compose_project(color), settings.compose_file, env_file, settings.compose_overrides
+    )
     override = {settings.env_keys.tag: tag} if tag else {}
     with ThreadPoolExecutor(2) as pool:  # two calls of 0.1 s each
         config = pool.submit(_config, compose, override, "--format", "json")
         variables = pool.submit(_config, compose, override, "--environment")
         text, values = config.result(), _env_variables(variables.result(), override)
-    MASK.learn_environment(values, settings.env_keys.unmasked)
+    MASK.learn_environment(values, settings.env_keys.public)
     return Rendered(color, compose.project, text, json.loads(text), values)
 
 
@@ -138,6 +144,16 @@ def render_colors(settings: Settings) -> dict[str, Rendered]:
         raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(have, pool.map(lambda color: render(settings, color), have), strict=True))
+
+
+def read_source(settings: Settings, color: str) -> dict[str, Any]:
+    """Return the model with all profiles before variables are replaced; empty if Compose cannot print it."""
+    files = (settings.compose_file, settings.colors[color].env_file, settings.compose_overrides)
+    compose = Compose(settings.compose_project(color), *files)
+    argv, every = compose.words("config", "--no-interpolate", "--format", "json"), {"COMPOSE_PROFILES": "*"}
+    done = process.run(argv, deadline_s=COMPOSE_DEADLINE_S, environment=every, mask=False)
+    found: dict[str, Any] = json.loads(done.out) if done.ok else {}
+    return found
 
 
 def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cutover.core.config import Settings
+from cutover.core.config import Settings, load_config
 from cutover.core.errors import ConfigError
 from cutover.system import compose, process
 from cutover.system.compose import Rendered
@@ -116,3 +116,29 @@ def test_a_service_without_an_image_is_told(services: dict[str, Any], said: str)
     with pytest.raises(ConfigError) as raised:
         rendered(services).image("api")
     assert str(raised.value) == said
+
+
+OVERRIDE = """
+services: {api: {image: "app:${IMAGE_TAG:?}", env_file: [more.env]}}
+"""
+
+
+def test_further_files_are_merged(tmp_path: Path) -> None:
+    """`compose_overrides` are merged in their order, as `docker compose --file A --file B` does."""
+    (tmp_path / "base.yml").write_text("services: {api: {image: 'app:0', command: serve}}\n")
+    (tmp_path / "prod.yml").write_text(OVERRIDE)
+    (tmp_path / "more.env").write_text("TOKEN_COUNT=3\n")
+    (tmp_path / "cutover.toml").write_text(
+        'project = "p"\ncompose_file = "base.yml"\ncompose_overrides = ["prod.yml"]\n'
+        'colors.blue = { env_file = ".env.blue" }\n'
+    )
+    (tmp_path / ".env.blue").write_text("IMAGE_TAG=sha-1\n")
+    settings = load_config(tmp_path / "cutover.toml")
+    rendered = compose.render(settings, "blue", "sha-2")
+    assert (rendered.image("api"), rendered.service("api")["command"]) == ("app:sha-2", ["serve"])
+    assert rendered.environment("api") == {"TOKEN_COUNT": "3"}
+    raw = compose.read_source(settings, "blue")["services"]["api"]
+    assert raw["image"] == "app:${IMAGE_TAG:?}"
+    (tmp_path / "prod.yml").unlink()
+    with pytest.raises(ConfigError, match=r"prod\.yml: no such file \(compose_overrides in "):
+        compose.render(settings, "blue")

@@ -1,0 +1,483 @@
+"""Rules for a rendered compose file: what a release would stumble on, each with its way out. Pure."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cutover.core.config import Settings
+from cutover.env.lint import Finding
+from cutover.system.compose import Rendered
+
+Service = Mapping[str, Any]
+Fault = tuple[str, str]
+"""What is wrong with a service, and what to do."""
+Rule = Callable[["ComposeUse", str, Service], Iterator[Fault]]
+
+VARIABLE = re.compile(
+    r"\$(?:\{(?P<braced>[A-Za-z_]\w*)[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|(?P<plain>[A-Za-z_]\w*))"
+)
+SQLITE = re.compile(r"\bsqlite[\w+]*:|\.(?:db|sqlite3?)$", re.IGNORECASE)
+STORES = frozenset({
+    "postgres", "postgresql", "mysql", "mariadb", "mongo", "redis", "valkey", "etcd", "elasticsearch", "opensearch",
+    "rabbitmq", "influxdb", "prometheus", "grafana", "gitea", "vault", "minio", "clickhouse-server",
+})  # fmt: skip
+"""Images whose data directory belongs to one process."""
+ALWAYS_TRUE = re.compile(
+    r"^\s*(?:true|:|exit\s+0|echo\b[^|;&]*|\S+\s+(?:--?version|-v|-V|--?help))\s*$|(?:\|\||;)\s*(?:true|:|exit\s+0)\s*$"
+)
+LOCALHOST = re.compile(r"(?<![\w.-])localhost(?![\w.-])", re.IGNORECASE)
+ROOT_USERS = frozenset({"", "0", "root"})
+NO_HEALTHCHECK = (
+    'test: ["CMD", …] with a command of the image that asks the service, here or as HEALTHCHECK of the image; '
+    "an image without a shell needs one of its own binary"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeUse:
+    """A rendered compose file and how releases use it. Empty facts are not known and not judged."""
+
+    where: str
+    """The name of the compose file in findings."""
+    project: str
+    model: Mapping[str, Any]
+    services: tuple[str, ...]
+    """The released services; the first one receives the traffic."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """The same file with all profiles, before variables were replaced."""
+    two_colors: bool = False
+    tag_key: str = "IMAGE_TAG"
+    tag: str = ""
+    """The tag that *model* was rendered with."""
+    env_files: tuple[Path, ...] = ()
+    """The env files of the colors."""
+    gate_user: str = ""
+    migrates: bool = False
+    shared_volumes: Collection[str] = ()
+    """Volumes that both colors may write to at the same time."""
+    own_volumes: Collection[str] = ()
+    """Volumes of which each color may have its own."""
+    other: Mapping[str, Any] = field(default_factory=dict)
+    """The same file rendered for the other color."""
+    other_ports: Collection[tuple[str, int]] = ()
+    """Host address and port of each port that the other color publishes."""
+    images: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Service → `docker image inspect` of its image, where it is on this host."""
+    architecture: str = ""
+    """The architecture of the engine."""
+    running: Collection[str] | None = None
+    """The services that run in the project now."""
+
+    def raw(self, name: str) -> Service:
+        """Return the service before variables were replaced; empty if that is not known."""
+        found: Service = (self.source.get("services") or {}).get(name) or {}
+        return found
+
+    def is_shared(self, kind: str, key: str) -> bool:
+        """Whether both colors have the same network or volume *key* (*kind*: `networks`, `volumes`)."""
+        mine, its = ((model.get(kind) or {}).get(key) or {} for model in (self.model, self.other))
+        own = its.get("name") if self.other else f"{self.project}_{key}"
+        return bool(mine.get("external")) or (mine.get("name") == own) is bool(self.other)
+
+
+def use_of(settings: Settings, rendered: Rendered, other: Rendered | None = None, **facts: Any) -> ComposeUse:
+    """Return how releases of *settings* use *rendered*; with *other*, blue and green run side by side."""
+    return ComposeUse(
+        where=settings.compose_file.name,
+        project=rendered.project,
+        model=rendered.model,
+        services=(*settings.services, *settings.workers),
+        two_colors=other is not None,
+        tag_key=settings.env_keys.tag,
+        env_files=tuple(each.env_file for each in settings.colors.values()),
+        gate_user=settings.gate.user,
+        migrates=settings.migrate is not None,
+        shared_volumes=settings.volumes.shared,
+        own_volumes=settings.volumes.per_color,
+        other=other.model if other else {},
+        other_ports=[row for name in settings.services for row in other.published(name)] if other else (),
+        **facts,
+    )
+
+
+def compose_findings(use: ComposeUse, rules: Sequence[Rule] | None = None) -> list[Finding]:
+    """Return what *rules* (default: all) find in the released services."""
+    there = use.model.get("services") or {}
+    return [
+        Finding(use.where, f"services.{name}: {what}", todo)
+        for name in use.services
+        for rule in (RULES if rules is None else rules)
+        for what, todo in (rule(use, name, there[name]) if name in there else ())
+    ] + [Finding(use.where, what, todo) for what, todo in missing_services(use)]
+
+
+def missing_services(use: ComposeUse) -> Iterator[Fault]:
+    """A released service that is not there, or only with a profile."""
+    there, every = use.model.get("services") or {}, use.source.get("services") or {}
+    for name in use.services:
+        profiles = (every.get(name) or {}).get("profiles") or ()
+        if name in there:
+            continue
+        if profiles:
+            todo = f"COMPOSE_PROFILES={','.join(profiles)} in the env file of each color, or take the profile off"
+            yield f"services.{name}: has profiles {', '.join(profiles)}, and none of them is active", todo
+        else:
+            known = ", ".join(there) or "no service at all"
+            yield f"there is no service {name!r}", f"it has {known}: correct services in cutover.toml"
+
+
+# --- variables --------------------------------------------------------------------------------------------------
+
+
+def split_outside(text: str, separator: str = ":") -> list[str]:
+    """Return the parts of *text* between separators that are in no `${…}`."""
+    parts, depth = [""], 0
+    for position, letter in enumerate(text):
+        if letter == "{" and text[position - 1 : position] == "$":
+            depth += 1
+        elif letter == "}" and depth:
+            depth -= 1
+        if letter == separator and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
+def split_image(image: str) -> tuple[str, str]:
+    """Return repository and tag of an image whose variables were not replaced; the tag may be empty."""
+    *folders, last = split_outside(split_outside(image, "@")[0], "/")
+    name, *tag = split_outside(last)
+    return "/".join([*folders, name]), tag[0] if tag else ""
+
+
+def variable_of(text: str) -> str:
+    """Return the variable whose value is the whole *text*, like TAG for `${TAG:-latest}`; empty if there is none."""
+    found = VARIABLE.fullmatch(text)
+    return (found["braced"] or found["plain"]) if found else ""
+
+
+def raw_ports(service: Service) -> Iterator[tuple[str, str, str]]:
+    """Yield host address, host port and container port as they are written, without those that are not published."""
+    for row in service.get("ports") or ():
+        if isinstance(row, Mapping):
+            yield str(row.get("host_ip") or ""), str(row.get("published") or ""), str(row.get("target") or "")
+            continue
+        parts = split_outside(str(row))
+        if len(parts) > 1:
+            yield ":".join(parts[:-2]), parts[-2], parts[-1].split("/")[0]
+
+
+# --- the image --------------------------------------------------------------------------------------------------
+
+
+def tag_is_chosen(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """The tag of the image that receives traffic comes from the variable that a release sets."""
+    if name != use.services[0]:
+        return
+    line, key = f"{name}:${{{use.tag_key}:?}}", use.tag_key
+    image, raw = str(service.get("image") or ""), str(use.raw(name).get("image") or "")
+    if not image:
+        yield "names no image, and a release is an image with a tag", f"image: {line}"
+        return
+    chosen = split_image(image)[1]
+    if use.tag and chosen == use.tag:
+        return
+    repository, written = split_image(raw or image)
+    variable = variable_of(written)
+    if raw and variable == key:
+        return
+    if variable:
+        yield (
+            f"{variable} chooses the tag of {raw}, not {key}",
+            f'tag = "{variable}" in [env_keys] of cutover.toml',
+        )
+    elif use.tag or raw:
+        what = f"the tag of {raw or image} is written out, so no release can choose it"
+        if use.tag and ("$" in raw or not raw):
+            what = f"{key}={use.tag} makes it run {image}, so no release can choose its tag"
+        yield what, f"image: {repository}:${{{key}:?}}"
+
+
+def fits_this_machine(use: ComposeUse, name: str, _service: Service) -> Iterator[Fault]:
+    """An image that is here is for the architecture of the engine."""
+    is_for = str((use.images.get(name) or {}).get("Architecture") or "")
+    if use.architecture and is_for and is_for != use.architecture:
+        yield (
+            f"its image is for {is_for}, this engine is {use.architecture}",
+            f"build it for linux/{use.architecture}",
+        )
+
+
+def tag_is_not_in_the_environment(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """`env_file:` gives the container no older tag than the image has."""
+    key = use.tag_key
+    held = (service.get("environment") or {}).get(key)
+    if use.tag and held is not None and str(held) != use.tag:
+        yield (
+            f"the container would get {key}={held} with the image {use.tag}",
+            f"environment: {key}: ${{{key}:?}}",
+        )
+        return
+    given = use.raw(name).get("env_file") or ()
+    rows = [given] if isinstance(given, str) else given
+    ours = {str(path) for path in use.env_files}
+    raw = use.raw(name).get("environment") or {}
+    pinned = key in raw or any(str(row).startswith(f"{key}=") for row in raw if isinstance(raw, list))
+    for row in rows:
+        path = str(row.get("path") if isinstance(row, Mapping) else row)
+        if path in ours and not pinned:
+            what = (
+                f"env_file {Path(path).name} holds {key}, so the container gets the tag of the release before"
+            )
+            yield what, f"environment: {key}: ${{{key}:?}}, or another file for env_file"
+
+
+# --- two colors -------------------------------------------------------------------------------------------------
+
+
+def name_is_free(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """No `container_name` that both colors would need."""
+    given, twin = service.get("container_name"), (use.other.get("services") or {}).get(name) or {}
+    if (
+        use.two_colors
+        and given
+        and (given == twin.get("container_name") if use.other else use.project not in given)
+    ):
+        yield f"container_name {given}: both colors cannot have it", "remove the line"
+
+
+def ports_of_their_own(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """Each color publishes its own ports."""
+    if not use.two_colors:
+        return
+    rows = [row for row in raw_ports(use.raw(name)) if row[1]]
+    fixed = {port for _, port, _ in rows if "$" not in port}
+    for row in service.get("ports") or ():
+        port = str(row.get("published") or "")
+        host = str(row.get("host_ip") or "")
+        same = any(port == str(taken) and (host == at or {host, at} & ANY) for at, taken in use.other_ports)
+        if port in fixed or same:
+            todo = f'"127.0.0.1:${{{port_variable(name)}:?}}:{row.get("target")}", and its own value in each env file'
+            yield f"both colors would publish port {port}", todo
+
+
+ANY = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  addresses that are read, not bound
+
+
+def port_variable(service: str) -> str:
+    """Return the name of the variable for the port of *service*, like WEB_PORT."""
+    return re.sub(r"\W", "_", service).upper() + "_PORT"
+
+
+def one_port_each(_use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
+    """A published port is one number, and one container has it."""
+    replicas = int((service.get("deploy") or {}).get("replicas") or service.get("scale") or 1)
+    for row in service.get("ports") or ():
+        port = str(row.get("published") or "")
+        if "-" in port:
+            yield f"publishes one of the ports {port}, so no check knows which", "publish one port"
+        elif port and replicas > 1:
+            yield (
+                f"{replicas} replicas cannot all publish port {port}",
+                "replicas: 1, or publish no fixed port",
+            )
+
+
+def data_is_there(use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
+    """No volume that users would meet empty after a switch."""
+    if not use.two_colors:
+        return
+    for row in service.get("volumes") or ():
+        name = str(row.get("source") or row.get("target") or "")
+        if row.get("type") != "volume" or name in use.own_volumes:
+            continue
+        if not row.get("source"):
+            yield (
+                f"{row.get('target')} is an unnamed volume: each release starts it empty",
+                f"name it: data:{row.get('target')}",
+            )
+            continue
+        if not use.is_shared("volumes", name):
+            what = f"volume {name} ({row.get('target')}) belongs to one color: users would meet it empty after a switch"
+            keep = f'[volumes] per_color = ["{name}"] in cutover.toml if nobody misses it'
+            yield what, f"volumes: {name}: name: <a fixed name>, or {keep}"
+
+
+def one_writer(use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
+    """No data of one process under two colors that run at the same time."""
+    if not use.two_colors:
+        return
+    mounts = [
+        row
+        for row in service.get("volumes") or ()
+        if row.get("type") in {"volume", "bind"}
+        and not row.get("read_only")
+        and row.get("source") not in use.shared_volumes
+    ]
+    store = split_image(str(service.get("image") or ""))[0].rsplit("/", 1)[-1]
+    given = service.get("environment") or {}
+    for row in mounts:
+        target = str(row.get("target") or "").rstrip("/") + "/"
+        files = [key for key, value in given.items() if SQLITE.search(str(value)) and target in f"{value}/"]
+        if not files and store not in STORES:
+            continue
+        why = f"{files[0]} names a database file in it" if files else f"{store} keeps it for one process"
+        what = (
+            f"both colors would write to {row.get('source')} ({target.rstrip('/')}) while they overlap: {why}"
+        )
+        todo = f'[volumes] shared = ["{row.get("source")}"] in cutover.toml if two may, else release in place'
+        yield what, todo
+
+
+def answers_to_its_own_name(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """On a network that both colors share, each color has a name of its own."""
+    if not use.two_colors:
+        return
+    networks = use.model.get("networks") or {}
+    for key, row in (service.get("networks") or {}).items():
+        if not use.is_shared("networks", key):
+            continue
+        aliases = [str(alias) for alias in (row or {}).get("aliases") or ()]
+        fixed = [alias for alias in aliases if use.project not in alias]
+        if fixed or not aliases:
+            network = (networks.get(key) or {}).get("name", key)
+            own = f'networks: {key}: aliases: ["${{COMPOSE_PROJECT_NAME}}-{name}"], and callers use that or the proxy'
+            yield f"both colors answer to {(fixed or [name])[0]} on the network {network}", own
+
+
+# --- health -----------------------------------------------------------------------------------------------------
+
+
+def health_command_of(service: Service, image: Mapping[str, Any] | None = None) -> list[str]:
+    """Return the HEALTHCHECK of a service, else that of its image: `["CMD", …]`, `["NONE"]`; empty if there is none."""
+    said = service.get("healthcheck") or {}
+    if said.get("disable"):
+        return ["NONE"]
+    test = (
+        said.get("test") or (((image or {}).get("Config") or {}).get("Healthcheck") or {}).get("Test") or []
+    )
+    return ["CMD-SHELL", test] if isinstance(test, str) else [str(word) for word in test]
+
+
+def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """There is a HEALTHCHECK, it asks the service, and it asks it by an address."""
+    test = health_command_of(service, use.images.get(name))
+    if not test and name not in use.images:
+        return  # the image is not here: not known
+    if not test:
+        yield "has no HEALTHCHECK, so the engine cannot tell when it breaks", f"healthcheck: {NO_HEALTHCHECK}"
+        return
+    if test[0] == "NONE":
+        yield (
+            "its healthcheck is disabled, so the engine cannot tell when it breaks",
+            "give it a test that asks the service",
+        )
+        return
+    kind, words = test[0], test[1:]
+    text = " ".join(words) if kind == "CMD-SHELL" else shlex.join(words)
+    if kind == "CMD" and len(words) == 3 and words[1] in {"-c", "-ec"}:  # noqa: PLR2004  sh -c TEXT
+        text = words[2]
+    if ALWAYS_TRUE.search(text):
+        yield f"its healthcheck {text!r} proves nothing about the service", "request the readiness endpoint"
+    elif re.search(r"\bcurl\b", text) and not re.search(r"\s(?:-\w*f|--fail)", text):
+        yield f"its healthcheck {text!r} passes on every status, 500 too", "curl --fail"
+    if LOCALHOST.search(text):
+        yield (
+            "its healthcheck asks localhost, which may be ::1 where the service listens on IPv4",
+            "use 127.0.0.1",
+        )
+
+
+# --- namespaces, users, logs, dependencies -----------------------------------------------------------------------
+
+
+def namespaces_are_its_own(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """The container does not live in the namespaces or volumes of one that a release replaces or leaves."""
+    for key in ("network_mode", "pid", "ipc"):
+        given = str(service.get(key) or "")
+        if key == "network_mode" and given == "host":
+            yield (
+                "network_mode: host publishes no port, so both colors would listen on one",
+                "networks and ports",
+            )
+        kind, _, of = given.partition(":")
+        if kind == "service" and of not in use.services:
+            yield f"{key}: {given} is not released with it", f"add {of!r} to services in cutover.toml"
+        elif kind == "container":
+            yield f"{key}: {given} is another project's container", "a network of its own, or service:NAME"
+    for given in service.get("volumes_from") or ():
+        yield (
+            f"volumes_from {given} depends on a container that a release may replace",
+            "mount the volume by its name",
+        )
+    for other, its in (use.model.get("services") or {}).items():
+        keys = [key for key in ("network_mode", "pid", "ipc") if its.get(key) == f"service:{name}"]
+        if other not in use.services and keys:
+            what = f"{other} lives in its {keys[0].split('_')[0]} namespace, which a release replaces"
+            yield what, f"add {other!r} to services in cutover.toml"
+
+
+def user_is_known(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """It does not run as root, or `[gate] user` says that it does."""
+    image = use.images.get(name)
+    if use.gate_user or (image is None and "user" not in service):
+        return
+    given = str(service.get("user") or ((image or {}).get("Config") or {}).get("User") or "")
+    if given.partition(":")[0] in ROOT_USERS:
+        todo = 'user: 1000:1000, or [gate] user = "root" and read_only_paths = [] in cutover.toml'
+        yield "runs as root, and the gate expects another user", todo
+
+
+def log_can_be_read(_use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
+    """The engine can read the log of the service."""
+    given = service.get("logging") or {}
+    driver, options = str(given.get("driver") or ""), given.get("options") or {}
+    address = str(options.get(f"{driver}-address") or "")
+    if driver == "none":
+        yield "logging: none keeps no log, so errors in it go unseen", "driver: local"
+    elif str(options.get("cache-disabled")).lower() == "true":
+        yield f"logging: {driver} without its cache cannot be read", "remove cache-disabled"
+    elif address.startswith(("tcp", "tls")) and str(options.get("fluentd-async")).lower() != "true":
+        yield (
+            f"logging: no container starts while {address} does not answer",
+            "an udp:// address, or fluentd-async",
+        )
+
+
+def dependencies_run(use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
+    """What it depends on runs, or is run by the release."""
+    for other, how in (service.get("depends_on") or {}).items():
+        if other in use.services:
+            continue
+        condition = (how or {}).get("condition")
+        if condition == "service_completed_successfully":
+            if not use.migrates:
+                what = f"waits for {other} to complete, and a release does not run {other}"
+                yield what, f'[migrate] with the command of {other} and service = "{other}" in cutover.toml'
+        elif use.running is not None and other not in use.running and not use.two_colors:
+            todo = f"docker compose --project-name {use.project} up --detach {other}"
+            yield f"depends on {other}, which does not run in the project {use.project}", todo
+        elif use.two_colors and not any(
+            use.is_shared("networks", key) for key in service.get("networks") or {}
+        ):
+            what = (
+                f"depends on {other}, which only the networks of one project reach: the other color has none"
+            )
+            yield (
+                what,
+                f"networks: default: name: <a fixed name> and external: true, shared by {other} and both colors",
+            )
+
+
+REFUSING: tuple[Rule, ...] = (tag_is_chosen, name_is_free, ports_of_their_own, one_port_each, data_is_there)
+"""With these faults a release would fail after something has changed, or take data from users."""
+RULES: tuple[Rule, ...] = (
+    *REFUSING, fits_this_machine, tag_is_not_in_the_environment, one_writer, answers_to_its_own_name,
+    health_is_asked, namespaces_are_its_own, user_is_known, log_can_be_read, dependencies_run,
+)  # fmt: skip
