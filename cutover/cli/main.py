@@ -17,7 +17,9 @@ from cutover.core.config import Settings, find_config, load_config
 from cutover.core.errors import CutoverError, EngineUnavailable
 
 MODULES = {
+    "doctor": "doctor",
     "env": "env",
+    "init": "init",
     "journal": "reports",
     "recover": "operations",
     "rehearse": "operations",

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 # Folders of the checkout and their place in the wheel.
-PLACES = {"cutover/": "cutover/", "smoke/": "cutover/smoke/", "checks/": "cutover/checks/"}
+PLACES = {
+    "cutover/": "cutover/",
+    "smoke/": "cutover/smoke/",
+    "checks/": "cutover/checks/",
+    "deploy/proxy/": "cutover/deploy/proxy/",
+}
 ANSWERS = {
     "/readyz": {"ready": True},
     "/healthz": {"status": "ok"},

@@ -1,0 +1,185 @@
+"""`cutover init`: write what a release of an existing Compose project needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cutover.cli.main import tell
+from cutover.core.errors import ConfigError, EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cutover.env.adoption import Choices, ComposeProject, Draft
+
+PROJECT = r"[a-z0-9][a-z0-9_-]*"
+PROXIES = ("nginx", "traefik", "haproxy", "none")
+PROXY_STEP = 'install proxy/ and check its lines marked "yours" (deploy/proxy/README.md)'
+
+
+@click.command("init")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    help="A compose file; repeatable.",
+)
+@click.option(
+    "--service",
+    "services",
+    multiple=True,
+    metavar="NAME",
+    help="Repeatable; the first gets the traffic.",
+)
+@click.option(
+    "--project", metavar="NAME", help="Name of the service in cutover.toml; default: the Compose project."
+)
+@click.option("--ready", metavar="PATH", help="The path that answers 200 when the service is ready.")
+@click.option("--proxy", type=click.Choice(PROXIES), default="none", show_default=True,
+              help="Blue and green behind this proxy; none: releases are made in place.")  # fmt: skip
+@click.option(
+    "--write-compose", is_flag=True, help="Make the changes in the compose file too; comments stay."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def init_command(  # noqa: PLR0913, PLR0917  # one for each option
+    files: tuple[str, ...],
+    services: tuple[str, ...],
+    project: str | None,
+    ready: str | None,
+    proxy: str,
+    write_compose: bool,
+    as_json: bool,
+) -> None:
+    """Write cutover.toml, the env file of each color and the proxy's configuration for the Compose project here.
+
+    The compose file is read through Compose, with COMPOSE_FILE and an override file beside it. The changes that it
+    needs are printed as a diff. A file that exists is never overwritten, and no container is touched.
+    """
+    from cutover.env.adoption import draft, read_project
+
+    found = read_project(Path.cwd(), files, os.environ)
+    choices = choose(found, services, ready, project or found.name, proxy)
+    drafted = draft(found, choices, shipped_proxies())
+    written, kept = write_files(found.folder, drafted.files)
+    fill_in = [each for each in drafted.fill_in if each.split(":", maxsplit=1)[0] in written]
+    if write_compose:
+        change_compose(drafted)
+    facts = {
+        "project": choices.project, "services": choices.services, "written": written, "kept": kept,
+        "fill_in": fill_in, "diff": drafted.diff(found.folder), "by_hand": drafted.by_hand,
+        "compose_written": write_compose and bool(drafted.compose),
+    }  # fmt: skip
+    tell(as_json, facts, lines_of(facts, choices))
+
+
+def choose(
+    found: ComposeProject, services: tuple[str, ...], ready: str | None, project: str, proxy: str
+) -> Choices:
+    """Return the choices, from options, the compose file, or the person at the terminal; raises ConfigError."""
+    from cutover.env.adoption import Choices, candidates, readiness_path
+
+    unknown = [name for name in services if name not in found.services]
+    if unknown:
+        raise ConfigError(
+            f"--service {unknown[0]}: the compose file has {', '.join(found.services) or 'no service'}"
+        )
+    asks, likely = sys.stdin.isatty(), candidates(found)
+    if not services:
+        if not likely:
+            raise ConfigError(
+                "no service to release: the compose file has only databases; name one with --service"
+            )
+        if len(likely) > 1 and not asks:
+            raise ConfigError(
+                f"which service gets the traffic? --service={likely[0]} or {', '.join(likely[1:])}"
+            )
+        main = (
+            click.prompt("Service that gets the traffic", type=click.Choice(likely))
+            if asks and likely[1:]
+            else ""
+        )
+        services = (main or likely[0],)
+    image = image_here(str(found.services[services[0]].get("image") or ""))
+    path = ready or readiness_path(found.services[services[0]], image)
+    if not path:
+        path = click.prompt("Path that answers 200 when it is ready", default="/") if asks else "/"
+    if not path.startswith("/"):
+        raise ConfigError(f"--ready {path}: a path begins with /, like /healthz")
+    if not re.fullmatch(PROJECT, project):
+        raise ConfigError(f"--project {project}: lower-case letters, digits, - and _ are allowed")
+    return Choices(services, path, project, proxy, image)
+
+
+def image_here(reference: str) -> Mapping[str, Any] | None:
+    """`docker image inspect` of *reference*, None without the image or the engine."""
+    from cutover.system import docker
+
+    try:
+        return docker.inspect_image(reference) if reference else None
+    except (EngineUnavailable, ConfigError):
+        return None
+
+
+def shipped_proxies() -> Path:
+    """The folder of the proxy configurations, in the wheel or in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "deploy/proxy"
+    return installed if installed.is_dir() else package.parent / "deploy/proxy"
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Write each file that does not exist, env files with mode 0600; the names written, and those kept."""
+    written, kept = [], []
+    for name, text in files.items():
+        path = folder / name
+        mode = 0o600 if name.startswith(".env") else 0o755 if name.endswith(".sh") else 0o644
+        if os.path.lexists(path):
+            kept.append(name)
+            continue
+        try:
+            path.parent.mkdir(exist_ok=True)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        written.append(name)
+    return written, kept
+
+
+def change_compose(drafted: Draft) -> None:
+    """Write the changed compose files, with the mode that they have."""
+    from cutover.system.files import write_atomically
+
+    for path, (_, text) in drafted.compose.items():
+        write_atomically(path, text, mode=path.stat().st_mode & 0o777)
+
+
+def lines_of(facts: Mapping[str, Any], choices: Choices) -> list[str]:
+    """What was written, what the compose file needs, and what to do next."""
+    how = f"blue and green behind {choices.proxy}" if choices.two_colors else "in place"
+    lines = [
+        f"{choices.project}: {choices.services[0]} gets the traffic, releases {how}, ready is {choices.ready}"
+    ]
+    lines += [f"  wrote    {name}" for name in facts["written"]]
+    lines += [f"  kept     {name}: it exists, and is not overwritten" for name in facts["kept"]]
+    lines += [f"  fill in  {key}" for key in facts["fill_in"]]
+    if facts["diff"]:
+        done, needed = (
+            "  changed  the compose file:",
+            "  needed   in the compose file (--write-compose does it):",
+        )
+        lines.append(done if facts["compose_written"] else needed)
+        lines += ["", *facts["diff"].splitlines(), ""]
+    lines += [f"  by hand  {each}" for each in facts["by_hand"]]
+    steps = [PROXY_STEP] if choices.two_colors else []
+    steps += ["keep .env.blue, .env.green and reports/ out of git", "cutover doctor"]
+    return [*lines, *(f"  next     {each}" for each in steps)]

@@ -1,0 +1,598 @@
+"""Adopt a service that runs under Compose: read its project, and draft what releases need. Nothing is written here."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cutover.core.config import default_state_root
+from cutover.core.errors import ConfigError
+from cutover.core.masking import MASK
+from cutover.env.compose_rules import (
+    STORES,
+    Service,
+    health_command_of,
+    port_variable,
+    raw_ports,
+    split_image,
+    split_outside,
+    variable_of,
+)
+from cutover.env.envfile import quote_value, read_env_file
+from cutover.system import process
+from cutover.system.compose import COMPOSE_DEADLINE_S, require_compose
+
+DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDES = tuple(
+    f"{name}.override.{end}" for name in ("compose", "docker-compose") for end in ("yml", "yaml")
+)
+PASSED_ON = ("COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES")
+REFERENCE = re.compile(r"\$\$|\$\{?(?P<name>[A-Za-z_]\w*)(?P<default>:?[-+])?")
+REQUEST = re.compile(r"(?:https?://[^/\s'\"]+|\b(?:localhost|127\.0\.0\.1)(?::\d+)?)(?P<path>/[^\s'\"|;)&]*)")
+DIGITS = "1"  # stands for a variable without value, also for one that must be a number
+PROXY_FILES = {
+    "nginx": ("cutover.conf",),
+    "traefik": ("traefik.yml", "cutover.yml.blue", "cutover.yml.green"),
+    "haproxy": ("haproxy.cfg", "switch.sh"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeProject:
+    """A Compose project as `docker compose up` in its folder would run it."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    name: str
+    model: Mapping[str, Any]
+    source: Mapping[str, Any]
+    """The same with all profiles, before variables were replaced; empty if Compose cannot print it."""
+    values: Mapping[str, str]
+    """The variables of `.env`."""
+    variables: Mapping[str, bool]
+    """The variables that the files use, and whether each has a default."""
+
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """The services of the model."""
+        found: Mapping[str, Service] = self.model.get("services") or {}
+        return found
+
+    def raw(self, service: str) -> Service:
+        """The service before variables were replaced."""
+        found: Service = (self.source.get("services") or self.services).get(service) or {}
+        return found
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def compose_files(
+    folder: Path, given: Sequence[str], environment: Mapping[str, str], values: Mapping[str, str]
+) -> tuple[Path, ...]:
+    """Return the files that Compose would merge: `-f`, `COMPOSE_FILE`, then the default names with their override.
+
+    Raises ConfigError for a file that is missing.
+    """
+    named = environment.get("COMPOSE_FILE") or values.get("COMPOSE_FILE") or ""
+    separator = environment.get("COMPOSE_PATH_SEPARATOR") or values.get("COMPOSE_PATH_SEPARATOR") or ":"
+    wanted = list(given) or [part for part in named.split(separator) if part]
+    for name in wanted:
+        if not (folder / name).is_file():
+            raise ConfigError(f"{name}: no such file (from {'--file' if given else 'COMPOSE_FILE'})")
+    if not wanted:
+        wanted = [name for name in DEFAULT_FILES if (folder / name).is_file()][:1]
+        if not wanted:
+            raise ConfigError(
+                f"no compose file in {folder}: looked for {', '.join(DEFAULT_FILES)}; name one with --file"
+            )
+        wanted += [name for name in OVERRIDES if (folder / name).is_file()][:1]
+    return tuple(folder / name for name in wanted)
+
+
+def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, str]) -> ComposeProject:
+    """Return the project in *folder*, read through Compose; raises ConfigError with the words of Compose."""
+    values = read_env_file(folder / ".env") if (folder / ".env").is_file() else {}
+    MASK.learn_environment(values, ())
+    files = compose_files(folder, given, environment, values)
+    text = "\n".join(_without_comments(path) for path in files)
+    found = [each for each in REFERENCE.finditer(text) if each["name"]]
+    variables = {
+        each["name"]: all(bool(one["default"]) for one in found if one["name"] == each["name"])
+        for each in found
+    }
+    stand_ins = {name: DIGITS for name, default in variables.items() if not default and not values.get(name)}
+    passed = {key: environment[key] for key in PASSED_ON if environment.get(key)}
+    model = _config(files, stand_ins | passed)
+    name = str(model.get("name") or folder.name)
+    try:
+        source = _config(files, stand_ins | passed | {"COMPOSE_PROFILES": "*"}, "--no-interpolate")
+    except ConfigError:
+        source = {}
+    return ComposeProject(folder, files, name, model, source, values, variables)
+
+
+def other_project(project: ComposeProject, name: str) -> Mapping[str, Any]:
+    """Return the model of the same files under another project name; raises ConfigError."""
+    missing = {
+        key: DIGITS
+        for key, default in project.variables.items()
+        if not default and not project.values.get(key)
+    }
+    return _config(project.files, missing, name=name)
+
+
+def _without_comments(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+
+
+def _config(
+    files: Sequence[Path], variables: Mapping[str, str], *flags: str, name: str = ""
+) -> dict[str, Any]:
+    own = ("--project-name", name) if name else ()
+    named = [word for path in files for word in ("--file", str(path))]
+    done = process.run(
+        ("docker", "compose", *own, *named, "config", "--format", "json", *flags),
+        deadline_s=COMPOSE_DEADLINE_S,
+        environment=variables,
+        cwd=str(files[0].parent),
+        mask=False,
+    )
+    if not done.ok:
+        require_compose()
+        raise ConfigError(f"docker compose config: {MASK(done.last_line)}")
+    found: dict[str, Any] = json.loads(done.out)
+    return found
+
+
+# --- choosing ---------------------------------------------------------------------------------------------------
+
+
+def candidates(project: ComposeProject) -> list[str]:
+    """Return the services that may receive the traffic, the likeliest ones only: published, and no database."""
+    rows = {
+        name: service
+        for name, service in project.services.items()
+        if split_image(str(service.get("image") or ""))[0].rsplit("/", 1)[-1] not in STORES
+    }
+    published = [
+        name
+        for name, service in rows.items()
+        if any(row.get("published") for row in service.get("ports") or ())
+    ]
+    built = [name for name in published if rows[name].get("build")]
+    return built if len(built) == 1 else published or list(rows)
+
+
+def readiness_path(service: Service, image: Mapping[str, Any] | None = None) -> str:
+    """Return the path that the health check of *service* requests; empty if it shows none."""
+    found = REQUEST.search(" ".join(health_command_of(service, image)))
+    return found["path"] if found else ""
+
+
+# --- drafting ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What `cutover init` cannot see in the compose file."""
+
+    services: tuple[str, ...]
+    """The released services; the first one receives the traffic."""
+    ready: str
+    project: str
+    proxy: str = "none"
+    image: Mapping[str, Any] | None = None
+    """`docker image inspect` of the image, if it is on this host."""
+
+    @property
+    def two_colors(self) -> bool:
+        """Whether blue and green run side by side, behind a proxy."""
+        return self.proxy != "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Files to write, changes to the compose files, and what a person has to fill in."""
+
+    files: Mapping[str, str]
+    """Path relative to the folder → text."""
+    compose: Mapping[Path, tuple[str, str]]
+    """Compose file → its text before and after."""
+    fill_in: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
+    """Changes to the compose file that cannot be made in its text."""
+
+    def diff(self, folder: Path) -> str:
+        """The changes to the compose files as a unified diff; empty if there are none."""
+        return "".join(
+            line if line.endswith("\n") else f"{line}\n"
+            for path, (old, new) in self.compose.items()
+            for line in difflib.unified_diff(
+                old.splitlines(keepends=True),
+                new.splitlines(keepends=True),
+                f"a/{path.relative_to(folder)}",
+                f"b/{path.relative_to(folder)}",
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The variables of a service: which key holds the tag, and which one the port."""
+
+    tag: str
+    port: str
+    number: int
+    """The host port now; 0 if the service publishes none."""
+
+
+def names_of(project: ComposeProject, choices: Choices) -> Names:
+    """Return the variables that the compose file uses for tag and port, or those that it shall use."""
+    main = choices.services[0]
+    tag = variable_of(split_image(str(project.raw(main).get("image") or ""))[1]) or "IMAGE_TAG"
+    port, number = "", 0
+    for row in project.services[main].get("ports") or ():
+        if str(row.get("published") or "").split("-")[0].isdigit():
+            number = int(str(row["published"]).split("-")[0])
+            break
+    for _, host, _ in raw_ports(project.raw(main)):
+        port = variable_of(host)
+        break
+    return Names(tag, port or (port_variable(main) if choices.two_colors else ""), number)
+
+
+def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
+    """Return the configuration, env files, proxy configuration and compose changes for *choices*.
+
+    *shipped* is the folder with the proxy configurations.
+    """
+    names = names_of(project, choices)
+    edits = ComposeEdits(project, choices, names)
+    compose, by_hand = edits.texts(), tuple(edits.by_hand)
+    own = ({names.port: names.number or 8000} if names.port else {}) | edits.ports
+    ports = {"blue": own, "green": _next_free(project, own)}
+    colors = ("blue", "green") if choices.two_colors else ("blue",)
+    files = {"cutover.toml": config_text(project, choices, names, shared=edits.shared_network)}
+    fill_in: list[str] = []
+    for color in colors:
+        text, missing = env_text(project, choices, names, ports[color])
+        files[f".env.{color}"] = text
+        fill_in += [f".env.{color}: {key}" for key in missing]
+    if choices.two_colors:
+        for name in PROXY_FILES[choices.proxy]:
+            text = (shipped / choices.proxy / name).read_text(encoding="utf-8")
+            files[f"proxy/{name}"] = _proxy_text(
+                text, choices.project, {color: ports[color][names.port] for color in colors}
+            )
+    return Draft(files, compose, tuple(fill_in), by_hand)
+
+
+def _next_free(project: ComposeProject, ports: Mapping[str, int]) -> dict[str, int]:
+    """Other ports for the same variables, which no service of *project* publishes."""
+    rows = (row for each in project.services.values() for row in each.get("ports") or ())
+    taken, found = {str(row.get("published")) for row in rows}, {}
+    for name, number in ports.items():
+        found[name] = next(port for port in range(number + 1, 65536) if str(port) not in taken)
+        taken.add(str(found[name]))
+    return found
+
+
+def _proxy_text(text: str, project: str, ports: Mapping[str, int]) -> str:
+    marker = f"{default_state_root() / project}-live"
+    text = text.replace("/var/lib/cutover/recall-live", marker)
+    ours = {"8000": str(ports["blue"]), "8001": str(ports["green"])}
+    text = re.sub(r"(?<=127\.0\.0\.1:)(?:8000|8001)\b", lambda found: ours[found[0]], text)
+    return text.replace("    recall:\n", f"    {project}:\n")
+
+
+def config_text(project: ComposeProject, choices: Choices, names: Names, *, shared: str) -> str:
+    """Return the text of `cutover.toml`: at most 12 lines, only what differs from the defaults."""
+    first, *further = (path.relative_to(project.folder) for path in project.files)
+    lines = [f"project = {_toml(choices.project)}", f"compose_file = {_toml(str(first))}"]
+    if further:
+        lines.append(f"compose_overrides = {_toml([str(each) for each in further])}")
+    lines.append(f"services = {_toml(list(choices.services))}")
+    keys = {"tag": names.tag} if names.tag != "IMAGE_TAG" else {}
+    keys |= {"port": names.port} if names.port and names.port != "API_HTTP_PORT" else {}
+    if keys:
+        lines.append(f"env_keys = {_toml(keys)}")
+    if shared:
+        lines.append(f"shared_network = {_toml(shared)}")
+    lines.append(f"ready = {_toml({'path': choices.ready, 'json': {}})}  # any response with status 200")
+    if runs_as_root(project.services[choices.services[0]], choices.image):
+        lines.append(f"gate = {_toml({'user': 'root', 'read_only_paths': []})}  # as the image is")
+    if choices.two_colors:
+        lines.append(f"proxy = {_toml(PROXY_TABLES[choices.proxy])}")
+    # blue is what runs now: its project keeps its name, so that its first release replaces it.
+    lines.append(f"colors.blue = {_toml({'env_file': '.env.blue', 'project': project.name})}")
+    if choices.two_colors:
+        lines.append(f"colors.green = {_toml({'env_file': '.env.green'})}")
+    return "\n".join([*lines, ""])
+
+
+PROXY_TABLES: dict[str, dict[str, Any]] = {
+    "nginx": {"driver": "nginx", "url": "http://127.0.0.1:8080", "access_log": "/var/log/nginx/cutover.log"},
+    "traefik": {
+        "driver": "traefik", "url": "http://127.0.0.1:8080", "dynamic_file": "/etc/traefik/cutover.yml",
+        "access_log": "/var/log/traefik/access.log",
+    },
+    "haproxy": {
+        "driver": "command", "url": "http://127.0.0.1:8080", "switch": ["/etc/haproxy/switch.sh", "{color}"],
+        "status": ["/etc/haproxy/switch.sh"],
+    },
+}  # fmt: skip
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return (
+            "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+            if value
+            else "{}"
+        )
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    return json.dumps(value)
+
+
+def runs_as_root(service: Service, image: Mapping[str, Any] | None) -> bool:
+    """Whether the container runs as root, by the compose file or by the image; False if that is not known."""
+    if "user" not in service and image is None:
+        return False
+    given = str(service.get("user") or ((image or {}).get("Config") or {}).get("User") or "")
+    return given.partition(":")[0] in {"", "0", "root"}
+
+
+def env_text(
+    project: ComposeProject, choices: Choices, names: Names, ports: Mapping[str, int]
+) -> tuple[str, list[str]]:
+    """Return the env file of a color, which begins as `.env` does, and the keys that a person has to fill in."""
+    path = project.folder / ".env"
+    kept = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+    dropped = ("COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR", "COMPOSE_PROJECT_NAME", *ports)
+    pattern = re.compile(rf"\s*(?:export\s+)?(?:{'|'.join(map(re.escape, dropped))})\s*[=:]")
+    lines = [line for line in kept if not pattern.match(line)]
+    image = str(project.services[choices.services[0]].get("image") or "")
+    now = split_image(image)[1]
+    added: dict[str, str] = {}
+    if names.tag not in project.values:
+        known = now and (project.variables.get(names.tag, True))
+        added[names.tag] = now if known else "<tag>"
+    added |= {key: str(number) for key, number in ports.items()}
+    for key, default in project.variables.items():
+        if not default and not project.values.get(key) and key not in added and key not in COMPOSE_OWN:
+            added[key] = f"<{key.lower()}>"
+    missing = [key for key, value in added.items() if value.startswith("<")]
+    return "\n".join([*lines, *(f"{key}={_plain(value)}" for key, value in added.items()), ""]), missing
+
+
+COMPOSE_OWN = frozenset({"COMPOSE_PROJECT_NAME", "PWD", "HOME", "PATH"})
+
+
+def _plain(value: str) -> str:
+    return value if re.fullmatch(r"[\w.:/<>-]*", value) else quote_value(value)
+
+
+# --- changes to the text of a compose file ----------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class TextFile:
+    """The text of one compose file, its nodes, and the replacements so far: start, end, new text."""
+
+    path: Path
+    text: str
+    root: yaml.Node | None
+    mark: str = ""
+    """The byte order mark before the text, if there is one."""
+    edits: list[tuple[int, int, str]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> TextFile:
+        """Parse *path* without losing its comments; raises ConfigError."""
+        try:
+            text = path.read_bytes().decode("utf-8")
+            body = text.removeprefix("\ufeff")
+            return cls(path, body, yaml.compose(body, Loader=yaml.SafeLoader), text[: len(text) - len(body)])
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+
+    def node(self, *keys: str) -> tuple[yaml.Node, yaml.Node] | None:
+        """Return key and value node below *keys*, None if this file has none, or only by a merged anchor."""
+        found: tuple[yaml.Node, yaml.Node] | None = None
+        here = self.root
+        for key in keys:
+            rows = here.value if isinstance(here, yaml.MappingNode) else ()
+            found = next((row for row in rows if row[0].value == key), None)
+            if found is None:
+                return None
+            here = found[1]
+        return found
+
+    def replace_scalar(self, node: yaml.Node, value: str) -> None:
+        """Replace *node* by *value*, quoted as it was, or where it must be."""
+        quote = getattr(node, "style", None)
+        old = self.text[node.start_mark.index : node.end_mark.index]
+        plain = quote not in {"'", '"'} and old == node.value
+        before = self.text.rfind("\n", 0, node.start_mark.index) + 1
+        in_flow = any(letter in self.text[before : node.start_mark.index] for letter in "[{")
+        new = f'"{value}"' if not plain or in_flow or value[0] in "\"'{[&*!|>%@`" else value
+        self.edits.append((node.start_mark.index, node.end_mark.index, new))
+
+    def insert_first(self, mapping: yaml.Node, line: str) -> bool:
+        """Insert *line* (`key: value`) as the first one of a block mapping; False for any other node."""
+        if not isinstance(mapping, yaml.MappingNode) or mapping.flow_style or not mapping.value:
+            return False
+        at, indent = mapping.start_mark.index, " " * mapping.start_mark.column
+        self.edits.append((at, at, "".join(f"{each}\n{indent}" for each in line.split("\n"))))
+        return True
+
+    def delete_line(self, key: yaml.Node, value: yaml.Node) -> bool:
+        """Delete the line of a key with a scalar; False if it has more than that on it."""
+        begin = self.text.rfind("\n", 0, key.start_mark.index) + 1
+        end = self.text.find("\n", value.end_mark.index) + 1 or len(self.text)
+        if self.text[begin : key.start_mark.index].strip() or key.start_mark.line != value.end_mark.line:
+            return False
+        self.edits.append((begin, end, ""))
+        return True
+
+    def result(self) -> str:
+        """The text with all replacements."""
+        text, end_of_line = self.text, "\r\n" if "\r\n" in self.text else "\n"
+        for begin, end, new in sorted(self.edits, key=lambda each: each[0], reverse=True):
+            text = text[:begin] + new.replace("\n", end_of_line) + text[end:]
+        return self.mark + text
+
+
+class ComposeEdits:
+    """The changes that compose files need, made in their text so that comments stay."""
+
+    def __init__(self, project: ComposeProject, choices: Choices, names: Names) -> None:
+        self.project, self.choices, self.names = project, choices, names
+        self.by_hand: list[str] = []
+        self.ports: dict[str, int] = {}
+        """Variables of further published ports, with their values now."""
+        self.shared_network = ""
+        self._files = [TextFile.read(path) for path in project.files]
+        self._choose_tag()
+        if choices.two_colors:
+            for service in choices.services:
+                self._free_name(service)
+                self._publish_by_variable(service)
+                self._share_volumes(service)
+            self._share_network()
+
+    def texts(self) -> dict[Path, tuple[str, str]]:
+        """Changed file → its text before and after."""
+        rows = {each.path: (each.mark + each.text, each.result()) for each in self._files}
+        return {path: texts for path, texts in rows.items() if texts[0] != texts[1]}
+
+    def _places(self, *keys: str) -> Iterator[tuple[TextFile, yaml.Node, yaml.Node]]:
+        """The file, key and value of *keys*, in each file that has them; the one that wins comes first."""
+        for each in reversed(self._files):
+            if found := each.node(*keys):
+                yield each, *found
+
+    def _choose_tag(self) -> None:
+        main = self.choices.services[0]
+        raw = str(self.project.raw(main).get("image") or "")
+        repository, written = split_image(raw)
+        if variable_of(written) == self.names.tag:
+            return
+        if "$" in repository and not written:  # the whole image is a variable
+            repository = split_image(str(self.project.services[main].get("image") or ""))[0]
+        wanted = f"{repository or f'{self.project.name}/{main}'}:${{{self.names.tag}:?}}"
+        for text, _, value in self._places("services", main, "image"):
+            text.replace_scalar(value, wanted)
+            return
+        places = self._places("services", main)
+        if raw or not any(text.insert_first(value, f"image: {wanted}") for text, _, value in places):
+            self.by_hand.append(f"services.{main}: image: {wanted}")
+
+    def _free_name(self, service: str) -> None:
+        for text, key, value in self._places("services", service, "container_name"):
+            if "$" not in str(value.value) and not text.delete_line(key, value):
+                self.by_hand.append(f"services.{service}: remove container_name")
+
+    def _publish_by_variable(self, service: str) -> None:
+        rows = [
+            (text, row)
+            for text, _, value in self._places("services", service, "ports")
+            for row in value.value
+        ]
+        published = [(text, row, found) for text, row in rows if (found := _published(row))]
+        for number, (text, row, (host, inner)) in enumerate(published):
+            main = number == 0 and service == self.choices.services[0]
+            name = self.names.port if main else f"{port_variable(service)}_{inner.split('/')[0]}"
+            variable = host if "$" in host else f"${{{name}:?}}"
+            if "$" not in host and not main:
+                self.ports[name] = int(host.split("-")[0])
+            if isinstance(row, yaml.ScalarNode):
+                wanted = f"127.0.0.1:{variable}:{inner}"
+                if wanted != row.value:
+                    text.edits.append((row.start_mark.index, row.end_mark.index, f'"{wanted}"'))
+            elif variable != host:
+                (node,) = (value for key, value in row.value if key.value == "published")
+                text.edits.append((node.start_mark.index, node.end_mark.index, f'"{variable}"'))
+
+    def _share_volumes(self, service: str) -> None:
+        volumes = self.project.model.get("volumes") or {}
+        for row in self.project.services[service].get("volumes") or ():
+            name = str(row.get("source") or "")
+            real = volumes.get(name) or {}
+            if (
+                row.get("type") != "volume"
+                or real.get("external")
+                or real.get("name") != f"{self.project.name}_{name}"
+            ):
+                continue
+            line, done = f"name: {real['name']}", False
+            for text, key, value in self._places("volumes", name):
+                if isinstance(value, yaml.ScalarNode) and not value.value:
+                    indent = "\n" + " " * (key.start_mark.column + 2)
+                    at = self.text_end(text, key)
+                    text.edits.append((at, at, indent + line))
+                    done = True
+                elif isinstance(value, yaml.MappingNode) and not value.value:
+                    text.edits.append((value.start_mark.index, value.end_mark.index, f"{{{line}}}"))
+                    done = True
+                else:
+                    done = text.insert_first(value, line)
+                break
+            if not done:
+                self.by_hand.append(f"volumes.{name}: {line}")
+
+    @staticmethod
+    def text_end(text: TextFile, key: yaml.Node) -> int:
+        """The position after the colon of *key*."""
+        return text.text.index(":", key.end_mark.index) + 1
+
+    def _share_network(self) -> None:
+        """One network for both colors and for what they depend on, if the service uses the default one."""
+        main = self.choices.services[0]
+        others = [each for each in self.project.services if each not in self.choices.services]
+        network = (self.project.model.get("networks") or {}).get("default") or {}
+        uses_default = "default" in (self.project.services[main].get("networks") or {})
+        if not others or network.get("external") or not uses_default:
+            return
+        self.shared_network = str(network.get("name") or f"{self.project.name}_default")
+        block = f"networks:\n  default:\n    name: {self.shared_network}\n    external: true\n"
+        top = next(self._places("networks"), None)
+        alias = f'"${{COMPOSE_PROJECT_NAME}}-{main}"'
+        places = list(self._places("services", main))
+        if (
+            top is not None
+            or next(self._places("services", main, "networks"), None) is not None
+            or not places
+        ):
+            self.by_hand += [
+                f"networks.default: name: {self.shared_network}, external: true",
+                f"services.{main}.networks.default: aliases: [{alias}]",
+            ]
+            return
+        text, _, value = places[0]
+        if not text.insert_first(value, f"networks:\n  default:\n    aliases: [{alias}]"):
+            self.by_hand.append(f"services.{main}.networks.default: aliases: [{alias}]")
+        end = len(text.text)
+        text.edits.append((end, end, ("" if text.text.endswith("\n") else "\n") + "\n" + block))
+
+
+def _published(row: yaml.Node) -> tuple[str, str] | None:
+    """Host port and container port of one row of `ports`; None if it publishes none."""
+    if isinstance(row, yaml.MappingNode):
+        pairs = {key.value: str(value.value) for key, value in row.value}
+        return (pairs["published"], pairs.get("target", "")) if pairs.get("published") else None
+    parts = split_outside(str(row.value))
+    return (parts[-2], parts[-1]) if len(parts) > 1 else None

@@ -1,0 +1,288 @@
+"""`cutover init` in the folders of ordinary Compose projects; no engine is needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from cutover.cli.init import init_command
+from cutover.core.config import load_config
+from cutover.core.errors import ConfigError
+from cutover.env.compose_rules import REFUSING, compose_findings, use_of
+from cutover.env.envfile import read_env_file
+from cutover.system import compose, docker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from click.testing import Result
+
+SHOP = """\
+# The shop
+name: shop
+services:
+  web:
+    image: ghcr.io/acme/shop:2.8.1   # the release
+    container_name: shop
+    ports:
+      - "8000:80"
+    depends_on: {db: {condition: service_healthy}}
+    volumes: [data:/data]
+    environment:
+      DB_PASSWORD: ${DB_PASSWORD}
+    healthcheck:
+      test: curl -f http://127.0.0.1/healthz
+  db:
+    image: postgres:15
+    volumes: [pg:/var/lib/postgresql/data]
+volumes:
+  data:
+  pg: {}
+"""
+BLOG = """\
+services:
+  blog:
+    image: "registry.local:5000/blog:${BLOG_TAG:-latest}"
+    ports: ["${BLOG_PORT:-3000}:3000"]
+    user: root
+"""
+BLOG_PROD = """\
+services:
+  blog:
+    restart: unless-stopped # in production
+    environment: {MODE: production}
+"""
+API = """\
+services:
+  # built here
+  api:
+    build: .
+    ports:
+      - target: 8080
+        published: 9090
+    volumes:
+      - uploads:/uploads
+  worker:
+    build: .
+    command: work
+volumes:
+  uploads: {}
+"""
+SITE = 'services: {site: {image: nginx:1.27-alpine, ports: ["8080:80", "8443:443"]}}\n'
+QUEUE = """\
+x-base: &base
+  image: acme/queue:v7
+services:
+  web:
+    <<: *base
+    ports: [ "127.0.0.1:4000:4000" ]
+    networks: [front]
+  consumer:
+    <<: *base
+  redis: {image: "redis:7"}
+networks:
+  front: {}
+"""
+QUEUE_OVERRIDE = """\
+services:
+  web:
+    image: acme/queue:v8
+    healthcheck: {test: ["CMD", "wget", "-q", "http://127.0.0.1:4000/up"]}
+"""
+
+
+@dataclass
+class Kind:
+    """A Compose project as people have it, and what `cutover init` makes of it."""
+
+    files: Mapping[str, str]
+    words: tuple[str, ...]
+    services: tuple[str, ...]
+    ready: str
+    colors: tuple[str, ...]
+    image: str
+    """The image of `--deploy=sha-9`, after the changes."""
+    diff: tuple[str, ...]
+    """Lines of the printed changes."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Values of the last color's env file."""
+    by_hand: int = 0
+
+
+KINDS = {
+    "a tag written out, a database beside it": Kind(
+        {"compose.yml": SHOP}, (), ("web",), "/healthz", ("blue",), "ghcr.io/acme/shop:sha-9",
+        ("-    image: ghcr.io/acme/shop:2.8.1   # the release", "+    image: ghcr.io/acme/shop:${IMAGE_TAG:?}   # the release"),
+        {"IMAGE_TAG": "2.8.1", "DB_PASSWORD": "<db_password>"},
+    ),
+    "the same behind nginx": Kind(
+        {"compose.yml": SHOP, ".env": "DB_PASSWORD='pa ss' # secret\n"}, ("--proxy=nginx",), ("web",), "/healthz", ("blue", "green"),
+        "ghcr.io/acme/shop:sha-9",
+        ("-    container_name: shop", '+      - "127.0.0.1:${WEB_PORT:?}:80"', "+    name: shop_data", "+    external: true", '+        aliases: ["${COMPOSE_PROJECT_NAME}-web"]'),
+        {"IMAGE_TAG": "2.8.1", "WEB_PORT": "8001", "DB_PASSWORD": "pa ss"},
+    ),
+    "COMPOSE_FILE and an own variable": Kind(
+        {"base.yml": BLOG, "prod.yml": BLOG_PROD, ".env": "COMPOSE_FILE=base.yml:prod.yml\nBLOG_TAG=5.1\n"}, ("--ready=/ok",), ("blog",), "/ok", ("blue",),
+        "registry.local:5000/blog:sha-9", (), {"BLOG_TAG": "5.1"},
+    ),
+    "only built, long ports, behind Traefik": Kind(
+        {"docker-compose.yml": API}, ("--proxy=traefik", "--project=things"), ("api",), "/", ("blue", "green"), "kind/api:sha-9",
+        ("+    image: kind/api:${IMAGE_TAG:?}", '+        published: "${API_PORT:?}"', "+  uploads: {name: kind_uploads}"), {"API_PORT": "9091"},
+    ),
+    "one line, two ports, behind HAProxy": Kind(
+        {"compose.yaml": SITE}, ("--proxy=haproxy",), ("site",), "/", ("blue", "green"), "nginx:sha-9",
+        ('+services: {site: {image: "nginx:${IMAGE_TAG:?}", ports: ["127.0.0.1:${SITE_PORT:?}:80", "127.0.0.1:${SITE_PORT_443:?}:443"]}}',),
+        {"SITE_PORT": "8081"},
+    ),
+    "an override beside it, anchors, two services": Kind(
+        {"compose.yml": QUEUE, "compose.override.yml": QUEUE_OVERRIDE}, ("--service=web", "--service=consumer"), ("web", "consumer"), "/up", ("blue",),
+        "acme/queue:sha-9", ("+++ b/compose.override.yml", "+    image: acme/queue:${IMAGE_TAG:?}"), {"IMAGE_TAG": "v8"},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder `kind` as current directory, and an engine without images."""
+    here = tmp_path / "kind"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(docker, "inspect_image", lambda _: None)
+    for name in ("COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"):
+        monkeypatch.delenv(name, raising=False)
+    return here
+
+
+def init(*words: str) -> Result:
+    """Run `cutover init` without a terminal."""
+    return CliRunner().invoke(init_command, words, standalone_mode=False)
+
+
+def facts_of(*words: str) -> dict[str, Any]:
+    """What `cutover init --json` says."""
+    done = init(*words, "--json")
+    assert done.exception is None, done.exception
+    found: dict[str, Any] = json.loads(done.output)
+    return found
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_writes_what_a_release_needs(folder: Path, name: str) -> None:
+    """At most 12 lines of configuration; after the changes a release chooses the tag, and nothing forbids it."""
+    kind = KINDS[name]
+    for path, text in kind.files.items():
+        (folder / path).write_text(text)
+    facts = facts_of(*kind.words)
+    assert facts["kept"] == []
+    assert all(line in facts["diff"].splitlines() for line in kind.diff), facts["diff"]
+    assert {path: (folder / path).read_text() for path in kind.files} == kind.files
+
+    settings = load_config(folder / "cutover.toml")
+    lines = (folder / "cutover.toml").read_text().splitlines()
+    assert len(lines) <= 12
+    assert (settings.services, settings.ready.path, tuple(settings.colors)) == (
+        kind.services,
+        kind.ready,
+        kind.colors,
+    )
+    changed = facts_of(*kind.words, "--write-compose")
+    assert (changed["written"], changed["compose_written"]) == ([], bool(kind.diff))
+    rendered = [compose.render(settings, color, "sha-9") for color in kind.colors]
+    assert [each.image(settings.service) for each in rendered] == [kind.image] * len(rendered)
+    for mine, other in zip(rendered, reversed(rendered), strict=True):
+        use = use_of(settings, mine, other if mine is not other else None, tag="sha-9")
+        assert compose_findings(use, REFUSING) == []
+    values = read_env_file(folder / f".env.{kind.colors[-1]}")
+    assert {key: values[key] for key in kind.env} == kind.env
+    for color in kind.colors:
+        assert (folder / f".env.{color}").stat().st_mode & 0o777 == 0o600
+    comments = [line.strip() for text in kind.files.values() for line in text.splitlines() if "#" in line]
+    kept = "".join((folder / path).read_text() for path in kind.files)
+    assert all(line.partition("#")[2] in kept for line in comments)
+    again = facts_of(*kind.words)
+    assert (again["written"], again["diff"]) == ([], "")
+
+
+@pytest.mark.parametrize("proxy", ["nginx", "traefik", "haproxy"])
+def test_the_proxy_gets_the_ports_of_the_colors(folder: Path, proxy: str) -> None:
+    """The shipped configuration, with our ports and our marker."""
+    (folder / "compose.yml").write_text(SHOP.replace("8000:80", "7100:80"))
+    facts = facts_of(f"--proxy={proxy}")
+    text = "".join((folder / path).read_text() for path in facts["written"] if path.startswith("proxy/"))
+    assert ("127.0.0.1:7100" in text, "127.0.0.1:7101" in text, "127.0.0.1:8000" in text) == (
+        True,
+        True,
+        False,
+    )
+    assert ("recall-live" in text, "recall:" in text) == (False, False)
+    assert all(path.stat().st_mode & 0o111 for path in folder.glob("proxy/*.sh"))
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "message"),
+    [
+        ({}, (), "no compose file in .*kind: looked for compose.yaml, .*; name one with --file"),
+        ({}, ("--file=x.yml",), r"x.yml: no such file \(from --file\)"),
+        ({".env": "COMPOSE_FILE=gone.yml\n"}, (), r"gone.yml: no such file \(from COMPOSE_FILE\)"),
+        ({"compose.yml": "services: {a: {image: a:1, ports: ['1:1']}, b: {image: b:1, ports: ['2:2']}}"}, (), "which service gets the traffic\\? --service=a or b"),
+        ({"compose.yml": "services: {db: {image: postgres:15}}"}, (), "only databases; name one with --service"),
+        ({"compose.yml": BLOG}, ("--service=web",), "--service web: the compose file has blog"),
+        ({"compose.yml": BLOG}, ("--ready=ok",), "--ready ok: a path begins with /"),
+        ({"compose.yml": BLOG}, ("--project=My Shop",), "--project My Shop: lower-case letters"),
+        ({"compose.yml": "services: ["}, (), "docker compose config: "),
+        ({"compose.yml": "services: {a: {imag: a}}"}, (), "docker compose config: .*imag"),
+        ({"compose.yml": BLOG, "proxy": ""}, ("--proxy=nginx",), "proxy/cutover.conf cannot be written"),
+    ],
+)  # fmt: skip
+def test_says_in_one_line_what_is_missing(folder: Path, files: dict[str, str], words: tuple[str, ...], message: str) -> None:  # fmt: skip
+    """Without a terminal nothing is asked: exit 4, with the option that answers."""
+    for path, text in files.items():
+        (folder / path).write_text(text)
+    with pytest.raises(ConfigError, match=message) as raised:
+        CliRunner().invoke(init_command, words, standalone_mode=False, catch_exceptions=False)
+    assert raised.value.exit_code == 4
+    assert "\n" not in str(raised.value)
+
+
+def test_never_overwrites(folder: Path) -> None:
+    """What is there stays, and the output says so."""
+    (folder / "compose.yml").write_text(SHOP)
+    (folder / "cutover.toml").write_text("mine")
+    (folder / ".env.blue").symlink_to("nowhere")
+    done = init()
+    assert "  kept     cutover.toml: it exists, and is not overwritten" in done.output.splitlines()
+    assert "  kept     .env.blue: it exists, and is not overwritten" in done.output.splitlines()
+    assert "fill in" not in done.output
+    assert (folder / "cutover.toml").read_text() == "mine"
+    assert not (folder / "nowhere").exists()
+
+
+def test_an_image_that_runs_as_root_is_declared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user of an image that is here, and the path of its HEALTHCHECK, need not be asked."""
+    image = {
+        "Config": {
+            "User": "",
+            "Healthcheck": {"Test": ["CMD-SHELL", "wget -qO- localhost:80/live || exit 1"]},
+        }
+    }
+    monkeypatch.setattr(docker, "inspect_image", lambda _: image)
+    (folder / "compose.yaml").write_text(SITE)
+    facts_of()
+    settings = load_config(folder / "cutover.toml")
+    assert (settings.gate.user, settings.gate.read_only_paths, settings.ready.path) == ("root", (), "/live")
+
+
+@pytest.mark.parametrize("text", [SHOP.replace("\n", "\r\n"), "\ufeff" + SHOP])
+def test_line_ends_and_a_byte_order_mark_stay(folder: Path, text: str) -> None:
+    """Only the changed lines change."""
+    (folder / "compose.yml").write_bytes(text.encode())
+    facts_of("--proxy=nginx", "--write-compose")
+    after = (folder / "compose.yml").read_bytes().decode()
+    assert after[0] == text[0]
+    assert after.count("\r\n") == (after.count("\n") if "\r" in text else 0)
+    assert "image: ghcr.io/acme/shop:${IMAGE_TAG:?}   # the release" in after
