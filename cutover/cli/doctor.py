@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,7 @@ def as_facts(found: Sequence[Finding], problem: str) -> dict[str, Any]:
     """Return the findings as JSON values; *problem* is why not all could be examined."""
     return {
         "ok": not found and not problem,
-        "findings": [each.as_json() for each in found],
+        "findings": [asdict(each) for each in found],
         "problem": problem or None,
     }
 
@@ -208,16 +208,15 @@ def port_findings(settings: Settings, rendered: Rendered) -> Iterator[Finding]:
 
 def proxy_findings(colors: Any) -> Iterator[Finding]:
     """Yield why the proxy cannot be switched, and why its log does not show users' requests."""
-    from cutover.release.preflight import log_problems
+    from cutover.release.preflight import log_problem
 
     if colors.proxy is None:
         return
     agreed = colors.proxy.agreed()
     if agreed.outcome is not Outcome.YES:
         yield Finding("[proxy]", agreed.reason, "start it with its configuration of deploy/proxy/README.md")
-    else:
-        for line in log_problems(colors):
-            yield Finding("[proxy]", line, "the log format of deploy/proxy, readable by this user")
+    elif problem := log_problem(colors):
+        yield Finding("[proxy]", problem, "the log format of deploy/proxy, readable by this user")
 
 
 def state_findings(settings: Settings) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from typing import Any
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.verdict import Outcome, Verdict
+from cutover.env.compose_rules import REFUSING, compose_findings, use_of
 from cutover.env.lint import lint_release
 from cutover.gate.container_checks import health_budget
 from cutover.gate.environment_checks import disk, disk_room, most_serious, tls
@@ -46,7 +47,8 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
     old = None
     if request.switch:
         old = check_switch(situation)
-        _require_access_log(situation.colors)
+        if problem := log_problem(situation.colors):
+            raise ConfigError(problem)
     deploy = _check_deploy(situation, report) if request.deploy is not None else None
     if request.changes_something and request.rollback:  # a rollback must not be refused for a certificate
         begun, paths = time.monotonic(), list(request.paths)
@@ -79,13 +81,14 @@ def require_agreed(proxy: Proxy) -> None:
         raise ConfigError(f"it is not certain which color is live: {agreed.reason}")
 
 
-def _require_access_log(colors: Colors) -> None:
-    # Without the log the failed requests of users go unnoticed. A port swap has no proxy that could log.
+def log_problem(colors: Colors) -> str:
+    """Why `[proxy] access_log` does not show the requests of users, whose failures would go unnoticed; or empty."""
     proxy = colors.settings.proxy
+    # A port swap has no proxy that could log.
     if proxy and proxy.access_log and colors.proxy and colors.proxy.keeps_old_color:
         why = why_log_lacks(proxy.access_log, ProxyClient.of(colors.settings).live)
-        if why:
-            raise ConfigError(f"proxy.access_log: {why}")
+        return f"proxy.access_log: {why}" if why else ""
+    return ""
 
 
 def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
@@ -115,7 +118,7 @@ def plan_deploy(situation: Situation) -> DeployPlan:
         )
     rendered = compose.render(settings, color, request.deploy)
     try:
-        problem = next(problems(settings, rendered), None)
+        problem = next(problems(situation.colors, rendered), None)
     except EngineUnavailable as error:
         raise ConfigError(str(error)) from error
     if problem:
@@ -148,17 +151,27 @@ def create_network(name: str) -> None:
         raise ConfigError(f"the network {name} (shared_network) cannot be created: {done.last_line}")
 
 
-def problems(settings: Settings, rendered: Rendered) -> Iterator[str]:
+def problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
     """Why *rendered* cannot be released, one line each, the cheapest checks first; evaluated lazily."""
+    settings = colors.settings
     env_file = settings.colors[rendered.color].env_file
     if not is_private(env_file):
         yield f"{env_file} can be read by others: chmod 600 {env_file}"
     yield from lint_release(settings, rendered, os.environ)
+    yield from compose_problems(colors, rendered)
     free = disk_room(settings.state).free
     if free < MIN_FREE_BYTES:
         needed = MIN_FREE_BYTES // 2**20
         yield f"{settings.state}: {free // 2**20} MiB free, {needed} MiB needed to write the undo of the release"
     yield from taken_ports(settings, rendered)
+
+
+def compose_problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
+    """Why the compose file cannot be released, one line each; names, ports and volumes only beside a live color."""
+    live, settings = colors.live.color, colors.settings
+    beside = colors.rendered.get(live) if live and live != rendered.color else None
+    use = use_of(settings, rendered, beside, tag=rendered.variables.get(settings.env_keys.tag, ""))
+    yield from map(str, compose_findings(use, REFUSING))
 
 
 def taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:

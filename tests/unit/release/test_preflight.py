@@ -9,11 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.config import load_config
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.release.preflight import can_bind, create_network, recovers_at_boot, require_fit
+from cutover.proxy.base import Live
+from cutover.release.colors import Colors
+from cutover.release.preflight import (
+    can_bind,
+    compose_problems,
+    create_network,
+    recovers_at_boot,
+    require_fit,
+)
 from cutover.release.prune import pin_image
 from cutover.system import process
+from cutover.system.compose import render
 from cutover.system.process import CompletedCommand
 
 GOOD = [yes("disk", "half is free"), not_asked("tls", "no https"), yes("alerts", "2 rules loaded")]
@@ -127,3 +137,45 @@ def test_a_pinned_image_has_a_container_of_its_own(monkeypatch: pytest.MonkeyPat
         ("docker", "create", "--name", "cutover-keep-recall-4f1c2aa09d31", "--label", "cutover.keep=recall",
          "--entrypoint", "true", IMAGE)
     ]  # fmt: skip
+
+
+BOTH_COLORS = """
+services:
+  api:
+    image: shop:${{IMAGE_TAG:?}}
+    ports: ["127.0.0.1:${{API_HTTP_PORT:?}}:80"]
+    volumes: [data:/data]
+    {line}
+volumes: {{data: {{{volume}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "volume", "live", "expected"),
+    [
+        ("init: true", "name: shop_data", "blue", ""),
+        ("container_name: shop", "name: shop_data", "blue", "container_name shop: both colors cannot have it: remove"),
+        ("container_name: shop", "name: shop_data", "green", ""),  # in place: one color has it
+        ("container_name: shop", "name: shop_data", None, ""),
+        ("init: true", "", "blue", "volume data (/data) belongs to one color"),
+        ("init: true", "", "green", ""),
+        ("deploy: {replicas: 2}", "name: shop_data", "green", "2 replicas cannot all publish port 8001"),
+    ],
+)  # fmt: skip
+def test_refuses_a_compose_file_that_would_fail_later(
+    tmp_path: Path, line: str, volume: str, live: str | None, expected: str
+) -> None:
+    """Before anything changes, with the line to change; what matters to two colors only is refused beside a live one."""
+    (tmp_path / "compose.yml").write_text(BOTH_COLORS.format(line=line, volume=volume))
+    (tmp_path / "cutover.toml").write_text(
+        'project = "shop"\ncompose_file = "compose.yml"\nstate_dir = "state"\n'
+        'colors.blue = { env_file = ".env.blue" }\ncolors.green = { env_file = ".env.green" }\n'
+    )
+    for color, port in (("blue", 8000), ("green", 8001)):
+        (tmp_path / f".env.{color}").write_text(f"IMAGE_TAG=sha-1\nAPI_HTTP_PORT={port}\n")
+        (tmp_path / f".env.{color}").chmod(0o600)
+    settings = load_config(tmp_path / "cutover.toml")
+    rendered = {color: render(settings, color, "sha-2") for color in settings.colors}
+    colors = Colors(settings, rendered, None, Live(live, ""))
+    found = list(compose_problems(colors, rendered["green"]))
+    assert (len(found), expected in "".join(found)) == (bool(expected), True), found
