@@ -177,12 +177,21 @@ def configured_findings(settings: Settings, environment: Mapping[str, str]) -> I
     yield from state_findings(settings)
     if any(not each.env_file.is_file() for each in settings.colors.values()):
         return  # said above
-    colors = inspect_colors(settings)
-    for color, rendered in colors.rendered.items():
-        other = next((each for name, each in colors.rendered.items() if name != color), None)
-        yield from compose_findings(probed_use(settings, rendered, other))
-        yield from port_findings(settings, rendered)
-    yield from proxy_findings(colors)
+    try:
+        rendered = {color: compose.render(settings, color) for color in settings.colors}
+    except ConfigError as error:
+        if settings.compose_file.is_file() and any(each.what in str(error) for each in linted):
+            return  # said above
+        raise
+    for color, mine in rendered.items():
+        other = next((each for name, each in rendered.items() if name != color), None)
+        yield from compose_findings(probed_use(settings, mine, other))
+        yield from port_findings(settings, mine)
+    try:
+        yield from proxy_findings(inspect_colors(settings))
+    except ConfigError as error:  # a command of [proxy] that is not installed
+        what = str(error).removeprefix(f"{settings.source}: ")
+        yield Finding(settings.source.name, what, "install it, or correct the line")
     yield from environment_findings(settings)
 
 

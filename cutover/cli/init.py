@@ -67,6 +67,7 @@ def init_command(  # noqa: PLR0913, PLR0917  # one for each option
 
     found = read_project(Path.cwd(), files, os.environ)
     choices = choose(found, services, ready, project or found.name, proxy)
+    require_same(found.folder / "cutover.toml", choices)
     drafted = draft(found, choices, shipped_proxies())
     written, kept = write_files(found.folder, drafted.files)
     fill_in = [each for each in drafted.fill_in if each.split(":", maxsplit=1)[0] in written]
@@ -74,7 +75,7 @@ def init_command(  # noqa: PLR0913, PLR0917  # one for each option
         change_compose(drafted)
     facts = {
         "project": choices.project, "services": choices.services, "written": written, "kept": kept,
-        "fill_in": fill_in, "diff": drafted.diff(found.folder), "by_hand": drafted.by_hand,
+        "fill_in": fill_in, "diff": drafted.diff(found), "by_hand": drafted.by_hand,
         "compose_written": write_compose and bool(drafted.compose),
     }  # fmt: skip
     tell(as_json, facts, lines_of(facts, choices))
@@ -91,7 +92,7 @@ def choose(
         raise ConfigError(
             f"--service {unknown[0]}: the compose file has {', '.join(found.services) or 'no service'}"
         )
-    asks, likely = sys.stdin.isatty(), candidates(found)
+    asks, likely = is_terminal(), candidates(found)
     if not services:
         if not likely:
             raise ConfigError(
@@ -116,6 +117,27 @@ def choose(
     if not re.fullmatch(PROJECT, project):
         raise ConfigError(f"--project {project}: lower-case letters, digits, - and _ are allowed")
     return Choices(services, path, project, proxy, image)
+
+
+def is_terminal() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
+def require_same(path: Path, choices: Choices) -> None:
+    """Raise ConfigError if there is a configuration of other colors or services: half of each would fit nothing."""
+    from cutover.core.config import load_config
+
+    try:
+        settings = load_config(path)
+    except ConfigError:
+        return  # missing, or kept as it is
+    colors = {"blue", "green"} if choices.two_colors else {"blue"}
+    if set(settings.colors) != colors or settings.services != choices.services:
+        what = f"{' and '.join(settings.colors)}, services {', '.join(settings.services)}"
+        raise ConfigError(
+            f"{path.name} exists, for {what}: give --proxy and --service that fit it, or remove it"
+        )
 
 
 def image_here(reference: str) -> Mapping[str, Any] | None:

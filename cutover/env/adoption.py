@@ -21,6 +21,7 @@ from cutover.env.compose_rules import (
     health_command_of,
     port_variable,
     raw_ports,
+    runs_as_root,
     split_image,
     split_outside,
     variable_of,
@@ -58,6 +59,15 @@ class ComposeProject:
     """The variables of `.env`."""
     variables: Mapping[str, bool]
     """The variables that the files use, and whether each has a default."""
+
+    @property
+    def without_value(self) -> list[str]:
+        """The variables that have neither a default nor a value in `.env`."""
+        return [name for name, default in self.variables.items() if not default and name not in self.values]
+
+    def shown(self, path: Path) -> str:
+        """*path* relative to the folder if it is below it."""
+        return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
 
     @property
     def services(self) -> Mapping[str, Service]:
@@ -108,7 +118,7 @@ def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, s
         each["name"]: all(bool(one["default"]) for one in found if one["name"] == each["name"])
         for each in found
     }
-    stand_ins = {name: DIGITS for name, default in variables.items() if not default and not values.get(name)}
+    stand_ins = {name: DIGITS for name, default in variables.items() if not default and name not in values}
     passed = {key: environment[key] for key in PASSED_ON if environment.get(key)}
     model = _config(files, stand_ins | passed)
     name = str(model.get("name") or folder.name)
@@ -121,12 +131,8 @@ def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, s
 
 def other_project(project: ComposeProject, name: str) -> Mapping[str, Any]:
     """Return the model of the same files under another project name; raises ConfigError."""
-    missing = {
-        key: DIGITS
-        for key, default in project.variables.items()
-        if not default and not project.values.get(key)
-    }
-    return _config(project.files, missing, name=name)
+    stand_ins = dict.fromkeys(project.without_value, DIGITS)
+    return _config(project.files, stand_ins, name=name)
 
 
 def _without_comments(path: Path) -> str:
@@ -214,7 +220,7 @@ class Draft:
     by_hand: tuple[str, ...] = ()
     """Changes to the compose file that cannot be made in its text."""
 
-    def diff(self, folder: Path) -> str:
+    def diff(self, project: ComposeProject) -> str:
         """The changes to the compose files as a unified diff; empty if there are none."""
         return "".join(
             line if line.endswith("\n") else f"{line}\n"
@@ -222,8 +228,8 @@ class Draft:
             for line in difflib.unified_diff(
                 old.splitlines(keepends=True),
                 new.splitlines(keepends=True),
-                f"a/{path.relative_to(folder)}",
-                f"b/{path.relative_to(folder)}",
+                f"a/{project.shown(path)}",
+                f"b/{project.shown(path)}",
             )
         )
 
@@ -299,10 +305,10 @@ def _proxy_text(text: str, project: str, ports: Mapping[str, int]) -> str:
 
 def config_text(project: ComposeProject, choices: Choices, names: Names, *, shared: str) -> str:
     """Return the text of `cutover.toml`: at most 12 lines, only what differs from the defaults."""
-    first, *further = (path.relative_to(project.folder) for path in project.files)
-    lines = [f"project = {_toml(choices.project)}", f"compose_file = {_toml(str(first))}"]
+    first, *further = map(project.shown, project.files)
+    lines = [f"project = {_toml(choices.project)}", f"compose_file = {_toml(first)}"]
     if further:
-        lines.append(f"compose_overrides = {_toml([str(each) for each in further])}")
+        lines.append(f"compose_overrides = {_toml(further)}")
     lines.append(f"services = {_toml(list(choices.services))}")
     keys = {"tag": names.tag} if names.tag != "IMAGE_TAG" else {}
     keys |= {"port": names.port} if names.port and names.port != "API_HTTP_PORT" else {}
@@ -347,14 +353,6 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def runs_as_root(service: Service, image: Mapping[str, Any] | None) -> bool:
-    """Whether the container runs as root, by the compose file or by the image; False if that is not known."""
-    if "user" not in service and image is None:
-        return False
-    given = str(service.get("user") or ((image or {}).get("Config") or {}).get("User") or "")
-    return given.partition(":")[0] in {"", "0", "root"}
-
-
 def env_text(
     project: ComposeProject, choices: Choices, names: Names, ports: Mapping[str, int]
 ) -> tuple[str, list[str]]:
@@ -371,8 +369,8 @@ def env_text(
         known = now and (project.variables.get(names.tag, True))
         added[names.tag] = now if known else "<tag>"
     added |= {key: str(number) for key, number in ports.items()}
-    for key, default in project.variables.items():
-        if not default and not project.values.get(key) and key not in added and key not in COMPOSE_OWN:
+    for key in project.without_value:
+        if key not in {*added, *COMPOSE_OWN}:
             added[key] = f"<{key.lower()}>"
     missing = [key for key, value in added.items() if value.startswith("<")]
     return "\n".join([*lines, *(f"{key}={_plain(value)}" for key, value in added.items()), ""]), missing
@@ -451,7 +449,11 @@ class TextFile:
     def result(self) -> str:
         """The text with all replacements."""
         text, end_of_line = self.text, "\r\n" if "\r\n" in self.text else "\n"
+        replaced: set[int] = set()  # an anchor that two services use is changed once
         for begin, end, new in sorted(self.edits, key=lambda each: each[0], reverse=True):
+            if end > begin and begin in replaced:
+                continue
+            replaced.add(begin if end > begin else -1)
             text = text[:begin] + new.replace("\n", end_of_line) + text[end:]
         return self.mark + text
 
@@ -560,33 +562,36 @@ class ComposeEdits:
         return text.text.index(":", key.end_mark.index) + 1
 
     def _share_network(self) -> None:
-        """One network for both colors and for what they depend on, if the service uses the default one."""
-        main = self.choices.services[0]
-        others = [each for each in self.project.services if each not in self.choices.services]
-        network = (self.project.model.get("networks") or {}).get("default") or {}
-        uses_default = "default" in (self.project.services[main].get("networks") or {})
-        if not others or network.get("external") or not uses_default:
-            return
-        self.shared_network = str(network.get("name") or f"{self.project.name}_default")
-        block = f"networks:\n  default:\n    name: {self.shared_network}\n    external: true\n"
-        top = next(self._places("networks"), None)
-        alias = f'"${{COMPOSE_PROJECT_NAME}}-{main}"'
-        places = list(self._places("services", main))
-        if (
-            top is not None
-            or next(self._places("services", main, "networks"), None) is not None
-            or not places
-        ):
-            self.by_hand += [
-                f"networks.default: name: {self.shared_network}, external: true",
-                f"services.{main}.networks.default: aliases: [{alias}]",
-            ]
-            return
+        """Share the networks on which the service meets services that are not released with it."""
+        main, networks = self.choices.services[0], self.project.model.get("networks") or {}
+        others = [each for name, each in self.project.services.items() if name not in self.choices.services]
+        alias = f'aliases: ["${{COMPOSE_PROJECT_NAME}}-{main}"]'
+        for key in self.project.services[main].get("networks") or {}:
+            real = networks.get(key) or {}
+            met = any(key in (each.get("networks") or {}) for each in others)
+            if not met or real.get("external") or real.get("name") != f"{self.project.name}_{key}":
+                continue
+            name = str(real["name"])
+            self.shared_network = self.shared_network or name
+            if key != "default" or not self._insert_default_network(main, name, alias):
+                self.by_hand += [
+                    f"networks.{key}: name: {name}, external: true",
+                    f"services.{main}.networks.{key}: {alias}",
+                ]
+
+    def _insert_default_network(self, service: str, name: str, alias: str) -> bool:
+        """Declare the default network; False if the files name networks already."""
+        named = [*self._places("networks"), *self._places("services", service, "networks")]
+        places = list(self._places("services", service))
+        if named or not places:
+            return False
         text, _, value = places[0]
-        if not text.insert_first(value, f"networks:\n  default:\n    aliases: [{alias}]"):
-            self.by_hand.append(f"services.{main}.networks.default: aliases: [{alias}]")
-        end = len(text.text)
-        text.edits.append((end, end, ("" if text.text.endswith("\n") else "\n") + "\n" + block))
+        if not text.insert_first(value, f"networks:\n  default:\n    {alias}"):
+            return False
+        end, newline = len(text.text), "" if text.text.endswith("\n") else "\n"
+        block = f"{newline}\nnetworks:\n  default:\n    name: {name}\n    external: true\n"
+        text.edits.append((end, end, block))
+        return True
 
 
 def _published(row: yaml.Node) -> tuple[str, str] | None:

@@ -423,13 +423,15 @@ def namespaces_are_its_own(use: ComposeUse, name: str, service: Service) -> Iter
             yield what, f"add {other!r} to services in cutover.toml"
 
 
+def runs_as_root(service: Service, image: Mapping[str, Any] | None) -> bool:
+    """Whether the container runs as root, by the compose file or by the image; False if that is not known."""
+    given = str(service.get("user") or ((image or {}).get("Config") or {}).get("User") or "")
+    return ("user" in service or image is not None) and given.partition(":")[0] in ROOT_USERS
+
+
 def user_is_known(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """It does not run as root, or `[gate] user` says that it does."""
-    image = use.images.get(name)
-    if use.gate_user or (image is None and "user" not in service):
-        return
-    given = str(service.get("user") or ((image or {}).get("Config") or {}).get("User") or "")
-    if given.partition(":")[0] in ROOT_USERS:
+    if not use.gate_user and runs_as_root(service, use.images.get(name)):
         todo = 'user: 1000:1000, or [gate] user = "root" and read_only_paths = [] in cutover.toml'
         yield "runs as root, and the gate expects another user", todo
 

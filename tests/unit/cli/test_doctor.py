@@ -129,6 +129,12 @@ def break_color(folder: Path) -> None:
     write_env(folder / ".env.green", "IMAGE_TAG=sha-1\nWEB_PORT=8000\n")
 
 
+def break_proxy(folder: Path) -> None:
+    """The switch command is not installed."""
+    proxy = 'proxy = { driver = "command", url = "http://127.0.0.1:1", switch = ["/none/switch.sh", "{color}"], status = ["/none/switch.sh"] }'
+    (folder / "cutover.toml").write_text(TOML + proxy + "\n")
+
+
 def break_state(folder: Path) -> None:
     """The state directory is a file."""
     (folder / "state").write_text("")
@@ -141,6 +147,7 @@ def break_state(folder: Path) -> None:
         (break_tag, ["compose.yml: services.web: the tag of shop:2.8 is written out" , ""]),
         (break_many, [".env.blue: mode 0644", "asks localhost", "runs as root", "logging: none", "depends on db"]),
         (break_color, ["WEB_PORT is the same as blue's", "publish port 8000", "publish port 8000"]),
+        (break_proxy, ["cutover.toml: proxy.switch: no such command: /none/switch.sh: install it"]),
         (break_state, ["state is a file: state_dir in cutover.toml"]),
     ],
 )  # fmt: skip
@@ -215,6 +222,15 @@ def test_the_host_is_examined_first(folder: Path, monkeypatch: pytest.MonkeyPatc
     """Command, Compose, context and engine, each with the way out."""
     monkeypatch.setattr(*place, value)
     assert [str(each) for each in engine_findings(environment)] == expected
+
+
+def test_a_color_that_cannot_be_rendered_is_a_finding(folder: Path) -> None:
+    """Compose's own words, once; the files can be read, so it is no exit 4."""
+    write_env(folder / ".env.blue", "IMAGE_TAG=sha-1\n")
+    code, lines, problem = diagnose()
+    assert (code, problem) == (1, "")
+    assert len(lines) == 1
+    assert "WEB_PORT" in lines[0]
 
 
 def test_ports_and_surroundings_are_findings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

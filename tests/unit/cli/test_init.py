@@ -249,6 +249,62 @@ def test_says_in_one_line_what_is_missing(folder: Path, files: dict[str, str], w
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("words", [("--proxy=nginx",), ("--service=web", "--service=db")])
+def test_changes_nothing_for_another_configuration(folder: Path, words: tuple[str, ...]) -> None:
+    """A compose file for two colors would not fit a cutover.toml that has one."""
+    (folder / "compose.yml").write_text(SHOP)
+    facts_of()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        ConfigError, match=r"cutover\.toml exists, for blue, services web: give --proxy and --service"
+    ):
+        CliRunner().invoke(
+            init_command, [*words, "--write-compose"], standalone_mode=False, catch_exceptions=False
+        )
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_what_cannot_be_changed_in_the_text_is_said(folder: Path) -> None:
+    """Networks that the files name already are changed by hand; an anchor is changed once."""
+    text = """
+x-ports: &ports ["8000:80"]
+services:
+  web: {image: "app:1", ports: *ports, networks: [back]}
+  redis: {image: "redis:7", networks: [back]}
+networks: {back: {}}
+"""
+    (folder / "compose.yml").write_text(text)
+    facts = facts_of("--proxy=nginx")
+    assert facts["by_hand"] == [
+        "networks.back: name: kind_back, external: true",
+        'services.web.networks.back: aliases: ["${COMPOSE_PROJECT_NAME}-web"]',
+    ]
+    assert load_config(folder / "cutover.toml").shared_network == "kind_back"
+    assert '+x-ports: &ports ["127.0.0.1:${WEB_PORT:?}:80"]' in facts["diff"]
+
+
+def test_asks_at_a_terminal_what_it_cannot_see(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service, if several may get the traffic, and the readiness path, if no health check shows it."""
+    monkeypatch.setattr("cutover.cli.init.is_terminal", lambda: True)
+    text = "services: {a: {image: 'a:1', ports: ['1:1']}, b: {image: 'b:1', ports: ['2:2']}}"
+    (folder / "compose.yml").write_text(text)
+    done = CliRunner().invoke(init_command, [], input="b\n/ok\n", standalone_mode=False)
+    assert done.exception is None, done.exception
+    settings = load_config(folder / "cutover.toml")
+    assert (settings.services, settings.ready.path) == (("b",), "/ok")
+
+
+def test_a_compose_file_of_another_folder(folder: Path) -> None:
+    """It is named by its path, and an empty variable of `.env` is a value."""
+    elsewhere = folder.parent / "x.yml"
+    elsewhere.write_text("services: {web: {image: 'app:1${SUFFIX}', ports: ['80:80']}}")
+    (folder / ".env").write_text("SUFFIX=\n")
+    facts = facts_of("--file", str(elsewhere), "--project=x")
+    assert f"--- a/{elsewhere}" in facts["diff"]
+    assert load_config(folder / "cutover.toml").compose_file == elsewhere
+    assert read_env_file(folder / ".env.blue") == {"SUFFIX": "", "IMAGE_TAG": "1"}
+
+
 def test_never_overwrites(folder: Path) -> None:
     """What is there stays, and the output says so."""
     (folder / "compose.yml").write_text(SHOP)
@@ -260,6 +316,18 @@ def test_never_overwrites(folder: Path) -> None:
     assert "fill in" not in done.output
     assert (folder / "cutover.toml").read_text() == "mine"
     assert not (folder / "nowhere").exists()
+
+
+def test_what_runs_is_adopted_as_it_is(folder: Path) -> None:
+    """In place, Compose gives each service the hash that its container has: the first release can be reverted."""
+    (folder / "compose.yml").write_text(SHOP)
+    (folder / ".env").write_text("DB_PASSWORD='pa ss'\n")
+    before = compose.config_hashes(compose.Compose("shop", folder / "compose.yml"))
+    facts_of("--write-compose")
+    settings = load_config(folder / "cutover.toml")
+    blue = settings.colors["blue"]
+    assert settings.compose_project("blue") == "shop"
+    assert compose.config_hashes(compose.Compose("shop", settings.compose_file, blue.env_file)) == before
 
 
 def test_an_image_that_runs_as_root_is_declared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
