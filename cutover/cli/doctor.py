@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -23,6 +24,7 @@ from cutover.system import compose, docker, process
 
 if TYPE_CHECKING:
     from cutover.env.compose_rules import ComposeUse
+    from cutover.release.colors import Colors
     from cutover.system.compose import Rendered
 
 PROBE_TAG = "cutover-doctor"
@@ -188,7 +190,9 @@ def configured_findings(settings: Settings, environment: Mapping[str, str]) -> I
         yield from compose_findings(probed_use(settings, mine, other))
         yield from port_findings(settings, mine)
     try:
-        yield from proxy_findings(inspect_colors(settings))
+        colors = inspect_colors(settings)
+        yield from way_back_findings(colors)
+        yield from proxy_findings(colors)
     except ConfigError as error:  # a command of [proxy] that is not installed
         what = str(error).removeprefix(f"{settings.source}: ")
         yield Finding(settings.source.name, what, "install it, or correct the line")
@@ -215,7 +219,24 @@ def port_findings(settings: Settings, rendered: Rendered) -> Iterator[Finding]:
             yield Finding(env_file, line, f"another {settings.env_keys.port}, or stop what has it")
 
 
-def proxy_findings(colors: Any) -> Iterator[Finding]:
+def way_back_findings(colors: Colors) -> Iterator[Finding]:
+    """Yield why what runs on a color could not be put back: it was started from another configuration."""
+    from cutover.release.preflight import previous_of
+
+    for color in colors.rendered:
+        try:
+            previous_of(colors, color, keep=False)
+        except EngineUnavailable:
+            return  # said above
+        except ConfigError as error:
+            settings = colors.settings
+            files = (settings.compose_file, settings.colors[color].env_file, settings.compose_overrides)
+            up = compose.Compose(settings.compose_project(color), *files).words("up", "--detach", "--no-deps")
+            todo = f"or once, with a short gap: {shlex.join((*up, *settings.services))}"
+            yield Finding(settings.colors[color].env_file.name, str(error), todo)
+
+
+def proxy_findings(colors: Colors) -> Iterator[Finding]:
     """Yield why the proxy cannot be switched, and why its log does not show users' requests."""
     from cutover.release.preflight import log_problem
 

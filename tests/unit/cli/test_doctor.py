@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from cutover.core.verdict import no, yes
 from cutover.env.lint import Finding
 from cutover.release import preflight
 from cutover.system import compose, docker, process
+from tests.helpers.containers import container
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -231,6 +233,21 @@ def test_a_color_that_cannot_be_rendered_is_a_finding(folder: Path) -> None:
     assert (code, problem) == (1, "")
     assert len(lines) == 1
     assert "WEB_PORT" in lines[0]
+
+
+@pytest.mark.parametrize(("image", "changed", "number"), [("shop:sha-1", False, 0), ("shop:sha-1", True, 1)])
+def test_what_runs_can_be_put_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, image: str, changed: bool, number: int
+) -> None:
+    """A container that Compose would not start like this any more has no way back; the command that mends it is said."""
+    rendered = compose.render(load_config(folder / "cutover.toml"), "blue")
+    own = compose.config_hashes(compose.Compose("shop_blue", Path("-")), rendered.text)["web"]
+    running = replace(container(), image_name=image, config_hash="other" if changed else own)
+    monkeypatch.setattr(docker, "the_container", lambda *_: running)
+    code, lines, _ = diagnose()
+    assert (code, len(lines)) == (number, number)
+    assert all("started from a configuration that is no longer here" in line for line in lines)
+    assert all(line.endswith("up --detach --no-deps web") for line in lines)
 
 
 def test_ports_and_surroundings_are_findings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
