@@ -89,6 +89,9 @@ class Evidence:
     file: Path | None = None
     """Where it is appended to."""
     clock: Callable[[], float] = time.time
+    on_check: Callable[[Check], None] | None = None
+    on_step: Callable[[Step], None] | None = None
+    """Called with each row after it was recorded; must not raise."""
     checks: list[Check] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     series: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
@@ -118,6 +121,8 @@ class Evidence:
         row = Check(len(self.checks) + 1, test, target, stage, verdict, seconds, self.clock(), cause)
         self.checks.append(row)
         self._write("check", asdict(row) | {"verdict": verdict.as_json()})
+        if self.on_check is not None:
+            self.on_check(row)
         return row
 
     def step(self, moment: str, name: str, text: str, seconds: float, outcome: str = "yes") -> Step:
@@ -125,6 +130,8 @@ class Evidence:
         row = Step(moment, name, MASK(text), seconds, self.clock(), outcome)
         self.steps.append(row)
         self._write("step", asdict(row))
+        if self.on_step is not None:
+            self.on_step(row)
         return row
 
     def sample(self, series: str, color: str, value: float) -> None:

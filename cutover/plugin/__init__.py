@@ -9,7 +9,12 @@ from collections.abc import Sequence
 import pytest
 
 from cutover.core.target import ReleaseRequest
-from cutover.plugin import options
+from cutover.plugin import hookspecs, options
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hooks that other plugins may implement."""
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -286,8 +286,11 @@ class ReleaseHooks:
     def _report(self, result: SessionResult) -> None:
         """Write the report, and print the last lines below pytest's own summary."""
         ours = self.session
+        ours.hook_calls.end(result)
         with self._warning("the report"):
             ours.write_report(result)
+            ours.hook_calls.report(ours.folder, result)
+        ours.console.lines(ours.hook_calls.close())
         with self._warning("the last lines"):
             ours.console.ending(result, ours.evidence, ours.checklist.unasked)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")

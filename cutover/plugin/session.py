@@ -32,6 +32,7 @@ from cutover.gate.log_checks import LogBaseline
 from cutover.plugin import options
 from cutover.plugin.checklist import Checklist, NotAnswered, TargetParam
 from cutover.plugin.console import Console, SignalHandlers, look_of_terminal
+from cutover.plugin.hookspecs import HookCalls
 from cutover.release.colors import Colors, Situation, inspect_colors, situation_of, target_named
 from cutover.release.deploy import Deployed, baselines_of_verified, deploy
 from cutover.release.finish import SessionEnd, release_files, url_result
@@ -73,6 +74,7 @@ class CutoverSession:
     evidence: Evidence
     console: Console
     checklist: Checklist
+    hook_calls: HookCalls
     rendering: Future[dict[str, Rendered]] | None = None
     """Both colors of a gate, rendered since pytest was configured."""
     signals: SignalHandlers = field(default_factory=SignalHandlers)
@@ -111,10 +113,13 @@ class CutoverSession:
         if getattr(config.option, "htmlpath", "not installed") is None:
             config.option.htmlpath = str(folder / "report.html")
             config.option.self_contained_html = True
-        evidence = Evidence()
+        hook_calls = HookCalls(config)
+        evidence = Evidence(on_check=hook_calls.verdict, on_step=hook_calls.stage)
         evidence.fact("command", "pytest " + shlex.join(config.invocation_params.args))
         checklist = Checklist(whole=not options.selections(config) and not options.partial_paths(config))
-        return cls(config, request, settings, folder, evidence, Console(config), checklist, rendering)
+        return cls(
+            config, request, settings, folder, evidence, Console(config), checklist, hook_calls, rendering
+        )
 
     def close(self) -> None:
         """Restore the signals; delete the report folder of a session that was refused."""

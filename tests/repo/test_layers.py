@@ -24,8 +24,8 @@ FOLDERS = {
     *("cli", "core", "database", "env", "gate", "plugin", "proxy", "release", "report", "system", "watch"),
 }
 TOP_FILES = {"__init__.py", "__main__.py", "py.typed"}
-MAX_MODULES = 114
-MAX_LINES = 21_000  # what it is
+MAX_MODULES = 115
+MAX_LINES = 21_200  # what it is
 MAX_FLOORS = 8
 MAX_DEFINITIONS = 3
 # Packages that only these folders of cutover/ may import.
