@@ -55,8 +55,9 @@ def as_lines(found: LintReport) -> list[str]:
 @env_command.command("render")
 @click.argument("template", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
-    "-o", "--output", "out", required=True, metavar="FILE", type=click.Path(dir_okay=False, path_type=Path)
-)
+    "-o", "--output", "out", required=True, metavar="FILE", type=click.Path(dir_okay=False, path_type=Path),
+    help="The env file to write.",
+)  # fmt: skip
 @click.option(
     "--keep",
     multiple=True,

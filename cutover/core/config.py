@@ -21,18 +21,28 @@ class Settings(schema.Section):
     """The content of `cutover.toml`. Paths are absolute after `load_config`."""
 
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Name of the service: the state directory and the Compose projects are called after it."""
     compose_file: schema.ConfigPath = Path("docker-compose.yml")
+    """The Compose file of the service."""
     compose_overrides: tuple[schema.ConfigPath, ...] = ()
     """Further compose files, merged onto `compose_file` in this order."""
     services: tuple[str, ...] = Field(("api",), min_length=1)
+    """Released, identified, watched and reverted together, in all replicas; the first one receives the traffic."""
     workers: tuple[str, ...] = ()
+    """Consumers that must not run on both colors: they move with the traffic."""
     shared_network: str = ""
+    """A Docker network that both colors join; it is created if it is missing."""
     env_keys: schema.EnvKeys = schema.EnvKeys()
     data_profiles: tuple[str, ...] = ("db", "cache", "ai")
+    """Compose profiles of databases; an env file that starts one is refused, because each color would have its own."""
     env_template: schema.ConfigPath | None = None
+    """The template that `cutover env check` compares the env files with."""
     state_dir: schema.ConfigPath | None = None
+    """Default: `/var/lib/cutover/<project>` for root, else below `$XDG_STATE_HOME/cutover`; never inside a checkout."""
     reports: schema.ConfigPath = Path("reports")
+    """The folder of the reports; each session makes a folder in it."""
     release_timeout: schema.Duration = 7200.0
+    """How long a session may last; after it, its guard reverts the release."""
     colors: dict[str, schema.Color] = Field(min_length=1)
     version: schema.Version | None = None
     ready: schema.Ready = schema.Ready()
@@ -173,7 +183,7 @@ def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The table in an annotation like `tuple[Endpoint, ...] | None`."""
+    """The table in an annotation like `tuple[schema.Endpoint, ...] | None`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for part in getattr(annotation, "__args__", ()):

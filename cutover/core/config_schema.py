@@ -60,36 +60,52 @@ class Color(Section):
     """`[colors.blue]`: the Compose project of one color, with its own port and env file."""
 
     env_file: ConfigPath
+    """The env file of the color, with its tag and its port; readable by its owner only."""
     project: str = ""
+    """Name of its Compose project; default `<project>_<color>`."""
 
 
 class Version(Section):
     """`[version]`: the endpoint that reports the running version; `{tag}` is the tag of the release."""
 
     path: str = "/version"
+    """Path of the version endpoint."""
     json_: dict[str, Any] = Field(default_factory=dict, alias="json")
+    """Keys and values that the response must contain."""
 
 
 class Ready(Section):
     """`[ready]`: the readiness endpoint of the service."""
 
     path: str = "/readyz"
+    """Path of the readiness endpoint."""
     json_: dict[str, Any] = Field(default_factory=lambda: {"ready": True}, alias="json")
+    """Keys and values that the response must contain."""
     timeout: Duration = 5.0
+    """Wall time of the request."""
 
 
 class Endpoint(Section):
     """`[[endpoints]]`: one request and the expected response."""
 
     name: str = ""
+    """Name in reports; default: method and path."""
     path: str
+    """Path of the request."""
     method: str = "GET"
+    """Method of the request."""
     status: int = Field(200, ge=100, le=599)
+    """The expected status."""
     json_: Any = Field(None, alias="json")
+    """Keys and types that the response must contain; an empty list stands for any list."""
     send: Any = None
+    """JSON body of the request."""
     headers: dict[str, str] = Field(default_factory=dict)
+    """Headers of the request."""
     max_latency: Duration = 1.0
+    """Latency limit of this endpoint."""
     writes: bool = False
+    """Whether the request changes data; required for methods other than GET and HEAD."""
     undo: str = ""
     """The request that deletes what the check wrote, like `DELETE /memories/{id}`."""
 
@@ -111,12 +127,16 @@ class EnvKeys(Section):
     """`[env_keys]`: names of the keys in each color's env file."""
 
     repo: str = "IMAGE_REPO"
+    """The key that holds the image repository."""
     tag: str = "IMAGE_TAG"
+    """The key that holds the image tag; a release sets it."""
     port: str = "API_HTTP_PORT"
+    """The key that holds the published port."""
     unmasked: tuple[str, ...] = (
         "IMAGE_REPO", "IMAGE_TAG", "API_HTTP_PORT", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COLOR",
         "SHARED_NETWORK", "SHARED_VOLUME", "LOG_LEVEL",
     )  # fmt: skip
+    """Keys whose values are shown in reports; all other values are masked."""
 
     @property
     def public(self) -> tuple[str, ...]:
@@ -128,15 +148,19 @@ class Gate(Section):
     """`[gate]`: limits of the checks before a release is accepted."""
 
     min_uptime: Duration = 5.0
+    """How long a release must run without a restart before it is accepted."""
     request_timeout: Duration = 5.0
     """Wall time of one request, including the body."""
     max_latency: Duration = 1.0
+    """Latency limit after a warm-up request."""
     samples: int = Field(5, ge=1, le=100)
+    """Requests of the latency check; one of them may exceed the limit."""
     user: str = ""
     """The user that the service must run as; empty: any user except root."""
     container_port: int = Field(0, ge=0, le=65535)
     """The port inside the container; 0: the published one."""
     read_only_paths: tuple[str, ...] = ("/",)
+    """Paths that the service must not be able to write to, except for its volumes."""
     start_timeout: Duration | None = None
     """Longest wait for a healthy container; default from its HEALTHCHECK: start_period + interval × retries."""
 
@@ -150,7 +174,7 @@ class Logs(Section):
         "error", "err", "severe", "critical", "crit", "fatal", "alert", "emerg", "emergency", "panic", "dpanic",
         "50", "60",
     )  # fmt: skip
-    """50 and 60 are the error levels of pino and bunyan."""
+    """Values of the level that count as errors; 50 and 60 are those of pino and bunyan."""
     pattern: str = (
         r"^(?![IW]\d{4} \d\d:)"
         r'(?:(?!\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|level="?(?:trace|debug|info|warn|warning))\b).)*?'
@@ -161,35 +185,46 @@ class Logs(Section):
     min_errors: int = Field(5, ge=1)
     """With fewer new errors than this the check passes."""
     max_lines: int = Field(5000, ge=100, le=100_000)
+    """How many of the last lines are read."""
     ignore: tuple[str, ...] = ()
+    """Regular expressions of errors that do not count."""
 
 
 class Proxy(Section):
     """`[proxy]`: the reverse proxy and how its traffic is switched."""
 
     driver: Literal["nginx", "traefik", "port-swap", "command"]
+    """How traffic is switched; without this table a release is made in place."""
     url: str = ""
+    """The address that users reach the service by."""
     marker_dir: ConfigPath | None = None
     """nginx: the directory whose file `blue` or `green` names the live color; default `<state root>/<project>-live`."""
     dynamic_file: ConfigPath | None = None
     """traefik: the dynamic configuration file, replaced atomically."""
     access_log: ConfigPath | None = None
+    """The access log of the proxy, from which errors and latency of users are counted."""
     health_path: str = "/__cutover/alive"
     """A location that the proxy answers itself: it tells a dead proxy from a dead service."""
     color_header: str = "X-Color"
+    """The response header that names the live color."""
     live_port: int = Field(0, ge=0, le=65535)
     """port-swap: the port that users connect to; default: the port of the live color."""
     switch: tuple[str, ...] = ()
     """command: argv; `{color}` and `{port}` are replaced."""
     undo: tuple[str, ...] = ()
+    """command: argv that switches back; default: `switch` with the old color."""
     status: tuple[str, ...] = ()
     """command: argv that prints the live color."""
     drain_timeout: Duration = 30.0
+    """How long to wait for requests in flight on the old color."""
     on_drain_timeout: Literal["continue", "revert"] = "continue"
+    """What happens if requests are still in flight then."""
     tls_verify: str | bool = True
     """TLS: true, the path of a CA file, or false for no verification."""
     open_connections: int = Field(20, ge=1, le=500)
+    """Connections that stay open across the switch, to verify it."""
     new_connections: int = Field(10, ge=1, le=500)
+    """Connections that are opened after the switch, to verify it."""
     probe_post_path: str = ""
     """A path that accepts a POST without side effects, for the requests during the switch; empty: only GET."""
     probe_path: str = ""
@@ -200,8 +235,11 @@ class Watch(Section):
     """`[watch]`: monitoring after the switch."""
 
     duration: Duration = 600.0
+    """How long the watch lasts; `--watch` overrides it."""
     probes_per_second: float = Field(2.0, gt=0, le=50)
+    """Requests of the availability check."""
     interval: Duration = 1.0
+    """How often the checks are judged."""
     old_color: Literal["keep", "stop"] = "keep"
     """The old color after a passed watch: keep it running, or stop it."""
 
@@ -210,6 +248,7 @@ class Checks(Section):
     """`[checks]`: checks that are reported and never fail a release."""
 
     report_only: tuple[str, ...] = ()
+    """Names of checks of the gate and of the watch."""
 
 
 class Volumes(Section):
@@ -225,9 +264,13 @@ class Migrate(Section):
     """`[migrate]`: the schema migration, run in a one-off container of the new image."""
 
     command: tuple[str, ...]
+    """argv of the migration."""
     service: str = "api"
+    """The Compose service whose image has the command."""
     budget: Duration = 600.0
+    """How long the migration may take."""
     lock_timeout: Duration = 5.0
+    """How long the migration waits for a lock of the database."""
 
 
 class Database(Section):
@@ -240,15 +283,20 @@ class Database(Section):
     container: str = ""
     """A container with pg_dump and pg_restore that reaches the database; default: found by the host name of the URL."""
     network: str = ""
+    """A further Docker network on which the container of the database is looked for."""
     schema_table: str = "alembic_version"
+    """The table that holds the revision of the schema."""
 
 
 class Snapshot(Section):
     """`[snapshot]`: database snapshots before a migration."""
 
     enabled: bool = False
+    """Take a snapshot in each release that migrates."""
     keep: int = Field(5, ge=1, le=1000)
+    """How many snapshots are kept."""
     budget: Duration = 1800.0
+    """How long a snapshot may take."""
     rehearse: bool = True
     """First migrate a restored copy with the new image, and check the live image against it."""
 
@@ -257,35 +305,51 @@ class Slo(Section):
     """`[slo]`: limits of the watch; without a limit a value is compared only with the old color."""
 
     p50: Duration | None = None
+    """Latency limit of half of the requests."""
     p95: Duration | None = None
+    """Latency limit of 95 % of the requests."""
     p99: Duration | None = None
+    """Latency limit of 99 % of the requests."""
     max_error_rate: float = Field(0.01, ge=0, le=1)
     """Highest allowed share of failed requests (5xx)."""
     availability: float = Field(0.99, ge=0, le=1)
+    """Lowest allowed share of successful probes."""
     cpu: float = Field(0.9, gt=0, le=1)
-    """Highest allowed share of the limit of the container; the same for memory."""
+    """Highest allowed share of the CPU limit of the container."""
     memory: float = Field(0.9, gt=0, le=1)
+    """Highest allowed share of its memory limit."""
     dependency_latency: Duration = 1.0
+    """Latency limit of a dependency."""
     disk_free: float = Field(0.1, ge=0, le=1)
+    """Lowest allowed share of free space on the disk."""
     tls_min_days: float = Field(14, ge=0)
+    """How many days the certificate must still be valid."""
     min_requests: int = Field(100, ge=1)
+    """With fewer requests of users, errors are not judged."""
 
 
 class Dependency(Section):
     """`[[dependencies]]`: a dependency of the service, checked from inside its network."""
 
     name: str
+    """Name in reports."""
     kind: Literal["postgres", "redis", "http", "tcp"]
+    """How it is checked."""
     url_key: str = ""
+    """The variable of the service that holds the URL; if it is not set there, the dependency is not checked."""
     url: str = ""
+    """The URL itself, in place of `url_key`."""
     path: str = ""
+    """http: the path of the request."""
 
 
 class Alerts(Section):
     """`[alerts]`: Prometheus and Alertmanager."""
 
     prometheus: str
+    """URL of Prometheus."""
     alertmanager: str = ""
+    """URL of Alertmanager."""
     rules: tuple[str, ...] = ()
     """Names of alerting rules that must be loaded, healthy and not firing."""
     labels: dict[str, str] = Field(default_factory=dict)
@@ -298,23 +362,31 @@ class Freeze(Section):
     """`[freeze]`: the proxy answers writes with 503 and Retry-After during the switch."""
 
     marker: ConfigPath | None = None
+    """command: the file whose existence freezes writes; nginx has its own."""
     max_duration: Duration = 300.0
+    """How long writes may be frozen."""
 
 
 class Hooks(Section):
     """`[hooks]`: a command that is run on release events; a failure is only reported."""
 
     command: tuple[str, ...]
+    """argv; the facts are in the environment: `CUTOVER_EVENT`, `CUTOVER_TEXT` and more."""
     events: tuple[str, ...] = ("begin", "switched", "released", "reverted", "operator_needed")
+    """The events that it is run on."""
     budget: Duration = 10.0
+    """How long it may take."""
 
 
 class Approval(Section):
     """`[approval]`: the timetable, its owners, and the approval."""
 
     time_zone: str = ""
+    """IANA name of the time zone that times are shown in."""
     owners: dict[Literal["T-15m", "T-10m", "T-0", "T+15m"], str] = Field(default_factory=dict)
+    """Who is responsible at each moment of the timetable."""
     prerequisites: tuple[str, ...] = ()
+    """What an operator has to confirm."""
     required: bool = False
     """Ask the operator to confirm the prerequisites and to approve the switch."""
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # --- the session -----------------------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
 def cutover_session(request: pytest.FixtureRequest) -> CutoverSession:
-    """The session that releases."""
+    """The session itself, for plugins."""
     return request.config.stash[SESSION]
 
 
@@ -85,7 +85,7 @@ def target(
     cutover_session: CutoverSession,
     deploy: str | None,  # noqa: ARG001  # deployed first
 ) -> Target:
-    """The target under test."""
+    """The copy of the service under test: name, base URL, color, tag; test ids read `test_ready[green]`."""
     if request.param.after_switch:
         request.getfixturevalue("switch")
     return cutover_session.target(request.param)
@@ -99,7 +99,7 @@ def control_probe(cutover_session: CutoverSession, target: Target) -> ControlPro
 
 @pytest.fixture(scope="session")
 def http_client(cutover_session: CutoverSession, target: Target) -> Iterator[httpx.Client]:
-    """An `httpx.Client` bound to the target: wall deadline, no redirects, no proxies from the environment."""
+    """An `httpx.Client` bound to the target: total deadline, no redirects, no proxies from the environment."""
     from cutover.system.httpx_client import httpx_client
 
     url, timeout_s, verify = _http_options(cutover_session.settings, target)
@@ -161,7 +161,7 @@ def container_host(container: Container) -> Any:
 # --- what is expected of it ------------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
 def log_baselines(cutover_session: CutoverSession, target: Target) -> Mapping[str, LogBaseline]:
-    """Service -> the log of the container that ran on this color before; services without one are missing."""
+    """Service → the log of the container that ran on this color before; services without one are missing."""
     return cutover_session.baselines(target)
 
 
@@ -173,14 +173,14 @@ def expected_tag(target: Target) -> str | None:
 
 @pytest.fixture(scope="session")
 def expected_identity(cutover_session: CutoverSession, target: Target) -> ExpectedIdentity:
-    """The identity that the target should have."""
+    """The identity that the target should have: image, container, configuration, port."""
     record = cutover_session.release().tx.record
     return identity_of_target(cutover_session.settings, target, record)
 
 
 @pytest.fixture
 def endpoint(request: pytest.FixtureRequest) -> Endpoint:
-    """One of the endpoints that cutover.toml lists."""
+    """One of the `[[endpoints]]`; the test runs once for each."""
     found: Endpoint = request.param
     return found
 
@@ -208,7 +208,7 @@ def watch_result(
 
 @pytest.fixture
 def watch_check_name(request: pytest.FixtureRequest) -> str:
-    """The name of one check of the watch."""
+    """The name of one check of the watch; the test runs once for each."""
     return str(request.param)
 
 

@@ -74,33 +74,40 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--deploy",
         metavar="TAG",
-        help="deploy this image tag to the target first; kept only if every check says yes",
+        help="deploy this image tag to the target first; keep it only if every check passes",
     )
     add(
         "--switch",
         action="store_true",
-        help="then send the traffic there, prove it, gate again through the proxy, watch; flip back if anything fails",
+        help="after the gate: switch the traffic to the target, verify it, gate again through the proxy, watch; "
+        "switch back if anything fails",
     )
+    add("--watch", metavar="DURATION", help="how long checks/ run, like 15m; default: [watch] duration")
     add(
-        "--watch", metavar="DURATION", help='how long checks/ observe, like "15m" (default: [watch] duration)'
+        "--keep-on-failure",
+        action="store_true",
+        help="report only: keep what was changed, also when a check fails",
     )
-    add("--keep-on-failure", action="store_true", help="report only: what was changed stays as it is")
-    add("--plan", action="store_true", help="print what would be done and undone, change nothing")
-    add("--cutover-config", metavar="FILE", help="another cutover.toml")
+    add("--plan", action="store_true", help="print what would be done and undone; change nothing; exit 0")
+    add(
+        "--cutover-config",
+        metavar="FILE",
+        help="another cutover.toml; default: cutover.toml, then deploy/cutover.toml",
+    )
     add(
         "--allow-no-rollback",
         action="store_true",
-        help="release although what runs now could not be put back",
+        help="release although what runs now could not be restored",
     )
     add(
         "--skip-migrations",
         action="store_true",
-        help="leave the schema as it is: an older release cannot upgrade it",
+        help="do not migrate the schema: an older release cannot upgrade it",
     )
     add(
         "--allow-breaking-migration",
         action="store_true",
-        help="migrate although the old release could not be verified on the new schema",
+        help="migrate although the old release was not verified on the new schema",
     )
 
 

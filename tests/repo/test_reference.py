@@ -1,4 +1,4 @@
-"""docs/reference.md lists exactly the options, fixtures and exit codes of the code; README links and transcripts."""
+"""docs/reference.md is what the code says; README links and transcripts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from cutover.core import result
 from cutover.plugin import options
+from scripts import reference
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -31,6 +32,21 @@ def first_column(heading: str) -> list[str]:
     section = REFERENCE.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     return [row.split("|")[1].strip() for row in rows[2:]]
+
+
+def test_the_page_is_written_from_the_code() -> None:
+    """A changed key, option, fixture, hook, command or variable changes the page: python -m scripts.reference."""
+    assert reference.page() == REFERENCE
+
+
+def test_lists_each_key() -> None:
+    """Every key of every table of cutover.toml has a row in the section of its table."""
+    for table in reference.tables():
+        section = REFERENCE.split(f"### {table.heading}\n" if table.heading else "## cutover.toml\n", 1)[1]
+        rows = section.split("\n#", 1)[0]
+        assert table.keys, table.heading
+        assert [key.name for key in table.keys if f"| `{key.name}` |" not in rows] == []
+        assert all(key.meaning and key.values for key in table.keys)
 
 
 def test_lists_each_option() -> None:
