@@ -65,6 +65,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
+def docs(session: nox.Session) -> None:
+    """Build the site from docs/ in build/site; a broken link is an error."""
+    argv = ("mkdocs", "build", "--strict", "--quiet", "--config-file", "docs/dev/mkdocs.yml")
+    session.run(*argv, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(python=False)
 def demo(session: nox.Session) -> None:
     """Release the example service and revert it: nox -s demo -- [--proxy=traefik]."""
     session.run(sys.executable, "-m", "examples.demo", *session.posargs)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.plugin.project import GOOD, Project
+from tests.plugin.project import GOOD, REPOSITORY, Project
 
 BAD = "def test_bad(target, assert_verdict):\n    from cutover import no\n    assert_verdict(no('answer', 'got 41', seen='41'))\n"
 FOLLOWER = """\
@@ -100,6 +100,17 @@ def test_a_plugin_follows_a_session(project: Project) -> None:
     assert {"report.html", "junit.xml", "evidence.jsonl"} <= set(rows[-1][2])
     (evidence,) = (project.folder / "reports").glob("2*/evidence.jsonl")
     assert "planted" not in evidence.read_text()
+
+
+def test_the_plugin_of_the_manual_works(project: Project) -> None:
+    """The first block of docs/plugins.md is a plugin that logs failed checks and the end."""
+    page = (REPOSITORY / "docs/plugins.md").read_text()
+    project.test(BAD)
+    follow(project, page.split("```python", 1)[1].split("\n", 1)[1].split("```", 1)[0], "release_log")
+    done = project.run("-p", "release_log")
+    assert done.returncode == 1, done.stdout
+    log = (project.folder / "releases.log").read_text().splitlines()
+    assert log == ["green: answer: got 41", "trap: ROLLED BACK, exit 1"]
 
 
 def test_values_are_masked(project: Project) -> None:

@@ -29,7 +29,14 @@ LINES = (
     "deploy new image to idle color", "switch proxy to Green", "monitor for 10", "disable Blue",
     "publish completion notice", "unfreeze writes", "postmortem: record learnings", "update this runbook",
 )  # fmt: skip
-DOCS = ("README.md", "docs/runbook.md", "docs/dev/deploy_server.md", "docs/getting-started.md")
+DOCS = (
+    "README.md",
+    "docs/runbook.md",
+    "docs/dev/deploy_server.md",
+    "docs/getting-started.md",
+    "docs/index.md",
+    "docs/plugins.md",
+)
 # Created by the operator or a session, so not in the tree.
 MADE = re.compile(r"/\.env\.\w+(\.template)?$")
 

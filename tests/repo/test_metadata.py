@@ -109,7 +109,8 @@ def test_entry_point_has_the_name_of_its_module() -> None:
 def test_each_dependency_has_its_reason() -> None:
     """docs/decisions.md gives a reason for each dependency."""
     project = TOML["project"]
-    extras = [name for group in project["optional-dependencies"].values() for name in group]
+    groups = (*project["optional-dependencies"].values(), *TOML["dependency-groups"].values())
+    extras = [name for group in groups for name in group]
     names = {re.split(r"[\[<>=~ ]", name)[0] for name in project["dependencies"] + extras}
     reasons = (ROOT / "docs/decisions.md").read_text(encoding="utf-8")
     assert {
@@ -137,9 +138,8 @@ def test_each_dependency_is_pinned_with_a_hash() -> None:
     """constraints.txt pins all direct dependencies of a developer, requirements.txt those of a server."""
     extras = TOML["project"]["optional-dependencies"]
     runtime = TOML["project"]["dependencies"]
-    assert required(*runtime, *(name for group in extras.values() for name in group)) <= pinned(
-        "constraints.txt"
-    )
+    developer = (*extras.values(), *TOML["dependency-groups"].values())
+    assert required(*runtime, *(name for group in developer for name in group)) <= pinned("constraints.txt")
     server = required(*runtime, *extras["vault"], *TOML["build-system"]["requires"])
     assert server <= pinned("requirements.txt") <= pinned("constraints.txt")
 
