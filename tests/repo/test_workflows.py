@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import cutover
 from tests.helpers import workflows
 
 NAMES = sorted(path.name for path in workflows.FOLDER.iterdir())
@@ -140,6 +141,37 @@ def test_the_ticket_gets_the_result_of_the_last_session(tmp_path: Path) -> None:
     )  # fmt: skip
     last = "fetched/ci-1-1-switch/20261126T020000Z-idle-sha-1"
     assert done.stdout == f"report comment {last} --ticket https://t.example/1\n"
+
+
+@pytest.mark.parametrize(
+    ("tag", "repository", "code"),
+    [
+        (f"v{cutover.__version__}", "pytest-cutover/pytest-cutover", 0),
+        ("v9.9.9", "pytest-cutover/pytest-cutover", 1),
+        (f"v{cutover.__version__}", "fork/pytest-cutover", 1),
+    ],
+)
+def test_publishes_only_what_the_package_says(tag: str, repository: str, code: int) -> None:
+    """The tag of a release is the version of the package, and the repository is that of its URLs."""
+    script = workflows.lines(workflows.read("publish.yml"), "Compare the release with the package")
+    env = {
+        "PATH": f"{BIN}:/usr/bin:/bin", "GITHUB_REF_NAME": tag, "GITHUB_SERVER_URL": "https://github.com",
+        "GITHUB_REPOSITORY": repository,
+    }  # fmt: skip
+    done = subprocess.run(("bash", "-e", "-c", script), cwd=workflows.ROOT, env=env, check=False, timeout=60)
+    assert done.returncode == code
+
+
+def test_publishes_without_a_stored_token() -> None:
+    """The job that uploads to PyPI proves its identity, runs nothing of the checkout, and attests what it uploads."""
+    workflow = workflows.read("publish.yml")
+    jobs = workflow["jobs"]
+    assert "secrets" not in (workflows.FOLDER / "publish.yml").read_text()
+    assert jobs["build"]["permissions"] == {"contents": "read"}
+    assert jobs["package"]["permissions"] == {"id-token": "write"}
+    assert jobs["package"]["environment"] == "pypi"
+    assert [step for step in jobs["package"]["steps"] if "run" in step] == []
+    assert jobs["package"]["steps"][-1]["with"] == {"attestations": "true"}
 
 
 def test_only_one_step_gets_the_key() -> None:
