@@ -1,4 +1,4 @@
-"""The steps of a developer; all of them run in the environment that has nox (.venv), none makes its own.
+"""The steps of a developer; all but `lowest` and `newest` run in the environment that has nox (.venv).
 
 `nox -l` lists them. scripts/test creates .venv, and runs `lint` before pytest.
 """
@@ -17,6 +17,8 @@ from scripts.prepare import WHOLE_RUN
 
 ROOT = Path(__file__).parent
 SHELL_FOLDERS = ("scripts", "cutover", "deploy", "examples", ".ci")
+# What the tests of `lowest` and `newest` import beside the dependencies.
+VERSION_TOOLS = ("hvac", "hypothesis", "opentelemetry-sdk", "pytest-xdist")
 SHEBANG = re.compile(rb"#!.*\b(?:ba|da)?sh\b")
 nox.options.sessions = ["lint", "tests"]
 # The pinned tools come first, also where .venv is not activated.
@@ -62,6 +64,31 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run pytest: nox -s tests -- [pytest arguments]."""
     session.run(sys.executable, "-m", "pytest", *(session.posargs or WHOLE_RUN))
+
+
+@nox.session(python=False)
+def lowest(session: nox.Session) -> None:
+    """Run the tests without an engine on the lowest versions that pyproject.toml allows."""
+    run_with_versions(session, "lowest-direct")
+
+
+@nox.session(python=False)
+def newest(session: nox.Session) -> None:
+    """Run the tests without an engine on the newest versions, whatever constraints.txt pins."""
+    run_with_versions(session, "highest")
+
+
+def run_with_versions(session: nox.Session, resolution: str) -> None:
+    """Resolve the dependencies so, install them in build/RESOLUTION, and run the unit and plugin tests there."""
+    folder = ROOT / "build" / resolution
+    python, pins = str(folder / "bin" / "python"), str(folder / "pins.txt")
+    session.run("uv", "venv", "--quiet", "--clear", f"--python={sys.executable}", str(folder))
+    resolve = ("uv", "pip", "compile", "--quiet", "--no-annotate", f"--resolution={resolution}")
+    session.run(*resolve, f"--python={python}", f"--output-file={pins}", "pyproject.toml")
+    install = ("uv", "pip", "install", "--quiet", f"--python={python}", f"--requirements={pins}")
+    session.run(*install, *VERSION_TOOLS, f"--editable={ROOT}")
+    tests = session.posargs or (*WHOLE_RUN, "-m", "not engine", "tests/unit", "tests/plugin")
+    session.run(python, "-m", "pytest", *tests)
 
 
 @nox.session(python=False)

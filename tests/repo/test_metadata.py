@@ -118,6 +118,13 @@ def test_each_dependency_has_its_reason() -> None:
     } == set()
 
 
+def test_each_dependency_has_a_tested_lower_bound() -> None:
+    """`nox -s lowest` tests these versions; without a bound it would test the first version of a package."""
+    project = TOML["project"]
+    names = [*project["dependencies"], *project["optional-dependencies"]["vault"]]
+    assert [name for name in names if ">=" not in name] == []
+
+
 PIN = re.compile(r"([\w.-]+)==\S+( ; [^\\]+?)?(\s+--hash=sha256:[0-9a-f]{64})+")
 
 
