@@ -137,7 +137,7 @@ def keys_of(model: type[BaseModel], names: list[str]) -> Iterator[Key]:
         if not text:
             raise LookupError(f"{model.__name__}.{name} has no docstring")
         info = model.model_fields[name]
-        written = ast.unparse(field.annotation)
+        written = ast.unparse(field.annotation).replace("schema.", "")
         default = default_of(info, is_duration="Duration" in written)
         yield Key(info.alias or name, values_of(written.removesuffix(" | None"), info), default, text)
 
