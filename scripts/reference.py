@@ -73,7 +73,8 @@ VARIABLES = {
 COMMON_OPTIONS = {"config", "as_json", "help", "version"}
 TYPES = {
     "str": "text", "int": "integer", "float": "number", "bool": "true or false", "Any": "any value",
-    "Duration": "duration", "ConfigPath": "path", "tuple[ConfigPath, ...]": "list of paths", "tuple[str, ...]": "list of texts",
+    "Duration": "duration", "ConfigPath": "path",
+    "tuple[ConfigPath, ...]": "list of paths", "tuple[str, ...]": "list of texts",
     "dict[str, str]": "table of texts", "dict[str, Any]": "table", "str | bool": "text, true or false",
 }  # fmt: skip
 
