@@ -72,6 +72,9 @@ VARIABLES = {
 }
 COMMON_OPTIONS = {"config", "as_json", "help", "version"}
 TYPES = {
+    "Period": "duration above 0s", "Regex": "regular expression", "tuple[Regex, ...]": "list of regular expressions",
+    "UrlPath": "path of a URL", "HttpUrl": "URL", "Token": "text", "Variable": "name of a variable",
+    "tuple[Name, ...]": "list of names", "dict[Token, HeaderValue]": "table of texts",
     "str": "text", "int": "integer", "float": "number", "bool": "true or false", "Any": "any value",
     "Duration": "duration", "ConfigPath": "path",
     "tuple[ConfigPath, ...]": "list of paths", "tuple[str, ...]": "list of texts",
@@ -139,7 +142,7 @@ def keys_of(model: type[BaseModel], names: list[str]) -> Iterator[Key]:
             raise LookupError(f"{model.__name__}.{name} has no docstring")
         info = model.model_fields[name]
         written = ast.unparse(field.annotation).replace("schema.", "")
-        default = default_of(info, is_duration="Duration" in written)
+        default = default_of(info, is_duration="Duration" in written or "Period" in written)
         yield Key(info.alias or name, values_of(written.removesuffix(" | None"), info), default, text)
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from cutover.core import config_schema as schema
 from cutover.core.errors import ConfigError
+from cutover.core.text import duration
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 CONFIG_PATHS = ("cutover.toml", "deploy/cutover.toml")
 EXAMPLES = {"project": 'project = "shop"', "colors": '[colors.blue] with env_file = ".env.blue"'}
@@ -26,11 +31,11 @@ class Settings(schema.Section):
     """The Compose file of the service."""
     compose_overrides: tuple[schema.ConfigPath, ...] = ()
     """Further compose files, merged onto `compose_file` in this order."""
-    services: tuple[str, ...] = Field(("api",), min_length=1)
+    services: tuple[schema.Name, ...] = Field(("api",), min_length=1)
     """Released, identified, watched and reverted together, in all replicas; the first one receives the traffic."""
-    workers: tuple[str, ...] = ()
+    workers: tuple[schema.Name, ...] = ()
     """Consumers that must not run on both colors: they move with the traffic."""
-    shared_network: str = ""
+    shared_network: str = Field("", pattern=f"^({schema.NAME})?$")
     """A Docker network that both colors join; it is created if it is missing."""
     env_keys: schema.EnvKeys = schema.EnvKeys()
     data_profiles: tuple[str, ...] = ("db", "cache", "ai")
@@ -41,7 +46,7 @@ class Settings(schema.Section):
     """Default: `/var/lib/cutover/<project>` for root, else below `$XDG_STATE_HOME/cutover`; never inside a checkout."""
     reports: schema.ConfigPath = Path("reports")
     """The folder of the reports; each session makes a folder in it."""
-    release_timeout: schema.Duration = 7200.0
+    release_timeout: schema.Period = 7200.0
     """How long a session may last; after it, its guard reverts the release."""
     colors: dict[str, schema.Color] = Field(min_length=1)
     version: schema.Version | None = None
@@ -82,6 +87,47 @@ class Settings(schema.Section):
                 f"here is {driver}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _names_are_used_once(self) -> Settings:
+        names = [*self.services, *self.workers]
+        twice = sorted({each for each in names if names.count(each) > 1})
+        if twice:
+            raise ValueError(f"services and workers name {', '.join(twice)} twice; name each service once")
+        if len(self.colors) > 1:
+            blue, green = self.colors["blue"], self.colors["green"]
+            if blue.env_file == green.env_file:
+                raise ValueError(
+                    f"colors.green.env_file: {green.env_file} is blue's; each color needs its own"
+                )
+            if self.compose_project("blue") == self.compose_project("green"):
+                raise ValueError(
+                    f"colors.green.project: {self.compose_project('green')!r} is blue's; each color needs its own"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> Settings:
+        if problem := self.watch_problem(self.watch.duration):
+            raise ValueError(f"watch.duration: {problem}")
+        limits = [
+            (name, limit) for name in ("p50", "p95", "p99") if (limit := getattr(self.slo, name)) is not None
+        ]
+        for (lower, low), (higher, high) in pairwise(limits):
+            if low > high:
+                raise ValueError(f"slo.{lower} is {low:g}s, longer than slo.{higher} ({high:g}s)")
+        return self
+
+    def watch_problem(self, watch_s: float) -> str:
+        """Why a session that watches for *watch_s* seconds cannot end in time; empty if it can."""
+        drain_s = self.proxy.drain_timeout if self.proxy else 0.0
+        if watch_s + drain_s < self.release_timeout:
+            return ""
+        rest = f" and a drain of at most {duration(drain_s)}" if drain_s else ""
+        return (
+            f"a watch of {duration(watch_s)}{rest} does not end within release_timeout"
+            f" ({duration(self.release_timeout)}), when the guard reverts the release; shorten it or raise that"
+        )
 
     def compose_project(self, color: str) -> str:
         """The name of the Compose project of *color*."""
@@ -152,22 +198,44 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Set
         if value:
             table[key] = str(Path(value).absolute())
     try:
-        return Settings.model_validate(table | {"source": path}, context={"base": path.parent})
+        settings = Settings.model_validate(table | {"source": path}, context={"base": path.parent})
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_mistake(error)}") from error
+        found = error.errors(include_url=False)
+        below = {each["loc"][:length] for each in found for length in range(len(each["loc"]))}
+        # A list without its bad items can be too short as well: what is wrong inside says more.
+        mistakes = dict.fromkeys(
+            _mistake(each) for each in found if each["loc"] not in below or not each["loc"]
+        )
+        raise ConfigError("\n".join(f"{path}: {each}" for each in mistakes)) from error
+    if problems := [*_path_problems(settings)]:
+        raise ConfigError("\n".join(f"{path}: {each}" for each in problems))
+    return settings
 
 
-def _first_mistake(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; allowed here: {', '.join(_allowed_keys(first['loc'][:-1]))}"
-    if first["type"] == "missing":
+def _path_problems(settings: Settings) -> Iterator[str]:
+    """What stands where a folder or a file is needed, like a FIFO that would be read for ever."""
+    proxy = settings.proxy
+    folders = {"state_dir": settings.state, "reports": settings.reports}
+    if proxy and proxy.driver == "nginx":
+        folders["proxy.marker_dir"] = settings.marker
+    for key, folder in folders.items():
+        there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+        if not there.is_dir():
+            yield f"{key}: {there} is a file, and a folder is needed"
+    if proxy and proxy.access_log and proxy.access_log.exists() and not proxy.access_log.is_file():
+        yield f"proxy.access_log: {proxy.access_log} is no regular file; name the file that the proxy appends to"
+
+
+def _mistake(found: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in found["loc"])
+    if found["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; allowed here: {', '.join(_allowed_keys(found['loc'][:-1]))}"
+    if found["type"] == "missing":
         return f"key {key!r} is missing" + (f": add {EXAMPLES[key]}" if key in EXAMPLES else "")
-    message = first["msg"].removeprefix("Value error, ")
-    names_value = isinstance(first["input"], dict) or "is no duration" in message
+    message = found["msg"].removeprefix("Value error, ")
+    names_value = isinstance(found["input"], dict) or repr(found["input"]) in message
     lowered = message if message[1:2].isupper() else f"{message[0].lower()}{message[1:]}"
-    return f"{key}: {lowered}" + ("" if names_value else f", got {first['input']!r}")
+    return f"{f'{key}: ' if key else ''}{lowered}" + ("" if names_value else f", got {found['input']!r}")
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:

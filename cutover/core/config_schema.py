@@ -18,8 +18,13 @@ from pydantic import (
     model_validator,
 )
 
+from cutover.core.target import url_problem
+
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+LONGEST_S = 30 * UNITS["d"]
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+"""What Docker and Compose take as the name of a service, a network or a container."""
 
 
 def parse_duration(value: object) -> float:
@@ -30,7 +35,10 @@ def parse_duration(value: object) -> float:
         raise ValueError(
             f'{value!r} is no duration: write it with a unit ({", ".join(UNITS)}), like "90s" or "1m30s"'
         )
-    return sum(float(number) * UNITS[unit] for number, unit in parts)
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if seconds > LONGEST_S:
+        raise ValueError(f"{value!r} is no duration that is used here: at most 30d")
+    return seconds
 
 
 def _to_seconds(value: object) -> object:
@@ -38,7 +46,45 @@ def _to_seconds(value: object) -> object:
     return value if isinstance(value, float) else parse_duration(value)
 
 
+def _above_zero(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be longer than 0s")
+    return seconds
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no regular expression of Python: {error}") from error
+    return pattern
+
+
+def _is_path(path: str) -> str:
+    if path and not re.fullmatch(r"/[!-~]*", path):
+        raise ValueError("must begin with / and hold no space or control character; write others as %XX")
+    return path
+
+
+def _is_http_url(url: str) -> str:
+    if url and (problem := url_problem(url)):
+        raise ValueError(problem)
+    return url
+
+
 Duration = Annotated[float, BeforeValidator(_to_seconds)]
+Period = Annotated[Duration, AfterValidator(_above_zero)]
+"""A duration that is longer than 0s."""
+Regex = Annotated[str, AfterValidator(_compiles)]
+UrlPath = Annotated[str, AfterValidator(_is_path)]
+"""The path of a URL, with its query."""
+HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+Token = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+"""A header name or a method, by RFC 9110."""
+HeaderValue = Annotated[str, Field(pattern=r"^[\t -~]*$")]
+Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+"""A key of an env file."""
 
 
 def _below_config(path: Path, info: ValidationInfo) -> Path:
@@ -61,14 +107,14 @@ class Color(Section):
 
     env_file: ConfigPath
     """The env file of the color, with its tag and its port; readable by its owner only."""
-    project: str = ""
+    project: str = Field("", pattern=r"^([a-z0-9][a-z0-9_-]*)?$")
     """Name of its Compose project; default `<project>_<color>`."""
 
 
 class Version(Section):
     """`[version]`: the endpoint that reports the running version; `{tag}` is the tag of the release."""
 
-    path: str = "/version"
+    path: UrlPath = "/version"
     """Path of the version endpoint."""
     json_: dict[str, Any] = Field(default_factory=dict, alias="json")
     """Keys and values that the response must contain."""
@@ -77,11 +123,11 @@ class Version(Section):
 class Ready(Section):
     """`[ready]`: the readiness endpoint of the service."""
 
-    path: str = "/readyz"
+    path: UrlPath = "/readyz"
     """Path of the readiness endpoint."""
     json_: dict[str, Any] = Field(default_factory=lambda: {"ready": True}, alias="json")
     """Keys and values that the response must contain."""
-    timeout: Duration = 5.0
+    timeout: Period = 5.0
     """Wall time of the request."""
 
 
@@ -90,9 +136,9 @@ class Endpoint(Section):
 
     name: str = ""
     """Name in reports; default: method and path."""
-    path: str
+    path: UrlPath = Field(min_length=1)
     """Path of the request."""
-    method: str = "GET"
+    method: Token = "GET"
     """Method of the request."""
     status: int = Field(200, ge=100, le=599)
     """The expected status."""
@@ -100,9 +146,9 @@ class Endpoint(Section):
     """Keys and types that the response must contain; an empty list stands for any list."""
     send: Any = None
     """JSON body of the request."""
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[Token, HeaderValue] = Field(default_factory=dict)
     """Headers of the request."""
-    max_latency: Duration = 1.0
+    max_latency: Period = 1.0
     """Latency limit of this endpoint."""
     writes: bool = False
     """Whether the request changes data; required for methods other than GET and HEAD."""
@@ -126,11 +172,11 @@ class Endpoint(Section):
 class EnvKeys(Section):
     """`[env_keys]`: names of the keys in each color's env file."""
 
-    repo: str = "IMAGE_REPO"
+    repo: Variable = "IMAGE_REPO"
     """The key that holds the image repository."""
-    tag: str = "IMAGE_TAG"
+    tag: Variable = "IMAGE_TAG"
     """The key that holds the image tag; a release sets it."""
-    port: str = "API_HTTP_PORT"
+    port: Variable = "API_HTTP_PORT"
     """The key that holds the published port."""
     unmasked: tuple[str, ...] = (
         "IMAGE_REPO", "IMAGE_TAG", "API_HTTP_PORT", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COLOR",
@@ -149,9 +195,9 @@ class Gate(Section):
 
     min_uptime: Duration = 5.0
     """How long a release must run without a restart before it is accepted."""
-    request_timeout: Duration = 5.0
+    request_timeout: Period = 5.0
     """Wall time of one request, including the body."""
-    max_latency: Duration = 1.0
+    max_latency: Period = 1.0
     """Latency limit after a warm-up request."""
     samples: int = Field(5, ge=1, le=100)
     """Requests of the latency check; one of them may exceed the limit."""
@@ -161,7 +207,7 @@ class Gate(Section):
     """The port inside the container; 0: the published one."""
     read_only_paths: tuple[str, ...] = ("/",)
     """Paths that the service must not be able to write to, except for its volumes."""
-    start_timeout: Duration | None = None
+    start_timeout: Period | None = None
     """Longest wait for a healthy container; default from its HEALTHCHECK: start_period + interval × retries."""
 
 
@@ -175,7 +221,7 @@ class Logs(Section):
         "50", "60",
     )  # fmt: skip
     """Values of the level that count as errors; 50 and 60 are those of pino and bunyan."""
-    pattern: str = (
+    pattern: Regex = (
         r"^(?![IW]\d{4} \d\d:)"
         r'(?:(?!\b(?:TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|level="?(?:trace|debug|info|warn|warning))\b).)*?'
         r'(?:\b(?:ERROR|CRITICAL|FATAL|level="?(?:error|critical|fatal|panic))\b|\[(?:error|crit|alert|emerg)\])'
@@ -186,7 +232,7 @@ class Logs(Section):
     """With fewer new errors than this the check passes."""
     max_lines: int = Field(5000, ge=100, le=100_000)
     """How many of the last lines are read."""
-    ignore: tuple[str, ...] = ()
+    ignore: tuple[Regex, ...] = ()
     """Regular expressions of errors that do not count."""
 
 
@@ -195,7 +241,7 @@ class Proxy(Section):
 
     driver: Literal["nginx", "traefik", "port-swap", "command"]
     """How traffic is switched; without this table a release is made in place."""
-    url: str = ""
+    url: HttpUrl = ""
     """The address that users reach the service by."""
     marker_dir: ConfigPath | None = None
     """nginx: the directory whose file `blue` or `green` names the live color; default `<state root>/<project>-live`."""
@@ -203,9 +249,9 @@ class Proxy(Section):
     """traefik: the dynamic configuration file, replaced atomically."""
     access_log: ConfigPath | None = None
     """The access log of the proxy, from which errors and latency of users are counted."""
-    health_path: str = "/__cutover/alive"
+    health_path: UrlPath = "/__cutover/alive"
     """A location that the proxy answers itself: it tells a dead proxy from a dead service."""
-    color_header: str = "X-Color"
+    color_header: Token = "X-Color"
     """The response header that names the live color."""
     live_port: int = Field(0, ge=0, le=65535)
     """port-swap: the port that users connect to; default: the port of the live color."""
@@ -225,20 +271,20 @@ class Proxy(Section):
     """Connections that stay open across the switch, to verify it."""
     new_connections: int = Field(10, ge=1, le=500)
     """Connections that are opened after the switch, to verify it."""
-    probe_post_path: str = ""
+    probe_post_path: UrlPath = ""
     """A path that accepts a POST without side effects, for the requests during the switch; empty: only GET."""
-    probe_path: str = ""
+    probe_path: UrlPath = ""
     """The path of the requests during the switch; default: the path of [version]."""
 
 
 class Watch(Section):
     """`[watch]`: monitoring after the switch."""
 
-    duration: Duration = 600.0
+    duration: Period = 600.0
     """How long the watch lasts; `--watch` overrides it."""
     probes_per_second: float = Field(2.0, gt=0, le=50)
     """Requests of the availability check."""
-    interval: Duration = 1.0
+    interval: Period = 1.0
     """How often the checks are judged."""
     old_color: Literal["keep", "stop"] = "keep"
     """The old color after a passed watch: keep it running, or stop it."""
@@ -263,13 +309,13 @@ class Volumes(Section):
 class Migrate(Section):
     """`[migrate]`: the schema migration, run in a one-off container of the new image."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = Field(min_length=1)
     """argv of the migration."""
     service: str = "api"
     """The Compose service whose image has the command."""
-    budget: Duration = 600.0
+    budget: Period = 600.0
     """How long the migration may take."""
-    lock_timeout: Duration = 5.0
+    lock_timeout: Period = 5.0
     """How long the migration waits for a lock of the database."""
 
 
@@ -295,7 +341,7 @@ class Snapshot(Section):
     """Take a snapshot in each release that migrates."""
     keep: int = Field(5, ge=1, le=1000)
     """How many snapshots are kept."""
-    budget: Duration = 1800.0
+    budget: Period = 1800.0
     """How long a snapshot may take."""
     rehearse: bool = True
     """First migrate a restored copy with the new image, and check the live image against it."""
@@ -304,11 +350,11 @@ class Snapshot(Section):
 class Slo(Section):
     """`[slo]`: limits of the watch; without a limit a value is compared only with the old color."""
 
-    p50: Duration | None = None
+    p50: Period | None = None
     """Latency limit of half of the requests."""
-    p95: Duration | None = None
+    p95: Period | None = None
     """Latency limit of 95 % of the requests."""
-    p99: Duration | None = None
+    p99: Period | None = None
     """Latency limit of 99 % of the requests."""
     max_error_rate: float = Field(0.01, ge=0, le=1)
     """Highest allowed share of failed requests (5xx)."""
@@ -318,7 +364,7 @@ class Slo(Section):
     """Highest allowed share of the CPU limit of the container."""
     memory: float = Field(0.9, gt=0, le=1)
     """Highest allowed share of its memory limit."""
-    dependency_latency: Duration = 1.0
+    dependency_latency: Period = 1.0
     """Latency limit of a dependency."""
     disk_free: float = Field(0.1, ge=0, le=1)
     """Lowest allowed share of free space on the disk."""
@@ -339,16 +385,25 @@ class Dependency(Section):
     """The variable of the service that holds the URL; if it is not set there, the dependency is not checked."""
     url: str = ""
     """The URL itself, in place of `url_key`."""
-    path: str = ""
+    path: UrlPath = ""
     """http: the path of the request."""
+
+    @model_validator(mode="after")
+    def _has_a_url(self) -> Dependency:
+        if not (self.url or self.url_key):
+            raise ValueError("needs url, or url_key with the variable of the service that holds it")
+        schemes = {"postgres": ("postgres", "postgresql"), "redis": ("redis", "rediss"), "tcp": ("tcp",)}
+        if self.url and (problem := url_problem(self.url, schemes.get(self.kind, ("http", "https")))):
+            raise ValueError(f"url: {problem}")
+        return self
 
 
 class Alerts(Section):
     """`[alerts]`: Prometheus and Alertmanager."""
 
-    prometheus: str
+    prometheus: HttpUrl = Field(min_length=1)
     """URL of Prometheus."""
-    alertmanager: str = ""
+    alertmanager: HttpUrl = ""
     """URL of Alertmanager."""
     rules: tuple[str, ...] = ()
     """Names of alerting rules that must be loaded, healthy and not firing."""
@@ -363,18 +418,18 @@ class Freeze(Section):
 
     marker: ConfigPath | None = None
     """command: the file whose existence freezes writes; nginx has its own."""
-    max_duration: Duration = 300.0
+    max_duration: Period = 300.0
     """How long writes may be frozen."""
 
 
 class Hooks(Section):
     """`[hooks]`: a command that is run on release events; a failure is only reported."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...] = Field(min_length=1)
     """argv; the facts are in the environment: `CUTOVER_EVENT`, `CUTOVER_TEXT` and more."""
     events: tuple[str, ...] = ("begin", "switched", "released", "reverted", "operator_needed")
     """The events that it is run on."""
-    budget: Duration = 10.0
+    budget: Period = 10.0
     """How long it may take."""
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 TargetKind = Literal["color", "live", "url"]
 URL_SCHEMES = ("http://", "https://")
@@ -13,6 +14,23 @@ URL_SCHEMES = ("http://", "https://")
 def is_url(name: str) -> bool:
     """Whether a target's name is a plain URL."""
     return name.startswith(URL_SCHEMES)
+
+
+def url_problem(url: str, schemes: Sequence[str] = ("http", "https")) -> str:
+    """Why *url* cannot be asked: not one of *schemes*, no host, a port out of range; empty if nothing is wrong."""
+    example = f"write it like {schemes[0]}://127.0.0.1:8080"
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return f"{url!r} holds a space or a character that no URL has; {example}"
+    try:
+        parts = urlsplit(url)
+        port, host = parts.port, parts.hostname
+    except ValueError as error:
+        return f"{url!r} is no URL: {error}; {example}"
+    if parts.scheme not in schemes:
+        return f"{url!r} does not begin with {' or '.join(f'{each}://' for each in schemes)}; {example}"
+    if not host or port == 0:
+        return f"{url!r} names no {'host' if not host else 'port that can be asked'}; {example}"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

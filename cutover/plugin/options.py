@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover.core.target import ReleaseRequest
+from cutover.core.target import ReleaseRequest, url_problem
 
 if TYPE_CHECKING:
     from cutover.core.config import Settings
@@ -144,19 +144,25 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
         raise pytest.UsageError("--deploy needs an image tag, like sha-4f1c2aa")
     if armed and len(targets) != 1:
         raise pytest.UsageError(f"{armed[0]} needs exactly one --target, got {', '.join(targets)}")
+    problem = next(filter(None, (url_problem(each) for each in targets if "://" in each)), "")
+    if problem:
+        raise pytest.UsageError(f"--target: {problem}")
     for attribute, name in PARALLEL_OPTIONS.items():
         if getattr(option, attribute, None):
             why = "a session holds one lock and tells one story"
             raise pytest.UsageError(f"{name} is not for a release: {why}; leave it out")
-    if not armed or only_looks(config):
-        return
+    if armed and not only_looks(config):
+        _refuse_part(config, armed[0])
+
+
+def _refuse_part(config: pytest.Config, armed: str) -> None:
     for name in selections(config):
         raise pytest.UsageError(
-            f"{name} with {armed[0]}: a release is decided by a whole checklist; leave it out"
+            f"{name} with {armed}: a release is decided by a whole checklist; leave it out"
         )
     for argument in partial_paths(config):
         raise pytest.UsageError(
-            f"{argument} with {armed[0]}: name a folder like smoke, not single files or tests"
+            f"{argument} with {armed}: name a folder like smoke, not single files or tests"
         )
 
 
@@ -166,9 +172,12 @@ def _watch_s(given: str | None) -> float | None:
     from cutover.core.config_schema import parse_duration  # imports pydantic, which takes 60 ms
 
     try:
-        return parse_duration(given)
+        seconds = parse_duration(given)
     except ValueError as error:
         raise pytest.UsageError(f"--watch: {error}") from error
+    if not seconds:
+        raise pytest.UsageError(f"--watch={given}: must be longer than 0s")
+    return seconds
 
 
 def selections(config: pytest.Config) -> list[str]:

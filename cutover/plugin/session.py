@@ -108,6 +108,8 @@ class CutoverSession:
             _require_report_paths(config)
         except ConfigError as problem:
             raise pytest.UsageError(str(problem)) from problem
+        if request.watch_s is not None and (too_long := settings.watch_problem(request.watch_s)):
+            raise pytest.UsageError(f"--watch: {too_long}")
         if config.option.xmlpath is None:
             config.option.xmlpath = str(folder / "junit.xml")
         if getattr(config.option, "htmlpath", "not installed") is None:

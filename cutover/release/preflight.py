@@ -117,12 +117,14 @@ def plan_deploy(situation: Situation) -> DeployPlan:
             f"{color} is live: say --target=live to replace it in place, --target=idle to release without a gap"
         )
     rendered = compose.render(settings, color, request.deploy)
+    found = dict[str, None]()
     try:
-        problem = next(problems(situation.colors, rendered), None)
+        for problem in problems(situation.colors, rendered):
+            found[problem] = None
     except EngineUnavailable as error:
-        raise ConfigError(str(error)) from error
-    if problem:
-        raise ConfigError(problem)
+        found[str(error)] = None
+    if found:
+        raise ConfigError("\n".join(found))
     images = images_of(settings, rendered, pull=not request.plan)
     try:
         previous = previous_of(situation.colors, color, keep=not request.plan)
@@ -152,7 +154,7 @@ def create_network(name: str) -> None:
 
 
 def problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
-    """Why *rendered* cannot be released, one line each, the cheapest checks first; evaluated lazily."""
+    """Why *rendered* cannot be released, one line each; raises EngineUnavailable."""
     settings = colors.settings
     env_file = settings.colors[rendered.color].env_file
     if not is_private(env_file):

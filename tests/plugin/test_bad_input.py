@@ -173,6 +173,19 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
         toml("[[endpoints]]\npath = '/x'\nmethod = 'POST'\n"), (), {}, ("POST /x changes something", "writes = true"),
     ),
     "a missing env file": (gone(".env.green"), (), {}, (".env.green: no such file", "colors.green.env_file")),
+    "a watch of nothing": (nothing, ("--watch=0s",), {}, ("--watch=0s", "longer than 0s")),
+    "a watch of years": (nothing, ("--watch=10000d",), {}, ("--watch", "at most 30d")),
+    "a watch longer than the guard waits": (
+        toml('project = "trap"\nrelease_timeout = "11m"\n', 'project = "trap"\n'), ("--watch=12m",), {},
+        ("--watch: a watch of 12 min", "release_timeout (11 min)"),
+    ),
+    "digits of another script": (nothing, ("--watch=\u0661\u0665s",), {}, ("--watch", "unit")),
+    "a URL that is none": (nothing, ("--target=http://[::1",), {}, ("--target", "http://[::1", "is no URL")),
+    "a port out of range": (nothing, ("--target=http://127.0.0.1:99999",), {}, ("--target", "99999", "range")),
+    "a scheme that is not HTTP": (nothing, ("--target=ftp://127.0.0.1",), {}, ("--target", "http:// or https://")),
+    "a state folder that is a file, of a plan": (
+        state_dir("file"), ("--deploy=sha-2", "--plan"), {}, ("state_dir", "/file is a file"),
+    ),
     "an unset variable": (env("API_HTTP_PORT=18001\n"), (), {}, ("IMAGE_TAG",)),
     "a placeholder": (
         env("IMAGE_TAG=sha-1\nAPI_HTTP_PORT=18001\nDATABASE_URL=postgresql://u:<password>@db/x\n"), ("--deploy=sha-2",), {},
@@ -195,9 +208,9 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
         toml("services = ['web']\n", 'reports = "reports"\n'), (), {}, ("services names 'web'", "has api"),
     ),
     "a state folder that cannot be made": (
-        state_dir("file/trap"), ("--deploy=sha-2",), {}, ("state directory", "file/trap"),
+        state_dir("file/trap"), ("--deploy=sha-2",), {}, ("state_dir", "file is a file"),
     ),
-    "a state folder that is a file": (state_dir("file"), ("--deploy=sha-2",), {}, ("state directory", "/file")),
+    "a state folder that is a file": (state_dir("file"), ("--deploy=sha-2",), {}, ("state_dir", "/file is a file")),
     "a state folder of the kernel": (
         nothing, ("--deploy=sha-2",), {"CUTOVER_STATE_DIR": "/proc/trap"}, ("state directory /proc/trap",),
     ),

@@ -71,7 +71,7 @@ def test_the_names_of_the_watch_are_all_there() -> None:
     """The list above is the list of the code."""
     table = {
         "project": "p",
-        "colors": {color: {"env_file": ".env"} for color in ("blue", "green")},
+        "colors": {color: {"env_file": f".env.{color}"} for color in ("blue", "green")},
         "proxy": {"driver": "nginx", "url": "https://x", "access_log": "access.json"},
         "endpoints": [{"path": "/"}],
         "dependencies": [{"name": "db", "kind": "tcp", "url": "tcp://db:1"}],

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 RUN_ONCE = {"disk", "tls"}
 EVERYTHING = {
     "project": "p",
-    "colors": {color: {"env_file": ".env"} for color in ("blue", "green")},
+    "colors": {color: {"env_file": f".env.{color}"} for color in ("blue", "green")},
     "proxy": {"driver": "nginx", "url": "https://x", "access_log": "access.json"},
     "endpoints": [{"path": "/"}],
     "dependencies": [{"name": "db", "kind": "tcp", "url": "tcp://db:1"}],

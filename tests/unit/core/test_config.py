@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from cutover.core.config import CONFIG_PATHS, find_config, load_config
+from cutover.core.errors import ConfigError
 
 TOML = 'project = "p"\n[colors.blue]\nenv_file = ".env.blue"\n'
 
@@ -28,3 +30,104 @@ def test_the_shipped_file_reports_at_the_top_of_the_repository() -> None:
     """A session writes its reports to the top of the repository and not to `deploy/`."""
     root = Path(__file__).parents[3]
     assert load_config(root / "deploy" / "cutover.toml").reports == root / "reports"
+
+
+BASE = 'project = "shop"\n[colors.blue]\nenv_file = ".env.blue"\n'
+# the name of the mistake: what is added below `BASE` or put before it, and what the line must say
+BAD_VALUES = {
+    "a pattern that does not compile": ('[logs]\npattern = "("', ("logs.pattern", "regular expression", "'('")),
+    "one of several patterns": ('[logs]\nignore = ["ok", "["]', ("logs.ignore.1", "regular expression")),
+    "a path over two lines": ('[[endpoints]]\npath = "/a\\r\\nX: y"', ("endpoints.0.path", "begin with /")),
+    "a path without a slash": ('[[endpoints]]\npath = "metrics"', ("endpoints.0.path", "begin with /", "metrics")),
+    "an empty path": ('[[endpoints]]\npath = ""', ("endpoints.0.path", "at least 1")),
+    "a method with a space": ('[[endpoints]]\npath = "/"\nmethod = "GE T"', ("endpoints.0.method", "GE T")),
+    "a header over two lines": (
+        '[[endpoints]]\npath = "/"\nheaders = { a = "b\\nc" }', ("endpoints.0.headers.a", "pattern"),
+    ),
+    "a timeout of nothing": ('[ready]\ntimeout = "0s"', ("ready.timeout", "longer than 0s")),
+    "a timeout of nothing in the gate": ('[gate]\nrequest_timeout = "0ms"', ("gate.request_timeout", "longer than 0s")),
+    "a duration of twenty digits": ('[gate]\nmin_uptime = "12345678901234567890s"', ("gate.min_uptime", "at most 30d")),
+    "digits of another script": ('[gate]\nmin_uptime = "\u0663s"', ("gate.min_uptime", "no duration")),
+    "a proxy over FTP": ('[proxy]\ndriver = "nginx"\nurl = "ftp://x"', ("proxy.url", "http:// or https://")),
+    "a port out of range": ('[proxy]\ndriver = "nginx"\nurl = "http://x:99999"', ("proxy.url", "99999", "Port")),
+    "a URL without a host": ('[proxy]\ndriver = "nginx"\nurl = "http://"', ("proxy.url", "no host")),
+    "a header name with a space": (
+        '[proxy]\ndriver = "nginx"\nurl = "http://x"\ncolor_header = "X Color"', ("proxy.color_header", "X Color"),
+    ),
+    "a dependency without a URL": ('[[dependencies]]\nname = "db"\nkind = "tcp"', ("dependencies.0", "url_key")),
+    "a dependency of another scheme": (
+        '[[dependencies]]\nname = "db"\nkind = "postgres"\nurl = "mysql://db/x"',
+        ("dependencies.0", "postgres:// or postgresql://"),
+    ),
+    "a hook without a command": ("[hooks]\ncommand = []", ("hooks.command", "at least 1")),
+    "a variable that is none": ('[env_keys]\ntag = "IMAGE TAG"', ("env_keys.tag", "IMAGE TAG")),
+    "a watch longer than the guard waits": ('[watch]\nduration = "3h"', ("watch of 3 h", "release_timeout (2 h)")),
+    "limits in the wrong order": ('[slo]\np50 = "2s"\np95 = "1s"', ("slo.p50 is 2s", "slo.p95 (1s)")),
+    "one env file for both": ('[colors.green]\nenv_file = ".env.blue"', ("colors.green.env_file", "its own")),
+    "one Compose project for both": (
+        '[colors.green]\nenv_file = ".env.green"\nproject = "shop_blue"', ("colors.green.project", "shop_blue"),
+    ),
+    "a Compose project in capitals": ('[colors.green]\nenv_file = "x"\nproject = "Shop"', ("colors.green.project", "Shop")),
+}  # fmt: skip
+BAD_TOP_VALUES = {
+    "one service twice": ('services = ["web", "web"]', ("web twice",)),
+    "a worker that is a service": ('services = ["web"]\nworkers = ["web"]', ("web twice",)),
+    "a service with a space": ('services = ["we b"]', ("services.0", "we b")),
+    "a network with a space": ('shared_network = "a b"', ("shared_network", "a b")),
+    "a guard without patience": ('release_timeout = "0s"', ("release_timeout", "longer than 0s")),
+}
+
+
+def refusal(path: Path, text: str) -> str:
+    """The error of a file with *text*."""
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {"CUTOVER_STATE_DIR": str(path.parent / "state")})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*BAD_VALUES, *BAD_TOP_VALUES])
+def test_a_bad_value_is_one_line_with_its_key(tmp_path: Path, name: str) -> None:
+    """The line names the file, the key, and what was given or is allowed."""
+    top, said = BAD_TOP_VALUES.get(name, ("", ()))
+    below, words = BAD_VALUES.get(name, ("", said))
+    line = refusal(tmp_path / "cutover.toml", f"{top}\n{BASE}{below}\n")
+    assert line.startswith(f"{tmp_path / 'cutover.toml'}: ")
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    """Each has a line of its own."""
+    text = 'project = "shop"\n[gate]\nsamples = 0\nmin_uptime = 5\n[logs]\npattern = "("\n'
+    lines = refusal(tmp_path / "cutover.toml", text).splitlines()
+    assert len(lines) == 4
+    assert "key 'colors' is missing: add [colors.blue]" in "".join(lines)
+    assert "gate.samples" in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [
+        ("state_dir", ""),
+        ("reports", ""),
+        ("proxy.marker_dir", '[proxy]\ndriver = "nginx"\nurl = "http://x"\n'),
+    ],
+)
+def test_a_file_where_a_folder_is_needed(tmp_path: Path, key: str, table: str) -> None:
+    """It is found when the file is read, before anything is asked or made."""
+    (tmp_path / "file").touch()
+    setting = f'{key.rsplit(".", maxsplit=1)[-1]} = "file/below"\n'
+    text = f"{BASE}{table}{setting}" if table else f"{setting}{BASE}"
+    path = tmp_path / "cutover.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"{key}: .*/file is a file, and a folder is needed"):
+        load_config(path)
+
+
+def test_a_log_that_cannot_be_read_to_its_end(tmp_path: Path) -> None:
+    """A FIFO would be read for ever."""
+    os.mkfifo(tmp_path / "access.log")
+    proxy = '[proxy]\ndriver = "nginx"\nurl = "http://x"\naccess_log = "access.log"\n'
+    assert "no regular file" in refusal(tmp_path / "cutover.toml", BASE + proxy)
