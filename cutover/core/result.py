@@ -116,7 +116,9 @@ def why_unverified(outcomes: Outcomes) -> str:
         return "no check ran, so nothing was verified"
     if never:
         return f"{count(len(never), 'check')} never ran: {never[0].test}"
-    return "pytest ended without proof"
+    if not outcomes.stages <= {each.stage for each in outcomes.required}:
+        return "a stage of the release has no check that passed"
+    return f"every check passed, but pytest ended with exit {outcomes.pytest_exit}: another plugin or an option decided"
 
 
 def outcome_of_test(phases: Mapping[str, str], unknown: bool) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import pytest
 
@@ -20,6 +20,15 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add our options."""
     options.add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests() -> Generator[None, None, None]:
+    """Refuse a conftest that ends the process: with SystemExit(0) pytest would pass without a test or a word."""
+    try:
+        yield
+    except SystemExit as error:
+        raise pytest.UsageError(f"a conftest ended the session with SystemExit({error.code!r})") from error
 
 
 @pytest.hookimpl(tryfirst=True)

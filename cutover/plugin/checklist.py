@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,9 @@ from cutover.core.target import ReleaseRequest, is_url
 from cutover.core.verdict import Outcome
 
 GATE, THROUGH_PROXY, WATCH = 0, 1, 2
+PACKAGE = Path(__file__).parents[1]
+SHIPPED_SMOKE = (PACKAGE / "smoke", PACKAGE.parent / "smoke")
+"""Where the shipped checklist lies: in the installed package, or beside it in a checkout."""
 UNSEEN_FOR_URLS = {"container", "proxy", "dependencies", "database", "color"}
 
 
@@ -46,8 +50,13 @@ class ChecklistRow:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome of the test, None if it never ran."""
-        return outcome_of_test(self.phases, self.unknown) if self.phases else None
+        """The outcome of the test, None if it never ran; never better than a verdict that it recorded."""
+        if not self.phases:
+            return None
+        found = outcome_of_test(self.phases, self.unknown)
+        if Outcome.NO in self.recorded:  # whatever a fixture or a plugin did with the failure
+            return Outcome.NO
+        return Outcome.UNKNOWN if found is Outcome.YES and Outcome.UNKNOWN in self.recorded else found
 
     def note_error(self, error: BaseException) -> None:
         """Note how the test failed; the first error counts."""
@@ -62,6 +71,13 @@ class ChecklistRow:
     def learn(self, report: pytest.TestReport) -> None:
         """Add a phase of the test; a repeated phase does not improve its outcome."""
         self.seconds += report.duration
+        if hasattr(report, "wasxfail"):
+            self.said = (
+                self.said
+                or f"marked xfail ({report.wasxfail or 'no reason'}): the mark decides, not the service"
+            )
+        elif report.skipped and isinstance(report.longrepr, tuple):
+            self.said = self.said or f"skipped: {report.longrepr[2].removeprefix('Skipped: ')}"
         if self.phases.get(report.when, "passed") == "passed":
             self.phases[report.when] = "xfailed" if hasattr(report, "wasxfail") else report.outcome
 

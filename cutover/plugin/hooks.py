@@ -18,7 +18,16 @@ from cutover.core.result import INTERNAL, SessionResult, is_verified
 from cutover.core.text import count
 from cutover.core.verdict import WORST_FIRST, Outcome, Verdict
 from cutover.plugin import options
-from cutover.plugin.checklist import GATE, WATCH, ChecklistRow, NotAnswered, TargetParam, param_of, stage_of
+from cutover.plugin.checklist import (
+    GATE,
+    SHIPPED_SMOKE,
+    WATCH,
+    ChecklistRow,
+    NotAnswered,
+    TargetParam,
+    param_of,
+    stage_of,
+)
 from cutover.plugin.console import unwrap_streams, wrap_streams
 from cutover.plugin.session import CutoverSession
 from cutover.report.github import error_lines
@@ -82,6 +91,7 @@ class CollectionHooks:
         yield
         left = {item.nodeid for item in items}
         self._refuse_selection([each for each in collected if each not in left])
+        self._note_own_checklist(items)
         session, request = self.session, self.session.request
         asked = (each for each in items if session.checklist.take(each, session.settings))
         items[:] = sorted(asked, key=stage_of)
@@ -91,16 +101,23 @@ class CollectionHooks:
         if lacking and request.switch and not options.only_looks(session.config):
             raise pytest.UsageError("--switch needs a gate and a watch: name smoke and checks")
 
+    def _note_own_checklist(self, items: Sequence[pytest.Item]) -> None:
+        """Say so if the gate has tests, and none of the shipped checklist is among them."""
+        gate = [each for each in items if stage_of(each) == GATE]
+        if gate and not any(each.path.parent in SHIPPED_SMOKE for each in gate):
+            own = count(len(gate), "check")
+            text = f"{own} of your own; the shipped ones are not named: add --pyargs cutover.smoke"
+            self.session.notes.append(("checklist", text))
+
     def _refuse_selection(self, lost: list[str]) -> None:
         """Refuse a release if a plugin or a conftest has deselected tests; a gate is then no longer whole."""
         if not lost:
             return
         self.session.checklist.whole = False
+        why = f"{count(len(lost), 'check')} deselected by a plugin or a conftest, {lost[0]}"
+        self.session.notes.append(("checklist", f"{why}: the gate is not whole"))
         if self.session.request.changes_something and not options.only_looks(self.session.config):
-            raise pytest.UsageError(
-                f"{count(len(lost), 'check')} deselected by a plugin or a conftest, {lost[0]}: "
-                "a release is decided by a whole checklist"
-            )
+            raise pytest.UsageError(f"{why}: a release is decided by a whole checklist")
 
 
 # --- timeouts ------------------------------------------------------------------------------------------------------

@@ -50,7 +50,13 @@ SELECTING_OPTIONS = {
     "noconftest": "--noconftest",  # the checks of a team are there
 }
 SELECTING_INI = ("python_files", "python_classes", "python_functions", "norecursedirs", "testpaths")
-PARALLEL_OPTIONS = {"numprocesses": "-n", "tx": "--tx", "looponfail": "--looponfail"}
+FOREIGN_OPTIONS = {
+    "numprocesses": ("-n", "a session holds one lock and tells one story", "-n0"),
+    "tx": ("--tx", "a session holds one lock and tells one story", "-n0"),
+    "looponfail": ("--looponfail", "a session holds one lock and tells one story", ""),
+    "cov_fail_under": ("--cov-fail-under", "a release is decided by its checks, not by coverage", "--no-cov"),
+}
+"""Options of other plugins: attribute -> its name, why it is refused, and what turns off one from addopts."""
 LOOKING_OPTIONS = (
     "collectonly",
     "setupplan",
@@ -147,10 +153,10 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
     problem = next(filter(None, (url_problem(each) for each in targets if "://" in each)), "")
     if problem:
         raise pytest.UsageError(f"--target: {problem}")
-    for attribute, name in PARALLEL_OPTIONS.items():
-        if getattr(option, attribute, None):
-            why = "a session holds one lock and tells one story"
-            raise pytest.UsageError(f"{name} is not for a release: {why}; leave it out")
+    for attribute, (name, why, off) in FOREIGN_OPTIONS.items():
+        if getattr(option, attribute, None) and not getattr(option, "no_cov", False):
+            way_out = f"leave it out, or add {off} if it comes from addopts" if off else "leave it out"
+            raise pytest.UsageError(f"{name} is not for a release: {why}; {way_out}")
     if armed and not only_looks(config):
         _refuse_part(config, armed[0])
 

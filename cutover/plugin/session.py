@@ -80,6 +80,8 @@ class CutoverSession:
     signals: SignalHandlers = field(default_factory=SignalHandlers)
     begun: bool = False
     """Whether the preflight has passed."""
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    """Steps that are to be shown before the first one: name and text."""
     refused: list[str] = field(default_factory=list)
     """The last lines of a session that was refused."""
     trouble: CutoverError | None = None
@@ -216,6 +218,8 @@ class CutoverSession:
         ):
             self.evidence.fact(key, value)
         self.console.greet(situation, who(), self.folder)
+        for name, text in self.notes:
+            report.line("", name, text, None, "not asked")
         plan = preflight(situation, report)
         if request.plan:
             for line in plan_lines(situation, plan):

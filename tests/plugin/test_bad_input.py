@@ -65,6 +65,12 @@ def rerunning(project: Project) -> None:
     (project.folder / "rerunning.py").write_text(text)
 
 
+def covering(project: Project) -> None:
+    """A plugin with the option of pytest-cov."""
+    text = "def pytest_addoption(parser):\n    parser.addoption('--cov-fail-under', type=float)\n"
+    (project.folder / "covering.py").write_text(text)
+
+
 def choosing(project: Project) -> None:
     """A conftest that takes out what it does not like."""
     project.test(GOOD + "def test_bad(target):\n    assert 0\n")
@@ -154,6 +160,7 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
     "--sw-skip with a deploy": (cached, ("--deploy=sha-2", "--sw-skip"), {}, ("--sw-skip with --deploy",)),
     "--reruns with a deploy": (rerunning, ("--deploy=sha-2", "--reruns=2", "-p", "rerunning"), {}, ("--reruns with --deploy",)),
     "-n with a deploy": (nothing, ("--deploy=sha-2", "-p", "xdist", "-n2"), {}, ("-n is not for a release",)),
+    "a limit of coverage": (covering, ("-p", "covering", "--cov-fail-under=90"), {}, ("--cov-fail-under", "add --no-cov")),
     "-n with a gate": (nothing, ("-p", "xdist", "-n2"), {}, ("-n is not for a release",)),
     "a conftest that deselects": (choosing, ("--deploy=sha-2",), {}, ("1 check deselected by a plugin or a conftest", "test_bad")),
     "a module with a deploy": (package, ("--pyargs", "team.test_team", "--deploy=sha-2"), {}, ("team.test_team with --deploy",)),

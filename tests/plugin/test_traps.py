@@ -47,6 +47,15 @@ ENDS: dict[str, tuple[str, tuple[str, ...], int]] = {
         FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass\n"
         "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", (), 10,
     ),
+    "a no that a fixture swallows": (
+        FIRST + "import pytest\nfrom cutover import no\n@pytest.fixture\ndef mild(assert_verdict):\n"
+        "    def ask(verdict):\n        try:\n            assert_verdict(verdict)\n        except BaseException:\n            pass\n"
+        "    return ask\ndef test_b(target, mild):\n    mild(no('version', 'runs another tag'))\n", (), 1,
+    ),
+    "an unknown that a fixture swallows": (
+        FIRST + "import contextlib\nfrom cutover import unknown\ndef test_b(target, assert_verdict):\n"
+        "    with contextlib.suppress(BaseException):\n        assert_verdict(unknown('version', 'no answer'))\n", (), 10,
+    ),
     "a hung fixture": (
         FIRST + "import time, pytest\n@pytest.fixture\ndef f(target):\n    time.sleep(30)\n"
         "@pytest.mark.timeout(1)\ndef test_b(f):\n    pass\n", (), 10,
@@ -156,6 +165,43 @@ def test_a_session_that_ends_badly_reverts_its_change(breakers: Project, name: s
     assert not breakers.mark.exists()
     assert not breakers.is_open
     assert (breakers.folder / "reports" / "latest" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "import pytest\n@pytest.mark.xfail(reason='known')\ndef test_b(target):\n    assert 0\n",
+            "marked xfail (known)",
+        ),
+        ("import pytest\ndef test_b(target):\n    pytest.skip('not today')\n", "skipped: not today"),
+    ],
+)
+def test_a_mark_that_decides_is_named(project: Project, text: str, said: str) -> None:
+    """A test that is skipped or expected to fail proves nothing, and the reason says which mark did that."""
+    project.test(FIRST + text)
+    done = project.run()
+    assert done.returncode == 10, done.stdout + done.stderr
+    assert said in done.stdout
+
+
+def test_a_gate_without_the_shipped_checklist_says_so(project: Project) -> None:
+    """A folder of one's own called smoke must not look like the whole gate."""
+    project.test(GOOD)
+    done = project.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 check of your own" in done.stdout
+    assert "--pyargs cutover.smoke" in " ".join(done.stdout.split())
+
+
+def test_a_conftest_that_exits_is_no_pass(project: Project) -> None:
+    """SystemExit(0) would end pytest with 0 before anything is asked."""
+    project.test(GOOD)
+    (project.folder / "gate" / "conftest.py").write_text("raise SystemExit(0)\n")
+    done = project.run()
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "a conftest ended the session with SystemExit(0)" in done.stdout + done.stderr
+    assert not project.mark.exists()
 
 
 @pytest.mark.parametrize("name", DEATHS)

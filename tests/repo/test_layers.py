@@ -25,7 +25,7 @@ FOLDERS = {
 }
 TOP_FILES = {"__init__.py", "__main__.py", "py.typed"}
 MAX_MODULES = 115
-MAX_LINES = 20_600  # what it is
+MAX_LINES = 20_700  # what it is
 MAX_FLOORS = 8
 MAX_DEFINITIONS = 3
 # Packages that only these folders of cutover/ may import.
