@@ -11,31 +11,61 @@ from cutover.core.errors import ConfigError, Failed, Locked
 from cutover.proxy.base import other
 from cutover.release.colors import inspect_colors
 from cutover.release.gate_run import pytest_child
-from cutover.release.rollback import rehearse_rollback, roll_back, roll_back_to, wait_until_free
-from cutover.release.state import State, lock_owner
+from cutover.release.history import unresolved
+from cutover.release.rollback import (
+    keep_as_it_is,
+    rehearse_rollback,
+    require_gate_of_old,
+    roll_back,
+    roll_back_to,
+    wait_until_free,
+)
+from cutover.release.state import State, lock_owner, who
 from cutover.release.switch import retire
-from cutover.release.verify import require_reverted
+from cutover.release.verify import journaled, require_reverted
 
 
 @click.command("recover")
 @common
-def recover_command(config: str | None, as_json: bool) -> int:
-    """Revert the release of a session that died; a living one is left alone (exit 12)."""
+@click.option(
+    "--give-up",
+    is_flag=True,
+    help="Keep what runs now: end the guard that retries the revert, and write down who accepted it.",
+)
+def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
+    """Revert the release of a session that died, or ask again whether users are served as before after an exit 11.
+
+    A living session is left alone (exit 12).
+    """
     settings = settings_of(config)
     state = State(settings.state)
-    first = state.open_release() if settings.state.is_dir() else None
-    if first is None:
+    there = settings.state.is_dir()
+    first, trouble = (state.open_release(), unresolved(state.history())) if there else (None, None)
+    if first is None and trouble is None:
         tell(as_json, {"recovered": None}, ["nothing is open: nothing to recover"])
         return 0
     state.prepare()
     if state.is_held():
         raise Locked(state.lock_line())
-    with state.locked(lock_owner("recover")):
+    with state.locked(lock_owner("recover")), journaled(state):
         left = state.open_release()
+        if give_up:
+            said = keep_as_it_is(settings, state)
+            tell(as_json, {"recovered": None, "given_up": left, "runs": said}, [f"given up: {said}"])
+            return 0
         if left is not None:
             state.recover(left)
-        said = require_reverted(settings, state, left or first)
-    what = f"release {left} was reverted" if left else "the guard has reverted it meanwhile"
+        said = require_reverted(settings, state, left or first or str((trouble or {}).get("release")))
+        if trouble is not None:
+            require_gate_of_old(settings, state, trouble)
+            state.journal("recovered", release=trouble.get("release"), who=who())
+    what = (
+        f"release {left} was reverted"
+        if left
+        else "the guard has reverted it meanwhile"
+        if first
+        else "resolved"
+    )
     tell(as_json, {"recovered": left, "serves": said}, [f"{what}: {said}"])
     return 0
 
@@ -54,7 +84,7 @@ def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> i
     state.prepare()
     if deploy and (code := pytest_child(settings, "--target=idle", f"--deploy={deploy}")):
         return code
-    with state.locked(lock_owner("a rehearsal")):
+    with state.locked(lock_owner("a rehearsal")), journaled(state):
         done = rehearse_rollback(settings, state)
     facts = asdict(done)
     facts["seconds_back"] = facts.pop("seconds")
@@ -102,17 +132,18 @@ def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> i
     settings = settings_of(config)
     state = State(settings.state)
     state.prepare()
-    if to_tag:
-        done = roll_back_to(settings, state, to_tag)
-    else:
-        done = wait_until_free(
-            state,
-            settings.release_timeout,
-            lambda: roll_back(settings, state),
-            lambda text: click.echo(text, err=True),
-        )
-    if done.sentence:
-        tell(as_json, dict(done.facts), [done.sentence])
-    if done.trouble is not None:
-        raise done.trouble
+    with journaled(state):
+        if to_tag:
+            done = roll_back_to(settings, state, to_tag)
+        else:
+            done = wait_until_free(
+                state,
+                settings.release_timeout,
+                lambda: roll_back(settings, state),
+                lambda text: click.echo(text, err=True),
+            )
+        if done.sentence:
+            tell(as_json, dict(done.facts), [done.sentence])
+        if done.trouble is not None:
+            raise done.trouble
     return done.code

@@ -10,17 +10,17 @@ import click
 
 from cutover.cli.main import common, settings_of, tell
 from cutover.core.config import Settings
-from cutover.core.errors import ConfigError, EngineUnavailable
+from cutover.core.errors import ConfigError, EngineUnavailable, OperatorNeeded
 from cutover.core.masking import MASK
 from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
 from cutover.core.text import duration, now
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import other
 from cutover.release.colors import Colors, inspect_colors, main_container
-from cutover.release.history import END_EVENTS
+from cutover.release.history import END_EVENTS, unresolved
 from cutover.release.rollback import plan_rollback
 from cutover.release.state import State
-from cutover.release.verify import label_of
+from cutover.release.verify import ASK_AGAIN, label_of, require_reverted
 
 ENDS = END_EVENTS | {"retired"}
 
@@ -37,6 +37,7 @@ def status_command(config: str | None, as_json: bool) -> int:
     except ConfigError as error:
         problem = str(error)  # a bad file must not hide what is open, nor that an operator is needed
     facts = _facts(settings, here, problem)
+    facts["cold"] = cold_way_back(facts)
     facts["asked_s"] = round(time.monotonic() - begun, 3)
     tell(as_json, facts, _lines(facts, now()))
     if problem:
@@ -63,6 +64,7 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "project": settings.project,
         "problem": problem,
         "has_proxy": settings.proxy is not None,
+        "keeps_old": settings.proxy is not None and settings.watch.old_color == "keep",
         "live": here.live.color if here else None,
         "live_how": here.live.how if here else problem,
         "proxy": None if agreed is None or agreed.outcome is Outcome.YES else agreed.reason,
@@ -71,11 +73,32 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "held_by": state.owner() if state.is_held() else None,
         "guard": state.guard_lives(state.open_release() or "-"),
         "guard_said": _guard_said(state),
-        "needs_operator": state.needs_operator(),
-        "run": state.revert_command if state.open_release() else None,
+        **_needs_operator(settings, state, here),
         "last": next((row for row in reversed(state.history()) if row.get("event") in ENDS), None),
         "way_back": _way_back(state, here) if here and state.root.is_dir() else None,
     }
+
+
+def _needs_operator(settings: Settings, state: State, here: Colors | None) -> dict[str, Any]:
+    """Why an operator is needed, the command that leads out, and what came of the last end that needed one."""
+    left, row = state.open_release(), unresolved(state.history())
+    given_up = state.needs_operator()
+    run = state.revert_command if left else None
+    why = f"the revert of {given_up} was given up by its guard" if given_up else None
+    if row is None or why:
+        return {"needs_operator": why, "run": run, "resolved": None}
+    why, run = (
+        str(row.get("why") or "the last release could not be reverted"),
+        run or str(row.get("run") or ASK_AGAIN),
+    )
+    if left or row.get("only_recover") or not row.get("release") or here is None or state.is_held():
+        return {"needs_operator": why, "run": run, "resolved": None}
+    try:
+        said = require_reverted(settings, state, str(row["release"]), silent_s=0.0)
+    except OperatorNeeded as error:
+        now_wrong, _, _ = str(error).partition("; run: ")
+        return {"needs_operator": now_wrong, "run": ASK_AGAIN, "resolved": None}
+    return {"needs_operator": None, "run": None, "resolved": f"{said}; it ended with 11: {why}"}
 
 
 def _way_back(state: State, here: Colors) -> dict[str, Any]:
@@ -126,22 +149,44 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
     rows: list[str] = []
     live, last = facts["live"], facts["last"]
     if facts["needs_operator"]:
-        given_up = f"the revert of {facts['needs_operator']} was given up"
-        rows.append(f"OPERATOR NEEDED: {given_up}; run: {facts['run']}")
+        rows.append(f"OPERATOR NEEDED: {MASK(facts['needs_operator'])}; run: {facts['run']}")
+        keep = "  or     keep what runs and end the retries: cutover recover --give-up"
+        rows += [keep] if facts["open"] else []
     rows.append(f"{facts['project']}{'':<30} asked {duration(facts['asked_s'])} ago")
     if live is None:
         rows.append(f"  live   unknown: {facts['live_how']}")
     if facts["proxy"]:
         rows.append(f"  proxy  {facts['proxy']}")
+    served = live is not None and (facts["colors"].get(live) or {}).get("runs", False)
+    if live is not None and not served:
+        rows.append(f"  live   nobody is served: traffic would go to {live}, where nothing runs")
     for color in [live, other(live)] if live else sorted(facts["colors"]):
         each = facts["colors"].get(color)
         if each is not None:
-            role = "live" if color == live else "idle" if live else ""
+            role = ("live" if served else "") if color == live else "idle" if live else ""
             rows.append(_row(role, color, each, today) + _said_back(facts["way_back"], color))
     if last:
         said = [last["at"], last["event"], last.get("tag"), f"by {last['who']}" if last.get("who") else None]
         rows.append(f"  last   {' '.join(str(each) for each in said if each)}")
+    if facts["resolved"]:
+        rows.append(f"  since  {MASK(facts['resolved'])}")
+    if facts["cold"]:
+        rows.append(f"  back   {facts['cold']}")
     return [*rows, f"  open   {_open(facts)}"]
+
+
+def cold_way_back(facts: dict[str, Any]) -> str:
+    """What became of the old color that a rollback would flip to; empty if it is warm, or was never live."""
+    way, live = facts["way_back"], facts["live"]
+    if not way or way.get("how") not in {"start", "deploy"} or live is None or not facts["keeps_old"]:
+        return ""
+    if (facts["last"] or {}).get("event") == "retired":
+        return ""
+    old = facts["colors"].get(other(live))
+    if old is None or old["runs"] or old["asked"] is False:
+        return ""
+    what = "starts it first" if way["how"] == "start" else f"deploys {way['tag']} to {live}"
+    return f"{other(live)} is not warm ({old['state']}): `cutover rollback` {what}"
 
 
 def _said_back(way: dict[str, Any] | None, color: str) -> str:
@@ -173,7 +218,9 @@ def _open(facts: dict[str, Any]) -> str:
         who, what, since = held.get("who"), held.get("what"), held.get("since")
         return f"{who} is releasing {what} since {since} (pid {held.get('pid')}, alive)"
     if facts["open"]:
-        guard = "its guard is reverting it" if facts["guard"] else "no guard lives: run `cutover recover`"
+        guard = "no guard lives: run `cutover recover`"
+        if facts["guard"]:
+            guard = "its guard is reverting it (`cutover recover --give-up` ends that)"
         line = f"release {facts['open']}, its session is gone; {guard}"
         if facts["guard_said"]:
             line += f"\n  guard  {MASK(facts['guard_said'])}\n  run    {facts['run']}"

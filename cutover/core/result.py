@@ -218,6 +218,10 @@ class SessionResult:
     report: str = ""
     """The path of report.html."""
     next_steps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is not as it was and does not touch users, or what is gone without harm so far."""
+    staged: str = ""
+    """The color that was deployed and waits for a switch; empty if users have what was released."""
     passed: int = 0
     """How many checks passed."""
     release_open: bool = False
@@ -334,6 +338,11 @@ def _unobserved(result: SessionResult) -> bool:
 
 def _kept(result: SessionResult) -> str:
     runs = _what_runs(result)
+    staged = next((each for each in result.running if each.color == result.staged), None)
+    if staged is not None:
+        served = result.live is not None and result.live.state != NOTHING
+        live = f"{runs}, {'which is live' if served else 'to which traffic would go'}"
+        return f"{result.project} {staged.tag} is staged on {staged.color} and gets no traffic; {live}"
     return f"what was verified is kept, but {runs} again" if _unobserved(result) else runs
 
 

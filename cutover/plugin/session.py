@@ -8,8 +8,8 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -43,6 +43,7 @@ from cutover.release.rollback import revert_open_release
 from cutover.release.state import State, who
 from cutover.release.switch import Switched, drain_old, switch, watch
 from cutover.release.transaction import Reporter, Transaction, outcome_of_error
+from cutover.release.verify import failing, journaled
 from cutover.report.terminal import refused_lines
 from cutover.report.write import point_latest_to, write_report
 from cutover.system.compose import Rendered
@@ -205,7 +206,8 @@ class CutoverSession:
             report_obstacles(state, report)
         elif request.changes_something:
             self.hold_lock()
-            recover_dead_session(state, report)
+            with journaled(state):
+                recover_dead_session(state, report)
         rendered = self.rendering.result() if self.rendering else None
         situation = situation_of(inspect_colors(settings, rendered), request)
         for key, value in (
@@ -220,7 +222,13 @@ class CutoverSession:
         self.console.greet(situation, who(), self.folder)
         for name, text in self.notes:
             report.line("", name, text, None, "not asked")
-        plan = preflight(situation, report)
+        # Beside the preflight, which waits for Compose: a revert is judged by it.
+        reverts = request.changes_something and request.rollback and not request.plan
+        with ThreadPoolExecutor(1) as pool:
+            before = pool.submit(failing, situation.colors) if reverts else None
+            plan = preflight(situation, report)
+        if before is not None:
+            situation = replace(situation, before=replace(situation.before, failed=before.result()))
         if request.plan:
             for line in plan_lines(situation, plan):
                 report.line("", "plan", line)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
@@ -120,6 +121,14 @@ def running_tag(settings: Settings, color: str) -> str | None:
     return tag_of(found.image_name) if found else None
 
 
+def running_image(settings: Settings, color: str | None) -> str:
+    """The image ID of the main container on *color*; empty if there is none or the engine does not answer."""
+    with contextlib.suppress(EngineUnavailable):
+        found = main_container(settings, color) if color else None
+        return found.image if found else ""
+    return ""
+
+
 def tag_of(reference: str) -> str | None:
     """The tag of `repo:tag`, None for one named by digest or ID."""
     name = reference.split("@", 1)[0].rsplit("/", 1)[-1]
@@ -155,6 +164,10 @@ class BeforeRelease:
     """The live color, None if it was unknown."""
     tag: str | None
     """The tag that it ran, None if nothing ran."""
+    image: str = ""
+    """Its image ID, empty if it is unknown."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Question -> reason, for what it failed already: it may fail that again after a revert."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,4 +205,5 @@ def situation_of(colors: Colors, request: ReleaseRequest) -> Situation:
     target, *_ = [target_named(colors, name) for name in request.targets]
     live = colors.live.color
     tag = target.tag if live is None or live == target.color else running_tag(colors.settings, live)
-    return Situation(colors.settings, request, colors, target, BeforeRelease(live, tag))
+    image = running_image(colors.settings, live or target.color)
+    return Situation(colors.settings, request, colors, target, BeforeRelease(live, tag, image))

@@ -58,7 +58,7 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
     fact = {"tag": planned.tag, "image": planned.images[settings.service], "color": rendered.color}
     report.evidence.fact("to", fact | {"digest": image.digest if image else ""})
     path = _write_release(tx.state, rendered)
-    hashes = compose.config_hashes(Compose(rendered.project, path))
+    hashes = hashes_of(rendered)
     target = replace(situation.target, tag=planned.tag)
     if _runs_verified(tx.state, settings, planned, hashes):
         path.unlink()
@@ -86,7 +86,7 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
             _wait_stable(settings, each, wait_s, report, target.name)
         text.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait_s:.0f} s")
     main = found[settings.service][0]
-    identity = (main.image, hashes.get(settings.service, ""), main.id)
+    identity = (main.image, main.config_hash, main.id)
     tx.record = Record(rendered.color, planned.tag, *identity, path.name, verified=False, by=who(), at=now())
     return Deployed(target, baselines)
 
@@ -102,8 +102,9 @@ def _write_release(state: State, rendered: Rendered) -> Path:
 def _runs_verified(state: State, settings: Settings, plan: DeployPlan, hashes: Mapping[str, str]) -> bool:
     found = docker.by_service(plan.rendered.project, settings.services)
     for service, each in found.items():
-        planned = (plan.images[service], hashes.get(service, ""))
-        if each is None or not each.well or (each.image, each.config_hash) != planned:
+        if each is None or not each.well or service not in hashes:
+            return False
+        if (each.image, each.config_hash) != (plan.images[service], hashes[service]):
             return False
     return state.verified_record(plan.rendered.color, found[settings.service]) is not None
 
@@ -196,14 +197,16 @@ def require_identity(found: Container, image: str, config_hash: str) -> None:
 def identity_of_target(settings: Settings, target: Target, record: Record | None) -> ExpectedIdentity:
     """The identity that *target* should have: container id, image ID, config hash and port.
 
-    By *record*, what this session deployed to the color; else by the last record whose container runs there; else by
-    the env file rendered with the running tag.
+    By *record*, what this session deployed to the color; else by the last record of what runs there, whose release
+    file a revert has started again perhaps; else by the env file rendered with the running tag.
     """
     color = target.color or ""
     found, state = main_container(settings, color), State(settings.state)
     if record is None or record.color != color:
         records = state.records(color) if settings.state.is_dir() and found is not None else []
-        record = next((row for row in reversed(records) if found and row.container == found.id), None)
+        record = next((row for row in reversed(records) if found and row.started(found)), None)
+        if record is not None and found is not None:
+            return ExpectedIdentity(image=record.image, container=found.id, port=target.port)
     if record is not None:
         return ExpectedIdentity(
             image=record.image, container=record.container, config_hash=record.config_hash, port=target.port

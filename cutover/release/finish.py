@@ -7,7 +7,8 @@ import json
 import os
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from cutover.core.change import SWITCH, Change
 from cutover.core.config import Settings
@@ -18,12 +19,16 @@ from cutover.core.result import (
     FAILED,
     INTERNAL,
     INTERRUPTED,
+    MAX_REASONS,
     NEEDS_OPERATOR,
+    NOTHING,
     NOTHING_RAN,
     OK,
+    UNASKED,
     USAGE,
     Outcomes,
     Reason,
+    Running,
     SessionResult,
     Status,
     exit_code,
@@ -34,8 +39,9 @@ from cutover.core.result import (
 )
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import now, seconds_of
-from cutover.core.verdict import Outcome
+from cutover.core.verdict import Outcome, Verdict
 from cutover.env.envfile import set_env_value
+from cutover.gate.container_checks import has_healthcheck, wait_healthy
 from cutover.release.changes import PreviousRelease, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
@@ -48,7 +54,16 @@ from cutover.release.rollback import keep_live, live_before_operator, note_live,
 from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.switch import back_change, retire_old
 from cutover.release.transaction import Reporter, Transaction
-from cutover.release.verify import describe_color, verify_reverted, what_runs
+from cutover.release.verify import (
+    ASK_AGAIN,
+    SETTLE_S,
+    describe_color,
+    engine_causes,
+    judge_old_release,
+    settle,
+    verify_reverted,
+    what_runs,
+)
 from cutover.report.write import ReleaseFiles
 from cutover.system import docker, process
 
@@ -76,6 +91,8 @@ class SessionEnd:
     """The error of the step that failed."""
     whole: bool = True
     """Whether no test was deselected, so that a pass proves the release."""
+    causes: list[str] = field(default_factory=list)
+    """What the engine knows of the release that failed, filled before it is reverted."""
 
     def finish(self) -> SessionResult:
         """Keep or revert the release; never raises: whatever breaks is a result that needs an operator."""
@@ -88,7 +105,8 @@ class SessionEnd:
             result = self._operator_needed(f"{type(error).__name__}: {error}")
         if request.changes_something or self.tx.changed:
             status = str(result.status)
-            self.tx.state.journal("end", release=self.tx.id or None, word=status, code=result.exit_code)
+            if result.status is not Status.ROLLBACK_FAILED:  # that one is in the journal already
+                self.tx.state.journal("end", release=self.tx.id or None, word=status, code=result.exit_code)
             event = EVENTS.get(result.status)
             if event is not None:
                 situation = replace(self.situation, before=self.tx.before)
@@ -188,32 +206,56 @@ class SessionEnd:
         ours = did_revert(done, tx.id)
         if ours:
             tx.state.journal("reverted", release=tx.id, who=who(), why=why_unverified(self.outcomes))
-        trouble = verify_reverted(settings, proxy, tx)
-        if trouble:
-            self.report.line("", "undo", f"done, but {trouble}", begun, "no")
-            return self._operator_needed(trouble)
+        after = verify_reverted(settings, proxy, tx)
+        if after.trouble:
+            self.report.line("", "undo", f"done, but {after.trouble}", begun, "no")
+            return self._operator_needed(after.trouble)
         before = tx.before
-        gate = run_gate(settings, self.situation.request.paths) if before.live and before.tag else None
-        if gate is not None and gate.outcome is Outcome.NO:
-            rows = tx.state.records(before.live or "")
-            # A release that never passed a whole gate may fail it now as it did then.
-            if any(row.verified and row.tag == before.tag for row in rows):
-                return self._operator_needed(f"the old release does not pass the gate: {gate.reason}")
+        gate, trouble, notes = self._gate_of_old() if before.live and before.tag else (None, "", ())
+        if trouble:
+            return self._operator_needed(trouble, only_recover=True)
         if isinstance(self.trouble, OperatorNeeded):
-            return self._operator_needed(str(self.trouble))
-        if gate is not None and gate.ok and before.live:
-            _refresh_record(settings, tx.state, before.live)
-        notes = [each.removeprefix("note: ") for each in done.out.splitlines() if each.startswith("note: ")]
+            return self._operator_needed(str(self.trouble), only_recover=True)
+        for color in {*filter(None, (before.live,)), *tx.touched}:
+            _refresh_record(settings, tx.state, color)
+        said = [each.removeprefix("note: ") for each in done.out.splitlines() if each.startswith("note: ")]
         now_there = describe_color(settings, proxy, before.live or self.situation.target.color)
-        text = [self._undone(), *notes, now_there, *([gate.reason] if gate else [])]
-        self.report.line("", "undo", "; ".join(text), begun)
-        if not ours:
-            return self._reverted_by_another()
-        return self._result(Status.ROLLED_BACK, code)
+        passed = [gate.reason] if gate and gate.outcome is not Outcome.NO else []
+        self.report.line("", "undo", "; ".join([self._undone(), now_there, *passed]), begun)
+        result = self._result(Status.ROLLED_BACK, code) if ours else self._reverted_by_another()
+        causes = tuple(Reason("", each) for each in self.causes if not _is_said(each, result.reasons))
+        return replace(
+            result,
+            reasons=(causes + result.reasons)[:MAX_REASONS],
+            notes=(*result.notes, *said, *after.notes, *notes),
+        )
+
+    def _gate_of_old(self) -> tuple[Verdict, str, tuple[str, ...]]:
+        """The gate of the release that is live again; why users are not served as before; and notes.
+
+        What it failed before the release it may fail again, and it may need a moment until it is well again.
+        """
+        settings, before = self.situation.settings, self.tx.before
+        with contextlib.suppress(EngineUnavailable):
+            found = main_container(settings, before.live or "")
+            if found is not None and has_healthcheck(found) and "health" not in before.failed:
+                wait_healthy(found.id, SETTLE_S)
+        # A release that never passed a whole gate may fail it now as it did then.
+        rows = self.tx.state.records(before.live or "")
+        verified = any(row.verified and row.tag == before.tag for row in rows)
+        gates: list[Verdict] = []
+
+        def judge() -> tuple[str, tuple[str, ...]]:
+            gates.append(run_gate(settings, self.situation.request.paths))
+            failed = gates[-1].evidence.get("failed") or {}
+            return judge_old_release(failed, before.failed, verified=verified)
+
+        trouble, notes = settle(judge)
+        return gates[-1], trouble, notes
 
     def _run_undo(self) -> process.CompletedCommand:
         # An engine that does not answer, or a huge log, must not keep users on a bad release: logs get 3 s.
-        saving = threading.Thread(target=self._save_logs, daemon=True)
+        saving = threading.Thread(target=self._save_what_failed, daemon=True)
         saving.start()
         if not _flips(self.tx):  # else users wait for the switch back
             saving.join(SAVE_LOGS_S)
@@ -229,11 +271,18 @@ class SessionEnd:
         names = ("deploy" if name == "up" else name for name in undone)
         return f"{' and '.join(names) or 'nothing'} reverted"
 
-    def _save_logs(self) -> None:
+    def _save_what_failed(self) -> None:
+        """Save what the engine knows of the release before its containers are gone: how they ended, their logs."""
         color, file = self.situation.target.color, self.report.evidence.file
-        if file is None or color is None:
+        if color is None:
             return
         settings = self.situation.settings
+        with contextlib.suppress(EngineUnavailable):
+            if self.tx.record is not None:
+                found = docker.by_service(settings.compose_project(color), settings.services)
+                self.causes.extend(engine_causes(self.tx.record, settings.service, found))
+        if file is None:
+            return
         with contextlib.suppress(EngineUnavailable, OSError):
             for service in (*settings.services, *settings.workers):  # the most important one first
                 for each in docker.containers(settings.compose_project(color), service):
@@ -244,17 +293,24 @@ class SessionEnd:
     def _reverted_by_another(self) -> SessionResult:
         """Another process ran the revert during the session; whether it did what it should is verified as well."""
         by = self.tx.reverted_by()
-        trouble = verify_reverted(self.situation.settings, self.situation.colors.proxy, self.tx)
-        if trouble:
-            return self._operator_needed(f"reverted by {by}, but {trouble}")
+        after = verify_reverted(self.situation.settings, self.situation.colors.proxy, self.tx)
+        if after.trouble:
+            return self._operator_needed(f"reverted by {by}, but {after.trouble}")
         reasons = (Reason("", f"the release was reverted by {by}"),)
-        return replace(self._result(Status.ROLLED_BACK, FAILED), reasons=reasons)
+        return replace(self._result(Status.ROLLED_BACK, FAILED), reasons=reasons, notes=after.notes)
 
-    def _operator_needed(self, why: str) -> SessionResult:
-        """An operator is needed: what runs now, what was tried, and the one command."""
+    def _operator_needed(self, why: str, *, only_recover: bool = False) -> SessionResult:
+        """An operator is needed: what runs now, what was tried, and the one command.
+
+        *only_recover*: that users are served as before cannot be seen by who serves, so only that command resolves it.
+        """
         result, state = self._result(Status.ROLLBACK_FAILED, NEEDS_OPERATOR), self.tx.state
-        command = state.revert_command if state.open_release() else "cutover status"
+        command = state.revert_command if state.open_release() else ASK_AGAIN
         where = f"on {os.uname().nodename}; safe to run again"
+        facts = {"why": why, "run": command, "only_recover": only_recover}
+        state.journal(
+            "end", release=self.tx.id or None, word=str(result.status), code=result.exit_code, **facts
+        )
         return replace(result, tried=(why,), command=command, command_where=where)
 
     # --- restoring -----------------------------------------------------------------------------------------------
@@ -290,6 +346,7 @@ class SessionEnd:
         failed = _failed_requests(self.situation, evidence) if self._switched and not good else (None, None)
         rehearsal = tx.state.last_rehearsal() if good and self._switched else None
         no_reasons = good or status is Status.PLAN
+        gone = self._no_warm_way_back(running) if good and self._switched else ()
         return SessionResult(
             status,
             settings.project,
@@ -302,11 +359,42 @@ class SessionEnd:
             next_steps=() if no_reasons or status is Status.ROLLBACK_FAILED else (TRY_AGAIN,),
             passed=len(self.outcomes.tests(Outcome.YES)),
             release_open=tx.state.open_release() is not None,
-            rollback_s=float(rehearsal["seconds"]) if rehearsal else None,
+            staged=self._staged(running) if status is Status.RELEASED else "",
+            notes=gone,
+            rollback_s=float(rehearsal["seconds"]) if rehearsal and not gone else None,
             failed_requests=failed[0],
             failed_s=failed[1],
             schema="" if good else str(evidence.facts.get("schema", "")),
         )
+
+    def _staged(self, running: Sequence[Running]) -> str:
+        """The color that was deployed and gets no traffic; empty if users have what was released."""
+        color, settings = self.situation.target.color, self.situation.settings
+        if self.situation.request.deploy is None or settings.proxy is None or color is None:
+            return ""
+        return "" if any(each.live and each.color == color for each in running) else color
+
+    def _no_warm_way_back(self, running: Sequence[Running]) -> tuple[str, ...]:
+        """Says that the old color, which is kept for a rollback, does not run any more."""
+        settings, old, proxy = (
+            self.situation.settings,
+            self.situation.before.live,
+            self.situation.colors.proxy,
+        )
+        if old is None or proxy is None or not proxy.keeps_old_color or settings.watch.old_color != "keep":
+            return ()
+        state = next((each.state for each in running if each.color == old), NOTHING)
+        if state in {"runs", UNASKED}:
+            return ()
+        what = "nothing runs there" if state == NOTHING else state
+        return (
+            f"{old} is not warm any more ({what}): a rollback has to start it first; see `cutover status`",
+        )
+
+
+def _is_said(cause: str, reasons: Sequence[Reason]) -> bool:
+    """Whether one of *reasons* says how the container ended, which is the last part of *cause*."""
+    return any(cause.rpartition(": ")[2] in each.text for each in reasons)
 
 
 def url_result(request: ReleaseRequest, evidence: Evidence, outcomes: Outcomes) -> SessionResult:
@@ -382,13 +470,15 @@ def _record_container(situation: Situation, began: float) -> None:
 
 
 def _refresh_record(settings: Settings, state: State, color: str) -> None:
-    """The gate has passed on what was restored: its record gets the id of the new container."""
-    found = main_container(settings, color)
-    for row in reversed(state.records(color)):
-        if found and row.verified and row.identity == (found.image, found.config_hash):
-            if row.container != found.id:
-                state.keep_record(replace(row, container=found.id, at=now()))
-            return
+    """The record of what was restored gets the id of the new container, and stays verified."""
+    # What cannot be written down now changes nothing for users.
+    with contextlib.suppress(CutoverError, OSError):
+        found = main_container(settings, color)
+        for row in reversed(state.records(color)):
+            if found and row.verified and row.matches(found):
+                if row.container != found.id:
+                    state.keep_record(replace(row, container=found.id, at=now()))
+                return
 
 
 def _last_verified(situation: Situation) -> Record | None:
@@ -423,9 +513,9 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
     before, to = situation.before, live_before_operator(situation)
     if to is not None:
         note_live(settings, state, color, on_top)
-        before = BeforeRelease(to.color, to.tag)
+        before = BeforeRelease(to.color, to.tag, to.image)
     elif before.live in {None, color}:
-        before = BeforeRelease(before.live, record.tag)
+        before = BeforeRelease(before.live, record.tag, record.image)
     tx.set_restore_target(record, before)
     if to is not None:
         tx.apply(back_change(situation.colors, to.color))

@@ -51,7 +51,10 @@ def pytest_child(settings: Settings, *options: str) -> int:
 
 
 def run_gate(settings: Settings, paths: Sequence[str]) -> Verdict:
-    """Whether the live color passes the gate of *paths* now; a gate that lasts longer than 180 s is not asked."""
+    """Whether the live color passes the gate of *paths* now; a gate that lasts longer than 180 s is not asked.
+
+    The evidence `failed` of a no has the reason of each question that was answered no.
+    """
     name, config = "smoke[live]", f"--cutover-config={settings.source}"
     options = ("--target=live", "--keep-on-failure", config, "-q", "--no-header")
     argv = pytest_argv(without_checks(paths), options, GATE_PLUGINS)
@@ -60,9 +63,11 @@ def run_gate(settings: Settings, paths: Sequence[str]) -> Verdict:
         done = process.run(argv, deadline_s=GATE_DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
         files = [each for each in Path(folder).glob("*/evidence.jsonl") if not each.parent.is_symlink()]
         checks = [row for file in files for row in read_json_lines(file) if row.get("kind") == "check"]
-    bad = [row["verdict"] for row in checks if row["verdict"]["outcome"] == "no"]
+    verdicts = [row["verdict"] for row in checks if row["verdict"]["outcome"] == "no"]
+    bad = {each["question"]: each["reason"] for each in verdicts}
     if bad:
-        return no(name, f"{bad[0]['question']}: {bad[0]['reason']}")
+        question, reason = next(iter(bad.items()))
+        return no(name, f"{question}: {reason}", failed=bad)
     if not done.ok:
         return not_asked(name, f"{name} not asked: {done.last_line}")
     return yes(name, f"{name} {len({row['test'] for row in checks})} passed")

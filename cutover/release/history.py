@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cutover.core.errors import ConfigError
 from cutover.core.evidence import read_json_lines
+from cutover.core.result import NEEDS_OPERATOR
 from cutover.core.text import stamp
+from cutover.system.container import Container
 from cutover.system.files import write_atomically
 
 JOURNAL_FILE, GUARD_LOG = "journal.jsonl", "guard.log"
 GUARD_REVERTED = "reverted: "
 """How a line of the guard's log begins that names a release which it reverted."""
 KEPT_RECORDS = 20
-END_EVENTS = frozenset({"released", "reverted", "kept unverified", "recovered", "rolled back"})
+END_EVENTS = frozenset({"released", "reverted", "kept unverified", "recovered", "rolled back", "given up"})
+RESOLVING = frozenset({"released", "recovered", "rolled back", "given up"})
+"""Events after which no operator is needed any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,19 @@ class Record:
         """Image ID and config hash: equal for two containers of the same release."""
         return self.image, self.config_hash
 
-    def is_running(self, container: str, image: str, config_hash: str) -> bool:
-        """Whether the container with this id, image ID and config hash is the recorded one."""
-        return (self.container, self.image, self.config_hash) == (container, image, config_hash)
+    def started(self, found: Container) -> bool:
+        """Whether *found* is the recorded container, or was started again from the recorded release file."""
+        file = f"/releases/{self.color}/{self.file}" if self.file else ""
+        same = found.id == self.container or bool(file and found.config_files.endswith(file))
+        return same and found.image == self.image
+
+    def matches(self, found: Container) -> bool:
+        """Whether *found* runs this release: the same image, and the same release file or config hash.
+
+        What Compose hashes is no contract: it differs between its versions, and for some services between two
+        containers of one file.
+        """
+        return self.started(found) or self.identity == (found.image, found.config_hash)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -72,6 +86,21 @@ def read_journal(root: Path) -> list[dict[str, Any]]:
         at = _closed_at(root, release) or rows[last].get("at")
         rows.insert(last + 1, {"at": at, "event": "reverted", "release": release, "who": "its guard"})
     return rows
+
+
+def unresolved(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The last end that needs an operator, None if there is none or if it was resolved since.
+
+    A later good release, a rollback, `cutover recover` or the revert of that very release resolves it.
+    """
+    found: Mapping[str, Any] | None = None
+    for row in history:
+        event, release = row.get("event"), row.get("release")
+        if event == "end" and row.get("code") == NEEDS_OPERATOR:
+            found = row
+        elif event in RESOLVING or (found and event == "reverted" and release == found.get("release")):
+            found = None
+    return found
 
 
 def _reverted_by_guards(root: Path) -> list[str]:

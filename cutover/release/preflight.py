@@ -30,7 +30,7 @@ from cutover.release.prune import pin_image
 from cutover.release.state import State
 from cutover.release.transaction import Reporter
 from cutover.system import compose, docker, process
-from cutover.system.compose import Compose, Rendered
+from cutover.system.compose import Compose, Rendered, has_known_hash
 from cutover.system.files import is_private, write_atomically
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
@@ -237,11 +237,11 @@ def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRel
     wait_s = max(wait_for(each.healthcheck) for each in ran.values())
     for record in reversed(state.records(color)):
         path = state.release_path(color, record.file)
-        if record.identity == (main.image, main.config_hash) and path.is_file():
+        if record.matches(main) and path.is_file():
             return PreviousRelease.of(path, ran, wait_s)
     tag = tag_of(main.image_name)
     adopted = compose.render(settings, color, tag) if tag is not None else None
-    if adopted is None or hashes_of(adopted).get(settings.service) != main.config_hash:
+    if adopted is None or hashes_of(adopted).get(settings.service, main.config_hash) != main.config_hash:
         raise ConfigError(
             f"{color} was started from a configuration that is no longer here; put it back, or --allow-no-rollback"
         )
@@ -253,8 +253,9 @@ def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRel
 
 
 def hashes_of(rendered: Rendered) -> dict[str, str]:
-    """Service -> the config hash that Compose gives its container."""
-    return compose.config_hashes(Compose(rendered.project, Path("-")), rendered.text)
+    """Service -> the config hash that Compose gives its container; without those that cannot be known beforehand."""
+    found = compose.config_hashes(Compose(rendered.project, Path("-")), rendered.text)
+    return {service: each for service, each in found.items() if has_known_hash(rendered.service(service))}
 
 
 def wait_for(healthcheck: Mapping[str, Any]) -> float:

@@ -17,7 +17,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.result import FAILED, INCONCLUSIVE, LOCKED, OK
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import now
-from cutover.core.verdict import Outcome
+from cutover.core.verdict import Verdict
 from cutover.proxy.base import Live, other
 from cutover.release.changes import PreviousRelease, up_change
 from cutover.release.colors import Colors, Situation, inspect_colors, main_container, situation_of
@@ -28,7 +28,17 @@ from cutover.release.preflight import check_switch, previous_of, require_agreed
 from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.switch import require_proxy, switch, switch_change
 from cutover.release.transaction import Reporter, Transaction
-from cutover.release.verify import label_of, require_live, require_reverted, wait_live
+from cutover.release.verify import (
+    ASK_AGAIN,
+    before_of,
+    judge_old_release,
+    label_of,
+    require_live,
+    require_reverted,
+    settle,
+    wait_live,
+    what_runs,
+)
 from cutover.release.workers import WorkerFiles, last_file, move_workers
 from cutover.system import docker
 from cutover.system.compose import Compose
@@ -169,8 +179,8 @@ def running_record(settings: Settings, state: State, color: str) -> Record | Non
     found = main_container(settings, color)
     if found is None:
         return None
+    recorded = _best([row for row in state.records(color) if row.matches(found)])
     identity = found.image, found.config_hash
-    recorded = _best([row for row in state.records(color) if row.identity == identity])
     unrecorded = Record(color, label_of(found), *identity, found.id, "", verified=False, by=who(), at=now())
     return recorded or unrecorded
 
@@ -196,7 +206,7 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     if colors.proxy is not None and colors.proxy.keeps_old_color and to.color == other(live):
         found = main_container(settings, to.color)
         if found is not None and found.running:
-            if found.well and to.identity == (found.image, found.config_hash):
+            if found.well and to.matches(found):
                 return RollbackPlan("flip", to)
         elif to.verified and _can_start(settings, state, to):
             return RollbackPlan("start", to)
@@ -341,6 +351,33 @@ def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
     return _verify_flip(settings, state, to, seconds)
 
 
+def require_gate_of_old(settings: Settings, state: State, trouble: Mapping[str, Any]) -> None:
+    """Raise OperatorNeeded if the live release fails what users notice and did not fail it before *trouble*."""
+    failed = before_of(state, str(trouble.get("release"))).get("failed") or {}
+    gate = run_gate(settings, shipped_gate())
+    why, _ = judge_old_release(gate.evidence.get("failed") or {}, failed, verified=True)
+    if why:
+        raise OperatorNeeded(
+            f"{why}; run: {ASK_AGAIN} --give-up (keeps what runs), or release a good version"
+        )
+
+
+def keep_as_it_is(settings: Settings, state: State) -> str:
+    """Keep what runs: end the guard that retries the revert, close the release, and write down who gave up.
+
+    Returns what runs; the caller holds the lock.
+    """
+    left = state.open_release()
+    if left is not None:
+        state.end_guard(left)
+        state.close(left)
+    state.journal("given up", release=left, who=who())
+    running = what_runs(settings, inspect_colors(settings).proxy)
+    runs = (f"{each.color} {each.tag} {each.state}{', live' if each.live else ''}" for each in running)
+    ended = f"release {left} is closed and its guard ended; " if left else ""
+    return f"{ended}{'; '.join(runs) or 'nothing runs'}; not verified"
+
+
 def _start_stopped(tx: Transaction, settings: Settings, to: Record) -> None:
     project = Compose(settings.compose_project(to.color), tx.state.release_path(to.color, to.file))
     wait_s, text = settings.gate.start_timeout or START_BUDGET_S, f"{to.tag} on {to.color}, which was stopped"
@@ -363,15 +400,21 @@ def _failed_flip(tx: Transaction, settings: Settings, error: CutoverError) -> Cu
 
 
 def _verify_flip(settings: Settings, state: State, to: Record, seconds: float) -> RollbackResult:
-    gate = run_gate(settings, shipped_gate())
-    found = main_container(settings, to.color)
+    gates: list[Verdict] = []
+
+    def judge() -> tuple[str, tuple[str, ...]]:
+        gates.append(run_gate(settings, shipped_gate()))
+        return judge_old_release(gates[-1].evidence.get("failed") or {}, {}, verified=True)
+
+    trouble, notes = settle(judge)
+    gate, found = gates[-1], main_container(settings, to.color)
     if gate.ok and found is not None and to.file:
         state.keep_record(replace(to, container=found.id, verified=True, at=now()))
-    facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason}
+    facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason, "notes": notes}
     flipped = f"{settings.project} runs {to.tag} on {to.color} again (flipped in {1000 * seconds:.0f} ms)"
-    why = f"{to.color} is live and does not pass the gate: {gate.reason}; see `cutover status`"
-    trouble = OperatorNeeded(why) if gate.outcome is Outcome.NO else None
-    return RollbackResult(f"{flipped}; {gate.reason}", facts, trouble=trouble)
+    why = f"{to.color} is live, but {trouble}; run: {ASK_AGAIN}"
+    said = "; ".join(notes) or gate.reason
+    return RollbackResult(f"{flipped}; {said}", facts, trouble=OperatorNeeded(why) if trouble else None)
 
 
 def _expect_deploy(settings: Settings, state: State, live: str | None, tag: str) -> None:
@@ -385,8 +428,8 @@ def _deploy_tag(settings: Settings, state: State, tag: str) -> RollbackResult:
     options = ("--target=live", f"--deploy={tag}", "--keep-on-failure", "--skip-migrations")
     code = pytest_child(settings, *options)
     if code in {FAILED, INCONCLUSIVE}:
-        why = "the gate did not pass; see reports/latest, and `cutover status`"
-        raise OperatorNeeded(f"{tag} runs, not verified: {why}")
+        why = "the gate did not pass; see reports/latest"
+        raise OperatorNeeded(f"{tag} runs, not verified: {why}; run: {ASK_AGAIN}")
     if code == OK:
         state.journal("rolled back", tag=tag, who=who())
     if code != LOCKED:
@@ -450,7 +493,7 @@ def switch_and_revert(tx: Transaction, act: Callable[[], object], settled: Calla
     if not done.ok or live.color != before:
         where = f"traffic goes to {live.color or 'no color that is known'}: {live.how}"
         first = f"{trouble}; " if trouble else ""
-        command = tx.state.revert_command if tx.state.open_release() else "cutover status"
+        command = tx.state.revert_command if tx.state.open_release() else ASK_AGAIN
         why = where if done.ok else done.last_line
         raise OperatorNeeded(f"{first}the rehearsal could not be reverted: {why}; run: {command}")
     if isinstance(trouble, CutoverError):

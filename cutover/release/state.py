@@ -15,6 +15,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from cutover.core.change import Argv, Change, undo_script
 from cutover.core.errors import ConfigError, Locked, OperatorNeeded
 from cutover.core.masking import MASK
@@ -220,6 +222,22 @@ class State:
             return False
         return named == release_id and release_id in words
 
+    def end_guard(self, release_id: str) -> bool:
+        """End the guard of *release_id* and the revert that it runs, as they are; whether it was running.
+
+        It ignores the signals that ask for an end, because a revert must outlive a terminal.
+        """
+        if not self.guard_lives(release_id):
+            return False
+        pid, _ = (self.root / "guard.pid").read_text(encoding="utf-8").split()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            guard = psutil.Process(int(pid))
+            guard.suspend()  # or it would begin the next try
+            for each in [*guard.children(recursive=True), guard]:  # parents first
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+        return True
+
     def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> process.CompletedCommand:
         """Write the undo of all *changes*, then run the last of them under the step lock.
 
@@ -295,11 +313,10 @@ class State:
         write_records(self.release_folder(record.color) / "records.json", [*rows, record])
 
     def verified_record(self, color: str, found: Container | None) -> Record | None:
-        """The record of a passed gate on exactly this container of *color*; None if there is none."""
+        """The record of a passed gate on this container of *color*, or on one of the same release file and image."""
         if found is None:
             return None
-        running = (found.id, found.image, found.config_hash)
-        rows = [row for row in self.records(color) if row.verified and row.is_running(*running)]
+        rows = [row for row in self.records(color) if row.verified and row.started(found)]
         return rows[-1] if rows else None
 
     # --- the journal ---------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from cutover.core.change import Change
 from cutover.core.errors import CutoverError, Failed, Inconclusive
@@ -89,7 +89,7 @@ class Transaction:
         release_id = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
         self.state.begin(release_id, self.timeout_s)
         self.id = release_id
-        was = {"live": self.before.live, "color": self.before.live or self.color, "tag": self.before.tag}
+        was = asdict(self.before) | {"color": self.before.live or self.color}
         self.state.journal("open", release=release_id, who=who(), what=self.what, **was)
 
     def commit(self) -> bool:

@@ -2,23 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from cutover.core.config import Settings
 from cutover.core.errors import CutoverError, EngineUnavailable, Failed, Inconclusive, OperatorNeeded
-from cutover.core.result import NOTHING, UNASKED, Running
+from cutover.core.result import NOTHING, UNASKED, Running, Status
+from cutover.core.verdict import Outcome, Verdict
+from cutover.gate.container_checks import describe_exit, judge_health
+from cutover.gate.http_checks import endpoint, ready, version
+from cutover.gate.log_checks import log_errors
 from cutover.proxy.base import COLORS, Live, Proxy
-from cutover.release.colors import find_live, inspect_colors, main_container, tag_of
+from cutover.release.colors import (
+    Colors,
+    control_for,
+    find_live,
+    inspect_colors,
+    main_container,
+    tag_of,
+    target_named,
+)
 from cutover.release.history import Record
 from cutover.release.state import State
 from cutover.release.transaction import Transaction
 from cutover.system import docker
 from cutover.system.container import Container
+from cutover.system.http import HttpClient
 
 SWITCH_DEADLINE_S = 10.0
+SILENT_DEADLINE_S = 60.0
+"""How long a proxy that does not answer is waited for after a revert: it may be restarting."""
+SETTLE_S = 30.0
+"""How long the old release may need after a revert until it is as it was."""
+SETTLE_POLL_S = 1.0
+ASK_AGAIN = "cutover recover"
+"""The command that asks once more whether users are served as before, and can record that a person accepts it."""
 POLL_S = 0.02  # short, because the proxy's own delay is measured here
+NOT_SEEN_BY_USERS = frozenset(
+    {
+        "alerts",
+        "disk",
+        "health",
+        "identity",
+        "listens",
+        "logs",
+        "restarts",
+        "settled",
+        "tls",
+        "unchanged",
+        "user",
+    }
+)
+"""Questions of the shipped gate whose answer does not say what users get."""
+LATENCY = "latency of "
 
 
 # --- what runs now -----------------------------------------------------------------------------------------------
@@ -46,12 +86,18 @@ def label_of(found: Container) -> str:
     return tag_of(found.image_name) or found.image[7:19]
 
 
-def wait_live(settings: Settings, proxy: Proxy | None, expected: str | None) -> Live:
-    """The live color, waiting at most 10 s for *expected*: some proxies read their file with a delay."""
-    deadline = time.monotonic() + SWITCH_DEADLINE_S
+def wait_live(
+    settings: Settings, proxy: Proxy | None, expected: str | None, silent_s: float = SWITCH_DEADLINE_S
+) -> Live:
+    """The live color, waiting at most 10 s for *expected*: some proxies read their file with a delay.
+
+    A proxy that does not answer is waited for *silent_s*.
+    """
+    begun = time.monotonic()
     while True:
         live = find_live(settings, proxy)
-        if live.color == expected or time.monotonic() >= deadline:
+        most = silent_s if proxy is not None and live.color is None else SWITCH_DEADLINE_S
+        if live.color == expected or time.monotonic() - begun >= most:
             return live
         time.sleep(POLL_S)
 
@@ -65,19 +111,131 @@ def require_live(settings: Settings, proxy: Proxy, to: str) -> None:
         raise Failed(f"after the switch to {to} the proxy still sends traffic to {live.color} ({live.how})")
 
 
+def engine_causes(record: Record | None, service: str, found: Mapping[str, Container | None]) -> list[str]:
+    """What the engine knows of the release that failed: each container of *found* (by service) that ended by itself.
+
+    For the main *service* also that it is not the container of *record* any more.
+    """
+    causes = []
+    for name, each in found.items():
+        if each is None:
+            if record is not None and name == service:
+                causes.append(
+                    f"{name} of {record.color} is gone: somebody removed the container that we started"
+                )
+        elif record is not None and name == service and each.id != record.container:
+            what = f"{each.name} ({describe_container(each)}) since {each.started_at[:19]}Z"
+            causes.append(
+                f"{name} of {record.color} is not the container that we started: somebody started {what}"
+            )
+        elif not each.running:
+            causes.append(f"{each.name}: {describe_exit(each)}")
+        elif each.restart_count:
+            why = ", the last time for its memory limit" if each.oom_killed else ""
+            causes.append(
+                f"{each.name} ended by itself and was started again: {each.restart_count} times{why}"
+            )
+    return causes
+
+
 # --- after a revert, by the session that did it --------------------------------------------------------------------
-def verify_reverted(settings: Settings, proxy: Proxy | None, tx: Transaction) -> str:
-    """First difference between what the revert of *tx* must lead to and now, or an empty string."""
-    before = tx.before.live
-    if before is not None and (live := wait_live(settings, proxy, before)).color != before:
-        return f"traffic goes to {live.color or 'no color that is known'} ({live.how}), it went to {before}"
+@dataclass(frozen=True, slots=True)
+class AfterRevert:
+    """How what runs after a revert differs from what ran before the release."""
+
+    trouble: str = ""
+    """The first difference for users, or that the release itself still runs; empty if users are served as before."""
+    notes: tuple[str, ...] = ()
+    """Differences that users do not notice."""
+
+
+def verify_reverted(settings: Settings, proxy: Proxy | None, tx: Transaction) -> AfterRevert:
+    """The differences between what the revert of *tx* must lead to and now."""
+    before, notes = tx.before.live, list[str]()
+    if before is not None:
+        live = wait_live(settings, proxy, before, SILENT_DEADLINE_S)
+        if live.color != before:
+            where = f"{live.color or 'no color that is known'} ({live.how})"
+            return AfterRevert(f"traffic goes to {where}, it went to {before}")
     for color, there in tx.touched.items():
-        found = docker.by_service(settings.compose_project(color), tuple(there))
+        found = _found_within(SETTLE_S, settings.compose_project(color), tuple(there))
         for service, was in there.items():
-            if container_differs(was, found[service]):
-                now = describe_container(found[service])
-                return f"{service} of {color} was {describe_container(was)}, now it is {now}"
-    return _not_restored(settings, tx.restored) if tx.restored is not None else ""
+            now = found[service]
+            if not container_differs(was, now):
+                continue
+            text = f"{service} of {color} was {describe_container(was)}, now it is {describe_container(now)}"
+            idle = proxy is not None and before is not None and color != before
+            ours = tx.record is not None and now is not None and now.image == tx.record.image
+            if not idle or ours or service in settings.workers:  # workers take jobs on the idle color too
+                return AfterRevert(text, tuple(notes))
+            notes.append(f"{text}; it gets no traffic")
+    return AfterRevert(_not_restored(settings, tx.restored) if tx.restored is not None else "", tuple(notes))
+
+
+def _found_within(most_s: float, project: str, services: tuple[str, ...]) -> Mapping[str, Container | None]:
+    """`docker.by_service`, asked again while the engine does not answer, at most *most_s*; then EngineUnavailable."""
+    begun = time.monotonic()
+    while True:
+        try:
+            return docker.by_service(project, services)
+        except EngineUnavailable:
+            if time.monotonic() - begun >= most_s:
+                raise
+        time.sleep(SETTLE_POLL_S)
+
+
+def failing(colors: Colors) -> dict[str, str]:
+    """Question -> reason, for what the live release fails now: by requests that change nothing, and by the engine."""
+    settings, verdicts = colors.settings, list[Verdict]()
+    if colors.live.color is None:
+        return {}
+    with contextlib.suppress(CutoverError, OSError):
+        target = target_named(colors, "live")
+        control, verify = control_for(colors, target), settings.proxy.tls_verify if settings.proxy else True
+        with HttpClient(target.base_url, settings.gate.request_timeout, verify) as client:
+            verdicts.append(ready(client, control, settings.ready))
+            if settings.version is not None:
+                verdicts.append(version(client, control, settings.version, target.tag))
+            verdicts += [
+                endpoint(client, control, each) for each in settings.endpoints if each.method == "GET"
+            ]
+        found = main_container(settings, colors.live.color)
+        if found is not None:
+            verdicts += [judge_health(found, None), log_errors(found, None, settings.logs)]
+    return {each.question: each.reason for each in verdicts if each.outcome is Outcome.NO}
+
+
+def judge_old_release(
+    failed: Mapping[str, str], before: Mapping[str, str], *, verified: bool
+) -> tuple[str, tuple[str, ...]]:
+    """Why users are not served as before, or an empty string; and notes on what else the old release fails.
+
+    *failed* and *before*: question -> reason, now and before the release; *verified*: it has passed its gate once.
+    """
+    notes, trouble = [], ""
+    for question, reason in failed.items():
+        if question in before:
+            notes.append(f"the old release fails its gate, as it did before: {question}: {reason}")
+        elif question in NOT_SEEN_BY_USERS or question.startswith(LATENCY) or not verified:
+            notes.append(f"the old release serves, but its gate says: {question}: {reason}")
+        else:
+            trouble = trouble or f"the old release does not pass the gate: {question}: {reason}"
+    return trouble, tuple(notes)
+
+
+def settle(
+    judge: Callable[[], tuple[str, tuple[str, ...]]],
+    within_s: float = SETTLE_S,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[str, tuple[str, ...]]:
+    """What *judge* says, asked again while it says that something is wrong, at most *within_s*."""
+    begun = clock()
+    while True:
+        said = judge()
+        if not said[0] or clock() - begun >= within_s:
+            return said
+        sleep(SETTLE_POLL_S)
 
 
 def _not_restored(settings: Settings, record: Record) -> str:
@@ -120,14 +278,23 @@ def describe_color(settings: Settings, proxy: Proxy | None, color: str | None) -
 
 
 # --- after a revert, by another process, which has only the journal ------------------------------------------------
-def require_reverted(settings: Settings, state: State, release: str) -> str:
-    """What serves after *release* was reverted; raises OperatorNeeded if it is not what the journal says of before."""
-    was = next(
-        (row for row in state.history() if row.get("event") == "open" and row.get("release") == release), {}
-    )
+def before_of(state: State, release: str) -> dict[str, Any]:
+    """What users had before *release* was opened, by its entry in the journal; empty without one."""
+    rows = (row for row in state.history() if row.get("event") == "open" and row.get("release") == release)
+    return next(rows, {})
+
+
+def require_reverted(
+    settings: Settings, state: State, release: str, *, silent_s: float = SILENT_DEADLINE_S
+) -> str:
+    """What serves after *release* was reverted; raises OperatorNeeded if it is not what the journal says of before.
+
+    A proxy that does not answer is waited for *silent_s*.
+    """
+    was = before_of(state, release)
     try:
         colors = inspect_colors(settings)
-        live = wait_live(settings, colors.proxy, was["live"]) if "live" in was else colors.live
+        live = wait_live(settings, colors.proxy, was["live"], silent_s) if "live" in was else colors.live
         color = live.color or was.get("color")
         found = main_container(settings, color) if color else None
     except CutoverError as error:
@@ -141,7 +308,18 @@ def require_reverted(settings: Settings, state: State, release: str) -> str:
 
 
 def _unverified(release: str, what: str) -> OperatorNeeded:
-    return OperatorNeeded(f"release {release} was reverted, but {what}; run: cutover status")
+    return OperatorNeeded(f"release {release} was reverted, but {what}; run: {ASK_AGAIN}")
+
+
+@contextmanager
+def journaled(state: State) -> Iterator[None]:
+    """Write an OperatorNeeded to the journal: `cutover status` repeats it until it is resolved."""
+    try:
+        yield
+    except OperatorNeeded as error:
+        why, _, run = str(error).partition("; run: ")
+        state.journal("end", word=str(Status.ROLLBACK_FAILED), code=error.exit_code, why=why, run=run)
+        raise
 
 
 def judge_reverted(
@@ -159,4 +337,6 @@ def judge_reverted(
     runs = tag_of(found.image_name) if found and found.running else None
     if runs != was.get("tag"):
         return f"{was.get('color')} runs {runs or 'nothing'}, it ran {was.get('tag') or 'nothing'}"
+    if runs and found and was.get("image") and found.image != was["image"]:
+        return f"{was['color']} runs {runs} from image {found.image[7:19]}, it was {was['image'][7:19]}"
     return ""

@@ -81,6 +81,7 @@ def _head(evidence: Evidence, result: SessionResult, link: str) -> Iterator[str]
     yield from (f"- **tried** {markdown_text(each)}" for each in result.tried)
     if result.command:
         yield f"- **run** {markdown_code(result.command)} {markdown_text(result.command_where)}"
+    yield from (f"- **note** {markdown_text(each)}" for each in result.notes)
     yield from (f"- **next** {markdown_text(each)}" for each in result.next_steps)
     if link or result.report:
         yield f"- **see** {link or markdown_code(result.report)}"

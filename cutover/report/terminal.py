@@ -146,6 +146,7 @@ def refused_lines(word: str, why: str, exit_code: int, at: Look = PLAIN) -> list
 def _details(result: SessionResult) -> Iterable[tuple[str, str]]:
     yield from (("why", f"{each.test}: {each.text}" if each.test else each.text) for each in result.reasons)
     yield from (("tried", each) for each in result.tried)
+    yield from (("note", each) for each in result.notes)
     if result.command:
         yield "run", f"{result.command}{f'      ({result.command_where})' if result.command_where else ''}"
     if result.report:

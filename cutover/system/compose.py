@@ -186,6 +186,17 @@ def config_hashes(compose: Compose, text: str | None = None) -> dict[str, str]:
     return {service: label.strip() for service, _, label in rows if label}
 
 
+def has_known_hash(service: Mapping[str, Any]) -> bool:
+    """Return whether `config --hash` is the label of the container.
+
+    It is not where the service refers to another container, whose id Compose fills in before it hashes.
+    """
+    modes = (str(service.get(key) or "") for key in ("network_mode", "pid", "ipc"))
+    return not service.get("volumes_from") and not any(
+        each.startswith(("service:", "container:")) for each in modes
+    )
+
+
 def require_compose() -> None:
     """Raise ConfigError if `docker compose` is missing or older than `MIN_VERSION`."""
     done = process.run(("docker", "compose", "version", "--short"), deadline_s=COMPOSE_DEADLINE_S)

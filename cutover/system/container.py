@@ -57,6 +57,11 @@ class Container:
         return self.labels.get("com.docker.compose.service", "")
 
     @property
+    def config_files(self) -> str:
+        """The paths of the Compose files from which the container was created, with commas in between."""
+        return self.labels.get("com.docker.compose.project.config_files", "")
+
+    @property
     def number(self) -> int:
         """The replica number, from 1."""
         return int(self.labels.get("com.docker.compose.container-number") or 1)

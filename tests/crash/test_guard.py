@@ -55,6 +55,19 @@ def test_a_guard_tries_again(place: Place) -> None:
     place.assert_reverted()
 
 
+def test_a_guard_that_retries_is_ended_by_a_person(place: Place) -> None:
+    """With the undo that it runs just then, although it ignores the signals of a terminal; what runs stays."""
+    place.left_open(f"echo x >>{place.folder}/tries\nsleep 60\n")
+    place.state.guard(ID, 0.0)
+    guard = place.guard
+    until((place.folder / "tries").exists, "it reverts")
+    assert place.state.end_guard(ID)
+    until(lambda: not lives(guard), "it is dead")
+    assert place.state.close(ID)  # nobody holds the step lock any more
+    assert place.state.open_release() is None
+    assert not place.state.end_guard(ID)
+
+
 def _guarded(place: Place, *, tries: str) -> subprocess.CompletedProcess[bytes]:
     """The guard of a release whose session is gone."""
     return subprocess.run(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cutover.cli.status import _said_back, clock_of, code_of
+from cutover.cli.status import _lines, _said_back, clock_of, code_of, cold_way_back
 
 
 def facts(**more: Any) -> dict[str, Any]:
@@ -71,3 +71,44 @@ def test_a_time_of_another_day_has_its_date(stamp: str, said: str) -> None:
 def test_status_says_where_the_way_back_leads(way: dict[str, Any] | None, said: str) -> None:
     """On the line of the color that it leads to, with the time where it was measured."""
     assert _said_back(way, "green") == said
+
+
+def test_an_end_with_11_is_repeated_with_its_command() -> None:
+    """And how to stop a guard that retries; once users are served as before, the last line is corrected."""
+    usual = facts(
+        project="recall", asked_s=0.1, last=None, held_by=None, open="7", guard=True, guard_said="x", run="sh revert.sh",
+        way_back=None, cold="", resolved=None, needs_operator="the undo failed",
+    )  # fmt: skip
+    colors = {
+        each: {"tag": "sha-1", "state": "healthy", "verified": True, "runs": True, "asked": True}
+        for each in EMPTY
+    }
+    said = "\n".join(_lines(usual | {"colors": colors}, "2025-09-04"))
+    assert said.startswith("OPERATOR NEEDED: the undo failed; run: sh revert.sh\n")
+    assert "cutover recover --give-up" in said
+    later = usual | {"colors": colors, "open": None, "guard": False, "run": None, "needs_operator": None}
+    said = "\n".join(
+        _lines(later | {"resolved": "blue serves sha-1, as before; it ended with 11: x"}, "2025-09-04")
+    )
+    assert "OPERATOR" not in said
+    assert "since  blue serves sha-1, as before" in said
+
+
+@pytest.mark.parametrize(
+    ("way", "idle", "last", "said"),
+    [
+        ({"how": "flip"}, {"runs": True}, "released", ""),
+        ({"how": "start"}, {"runs": False, "state": "exited"}, "released", "green is not warm (exited): `cutover rollback` starts it first"),
+        ({"how": "deploy", "tag": "sha-0"}, {"runs": False, "state": "nothing runs"}, "released", "deploys sha-0 to blue"),
+        ({"how": "start"}, {"runs": False, "state": "exited"}, "retired", ""),
+        ({"how": None}, {"runs": False, "state": "exited"}, "released", ""),
+    ],
+)  # fmt: skip
+def test_a_warm_way_back_that_is_gone_is_told(
+    way: dict[str, Any], idle: dict[str, Any], last: str, said: str
+) -> None:
+    """Somebody has stopped the old color, and not a command of ours."""
+    colors = {"blue": {"runs": True, "asked": True}, "green": {"asked": True, **idle}}
+    told = cold_way_back(facts(way_back=way, colors=colors, keeps_old=True, last={"event": last}))
+    assert said in told
+    assert bool(said) == bool(told)

@@ -12,16 +12,21 @@ from cutover.core.result import (
     INCONCLUSIVE,
     INTERNAL,
     INTERRUPTED,
+    NOTHING,
     NOTHING_RAN,
     OK,
     USAGE,
     Outcomes,
     Reason,
     Required,
+    Running,
+    SessionResult,
+    Status,
     exit_code,
     is_verified,
     outcome_of_test,
     reasons_of,
+    sentence_of,
     why_unverified,
 )
 from cutover.core.text import count
@@ -182,3 +187,24 @@ def test_a_test_that_failed_with_its_deploy_is_no_reason_of_its_own() -> None:
 def test_a_step_that_failed_without_a_check_is_the_reason() -> None:
     """If no check recorded it, the error of the step is the reason."""
     assert reasons_of(Outcomes((), 1), (), trouble="no-go: ana") == (Reason("", "no-go: ana"),)
+
+
+@pytest.mark.parametrize(
+    ("running", "said"),
+    [
+        (
+            (Running("blue", "sha-1", live=True), Running("green", "sha-2")),
+            "recall sha-2 is staged on green and gets no traffic; recall runs sha-1 on blue, which is live.",
+        ),
+        (
+            (Running("blue", "", NOTHING, live=True), Running("green", "sha-2")),
+            "recall sha-2 is staged on green and gets no traffic; nothing of recall runs on blue, to which traffic would go.",
+        ),
+    ],
+)  # fmt: skip
+def test_a_deploy_without_a_switch_names_what_was_staged(running: tuple[Running, ...], said: str) -> None:
+    """Not what users go on having, and not a live color where nothing runs."""
+    result = SessionResult(
+        Status.RELEASED, "recall", 0, running, observed_s_ago=0.1, staged="green", passed=11
+    )
+    assert sentence_of(result) == f"{said} Verified by 11 checks; nothing is open."

@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from cutover.core.masking import MASK, Mask
+from cutover.release.history import unresolved
 from cutover.release.state import State
 
 ID = "20250904T021000-7"
@@ -64,3 +65,28 @@ def test_a_journal_that_cannot_be_written_stops_nothing(state: State) -> None:
     """It is only not written."""
     (state.root / "journal.jsonl").mkdir()
     state.journal("reverted", release=ID)
+
+
+NEEDED: dict[str, object] = {"event": "end", "code": 11, "release": "7", "why": "the undo failed"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "open_still"),
+    [
+        ([], False),
+        ([NEEDED], True),
+        ([{"event": "reverted", "release": "7"}, NEEDED], True),
+        ([NEEDED, {"event": "reverted", "release": "7"}], False),  # by its guard, later
+        ([NEEDED, {"event": "reverted", "release": "8"}, {"event": "end", "code": 1, "release": "8"}], True),
+        ([NEEDED, {"event": "released", "release": "8"}], False),
+        ([NEEDED, {"event": "recovered"}], False),
+        ([NEEDED, {"event": "rolled back"}], False),
+        ([NEEDED, {"event": "given up"}], False),
+        ([{"event": "given up"}, NEEDED], True),
+    ],
+)
+def test_an_end_that_needs_an_operator_lasts_until_it_is_resolved(
+    rows: list[dict[str, object]], open_still: bool
+) -> None:
+    """By a later good release, a rollback, `recover`, or the revert of that release; not by another bad one."""
+    assert unresolved(rows) == (NEEDED if open_still else None)

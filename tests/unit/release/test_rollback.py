@@ -208,7 +208,7 @@ def opened(root: Path, undo: str = "true") -> Transaction:
             "true",
             "green",
             OperatorNeeded,
-            "traffic goes to green: .*run: cutover status",
+            "traffic goes to green: .*run: cutover recover",
         ),
         (Failed("proof: 3 failed"), "true", "blue", Failed, "proof: 3 failed; .*blue serves, as before"),
         (Inconclusive("silence"), "true", "blue", Inconclusive, "silence; .*blue serves, as before"),

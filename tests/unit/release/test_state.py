@@ -17,6 +17,7 @@ from cutover.release.history import Record
 from cutover.release.state import REVERT_DEADLINE_S, State, did_revert, lock_owner
 from cutover.system.files import write_atomically
 from tests.crash.place import lives, until
+from tests.helpers.containers import container
 
 OWNER = {
     "who": "ana",
@@ -223,15 +224,37 @@ def test_damaged_records_are_said_and_not_overwritten(state: State, text: str) -
     assert path.read_text() == text
 
 
+OURS = f"/var/lib/cutover/recall/releases/{RECORD.color}/{RECORD.file}"
+
+
 @pytest.mark.parametrize(
-    ("other", "same"),
-    [(("c2", "sha256:22", "h2"), True), (("c3", "sha256:22", "h2"), False), (("c2", "sha256:33", "h2"), False), (("c2", "sha256:22", "h3"), False)],
-)  # fmt: skip
-def test_a_record_is_of_one_container_image_and_configuration(
-    other: tuple[str, str, str], same: bool
+    ("facts", "started", "matches"),
+    [
+        ({"id": RECORD.container}, True, True),
+        ({"id": RECORD.container, "image": "sha256:33"}, False, False),
+        ({"id": "c3"}, False, False),
+        (
+            {"id": "c3", "config_files": OURS},
+            True,
+            True,
+        ),  # restored from the recorded file: another hash is no matter
+        ({"id": "c3", "config_files": OURS, "image": "sha256:33"}, False, False),
+        ({"id": "c3", "config_files": "/srv/docker-compose.yml"}, False, False),
+        ({"id": "c3", "config_hash": RECORD.config_hash}, False, True),
+    ],
+)
+def test_a_record_is_of_an_image_and_a_release_file(
+    facts: dict[str, str], started: bool, matches: bool
 ) -> None:
-    """Verified is what runs in this container from this image with this configuration, and nothing else."""
-    assert RECORD.is_running(*other) is same
+    """Verified is the container of the release or one that was started from its file again, from the same image."""
+    labels = {"com.docker.compose.project.config_files": facts.get("config_files", "")}
+    found = replace(
+        container(id=facts["id"]),
+        image=facts.get("image", RECORD.image),
+        config_hash=facts.get("config_hash", "another"),
+        labels=labels,
+    )
+    assert (RECORD.started(found), RECORD.matches(found)) == (started, matches)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from cutover.release.verify import container_differs, describe_container, judge_reverted
+from cutover.release.history import Record
+from cutover.release.verify import (
+    container_differs,
+    describe_container,
+    engine_causes,
+    judge_old_release,
+    judge_reverted,
+    settle,
+)
 from cutover.system.container import Container, read_container
 from tests.helpers.containers import container
 
@@ -81,6 +89,13 @@ NOTHING_RAN = {"live": None, "color": "blue", "tag": None}
         (WAS, "blue", None, "blue runs nothing, it ran sha-1"),
         (NOTHING_RAN, None, None, ""),
         (NOTHING_RAN, "blue", container_of("sha-2"), "blue runs sha-2, it ran nothing"),
+        (WAS | {"image": "sha256:11"}, "blue", container_of("sha-1"), ""),
+        (
+            WAS | {"image": "sha256:99"},
+            "blue",
+            container_of("sha-1"),
+            "blue runs sha-1 from image 11, it was 99",
+        ),
         ({}, "blue", container_of("sha-1"), ""),
         ({}, None, None, "the journal does not say what served before, and nothing is known to serve now"),
     ],
@@ -91,3 +106,79 @@ def test_a_revert_is_judged_by_what_serves(
     """Color, tag, and that it runs, as they were when the release was opened."""
     assert judge_reverted(was, live, found, proxied=False) == trouble
     assert judge_reverted(was, None, found, proxied=True) != ""
+
+
+READY, LOGS = {"ready": "expected status 200, got 503"}, {"logs": "5 crashes of a new kind"}
+
+
+@pytest.mark.parametrize(
+    ("failed", "before", "verified", "trouble", "notes"),
+    [
+        ({}, {}, True, "", []),
+        (LOGS, {}, True, "", ["its gate says: logs: 5 crashes"]),
+        (LOGS, {"logs": "4 crashes of a new kind"}, True, "", ["as it did before: logs: 5 crashes"]),
+        ({"health": "unhealthy"}, {}, True, "", ["its gate says: health: unhealthy"]),
+        ({"identity": "runs configuration 4fb9"}, {}, True, "", ["identity"]),
+        ({"latency of /": "expected p95 1 s, got 2 s"}, {}, True, "", ["latency of /"]),
+        (READY, {}, True, "does not pass the gate: ready: expected status 200", []),
+        (READY, READY, True, "", ["as it did before: ready"]),
+        (READY, {}, False, "", ["ready"]),  # never verified, so perhaps it never was ready
+        ({"test_orders": "assert 0"}, {}, True, "does not pass the gate: test_orders", []),
+        (LOGS | READY, LOGS, True, "does not pass the gate: ready", ["as it did before: logs"]),
+    ],
+)
+def test_the_old_release_is_compared_with_what_it_was(
+    failed: dict[str, str], before: dict[str, str], verified: bool, trouble: str, notes: list[str]
+) -> None:
+    """An operator is needed only for what users notice and did not have before; the rest is said."""
+    seen, said = judge_old_release(failed, before, verified=verified)
+    assert trouble in seen
+    assert bool(trouble) == bool(seen)
+    assert len(said) == len(notes)
+    assert all(each in text for each, text in zip(notes, said, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("says", "times", "end", "asked"),
+    [
+        (["", "x"], [0.0], "", 1),
+        (["x", "x", ""], [0.0, 1.0, 2.0], "", 3),
+        (["x", "x", "x"], [0.0, 20.0, 31.0], "x", 3),
+    ],
+)
+def test_the_old_release_may_need_a_moment(says: list[str], times: list[float], end: str, asked: int) -> None:
+    """It is asked again while it is not as it was, within a budget."""
+    answers, clock = iter(says), iter([0.0, *times])
+    seen: list[str] = []
+
+    def judge() -> tuple[str, tuple[str, ...]]:
+        seen.append(next(answers))
+        return seen[-1], ()
+
+    assert settle(judge, 30.0, clock=lambda: next(clock), sleep=lambda _: None) == (end, ())
+    assert len(seen) == asked
+
+
+OURS = Record(
+    "green", "sha-2", "sha256:1", "", "a" * 64, "r.yml", verified=False, by="ana", at="2025-09-04T02:10:00Z"
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (container(), ""),
+        (None, "api of green is gone: somebody removed the container that we started"),
+        (
+            OTHER,
+            "api of green is not the container that we started: somebody started recall_green-api-1 (running",
+        ),
+        (container(Status="exited", ExitCode=137, OOMKilled=True), "recall_green-api-1: exited (137)"),
+        (container(restart_count=3), "was started again: 3 times"),
+    ],
+)
+def test_the_engine_says_how_a_release_ended(found: Container | None, said: str) -> None:
+    """Exit code, memory limit, or that somebody else has replaced it; nothing for a container that simply runs."""
+    causes = engine_causes(OURS, "api", {"api": found})
+    assert len(causes) == bool(said)
+    assert said in "".join(causes)
