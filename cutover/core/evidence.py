@@ -156,8 +156,11 @@ class Evidence:
 
     def flush(self) -> None:
         """Write the samples that are not in the file yet."""
-        rows = [[each.series, each.color, each.at, each.value] for each in self._unwritten]
-        self._unwritten.clear()
+        points, self._unwritten = (
+            self._unwritten,
+            [],
+        )  # one step: the watch in the background adds samples too
+        rows = [[each.series, each.color, each.at, each.value] for each in points]
         if rows:
             self._write("samples", {"rows": rows})
 

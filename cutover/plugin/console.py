@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STREAMS = ("stdout", "stderr")
 CAUGHT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_TEST = signal.SIGRTMIN + 7  # of our own, to ourselves; the first ones are used by C libraries
 IGNORE_REPEATED_S = 15.0
 
 
@@ -166,12 +167,36 @@ class SignalHandlers:
 
     _before: dict[int, Any] = field(default_factory=dict)
     _last: float = float("-inf")
+    _why: Callable[[], str] | None = None
+    """Why the test that runs is to be ended; None while none may be."""
 
     def catch(self) -> None:
         """Raise KeyboardInterrupt for each signal, also for a SIGINT that was inherited as ignored."""
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT_SIGNALS:
                 self._before[number] = signal.signal(number, self._interrupt)
+            self._before[END_TEST] = signal.signal(END_TEST, self._end_test)
+
+    @contextlib.contextmanager
+    def test_may_end(self, why: Callable[[], str]) -> Iterator[None]:
+        """Let `end_test` fail the body with the text of *why*; at once, if there is one already."""
+        self._why = why
+        try:
+            self._end_test()
+            yield
+        finally:
+            self._why = None
+
+    def end_test(self) -> None:
+        """Fail the test that runs now, from another thread; a call that blocks is interrupted."""
+        if END_TEST in self._before:
+            signal.pthread_kill(threading.main_thread().ident or 0, END_TEST)
+
+    def _end_test(self, _number: int = 0, _frame: object = None) -> None:
+        why = self._why() if self._why is not None else ""
+        if why:
+            self._why = None  # once
+            pytest.fail(why, pytrace=False)
 
     def _interrupt(self, number: int, _frame: object) -> None:
         # A second signal would interrupt pytest's teardown before the revert has begun. After a while it counts

@@ -21,7 +21,6 @@ from cutover.plugin.checklist import NotAnswered, param_of, stage_of
 from cutover.plugin.session import SESSION, CutoverSession
 from cutover.release.colors import control_for
 from cutover.release.deploy import identity_of_target
-from cutover.release.switch import build_watch_checks
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
@@ -189,8 +188,7 @@ def endpoint(request: pytest.FixtureRequest) -> Endpoint:
 @pytest.fixture(scope="session")
 def watch_checks(cutover_session: CutoverSession, target: Target) -> list[WatchCheck]:
     """The checks of the watch; override it to add your own."""
-    colors = cutover_session.release().situation.colors
-    return build_watch_checks(colors, target, cutover_session.evidence)
+    return cutover_session.watch_checks(target)
 
 
 @pytest.fixture(scope="session")

@@ -170,7 +170,10 @@ class ReleaseHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:  # noqa: ARG002  # pytest's signature
-        """Begin the next stage only if every test of this one has passed."""
+        """Begin the next stage only if every test of this one has passed, and no test after a no of the watch."""
+        if why := self.session.why_ended:
+            item.session.shouldfail = f"the watch since the switch has ended it: {why}"
+            return True
         stage = stage_of(item)
         if stage == self.stage:
             return None
@@ -198,6 +201,12 @@ class ReleaseHooks:
         moment = ("T-0" if stage else "T-10m") if session.request.changes_something else ""
         seconds = time.monotonic() - session.stage_begun
         session.console.step(session.evidence.step(moment, f"smoke[{name}]", text, seconds, str(worst)))
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, None, None]:
+        """Let the watch in the background end a test: users wait for the way back."""
+        with self.session.signals.test_may_end(lambda: self.session.why_ended):
+            return (yield)
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> Generator[None, Any, Any]:
@@ -248,8 +257,12 @@ class ReleaseHooks:
         param = param_of(item)
         reason = row.said or ("passed" if outcome is Outcome.YES else "it did not pass")
         verdict = Verdict(item.name.partition("[")[0], outcome, reason)
+        why = self.session.why_ended
+        if ended := bool(why) and row.said == MASK(why.splitlines()[0]):
+            self.session.note_end()
         trouble = self.session.trouble
-        cause = trouble.check if trouble is not None and row.phases.get("setup") == "failed" else None
+        caused = trouble is not None and (ended or row.phases.get("setup") == "failed")
+        cause = trouble.check if trouble is not None and caused else None
         target = param.name if param else ""
         self.session.evidence.check(item.nodeid, target, row.stage, verdict, row.seconds, cause=cause)
 

@@ -41,7 +41,14 @@ from cutover.release.plan import ReleasePlan, plan_lines
 from cutover.release.preflight import preflight, recover_dead_session, report_obstacles
 from cutover.release.rollback import revert_open_release
 from cutover.release.state import State, who
-from cutover.release.switch import Switched, drain_old, switch, watch
+from cutover.release.switch import (
+    Switched,
+    build_watch_checks,
+    drain_old,
+    require_well,
+    switch,
+    watch,
+)
 from cutover.release.transaction import Reporter, Transaction, outcome_of_error
 from cutover.release.verify import failing, journaled
 from cutover.report.terminal import refused_lines
@@ -247,7 +254,9 @@ class CutoverSession:
         """Switch the traffic, if it was requested; whether it was."""
         if self.request.switch and self._switched is None:
             self._switched = self._run_step(
-                lambda on: switch(on.tx, on.situation, on.plan, self._deployed, on.report)
+                lambda on: switch(
+                    on.tx, on.situation, on.plan, self._deployed, on.report, self.signals.end_test
+                )
             )
             on = self.release()
             serves = f"{self.settings.project} serves {on.situation.tag} on {self._switched.color}"
@@ -255,14 +264,40 @@ class CutoverSession:
             self.stage_begun = time.monotonic()
         return self.request.switch
 
+    def watch_checks(self, target: Target) -> list[WatchCheck]:
+        """The checks of the watch; after a switch they go on where the watch in the background is."""
+        if self._switched is not None and target.color == self._switched.color:
+            return self._switched.suite.checks()
+        return build_watch_checks(self.release().situation.colors, target, self.evidence)
+
     def watch(self, target: Target, checks: list[WatchCheck]) -> WatchResult:
         """Drain the old color after a switch, then watch; once for the whole session."""
         if self._watched is None:
             report, progress = self.release().report, partial(self.console.progress, self.watch_seconds)
-            if self._switched is not None:
-                self._run_step(lambda on: drain_old(on.situation, on.report))
+            background = self._switched.background if self._switched else None
+            if background is not None:
+                self._run_step(lambda on: drain_old(on.situation, background, on.report))
+                background.stop()  # the watch runs its checks
+                self._run_step(lambda on: require_well(background, on.situation.target.name, on.report))
             self._watched = watch(self.settings, target, checks, self.watch_seconds, report, progress)
+            if background is not None and not self._watched.ended_by:
+                background.start()
         return self._watched
+
+    @property
+    def why_ended(self) -> str:
+        """Why the watch in the background has ended the session; empty if it has not."""
+        ended = self._switched.background.ended if self._switched else None
+        return f"{ended.question}: {ended.reason}" if ended is not None else ""
+
+    def note_end(self) -> None:
+        """Record the verdict by which the watch in the background has ended the session, as its trouble."""
+        if self._switched is not None and self.trouble is None:
+            on = self.release()
+            try:
+                require_well(self._switched.background, on.situation.target.name, on.report)
+            except CutoverError as error:
+                self.trouble = error
 
     def roll_back(self) -> str:
         """Revert the changes of this session now and return what serves then; empty if nothing was changed."""
@@ -297,6 +332,8 @@ class CutoverSession:
         """Keep or revert the release, once; the result."""
         on, whole = self._release, self.checklist.whole
         if self._result is None:
+            if self._switched is not None:
+                self._switched.background.stop()
             self._result = (
                 SessionEnd(on.situation, on.plan, on.tx, on.report, outcomes, self.trouble, whole).finish()
                 if on is not None
@@ -306,6 +343,7 @@ class CutoverSession:
 
     def outcomes(self, pytest_exit: int) -> Outcomes:
         """The outcomes by which the release is decided."""
+        self.note_end()
         return self.checklist.outcomes(self.request, pytest_exit, outcome_of_error(self.trouble))
 
     def write_report(self, result: SessionResult) -> None:

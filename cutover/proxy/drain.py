@@ -83,18 +83,20 @@ class Drained:
         return yes(question, f"{reason}; going on, as on_drain_timeout says", **seen)
 
 
-def wait_until_idle(
+def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests
     color: str,
     in_flight: Callable[[], int | None],
     *,
     budget_s: float,
     finished: Callable[[], int] = lambda: 0,
+    stopped: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Drained:
     """Wait until *in_flight* was 0 and *finished* counted nothing for half a second, at most *budget_s*.
 
-    *in_flight* returns None if it cannot know; *finished* returns the requests that ended since its last call.
+    *in_flight* returns None if it cannot know; *finished* returns the requests that ended since its last call. When
+    *stopped* returns True the drain ends at once.
     """
     begun = busy = clock()  # busy: when a request was last in flight, or had just ended
     most = done = 0
@@ -108,14 +110,17 @@ def wait_until_idle(
             busy = now
         if number == 0 and now - busy >= QUIET_S:
             return Drained(color, busy - begun, most, 0, done)
-        if now - begun >= budget_s:
+        if now - begun >= budget_s or stopped():
             return Drained(color, now - begun, most, number or 0, done, first is not None)
         sleep(min(POLL_S, max(0.0, begun + budget_s - now)))
         number = in_flight()
 
 
-def drain(proxy: ProxyTable, color: str, port: int) -> Drained:
-    """Wait until *proxy* has no request in flight on *port* of *color*, at most as long as `[proxy] drain_timeout`."""
+def drain(proxy: ProxyTable, color: str, port: int, stopped: Callable[[], bool] = lambda: False) -> Drained:
+    """Wait until *proxy* has no request in flight on *port* of *color*, at most as long as `[proxy] drain_timeout`.
+
+    It ends early when *stopped* returns True.
+    """
     parts = urlsplit(proxy.url)
     proxy_port = parts.port or (443 if parts.scheme == "https" else 80)
     tail = LogTail(proxy.access_log) if proxy.access_log else None
@@ -124,7 +129,11 @@ def drain(proxy: ProxyTable, color: str, port: int) -> Drained:
         return sum(each.color == color for each in tail.read_new()) if tail else 0
 
     drained = wait_until_idle(
-        color, lambda: requests_in_flight(proxy_port, port), budget_s=proxy.drain_timeout, finished=finished
+        color,
+        lambda: requests_in_flight(proxy_port, port),
+        budget_s=proxy.drain_timeout,
+        finished=finished,
+        stopped=stopped,
     )
     return replace(drained, trouble=tail.trouble if tail else "")
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -41,6 +41,10 @@ MAX_AT_ONCE = 50
 SETTLE_PAUSE_S = 0.002
 TIMELINE_STEP_MS = 100
 MAX_ERRORS = 5
+SURE_POLL_S = 0.05
+HANGS_S = 2.0
+HANGS_RATIO = 10.0
+LEAST_HANGING = 3
 SERVER_ERROR = 500
 
 
@@ -92,6 +96,7 @@ class SwitchReport:
     open_connections: int = 0
     new_connections: int = 0
     reopened: int = 0
+    hanging: int = 0
     first_answer_ms: float | None = None
     longest_gap_ms: float = 0.0
     waited_ms: float = 0.0
@@ -113,6 +118,8 @@ class SwitchReport:
 
     def _trouble(self) -> str:
         first_error = f": {self.errors[0]}" if self.errors else ""
+        if self.hanging and not self.failed:
+            return f"{count(self.hanging, 'request')} without an answer for {HANGS_S:g} s and more"
         if self.first_answer_ms is None:
             return f"no answer from {self.to} {self.waited_ms / 1000:.1f} s after the switch{first_error}"
         if self.failed:
@@ -193,6 +200,37 @@ def _split_failures(
     excused = {id(each) for each in (in_gap if gap_announced else as_before)}
     failed = [each for each in trouble if id(each) not in excused]
     return failed, in_gap, before if gap_announced else [*before, *as_before]
+
+
+def has_surely_failed(
+    samples: Sequence[RequestSample], to: str, called: float, *, gap_announced: bool = False
+) -> bool:
+    """Whether the proof of a switch to *to* can only become a no, whatever is answered from now on."""
+    after = [each for each in samples if each.ended >= called]
+    settled = min((each.ended for each in after if each.is_good_from(to)), default=None)
+    failed, _, before = _split_failures(samples, called, settled, gap_announced=gap_announced)
+    if settled is None:  # what fails until the first answer may still be excused
+        known = {each.error for each in before if each.error}
+        return any(
+            not gap_announced and not (before and (each.status or each.error in known)) for each in failed
+        )
+    return bool(failed) or any(
+        each.started >= settled and not each.failed and each.color != to for each in after
+    )
+
+
+def hanging(samples: Sequence[RequestSample], waiting: Sequence[float], called: float, now: float) -> int:
+    """How many requests hang: sent since *called*, and nothing at all was answered as long as they wait.
+
+    *waiting* has the times at which the requests in flight were sent. They hang after 2 s, and after ten times the
+    slowest answer before the switch; fewer than three say nothing.
+    """
+    slowest = max((each.ended - each.started for each in samples if each.ended < called), default=0.0)
+    since = now - max(HANGS_S, HANGS_RATIO * slowest)
+    if any(each.ended >= since and not each.failed for each in samples):
+        return 0
+    found = sum(called <= each <= since for each in waiting)
+    return found if found >= LEAST_HANGING else 0
 
 
 def longest_gap(samples: Sequence[RequestSample], called: float) -> float:
@@ -321,6 +359,10 @@ class SwitchProbe:
     _stream: list[asyncio.Task[None]] = field(default_factory=list)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _called: float | None = None
+    _waiting: dict[int, float] = field(default_factory=dict)
+    """When each request in flight was sent."""
+    _sent: int = 0
+    _hanging: int = 0
     _address: HttpAddress = field(init=False)
 
     @classmethod
@@ -351,18 +393,19 @@ class SwitchProbe:
         """Start the clock of the switch."""
         self._called = time.monotonic()
 
-    def prove(self, to: str) -> SwitchReport:
-        """Send until *to* answers, then on every open and every new connection; returns the report."""
+    def prove(self, to: str, ended: Callable[[], bool] = lambda: False) -> SwitchReport:
+        """Send until *to* answers, then on every open and every new connection; returns the report.
+
+        It ends early when the report can only be a no, or when *ended* returns True.
+        """
         called = self._called or time.monotonic()
-        if self._run(self._settle(to, called)):
-            self._new = [KeptConnection(self._address) for _ in range(self.plan.new_connections)]
-            for _ in range(self.plan.rounds):
-                self._run(self._round([*self._open, *self._new]))
-        self._run(self._stop())
+        if not self._ends_early(self._prove(to, called), to, called, ended):
+            self._run(self._stop())
         return summarize_switch(
             [*self._samples], to, called,
             open_connections=len(self._open),
             new_connections=len(self._new),
+            hanging=self._hanging,
             reopened=sum(each.reopened for each in self._open),
             gap_announced=self.plan.gap_announced,
             way_is_good=self.client.as_control().answers(),
@@ -385,6 +428,37 @@ class SwitchProbe:
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None  # noqa: S101 - begin comes first
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _ends_early(
+        self, work: Coroutine[Any, Any, None], to: str, called: float, ended: Callable[[], bool]
+    ) -> bool:
+        """Run *work* to its end, or give up at the first sure no."""
+        assert self._loop is not None  # noqa: S101 - begin comes first
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        while True:
+            with suppress(TimeoutError):
+                future.result(SURE_POLL_S)
+                return False
+            samples, waiting, gap = [*self._samples], [*self._waiting.values()], self.plan.gap_announced
+            if not gap:
+                self._hanging = hanging(samples, waiting, called, time.monotonic())
+            if self._hanging or ended() or has_surely_failed(samples, to, called, gap_announced=gap):
+                future.cancel()
+                self._run(self._give_up())
+                return True
+
+    async def _prove(self, to: str, called: float) -> None:
+        if await self._settle(to, called):
+            self._new = [KeptConnection(self._address) for _ in range(self.plan.new_connections)]
+            for _ in range(self.plan.rounds):
+                await self._round([*self._open, *self._new])
+
+    async def _give_up(self) -> None:
+        """Stop without waiting for requests in flight: users wait for the way back."""
+        self._stopping.set()
+        for each in self._stream:
+            each.cancel()
+        await asyncio.gather(*self._stream, return_exceptions=True)
 
     async def _settle(self, to: str, called: float) -> bool:
         def settled() -> bool:
@@ -420,7 +494,7 @@ class SwitchProbe:
     async def _stop(self) -> None:
         # Requests in flight are awaited: canceling them would cause failures that no user has.
         self._stopping.set()
-        await asyncio.gather(*self._stream)
+        await asyncio.gather(*self._stream, return_exceptions=True)
 
     async def _round(self, connections: Sequence[KeptConnection]) -> None:
         gate = asyncio.Semaphore(MAX_AT_ONCE)
@@ -434,8 +508,12 @@ class SwitchProbe:
 
     async def _once(self, connection: KeptConnection, method: str) -> None:
         path, body = (self.plan.post, POST_BODY) if method == "POST" else (self.plan.path, b"")
-        started = time.monotonic()
-        got = await connection.send(method, path, body, self.plan.deadline_s)
+        started, self._sent = time.monotonic(), self._sent + 1
+        number, self._waiting[self._sent] = self._sent, started
+        try:
+            got = await connection.send(method, path, body, self.plan.deadline_s)
+        finally:
+            del self._waiting[number]
         error = got.reason if isinstance(got, NoResponse) else ""
         color = named_color(got, self.client.color_header)
         self._samples.append(RequestSample(started, time.monotonic(), color, got.status, method, error))

@@ -459,9 +459,13 @@ def rehearse_rollback(settings: Settings, state: State) -> Rehearsal:
         status = found.status if found else "nothing runs there"
         raise ConfigError(f"{situation.color} is not warm: {status}; deploy to it first")
     live = situation.before.live
+
+    def act() -> None:
+        switch(tx, situation, plan, None, Reporter(evidence)).background.stop()
+
     seconds = switch_and_revert(
         tx,
-        lambda: switch(tx, situation, plan, None, Reporter(evidence)),
+        act,
         lambda: wait_live(settings, situation.colors.proxy, live),
     )
     state.journal("rehearsed", seconds=round(seconds, 4), who=who(), host=os.uname().nodename)

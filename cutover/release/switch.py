@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cutover.core.change import SWITCH, Change, line
 from cutover.core.config import Settings
@@ -36,7 +37,10 @@ from cutover.release.workers import WorkerFiles, last_file, move_back_lines, mov
 from cutover.system import docker, process
 from cutover.system.files import write_atomically
 from cutover.watch.check import WatchCheck
-from cutover.watch.loop import WatchResult, run_watch
+from cutover.watch.loop import BackgroundWatch, WatchResult, run_watch
+
+if TYPE_CHECKING:
+    from cutover.watch.suite import WatchSuite
 
 FREEZE = "freeze"
 FREEZE_BUDGET_S = 10.0
@@ -46,18 +50,57 @@ BACK_BUDGET_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """The traffic goes to `color`, verified by requests through the proxy."""
+    """The traffic goes to `color`, verified by requests through the proxy, and is watched since then."""
 
     color: str
+    suite: WatchSuite
+    """Builds the checks of the watch, which go on where those of `background` are."""
+    background: BackgroundWatch
+    """Runs the early checks until the commit, whatever the session does meanwhile."""
 
 
 def switch(
-    tx: Transaction, situation: Situation, plan: ReleasePlan, deployed: Deployed | None, report: Reporter
+    tx: Transaction,
+    situation: Situation,
+    plan: ReleasePlan,
+    deployed: Deployed | None,
+    report: Reporter,
+    on_no: Callable[[], None] = lambda: None,
 ) -> Switched:
-    """Switch the traffic to the target, prove it, move the workers; raises Failed or Inconclusive."""
+    """Switch the traffic to the target, prove it, move the workers; raises Failed or Inconclusive.
+
+    The early checks of the watch run from the switch on; the first sure no calls *on_no* in their thread.
+    """
+    settings, to, target = situation.settings, situation.color, situation.target.name
+    require_proxy(situation.colors)
+    _require_approval(situation, report)
+    suite = _suite_after(situation, report.evidence)
+    background = BackgroundWatch(suite.early(), frozenset(settings.checks.report_only), on_no)
+    with ExitStack() as on_error:
+        on_error.callback(background.stop)
+        _switch_and_prove(tx, situation, plan, deployed, report, background)
+        move_workers(tx, settings, to, _worker_files(tx, plan, to), report)
+        require_well(background, target, report)
+        on_error.pop_all()
+    return Switched(to, suite, background)
+
+
+def require_well(background: BackgroundWatch, target: str, report: Reporter) -> None:
+    """Raise Failed, or Inconclusive, if a check has ended the watch in the background."""
+    if background.ended is not None:
+        report.require(background.ended, "switch::watch", target, 1)
+
+
+def _switch_and_prove(
+    tx: Transaction,
+    situation: Situation,
+    plan: ReleasePlan,
+    deployed: Deployed | None,
+    report: Reporter,
+    background: BackgroundWatch,
+) -> None:
     settings, to, proxy = situation.settings, situation.color, require_proxy(situation.colors)
     target = situation.target.name
-    _require_approval(situation, report)
     probing = closing(SwitchProbe.of(settings, has_gap=proxy.has_gap))
     with _frozen(tx, settings, report) as freeze, probing as probe:
         report.require(probe.begin(), "switch::open connections", target, 1)
@@ -73,17 +116,35 @@ def switch(
                 raise Failed(f"the switch to {to} failed: {done.last_line}")
             seconds = time.monotonic() - begun
             require_live(settings, proxy, to)
+            background.start()
             if not proxy.keeps_old_color:
                 _record_port_swap(tx, settings, to)
             report.evidence.fact("switched_at", time.time())
             text.append(f"{situation.before.live} → {to}, done and seen after {1000 * seconds:.0f} ms")
         with report.step("T-0", "proof") as text:
-            proof = probe.prove(to)
+            proof = probe.prove(to, lambda: background.ended is not None)
             report.evidence.fact("proof", proof.as_json())
+            require_well(background, target, report)
             verdict = report.require(proof.verdict(), "switch::proof", target, 1)
             text.append(f"{verdict.reason} ({to})")
-    move_workers(tx, settings, to, _worker_files(tx, plan, to), report)
-    return Switched(to)
+
+
+def _suite_after(situation: Situation, evidence: Evidence) -> WatchSuite:
+    """The checks of the target as it will be: behind the proxy, beside the color that is live now."""
+    from cutover.watch.suite import WatchSuite
+
+    settings, colors, to = situation.settings, situation.colors, situation.color
+    proxy, old = require_proxy(colors), None
+    live = replace(
+        target_named(colors, to),
+        name="live",
+        kind="live",
+        base_url=proxy.client.url,
+        through_proxy=True,
+    )
+    if proxy.keeps_old_color and other(to) in colors.rendered and _runs(settings, other(to)):
+        old = target_named(colors, other(to))
+    return WatchSuite(settings, live, old, proxy.control(), evidence, time.time())
 
 
 def require_proxy(colors: Colors) -> Proxy:
@@ -242,20 +303,26 @@ def _record_port_swap(tx: Transaction, settings: Settings, to: str) -> None:
 
 
 # --- watching ------------------------------------------------------------------------------------------------------
-def drain_old(situation: Situation, report: Reporter) -> None:
-    """Wait until the old color has no request in flight, at most `[proxy] drain_timeout`; raises Failed."""
+def drain_old(situation: Situation, background: BackgroundWatch, report: Reporter) -> None:
+    """Wait until the old color has no request in flight, at most `[proxy] drain_timeout`; raises Failed.
+
+    It ends at the first sure no of *background*.
+    """
     settings, old = situation.settings, situation.before.live
     if settings.proxy is None or old is None:
         return
     with report.step("T-0", f"drain {old}") as text:
-        verdict = _drained(situation.colors, settings.proxy, old)
+        verdict = _drained(situation.colors, settings.proxy, old, lambda: background.ended is not None)
+        require_well(background, situation.target.name, report)
         text.append(report.require(verdict, "switch::drain", old, 1).reason)
 
 
-def _drained(colors: Colors, proxy: ProxyTable, color: str) -> Verdict:
+def _drained(
+    colors: Colors, proxy: ProxyTable, color: str, ended: Callable[[], bool] = lambda: False
+) -> Verdict:
     # Where the switch has stopped the old color, its requests had the grace period of the container.
     stopped = not require_proxy(colors).keeps_old_color
-    seen = Drained(color, 0.0) if stopped else drain(proxy, color, colors.port(color))
+    seen = Drained(color, 0.0) if stopped else drain(proxy, color, colors.port(color), ended)
     return seen.verdict(proxy.on_drain_timeout)
 
 

@@ -1,7 +1,9 @@
-"""The watch loop: polls each check in its own interval and stops at the first sure no."""
+"""The watch loop: polls each check in its own interval and stops at the first sure no; also in the background."""
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from cutover.core.verdict import Outcome, Verdict, unknown
 from cutover.watch.check import WatchCheck
 
 UNKNOWNS_IN_A_ROW = 4
+STOP_S = 15.0  # longer than a check looks at the old color before its no counts
 
 
 @dataclass(slots=True)
@@ -67,13 +70,14 @@ def run_watch(  # noqa: PLR0913 - time is an argument, for the tests
     tick_s: float = 1.0,
     report_only: frozenset[str] = frozenset(),
     on_tick: Callable[[float, dict[str, Verdict]], None] = lambda _left, _verdicts: None,
+    stopped: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> WatchResult:
     """Run *checks* for *duration_s* seconds; end early at the first no, or at four unknowns in a row of one check.
 
     Checks named in *report_only* never end the watch. *on_tick* gets the seconds left and the verdicts so far,
-    every *tick_s* seconds and at the end.
+    every *tick_s* seconds and at the end. It ends early too when *stopped* returns True.
     """
     begun = clock()
     result = WatchResult()
@@ -89,7 +93,7 @@ def run_watch(  # noqa: PLR0913 - time is an argument, for the tests
                 result.ended_by = name
                 break
         result.seconds = clock() - begun
-        over = bool(result.ended_by) or result.seconds >= duration_s
+        over = bool(result.ended_by) or result.seconds >= duration_s or stopped()
         if over or now - ticked >= tick_s:
             ticked = now
             on_tick(max(0.0, duration_s - result.seconds), result.verdicts)
@@ -97,3 +101,46 @@ def run_watch(  # noqa: PLR0913 - time is an argument, for the tests
             return result
         next_at = min([begun + duration_s, ticked + tick_s, *(row.due for row in rows)])
         sleep(max(0.01, next_at - clock()))  # at least 10 ms, so that a late watch does not spin
+
+
+@dataclass(eq=False)
+class BackgroundWatch:
+    """Runs *checks* in a thread of its own while the session does something else, until `stop` or the first sure no.
+
+    `start` and `stop` may be called in turn: while it is stopped, its checks may be run by somebody else.
+    """
+
+    checks: Sequence[WatchCheck]
+    report_only: frozenset[str] = frozenset()
+    on_end: Callable[[], None] = lambda: None
+    """Called in its thread when a check has ended it."""
+    ended: Verdict | None = None
+    """The verdict of the check that ended it."""
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Go on watching, unless it watches already or a check has ended it."""
+        if self._thread is None and self.ended is None and self.checks:
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="cutover-watch", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> Verdict | None:
+        """Stop watching; the verdict of the check that ended it before."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(STOP_S)
+        self._thread = None
+        return self.ended
+
+    def _run(self) -> None:
+        seen = run_watch(
+            self.checks, math.inf, report_only=self.report_only, stopped=self._stop.is_set, sleep=self._wait
+        )
+        if seen.ended_by:
+            self.ended = seen.verdicts[seen.ended_by]
+            self.on_end()
+
+    def _wait(self, seconds: float) -> None:
+        self._stop.wait(seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 from cutover.core.config import Settings
@@ -36,7 +36,10 @@ from cutover.watch.traffic import OldTraffic, TrafficSource, latency_bounds, old
 
 # Least seconds between two calls where a call is expensive; answers are taken as they arrive.
 PACES = {"engine": 1.0, "logs": 2.0, "endpoints": 2.0, "dependencies": 10.0, "alerts": 10.0}
+TRAFFIC_S = 0.25  # the log is read so often: a look costs little
 TROUBLE_S = 1.0  # the old color is asked before a no counts: a longer deadline would delay the switch back
+EARLY = frozenset({"availability", "color", "5xx", "routes", "latency", "restarts", "health"})
+"""The checks that run from the switch on, also while it is proved, through the second gate and the drain."""
 Find = Callable[[], Container | None]
 
 
@@ -66,19 +69,15 @@ def default_checks(
     since: float,
 ) -> list[WatchCheck]:
     """The checks of *live*, which has the traffic since *since* (epoch seconds), and of *old*, which had it."""
-    suite = _Suite(settings, live, old, control, evidence, since)
-    found = {each.name: each for each in suite.checks()}
-    reasons = {"color": f"{live} is not asked through the proxy", "way back": "no other color runs"}
-    without_container = "a plain URL has no container that could be seen"
-    return [
-        found.get(name) or never_asked(name, reasons.get(name, without_container))
-        for name in check_names(settings)
-    ]
+    return WatchSuite(settings, live, old, control, evidence, since).checks()
 
 
 @dataclass
-class _Suite:
-    """Builds the checks of one watch, grouped by the source that they share."""
+class WatchSuite:
+    """Builds the checks of one watch, grouped by the source that they share.
+
+    What the early checks have seen is kept: the checks that are built later have the same sources.
+    """
 
     settings: Settings
     live: Target
@@ -86,6 +85,24 @@ class _Suite:
     control: ControlProbe
     evidence: Evidence
     since: float
+    containers: dict[str, ContainerSource] = field(default_factory=dict)
+    """The sources of the live color's containers: "" for the service with the traffic."""
+
+    def checks(self) -> list[WatchCheck]:
+        """The checks by `check_names`; one that this target cannot be asked stays in the list with the reason."""
+        found = {each.name: each for each in self._asked()}
+        reasons = {"color": f"{self.live} is not asked through the proxy", "way back": "no other color runs"}
+        without_container = "a plain URL has no container that could be seen"
+        return [
+            found.get(name) or never_asked(name, reasons.get(name, without_container))
+            for name in check_names(self.settings)
+        ]
+
+    def early(self) -> list[WatchCheck]:
+        """The checks that run from the switch on; what they compare with has been read when this returns."""
+        checks = [each for each in self._asked() if each.name in EARLY]
+        self.__dict__.pop("siblings", None)  # workers move after the switch
+        return checks
 
     @cached_property
     def siblings(self) -> dict[str, tuple[Find, str]]:
@@ -97,10 +114,12 @@ class _Suite:
 
     @cached_property
     def old_client(self) -> HttpClient | None:
+        """A client for the old color itself."""
         return _http_client(self.settings, self.old) if self.old else None
 
     @cached_property
     def before(self) -> OldTraffic:
+        """What users of the old color got."""
         log = self.settings.proxy.access_log if self.settings.proxy else None
         if log is None or self.old is None:
             return OldTraffic()
@@ -108,6 +127,7 @@ class _Suite:
 
     @cached_property
     def own_paths(self) -> frozenset[str]:
+        """Paths that only we request."""
         control = {self.settings.proxy.health_path} if self.settings.proxy else set()
         return frozenset({self.settings.ready.path, *control})
 
@@ -136,7 +156,7 @@ class _Suite:
 
         return OldColorTrouble(ask)
 
-    def checks(self) -> Iterator[WatchCheck]:
+    def _asked(self) -> Iterator[WatchCheck]:
         """Every check that this target can be asked."""
         yield from self._requests()
         yield from self._traffic()
@@ -154,6 +174,7 @@ class _Suite:
 
     @property
     def color(self) -> str:
+        """The color of the samples."""
         return self.live.color or self.live.name
 
     def _requests(self) -> Iterator[WatchCheck]:
@@ -168,6 +189,7 @@ class _Suite:
 
     @cached_property
     def probes(self) -> ProbeSource:
+        """Our own requests for readiness."""
         settings = self.settings
         header = settings.proxy.color_header if settings.proxy else ""
         http_client = _http_client(settings, self.live)
@@ -184,23 +206,31 @@ class _Suite:
 
     def _traffic(self) -> Iterator[WatchCheck]:
         """The checks by the proxy's access log."""
-        proxy = self.settings.proxy
-        if proxy is None or proxy.access_log is None or self.live.color is None:
+        source = self.traffic
+        if source is None:
             return
-        log = LogTail(proxy.access_log)
-        source = TrafficSource(
-            log, self.live.color, self.since, self.own_paths, self.evidence, self.settings.slo,
-            self.before, self.probes, probed=self.live.through_proxy,
-        )  # fmt: skip
         errors, latency = traffic_checks(source)
         yield self._excused(errors)
         yield self._excused(latency, self.slowness, source.reset_latency)
 
+    @cached_property
+    def traffic(self) -> TrafficSource | None:
+        """The access log of the proxy, if it has one that is read."""
+        proxy = self.settings.proxy
+        if proxy is None or proxy.access_log is None or self.live.color is None:
+            return None
+        return TrafficSource(
+            LogTail(proxy.access_log), self.live.color, self.since, self.own_paths, self.evidence,
+            self.settings.slo, self.before, self.probes, probed=self.live.through_proxy, every_s=TRAFFIC_S,
+        )  # fmt: skip
+
+    def _container_source(self, name: str, find: Find) -> ContainerSource:
+        return self.containers.setdefault(name, ContainerSource(find, pace_s=PACES["engine"]))
+
     def _containers(self, find: Find) -> Iterator[WatchCheck]:
         """The checks by the engine, of both colors' containers."""
-        pace_s = PACES["engine"]
-        live = ContainerSource(find, pace_s=pace_s)
-        others = {name: ContainerSource(each, pace_s=pace_s) for name, (each, _) in self.siblings.items()}
+        live = self._container_source("", find)
+        others = {name: self._container_source(name, each) for name, (each, _) in self.siblings.items()}
 
         def with_siblings(check: WatchCheck) -> WatchCheck:
             beside = tuple(sibling_check(check.name, *each) for each in others.items())
@@ -212,7 +242,7 @@ class _Suite:
         usage = UsageSource(live, self.evidence, self.color)
         find_old = _finder(self.old)
         if find_old is not None and self.old is not None:
-            old = ContainerSource(find_old, pace_s=pace_s)
+            old = ContainerSource(find_old, pace_s=PACES["engine"])
             yield way_back_check(old, self.old.name)
             usage.beside = UsageSource(old, self.evidence, self.old.name)
         for check in resource_checks(usage, self.settings.slo):
@@ -236,6 +266,7 @@ class _Suite:
 
     @cached_property
     def dependencies(self) -> DependencySource | None:
+        """The dependencies, asked from inside both colors."""
         wanted, find, find_old = self.settings.dependencies, _finder(self.live), _finder(self.old)
         if not wanted or find is None:
             return None

@@ -52,6 +52,8 @@ class Backend:
     asked: int = 0
     status: int = 200
     let_go: bool = False
+    hangs: bool = False
+    """Whether no request is answered, but for `/alive`."""
     says_its_color: bool = True
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -120,7 +122,7 @@ class Backend:
             await self._held(query)
             writer.write(b"0\r\n\r\n")
             return
-        await asyncio.sleep(query.get("s", 0))
+        await asyncio.sleep(3600 if self.hangs and parts.path != "/alive" else query.get("s", 0))
         await self._held(query)
         body = json.dumps({"service": "recall", "method": method, "got": len(sent)}).encode()
         writer.write(

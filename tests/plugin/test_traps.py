@@ -348,9 +348,10 @@ def test_a_failed_drain_reverts_the_release(project: Project) -> None:
     drained = """
 from cutover.proxy.drain import Drained
 from cutover.release import switch
+from cutover.watch.loop import BackgroundWatch
 def test_b(cutover_session, target, monkeypatch):
-    monkeypatch.setattr(switch, "drain", lambda proxy, color, port: Drained(color, 30.0, most=2, left=2))
-    cutover_session._switched = switch.Switched("green")
+    monkeypatch.setattr(switch, "drain", lambda proxy, color, port, stopped: Drained(color, 30.0, most=2, left=2))
+    cutover_session._switched = switch.Switched("green", None, BackgroundWatch([]))
     cutover_session.watch(target, [])
 def test_c(target):
     raise AssertionError("not reached")
@@ -362,4 +363,36 @@ def test_c(target):
     assert "ROLLED BACK" in done.stdout
     assert "not reached" not in done.stdout
     assert not project.mark.exists()
+    assert not project.is_open
+
+
+def test_a_no_of_the_watch_in_the_background_ends_the_test_that_runs(project: Project) -> None:
+    """From the switch on a first sure no ends a test in the middle, no further test begins, and the release reverts."""
+    watched = """
+import time
+from cutover.core.verdict import no
+from cutover.release.switch import Switched
+from cutover.watch.check import Source, WatchCheck, at_once
+from cutover.watch.loop import BackgroundWatch
+def test_b(cutover_session, target):
+    begun = time.monotonic()
+    sick = lambda _: no("5xx", "25 of 25 failed") if time.monotonic() > begun + 0.5 else no("x", "y").reported("z")
+    check = WatchCheck("5xx", Source(lambda: None, every_s=0.1, start=at_once), sick)
+    background = BackgroundWatch([check], on_end=cutover_session.signals.end_test)
+    cutover_session._switched = Switched("green", None, background)
+    background.start()
+    try:
+        time.sleep(60)
+    finally:
+        print(f"ended after {time.monotonic() - begun:.0f} s")
+def test_c(target):
+    raise AssertionError("not reached")
+"""
+    project.test(FIRST + watched)
+    done = project.run("-rA")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "5xx: 25 of 25 failed" in done.stdout
+    assert "ended after 1 s" in done.stdout or "ended after 0 s" in done.stdout
+    assert "ROLLED BACK" in done.stdout
+    assert "not reached" not in done.stdout
     assert not project.is_open

@@ -230,3 +230,17 @@ def test_a_revert_does_not_wait_for_ever() -> None:
         assert subprocess.run(("sh", "-c", drain_line(port)), check=False, timeout=60).returncode == 0
         stack.enter_context(socket.create_connection(color.getsockname()))
         assert subprocess.run(("sh", "-c", drain_line(port, 0.2)), check=False, timeout=60).returncode == 0
+
+
+def test_a_drain_that_is_stopped_ends_at_once() -> None:
+    """While requests are in flight, a no of the watch does not wait for the end of the budget."""
+    time = Time()
+    seen = wait_until_idle(
+        "blue",
+        lambda: 2,
+        budget_s=30.0,
+        stopped=lambda: time.now > 1.0,
+        clock=lambda: time.now,
+        sleep=time.sleep,
+    )
+    assert seen.seconds < 1.5

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import ProxyClient
-from cutover.proxy.proof import ProbePlan, RequestSample, SwitchProbe, longest_gap, summarize_switch, timeline
+from cutover.proxy.proof import (
+    ProbePlan,
+    RequestSample,
+    SwitchProbe,
+    hanging,
+    has_surely_failed,
+    longest_gap,
+    summarize_switch,
+    timeline,
+)
 from tests.helpers.color_servers import Colors, free_port, two_colors
 
 CALLED = 100.0
@@ -164,7 +174,7 @@ def colors() -> Iterator[Colors]:
 def prover(port: int, **more: float) -> SwitchProbe:
     """A prover that asks a server of ours, quickly."""
     plan = ProbePlan("/version", "/echo", 6, 3, more.get("rate", 60.0), settle_s=more.get("settle_s", 30.0))
-    return SwitchProbe(ProxyClient(f"http://127.0.0.1:{port}", "/version", "/version", "X-Color"), plan)
+    return SwitchProbe(ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Color"), plan)
 
 
 def test_asks_on_open_and_on_new_connections(colors: Colors) -> None:
@@ -218,6 +228,60 @@ def test_a_new_color_that_fails(colors: Colors) -> None:
     finally:
         one.close()
     assert verdict.outcome is Outcome.NO
+
+
+@pytest.mark.parametrize(
+    ("samples", "sure"),
+    [
+        ([*BEFORE, *AFTER], False),
+        ([*BEFORE, at(0.005, "blue")], False),
+        ([*BEFORE, at(0.005, "", 502)], True),
+        ([at(-0.2, "blue", 500), at(0.005, "blue", 500)], False),
+        ([at(-0.2, "blue", 500), *AFTER, at(0.2, "", 502)], True),
+        ([*BEFORE, *AFTER, at(0.2, "blue")], True),
+    ],
+)
+def test_when_a_proof_can_only_become_a_no(samples: list[RequestSample], *, sure: bool) -> None:
+    """A failed request or a wrong color after the first answer is sure; before it what may be excused is not."""
+    assert has_surely_failed(samples, "green", CALLED) is sure
+    if sure:
+        assert summarize_switch(samples, "green", CALLED).verdict().outcome is Outcome.NO
+    assert not has_surely_failed([*BEFORE, at(0.005, "", 502)], "green", CALLED, gap_announced=True)
+
+
+@pytest.mark.parametrize(
+    ("samples", "sent", "now", "number"),
+    [
+        (BEFORE, (0.1, 0.1, 0.2), 2.0, 0),
+        (BEFORE, (0.1, 0.1, 0.2), 2.2, 3),
+        (BEFORE, (0.1, 0.1), 2.2, 0),
+        (BEFORE, (-0.5, 0.1, 0.2), 2.2, 0),
+        ([*BEFORE, at(1.0)], (0.1, 0.1, 0.2), 2.2, 0),
+        ([at(-2, "blue", took=1.0)], (0.1, 0.1, 0.2), 2.2, 0),
+        ([at(-2, "blue", took=1.0)], (0.1, 0.1, 0.2), 10.3, 3),
+    ],
+)
+def test_what_hangs(samples: list[RequestSample], sent: tuple[float, ...], now: float, number: int) -> None:
+    """Three requests without an answer for 2 s, and for ten times the slowest before, while nothing is answered."""
+    assert hanging(samples, [CALLED + each for each in sent], CALLED, CALLED + now) == number
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs", "is told"])
+def test_ends_at_the_first_sure_no(how: str, colors: Colors) -> None:
+    """Users wait for the way back: neither ten seconds for a first answer nor for the deadline of what hangs."""
+    one = prover(colors.green.port)
+    try:
+        assert one.begin().ok
+        one.about_to_switch()
+        begun = time.monotonic()
+        colors.green.status = 500 if how == "fails" else 200
+        colors.green.hangs = how == "hangs"
+        verdict = one.prove("green", lambda: how == "is told").verdict()
+    finally:
+        one.close()
+    assert how == "is told" or verdict.outcome is Outcome.NO
+    assert ("without an answer for 2 s and more" in verdict.reason) is (how == "hangs")
+    assert time.monotonic() - begun < 6
 
 
 def test_nobody_to_connect_to() -> None:

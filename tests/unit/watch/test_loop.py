@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import pytest
 
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.watch.check import Source, WatchCheck, at_once
-from cutover.watch.loop import run_watch
+from cutover.watch.loop import BackgroundWatch, run_watch
 
 YES, NO, UNKNOWN, NOT_ASKED = (
     yes("q", "y"),
@@ -192,3 +193,32 @@ def test_every_check_of_a_source_is_judged_and_the_source_is_polled_once() -> No
     checks = [WatchCheck(name, source, lambda _source: YES) for name in ("one", "two")]
     seen = run_watch(checks, 3.0, clock=time.clock, sleep=time.sleep)
     assert (list(seen.verdicts), len(calls)) == (["one", "two"], 4)
+
+
+def test_in_the_background_the_first_sure_no_is_told_once() -> None:
+    """It runs while somebody else does something, calls back at its first sure no, and does not begin again."""
+    told = threading.Semaphore(0)
+    source = Scripted([YES, YES, NO], every_s=0.01)
+    watch = BackgroundWatch([check(source, "5xx")], on_end=told.release)
+    watch.start()
+    assert told.acquire(timeout=20)
+    assert watch.stop() == NO
+    polled = len(source.at)
+    watch.start()
+    assert watch.stop() == NO
+    assert len(source.at) == polled
+
+
+def test_in_the_background_it_can_be_stopped_and_go_on() -> None:
+    """While it is stopped somebody else runs its checks; what is only reported never ends it."""
+    source = Scripted([NO], every_s=0.01)
+    watch = BackgroundWatch([check(source, "5xx")], frozenset({"5xx"}))
+    for _ in range(2):
+        before = len(source.at)
+        watch.start()
+        while len(source.at) < before + 3:
+            pass
+        assert watch.stop() is None
+        stopped = len(source.at)
+        assert run_watch([check(source)], 0.0).ended_by
+        assert len(source.at) == stopped + 1
