@@ -104,6 +104,7 @@ ACTS: dict[str, Any] = {
 # Response while a failure is active: status, delay in seconds, share of affected requests.
 ANSWERS: dict[str, tuple[int, float, float]] = {
     "5xx-all": (500, 0.0, 1.0), "5xx-half": (500, 0.0, 0.5), "5xx-tenth": (500, 0.0, 0.1),
+    "not-found": (404, 0.0, 1.0),
     "5xx-rare": (500, 0.0, 0.002), "5xx-both": (503, 0.0, 1.0), "slow-all": (200, 0.8, 1.0),
     "slow-tail": (200, 1.5, 0.2), "slow-rare": (200, 1.0, 0.02), "slow-bit": (200, 0.15, 1.0), "hang": (200, 60.0, 1.0),
     "logs-only": (200, 0.0, 1.0), "chatty": (200, 0.0, 1.0),

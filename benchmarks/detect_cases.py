@@ -89,12 +89,13 @@ class Case:
             self.act(scene)
 
 
-HTTP = ("availability", "5xx", "latency", "endpoints")
+HTTP = ("availability", "5xx", "routes", "latency", "endpoints")
 GONE = ("availability", "5xx", "restarts", "health", "oom")
 CASES = (
     Case("5xx-all", "every request fails", HTTP),
     Case("5xx-half", "every second request fails", HTTP),
     Case("5xx-tenth", "one request in ten fails", HTTP),
+    Case("not-found", "a route answers 404", ("routes", "endpoints")),
     Case("not-ready", "readiness says 503, the rest works", HTTP),
     Case("redirect", "readiness answers 302", HTTP),
     Case("hang", "nothing is answered any more", HTTP),

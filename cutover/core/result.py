@@ -230,6 +230,8 @@ class SessionResult:
     failed_requests: int | None = None
     """Failed requests of users since the switch; None if they were not measured."""
     failed_s: float | None = None
+    failed_unknown: str = ""
+    """Why the failed requests of users are not known, or not all of them."""
     schema: str = ""
     """Where the schema stays if it was changed: `b771, on which sha-4f1c2aa passes 14 checks`."""
 
@@ -320,7 +322,13 @@ def _sentences(result: SessionResult) -> Iterable[str]:
 def _cost(result: SessionResult) -> Iterable[str]:
     if result.failed_requests:
         during = f" in {duration(result.failed_s)}" if result.failed_s is not None else ""
-        yield f"Users saw {count(result.failed_requests, 'failed request')}{during}."
+        least = (
+            f"at least {result.failed_requests:,} failed request{'s' if result.failed_requests > 1 else ''}"
+        )
+        seen = least if result.failed_unknown else count(result.failed_requests, "failed request")
+        yield f"Users saw {seen}{during}{f': {result.failed_unknown}' if result.failed_unknown else ''}."
+    elif result.failed_unknown:
+        yield f"How many requests of users failed is unknown: {result.failed_unknown}."
     elif result.failed_requests == 0 and result.status is Status.ROLLED_BACK:
         yield "No request of a user was seen to fail."
     if result.schema:

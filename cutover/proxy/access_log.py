@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import urlsplit
 
 from cutover.proxy.base import COLORS
@@ -19,6 +20,13 @@ BUFFER_BYTES = 256 * 1024
 # Longer than a proxy buffers lines (nginx: access_log … flush=5s).
 LOG_DELAY_S = 10.0
 LOG_POLL_S = 0.02
+FAILED_STATUS = 500
+GAVE_UP = 499  # nginx and Traefik: the client closed the connection before the answer
+LEAST_STATUS = 100
+OUR_AGENT = "cutover"
+WITHOUT_BODY = frozenset({"101", "204", "304"})
+
+Failure = Literal["", "failed", "given up", "cut short"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,23 @@ class LoggedRequest:
     path: str
     lost: bool = False
     """nginx did not see the marker directory."""
+    agent: str | None = None
+    """The user agent of a request of ours, empty for a request of a user; None if the log does not tell them apart."""
+    cut: bool = False
+    """Whether the answer ended before it was complete."""
+
+    @property
+    def failure(self) -> Failure:
+        """How the user failed to get an answer: an error, none in time, or only a part of it; empty if it was given."""
+        if self.status == GAVE_UP or self.status < LEAST_STATUS:
+            return "given up"
+        if self.status >= FAILED_STATUS:
+            return "failed"
+        return "cut short" if self.cut else ""
+
+    def is_ours(self, paths: frozenset[str]) -> bool:
+        """Whether we sent it: by its user agent, or, where the log has none, because its path is one of *paths*."""
+        return self.path in paths if self.agent is None else bool(self.agent)
 
 
 def parse_log_line(line: str) -> LoggedRequest | None:
@@ -52,15 +77,18 @@ def parse_log_line(line: str) -> LoggedRequest | None:
 
 
 def _of_our_format(entry: Mapping[str, Any]) -> LoggedRequest:
+    end = str(entry.get("end", ""))
     return LoggedRequest(
         ts=float(entry["ts"]),
         color=_color(entry["color"]) if entry.get("upstream_addr", "-") not in {"", "-"} else "",
-        status=int(entry["status"]),
+        status=GAVE_UP if end[:2] in {"CQ", "CC", "CH"} else int(entry["status"]),  # HAProxy logs it as 400
         seconds=float(entry["seconds"]) if "seconds" in entry else float(entry["ms"]) / 1000,
         connection=str(entry["connection"]),
         method=str(entry["method"]),
         path=urlsplit(str(entry["path"])).path,
         lost=entry.get("marker") == "lost",
+        agent=_agent(entry.get("agent")),
+        cut=_was_cut(end) or _is_shorter(entry),
     )
 
 
@@ -74,7 +102,27 @@ def _of_traefik(entry: Mapping[str, Any]) -> LoggedRequest:
         connection=str(entry.get("ClientAddr", "")),
         method=str(entry["RequestMethod"]),
         path=urlsplit(str(entry["RequestPath"])).path,
+        agent=_agent(entry.get("request_User-Agent")),
     )
+
+
+def _agent(value: object) -> str | None:
+    if value is None:
+        return None
+    word = str(value)
+    return word if word == OUR_AGENT or word.startswith(f"{OUR_AGENT}/") else ""
+
+
+def _is_shorter(entry: Mapping[str, Any]) -> bool:
+    # nginx calls an answer complete that the color has cut short, but it counts what it has sent of it.
+    length, sent = str(entry.get("length") or ""), str(entry.get("sent") or "")
+    has_body = entry["method"] != "HEAD" and str(entry["status"]) not in WITHOUT_BODY
+    return has_body and length.isdigit() and sent.isdigit() and int(sent) < int(length)
+
+
+def _was_cut(end: str) -> bool:
+    # nginx: the word `cut`. HAProxy: its termination state: not by the client, while the answer was on its way.
+    return end == "cut" or (len(end) > 1 and end[0] in "SPRs" and end[1] in "DL")
 
 
 def _color(name: object) -> str:
@@ -167,22 +215,33 @@ class LogTail:
 
 def why_log_lacks(
     path: Path,
-    request: Callable[[], object],
+    request: Callable[[str, str], object],
     *,
     within_s: float = LOG_DELAY_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Why the log at *path* does not show *request*, a call that sends one through the proxy; empty if it does."""
-    tail = LogTail(path)
-    request()
+    """Why the log at *path* does not show the requests of ours; empty if it does.
+
+    *request* sends requests through the proxy: it gets a path that nobody else asks for and a user agent of its own,
+    and one of the two must be in the log. Other lines prove nothing: they may be those of another service.
+    """
+    nonce, tail, others = secrets.token_hex(8), LogTail(path), 0
+    token, agent = f"/__cutover/{nonce}", f"{OUR_AGENT}/{nonce}"
+    request(token, agent)
     until = clock() + within_s
-    while not tail.trouble and not tail.read_new(limit=1):
+    while not tail.trouble:
+        found = tail.read_new()
+        if any(each.path == token or each.agent == agent for each in found):
+            return ""
+        others += len(found)
         if clock() < until:
             sleep(LOG_POLL_S)
+        elif others:
+            return f"{path} shows {others} other requests, but not the ones that were just made: is it this proxy's?"
         elif path.exists():
             why = "is it this proxy's, in the format of deploy/proxy?"
             return f"{path} does not show the request that was just made: {why}"
         else:
             return f"{path} is not there: which file does the proxy log to?"
-    return f"{tail.trouble}; who releases must be in its group" if tail.trouble else ""
+    return f"{tail.trouble}; who releases must be in its group"

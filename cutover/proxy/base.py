@@ -84,6 +84,11 @@ class ProxyClient:
         """The response of the proxy's own static location, which reaches no application."""
         return self._fetch(self.control, method)
 
+    def ask_marked(self, path: str, agent: str) -> None:
+        """Request *path*, which no application knows, and the path of the application, both with *agent*."""
+        for each in (path, self.path):
+            fetch(self.url, each, verify=self.verify, headers={"user-agent": agent})
+
     def as_control(self) -> ControlProbe:
         """Whether the proxy itself answers."""
         return ControlProbe(lambda: self.ask_control().status == HTTPStatus.OK, f"{self.url}{self.control}")

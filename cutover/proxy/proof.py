@@ -17,6 +17,7 @@ import h11
 from cutover.core.config import Settings
 from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, unknown, yes
+from cutover.proxy.access_log import OUR_AGENT
 from cutover.proxy.base import ProxyClient, named_color
 from cutover.system.http import (
     READ_BYTES,
@@ -266,6 +267,8 @@ class KeptConnection:
     """
 
     address: HttpAddress
+    agent: str = OUR_AGENT
+    """The user agent: by it the access log tells our requests from those of users."""
     reopened: int = 0
     sent: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
@@ -282,7 +285,7 @@ class KeptConnection:
             async with asyncio.timeout(deadline_s), self.turn:
                 reader, writer = await self._open()
                 self.sent += 1
-                headers = JSON_HEADER if body else {}
+                headers = {"user-agent": self.agent} | (JSON_HEADER if body else {})
                 writer.write(request_bytes(self._exchange, self.address, method, path, headers, body))
                 await writer.drain()
                 return await self._receive(reader, begun)

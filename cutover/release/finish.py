@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from cutover.core.change import SWITCH, Change
 from cutover.core.config import Settings
@@ -66,6 +67,9 @@ from cutover.release.verify import (
 )
 from cutover.report.write import ReleaseFiles
 from cutover.system import docker, process
+
+if TYPE_CHECKING:
+    from cutover.watch.traffic import UsersCost
 
 SAVE_LOGS_S = 3.0
 RESTORE_BUDGET_S = 30.0
@@ -343,7 +347,9 @@ class SessionEnd:
         running = what_runs(settings, self.situation.colors.proxy)
         if not any(each.live for each in running):
             running.sort(key=lambda each: each.color != self.situation.target.color)
-        failed = _failed_requests(self.situation, evidence) if self._switched and not good else (None, None)
+        cost, unknown = (None, "")
+        if self._switched and not good:
+            cost, unknown = _users_cost(self.situation, evidence)
         rehearsal = tx.state.last_rehearsal() if good and self._switched else None
         no_reasons = good or status is Status.PLAN
         gone = self._no_warm_way_back(running) if good and self._switched else ()
@@ -362,8 +368,9 @@ class SessionEnd:
             staged=self._staged(running) if status is Status.RELEASED else "",
             notes=gone,
             rollback_s=float(rehearsal["seconds"]) if rehearsal and not gone else None,
-            failed_requests=failed[0],
-            failed_s=failed[1],
+            failed_requests=cost.failed if cost and (cost.failed or not unknown) else None,
+            failed_s=cost.span_s if cost and cost.failed else None,
+            failed_unknown=unknown,
             schema="" if good else str(evidence.facts.get("schema", "")),
         )
 
@@ -427,18 +434,22 @@ def _flips(tx: Transaction) -> bool:
     return any(each.name == SWITCH for each in tx.changes)
 
 
-def _failed_requests(situation: Situation, evidence: Evidence) -> tuple[int | None, float | None]:
-    """Failed requests since the switch and in how many seconds: by the proxy's log, else those of the proof."""
-    from cutover.watch.traffic import failed_since
+def _users_cost(situation: Situation, evidence: Evidence) -> tuple[UsersCost, str]:
+    """What users got since the switch by the proxy's log, and why that is not known or not all of it."""
+    from cutover.watch.suite import own_paths
+    from cutover.watch.traffic import UsersCost, cost_since
 
     settings, color = situation.settings, situation.target.color
     switched = [step.at - step.seconds for step in evidence.steps if step.name == "switch"]
     log = settings.proxy.access_log if settings.proxy else None
-    if settings.proxy is None or color is None or not switched or log is None or not log.is_file():
-        proof = evidence.facts.get("proof") or {}
-        return proof.get("failed") or None, None  # no failed request of the proof says nothing about users
-    ignored = frozenset({settings.proxy.health_path, settings.ready.path})
-    return failed_since(log, color, switched[-1], ignored)
+    if settings.proxy is None or color is None or not switched:
+        return UsersCost(), "no switch was seen"
+    if log is None:
+        return UsersCost(), f"{settings.source} has no [proxy] access_log"
+    cost = cost_since(log, color, switched[-1], own_paths(settings))
+    if not cost.shown:
+        return cost, f"{log} shows no request since the switch"
+    return cost, str(evidence.facts.get("proxy_silent", ""))
 
 
 # --- verified releases -----------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def log_problem(colors: Colors) -> str:
     proxy = colors.settings.proxy
     # A port swap has no proxy that could log.
     if proxy and proxy.access_log and colors.proxy and colors.proxy.keeps_old_color:
-        why = why_log_lacks(proxy.access_log, ProxyClient.of(colors.settings).live)
+        why = why_log_lacks(proxy.access_log, ProxyClient.of(colors.settings).ask_marked)
         return f"proxy.access_log: {why}" if why else ""
     return ""
 

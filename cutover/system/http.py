@@ -352,12 +352,13 @@ def fetch(
     *,
     method: str = "GET",
     verify: TlsVerify = True,
+    headers: Headers | None = None,
     deadline_s: float = DEFAULT_DEADLINE_S,
 ) -> HttpResponse | NoResponse:
     """The response to one request on a connection of its own."""
     try:
         with HttpClient(url, deadline_s, verify, keep_alive=False) as client:
-            return client.send(method, path)
+            return client.send(method, path, headers=headers)
     except OSError as error:  # the CA file
         return NoResponse("tls", str(error), url + path)
 

@@ -195,6 +195,8 @@ class ProbeSource(Source[Probe]):
         """Count one probe and keep it as a sample."""
         self.counts.add(answer)
         color = answer.color or self.live
+        if answer.kind == "silent" and "proxy_silent" not in self.evidence.facts:
+            self.evidence.fact("proxy_silent", f"the proxy did not answer: {answer.text}")
         if answer.kind == "good":
             self.evidence.sample("probe seconds", color, answer.seconds)
         else:

@@ -12,6 +12,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.gate.alert_checks import alerts
 from cutover.proxy.access_log import LogTail
+from cutover.proxy.base import ProxyClient
 from cutover.system import docker, http
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
@@ -50,7 +51,7 @@ def check_names(settings: Settings) -> list[str]:
         "availability": True,
         "color": bool(proxy and proxy.url),
         "endpoints": bool(readable(settings.endpoints)),
-        **dict.fromkeys(("5xx", "latency"), bool(proxy and proxy.access_log)),
+        **dict.fromkeys(("5xx", "routes", "latency"), bool(proxy and proxy.access_log)),
         **dict.fromkeys(("restarts", "health"), True),
         "way back": len(settings.colors) > 1,
         **dict.fromkeys(("log errors", "new errors", "cpu", "memory", "oom", "leak"), True),
@@ -128,8 +129,7 @@ class WatchSuite:
     @cached_property
     def own_paths(self) -> frozenset[str]:
         """Paths that only we request."""
-        control = {self.settings.proxy.health_path} if self.settings.proxy else set()
-        return frozenset({self.settings.ready.path, *control})
+        return own_paths(self.settings)
 
     @cached_property
     def trouble(self) -> OldColorTrouble | None:
@@ -209,8 +209,9 @@ class WatchSuite:
         source = self.traffic
         if source is None:
             return
-        errors, latency = traffic_checks(source)
+        errors, routes, latency = traffic_checks(source)
         yield self._excused(errors)
+        yield self._excused(routes, reset=source.reset_routes)
         yield self._excused(latency, self.slowness, source.reset_latency)
 
     @cached_property
@@ -287,6 +288,15 @@ class WatchSuite:
         """*check*, whose no does not count while the old color is in the same trouble."""
         trouble = trouble or self.trouble
         return replace(check, excuse=Excuse(trouble, reset or check.reset)) if trouble else check
+
+
+def own_paths(settings: Settings) -> frozenset[str]:
+    """The paths by which our requests are told from those of users in a log that does not name their user agent."""
+    proxy = settings.proxy
+    if proxy is None:
+        return frozenset({settings.ready.path})
+    paths = {settings.ready.path, proxy.health_path, ProxyClient.of(settings).path, proxy.probe_post_path}
+    return frozenset(paths - {""})
 
 
 def siblings(settings: Settings, live: Target) -> dict[str, tuple[str, int | None]]:

@@ -1,4 +1,4 @@
-"""What users of the live color get, by the proxy's access log: failed requests and latency."""
+"""What users of the live color get, by the proxy's access log: failed requests, latency, and route by route."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential, more_often
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.proxy.access_log import LOG_DELAY_S, LoggedRequest, LogTail, parse_log_line
+from cutover.proxy.access_log import FAILED_STATUS, LOG_DELAY_S, LoggedRequest, LogTail, parse_log_line
 from cutover.watch.check import Source, Start, WatchCheck, at_once
+from cutover.watch.routes import RouteComparison, Routes, judge_routes
 
-FAILED_STATUS = 500
 ERRORS_ALPHA = 0.001
 LEAST_FAILED = 3
 RECENT_REQUESTS_S = 10
@@ -59,6 +59,7 @@ class OldTraffic:
     requests: int = 0
     failed: int = 0
     latency: Histogram = field(default_factory=Histogram)
+    routes: Routes = field(default_factory=Routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class LatencyWindows:
 class TrafficSource(Source[list[LoggedRequest]]):
     """Reads the access log once for all checks of it; memory stays constant.
 
-    Requests for *own_paths* (readiness, the proxy's control) are not users'.
+    Our own requests are not users'; they are those for *own_paths* where the log does not name their user agent.
     """
 
     ask: Callable[[], list[LoggedRequest]] = field(init=False)
@@ -113,6 +114,7 @@ class TrafficSource(Source[list[LoggedRequest]]):
     counts: RequestCounts = field(init=False)
     test: Sequential = field(init=False)
     windows: LatencyWindows = field(init=False)
+    routes: RouteComparison = field(init=False)
     shown: bool = False
     begun: float | None = None
     log_trouble: str = ""
@@ -126,6 +128,7 @@ class TrafficSource(Source[list[LoggedRequest]]):
         self.ask = self.log.read_new
         self.reset()
         self.reset_latency()
+        self.reset_routes()
 
     @property
     def polls(self) -> int:
@@ -146,6 +149,10 @@ class TrafficSource(Source[list[LoggedRequest]]):
         """Forget the latency so far."""
         self.windows = LatencyWindows()
 
+    def reset_routes(self) -> None:
+        """Forget the routes so far."""
+        self.routes = RouteComparison(self.before.routes)
+
     def poll(self, now: float) -> None:
         """Read what was logged since the last poll."""
         super().poll(now)
@@ -158,7 +165,7 @@ class TrafficSource(Source[list[LoggedRequest]]):
 
     def take(self, answer: list[LoggedRequest]) -> None:
         """Count users' requests and keep them as samples."""
-        self.shown = self.shown or bool(answer)
+        self.shown = self.shown or any(each.is_ours(self.own_paths) for each in answer)
         fresh = [request for request in answer if self._is_users(request)]
         for request in fresh:
             self.counts.add(request.ts, failed=request.status >= FAILED_STATUS)
@@ -167,15 +174,16 @@ class TrafficSource(Source[list[LoggedRequest]]):
                 self.evidence.sample(name, self.live, value)
         self.evidence.sample("requests", self.live, len(fresh))
         self.evidence.sample("5xx", self.live, sum(request.status >= FAILED_STATUS for request in fresh))
+        self.routes.add(fresh)
         if fresh:  # a look without new requests would only spend alpha
             self.test.look((self.counts.failed, self.counts.requests), self.counts.recent)
 
     def _is_users(self, request: LoggedRequest) -> bool:
-        return request.color == self.live and request.ts >= self.since and request.path not in self.own_paths
+        return request.color == self.live and request.ts >= self.since and not request.is_ours(self.own_paths)
 
 
-def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck]:
-    """The checks "5xx" and "latency"."""
+def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck, WatchCheck]:
+    """The checks "5xx", "routes" and "latency"."""
 
     def judge_failed(found: TrafficSource) -> Verdict:
         if found.silent and not found.test.sure:
@@ -187,12 +195,13 @@ def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck]:
 
     return (
         WatchCheck("5xx", source, judge_failed, even_if_silent=True),
+        WatchCheck("routes", source, lambda found: judge_routes(found.routes)),
         WatchCheck("latency", source, judge_slow),
     )
 
 
-def _newest_requests(path: Path, color: str, own_paths: frozenset[str]) -> Iterator[LoggedRequest]:
-    """Users' requests that *color* answered, in the last 4 MiB of the log; none if there is no log."""
+def _newest(path: Path, color: str) -> Iterator[LoggedRequest]:
+    """The requests that *color* answered, in the last 4 MiB of the log; none if there is no log."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - BACK))
@@ -200,24 +209,37 @@ def _newest_requests(path: Path, color: str, own_paths: frozenset[str]) -> Itera
     except OSError:
         return
     for request in map(parse_log_line, text.splitlines()):
-        if request and request.color == color and request.path not in own_paths:
+        if request and request.color == color:
             yield request
 
 
 def old_traffic(path: Path, color: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
-    """What *color* answered up to *until* (epoch seconds), by the newest part of the log."""
-    found = [request for request in _newest_requests(path, color, own_paths) if request.ts < until]
+    """What users of *color* got up to *until* (epoch seconds), by the newest part of the log."""
+    found = [each for each in _newest(path, color) if each.ts < until and not each.is_ours(own_paths)]
     latency = Histogram()
     for request in found:
         latency.add(request.seconds)
-    return OldTraffic(len(found), sum(request.status >= FAILED_STATUS for request in found), latency)
+    failed = sum(request.status >= FAILED_STATUS for request in found)
+    return OldTraffic(len(found), failed, latency, Routes.of(found))
 
 
-def failed_since(path: Path, color: str, since: float, own_paths: frozenset[str]) -> tuple[int, float]:
-    """The number of users' requests that *color* failed since *since* (epoch), and their span in seconds."""
-    requests = _newest_requests(path, color, own_paths)
-    at = [each.ts for each in requests if each.ts >= since and each.status >= FAILED_STATUS]
-    return len(at), max(at) - min(at) if at else 0.0
+@dataclass(frozen=True, slots=True)
+class UsersCost:
+    """What a release has cost its users, by the access log."""
+
+    failed: int = 0
+    """Requests that were answered with an error, given up by the client, or cut short."""
+    span_s: float = 0.0
+    """From the first of them to the last."""
+    shown: int = 0
+    """Requests since the switch, ours too: with none, the log says nothing."""
+
+
+def cost_since(path: Path, color: str, since: float, own_paths: frozenset[str]) -> UsersCost:
+    """What users of *color* got since *since* (epoch); our own requests are left out."""
+    requests = [each for each in _newest(path, color) if each.ts >= since]
+    at = [each.ts for each in requests if each.failure and not each.is_ours(own_paths)]
+    return UsersCost(len(at), max(at) - min(at) if at else 0.0, len(requests))
 
 
 def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, needed: int) -> Verdict:

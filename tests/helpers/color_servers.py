@@ -113,6 +113,11 @@ class Backend:
                 writer.write(self.color.encode() + b" " + line)
                 await writer.drain()
             return
+        if parts.path == "/cut":
+            writer.write(f"HTTP/1.1 200 OK\r\n{common}Content-Length: 1000\r\n\r\nonly this".encode())
+            await writer.drain()
+            writer.close()
+            return
         if parts.path == "/stream":
             writer.write(f"HTTP/1.1 200 OK\r\n{common}Transfer-Encoding: chunked\r\n\r\n".encode())
             for number in range(int(query["n"])):

@@ -111,7 +111,7 @@ def load(  # many parameters, all of them the caller's choice
 ) -> Iterator[Load]:
     """Send *rate* requests per second over *connections* until the block ends, then wait for requests in flight."""
     place = HttpAddress.of(url, verify=verify)
-    seen = Load(connections=[KeptConnection(place) for _ in range(connections)])
+    seen = Load(connections=[KeptConnection(place, "a user") for _ in range(connections)])
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="load", daemon=True)
     thread.start()

@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.proxy.access_log import LogTail
+from cutover.proxy.access_log import LoggedRequest, LogTail, why_log_lacks
 from cutover.proxy.drain import requests_in_flight, wait_until_idle
 from cutover.proxy.proof import ProbePlan
 from cutover.system.http import fetch
@@ -27,6 +27,7 @@ from tests.helpers.real_proxies import (
     SLOW,
     Running,
     Start,
+    haproxy,
     nginx,
     nginx_in_a_container,
     traefik,
@@ -179,3 +180,34 @@ def test_frozen_writes_are_told_when_to_come_back(colors: Colors, tmp_path: Path
         freeze.unlink()
         assert seen.way.ask_control("POST").status == 200
         assert fetch(seen.way.url, "/echo", method="POST").status == 200
+
+
+@pytest.mark.parametrize("start", [nginx, haproxy, traefik], ids=lambda start: start.__name__)
+def test_the_log_tells_how_a_user_failed(start: Start, colors: Colors, tmp_path: Path) -> None:
+    """It names answers that the client gave up, answers that were cut short, and which requests are ours."""
+    with start(tmp_path, colors) as seen:
+        assert why_log_lacks(seen.log, seen.way.ask_marked) == ""
+        log = LogTail(seen.log)
+        with socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as user:
+            user.sendall(b"GET /cut HTTP/1.1\r\nHost: x\r\n\r\n")
+            while user.recv(65536):
+                pass
+        with socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as user:
+            user.sendall(b"GET /slow?s=60 HTTP/1.1\r\nHost: x\r\n\r\n")
+            wait_until(lambda: colors.blue.in_flight > 0, "the request is in flight")
+        with socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as user:
+            user.sendall(b"GET /good HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200" in user.recv(65536)
+        assert fetch(seen.way.url, "/ours").status == 200
+        found: dict[str, LoggedRequest] = {}
+
+        def all_there() -> bool:
+            found.update({each.path: each for each in log.read_new()})
+            return found.keys() >= {"/cut", "/slow", "/good", "/ours"}
+
+        wait_until(all_there, "the log names each request", 10)
+        assert {path: each.failure for path, each in found.items()} == {
+            # Traefik logs no size that would tell a cut answer from a whole one.
+            "/cut": "" if start is traefik else "cut short", "/slow": "given up", "/good": "", "/ours": "",
+        }  # fmt: skip
+        assert [path for path, each in found.items() if each.is_ours(frozenset())] == ["/ours"]

@@ -47,6 +47,9 @@ def test_reads_traefik() -> None:
         "blue", 502, "127.0.0.1:40112", "GET", "/version",
     )  # fmt: skip
     assert seen.seconds == pytest.approx(0.012)
+    ours = parse_log_line(json.dumps(TRAEFIK | {"request_User-Agent": "cutover"}))
+    assert ours is not None
+    assert (seen.agent, ours.agent) == (None, "cutover")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,25 @@ def test_reads_traefik() -> None:
         ({"marker": "lost"}, "lost", True),
         ({"status": "000"}, "status", 0),
         ({"path": "/a?token=s3cret"}, "path", "/a"),
+        ({}, "agent", None),
+        ({"agent": ""}, "agent", ""),
+        ({"agent": "cutover/1f"}, "agent", "cutover/1f"),
+        ({"agent": "cutovers"}, "agent", ""),
+        ({"end": "cut"}, "failure", "cut short"),
+        ({"end": ""}, "failure", ""),
+        ({"length": "1000", "sent": "9"}, "failure", "cut short"),
+        ({"length": "1000", "sent": "1000"}, "failure", ""),
+        ({"length": "1000", "sent": "0", "method": "HEAD"}, "failure", ""),
+        ({"length": "1000", "sent": "0", "status": "304"}, "failure", ""),
+        ({"length": "", "sent": "9"}, "failure", ""),
+        ({"end": "----"}, "failure", ""),
+        ({"end": "SD--"}, "failure", "cut short"),
+        ({"end": "CD--"}, "failure", ""),
+        ({"status": "499", "end": "cut"}, "failure", "given up"),
+        ({"status": "400", "end": "CH--"}, "failure", "given up"),
+        ({"status": "-1"}, "failure", "given up"),
+        ({"status": "502"}, "failure", "failed"),
+        ({"status": "404"}, "failure", ""),
     ],
 )
 def test_reads_what_is_odd(other: dict[str, str], key: str, value: Any) -> None:
@@ -184,7 +206,12 @@ def test_tail_of_a_log_that_may_not_be_read(tmp_path: Path) -> None:
     assert tail.trouble == ""
 
 
-def combined(log: Path) -> None:
+def shown(log: Path, **other: str) -> None:
+    """The proxy logs a request in the shipped format."""
+    log.write_text(nginx(**other) + "\n")
+
+
+def combined(log: Path, _path: str, _agent: str) -> None:
     """The proxy logs in another format."""
     log.write_text('127.0.0.1 - - [25/Nov/2025] "GET / HTTP/1.1" 200 5\n')
 
@@ -192,18 +219,38 @@ def combined(log: Path) -> None:
 @pytest.mark.parametrize(
     ("request_", "why"),
     [
-        (lambda log: write(log, 1), ""),
-        (lambda _log: None, "is not there: which file does the proxy log to?"),
+        (lambda log, path, _agent: shown(log, path=path), ""),
+        (lambda log, _path, agent: shown(log, agent=agent), ""),
+        (
+            lambda log, _path, _agent: shown(log, agent="cutover/1"),
+            "shows 1 other requests, but not the ones that",
+        ),
+        (lambda _log, _path, _agent: None, "is not there: which file does the proxy log to?"),
         (combined, "does not show the request that was just made"),
-        (lambda log: log.mkdir(), "cannot be read: is a directory; who releases must be in its group"),
+        (
+            lambda log, _path, _agent: log.mkdir(),
+            "cannot be read: is a directory; who releases must be in its group",
+        ),
     ],
-    ids=["shown", "missing", "another format", "unreadable"],
+    ids=[
+        "shown by its path",
+        "shown by its agent",
+        "of another service",
+        "missing",
+        "another format",
+        "unreadable",
+    ],
 )
 def test_the_log_must_show_a_request_of_ours(
-    request_: Callable[[Path], None], why: str, tmp_path: Path
+    request_: Callable[[Path, str, str], None], why: str, tmp_path: Path
 ) -> None:
     """Before anything is changed: a log that shows nothing would let every release pass."""
     log, now = tmp_path / "log", iter(range(100))
-    said = why_log_lacks(log, lambda: request_(log), clock=lambda: float(next(now)), sleep=lambda _s: None)
+    said = why_log_lacks(
+        log,
+        lambda path, agent: request_(log, path, agent),
+        clock=lambda: float(next(now)),
+        sleep=lambda _s: None,
+    )
     assert said.removeprefix(f"{log} ").startswith(why)
     assert bool(said) is bool(why)

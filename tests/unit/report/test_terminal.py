@@ -89,6 +89,35 @@ def test_reverted_says_why_and_what_users_saw() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("failed", "unknown", "sentence"),
+    [
+        (0, "", "No request of a user was seen to fail."),
+        (None, "", ""),
+        (
+            None,
+            "x.log shows no request since the switch",
+            "How many requests of users failed is unknown: x.log shows",
+        ),
+        (
+            31,
+            "the proxy did not answer: refused",
+            "Users saw at least 31 failed requests in 12.6 s: the proxy did not",
+        ),
+        (
+            1,
+            "the proxy did not answer: refused",
+            "Users saw at least 1 failed request in 12.6 s: the proxy did not",
+        ),
+    ],
+)
+def test_what_users_saw_is_true(failed: int | None, unknown: str, sentence: str) -> None:
+    """What the log did not show is unknown or a least number, with the reason, and never a zero."""
+    result = replace(ROLLED_BACK, failed_requests=failed, failed_unknown=unknown)
+    assert sentence in last_lines(result)[0]
+    assert failed == 0 or "No request of a user" not in last_lines(result)[0]
+
+
 def test_undo_failed_gives_the_one_command_on_one_line() -> None:
     """A failed revert ends with what runs now and the command to run, on one line."""
     lines = last_lines(ROLLBACK_FAILED)

@@ -19,7 +19,8 @@ from cutover.watch.traffic import (
     OldTraffic,
     RequestCounts,
     TrafficSource,
-    failed_since,
+    UsersCost,
+    cost_since,
     judge_errors,
     judge_user_latency,
     latency_bounds,
@@ -32,13 +33,20 @@ SINCE = 1000.0
 SLO = Slo.model_validate({})
 
 
-def line(ts: float, status: int = 200, seconds: float = 0.01, color: str = "green", path: str = "/m") -> str:
+def line(
+    ts: float,
+    status: int = 200,
+    seconds: float = 0.01,
+    color: str = "green",
+    path: str = "/m",
+    **more: str,
+) -> str:
     """One line of the access log."""
     entry: dict[str, Any] = {
         "ts": ts, "color": color, "status": status, "seconds": seconds, "connection": "1", "method": "GET",
         "path": path, "upstream": str(seconds), "upstream_addr": "127.0.0.1:1",
     }  # fmt: skip
-    return json.dumps(entry) + "\n"
+    return json.dumps(entry | more) + "\n"
 
 
 def counts(per_second: list[tuple[int, int]]) -> tuple[RequestCounts, Sequential]:
@@ -130,7 +138,7 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
     assert (old.requests, old.failed) == (60, 0)
     reader, evidence = LogTail(log), Evidence()
     traffic = TrafficSource(reader, "green", SINCE, frozenset({"/readyz"}), evidence, SLO, old)
-    errors, latency = traffic_checks(traffic)
+    errors, _routes, latency = traffic_checks(traffic)
     with log.open("a") as out:
         out.write(line(SINCE - 1, 500))
         out.write(line(SINCE + 1, 500, color="blue"))
@@ -152,7 +160,7 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> None:
     """Both checks are unknown without a log; each five seconds without it count once."""
     traffic = TrafficSource(LogTail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
-    errors, latency = traffic_checks(traffic)
+    errors, _routes, latency = traffic_checks(traffic)
     polls = []
     for now in (0.0, 0.5, 4.5, 5.0):
         errors.poll(now)
@@ -167,7 +175,7 @@ def test_a_silent_proxy_is_unknown(tmp_path: Path) -> None:
     log.write_text("".join(line(SINCE + n / 100) for n in range(200)))
     tail = LogTail(log, from_start=True)
     traffic = TrafficSource(tail, "green", SINCE, frozenset(), Evidence(), SLO, probes=probes)
-    errors, latency = traffic_checks(traffic)
+    errors, _routes, latency = traffic_checks(traffic)
     errors.poll(0.0)
     for check in (errors, latency):
         assert (check.verdict().outcome, check.verdict().reason) == (UNKNOWN, "the proxy does not answer")
@@ -183,15 +191,21 @@ def test_a_silent_proxy_is_unknown(tmp_path: Path) -> None:
 def test_without_a_log_nothing_was_old_traffic(tmp_path: Path) -> None:
     """A log that does not exist yet is no error and has no requests."""
     assert old_traffic(tmp_path / "none", "blue", SINCE, frozenset()).requests == 0
-    assert failed_since(tmp_path / "none", "blue", SINCE, frozenset()) == (0, 0.0)
+    assert cost_since(tmp_path / "none", "blue", SINCE, frozenset()) == UsersCost()
 
 
 def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
-    """`failed_since` gives the number of users' failed requests and their span in seconds."""
+    """Errors, answers that clients gave up and those cut short count, with their span; our own requests do not."""
     log = tmp_path / "access.json"
     rows = [(SINCE - 1, 500), (SINCE + 1, 500), (SINCE + 2, 200), (SINCE + 3.5, 502)]
     log.write_text("".join(line(ts, status) for ts, status in rows) + line(SINCE + 9, 503, path="/readyz"))
-    assert failed_since(log, "green", SINCE, frozenset({"/readyz"})) == (2, 2.5)
+    assert cost_since(log, "green", SINCE, frozenset({"/readyz"})) == UsersCost(2, 2.5, 4)
+    with log.open("a") as out:
+        out.write(line(SINCE + 4, 500, agent="cutover"))
+        out.write(line(SINCE + 4, 503, path="/readyz", agent=""))
+        out.write(line(SINCE + 5, 499))
+        out.write(line(SINCE + 6, end="cut"))
+    assert cost_since(log, "green", SINCE, frozenset({"/readyz"})) == UsersCost(5, 5.0, 8)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +215,9 @@ def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
         (True, "", 11.0, Outcome.UNKNOWN),
         (True, '127.0.0.1 "GET /readyz" 200\n', 11.0, Outcome.UNKNOWN),
         (True, line(SINCE + 1, path="/readyz"), 11.0, NOT_ASKED),
+        (True, line(SINCE + 1, path="/other"), 11.0, Outcome.UNKNOWN),
+        (True, line(SINCE + 1, path="/readyz", agent=""), 11.0, Outcome.UNKNOWN),
+        (True, line(SINCE + 1, path="/other", agent="cutover"), 11.0, NOT_ASKED),
         (False, "", 11.0, NOT_ASKED),
     ],
 )
@@ -211,7 +228,7 @@ def test_a_log_without_our_own_probes_is_not_the_log(
     log = tmp_path / "access.json"
     paths = frozenset({"/readyz"})
     traffic = TrafficSource(LogTail(log), "green", SINCE, paths, Evidence(), SLO, probed=probed)
-    errors, _latency = traffic_checks(traffic)
+    errors, *_ = traffic_checks(traffic)
     errors.poll(100.0)
     log.write_text(logged)
     errors.poll(100.0 + seconds)
@@ -221,7 +238,7 @@ def test_a_log_without_our_own_probes_is_not_the_log(
 def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
     """A log that cannot be read is unknown, with the reason."""
     traffic = TrafficSource(LogTail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
-    errors, _latency = traffic_checks(traffic)
+    errors, *_ = traffic_checks(traffic)
     errors.poll(0.0)
     assert errors.verdict().outcome is Outcome.UNKNOWN
     assert errors.verdict().reason == f"{tmp_path} cannot be read: is a directory"
