@@ -182,7 +182,9 @@ class EnvKeys(Section):
         "IMAGE_REPO", "IMAGE_TAG", "API_HTTP_PORT", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COLOR",
         "SHARED_NETWORK", "SHARED_VOLUME", "LOG_LEVEL",
     )  # fmt: skip
-    """Keys whose values are shown in reports; all other values are masked."""
+    """Keys whose values are shown in reports, even if they look like secrets."""
+    masked: tuple[str, ...] = ()
+    """Keys whose values are masked, even if they do not look like secrets; see [masking](masking.md)."""
 
     @property
     def public(self) -> tuple[str, ...]:

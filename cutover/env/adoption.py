@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from cutover.core.config import default_state_root
+from cutover.core.config_schema import EnvKeys
 from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK
 from cutover.env.compose_rules import (
@@ -28,7 +29,7 @@ from cutover.env.compose_rules import (
 )
 from cutover.env.envfile import quote_value, read_env_file
 from cutover.system import process
-from cutover.system.compose import COMPOSE_DEADLINE_S, require_compose
+from cutover.system.compose import COMPOSE_DEADLINE_S, learn_secrets, require_compose
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDES = tuple(
@@ -110,7 +111,6 @@ def compose_files(
 def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, str]) -> ComposeProject:
     """Return the project in *folder*, read through Compose; raises ConfigError with the words of Compose."""
     values = read_env_file(folder / ".env") if (folder / ".env").is_file() else {}
-    MASK.learn_environment(values, ())
     files = compose_files(folder, given, environment, values)
     text = "\n".join(_without_comments(path) for path in files)
     found = [each for each in REFERENCE.finditer(text) if each["name"]]
@@ -126,6 +126,7 @@ def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, s
         source = _config(files, stand_ins | passed | {"COMPOSE_PROFILES": "*"}, "--no-interpolate")
     except ConfigError:
         source = {}
+    learn_secrets(model, values, EnvKeys())
     return ComposeProject(folder, files, name, model, source, values, variables)
 
 

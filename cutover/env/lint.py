@@ -137,7 +137,7 @@ def _lint_color(
         values = read_env_file(path)
     except ConfigError as error:
         return None, [*findings, Finding(where, str(error).removeprefix(f"{path}: "), "correct the line")]
-    MASK.learn_environment(values, settings.env_keys.public)
+    MASK.learn_environment(values, settings.env_keys.public, settings.env_keys.masked)
     findings += _lint_values(values, environment, where, color, settings.data_profiles)
     try:
         findings += _lint_rendered(settings, render(settings, color), where)

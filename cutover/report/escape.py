@@ -13,9 +13,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined
 from jinja2.bccache import Bucket
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from cutover.core.masking import MASK, STARS
+from cutover.core.masking import MASK
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\x1b\[[0-9;]*[A-Za-z]")
 MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", **{letter: f"\\{letter}" for letter in "\\`*_[]|~#"}})
@@ -95,20 +95,3 @@ def template_environment(escape_value: Callable[[object], str], *, autoescape: b
         keep_trailing_newline=True,
         finalize=lambda value: value if isinstance(value, Markup) else escape_value(value),
     )
-
-
-def masked_page(page: str) -> str:
-    """*page*, written by pytest or pytest-html, with every known value masked in whatever way it was escaped."""
-    page = MASK(page)
-    for value in sorted(MASK.values, key=len, reverse=True):
-        for form in _spellings(value):
-            page = page.replace(form, STARS)
-    return page
-
-
-def _spellings(value: str) -> set[str]:
-    """*value* escaped for HTML, for JSON, and for HTML again, in any order that pytest-html uses."""
-    # Jinja (markupsafe) spells quotes in another way than the standard library.
-    once = {value, html.escape(value), str(escape(value))}
-    coded = {json.dumps(each)[1:-1] for each in once}
-    return {form for each in once | coded for form in (each, html.escape(each), str(escape(each)))} - {value}

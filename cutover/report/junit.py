@@ -8,8 +8,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from cutover.core.evidence import Evidence
+from cutover.core.masking import MASK
 from cutover.core.result import SessionResult
-from cutover.report.escape import clean, masked_page
+from cutover.report.escape import clean
 from cutover.report.github import properties
 
 EMPTY_SUITE = re.compile(r"<testsuite\b[^>]*/>")
@@ -17,7 +18,7 @@ EMPTY_SUITE = re.compile(r"<testsuite\b[^>]*/>")
 
 def with_properties(xml: str, rows: Iterable[tuple[str, str]]) -> str:
     """*xml* masked, with *rows* (name, value) as the first properties of its suite; only masked if it has no suite."""
-    xml = masked_page(xml)
+    xml = MASK(xml)
     try:
         root = ET.fromstring(xml)  # noqa: S314 - written by pytest a moment ago
     except ET.ParseError:

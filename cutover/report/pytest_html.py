@@ -14,7 +14,7 @@ from typing import Any
 
 from cutover.core.evidence import Check
 from cutover.core.masking import MASK
-from cutover.report.escape import html_text, masked_page
+from cutover.report.escape import html_text
 
 BLOB = re.compile(r'(data-jsonblob=")([^"]*)(")')
 TITLES = re.compile(r'(<(?:title|h1) id="(?:head-)?title">).*?(</(?:title|h1)>)', re.DOTALL)
@@ -41,7 +41,7 @@ def merge_pytest_page(page: str, ours: str, title: str, checks: Iterable[Check] 
         rows = _safe_rows(json.loads(html.unescape(blob.group(2))), ids)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    before, after = masked_page(page[: blob.start(2)]), masked_page(page[blob.end(2) :])
+    before, after = MASK(page[: blob.start(2)]), MASK(page[blob.end(2) :])
     # The handler of a hidden button, which our content policy would report as an error.
     before = before.replace(' onclick="location.reload()"', "")
     titled = TITLES.sub(lambda found: f"{found.group(1)}{html_text(title)}{found.group(2)}", before)
@@ -82,7 +82,7 @@ def _safe_cell(cell: str, ids: list[int]) -> str:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
-        return masked_page(value)
+        return MASK(value)
     if isinstance(value, list):
         return [_masked(each) for each in value]
     return {key: _masked(each) for key, each in value.items()} if isinstance(value, dict) else value

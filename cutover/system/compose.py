@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from cutover.core.config import Settings
-from cutover.core.config_schema import parse_duration
+from cutover.core.config_schema import EnvKeys, parse_duration
 from cutover.core.errors import ConfigError
-from cutover.core.masking import MASK
+from cutover.core.masking import MASK, secrets_in, secrets_of
 from cutover.system import process
 from cutover.system.container import GRACE_S
 from cutover.system.process import Argv
 
 COMPOSE_DEADLINE_S = 30.0
+MOST_SECRET_BYTES = 65_536  # of a file that is mounted: a secret is short
 MIN_VERSION = (2, 28)
 """The first Compose with `config --environment`."""
 UNSET = re.compile(r"The \W*(\w+)\W* variable is not set")
@@ -132,8 +134,64 @@ def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
         config = pool.submit(_config, compose, override, "--format", "json")
         variables = pool.submit(_config, compose, override, "--environment")
         text, values = config.result(), _env_variables(variables.result(), override)
-    MASK.learn_environment(values, settings.env_keys.public)
-    return Rendered(color, compose.project, text, json.loads(text), values)
+    model = json.loads(text)
+    folders = (settings.source.absolute(), settings.state, settings.reports.absolute())
+    MASK.show([tag or "", settings.project, *(part for path in folders for part in path.parts)])
+    learn_secrets(model, values, settings.env_keys)
+    return Rendered(color, compose.project, text, model, values)
+
+
+def learn_secrets(model: Mapping[str, Any], variables: Mapping[str, str], keys: EnvKeys) -> None:
+    """Mask the secrets of an env file and of everything that the rendered *model* passes into a container.
+
+    Tags, and the names of projects, services and images, are never masked.
+    """
+    services = model.get("services") or {}
+    images = [str(each["image"]) for each in services.values() if each.get("image")]
+    MASK.show(
+        [
+            str(model.get("name") or ""),
+            *services,
+            *images,
+            *(word for each in images for word in re.split("[/:@]", each)),
+        ]
+    )
+    MASK.learn_environment(variables, keys.public, keys.masked)
+    for service in services.values():
+        for key, of in (("environment", service), ("labels", service), ("args", service.get("build") or {})):
+            rows = {
+                name: str(value).replace("$$", "$") for name, value in (of.get(key) or {}).items() if value
+            }
+            MASK.learn_environment(rows, keys.public, keys.masked)
+        health = (service.get("healthcheck") or {}).get("test")
+        for words in (service.get("entrypoint"), service.get("command"), health):
+            line = " ".join(words) if isinstance(words, list) else str(words or "")
+            MASK.learn(secrets_in(line.replace("$$", "$")))
+        mounts = [each for each in service.get("volumes") or () if each.get("type") == "bind"]
+        MASK.learn(found for each in mounts for found in secrets_in(_small_text(each.get("source"))))
+    for each in (model.get("secrets") or {}).values():
+        text = _content(each, variables).strip()
+        MASK.learn({text} | secrets_of("SECRET", text))
+    for name, each in (model.get("configs") or {}).items():
+        MASK.learn(secrets_of(name, _content(each, variables)))
+
+
+def _content(given: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+    """What a secret or config of the model holds; empty if that cannot be known."""
+    inline = given.get("content") or variables.get(str(given.get("environment") or ""))
+    return str(inline).replace("$$", "$") if inline else _small_text(given.get("file"))
+
+
+def _small_text(path: object) -> str:
+    try:
+        file = Path(str(path or os.devnull))
+        return (
+            file.read_text(errors="replace")
+            if file.is_file() and file.stat().st_size <= MOST_SECRET_BYTES
+            else ""
+        )
+    except OSError:
+        return ""
 
 
 def render_colors(settings: Settings) -> dict[str, Rendered]:

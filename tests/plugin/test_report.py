@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -10,6 +13,36 @@ from cutover.core.evidence import load_evidence
 from tests.plugin.project import Project
 
 SECRET = 'canary"&<7f3a>'
+WAYS = """\
+    environment: {DB_PASSWORD: "${DB_PASSWORD:-}", API_TOKEN: leak-literal-91, SITE_NAME: nginx}
+    env_file: [service.env]
+    command: [serve, --auth-token, leak-command-92, --redis=redis://:leak-dsn-99@cache/0]
+    labels: {"acme.token": leak-label-93}
+    healthcheck: {test: [CMD, check, --password=leak-health-94]}
+    volumes: ["./mounted.conf:/etc/app.conf:ro"]
+    secrets: [one]
+    configs: [two]
+  worker:
+    image: none/worker:1
+    environment: {QUEUE_PASSWORD: leak-worker-95}
+secrets:
+  one: {file: ./secret.txt}
+configs:
+  two: {content: "password = leak-config-96"}
+"""
+MOUNTED = {
+    "service.env": "SESSION_SECRET=leak-env-file-97\n",
+    "secret.txt": "leak-secret-98\n",
+    "mounted.conf": "api_key: leak-mounted-90\n",
+}
+LEAKED = sorted(set(re.findall(r"leak-[a-z-]+-\d\d", WAYS + str(MOUNTED))))
+SPELLINGS: tuple[Callable[[str], str], ...] = (
+    lambda text: text,
+    lambda text: base64.b64encode(f"ana:{text}".encode()).decode(),
+    lambda text: base64.b64encode(text.encode()).decode(),
+    lambda text: text.encode().hex(),
+)
+SPELLED = {spell(each) for each in LEAKED for spell in SPELLINGS}
 LEAKING = f"""
 import pytest
 from cutover.core.verdict import no
@@ -23,6 +56,17 @@ def test_leaks(target, name):
 
 def test_answers_wrongly(target, assert_verdict):
     assert_verdict(no("database", "refused " + {SECRET!r}, seen={SECRET!r}, body={{"dsn": {SECRET!r}}}))
+
+
+def test_says_all(target, assert_verdict):
+    said = {sorted(SPELLED)!r}
+    print(said)
+    assert_verdict(no("said", "nginx said " + " ".join(said), seen=" ".join(said), body=said))
+
+
+def test_says_all_by_itself(target):
+    print({sorted(SPELLED)!r})
+    pytest.fail("site nginx " + " ".join({sorted(SPELLED)!r}))
 
 
 def test_skips(target):
@@ -43,7 +87,9 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
         env.write(f"DB_PASSWORD='{SECRET}'\n")
     compose = project.folder / "docker-compose.yml"
     text = compose.read_text(encoding="utf-8")
-    compose.write_text(f"{text}    environment: {{DB_PASSWORD: '${{DB_PASSWORD:-}}'}}\n", encoding="utf-8")
+    compose.write_text(f"{text}{WAYS}", encoding="utf-8")
+    for name, content in MOUNTED.items():
+        (project.folder / name).write_text(content, encoding="utf-8")
     project.test(LEAKING)
     done = project.run(GITHUB_ACTIONS="true", GITHUB_STEP_SUMMARY=str(root / "summary.md"))
     assert done.returncode == 1, done.stdout + done.stderr
@@ -68,6 +114,17 @@ def test_no_secret_is_in_any_file_or_line(session: tuple[Project, str]) -> None:
     for name, text in texts.items():
         assert "canary" not in text, name
         assert "7f3a" not in text, name
+        for spelled in SPELLED:
+            assert spelled not in text, name
+
+
+def test_nothing_else_is_masked(session: tuple[Project, str]) -> None:
+    """Ordinary values, the tag, the project and the path of the report are printed as they are."""
+    printed = session[1]
+    assert len(LEAKED) == 10
+    assert "site nginx ***" in printed
+    for said in ("cutover trap", "green", "reports/"):
+        assert said in printed
 
 
 def test_the_report_is_whole(session: tuple[Project, str]) -> None:
@@ -93,12 +150,14 @@ def test_tests_without_expect_are_checks_too(session: tuple[Project, str]) -> No
     assert found == {
         "test_leaks": "no",
         "database": "no",
+        "said": "no",
+        "test_says_all_by_itself": "no",
         "test_skips": "unknown",
         "test_passes_without_expect": "yes",
     }
-    assert len(checks) == 4
+    assert len(checks) == 6
     page = (folder_of(session[0]) / "report.html").read_text(encoding="utf-8")
-    assert "smoke[green]</td><td>1 passed, 2 failed, 1 unknown" in page
+    assert "smoke[green]</td><td>1 passed, 4 failed, 1 unknown" in page
 
 
 def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:

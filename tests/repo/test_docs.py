@@ -35,6 +35,7 @@ DOCS = (
     "docs/dev/deploy_server.md",
     "docs/getting-started.md",
     "docs/index.md",
+    "docs/masking.md",
     "docs/plugins.md",
 )
 # Created by the operator or a session, so not in the tree.
