@@ -15,6 +15,7 @@ import click
 from cutover import __version__
 from cutover.core.config import Settings, find_config, load_config
 from cutover.core.errors import CutoverError, EngineUnavailable
+from cutover.core.masking import printable
 
 MODULES = {
     "doctor": "doctor",
@@ -49,8 +50,13 @@ def settings_of(config: str | None) -> Settings:
 
 def tell(as_json: bool, facts: dict[str, Any], lines: list[str]) -> None:
     """Print *facts* as JSON or *lines* as they are."""
-    for line in [json.dumps(facts, ensure_ascii=False, default=str)] if as_json else lines:
+    for line in [json_text(facts)] if as_json else map(printable, lines):
         click.echo(line)
+
+
+def json_text(value: object) -> str:
+    """*value* as JSON on one line, in which a CI finds no command."""
+    return json.dumps(value, ensure_ascii=False, default=str).replace("##[", "##\\u005b")
 
 
 class Lazy(click.Group):
@@ -89,6 +95,7 @@ def main() -> None:
         click.echo("cutover: interrupted", err=True)
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        usage = f"{error.ctx.get_usage()}\n" if isinstance(error, click.UsageError) and error.ctx else ""
+        click.echo(printable(f"{usage}Error: {error.format_message()}"), err=True)
         sys.exit(4)
     sys.exit(code if isinstance(code, int) else 0)

@@ -8,6 +8,7 @@ import click
 
 from cutover.cli.main import common, settings_of, tell
 from cutover.core.errors import ConfigError, Failed, Locked
+from cutover.core.masking import printable
 from cutover.proxy.base import other
 from cutover.release.colors import inspect_colors
 from cutover.release.gate_run import pytest_child
@@ -140,7 +141,7 @@ def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> i
                 state,
                 settings.release_timeout,
                 lambda: roll_back(settings, state),
-                lambda text: click.echo(text, err=True),
+                lambda text: click.echo(printable(text), err=True),
             )
         if done.sentence:
             tell(as_json, dict(done.facts), [done.sentence])

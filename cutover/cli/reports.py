@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutover.cli.main import common, json_option, settings_of, tell
+from cutover.cli.main import common, json_option, json_text, settings_of, tell
 from cutover.core.errors import ConfigError, Inconclusive
-from cutover.core.masking import MASK
+from cutover.core.masking import MASK, printable
 from cutover.release.history import read_journal
 from cutover.report import github
 from cutover.report.folder import read_report_folder
@@ -167,8 +167,7 @@ def journal_command(config: str | None, as_json: bool, last: int | None, only: s
     """Print the journal of the state directory, oldest first: each change with its time and its author."""
     rows = [row for row in read_journal(settings_of(config).state) if only in {None, row.get("release")}]
     shown = rows[-last:] if last else rows
-    for line in [json.dumps(shown, ensure_ascii=False)] if as_json else journal_lines(shown):
-        click.echo(line)
+    click.echo(json_text(shown) if as_json else "\n".join(journal_lines(shown)))
     return 0
 
 
@@ -189,4 +188,4 @@ def _journal_line(row: Mapping[str, Any]) -> str:
     )
     at = str(row.get("at", "")).replace("T", " ")
     line = f"{at:<25} {row.get('event', ''):<14} {facts}".rstrip()
-    return "".join(letter if letter.isprintable() else " " for letter in line)
+    return printable(line).replace("\n", " ").rstrip()

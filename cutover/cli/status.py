@@ -11,7 +11,7 @@ import click
 from cutover.cli.main import common, settings_of, tell
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable, OperatorNeeded
-from cutover.core.masking import MASK
+from cutover.core.masking import MASK, printable
 from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
 from cutover.core.text import duration, now
 from cutover.core.verdict import Outcome
@@ -41,7 +41,7 @@ def status_command(config: str | None, as_json: bool) -> int:
     facts["asked_s"] = round(time.monotonic() - begun, 3)
     tell(as_json, facts, _lines(facts, now()))
     if problem:
-        click.echo(f"cutover: {problem}", err=True)
+        click.echo(printable(f"cutover: {problem}"), err=True)
     return code_of(facts)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from cutover.core.masking import printable
+
 
 class CutoverError(Exception):
     """An error for the operator. The text is one line: what is wrong, where, and what is allowed."""
@@ -11,7 +13,7 @@ class CutoverError(Exception):
     exit_code: ClassVar[int] = 3
 
     def __init__(self, *args: object, check: int | None = None) -> None:
-        super().__init__(*args)
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in args))
         self.check = check
         """The id of the check in the evidence that recorded the failure, None if there is none."""
 

@@ -15,6 +15,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
+from cutover.core.text import without_codes, without_commands
+
 STARS = "***"
 MIN_LENGTH = 4  # masking shorter values ("db", "1") would make reports unreadable and hide nothing
 MIN_DIGITS = 6
@@ -388,3 +390,8 @@ class Mask:
 
 MASK = Mask()
 """The mask of this process."""
+
+
+def printable(text: str) -> str:
+    """*text*, as a service or person wrote it, so that a terminal and a CI log may show it: masked, without codes."""
+    return without_commands(MASK(without_codes(text)))

@@ -9,6 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+ESCAPE_CODE = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]"
+)
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+COMMAND = re.compile(r"(?:^|(?<=\s)):(?=:)|##(?=\[)", re.MULTILINE)  # at a space a line may be wrapped
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -61,6 +66,16 @@ def count(amount: int, one: str, many: str = "") -> str:
 def join_list(parts: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def without_codes(text: str) -> str:
+    """*text* without escape codes of terminals; other control characters but tab and newline become spaces."""
+    return CONTROL.sub(" ", ESCAPE_CODE.sub("", text.replace("\r\n", "\n")))
+
+
+def without_commands(text: str) -> str:
+    """*text* in which a CI finds no commands: GitHub obeys a line that begins with `::`, and `##[` anywhere."""
+    return COMMAND.sub("\\g<0>\u200b", text)
 
 
 def utc(at: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cutover.core.config import Settings
-from cutover.core.masking import MASK
+from cutover.core.masking import printable
 from cutover.core.result import Outcomes, Required, outcome_of_test
 from cutover.core.target import ReleaseRequest, is_url
 from cutover.core.verdict import Outcome
@@ -66,7 +66,7 @@ class ChecklistRow:
         else:
             unknown = not isinstance(error, AssertionError)
         self.unknown = self.unknown or unknown
-        self.said = self.said or MASK((str(error).strip() or type(error).__name__).splitlines()[0])
+        self.said = self.said or printable((str(error).strip() or type(error).__name__).splitlines()[0])
 
     def learn(self, report: pytest.TestReport) -> None:
         """Add a phase of the test; a repeated phase does not improve its outcome."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cutover.core.masking import MASK
+from cutover.core.masking import printable
 from cutover.core.result import INTERNAL, SessionResult, is_verified
 from cutover.core.text import count
 from cutover.core.verdict import WORST_FIRST, Outcome, Verdict
@@ -311,7 +311,7 @@ class ReleaseHooks:
         self._report(result)
         if broken is not None:
             text = f"a plugin broke the end of the session: {type(broken).__name__}: {broken}"
-            raise pytest.exit.Exception(text, returncode=result.exit_code)
+            raise pytest.exit.Exception(printable(text), returncode=result.exit_code)
 
     def _report(self, result: SessionResult) -> None:
         """Write the report, and print the last lines below pytest's own summary."""
@@ -337,18 +337,18 @@ class ReleaseHooks:
             yield
         except Exception as error:  # noqa: BLE001  # as above
             self.session.console.lines(
-                [f"warning: {what} could not be written: {type(error).__name__}: {error}"]
+                [printable(f"warning: {what} could not be written: {type(error).__name__}: {error}")]
             )
 
 
 def mask_report(report: pytest.TestReport) -> None:
-    """Mask known secrets in *report*, before terminal, JUnit and HTML read it."""
-    report.sections = [(name, MASK(text)) for name, text in report.sections]
+    """Make the texts of *report* printable, before terminal, JUnit and HTML read it."""
+    report.sections = [(name, printable(text)) for name, text in report.sections]
     if isinstance(report.longrepr, tuple):
         path, line, reason = report.longrepr
-        report.longrepr = path, line, MASK(str(reason))
+        report.longrepr = path, line, printable(str(reason))
     elif report.longrepr is not None:
         text = str(report.longrepr)
-        masked = MASK(text)
+        masked = printable(text)
         if masked != text:  # else the traceback itself, with its colors
             report.longrepr = masked

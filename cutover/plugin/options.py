@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cutover.core.target import ReleaseRequest, url_problem
+from cutover.core.text import without_codes
 
 if TYPE_CHECKING:
     from cutover.core.config import Settings
@@ -146,6 +147,7 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
         raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
     if not targets:
         return
+    _refuse_codes(targets, option.deploy)
     if option.deploy is not None and not option.deploy.strip():
         raise pytest.UsageError("--deploy needs an image tag, like sha-4f1c2aa")
     if armed and len(targets) != 1:
@@ -170,6 +172,12 @@ def _refuse_part(config: pytest.Config, armed: str) -> None:
         raise pytest.UsageError(
             f"{argument} with {armed}: name a folder like smoke, not single files or tests"
         )
+
+
+def _refuse_codes(targets: Sequence[str], tag: str | None) -> None:
+    for name, value in (*(("--target", each) for each in targets), ("--deploy", tag or "")):
+        if without_codes(value) != value:
+            raise pytest.UsageError(f"{name}={value!r}: control characters are not allowed")
 
 
 def _watch_s(given: str | None) -> float | None:

@@ -15,7 +15,7 @@ from cutover.core.change import SWITCH, Change
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Locked, OperatorNeeded
 from cutover.core.evidence import Evidence
-from cutover.core.masking import MASK
+from cutover.core.masking import printable
 from cutover.core.result import (
     FAILED,
     INTERNAL,
@@ -292,7 +292,7 @@ class SessionEnd:
                 for each in docker.containers(settings.compose_project(color), service):
                     text = "\n".join(docker.logs(each.id, tail=settings.logs.max_lines))
                     path = file.parent / f"{color}-{service}-{each.short}.log"
-                    path.write_text(MASK(text) + "\n", encoding="utf-8")
+                    path.write_text(printable(text) + "\n", encoding="utf-8")
 
     def _reverted_by_another(self) -> SessionResult:
         """Another process ran the revert during the session; whether it did what it should is verified as well."""

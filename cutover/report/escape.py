@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUn
 from jinja2.bccache import Bucket
 from markupsafe import Markup
 
-from cutover.core.masking import MASK
+from cutover.core.masking import MASK, printable
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\x1b\[[0-9;]*[A-Za-z]")
 MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", **{letter: f"\\{letter}" for letter in "\\`*_[]|~#"}})
@@ -57,7 +57,7 @@ def html_json(value: Any, most: int) -> Markup:
 
 def one_line(text: str) -> str:
     """*text* masked, on one line, at most 600 letters."""
-    line = " ".join(MASK(text).split())
+    line = " ".join(printable(text).split())
     return line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]}…"
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cutover.core.evidence import Check, Step
-from cutover.core.masking import MASK
+from cutover.core.masking import printable
 from cutover.core.result import EXIT_NAMES, SessionResult, Status, sentence_of
 from cutover.core.text import count, countdown, duration
 from cutover.core.verdict import Outcome, Verdict
@@ -25,6 +25,7 @@ MARKS: Mapping[str, str] = {"no": "✗ ", "unknown": "? ", "not asked": "· "}
 MOMENT, NAME, TIME = 7, 16, 10
 """The widths of the columns."""
 BAR = 12
+NO_BREAKS = str.maketrans("\n\t", "  ")
 ASCII = str.maketrans({"→": "->", "·": "-", "✗": "x", "█": "#", "▁": ".", "▕": "[", "▏": "]", "…": "..."})
 
 
@@ -42,7 +43,7 @@ class Look:
 
     def spell(self, text: str) -> str:
         """*text* masked, on one line, without control characters, in letters that the terminal has."""
-        clean = "".join(letter if letter.isprintable() else " " for letter in MASK(text))
+        clean = printable(text).translate(NO_BREAKS)
         return clean if self.unicode else clean.translate(ASCII).encode("ascii", "replace").decode()
 
 

@@ -125,7 +125,7 @@ def test_a_journal_is_one_line_for_each_entry() -> None:
     assert journal_lines(rows) == [
         "2025-09-04 01:10:22.431Z  open           who ana",
         "",
-        "2025-09-04 01:12:00.000Z  did            code 0 · said  [2J",
+        "2025-09-04 01:12:00.000Z  did            code 0 · said",
     ]
     assert journal_lines([]) == ["nothing was changed here yet"]
 

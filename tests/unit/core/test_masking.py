@@ -14,7 +14,12 @@ from urllib.parse import quote, quote_plus
 import markupsafe
 import pytest
 
-from cutover.core.masking import Mask, Secret
+from cutover.core.errors import ConfigError
+from cutover.core.evidence import Check
+from cutover.core.masking import MASK, Mask, Secret, printable
+from cutover.core.result import Reason, SessionResult, Status
+from cutover.core.verdict import no
+from cutover.report.terminal import Look, check_lines, last_lines
 
 RANDOM = "s3kR9xQ2mZ7vT4bN8cW1"
 
@@ -228,3 +233,51 @@ def test_a_secret_prints_as_stars() -> None:
     """Only `reveal` returns the value."""
     secret = Secret("geheim")
     assert (str(secret), repr(secret), f"{secret}", secret.reveal()) == ("***", "***", "***", "geheim")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m \x1b]0;title\x07and \x9b1mbold", "red and bold"),
+        ("\x1b]8;;http://a\x1b\\link\x1b]8;;\x1b\\", "link"),
+        ("a\r\nb\rc\0\x07\x7f\u202ed", "a\nb c    d"),
+        ("tab\tand\nline", "tab\tand\nline"),
+        ("::stop-commands::x", ":\u200b:stop-commands::x"),
+        ("said\n  ::add-mask::a", "said\n  :\u200b:add-mask::a"),
+        ("refused: ::set-env name=PATH::.", "refused: :\u200b:set-env name=PATH::."),
+        ("a ##[set-env name=PATH]b", "a ##\u200b[set-env name=PATH]b"),
+        ("\x1b[1m::stop-commands::x", ":\u200b:stop-commands::x"),
+        ("#\x1b[0m#[group]", "##\u200b[group]"),
+        (
+            "smoke/test_ready.py::test_ready[green] at [::1]:80",
+            "smoke/test_ready.py::test_ready[green] at [::1]:80",
+        ),
+        ("hun\x1b[0mter22", "***"),
+    ],
+)
+def test_what_is_printed_has_neither_codes_nor_commands(
+    text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Escape codes are taken out before masking; commands of a CI are broken up."""
+    monkeypatch.setattr(MASK, "values", frozenset({"hunter22"}))
+    assert printable(text) == shown
+
+
+def test_a_wrapped_line_begins_with_no_command() -> None:
+    """Wherever a reason of a service is wrapped, no line is a command of GitHub."""
+    verdict = no("ready", "x" * 37 + " ::stop-commands::a ##[command]b \x1b[31m" + "y " * 60)
+    check = Check(1, "smoke/test_ready.py::test_ready", "green", 0, verdict, 0.1, 0.0)
+    for width in range(60, 120):
+        for line in check_lines(check, Look(width=width)):
+            assert not line.strip().startswith("::")
+            assert "##[" not in line
+            assert "\x1b" not in line
+    result = SessionResult(Status.GATE_FAILED, "recall", 1, reasons=(Reason("", "a\n::stop-commands::x"),))
+    assert not [line for line in last_lines(result) if line.strip().startswith("::")]
+
+
+def test_no_error_brings_a_code_to_a_terminal() -> None:
+    """The text of an error is what a person or a service wrote."""
+    assert str(ConfigError("tag '\x1b[31msha-1' is none\n::stop-commands::x")) == (
+        "tag 'sha-1' is none\n:\u200b:stop-commands::x"
+    )

@@ -99,7 +99,7 @@ def test_a_service_writes_no_workflow_command(monkeypatch: pytest.MonkeyPatch) -
     evidence = Evidence()
     evidence.check("t:1,2", "green", 0, no("q", "100 %\n::set-output name=x::hunter22"), 0.1)
     line = error_lines(evidence, ROLLED_BACK)[1]
-    assert line == "::error title=t%3A1%2C2::q: 100 %25 ::set-output name=x::***"
+    assert line == "::error title=t%3A1%2C2::q: 100 %25 :\u200b:set-output name=x::***"
 
 
 def test_junit_says_what_was_released() -> None:
