@@ -20,6 +20,7 @@ from cutover.report.folder import read_report_folder
 from cutover.report.page import render_page
 from cutover.report.postmortem import draft_postmortem
 from cutover.report.pytest_html import BLOB
+from cutover.report.write import limit_mode
 
 if TYPE_CHECKING:
     import httpx
@@ -50,6 +51,7 @@ def html_command(folder: Path, output: Path | None, as_json: bool) -> int:
     file = output or (folder / "again.html" if keep else page)
     try:
         file.write_text(render_page(seen.evidence, seen.result, seen.undo, seen.journal), encoding="utf-8")
+        limit_mode(file)
     except OSError as error:
         raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
     facts = {"report": str(file), "status": str(seen.result.status), "lost": seen.evidence.lost}

@@ -45,7 +45,7 @@ from cutover.database.snapshot import (
 )
 from cutover.system import process
 from cutover.system.compose import Compose, Rendered, render
-from cutover.system.files import close_lock, flock
+from cutover.system.files import close_lock, flock, make_private
 
 if TYPE_CHECKING:
     from cutover.database.sqlite import SqliteStore
@@ -270,7 +270,7 @@ class ServiceDatabase:
         if self._lock is not None:
             return
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(self.folder)
             handle = os.open(self.folder / "busy", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise ConfigError(f"{self.folder}: {error.strerror}") from error

@@ -26,6 +26,7 @@ from cutover.database.snapshot import (
 )
 from cutover.system import docker, process
 from cutover.system.compose import Rendered
+from cutover.system.files import make_private
 from cutover.system.process import Argv
 
 SCRATCH_PREFIX = "scratch-"
@@ -72,7 +73,7 @@ class SqliteStore:
     def contents(self, name: str | None = None) -> DatabaseContents:
         """Contents of the database, or of the scratch copy *name*; raises Failed if SQLite cannot read it."""
         if name is None and self.file is None:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # not made before the first snapshot
+            make_private(self.folder)  # not made before the first snapshot
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
                 return self.dump(Path(folder) / "now", QUERY_TIMEOUT_S)[2]
         file = self.file if name is None and self.file else self._scratch_file(name or "")

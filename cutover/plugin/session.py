@@ -54,6 +54,7 @@ from cutover.release.verify import failing, journaled
 from cutover.report.terminal import refused_lines
 from cutover.report.write import point_latest_to, write_report
 from cutover.system.compose import Rendered
+from cutover.system.files import make_private
 from cutover.watch.check import WatchCheck
 from cutover.watch.loop import WatchResult
 
@@ -186,7 +187,7 @@ class CutoverSession:
 
     def begin(self) -> None:
         """Recover, inspect and run the preflight before the first test; what is refused ends the session."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private(self.folder, mode=0o750)
         self.evidence.file = self.folder / "evidence.jsonl"
         try:
             if not self.request.only_urls:

@@ -69,6 +69,9 @@ def judge_marker(where: str, names: set[str], mode: int) -> Live:
     if not mode & stat.S_IXOTH:
         shown = f"{stat.S_IMODE(mode):04o}"
         return Live(None, f"{where} has mode {shown}: nginx cannot look into it and chooses blue")
+    if mode & stat.S_IWOTH:
+        shown = f"{stat.S_IMODE(mode):04o}"
+        return Live(None, f"{where} has mode {shown}: every user can switch the traffic; chmod o-w {where}")
     if SENTINEL not in names:
         why = f"{where} has lost its file {SENTINEL}: it was created anew, and nginx may see another one"
         return Live(None, why)

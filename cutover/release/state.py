@@ -24,7 +24,7 @@ from cutover.core.text import now
 from cutover.release.history import JOURNAL_FILE, Record, read_journal, read_records, write_records
 from cutover.system import process
 from cutover.system.container import Container
-from cutover.system.files import close_lock, flock, sync_folder, write_atomically
+from cutover.system.files import close_lock, flock, make_private, sync_folder, unsafe_parent, write_atomically
 
 SESSION_LOCK_PATIENCE_S = 0.3
 LEAST_PATIENCE_S = 0.03
@@ -76,14 +76,17 @@ class State:
                 why = "a `git clean` would delete an open undo; set state_dir"
                 raise ConfigError(f"state directory {self.root} lies in the checkout {folder}: {why}")
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = self.root.stat()
+            make_private(self.root)
+            status, unsafe = self.root.stat(), unsafe_parent(self.root)
         except OSError as error:
             raise ConfigError(f"state directory {self.root}: {error.strerror}") from error
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             raise ConfigError(
                 f"state directory {self.root} is not owned by this user alone: chmod 700 and chown it"
             )
+        if unsafe is not None:
+            why = f"its parent {unsafe} can be written by others, who could replace it"
+            raise ConfigError(f"state directory {self.root}: {why}: chmod go-w {unsafe}, or set state_dir")
         try:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
             self._copy_shell_files()
@@ -296,7 +299,7 @@ class State:
     def release_folder(self, color: str) -> Path:
         """`releases/<color>`, created if it is missing."""
         folder = self.root / "releases" / color
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
         return folder
 
     def release_path(self, color: str, name: str) -> Path:

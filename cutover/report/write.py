@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,15 @@ def write_report(
             (folder / "journal.jsonl").write_text(lines, encoding="utf-8")
     finish_page(folder / "report.html", evidence, result, files.undo, files.journal)
     finish_junit(folder / "junit.xml", evidence, result)
+    for file in folder.iterdir():
+        if not file.is_symlink():
+            limit_mode(file)
+
+
+def limit_mode(file: Path) -> None:
+    """Take from *file* what more than 0640 (a folder: 0750) permits; its owner may have chosen less."""
+    mode = stat.S_IMODE(file.stat().st_mode)
+    file.chmod(mode & (0o750 if file.is_dir() else 0o640))
 
 
 def write_job_summary(path: Path, evidence: Evidence, result: SessionResult) -> None:

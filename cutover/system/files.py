@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 
+PARENT_MODE = 0o711  # nginx looks for its marker below it
 HELD_LOCKS: set[int] = set()
 """Descriptors of the locks that this process holds."""
 
@@ -20,7 +22,9 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
     path = path.resolve()
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        draft.unlink(missing_ok=True)
+        # Whatever another user puts there meanwhile, also a link, is an error and not written to.
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 os.fchown(out.fileno(), path.stat().st_uid, path.stat().st_gid)
@@ -42,6 +46,24 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_private(folder: Path, *, mode: int = 0o700) -> None:
+    """Create *folder* with *mode*, and missing parents with 0711, whatever the umask; raises OSError."""
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+        each.chmod(mode if each == folder else PARENT_MODE)
+
+
+def unsafe_parent(folder: Path) -> Path | None:
+    """The nearest parent of *folder* in which other users can replace what is below it; None if there is none."""
+    for each in folder.resolve().parents:
+        status = each.stat()
+        ours = status.st_gid in {0, os.getegid()}
+        if status.st_mode & (0o002 if ours else 0o022) and not status.st_mode & stat.S_ISVTX:
+            return each
+    return None
 
 
 def is_private(path: Path) -> bool:

@@ -101,6 +101,8 @@ def test_budget_and_text() -> None:
         ({"green"}, 0o755, None, "/m has lost its file here"),
         (set(), 0o755, None, "/m has lost its file here"),
         ({"here", "green"}, 0o700, None, "/m has mode 0700: nginx cannot look into it"),
+        ({"here", "green"}, 0o757, None, "/m has mode 0757: every user can switch the traffic"),
+        ({"here", "green"}, 0o1777, None, "/m has mode 1777: every user can switch the traffic"),
     ],
 )
 def test_a_directory_says(found: set[str], mode: int, color: str | None, why: str) -> None:
