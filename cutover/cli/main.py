@@ -29,6 +29,7 @@ MODULES = {
     "retire": "operations",
     "rollback": "operations",
     "snapshot": "snapshot",
+    "stats": "stats",
     "status": "status",
 }
 """Command -> the module of this folder where it is called `NAME_command`."""

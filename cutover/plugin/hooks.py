@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cutover.core.masking import printable
+from cutover.core.masking import MASK, printable
 from cutover.core.result import INTERNAL, SessionResult, is_verified
 from cutover.core.text import count
 from cutover.core.verdict import WORST_FIRST, Outcome, Verdict

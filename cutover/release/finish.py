@@ -110,7 +110,9 @@ class SessionEnd:
         if request.changes_something or self.tx.changed:
             status = str(result.status)
             if result.status is not Status.ROLLBACK_FAILED:  # that one is in the journal already
-                self.tx.state.journal("end", release=self.tx.id or None, word=status, code=result.exit_code)
+                failed = result.failed_requests
+                tx, code = self.tx, result.exit_code
+                tx.state.journal("end", release=tx.id or None, word=status, code=code, failed_requests=failed)
             event = EVENTS.get(result.status)
             if event is not None:
                 situation = replace(self.situation, before=self.tx.before)
