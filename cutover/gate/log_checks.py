@@ -214,8 +214,14 @@ LogBaseline = LogWindow
 def log_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogWindow:
     """Return the window of *lines* from *begun* to *ended*; it begins later if the log was cut to `tail` lines."""
     inside = [line for line in lines if begun <= split_stamp(line)[0] <= ended]
-    if len(lines) >= rules.max_lines and inside:
+    if docker.is_cut(lines, rules.max_lines) and inside:
         begun = max(begun, split_stamp(inside[0])[0])
+    return scan_window(inside, rules, begun, ended)
+
+
+def scan_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogWindow:
+    """Return the window from *begun* to *ended*, of which *lines* are all."""
+    inside = [line for line in lines if begun <= split_stamp(line)[0] <= ended]
     found = scan_log(inside, rules)
     blind = found.structured and not found.leveled
     return LogWindow(tuple(found.errors), len(inside), max(0.0, ended - begun), ended, blind)
@@ -228,13 +234,16 @@ def read_baseline(old: Container, rules: Logs) -> LogBaseline | None:
         ended = max(stopped, seconds_of(docker.daemon_time()) if old.running else 0.0)
         tail = docker.logs(old.id, since=started - ROUNDING_S, tail=rules.max_lines)
         recent = log_window(tail, rules, started, ended)
-        if len(tail) < rules.max_lines:
+        if not docker.is_cut(tail, rules.max_lines):
             return recent
         # `until` ends the stream at the first later line: the rest of the log is not read.
         head = docker.logs(old.id, since=started - ROUNDING_S, until=started + START_LOG_S, tail=None)
     except EngineUnavailable:
         return None
-    first = log_window(head, rules, started, min(started + START_LOG_S, ended - recent.seconds))
+    read_until = started + START_LOG_S
+    if docker.is_cut(head, docker.MOST_HEAD_LINES):
+        read_until = max(started, split_stamp(head[-1])[0])
+    first = scan_window(head, rules, started, min(read_until, ended - recent.seconds))
     seconds = first.seconds + recent.seconds
     return LogWindow(first.errors + recent.errors, first.lines + recent.lines, seconds, ended)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache
 from http import HTTPStatus
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 API_DEADLINE_S = 10  # an engine that accepts a connection and never answers would block for ever
 LOG_DEADLINE_S = 30
 DEFAULT_HOST = "unix:///var/run/docker.sock"
+READ_BYTES = 65_536
+MOST_LINE_BYTES, MOST_LOG_LETTERS, MOST_HEAD_LINES = 16_384, 16_000_000, 20_000
 FRAME_HEAD_BYTES = 8  # stream, three zeros, four bytes of length
 
 
@@ -71,36 +74,58 @@ class _NotFound(EngineUnavailable):
     pass
 
 
-def _get(path: str, query: Mapping[str, Any] | None = None, deadline_s: float | None = None) -> bytes:
+def _get(path: str, query: Mapping[str, Any] | None = None) -> bytes:
     """Body of a GET request to the engine; raises EngineUnavailable, _NotFound for a path that is not there."""
-    address, deadline_s = docker_host() or DEFAULT_HOST, deadline_s or API_DEADLINE_S
+    return b"".join(_stream(path, query or {}, API_DEADLINE_S))
+
+
+def _stream(path: str, query: Mapping[str, Any], deadline_s: float) -> Generator[bytes, None, None]:
+    """The body of `_get` as it arrives."""
+    address = docker_host() or DEFAULT_HOST
     # Without the SDK where that is possible: its import takes longer than all requests of a gate.
     if address.startswith("unix://"):
-        status, body = _get_from_socket(address, f"{path}?{urlencode(query or {})}", deadline_s)
+        answer = _stream_socket(address, f"{path}?{urlencode(query)}", deadline_s)
     else:
-        with engine_errors():
-            api = client().api
-            response = api.get(f"{api.base_url}{path}", params=query, timeout=deadline_s)
-            status, body = response.status_code, response.content
-    if status < HTTPStatus.BAD_REQUEST:
-        return body
-    error = _NotFound if status == HTTPStatus.NOT_FOUND else EngineUnavailable
-    raise error(f"the Docker engine answers {status}: {body.decode(errors='replace').strip()}")
+        answer = _stream_sdk(path, query, deadline_s)
+    with closing(answer):
+        refused = b""
+        status = HTTPStatus.OK.value
+        for status, data in answer:
+            if status < HTTPStatus.BAD_REQUEST:
+                yield data
+            else:
+                refused += data
+    if status >= HTTPStatus.BAD_REQUEST:
+        error = _NotFound if status == HTTPStatus.NOT_FOUND else EngineUnavailable
+        raise error(f"the Docker engine answers {status}: {refused.decode(errors='replace').strip()}")
 
 
-def _get_from_socket(address: str, target: str, deadline_s: float) -> tuple[int, bytes]:
-    status, body = 0, bytearray()
+def _stream_sdk(
+    path: str, query: Mapping[str, Any], deadline_s: float
+) -> Generator[tuple[int, bytes], None, None]:
+    with engine_errors():
+        api = client().api
+        with closing(
+            api.get(f"{api.base_url}{path}", params=query, timeout=deadline_s, stream=True)
+        ) as response:
+            yield response.status_code, b""
+            for data in response.iter_content(READ_BYTES):
+                yield response.status_code, data
+
+
+def _stream_socket(address: str, target: str, deadline_s: float) -> Generator[tuple[int, bytes], None, None]:
+    status = 0
     try:
         with closing(_socket_client(address).exchange("GET", target, {}, b"", deadline_s)) as events:
             for event in events:
                 if isinstance(event, h11.Response):
                     status = event.status_code
+                    yield status, b""
                 elif isinstance(event, h11.Data):
-                    body += event.data
+                    yield status, bytes(event.data)
     except OSError as error:
         why = _cause(error) or "timed out"
         raise EngineUnavailable(f"the Docker engine at {address} does not answer: {why}") from error
-    return status, bytes(body)
 
 
 @cache
@@ -196,29 +221,73 @@ def daemon_time() -> str:
 def logs(
     container_id: str, *, since: float | None = None, until: float | None = None, tail: int | None = 5000
 ) -> list[str]:
-    """Return the last *tail* log lines (None: all) with time stamps; raises EngineUnavailable.
+    """Return the last *tail* log lines with time stamps (None: the first 20,000); raises EngineUnavailable.
 
-    *since* and *until* are seconds since 1970 by the clock of the engine.
+    At most 16 MB of them, each cut at 16 KiB. *since* and *until* are seconds since 1970 by the clock of the engine.
     """
     query = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": tail or "all", "since": since, "until": until}
     given = {key: value for key, value in query.items() if value is not None}
     path = f"/containers/{container_id}"
     try:
         tty = json.loads(_get(f"{path}/json"))["Config"]["Tty"]
-        raw = _get(f"{path}/logs", given, LOG_DEADLINE_S)
+        with closing(_stream(f"{path}/logs", given, LOG_DEADLINE_S)) as raw:
+            lines = _lines(raw if tty else _frames(raw))
+            return _first(lines) if tail is None else _last(lines)
     except EngineUnavailable as error:
         raise EngineUnavailable(f"the log of {container_id[:12]} cannot be read: {error}") from error
-    text = raw if tty else b"".join(_frames(raw))
-    return text.decode(errors="replace").splitlines()
 
 
-def _frames(raw: bytes) -> Iterator[bytes]:
+def _frames(raw: Iterable[bytes]) -> Iterator[bytes]:
     """The payloads of a log in which stdout and stderr are multiplexed."""
-    at = 0
-    while at < len(raw):
-        begin = at + FRAME_HEAD_BYTES
-        at = begin + int.from_bytes(raw[begin - 4 : begin], "big")
-        yield raw[begin:at]
+    waiting = bytearray()
+    for data in raw:
+        waiting += data
+        at = 0
+        while len(waiting) >= at + FRAME_HEAD_BYTES:
+            begin = at + FRAME_HEAD_BYTES
+            end = begin + int.from_bytes(waiting[begin - 4 : begin], "big")
+            if len(waiting) < end:
+                break
+            yield bytes(waiting[begin:end])
+            at = end
+        del waiting[:at]
+    yield bytes(waiting[FRAME_HEAD_BYTES:])
+
+
+def _lines(raw: Iterable[bytes]) -> Iterator[str]:
+    rest = b""
+    for data in raw:
+        *whole, rest = (rest + data).split(b"\n")
+        for each in whole:
+            yield from each[:MOST_LINE_BYTES].decode(errors="replace").splitlines() or [""]
+        rest = rest[:MOST_LINE_BYTES]
+    yield from rest.decode(errors="replace").splitlines()
+
+
+def _first(lines: Iterable[str]) -> list[str]:
+    found, size = [], 0
+    for line in lines:
+        found.append(line)
+        size += len(line)
+        if len(found) >= MOST_HEAD_LINES or size >= MOST_LOG_LETTERS:
+            break
+    return found
+
+
+def _last(lines: Iterable[str]) -> list[str]:
+    found: deque[str] = deque()
+    size = 0
+    for line in lines:
+        found.append(line)
+        size += len(line)
+        while size > MOST_LOG_LETTERS:
+            size -= len(found.popleft())
+    return list(found)
+
+
+def is_cut(lines: Sequence[str], most: int) -> bool:
+    """Whether `logs` may have left something out: there are *most* lines, or as much text as it returns."""
+    return len(lines) >= most or sum(map(len, lines)) >= MOST_LOG_LETTERS - MOST_LINE_BYTES
 
 
 def published_by(port: int) -> list[Container]:

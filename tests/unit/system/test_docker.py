@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import resource
 import socket
 import socketserver
 import threading
@@ -198,3 +199,32 @@ def test_an_engine_that_is_mute_is_waited_for_no_longer_than_the_deadline(
         monkeypatch.setattr(docker, "API_DEADLINE_S", 0.1)
         with pytest.raises(EngineUnavailable, match=r"mute\.sock does not answer: timed out$"):
             docker.inspect("a")
+
+
+def test_a_log_of_any_size_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 MB, also without a line break, the end or the beginning is kept: at most 100 MB more are resident."""
+    line = b"2026-01-31T12:00:00.000000000Z ERROR " + b"x" * 160 + b"\n"
+    frame = b"\1\0\0\0" + len(line).to_bytes(4, "big") + line
+    piece = frame * 300
+
+    def stream(path: str, *_: object) -> Iterator[bytes]:
+        if path.endswith("/json"):
+            yield b'{"Config": {"Tty": false}}'
+            return
+        for _n in range(300_000_000 // len(piece)):
+            yield piece
+
+    monkeypatch.setattr(docker, "_stream", stream)
+    before = peak_mb()
+    last = docker.logs("a", tail=5000)
+    assert sum(map(len, last)) <= docker.MOST_LOG_LETTERS
+    assert docker.is_cut(last, 5000)
+    first = docker.logs("a", tail=None)
+    assert len(first) == docker.MOST_HEAD_LINES
+    assert peak_mb() - before < 100
+    assert max(map(len, docker._lines(b"y" * 65_536 for _ in range(500)))) == docker.MOST_LINE_BYTES
+
+
+def peak_mb() -> float:
+    """The most memory that this process had resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
