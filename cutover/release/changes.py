@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.core.change import Change, line
-from cutover.release.colors import tag_of
+from cutover.release.colors import can_tag
 from cutover.system.compose import Compose
 from cutover.system.container import GRACE_S, Container
 
@@ -26,16 +26,27 @@ class PreviousRelease:
     """Image name in the file -> image ID."""
     wait_s: float
     """How long to wait for it to become healthy; 0 if it was not healthy before."""
+    text: str = ""
+    """The content of the file, if no record has it: a plan does not write it."""
+    lost: tuple[str, ...] = ()
+    """What cannot be restored, because no compose file says it."""
 
     @classmethod
-    def of(
-        cls, file: Path, ran: Mapping[str, Container], wait_s: float, container: str = ""
+    def of(  # facts that only the caller knows
+        cls,
+        file: Path,
+        ran: Mapping[str, Container],
+        wait_s: float,
+        container: str = "",
+        *,
+        text: str = "",
+        lost: tuple[str, ...] = (),
     ) -> PreviousRelease:
         """How the services that *ran* are restored from *file*, with *container* in place of their own ids."""
         ids = {service: container or each.id for service, each in ran.items()}
-        images = {each.image_name: each.image for each in ran.values() if tag_of(each.image_name)}
+        images = {each.image_name: each.image for each in ran.values()}
         # One that was not healthy will not become so: do not wait for it, or its fix could never be released.
-        return cls(file, ids, images, wait_s if all(each.well for each in ran.values()) else 0.0)
+        return cls(file, ids, images, wait_s if all(each.well for each in ran.values()) else 0.0, text, lost)
 
 
 def up_change(  # noqa: PLR0913  # facts that only the caller knows
@@ -77,7 +88,7 @@ def undo_lines(
     script, bound = str(state / "restore-service.sh"), grace_s + 110
     # The file names the image by its tag, and the tag may have moved.
     images = previous.images.items() if previous else ()
-    lines = [line("docker", "tag", image, name, within_s=30) for name, image in images]
+    lines = [line("docker", "tag", image, name, within_s=30) for name, image in images if can_tag(name)]
     for service in services:
         ran = previous.containers.get(service) if previous else None
         if previous is None or ran is None:

@@ -135,6 +135,11 @@ def tag_of(reference: str) -> str | None:
     return name.rsplit(":", 1)[1] if ":" in name and not name.startswith("sha256:") else None
 
 
+def can_tag(reference: str) -> bool:
+    """Whether `docker tag` can give an image the name *reference*, which names none by digest or ID."""
+    return "@" not in reference and not reference.startswith("sha256:")
+
+
 def control_for(colors: Colors | None, target: Target) -> ControlProbe:
     """Whether the path to *target* is up: asks the proxy for `live`, the engine for a color, nothing for a URL."""
     if colors is not None and target.through_proxy and colors.proxy is not None:

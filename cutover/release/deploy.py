@@ -148,6 +148,8 @@ def _up_with_undo(
         previous=planned.previous,
         grace_s=max((*old_grace, *map(rendered.grace_s, settings.services))),
     )
+    if planned.unrestorable:
+        change = replace(change, undo=())  # a failed release serves more than nothing does
     if plan.old is None or live is None or live == rendered.color:
         return change
     # After a crash dockerd does not restart our containers, so the undo must start the old color itself.

@@ -23,6 +23,8 @@ KEPT_RECORDS = 20
 END_EVENTS = frozenset({"released", "reverted", "kept unverified", "recovered", "rolled back", "given up"})
 RESOLVING = frozenset({"released", "recovered", "rolled back", "given up"})
 """Events after which no operator is needed any more."""
+ADOPTED = "adopted-"
+"""How the name of a release file begins that was made of what ran, and not of a release."""
 
 
 @dataclass(frozen=True, slots=True)

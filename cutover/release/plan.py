@@ -6,14 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from cutover.core.config import Settings
 from cutover.core.masking import STARS
 from cutover.release.approval import timetable
 from cutover.release.changes import PreviousRelease
-from cutover.release.colors import Situation, main_container, tag_of
-from cutover.system import compose
+from cutover.release.colors import Situation, main_container
 from cutover.system.compose import Rendered
 
 LEAD = timedelta(minutes=15)
@@ -28,7 +26,16 @@ class DeployPlan:
     images: Mapping[str, str]
     """Service -> the ID of its image."""
     previous: PreviousRelease | None
-    """None if nothing runs there, or if it cannot be restored and --allow-no-rollback was given."""
+    """None if nothing runs there, or if it cannot be restored."""
+    unrestorable: str = ""
+    """Why what runs there cannot be restored, with --allow-no-rollback; a failed release then stays."""
+
+    @property
+    def undo(self) -> str:
+        """What a revert does if there is no previous release."""
+        if self.unrestorable:
+            return f"none, a failed release stays: {self.unrestorable}"
+        return "remove it, nothing ran there before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +70,18 @@ def _deploy_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
     if settings.migrate:
         yield f"would migrate with: {' '.join(settings.migrate.command)}; no undo, the schema stays"
     if plan.previous is None:
-        yield "undo: remove it, nothing ran there before"
+        yield f"undo: {plan.undo}"
         return
-    yield from release_differences(
-        _rendered_before(settings, new.color, plan.previous.file, now), new, settings
-    )
-    yield f"undo: put back {plan.previous.file.name}"
-
-
-def _rendered_before(settings: Settings, color: str, file: Path, image: str) -> Rendered:
     # From the release file, because the env file may have been edited since; a plan writes no adopted file.
-    if not file.is_file():
-        return compose.render(settings, color, tag_of(image))
-    text = file.read_text(encoding="utf-8")
-    return Rendered(color, settings.compose_project(color), text, json.loads(text), {})
+    text = plan.previous.text or plan.previous.file.read_text(encoding="utf-8")
+    before = Rendered(new.color, new.project, text, json.loads(text), {})
+    yield from release_differences(before, new, settings)
+    yield f"undo: put back {plan.previous.file.name}{without(plan.previous)}"
+
+
+def without(previous: PreviousRelease) -> str:
+    """What of *previous* is lost when it is restored; empty for nothing."""
+    return f", without {', '.join(previous.lost)}" if previous.lost else ""
 
 
 def release_differences(before: Rendered, after: Rendered, settings: Settings) -> Iterator[str]:

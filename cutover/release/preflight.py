@@ -15,6 +15,7 @@ from typing import Any
 
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
+from cutover.core.masking import MASK
 from cutover.core.verdict import Outcome, Verdict
 from cutover.env.compose_rules import REFUSING, compose_findings, use_of
 from cutover.env.lint import lint_release
@@ -23,18 +24,22 @@ from cutover.gate.environment_checks import disk, disk_room, most_serious, tls
 from cutover.proxy.access_log import why_log_lacks
 from cutover.proxy.base import Proxy, ProxyClient
 from cutover.release.changes import PreviousRelease
-from cutover.release.colors import Colors, Situation, in_use, running_tag, tag_of
+from cutover.release.colors import Colors, Situation, can_tag, in_use, running_tag, tag_of
 from cutover.release.gate_run import without_checks
-from cutover.release.plan import DeployPlan, ReleasePlan
+from cutover.release.history import ADOPTED
+from cutover.release.plan import DeployPlan, ReleasePlan, without
 from cutover.release.prune import pin_image
 from cutover.release.state import State
 from cutover.release.transaction import Reporter
-from cutover.system import compose, docker, process
+from cutover.system import adopted, compose, docker, process
+from cutover.system.adopted import Adopted
 from cutover.system.compose import Compose, Rendered, has_known_hash
+from cutover.system.container import Container
 from cutover.system.files import is_private, write_atomically
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
 ENGINE_START_S = 10.0
+PROJECT_LABELS = ("project", "project.working_dir", "project.config_files")
 
 
 def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
@@ -71,7 +76,8 @@ def check_switch(situation: Situation) -> PreviousRelease | None:
         raise ConfigError(f"--switch: {situation.colors.live.how}")
     if color == live:
         raise ConfigError(f"--switch to {color}: it is live already; say --target=idle")
-    return previous_of(situation.colors, live, keep=not situation.request.plan)
+    request = situation.request
+    return previous_of(situation.colors, live, keep=not request.plan, exact=not request.allow_no_rollback)
 
 
 def require_agreed(proxy: Proxy) -> None:
@@ -98,9 +104,9 @@ def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
         plan = plan_deploy(situation)
         version.result()
     image = plan.images[settings.service]
-    undo = "nothing runs there, so a revert removes it"
+    undo = f"undo: {plan.undo}"
     if plan.previous is not None:
-        undo = f"previous release {running_tag(settings, plan.rendered.color)}"
+        undo = f"previous release {running_tag(settings, plan.rendered.color)}{without(plan.previous)}"
     found = f"is {image[7:19]}" if image else "is not here: would be pulled"
     report.line("T-15m", "preflight", f"{plan.rendered.image(settings.service)} {found}; {undo}", begun)
     if not recovers_at_boot():
@@ -126,13 +132,14 @@ def plan_deploy(situation: Situation) -> DeployPlan:
     if found:
         raise ConfigError("\n".join(found))
     images = images_of(settings, rendered, pull=not request.plan)
+    previous, unrestorable, exact = None, "", not request.allow_no_rollback
     try:
-        previous = previous_of(situation.colors, color, keep=not request.plan)
-    except ConfigError:
-        if not request.allow_no_rollback:
+        previous = previous_of(situation.colors, color, keep=not request.plan, exact=exact)
+    except ConfigError as error:
+        if exact:
             raise
-        previous = None
-    return DeployPlan(request.deploy or "", rendered, images, previous)
+        unrestorable = str(error)
+    return DeployPlan(request.deploy or "", rendered, images, previous, unrestorable)
 
 
 def _prepare_engine(settings: Settings, plan: DeployPlan) -> None:
@@ -185,13 +192,26 @@ def taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
         for address, port in rendered.published(service):
             strangers = [each for each in docker.published_by(port) if each.id not in ours]
             if strangers:
-                whose = strangers[0].labels.get("com.docker.compose.project", "none")
-                yield (
-                    f"port {port} of {rendered.color} is taken by the container {strangers[0].name} "
-                    f"(project {whose})"
-                )
+                yield f"port {port} of {rendered.color} is taken by {whose(settings, rendered, strangers[0])}"
             elif port not in held and not can_bind(port, address):
                 yield f"port {port} of {rendered.color} is taken by another process on this host"
+
+
+def whose(settings: Settings, rendered: Rendered, stranger: Container) -> str:
+    """Which container has a port of *rendered*, and how it is taken over if it is the same service."""
+    labels = {key: stranger.labels.get(f"com.docker.compose.{key}", "") for key in PROJECT_LABELS}
+    project = labels["project"]
+    said = f"the container {stranger.name} (project {project or 'none'})"
+    files = labels["project.config_files"].split(",")
+    here = settings.compose_file.resolve()
+    same = here == Path(labels["project.working_dir"], files[0]).resolve() or (
+        here.parent == Path(labels["project.working_dir"] or "/").resolve()
+    )
+    others = [settings.compose_project(color) for color in settings.colors if color != rendered.color]
+    if not project or project in others or not same or stranger.service not in settings.services:
+        return said
+    where = f'[colors.{rendered.color}] project = "{project}" in {settings.source.name}'
+    return f"{said}, which is {stranger.service} of this compose file: {where} takes it over"
 
 
 def can_bind(port: int, address: str = "127.0.0.1") -> bool:
@@ -222,34 +242,76 @@ def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> d
     return {service: image.id if image else "" for service, image in found.items()}
 
 
-def previous_of(colors: Colors, color: str, *, keep: bool = True) -> PreviousRelease | None:
+def previous_of(
+    colors: Colors, color: str, *, keep: bool = True, exact: bool = True
+) -> PreviousRelease | None:
     """How to restore what runs on *color* now, None if nothing runs; raises ConfigError if it cannot be restored.
 
-    The config hash of the running container must be that of its recorded release, or of the env file rendered with
-    the running tag. The latter is then written down as a release file, unless *keep* is False (for a plan).
+    From its recorded release file; else from the compose file, if that makes the same containers; else from a file
+    that is made of the containers themselves. One that is not recorded is written down, unless *keep* is False (for
+    a plan). With *exact* it is an error if a compose file cannot say all that a container has.
     """
     settings, state = colors.settings, State(colors.settings.state)
-    running = docker.by_service(settings.compose_project(color), settings.services)
+    project = settings.compose_project(color)
+    running = docker.by_service(project, settings.services)
     main = running[settings.service]
     if main is None or not main.in_use:
         return None
     ran = in_use(running)
+    if gone := next((each for each in ran.values() if docker.image_id(each.image) is None), None):
+        what = f"{gone.image_name} ({gone.image[7:19]}), which {gone.name} runs"
+        raise ConfigError(f"the image {what}, is no longer on this host: pull it, or --allow-no-rollback")
     wait_s = max(wait_for(each.healthcheck) for each in ran.values())
     for record in reversed(state.records(color)):
         path = state.release_path(color, record.file)
         if record.matches(main) and path.is_file():
             return PreviousRelease.of(path, ran, wait_s)
-    tag = tag_of(main.image_name)
-    adopted = compose.render(settings, color, tag) if tag is not None else None
-    if adopted is None or hashes_of(adopted).get(settings.service, main.config_hash) != main.config_hash:
+    text = _made_by_compose_file(settings, color, ran)
+    lost: tuple[str, ...] = ()
+    if text is None:
+        found = adopt_containers(project, ran | in_use(docker.by_service(project, settings.workers)))
+        text, lost = found.text, found.lost
+        MASK.learn_environment(found.environment, settings.env_keys.public)
+    if lost and exact:
+        what = f"no compose file can say what it has: {', '.join(lost)}"
+        way_out = "put that configuration back, or --allow-no-rollback restores it without"
         raise ConfigError(
-            f"{color} was started from a configuration that is no longer here; put it back, or --allow-no-rollback"
+            f"{color} was started from a configuration that is no longer here, and {what}; {way_out}"
         )
-    path = state.release_path(color, f"adopted-{main.short}.yml")
+    path = state.release_path(color, f"{ADOPTED}{main.short}.yml")
     if keep:
         state.release_folder(color)
-        write_atomically(path, adopted.text)
-    return PreviousRelease.of(path, ran, wait_s)
+        write_atomically(path, text)
+    return PreviousRelease.of(path, ran, wait_s, text=text, lost=lost)
+
+
+def _made_by_compose_file(settings: Settings, color: str, ran: Mapping[str, Container]) -> str | None:
+    """The compose file rendered with the running tag, None if it does not make the containers that *ran*."""
+    tag = tag_of(ran[settings.service].image_name)
+    if tag is None:
+        return None
+    try:
+        rendered = compose.render(settings, color, tag)
+        hashes = hashes_of(rendered)
+    except ConfigError:
+        return None
+    same = all(hashes.get(service, each.config_hash) == each.config_hash for service, each in ran.items())
+    return rendered.text if same else None
+
+
+def adopt_containers(project: str, ran: Mapping[str, Container]) -> Adopted:
+    """The compose file that makes the containers that *ran* again; raises EngineUnavailable."""
+    services = {}
+    for service, each in ran.items():
+        name = each.image_name
+        named = can_tag(name) or docker.image_id(name) == each.image
+        services[service] = adopted.Running(
+            attributes=docker.attributes(each.id),
+            image=docker.inspect_image(each.image) or {},
+            reference=name if named else each.image,
+            replicas=sum(there.in_use for there in docker.replicas(project, service)),
+        )
+    return adopted.adopt(project, services)
 
 
 def hashes_of(rendered: Rendered) -> dict[str, str]:

@@ -187,9 +187,15 @@ def by_service(project: str, services: Sequence[str]) -> dict[str, Container | N
 def inspect(container_id: str) -> Container | None:
     """Return the container with that id, None if it was removed; raises EngineUnavailable."""
     try:
-        return read_container(json.loads(_get(f"/containers/{container_id}/json")))
+        return read_container(attributes(container_id))
     except _NotFound:
         return None
+
+
+def attributes(container_id: str) -> dict[str, Any]:
+    """Return `docker inspect` of a container, which must be there; raises EngineUnavailable."""
+    found: dict[str, Any] = json.loads(_get(f"/containers/{container_id}/json"))
+    return found
 
 
 def inspect_image(reference: str) -> dict[str, Any] | None:

@@ -235,15 +235,22 @@ def test_a_color_that_cannot_be_rendered_is_a_finding(folder: Path) -> None:
     assert "WEB_PORT" in lines[0]
 
 
-@pytest.mark.parametrize(("image", "changed", "number"), [("shop:sha-1", False, 0), ("shop:sha-1", True, 1)])
+@pytest.mark.parametrize(
+    ("changed", "host", "number"),
+    [(False, {"AutoRemove": True}, 0), (True, {}, 0), (True, {"AutoRemove": True}, 1)],
+)
 def test_what_runs_can_be_put_back(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, image: str, changed: bool, number: int
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changed: bool, host: dict[str, bool], number: int
 ) -> None:
-    """A container that Compose would not start like this any more has no way back; the command that mends it is said."""
+    """A container can be put back as it is, unless no compose file says all of it; the command that mends it is said."""
     rendered = compose.render(load_config(folder / "cutover.toml"), "blue")
     own = compose.config_hashes(compose.Compose("shop_blue", Path("-")), rendered.text)["web"]
-    running = replace(container(), image_name=image, config_hash="other" if changed else own)
+    running = replace(container(), image_name="shop:sha-1", config_hash="other" if changed else own)
+    attributes = {"Id": running.id, "Name": "/shop_blue-web-1", "Config": {}, "HostConfig": host}
     monkeypatch.setattr(docker, "the_container", lambda *_: running)
+    monkeypatch.setattr(docker, "replicas", lambda *_: [running])
+    monkeypatch.setattr(docker, "attributes", lambda _: attributes)
+    monkeypatch.setattr(docker, "inspect_image", lambda _: {"Id": running.image})
     code, lines, _ = diagnose()
     assert (code, len(lines)) == (number, number)
     assert all("started from a configuration that is no longer here" in line for line in lines)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cutover.core.config import load_config
+from cutover.core.config import Settings, load_config
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.proxy.base import Live
@@ -20,11 +21,13 @@ from cutover.release.preflight import (
     create_network,
     recovers_at_boot,
     require_fit,
+    whose,
 )
 from cutover.release.prune import pin_image
 from cutover.system import process
-from cutover.system.compose import render
+from cutover.system.compose import Rendered, render
 from cutover.system.process import CompletedCommand
+from tests.helpers.inspected import container
 
 GOOD = [yes("disk", "half is free"), not_asked("tls", "no https"), yes("alerts", "2 rules loaded")]
 
@@ -179,3 +182,36 @@ def test_refuses_a_compose_file_that_would_fail_later(
     colors = Colors(settings, rendered, None, Live(live, ""))
     found = list(compose_problems(colors, rendered["green"]))
     assert (len(found), expected in "".join(found)) == (bool(expected), True), found
+
+
+TAKER = '[colors.blue] project = "old" in cutover.toml takes it over'
+
+
+@pytest.mark.parametrize(
+    ("project", "service", "place", "takes_over"),
+    [
+        ("old", "web", {"project.working_dir": "{here}"}, True),
+        ("old", "web", {"project.config_files": "{here}/compose.yml,/else.yml"}, True),
+        ("old", "web", {"project.working_dir": "/else", "project.config_files": "/else/compose.yml"}, False),
+        ("old", "db", {"project.working_dir": "{here}"}, False),
+        ("shop_green", "web", {"project.working_dir": "{here}"}, False),
+        ("", "web", {}, False),
+    ],
+)
+def test_says_how_a_running_service_is_taken_over(  # the columns of the table
+    tmp_path: Path, project: str, service: str, place: dict[str, str], takes_over: bool
+) -> None:
+    """The same service of the same compose file under another project name is named with the line to write."""
+    labels = {"project": project, "service": service} | {
+        key: value.format(here=tmp_path) for key, value in place.items()
+    }
+    stranger = replace(
+        container(), labels={f"com.docker.compose.{key}": each for key, each in labels.items()}
+    )
+    settings = Settings.model_validate({
+        "project": "shop", "compose_file": tmp_path / "compose.yml", "services": ["web"],
+        "colors": {each: {"env_file": tmp_path / f".env.{each}"} for each in ("blue", "green")},
+    })  # fmt: skip
+    said = whose(settings, Rendered("blue", "shop_blue", "", {}, {}), stranger)
+    assert said.startswith(f"the container {stranger.name} (project {project or 'none'})")
+    assert said.endswith(TAKER) == takes_over
