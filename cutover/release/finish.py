@@ -51,7 +51,7 @@ from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import previous_of
 from cutover.release.prune import prune_releases
-from cutover.release.rollback import keep_live, live_before_operator, note_live, on_top
+from cutover.release.rollback import keep_adopted, keep_live, live_before_operator, note_live, on_top
 from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.switch import back_change, retire_old
 from cutover.release.transaction import Reporter, Transaction
@@ -167,9 +167,8 @@ class SessionEnd:
         if to is None or not (self._switched or to == live or alone):
             return
         previous = plan.old if self._switched else plan.deploy.previous if plan.deploy else None
-        file = previous.file.name if previous else ""
         try:
-            keep_live(situation.settings, to, live, file, warm=self._switched)
+            keep_live(situation.settings, to, live, previous, warm=self._switched)
         except (CutoverError, OSError) as error:
             self.report.line("", "live history", f"not written: {error}", None, "unknown")
 
@@ -177,12 +176,20 @@ class SessionEnd:
         """Record the release and write its tag to the env file; the release stays even if the disk is full."""
         begun, settings, state = time.monotonic(), self.situation.settings, self.tx.state
         try:
+            self._record_adopted()
             state.keep_record(record)
             set_env_value(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)
             prune_releases(settings, state)
         except OSError as error:
             text = f"not written: {error.strerror}: {error.filename}"
             self.report.line("", "record", text, begun, "unknown")
+
+    def _record_adopted(self) -> None:
+        plan, situation = self.plan, self.situation
+        if plan.deploy is not None and plan.deploy.previous is not None:
+            keep_adopted(situation.settings, self.tx.state, plan.deploy.rendered.color, plan.deploy.previous)
+        if plan.old is not None and situation.before.live is not None:
+            keep_adopted(situation.settings, self.tx.state, situation.before.live, plan.old)
 
     def _after_commit(self) -> None:
         begun = time.monotonic()

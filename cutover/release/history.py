@@ -59,7 +59,13 @@ class Record:
         What Compose hashes is no contract: it differs between its versions, and for some services between two
         containers of one file.
         """
-        return self.started(found) or self.identity == (found.image, found.config_hash)
+        known = self.config_hash in {"", found.config_hash}  # of what was found running no hash is known
+        return self.started(found) or (found.image == self.image and known)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether it was not released by us but found running; Compose gives the container of its file another hash."""
+        return self.file.startswith(ADOPTED)
 
 
 def read_records(path: Path) -> list[Record]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from cutover.core.config import Settings
@@ -18,11 +19,20 @@ from cutover.core.result import FAILED, INCONCLUSIVE, LOCKED, OK
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import now
 from cutover.core.verdict import Verdict
+from cutover.env.envfile import set_env_value
 from cutover.proxy.base import Live, other
 from cutover.release.changes import PreviousRelease, up_change
-from cutover.release.colors import Colors, Situation, inspect_colors, main_container, situation_of
+from cutover.release.colors import (
+    Colors,
+    Situation,
+    can_tag,
+    inspect_colors,
+    main_container,
+    situation_of,
+    tag_of,
+)
 from cutover.release.gate_run import pytest_child, run_gate, shipped_gate
-from cutover.release.history import Record, read_records, write_records
+from cutover.release.history import ADOPTED, Record, read_records, write_records
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import check_switch, previous_of, require_agreed
 from cutover.release.state import State, did_revert, lock_owner, who
@@ -40,8 +50,10 @@ from cutover.release.verify import (
     what_runs,
 )
 from cutover.release.workers import WorkerFiles, last_file, move_workers
-from cutover.system import docker
+from cutover.system import compose, docker, process
 from cutover.system.compose import Compose
+from cutover.system.container import GRACE_S
+from cutover.system.registry import ensure_image
 
 LIVE_HISTORY = "live-history.json"
 """The releases that users had, oldest first; after a rollback also the one that it left."""
@@ -54,9 +66,9 @@ class AlreadyRolledBack(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class RollbackPlan:
-    """How to get back to *to*: flip to it, start it and flip, or deploy its tag to the live color."""
+    """How to get back to *to*: flip to it, start it and flip, restore its file in place, or deploy its tag there."""
 
-    how: Literal["flip", "start", "deploy"]
+    how: Literal["flip", "start", "restore", "deploy"]
     to: Record
 
 
@@ -78,7 +90,10 @@ def same_release(row: Record, running: Record) -> bool:
     """Whether *running* is the release of *row*; the container may be another one, because a revert recreates it."""
     if row.color != running.color:
         return False
-    return row.tag == running.tag if _is_expected(row) else row.identity == running.identity
+    if _is_expected(row):
+        return row.tag == running.tag
+    hashes = {row.config_hash, running.config_hash}  # of what was found running none is known
+    return row.image == running.image and (len(hashes) == 1 or "" in hashes)
 
 
 def _is_expected(row: Record) -> bool:
@@ -157,21 +172,40 @@ def note_live(
             write_live_history(state, change(live_history(state), there))
 
 
-def keep_live(settings: Settings, to: str, before: str | None, file: str, *, warm: bool) -> None:
+def keep_live(
+    settings: Settings, to: str, before: str | None, previous: PreviousRelease | None, *, warm: bool
+) -> None:
     """Write down after a commit that *to* is live in place of *before*.
 
-    *file* is the release file that would have restored what *before* ran; *warm*: it still runs there.
+    *previous* would have restored what *before* ran; *warm*: it still runs there.
     """
     state = State(settings.state)
     new = running_record(settings, state, to)
     if new is not None:
-        old = _replaced(settings, state, before, file, warm=warm) if before and file else None
+        old = _replaced(settings, state, before, previous, warm=warm) if before and previous else None
         write_live_history(state, after_release(live_history(state), old, new))
 
 
-def _replaced(settings: Settings, state: State, color: str, file: str, *, warm: bool) -> Record | None:
-    recorded = _best([row for row in state.records(color) if row.file == file])
+def _replaced(
+    settings: Settings, state: State, color: str, previous: PreviousRelease, *, warm: bool
+) -> Record | None:
+    recorded = _best([row for row in state.records(color) if row.file == previous.file.name])
     return recorded or (running_record(settings, state, color) if warm else None)
+
+
+def keep_adopted(settings: Settings, state: State, color: str, previous: PreviousRelease) -> None:
+    """Record what ran on *color* before its first release, so that a rollback finds it."""
+    name = previous.file.name
+    if not name.startswith(ADOPTED) or any(row.file == name for row in state.records(color)):
+        return
+    reference = _image_name(previous.file, settings.service)
+    image = previous.images.get(reference) or reference
+    tag, container = tag_of(reference) or image[7:19], previous.containers[settings.service]
+    state.keep_record(Record(color, tag, image, "", container, name, verified=False, by=who(), at=now()))
+
+
+def _image_name(file: Path, service: str) -> str:
+    return str(json.loads(file.read_text(encoding="utf-8"))["services"][service]["image"])
 
 
 def running_record(settings: Settings, state: State, color: str) -> Record | None:
@@ -208,18 +242,42 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
         if found is not None and found.running:
             if found.well and to.matches(found):
                 return RollbackPlan("flip", to)
-        elif to.verified and _can_start(settings, state, to):
+        elif (to.verified or to.adopted) and _can_start(settings, state, to):
             return RollbackPlan("start", to)
+    # Today's compose file may not make it from its tag.
+    if to.adopted and not to.verified and to.color == live and _can_start(settings, state, to):
+        return RollbackPlan("restore", to)
     return RollbackPlan("deploy", release_before(rows, here, to_deploy=True))
 
 
 def _can_start(settings: Settings, state: State, to: Record) -> bool:
-    """Whether the release file exists and its image name still means the recorded image."""
+    """Whether the release file and its image are here; `require_image` gives the image its name again."""
     path = state.release_path(to.color, to.file)
-    if not path.is_file():
+    if not path.is_file() or docker.image_id(to.image) is None:
         return False
-    model = json.loads(path.read_text(encoding="utf-8"))
-    return docker.image_id(str(model["services"][settings.service]["image"])) == to.image
+    name = _image_name(path, settings.service)
+    return can_tag(name) or docker.image_id(name) == to.image
+
+
+def require_image(settings: Settings, state: State, to: Record, live: str) -> None:
+    """Give the image of *to* its name again, or pull it; raises ConfigError if it was pruned and cannot be pulled."""
+    path = state.release_path(to.color, to.file)
+    recorded = bool(to.file) and path.is_file()
+    name = (
+        _image_name(path, settings.service)
+        if recorded
+        else compose.render(settings, live, to.tag).image(settings.service)
+    )
+    if to.image and can_tag(name) and docker.image_id(to.image) and docker.image_id(name) != to.image:
+        done = process.run(("docker", "tag", to.image, name), deadline_s=30)
+        if not done.ok:
+            raise ConfigError(f"{name} cannot be named again for the rollback: {done.last_line}")
+    if docker.image_id(name) is None:
+        try:
+            ensure_image(name)
+        except ConfigError as error:
+            what = f"the previous release {to.tag} was pruned from this host"
+            raise ConfigError(f"{what}, and {error}; name another release with --to-tag") from error
 
 
 def live_before_operator(situation: Situation) -> Record | None:
@@ -281,6 +339,10 @@ def roll_back(settings: Settings, state: State) -> RollbackResult:
             plan = plan_rollback(state, colors)
         except AlreadyRolledBack as done:
             return RollbackResult(str(done), {"live": colors.live.color, "already": str(done)})
+        if plan.how != "flip":
+            require_image(settings, state, plan.to, colors.live.color or plan.to.color)
+        if plan.how == "restore":
+            return _restore(situation_of(colors, ReleaseRequest((plan.to.color,))), plan.to)
         if plan.how != "deploy":
             return _flip(situation_of(colors, ReleaseRequest(("idle",), switch=True)), plan)
         _expect_deploy(settings, state, colors.live.color, plan.to.tag)
@@ -378,6 +440,44 @@ def keep_as_it_is(settings: Settings, state: State) -> str:
     return f"{ended}{'; '.join(runs) or 'nothing runs'}; not verified"
 
 
+def _restore(situation: Situation, to: Record) -> RollbackResult:
+    """Start the services of *to* from its release file in place of what runs there, and ask the gate."""
+    settings, state, tx = situation.settings, situation.state, Transaction.of(situation)
+    note_live(settings, state, to.color, on_top)
+    here = previous_of(situation.colors, to.color)
+    project = Compose(settings.compose_project(to.color), state.release_path(to.color, to.file))
+    ran = docker.by_service(project.project, settings.services)
+    tx.note_containers(to.color, ran)
+    wait_s, begun = settings.gate.start_timeout or START_BUDGET_S, time.monotonic()
+    grace_s = max((each.grace_s for each in ran.values() if each), default=GRACE_S)
+    text = f"{to.tag} on {to.color}, as it ran before its first release"
+    try:
+        done = tx.apply(
+            up_change(
+                state.root,
+                project,
+                settings.services,
+                text=text,
+                wait_s=wait_s,
+                previous=here,
+                grace_s=grace_s,
+            )
+        )
+        found = main_container(settings, to.color)
+        if not done.ok or found is None or not found.running or found.image != to.image:
+            raise Failed(
+                f"{to.tag} did not start on {to.color}: {done.last_line or 'something else runs there'}"
+            )
+    except CutoverError as error:
+        raise _failed_flip(tx, settings, error) from error
+    if not tx.commit():
+        raise Failed(f"the rollback to {to.tag} was reverted by {tx.reverted_by()}")
+    state.journal("rolled back", release=tx.id, color=to.color, tag=to.tag, who=who())
+    with contextlib.suppress(OSError):
+        set_env_value(settings.colors[to.color].env_file, settings.env_keys.tag, to.tag)
+    return _verify_flip(settings, state, to, time.monotonic() - begun, "restored in {:.1f} s")
+
+
 def _start_stopped(tx: Transaction, settings: Settings, to: Record) -> None:
     project = Compose(settings.compose_project(to.color), tx.state.release_path(to.color, to.file))
     wait_s, text = settings.gate.start_timeout or START_BUDGET_S, f"{to.tag} on {to.color}, which was stopped"
@@ -399,7 +499,9 @@ def _failed_flip(tx: Transaction, settings: Settings, error: CutoverError) -> Cu
     return OperatorNeeded(f"{error}; nor could it be reverted: {done.last_line}; run: {command}")
 
 
-def _verify_flip(settings: Settings, state: State, to: Record, seconds: float) -> RollbackResult:
+def _verify_flip(
+    settings: Settings, state: State, to: Record, seconds: float, how: str = ""
+) -> RollbackResult:
     gates: list[Verdict] = []
 
     def judge() -> tuple[str, tuple[str, ...]]:
@@ -409,9 +511,11 @@ def _verify_flip(settings: Settings, state: State, to: Record, seconds: float) -
     trouble, notes = settle(judge)
     gate, found = gates[-1], main_container(settings, to.color)
     if gate.ok and found is not None and to.file:
-        state.keep_record(replace(to, container=found.id, verified=True, at=now()))
+        mine = replace(to, container=found.id, config_hash=found.config_hash)
+        state.keep_record(replace(mine, verified=True, at=now()))
     facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason, "notes": notes}
-    flipped = f"{settings.project} runs {to.tag} on {to.color} again (flipped in {1000 * seconds:.0f} ms)"
+    took = how.format(seconds) if how else f"flipped in {1000 * seconds:.0f} ms"
+    flipped = f"{settings.project} runs {to.tag} on {to.color} again ({took})"
     why = f"{to.color} is live, but {trouble}; run: {ASK_AGAIN}"
     said = "; ".join(notes) or gate.reason
     return RollbackResult(f"{flipped}; {said}", facts, trouble=OperatorNeeded(why) if trouble else None)
