@@ -9,6 +9,8 @@ from dataclasses import dataclass
 Argv = tuple[str, ...]
 SWITCH = "switch"
 PROMISE = "Reverts this release. Safe to run twice, as far as a team's own command in it (`[proxy] undo`) is."
+UNDO_END = "# end of the undo"
+"""The last line: without it revert.sh refuses the script, because a part of an undo is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +44,4 @@ def undo_script(changes: Sequence[Change]) -> str:
         for change in sorted(newest_first, key=lambda each: each.name != SWITCH)
         if change.undo
     ]
-    return f"# {PROMISE}\n" + "\n".join(blocks) + "\n"
+    return "\n".join((f"# {PROMISE}", *blocks, UNDO_END, ""))

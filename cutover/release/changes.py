@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from cutover.system.compose import Compose
 from cutover.system.container import GRACE_S, Container
 
 MARGIN_S = 60.0
+ANSWER_BUDGET_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +105,12 @@ def ensure_line(state: Path, project: str, service: str, old: PreviousRelease) -
     argv = Compose(project, old.file).up(service, wait_s=old.wait_s)
     script = str(state / "ensure-running.sh")
     return line("sh", script, project, service, *argv, within_s=old.wait_s + 60)
+
+
+def back_lines(state: Path, flip: Sequence[str], ensure: str, port: int, path: str) -> tuple[str, ...]:
+    """Undo lines of a switch: *flip* leads back to the color on *port*, which is started by the line *ensure*.
+
+    The flip needs no engine if that color answers on its port; *ensure* comes after it then, else also before it.
+    """
+    answers = line("sh", str(state / "answers.sh"), str(port), path, within_s=ANSWER_BUDGET_S)
+    return (f"{answers} || {ensure}", *flip, ensure)

@@ -54,7 +54,7 @@ from cutover.release.prune import prune_releases
 from cutover.release.rollback import keep_adopted, keep_live, live_before_operator, note_live, on_top
 from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.switch import back_change, retire_old
-from cutover.release.transaction import Reporter, Transaction
+from cutover.release.transaction import REVERT_PATIENCE_S, Reporter, Transaction
 from cutover.release.verify import (
     ASK_AGAIN,
     SETTLE_S,
@@ -272,7 +272,13 @@ class SessionEnd:
         saving.start()
         if not _flips(self.tx):  # else users wait for the switch back
             saving.join(SAVE_LOGS_S)
-        done = self.tx.revert()
+        begun = time.monotonic()
+
+        def failed(why: str) -> None:
+            text = f"failed: {why}; repeated until it works, for at most {REVERT_PATIENCE_S:.0f} s"
+            self.report.line("", "undo", text, begun, "unknown")
+
+        done = self.tx.revert(failed)
         saving.join(SAVE_LOGS_S)
         return done
 

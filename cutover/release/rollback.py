@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from cutover.env.envfile import set_env_value
 from cutover.proxy.base import Live, other
 from cutover.release.changes import PreviousRelease, up_change
 from cutover.release.colors import (
+    BeforeRelease,
     Colors,
     Situation,
     can_tag,
@@ -53,11 +55,13 @@ from cutover.release.workers import WorkerFiles, last_file, move_workers
 from cutover.system import compose, docker, process
 from cutover.system.compose import Compose
 from cutover.system.container import GRACE_S
+from cutover.system.http import fetch
 from cutover.system.registry import ensure_image
 
 LIVE_HISTORY = "live-history.json"
 """The releases that users had, oldest first; after a rollback also the one that it left."""
 START_BUDGET_S = 60.0
+ANSWER_S = 2.0
 
 
 class AlreadyRolledBack(ConfigError):
@@ -250,6 +254,22 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     return RollbackPlan("deploy", release_before(rows, here, to_deploy=True))
 
 
+def warm_release(state: State, colors: Colors) -> Record | None:
+    """What users had before, if by the records it is on the other color, and that one answers; needs no engine."""
+    live, proxy, rows = colors.live.color, colors.proxy, live_history(state)
+    here = next((row for row in reversed(rows) if row.color == live), None)
+    if proxy is None or live is None or here is None or not proxy.keeps_old_color:
+        return None
+    to = release_before(rows, here)
+    if to.color != other(live) or to.color not in colors.rendered or not to.verified:
+        return None
+    # A release that was deployed there since then is not what users had.
+    newest = state.records(to.color)[-1:]
+    answer = fetch(colors.url(to.color), proxy.client.path, deadline_s=ANSWER_S)
+    warm = 0 < answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return to if warm and newest and newest[0].identity == to.identity else None
+
+
 def _can_start(settings: Settings, state: State, to: Record) -> bool:
     """Whether the release file and its image are here; `require_image` gives the image its name again."""
     path = state.release_path(to.color, to.file)
@@ -336,6 +356,8 @@ def roll_back(settings: Settings, state: State) -> RollbackResult:
             return _revert_by_command(settings, state, left)
         colors = inspect_colors(settings)
         try:
+            if not docker.answers() and (to := warm_release(state, colors)) is not None:
+                return _flip_without_engine(state, colors, to)
             plan = plan_rollback(state, colors)
         except AlreadyRolledBack as done:
             return RollbackResult(str(done), {"live": colors.live.color, "already": str(done)})
@@ -375,11 +397,19 @@ def revert_open_release(settings: Settings, state: State, release: str, why: str
     done = state.revert(release)
     if not done.ok:
         what = f"release {release} could not be reverted: {done.last_line}"
-        raise OperatorNeeded(f"{what}; run: {state.revert_command}")
+        raise OperatorNeeded(f"{what}; {_who_serves(settings)}; run: {state.revert_command}")
     if not did_revert(done, release):
         raise Failed(f"release {release} ended by itself while it was to be reverted; see `cutover status`")
     state.journal("reverted", release=release, who=who(), why=why)
     return require_reverted(settings, state, release)
+
+
+def _who_serves(settings: Settings) -> str:
+    try:
+        live = inspect_colors(settings).live
+    except CutoverError as error:
+        return f"what serves now could not be asked: {error}"
+    return f"{live.color} serves now" if live.color else f"what serves now is unknown: {live.how}"
 
 
 def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
@@ -476,6 +506,34 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
     with contextlib.suppress(OSError):
         set_env_value(settings.colors[to.color].env_file, settings.env_keys.tag, to.tag)
     return _verify_flip(settings, state, to, time.monotonic() - begun, "restored in {:.1f} s")
+
+
+def _flip_without_engine(state: State, colors: Colors, to: Record) -> RollbackResult:
+    """Switch to *to*, whose color answers, while the engine does not: users first, the containers later."""
+    settings, proxy, begun = colors.settings, require_proxy(colors), time.monotonic()
+    require_agreed(proxy)
+    live = colors.live.color
+    tx = Transaction(state, settings.release_timeout, "a rollback", BeforeRelease(live, None), to.color)
+    done = tx.apply(switch_change(colors, to.color, None))
+    try:
+        if not done.ok:
+            raise Failed(f"the flip to {to.color} failed: {done.last_line}")
+        require_live(settings, proxy, to.color)
+    except CutoverError as error:
+        raise _failed_flip(tx, settings, error) from error
+    seconds = time.monotonic() - begun
+    if not tx.commit():
+        raise Failed(f"the flip to {to.color} was reverted by {tx.reverted_by()}")
+    state.journal("rolled back", release=tx.id, color=to.color, tag=to.tag, who=who())
+    why = "the Docker engine does not answer, so its container and the gate were not asked"
+    facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": f"not asked: {why}"}
+    left = ", ".join(settings.workers)
+    trouble = OperatorNeeded(f"{left} still run on {live}: {why}; see `cutover status`") if left else None
+    return RollbackResult(
+        f"{settings.project} serves {to.color} again, where {to.tag} was (flipped in {1000 * seconds:.0f} ms); {why}",
+        facts,
+        trouble=trouble,
+    )
 
 
 def _start_stopped(tx: Transaction, settings: Settings, to: Record) -> None:

@@ -258,9 +258,27 @@ class State:
         argv = self._script("step.sh", release_id, f"{change.budget_s:g}", *change.do)
         return process.run(argv, deadline_s=change.budget_s + KILL_MARGIN_S)
 
-    def revert(self, release_id: str) -> process.CompletedCommand:
-        """Run revert.sh, as the guard, `cutover recover` and an operator do."""
+    def revert(self, release_id: str, undo: str = "") -> process.CompletedCommand:
+        """Run revert.sh, as the guard, `cutover recover` and an operator do.
+
+        *undo* is the undo script that the session of the release knows: what is lost or damaged on disk is first
+        written again.
+        """
+        if undo:
+            with contextlib.suppress(OSError, ConfigError):  # revert.sh refuses what is damaged
+                self._write_again(release_id, undo)
         return process.run(self._script("revert.sh", release_id), deadline_s=REVERT_DEADLINE_S)
+
+    def _write_again(self, release_id: str, undo: str) -> None:
+        self.prepare()
+        with self._step_lock():
+            if (self.root / f"closed.{release_id}").exists() or self.open_release() not in {None, release_id}:
+                return
+            path = self.root / "undo.sh"
+            if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != undo:
+                write_atomically(path, undo)
+            if self.open_release() is None:
+                write_atomically(self.root / "open", release_id + "\n")
 
     def recover(self, release_id: str) -> None:
         """Revert the open release of a session that died; the caller holds the lock. Raises OperatorNeeded."""

@@ -24,7 +24,7 @@ from cutover.proxy.drain import Drained, drain, drain_line
 from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
 from cutover.proxy.proof import SwitchProbe
 from cutover.release.approval import ask_approval
-from cutover.release.changes import PreviousRelease, ensure_line
+from cutover.release.changes import PreviousRelease, back_lines, ensure_line
 from cutover.release.colors import Colors, Situation, control_for, main_container, tag_of, target_named
 from cutover.release.deploy import Deployed
 from cutover.release.history import Record
@@ -155,16 +155,16 @@ def require_proxy(colors: Colors) -> Proxy:
 
 
 def switch_change(colors: Colors, to: str, old: PreviousRelease | None) -> Change:
-    """Change that switches traffic to *to*. Undo: start the old color if needed, switch back, drain the new color."""
+    """Change that switches traffic to *to*. Undo: switch back, make sure of the old color, drain the new color."""
     proxy, settings = require_proxy(colors), colors.settings
     change = proxy.switch(to)
     if not proxy.keeps_old_color:
         return change  # a port swap starts the old color itself, on the users' port
-    undo = (*change.undo, drain_line(colors.port(to)))
+    undo = change.undo
     if old is not None:
-        project = settings.compose_project(other(to))
-        undo = (ensure_line(settings.state, project, settings.service, old), *undo)
-    return replace(change, undo=undo)
+        ensure = ensure_line(settings.state, settings.compose_project(other(to)), settings.service, old)
+        undo = back_lines(settings.state, undo, ensure, colors.port(other(to)), proxy.client.path)
+    return replace(change, undo=(*undo, drain_line(colors.port(to))))
 
 
 def back_change(colors: Colors, to: str) -> Change:

@@ -6,9 +6,9 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
-from cutover.core.change import Change
+from cutover.core.change import Change, undo_script
 from cutover.core.errors import CutoverError, Failed, Inconclusive
 from cutover.core.evidence import Evidence, Step
 from cutover.core.verdict import Outcome, Verdict
@@ -18,6 +18,9 @@ from cutover.release.state import REVERTED_ELSEWHERE, State, who
 from cutover.system.container import Container
 from cutover.system.process import CompletedCommand
 
+REVERT_PATIENCE_S = 60.0
+"""How long a session goes on trying to revert before it says that an operator is needed."""
+REVERT_PAUSE_S = 2.0
 Containers = Mapping[str, Container | None]
 """Service -> its container, None if there is none."""
 
@@ -96,9 +99,28 @@ class Transaction:
         """Keep all changes; False if another process has closed the release before."""
         return not self.id or self.state.close(self.id)
 
-    def revert(self) -> CompletedCommand:
-        """Undo all changes by revert.sh; its exit code is not 0 if an undo failed."""
-        return self.state.revert(self.id)
+    def revert(
+        self,
+        failed: Callable[[str], None] = lambda _why: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> CompletedCommand:
+        """Undo all changes by revert.sh, repeated for `REVERT_PATIENCE_S` while an undo fails; *failed* hears of it.
+
+        Nobody else tries in this time: the guard waits until this session has ended.
+        """
+        begun, tries = clock(), 1
+        while True:
+            done = self.state.revert(self.id, undo_script(self.changes))
+            if done.ok and tries > 1:
+                note = f"note: done by attempt {tries}, after {clock() - begun:.0f} s"
+                return replace(done, out=f"{done.out.rstrip()}\n{note}\n")
+            if done.ok or clock() - begun >= REVERT_PATIENCE_S:
+                return done
+            if tries == 1:
+                failed(done.last_line)
+            tries += 1
+            sleep(REVERT_PAUSE_S)
 
     def reverted_by(self) -> str:
         """Who reverted this release, by the journal."""

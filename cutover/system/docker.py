@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 API_DEADLINE_S = 10  # an engine that accepts a connection and never answers would block for ever
 LOG_DEADLINE_S = 30
+PING_DEADLINE_S = 1.0
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 READ_BYTES = 65_536
 MOST_LINE_BYTES, MOST_LOG_LETTERS, MOST_HEAD_LINES = 16_384, 16_000_000, 20_000
@@ -131,6 +132,15 @@ def _stream_socket(address: str, target: str, deadline_s: float) -> Generator[tu
 @cache
 def _socket_client(address: str) -> HttpClient:
     return HttpClient(address, API_DEADLINE_S)
+
+
+def answers() -> bool:
+    """Whether the engine answers within a second."""
+    try:
+        _get("/_ping", deadline_s=PING_DEADLINE_S)
+    except EngineUnavailable:
+        return False
+    return True
 
 
 def _listed(filters: Mapping[str, Sequence[str]], *, every: bool) -> list[Container]:

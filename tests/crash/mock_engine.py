@@ -11,11 +11,13 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 PENDING_FOR = 6
 """So many commands later a stop that a killed client has left behind takes effect."""
+MUTE_S = 3.0
 LABEL = "label=com.docker.compose."
 
 
@@ -61,12 +63,14 @@ class Engine:
         name = f"c{self.memory['made']}"
         facts = {"project": project, "service": service, "image": image, "text": text, "status": status}
         self.memory["containers"][name] = facts
+        if image in self.memory["slow_images"]:
+            self.memory["slow"][name] = self.memory["slow_images"][image]
         return name
 
     def health(self, name: str) -> str:
-        """What its HEALTHCHECK says."""
+        """What its HEALTHCHECK says; one that starts slowly is unhealthy for so many waits."""
         found = self.memory["containers"][name]
-        sick = found["image"] in self.memory["sick"]
+        sick = found["image"] in self.memory["sick"] or self.memory["slow"].get(name, 0) > 0
         return "unhealthy" if sick or found["status"] != "running" else "healthy"
 
     # --- the commands --------------------------------------------------------------------------------------------
@@ -143,12 +147,21 @@ class Engine:
                 self.rm("--force", old)
         self.set(name, status="running")
         self.turn()
-        return not wait or self.health(name) == "healthy"
+        if not wait or self.health(name) == "healthy":
+            return True
+        self.memory["slow"][name] = self.memory["slow"].get(name, 0) - 1
+        return False
 
 
 def main() -> int:
     """Run one command."""
     engine = Engine(Path(sys.argv[1]))
+    if engine.memory["mode"] == "refuses":
+        print("Cannot connect to the Docker daemon", file=sys.stderr)  # noqa: T201 - it is a command
+        return 1
+    if engine.memory["mode"] == "mute":
+        time.sleep(MUTE_S)
+        return 1
     engine.land()
     verb, *words = sys.argv[2:]
     try:

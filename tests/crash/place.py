@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover.core.change import undo_script
+from cutover.core.change import UNDO_END, undo_script
 from cutover.release.state import State, did_revert
 from cutover.system import process as processes
 from cutover.system.files import write_atomically
@@ -108,7 +108,8 @@ class Place:
 
     def left_open(self, undo: str | None = None) -> None:
         """A release whose session is gone, its change done, without a guard."""
-        write_atomically(self.state.root / "undo.sh", undo or undo_script([write(self.thing)]))
+        text = f"{undo}{UNDO_END}\n" if undo else undo_script([write(self.thing)])
+        write_atomically(self.state.root / "undo.sh", text)
         write_atomically(self.state.root / "open", f"{ID}\n")
         self.thing.write_text(NEW)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.change import UNDO_END
 from cutover.core.config import url_config
 from cutover.core.errors import Failed
 from cutover.release.rollback import revert_open_release
@@ -274,7 +275,7 @@ def test_a_person_is_asked_for_first(project: Project) -> None:
     """An undo that was given up: `status` says so first with the command to run, the next session too; both exit 11."""
     with releasing(project) as session:
         left = dies(project, session)
-    (project.state / "undo.sh").write_text("echo no engine >&2; exit 1\n")
+    (project.state / "undo.sh").write_text(f"echo no engine >&2; exit 1\n{UNDO_END}\n")
     (project.state / "NEEDS_OPERATOR").write_text(f"{left}\n")
     status = cutover(project, "status")
     command = f"sh {project.state}/revert.sh {project.state} {left}"
@@ -285,7 +286,7 @@ def test_a_person_is_asked_for_first(project: Project) -> None:
     assert "no engine" in done.stdout
     assert command in done.stdout
     assert cutover(project, "recover").returncode == 11
-    (project.state / "undo.sh").write_text(f"rm -f {project.mark}\n")
+    (project.state / "undo.sh").write_text(f"rm -f {project.mark}\n{UNDO_END}\n")
     subprocess.run(command.split(), check=True)
     assert (
         cutover(project, "status").returncode == 10

@@ -13,7 +13,7 @@ from pathlib import Path
 from cutover.core.change import Change
 from cutover.proxy.base import other
 from cutover.proxy.nginx import flip, read_marker
-from cutover.release.changes import PreviousRelease, ensure_line, stop_change, up_change
+from cutover.release.changes import PreviousRelease, back_lines, ensure_line, stop_change, up_change
 from cutover.release.state import State
 from cutover.system import process
 from cutover.system.compose import Compose
@@ -43,6 +43,9 @@ class World:
             "tags": {},
             "containers": {},
             "sick": [],
+            "slow": {},
+            "slow_images": {},
+            "mode": "",
             "pending": [],
             "deaths": [],
             "turn": 0,
@@ -97,6 +100,12 @@ class World:
         engine.memory["sick"] = [f"sha256:{each}" for each in versions]
         engine.save()
 
+    def remember(self, **facts: object) -> None:
+        """Set what the mock engine remembers."""
+        engine = self.engine
+        engine.memory.update(facts)
+        engine.save()
+
     def seen(self) -> dict[str, list[str]]:
         """What runs of each service of each color once nothing is pending any more, and who is live."""
         engine = self.engine
@@ -145,11 +154,13 @@ class World:
         compose = Compose(f"recall_{color}", previous.file)
         return stop_change(self.state.root, compose, color, named, 10.0)
 
-    def switch(self) -> Change:
-        """The real flip of nginx, whose undo makes sure of the old color first."""
+    def switch(self, port: int = 9) -> Change:
+        """The real flip of nginx; its undo leads back to the old color, which may answer on *port*."""
         old = str(read_marker(self.marker).color)
         previous = self.previous(old, ("api",))
         there = flip(self.marker, other(old))
-        back = shlex.join(flip(self.marker, old))
-        first = (ensure_line(self.state.root, f"recall_{old}", "api", previous),) if previous else ()
-        return Change("switch", "flip", there, (*first, back), 60.0)
+        undo: tuple[str, ...] = (shlex.join(flip(self.marker, old)),)
+        if previous:
+            ensure = ensure_line(self.state.root, f"recall_{old}", "api", previous)
+            undo = back_lines(self.state.root, undo, ensure, port, "/readyz")
+        return Change("switch", "flip", there, undo, 60.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.change import UNDO_END
 from examples.releases import build
 from examples.stand import Stand, latest, tags
 
@@ -92,7 +93,7 @@ def test_a_plan_changes_nothing(stand: Stand) -> None:
     """--plan prints the actions and their undo, changes nothing and exits with 0."""
     build("sha-2222222")
     (stand.state / "open").write_text("20260101T000000-1\n")  # left by a session that died
-    (stand.state / "undo.sh").write_text("exit 1\n")
+    (stand.state / "undo.sh").write_text(f"exit 1\n{UNDO_END}\n")
     before = kept(stand)
     try:
         done = stand.pytest("smoke", "--target=idle", "--deploy=sha-2222222", "--plan")

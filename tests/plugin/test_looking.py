@@ -6,6 +6,7 @@ import fcntl
 
 import pytest
 
+from cutover.core.change import UNDO_END
 from tests.plugin.project import GOOD, Project
 
 
@@ -27,7 +28,7 @@ def test_looking_changes_nothing(project: Project, option: str, release: tuple[s
     project.test(GOOD)
     project.state.mkdir(parents=True, mode=0o700)
     (project.state / "open").write_text("20260101T000000-1\n")
-    (project.state / "undo.sh").write_text(f"touch {project.mark}\n")
+    (project.state / "undo.sh").write_text(f"touch {project.mark}\n{UNDO_END}\n")
     with (project.state / "session.lock").open("w") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         done = project.run(option, *release)
@@ -51,7 +52,7 @@ def test_a_plan_reverts_nothing(project: Project) -> None:
     project.test(GOOD)
     project.state.mkdir(mode=0o700, parents=True)
     (project.state / "open").write_text("20260101T000000-1\n")
-    (project.state / "undo.sh").write_text(f"touch {project.mark}\n")
+    (project.state / "undo.sh").write_text(f"touch {project.mark}\n{UNDO_END}\n")
     done = project.run("--deploy=sha-2", "--plan")
     assert "release 20260101T000000-1 of a session that died is open" in done.stdout, done.stdout
     assert done.returncode == 4, done.stdout + done.stderr  # there is no engine here

@@ -249,9 +249,10 @@ def test_a_revert_that_hangs_has_an_end(project: Project) -> None:
     go = project.folder / "go"
     hung = f"""
 import pytest
-from cutover.release import state
+from cutover.release import state, transaction
 from cutover.core.change import Change
 state.REVERT_DEADLINE_S = 2.0
+transaction.REVERT_PATIENCE_S = 0.0
 @pytest.fixture(scope="session")
 def hung(cutover_session, target):
     cutover_session.release().tx.apply(Change("hung", "x", ("true",), ("while [ ! -e {go} ]; do sleep 0.1; done",), 10.0))

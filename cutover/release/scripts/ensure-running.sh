@@ -5,9 +5,9 @@
 # database, and traffic must go back to it all the same.
 set -eu
 project=$1 service=$2; shift 2
-ours() { docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False --filter status=running "$@"; }
+ours() { timeout -k 5 20 docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False --filter status=running "$@"; }
+before=$(ours) || { if [ $? -ge 124 ]; then echo "docker ps: no answer within 20 s" >&2; fi; exit 1; }
 if [ -n "$(ours --filter health=healthy --filter health=none)" ]; then exit 0; fi
-before=$(ours)
 if "$@"; then exit 0; fi
 if [ -z "$before" ] || [ -z "$(ours)" ]; then exit 1; fi
 echo "note: $service of $project runs but is not healthy, as before"

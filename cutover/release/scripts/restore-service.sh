@@ -4,17 +4,18 @@
 set -eu
 project=$1 service=$2 id=$3; shift 3
 note="$(dirname "$0")/put-back.$project.$service"
-ours() { docker ps --no-trunc --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False "$@"; }
-all=$(ours --all) # exits here if the engine does not answer
-# Compose creates the new container before it stops the old one: if only ID exists, no stop can be pending.
-# A container that this script started in place of ID counts as well, because the guard runs the whole undo again if a
-# later line of it fails. After a run that was killed half-way ($note.half exists) a stop may still be pending.
-if [ -n "$id" ] && [ ! -e "$note.half" ] && [ "$(ours --filter status=running)" = "$all" ]; then
-  if [ "$all" = "$id" ] || [ "$id $all" = "$(cat "$note" 2>/dev/null)" ]; then exit 0; fi
+ours() { timeout -k 5 20 docker ps --no-trunc --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False "$@"; }
+all=$(ours --all) || { if [ $? -ge 124 ]; then echo "docker ps: no answer within 20 s" >&2; fi; exit 1; }
+# Once all containers were removed ($note says in place of which ID), what is there was started by this script: each
+# later run of the undo waits for it, however long it takes to get healthy, and never removes it.
+if [ -z "$id" ] || [ "$(cat "$note" 2>/dev/null)" != "$id" ]; then
+  # Compose creates the new container before it stops the old one: if only ID exists, no stop can be pending. After a
+  # run that was killed half-way ($note.half exists) a stop may still be pending.
+  if [ -n "$id" ] && [ ! -e "$note.half" ] && [ "$all" = "$id" ] && [ "$(ours --filter status=running)" = "$id" ]; then exit 0; fi
+  true 2>/dev/null >"$note.half" || : # not `:`, a special built-in: its failed redirection would end this shell
+  # `docker stop` waits for the stop_grace_period of the container; the caller of this script limits the time.
+  for each in $all; do docker stop "$each" >/dev/null || :; docker rm --force "$each" >/dev/null; done
+  echo "$id" 2>/dev/null >"$note" || :
 fi
-true 2>/dev/null >"$note.half" || : # not `:`, a special built-in: its failed redirection would end this shell
-# `docker stop` waits for the stop_grace_period of the container; the caller of this script limits the time.
-for each in $all; do docker stop "$each" >/dev/null || :; docker rm --force "$each" >/dev/null; done
-"$@"
-echo "$id $(ours --all)" 2>/dev/null >"$note" || :
 rm -f "$note.half"
+"$@"

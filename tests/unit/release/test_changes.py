@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.change import PROMISE, Change, line, undo_script
+from cutover.core.change import PROMISE, UNDO_END, Change, line, undo_script
 from cutover.release.changes import PreviousRelease, ensure_line, undo_lines, up_change
 from cutover.system.compose import Compose
 
@@ -40,13 +40,13 @@ def test_a_line_is_its_words(words: tuple[str, ...], within: float | None, text:
 def test_the_newest_change_is_reverted_first() -> None:
     """Lines of one change in their order, those of later changes before those of earlier ones; empty ones are left out."""
     script = undo_script([change("up", "one", "two"), change("migrate"), change("switch", "three")])
-    assert script == (f"# {PROMISE}\n# switch: the switch\nthree\n# up: the up\none\ntwo\n")
+    assert script == (f"# {PROMISE}\n# switch: the switch\nthree\n# up: the up\none\ntwo\n{UNDO_END}\n")
 
 
 def test_the_traffic_is_reverted_before_anything_else() -> None:
     """What was changed after the switch (consumers) takes its time to be reverted; users do not wait for it."""
     script = undo_script([change("up", "one"), change("switch", "two"), change("stop", "three")])
-    assert script.splitlines()[1::2] == ["# switch: the switch", "# stop: the stop", "# up: the up"]
+    assert script.splitlines()[1:-1:2] == ["# switch: the switch", "# stop: the stop", "# up: the up"]
 
 
 @pytest.mark.parametrize("changes", [[], [change("migrate")]])

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.change import Change
 from cutover.core.errors import ConfigError, CutoverError, Failed, Inconclusive, Locked, OperatorNeeded
 from cutover.proxy.base import Live
+from cutover.release import transaction
 from cutover.release.colors import BeforeRelease
 from cutover.release.history import Record
 from cutover.release.rollback import (
@@ -187,11 +189,19 @@ def opened(root: Path, undo: str = "true") -> Transaction:
     """A release that is open, whose undo is *undo*; blue was live."""
     state = State(root / "state")
     state.prepare()
-    (state.root / "undo.sh").write_text(undo + "\n")
     (state.root / "open").write_text("7\n")
-    return Transaction(state, 60.0, "a switch to idle", BeforeRelease("blue", "sha-1"), "green", id="7")
+    changes = [Change("switch", "to green", ("true",), (undo,), 10.0)]
+    before = BeforeRelease("blue", "sha-1")
+    return Transaction(state, 60.0, "a switch to idle", before, "green", id="7", changes=changes)
 
 
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session tries once to revert."""
+    monkeypatch.setattr(transaction, "REVERT_PATIENCE_S", 0.0)
+
+
+@pytest.mark.usefixtures("no_patience")
 @pytest.mark.parametrize(
     ("trouble", "undo", "live", "raised", "said"),
     [
@@ -216,7 +226,12 @@ def opened(root: Path, undo: str = "true") -> Transaction:
     ],
 )
 def test_a_rehearsal_that_cannot_be_reverted_needs_an_operator(
-    tmp_path: Path, trouble: CutoverError | None, undo: str, live: str, raised: type[CutoverError], said: str
+    tmp_path: Path,
+    trouble: CutoverError | None,
+    undo: str,
+    live: str,
+    raised: type[CutoverError],
+    said: str,
 ) -> None:
     """Whatever the switch itself ended with: 11 with the command to run, else what it was, and what serves."""
 

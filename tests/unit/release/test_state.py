@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.change import UNDO_END
 from cutover.core.errors import ConfigError, Locked
 from cutover.release.history import Record
 from cutover.release.state import REVERT_DEADLINE_S, State, did_revert, lock_owner
@@ -43,7 +44,7 @@ def test_it_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(state.root.stat().st_mode) == 0o700
-    names = ("step.sh", "revert.sh", "guard.sh", "restore-service.sh", "ensure-running.sh", "migrate.sh")
+    names = [each.name for each in (resources.files("cutover.release") / "scripts").iterdir()]
     for name in names:
         assert stat.S_IMODE((state.root / name).stat().st_mode) == 0o600
 
@@ -193,7 +194,7 @@ def test_what_is_no_guard_is_none(state: State, text: str) -> None:
 
 def test_nothing_open_is_reverted_by_nobody(state: State) -> None:
     """Reverting what is not open does nothing, ends well, and does not say that it did it."""
-    (state.root / "undo.sh").write_text("false\n")
+    (state.root / "undo.sh").write_text(f"false\n{UNDO_END}\n")
     done = state.revert(ID)
     assert done.ok
     assert not did_revert(done, ID)
