@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cutover.core.config import Settings
@@ -54,8 +53,6 @@ class ComposeUse:
     tag_key: str = "IMAGE_TAG"
     tag: str = ""
     """The tag that *model* was rendered with."""
-    env_files: tuple[Path, ...] = ()
-    """The env files of the colors."""
     gate_user: str = ""
     migrates: bool = False
     shared_volumes: Collection[str] = ()
@@ -94,7 +91,6 @@ def use_of(settings: Settings, rendered: Rendered, other: Rendered | None = None
         services=(*settings.services, *settings.workers),
         two_colors=other is not None,
         tag_key=settings.env_keys.tag,
-        env_files=tuple(each.env_file for each in settings.colors.values()),
         gate_user=settings.gate.user,
         migrates=settings.migrate is not None,
         shared_volumes=settings.volumes.shared,
@@ -177,31 +173,32 @@ def raw_ports(service: Service) -> Iterator[tuple[str, str, str]]:
 
 
 def tag_is_chosen(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
-    """The tag of the image that receives traffic comes from the variable that a release sets."""
-    if name != use.services[0]:
-        return
-    line, key = f"{name}:${{{use.tag_key}:?}}", use.tag_key
+    """A release chooses the tag of the service that receives traffic, and of the others that have its image."""
     image, raw = str(service.get("image") or ""), str(use.raw(name).get("image") or "")
+    key = use.tag_key
     if not image:
-        yield "names no image, and a release is an image with a tag", f"image: {line}"
+        yield "names no image, and a release is an image with a tag", f"image: {name}:${{{key}:?}}"
         return
-    chosen = split_image(image)[1]
-    if use.tag and chosen == use.tag:
+    main = (use.model.get("services") or {}).get(use.services[0]) or {}
+    own, chosen = split_image(image)
+    if name != use.services[0] and own != split_image(str(main.get("image") or ""))[0]:
         return
     repository, written = split_image(raw or image)
+    todo = f"image: {repository}:${{{key}:?}}"
+    if "@" in image:
+        yield f"{image.partition('@')[2][:19]} is written out, so no release can choose the image", todo
+        return
     variable = variable_of(written)
-    if raw and variable == key:
+    if (use.tag and chosen == use.tag) or (raw and variable == key):
         return
     if variable:
-        yield (
-            f"{variable} chooses the tag of {raw}, not {key}",
-            f'tag = "{variable}" in [env_keys] of cutover.toml',
-        )
+        tag = f'tag = "{variable}" in [env_keys] of cutover.toml'
+        yield f"{variable} chooses the tag of {raw}, not {key}", tag if name == use.services[0] else todo
     elif use.tag or raw:
         what = f"the tag of {raw or image} is written out, so no release can choose it"
         if use.tag and ("$" in raw or not raw):
             what = f"{key}={use.tag} makes it run {image}, so no release can choose its tag"
-        yield what, f"image: {repository}:${{{key}:?}}"
+        yield what, todo
 
 
 def fits_this_machine(use: ComposeUse, name: str, _service: Service) -> Iterator[Fault]:
@@ -212,30 +209,6 @@ def fits_this_machine(use: ComposeUse, name: str, _service: Service) -> Iterator
             f"its image is for {is_for}, this engine is {use.architecture}",
             f"build it for linux/{use.architecture}",
         )
-
-
-def tag_is_not_in_the_environment(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
-    """`env_file:` gives the container no older tag than the image has."""
-    key = use.tag_key
-    held = (service.get("environment") or {}).get(key)
-    if use.tag and held is not None and str(held) != use.tag:
-        yield (
-            f"the container would get {key}={held} with the image {use.tag}",
-            f"environment: {key}: ${{{key}:?}}",
-        )
-        return
-    given = use.raw(name).get("env_file") or ()
-    rows = [given] if isinstance(given, str) else given
-    ours = {str(path) for path in use.env_files}
-    raw = use.raw(name).get("environment") or {}
-    pinned = key in raw or any(str(row).startswith(f"{key}=") for row in raw if isinstance(raw, list))
-    for row in rows:
-        path = str(row.get("path") if isinstance(row, Mapping) else row)
-        if path in ours and not pinned:
-            what = (
-                f"env_file {Path(path).name} holds {key}, so the container gets the tag of the release before"
-            )
-            yield what, f"environment: {key}: ${{{key}:?}}, or another file for env_file"
 
 
 # --- two colors -------------------------------------------------------------------------------------------------
@@ -480,6 +453,6 @@ def dependencies_run(use: ComposeUse, _name: str, service: Service) -> Iterator[
 REFUSING: tuple[Rule, ...] = (tag_is_chosen, name_is_free, ports_of_their_own, one_port_each, data_is_there)
 """With these faults a release would fail after something has changed, or take data from users."""
 RULES: tuple[Rule, ...] = (
-    *REFUSING, fits_this_machine, tag_is_not_in_the_environment, one_writer, answers_to_its_own_name,
+    *REFUSING, fits_this_machine, one_writer, answers_to_its_own_name,
     health_is_asked, namespaces_are_its_own, user_is_known, log_can_be_read, dependencies_run,
 )  # fmt: skip

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cutover.core.errors import ConfigError
-from cutover.core.masking import MASK
-from cutover.system import process
+from cutover.system.compose import read_text, read_variables
 from cutover.system.files import write_atomically
 
-READ_DEADLINE_S = 30.0
-ENV_KEY = re.compile(r"^\s*(?:export\s+)?(?P<key>[A-Za-z_]\w*)\s*[=:]", re.MULTILINE)
+BOM = "\ufeff"
+SPACE = r"[\t\v\f\r \x85\xa0]"
+STATEMENT = re.compile(
+    rf"""(?:\s|\#[^\n]*+)*+(?:export\s+)?(?P<key>[^=:\s][^=:\n]*?){SPACE}*+
+    (?: \n | \Z | [=:]{SPACE}*+ (?P<value>
+        '(?:\\.|[^'\\])*+' | "(?:\\.|[^"\\])*+" | (?!['"])[^\n]*?(?={SPACE}*(?:[ ]\#[^\n]*)?(?:\n|\Z))
+    ))""",
+    re.DOTALL | re.VERBOSE,
+)
+"""A statement as the dotenv parser of Compose reads it; without `value` for a name that only passes a variable on."""
 ESCAPES = {"\\": "\\\\", '"': '\\"', "$": "\\$", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -37,30 +43,45 @@ def format_env_file(values: Mapping[str, str], *, head: Iterable[str] = ()) -> s
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the variables of *path* in the order of the file; raises ConfigError that names file and line.
-
-    `docker compose config` reads it, as `env_file` of a service of ours: python-dotenv reads the format differently.
-    """
+    """Return the variables of *path* in the order of the file; raises ConfigError that names file and line."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file")
-    escaped = str(path.absolute()).replace("$", "$$")
-    document = {"services": {"reader": {"image": "reader", "env_file": [escaped]}}}
-    argv = ("docker", "compose", "--project-name", "reader", "--file", "-", "config", "--format", "json")
-    done = process.run(argv, deadline_s=READ_DEADLINE_S, stdin=json.dumps(document).encode(), mask=False)
-    if not done.ok:
-        raise ConfigError(f"{path}: {MASK(done.last_line)}")
-    found = json.loads(done.out)["services"]["reader"].get("environment") or {}
-    values = {key: str(value).replace("$$", "$") for key, value in found.items() if value is not None}
-    in_file = dict.fromkeys(ENV_KEY.findall(path.read_text(encoding="utf-8")))  # Compose sorts by name
+    values = read_variables(path)
+    in_file = dict.fromkeys(each["key"] for each in statements(read_text(path)))  # Compose sorts by name
     return {key: values[key] for key in [*in_file, *values] if key in values}
 
 
+def statements(text: str) -> Iterator[re.Match[str]]:
+    """Yield each statement that Compose finds in the env file *text*, with `key` and `value`; a value may be quoted."""
+    at = len(BOM) if text.startswith(BOM) else 0
+    while found := STATEMENT.match(text, at):
+        at = found.end()
+        if found["value"] is not None:
+            yield found
+
+
 def set_env_value(env_file: Path, key: str, value: str) -> None:
-    """Set *key* to *value* in *env_file*. Comments, order, owner and mode of the file are kept."""
-    row = re.compile(
-        rf"^([ \t]*(?:export[ \t]+)?{re.escape(key)}[ \t]*[=:])[^\n]*?([ \t]+#[^\n]*)?$", re.MULTILINE
-    )
-    old = env_file.read_text(encoding="utf-8")
-    new = row.sub(lambda found: f"{found[1]}{value}{found[2] or ''}", old)
+    """Set *key* to *value* in *env_file*, in a new line if it is not there; no other byte changes.
+
+    Comments, order, quotes, line ends, owner and mode of the file are kept.
+    """
+    old = env_file.read_bytes().decode(errors="surrogateescape")
+    new = with_value(old, key, value)
     if new != old:
-        write_atomically(env_file, new, mode=env_file.stat().st_mode & 0o777)
+        content = new.encode(errors="surrogateescape")
+        write_atomically(env_file, content, mode=env_file.stat().st_mode & 0o777)
+
+
+def with_value(text: str, key: str, value: str) -> str:
+    """Return the env file *text* in which each statement for *key* has *value*, in the quotes that are there."""
+    parts, at = [], 0
+    for each in statements(text):
+        if each["key"] == key:
+            quote = each["value"][:1] if each["value"][:1] in {"'", '"'} else ""
+            parts += [text[at : each.start("value")], quote, value, quote]
+            at = each.end("value")
+    if parts:
+        return "".join([*parts, text[at:]])
+    end = "\r\n" if "\r\n" in text else "\n"
+    before = end if text.removeprefix(BOM) and not text.endswith("\n") else ""
+    return f"{text}{before}{key}={value}{end}"

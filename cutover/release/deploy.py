@@ -81,7 +81,12 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
             seconds = (time.monotonic() - begun, wait_s)
             raise _not_started(report, target.name, done, _first_bad(found), seconds)
         for each in started:
-            require_identity(each, planned.images[each.service], hashes.get(each.service, ""))
+            expected = (
+                planned.images[each.service],
+                hashes.get(each.service, ""),
+                rendered.tag(each.service),
+            )
+            require_identity(each, *expected)
         for each in started:
             _wait_stable(settings, each, wait_s, report, target.name)
         text.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait_s:.0f} s")
@@ -186,8 +191,11 @@ def _wait_stable(settings: Settings, found: Container, wait_s: float, report: Re
 
 
 # --- identity ------------------------------------------------------------------------------------------------------
-def require_identity(found: Container, image: str, config_hash: str) -> None:
-    """Raise Failed unless *found* runs the image with the ID *image* and, if it is known, with this config hash."""
+def require_identity(found: Container, image: str, config_hash: str, tag: str) -> None:
+    """Raise Failed unless *found* runs the image with the ID *image* and, where known, this config hash and *tag*."""
+    running = tag_of(found.image_name)
+    if tag and running not in {tag, None}:
+        raise Failed(f"identity: expected tag {tag}, {found.name} runs {running}")
     if found.image != image:
         raise Failed(f"identity: expected image {image[7:19]}, {found.name} runs {found.image[7:19]}")
     if config_hash and found.config_hash != config_hash:

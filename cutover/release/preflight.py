@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,10 @@ def compose_problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
     live, settings = colors.live.color, colors.settings
     beside = colors.rendered.get(live) if live and live != rendered.color else None
     use = use_of(settings, rendered, beside, tag=rendered.variables.get(settings.env_keys.tag, ""))
+    if compose_findings(
+        use, REFUSING
+    ):  # read once more, because the file as it is written shows the line to change
+        use = replace(use, source=compose.read_source(settings, rendered.color))
     yield from map(str, compose_findings(use, REFUSING))
 
 

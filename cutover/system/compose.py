@@ -22,7 +22,9 @@ from cutover.system.process import Argv
 COMPOSE_DEADLINE_S = 30.0
 MOST_SECRET_BYTES = 65_536  # of a file that is mounted: a secret is short
 MIN_VERSION = (2, 28)
-"""The first Compose with `config --environment`."""
+"""The oldest Compose that is tested."""
+REPLACED = "\ufffd"
+"""What Compose makes of a byte that is not UTF-8."""
 UNSET = re.compile(r"The \W*(\w+)\W* variable is not set")
 
 
@@ -121,24 +123,102 @@ def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
 
     Compose reads the env file in a clean environment; its values are masked from now on. Raises ConfigError.
     """
-    env_file = settings.colors[color].env_file
+    env_file, key = settings.colors[color].env_file, settings.env_keys.tag
     files = [(settings.compose_file, "compose_file"), (env_file, f"colors.{color}.env_file")]
-    for path, key in [*files, *((each, "compose_overrides") for each in settings.compose_overrides)]:
+    for path, name in [*files, *((each, "compose_overrides") for each in settings.compose_overrides)]:
         if not path.is_file():
-            raise ConfigError(f"{path}: no such file ({key} in {settings.source})")
+            raise ConfigError(f"{path}: no such file ({name} in {settings.source})")
     compose = Compose(
         settings.compose_project(color), settings.compose_file, env_file, settings.compose_overrides
     )
-    override = {settings.env_keys.tag: tag} if tag else {}
+    override = {key: tag} if tag else {}
     with ThreadPoolExecutor(2) as pool:  # two calls of 0.1 s each
-        config = pool.submit(_config, compose, override, "--format", "json")
-        variables = pool.submit(_config, compose, override, "--environment")
-        text, values = config.result(), _env_variables(variables.result(), override)
+        config = pool.submit(_config, compose, override)
+        variables = pool.submit(read_variables, env_file, override)
+        text, values = config.result(), variables.result() | override
+    text = with_tag(text, key, values.get(key, ""))
     model = json.loads(text)
     folders = (settings.source.absolute(), settings.state, settings.reports.absolute())
     MASK.show([tag or "", settings.project, *(part for path in folders for part in path.parts)])
     learn_secrets(model, values, settings.env_keys)
-    return Rendered(color, compose.project, text, model, values)
+    rendered = Rendered(color, compose.project, text, model, values)
+    _require_active(settings, rendered)
+    _require_text(rendered)
+    return rendered
+
+
+def _require_active(settings: Settings, rendered: Rendered) -> None:
+    """Raise ConfigError if a released service is only there with a profile that is not active."""
+    there = rendered.model.get("services") or {}
+    missing = [each for each in (*settings.services, *settings.workers) if each not in there]
+    every = (read_source(settings, rendered.color).get("services") or {}) if missing else {}
+    for name in missing:
+        if profiles := (every.get(name) or {}).get("profiles"):
+            env_file = settings.colors[rendered.color].env_file
+            what = f"service {name!r} has profiles {', '.join(profiles)}, and none of them is active"
+            raise ConfigError(
+                f"{what}: COMPOSE_PROFILES={profiles[0]} in {env_file}, or take the profile off"
+            )
+
+
+def _require_text(rendered: Rendered) -> None:
+    """Raise ConfigError for a variable of which Compose has replaced a byte that is not UTF-8."""
+    for name in rendered.model.get("services") or {}:
+        for key, value in rendered.environment(name).items():
+            if REPLACED in value:
+                what = f"service {name!r}: {key} has a byte that is not UTF-8"
+                raise ConfigError(f"{what}: save the file that it comes from (env_file) as UTF-8")
+
+
+def read_variables(env_file: Path, override: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables of *env_file* by name; *override* is what its references to other variables get first.
+
+    `docker compose config` reads it, as `env_file` of a service of ours: python-dotenv reads the format differently.
+    Raises ConfigError that names the file and, for what is not UTF-8, the line.
+    """
+    read_text(env_file)
+    escaped = str(env_file.absolute()).replace("$", "$$")
+    document = {"services": {"reader": {"image": "reader", "env_file": [escaped]}}}
+    argv = ("docker", "compose", "--project-name", "reader", "--file", "-", "config", "--format", "json")
+    stdin = json.dumps(document).encode()
+    done = process.run(
+        argv, deadline_s=COMPOSE_DEADLINE_S, environment=override, stdin=stdin, cwd="/", mask=False
+    )
+    if not done.ok:
+        require_compose()
+        raise ConfigError(f"{env_file}: {MASK(done.last_line)}")
+    found = json.loads(done.out)["services"]["reader"].get("environment") or {}
+    return {key: str(value).replace("$$", "$") for key, value in found.items() if value is not None}
+
+
+def read_text(path: Path) -> str:
+    """Return the text of an env file, each byte as it is; raises ConfigError that names the line of a wrong one."""
+    try:
+        content = path.read_bytes()
+        text = content.decode()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        what = f"line {line}: byte 0x{content[error.start]:02x} is not UTF-8"
+        raise ConfigError(f"{path}: {what}: save the file as UTF-8") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ConfigError(f"{path}: line {line}: holds a NUL character, which no environment can carry")
+    return text
+
+
+def with_tag(text: str, key: str, tag: str) -> str:
+    """Return the rendered configuration *text* in which a container that gets the variable *key* gets *tag*.
+
+    Compose passes on the value in the `env_file:` of a service, which may be the tag of the release before.
+    """
+    model = json.loads(text)
+    given = [each.get("environment") or {} for each in (model.get("services") or {}).values()]
+    stale = [each for each in given if tag and each.get(key) not in {None, tag}]
+    for each in stale:
+        each[key] = tag.replace("$", "$$")
+    return json.dumps(model, indent=2, ensure_ascii=False) if stale else text
 
 
 def learn_secrets(model: Mapping[str, Any], variables: Mapping[str, str], keys: EnvKeys) -> None:
@@ -214,8 +294,8 @@ def read_source(settings: Settings, color: str) -> dict[str, Any]:
     return found
 
 
-def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
-    argv = compose.words("config", *flags)
+def _config(compose: Compose, override: Mapping[str, str]) -> str:
+    argv = compose.words("config", "--format", "json")
     done = process.run(argv, deadline_s=COMPOSE_DEADLINE_S, environment=override, mask=False)
     if not done.ok:
         require_compose()  # an old Compose only says "unknown flag"
@@ -223,15 +303,6 @@ def _config(compose: Compose, override: Mapping[str, str], *flags: str) -> str:
     if unset := UNSET.search(done.err):  # only a warning for Compose
         raise ConfigError(f"{compose.env_file}: {unset[1]} is not set, and the compose file uses it")
     return done.out
-
-
-def _env_variables(text: str, override: Mapping[str, str]) -> dict[str, str]:
-    # Without the environment of the command itself.
-    own = process.clean_environment() | {"PWD": ""}  # Compose adds PWD
-    rows = (line.split("=", 1) for line in text.splitlines() if "=" in line)
-    # The docker CLI passes DOCKER_CLI_* to its plugins; their values must not be masked.
-    found = {key: value for key, value in rows if key not in own and not key.startswith("DOCKER_CLI_")}
-    return found | dict(override)
 
 
 def config_hashes(compose: Compose, text: str | None = None) -> dict[str, str]:

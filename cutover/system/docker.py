@@ -75,9 +75,9 @@ class _NotFound(EngineUnavailable):
     pass
 
 
-def _get(path: str, query: Mapping[str, Any] | None = None) -> bytes:
+def _get(path: str, query: Mapping[str, Any] | None = None, deadline_s: float = API_DEADLINE_S) -> bytes:
     """Body of a GET request to the engine; raises EngineUnavailable, _NotFound for a path that is not there."""
-    return b"".join(_stream(path, query or {}, API_DEADLINE_S))
+    return b"".join(_stream(path, query or {}, deadline_s))
 
 
 def _stream(path: str, query: Mapping[str, Any], deadline_s: float) -> Generator[bytes, None, None]:

@@ -14,8 +14,8 @@ HELD_LOCKS: set[int] = set()
 """Descriptors of the locks that this process holds."""
 
 
-def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Replace the content of *path* by *text*, durably. If the write fails, it raises and *path* is unchanged.
+def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o600) -> None:
+    """Replace the content of *path* by *content*, durably. If the write fails, it raises and *path* is unchanged.
 
     A symbolic link stays a link, and the owner of the file is kept if the user may do that.
     """
@@ -25,11 +25,11 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o600) -> None:
         draft.unlink(missing_ok=True)
         # Whatever another user puts there meanwhile, also a link, is an error and not written to.
         handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
+        with os.fdopen(handle, "wb") as out:
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 os.fchown(out.fileno(), path.stat().st_uid, path.stat().st_gid)
             os.fchmod(out.fileno(), mode)  # independent of the umask
-            out.write(text)
+            out.write(content.encode() if isinstance(content, str) else content)
             out.flush()
             os.fsync(out.fileno())
         draft.rename(path)

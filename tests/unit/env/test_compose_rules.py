@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -87,7 +86,12 @@ def use_of(text: str, facts: dict[str, Any]) -> ComposeUse:
         (web("image: reg:5000/team/app"), RAW, "the tag of reg:5000/team/app is written out", "image: reg:5000/team/app:${IMAGE_TAG:?}"),
         (web("image: app:${TAG:-latest}"), RAW, "TAG chooses the tag of app:${TAG:-latest}, not IMAGE_TAG", 'tag = "TAG" in [env_keys]'),
         (web("image: app:v${IMAGE_TAG}"), {"tag": "1"}, "IMAGE_TAG=1 makes it run app:v1", "image: app:${IMAGE_TAG:?}"),
-        (web("image: app@sha256:" + "0" * 64), RAW, "is written out", "image: app:${IMAGE_TAG:?}"),
+        (web("image: app@sha256:" + "0" * 64), RAW, "sha256:000000000000 is written out", "image: app:${IMAGE_TAG:?}"),
+        (web("image: app:${IMAGE_TAG}@sha256:" + "0" * 64), {"tag": "1"}, "so no release can choose the image", "image: app:${IMAGE_TAG:?}"),
+        (web("image: app:2.8.1"), {"tag": "9.9.9"}, "IMAGE_TAG=9.9.9 makes it run app:2.8.1", "image: app:${IMAGE_TAG:?}"),
+        (web("image: app:2.8.1"), {"tag": "9.9.9", **RAW}, "the tag of app:2.8.1 is written out", "image: app:${IMAGE_TAG:?}"),
+        (web("image: app:${TAG:-latest}"), {"tag": "9.9.9", **RAW}, "TAG chooses the tag", 'tag = "TAG" in [env_keys]'),
+        (web("init: true", "  job: {image: 'app:0', healthcheck: {test: [CMD, ask]}, user: '1'}\n"), {"tag": "1", "services": ("web", "job"), **RAW}, "the tag of app:0 is written out", "image: app:${IMAGE_TAG:?}"),
         ("services: {web: {build: ., user: '1', healthcheck: {test: [CMD, ask]}}}", RAW, "names no image", "image: web:${IMAGE_TAG:?}"),
         (web("container_name: shop"), TWO, "container_name shop: both colors cannot have it", "remove the line"),
         (web('ports: ["8000:80"]'), {**TWO, **RAW}, "both colors would publish port 8000", '"127.0.0.1:${WEB_PORT:?}:80"'),
@@ -132,8 +136,6 @@ def use_of(text: str, facts: dict[str, Any]) -> ComposeUse:
         (web("depends_on: [db]", DB), TWO, "depends on db, which only the networks of one project reach", "external: true"),
         (web("profiles: [prod]", DB), {"source": {"services": {"web": {"profiles": ["prod"]}}}}, "has profiles prod, and none of them is active", "COMPOSE_PROFILES=prod"),
         (GOOD.replace("web:", "api:"), {}, "there is no service 'web'", "it has api: correct services"),
-        (web("env_file: [{path: .env.blue, required: false}]"), {**RAW, "env_files": (Path("/srv/shop/.env.blue"),)}, "env_file .env.blue holds IMAGE_TAG", "environment: IMAGE_TAG: ${IMAGE_TAG:?}"),
-        (web("environment: {IMAGE_TAG: '0'}"), {"tag": "1"}, "would get IMAGE_TAG=0 with the image 1", "${IMAGE_TAG:?}"),
         (GOOD, {"images": {"web": IMAGE}, "architecture": "arm64"}, "its image is for amd64, this engine is arm64", "linux/arm64"),
     ],
 )  # fmt: skip
@@ -151,6 +153,7 @@ def test_finds_what_a_release_would_stumble_on(
     [
         (GOOD, {"two_colors": True, "tag": "1", "other_ports": [("127.0.0.1", 8001)], "images": {"web": IMAGE}, "architecture": "amd64"}),
         (web("image: ${REPO:-reg:5000/app}:${TAG:-latest}"), {**RAW, "tag_key": "TAG"}),
+        (web("init: true", "  side: {image: 'redis:7', healthcheck: {test: [CMD, ask]}, user: '1'}\n"), {"tag": "1", "services": ("web", "side"), **RAW}),
         (web("image: ${IMAGE:-app:1}"), {"tag": "1"}),  # Compose makes the asked tag of it
         (web('container_name: shop\nports: ["8000:80"]\nvolumes: [data:/data]', "volumes: {data: {}}\n"), {}),
         (web("container_name: ${COMPOSE_PROJECT_NAME}-web"), TWO),
@@ -172,8 +175,6 @@ def test_finds_what_a_release_would_stumble_on(
         (web("depends_on: {db: {condition: service_completed_successfully}}", DB), {"migrates": True}),
         (web("depends_on: [db]", DB), {"running": ["db"]}),
         (web("depends_on: [db]\nnetworks: {n: {aliases: ['${COMPOSE_PROJECT_NAME}-w']}}", DB + "networks: {n: {external: true}}\n"), TWO),
-        (web("env_file: [{path: app.env, required: false}]"), {**RAW, "env_files": (Path("/srv/shop/.env.blue"),)}),
-        (web("env_file: [{path: .env.blue, required: false}]\nenvironment: {IMAGE_TAG: '${IMAGE_TAG:?}'}"), {**RAW, "env_files": (Path("/srv/shop/.env.blue"),)}),
     ],
 )  # fmt: skip
 def test_says_nothing_of_what_can_be_released(text: str, facts: dict[str, Any]) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cutover.core.errors import ConfigError
 from cutover.env import envfile
@@ -78,25 +81,89 @@ def test_refuses_what_no_environment_can_carry() -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"A=1\nNAME=caf\xe9\n", "line 2: byte 0xe9 is not UTF-8: save the file as UTF-8"),
+        ("A=1\n".encode("utf-16"), "line 1: byte 0xff is not UTF-8"),
+        (b"A=1\nB=a\0b\n", "line 2: holds a NUL character"),
+    ],
+)
+def test_names_the_line_of_a_wrong_byte(tmp_path: Path, content: bytes, said: str) -> None:
+    """Compose would replace the byte, and the container would get another value than the file has."""
+    (tmp_path / "x.env").write_bytes(content)
+    with pytest.raises(ConfigError) as raised:
+        envfile.read_env_file(tmp_path / "x.env")
+    assert str(raised.value).startswith(f"{tmp_path}/x.env: {said}")
+
+
+@pytest.mark.parametrize(
     ("before", "after"),
     [
         ("IMAGE_TAG=sha-1\n", "IMAGE_TAG=sha-2\n"),
         ("A=1\nIMAGE_TAG=sha-1\nB=2\n", "A=1\nIMAGE_TAG=sha-2\nB=2\n"),
         ("IMAGE_TAG=sha-1 # written by a release\nB=2\n", "IMAGE_TAG=sha-2 # written by a release\nB=2\n"),
-        ("export IMAGE_TAG='sha-1'\n", "export IMAGE_TAG=sha-2\n"),
-        ('IMAGE_TAG = "sha-1"', "IMAGE_TAG =sha-2"),
+        ("export IMAGE_TAG='sha-1'\n", "export IMAGE_TAG='sha-2'\n"),
+        ('  IMAGE_TAG = "sha-1"  # now', '  IMAGE_TAG = "sha-2"  # now'),
+        ("IMAGE_TAG: sha-1\n", "IMAGE_TAG: sha-2\n"),
         ("IMAGE_TAG=\n", "IMAGE_TAG=sha-2\n"),
-        ("IMAGE_TAG= # none yet\n", "IMAGE_TAG=sha-2 # none yet\n"),
-        ("# IMAGE_TAG=sha-0\nMY_IMAGE_TAG=x\n", "# IMAGE_TAG=sha-0\nMY_IMAGE_TAG=x\n"),
+        ("IMAGE_TAG= # none yet\n", "IMAGE_TAG= sha-2\n"),  # for Compose the value is `# none yet`
+        ("IMAGE_TAG=sha-1\nIMAGE_TAG=sha-0\n", "IMAGE_TAG=sha-2\nIMAGE_TAG=sha-2\n"),
+        ("\ufeffIMAGE_TAG=sha-1\r\nB=2\r\n", "\ufeffIMAGE_TAG=sha-2\r\nB=2\r\n"),
+        ("\ufeffB=2\r\n", "\ufeffB=2\r\nIMAGE_TAG=sha-2\r\n"),
+        ("CERT='a\nIMAGE_TAG=x\n'\nIMAGE_TAG=sha-1", "CERT='a\nIMAGE_TAG=x\n'\nIMAGE_TAG=sha-2"),
+        ('CERT="a\\"\nIMAGE_TAG=x"\nB=it\'s\nIMAGE_TAG=sha-1\n', 'CERT="a\\"\nIMAGE_TAG=x"\nB=it\'s\nIMAGE_TAG=sha-2\n'),
+        ("# it's IMAGE_TAG=sha-0\nMY_IMAGE_TAG=x", "# it's IMAGE_TAG=sha-0\nMY_IMAGE_TAG=x\nIMAGE_TAG=sha-2\n"),
+        ("IMAGE_TAG\nB=2\n", "IMAGE_TAG\nB=2\nIMAGE_TAG=sha-2\n"),  # the name alone passes on a variable of the shell
+        ("", "IMAGE_TAG=sha-2\n"),
         ("IMAGE_TAG=sha-2\n", "IMAGE_TAG=sha-2\n"),
     ],
-)
+)  # fmt: skip
 def test_names_the_release_that_runs(tmp_path: Path, before: str, after: str) -> None:
-    """Only the value of the key changes; comments and other lines are kept."""
+    """Only the value of the key changes, and Compose reads it back; a file without the key gets it."""
     path = tmp_path / ".env"
-    path.write_text(before)
+    path.write_bytes(before.encode())
     set_env_value(path, "IMAGE_TAG", "sha-2")
-    assert path.read_text() == after
+    assert path.read_bytes() == after.encode()
+    assert envfile.read_env_file(path)["IMAGE_TAG"] == "sha-2"
+
+
+def test_a_byte_that_is_not_text_is_kept(tmp_path: Path) -> None:
+    """A file that was edited after the preflight is rewritten all the same."""
+    path = tmp_path / ".env"
+    path.write_bytes(b"NAME=caf\xe9\r\nIMAGE_TAG=sha-1\r\n")
+    set_env_value(path, "IMAGE_TAG", "sha-2")
+    assert path.read_bytes() == b"NAME=caf\xe9\r\nIMAGE_TAG=sha-2\r\n"
+
+
+QUOTED = st.text("ab\n\r\\#= é'\"", max_size=8)
+STATEMENTS = st.one_of(
+    st.sampled_from(["IMAGE_TAG=sha-1", "export IMAGE_TAG='sha-1'", '\tIMAGE_TAG : "sha-1" # it\'s', "IMAGE_TAG =sha-1 \t"]),
+    st.sampled_from(["", "  ", "# IMAGE_TAG=x", "#'", '# "', "NAME", "export", "exported=1", "B=#", "B= # c", "B=a#b #'"]),
+    st.builds("A='{}'".format, QUOTED.map(lambda text: text.replace("'", "\\'"))),
+    st.builds('C="{}"'.format, QUOTED.map(lambda text: text.replace('"', '\\"'))),
+    st.builds("D={}".format, st.text("ab\\#= \t'\"é\xa0\u2028", max_size=8)),
+)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STATEMENTS, max_size=6), st.sampled_from(["\n", "\r\n"]), st.sampled_from(["", "\n", " \n"]))
+def test_compose_reads_the_same_but_for_the_tag(rows: list[str], end: str, last: str) -> None:
+    """Any file that Compose can read: the other variables stay, and setting the old tag again restores each byte."""
+    before = end.join(rows) + last
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / ".env"
+        path.write_bytes(before.encode())
+        try:
+            values = envfile.read_env_file(path)
+        except ConfigError:
+            return
+        if "" in values:  # a name alone in a last line without an end: Compose takes it for a value
+            return
+        set_env_value(path, "IMAGE_TAG", "sha-2")
+        assert envfile.read_env_file(path) == values | {"IMAGE_TAG": "sha-2"}
+        if "IMAGE_TAG" in values:
+            set_env_value(path, "IMAGE_TAG", "sha-1")
+            assert path.read_bytes() == before.encode()
 
 
 def test_a_link_stays_a_link_with_its_owner_and_mode(tmp_path: Path) -> None:

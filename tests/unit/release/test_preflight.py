@@ -145,7 +145,7 @@ def test_a_pinned_image_has_a_container_of_its_own(monkeypatch: pytest.MonkeyPat
 BOTH_COLORS = """
 services:
   api:
-    image: shop:${{IMAGE_TAG:?}}
+    image: shop:{tag}
     ports: ["127.0.0.1:${{API_HTTP_PORT:?}}:80"]
     volumes: [data:/data]
     {line}
@@ -163,13 +163,16 @@ volumes: {{data: {{{volume}}}}}
         ("init: true", "", "blue", "volume data (/data) belongs to one color"),
         ("init: true", "", "green", ""),
         ("deploy: {replicas: 2}", "name: shop_data", "green", "2 replicas cannot all publish port 8001"),
+        ("#2.8.1", "name: shop_data", "blue", "the tag of shop:2.8.1 is written out, so no release can choose it: image: shop:${IMAGE_TAG:?}"),
+        ("#${TAG:-latest}", "name: shop_data", "blue", 'TAG chooses the tag of shop:${TAG:-latest}, not IMAGE_TAG: tag = "TAG" in [env_keys]'),
     ],
 )  # fmt: skip
 def test_refuses_a_compose_file_that_would_fail_later(
     tmp_path: Path, line: str, volume: str, live: str | None, expected: str
 ) -> None:
     """Before anything changes, with the line to change; what matters to two colors only is refused beside a live one."""
-    (tmp_path / "compose.yml").write_text(BOTH_COLORS.format(line=line, volume=volume))
+    tag = line[1:] if line.startswith("#") else "${IMAGE_TAG:?}"
+    (tmp_path / "compose.yml").write_text(BOTH_COLORS.format(tag=tag, line=line, volume=volume))
     (tmp_path / "cutover.toml").write_text(
         'project = "shop"\ncompose_file = "compose.yml"\nstate_dir = "state"\n'
         'colors.blue = { env_file = ".env.blue" }\ncolors.green = { env_file = ".env.green" }\n'

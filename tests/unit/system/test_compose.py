@@ -118,6 +118,66 @@ def test_a_service_without_an_image_is_told(services: dict[str, Any], said: str)
     assert str(raised.value) == said
 
 
+def project(folder: Path, compose_file: str, env_file: bytes, more: str = "") -> Settings:
+    """The settings of a project of one color in *folder*."""
+    (folder / "docker-compose.yml").write_text(compose_file)
+    (folder / ".env.blue").write_bytes(env_file)
+    (folder / "cutover.toml").write_text(f'project = "p"\n{more}colors.blue = {{ env_file = ".env.blue" }}\n')
+    return load_config(folder / "cutover.toml")
+
+
+WITH_ENV_FILE = """
+services:
+  api: {image: "app:${IMAGE_TAG:?}", env_file: [.env.blue], environment: {DSN: "${DSN}"}}
+  worker: {image: "app:${IMAGE_TAG:?}", env_file: [common.env]}
+  db: {image: "postgres:15"}
+"""
+
+
+def test_no_container_gets_the_tag_of_another_release(tmp_path: Path) -> None:
+    """The env file that holds the tag may be the `env_file:` of a service; what refers to the tag follows it too."""
+    env_file = b"IMAGE_TAG=sha-1\nRELEASE=app-${IMAGE_TAG}\nDSN='a$$b'\n"
+    (tmp_path / "common.env").write_text("IMAGE_TAG=sha-0\n")
+    settings = project(tmp_path, WITH_ENV_FILE, env_file)
+    for tag in ("sha-1", "sha-2"):
+        rendered = compose.render(settings, "blue", tag)
+        expected = {"IMAGE_TAG": tag, "RELEASE": f"app-{tag}", "DSN": "a$$b"}
+        assert rendered.environment("api") == expected
+        assert rendered.environment("worker") == {"IMAGE_TAG": tag}
+        assert json.loads(rendered.text) == rendered.model
+        assert {key: rendered.variables[key] for key in expected} == expected
+    assert compose.render(settings, "blue").environment("worker") == {"IMAGE_TAG": "sha-1"}
+
+
+def test_a_value_of_several_lines_is_one_variable(tmp_path: Path) -> None:
+    """A line of a value is not a variable, though it looks like one."""
+    text = b"IMAGE_TAG=sha-1\nCERT='a\nIMAGE_TAG=x\n'\n"
+    settings = project(tmp_path, "services: {api: {image: 'app:${IMAGE_TAG:?}'}}", text)
+    assert compose.render(settings, "blue").variables == {"IMAGE_TAG": "sha-1", "CERT": "a\nIMAGE_TAG=x\n"}
+
+
+@pytest.mark.parametrize(
+    ("compose_file", "env_file", "said"),
+    [
+        ("services: {api: {image: 'app:1', profiles: [prod, qa]}}", b"A=1\n",
+         "has profiles prod, qa, and none of them is active: COMPOSE_PROFILES=prod"),
+        ("services: {web: {image: 'app:1'}, api: {image: 'app:1', profiles: [prod]}}", b"COMPOSE_PROFILES=qa\n", "has profiles prod"),
+        ("services: {web: {image: 'app:1'}}", b"A=1\n", "services names 'api', the compose file of blue has web"),
+        ("services: {api: {image: 'app:1'}}", b"A=1\nB=caf\xe9\n", ".env.blue: line 2: byte 0xe9 is not UTF-8"),
+        ("services: {api: {image: 'app:1', env_file: [more.env]}}", b"A=1\n", "service 'api': NAME has a byte that is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_rendered_is_told(
+    tmp_path: Path, compose_file: str, env_file: bytes, said: str
+) -> None:
+    """One line that names the profile, the service, or the line of the file."""
+    (tmp_path / "more.env").write_bytes(b"NAME=caf\xe9\n")
+    settings = project(tmp_path, compose_file, env_file, 'services = ["api"]\n')
+    with pytest.raises(ConfigError) as raised:
+        compose.render(settings, "blue").service("api")
+    assert said in str(raised.value)
+
+
 OVERRIDE = """
 services: {api: {image: "app:${IMAGE_TAG:?}", env_file: [more.env]}}
 """
