@@ -104,10 +104,11 @@ def engine_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
     if environment.get("DOCKER_HOST") and environment.get("DOCKER_CONTEXT"):
         yield Finding("DOCKER_CONTEXT", "has no effect, because DOCKER_HOST is set", "unset one of them")
     try:
-        host = process.docker_host()
-        if host.startswith("ssh://"):
-            todo = "run cutover on the host of the engine, or DOCKER_HOST=unix:///var/run/docker.sock"
-            yield Finding("DOCKER_HOST", f"{host} is another host, where checks cannot look inside", todo)
+        process.docker_host()
+    except ConfigError as error:
+        yield Finding("docker", str(error), "docker context use default")
+        return
+    try:
         compose.require_compose()
         docker.client().api.version()
     except EngineUnavailable as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Argv = tuple[str, ...]
@@ -36,12 +36,13 @@ def line(*words: str, within_s: float | None = None) -> str:
     return shlex.join([*bound, *words])
 
 
-def undo_script(changes: Sequence[Change]) -> str:
-    """The shell script that undoes all *changes*: the switch first, then the newest first."""
+def undo_script(changes: Sequence[Change], environment: Mapping[str, str] | None = None) -> str:
+    """The shell script that undoes all *changes*, with *environment* set: the switch first, then the newest first."""
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in (environment or {}).items()]
     newest_first = [*reversed(changes)]
     blocks = [
         f"# {' '.join(f'{change.name}: {change.text}'.split())}\n" + "\n".join(change.undo)
         for change in sorted(newest_first, key=lambda each: each.name != SWITCH)
         if change.undo
     ]
-    return "\n".join((f"# {PROMISE}", *blocks, UNDO_END, ""))
+    return "\n".join((f"# {PROMISE}", *exports, *blocks, UNDO_END, ""))

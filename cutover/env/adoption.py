@@ -29,12 +29,15 @@ from cutover.env.compose_rules import (
 )
 from cutover.env.envfile import quote_value, read_env_file
 from cutover.system import process
-from cutover.system.compose import COMPOSE_DEADLINE_S, learn_secrets, require_compose
-
-DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-OVERRIDES = tuple(
-    f"{name}.override.{end}" for name in ("compose", "docker-compose") for end in ("yml", "yaml")
+from cutover.system.compose import (
+    COMPOSE_DEADLINE_S,
+    DEFAULT_FILES,
+    learn_secrets,
+    named_files,
+    override_beside,
+    require_compose,
 )
+
 PASSED_ON = ("COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES")
 REFERENCE = re.compile(r"\$\$|\$\{?(?P<name>[A-Za-z_]\w*)(?P<default>:?[-+])?")
 REQUEST = re.compile(r"(?:https?://[^/\s'\"]+|\b(?:localhost|127\.0\.0\.1)(?::\d+)?)(?P<path>/[^\s'\"|;)&]*)")
@@ -92,9 +95,7 @@ def compose_files(
 
     Raises ConfigError for a file that is missing.
     """
-    named = environment.get("COMPOSE_FILE") or values.get("COMPOSE_FILE") or ""
-    separator = environment.get("COMPOSE_PATH_SEPARATOR") or values.get("COMPOSE_PATH_SEPARATOR") or ":"
-    wanted = list(given) or [part for part in named.split(separator) if part]
+    wanted = [*given] or named_files({**values, **environment})
     for name in wanted:
         if not (folder / name).is_file():
             raise ConfigError(f"{name}: no such file (from {'--file' if given else 'COMPOSE_FILE'})")
@@ -104,7 +105,8 @@ def compose_files(
             raise ConfigError(
                 f"no compose file in {folder}: looked for {', '.join(DEFAULT_FILES)}; name one with --file"
             )
-        wanted += [name for name in OVERRIDES if (folder / name).is_file()][:1]
+        beside = override_beside(folder / wanted[0])
+        wanted += [beside.name] if beside else []
     return tuple(folder / name for name in wanted)
 
 

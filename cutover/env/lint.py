@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK, STARS
 from cutover.env.envfile import read_env_file
 from cutover.system import process
-from cutover.system.compose import Rendered, render
+from cutover.system.compose import Rendered, named_files, override_beside, render
 from cutover.system.files import is_private
 
 Values = Mapping[str, Mapping[str, str]]
@@ -108,7 +109,7 @@ def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintRe
     env_keys, rows = settings.env_keys, list[ParityRow]()
     if len(values_of) > 1:
         rows = parity_rows(values_of, public=env_keys.public, apart=(*own, env_keys.tag))
-    return LintReport(tuple(settings.colors), findings, rows)
+    return LintReport(tuple(settings.colors), [*dict.fromkeys(findings)], rows)
 
 
 def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[str, str]) -> list[str]:
@@ -118,6 +119,7 @@ def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[st
     found = [
         *incomplete(values, template, where),
         *_lint_values(values, environment, where, rendered.color, settings.data_profiles),
+        *unmerged(settings, values, environment, where),
         *_lint_rendered(settings, rendered, where),
     ]
     return [str(finding) for finding in found]
@@ -139,6 +141,7 @@ def _lint_color(
         return None, [*findings, Finding(where, str(error).removeprefix(f"{path}: "), "correct the line")]
     MASK.learn_environment(values, settings.env_keys.public, settings.env_keys.masked)
     findings += _lint_values(values, environment, where, color, settings.data_profiles)
+    findings += unmerged(settings, values, environment, where)
     try:
         findings += _lint_rendered(settings, render(settings, color), where)
     except ConfigError as error:
@@ -280,6 +283,34 @@ def exported(values: Mapping[str, str], environment: Mapping[str, str], where: s
         for key, value in values.items()
         if key in environment and environment[key] != value
     ]
+
+
+def unmerged(
+    settings: Settings, values: Mapping[str, str], environment: Mapping[str, str], where: str
+) -> list[Finding]:
+    """Return a finding for compose files that `docker compose up` would merge and a release would not."""
+    base, ours = settings.source.parent, [settings.compose_file, *settings.compose_overrides]
+    found, chosen = [], "compose_overrides" in settings.model_fields_set
+    for origin, variables in ((where, values), ("the shell", environment)):
+        named = named_files(variables)
+        chosen = chosen or bool(named)
+        folders = (settings.compose_file.parent, Path.cwd())
+        if named and not any([folder / name for name in named] == ours for folder in folders):
+            what = f"COMPOSE_FILE names {', '.join(named)}, and a release uses {_names(ours, base)}"
+            further = f", compose_overrides = {json.dumps(named[1:])}" if named[1:] else ""
+            todo = f"compose_file = {json.dumps(named[0])}{further} in cutover.toml, or unset COMPOSE_FILE"
+            found.append(Finding(origin, what, todo))
+    beside = override_beside(settings.compose_file)
+    if beside and not chosen:
+        what = f"docker compose merges it onto {settings.compose_file.name}, and a release would not"
+        name = json.dumps(_names([beside], base))
+        todo = f"compose_overrides = [{name}] in cutover.toml, or compose_overrides = [] to leave it out"
+        found.append(Finding(_names([beside], base), what, todo))
+    return found
+
+
+def _names(paths: Sequence[Path], base: Path) -> str:
+    return ", ".join(str(each.relative_to(base) if each.is_relative_to(base) else each) for each in paths)
 
 
 def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, color: str) -> list[Finding]:

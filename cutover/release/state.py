@@ -251,7 +251,7 @@ class State:
         try:
             if not self.guard_lives(release_id):
                 self.guard(release_id, max_s)
-            write_atomically(self.root / "undo.new", undo_script(changes))
+            write_atomically(self.root / "undo.new", undo_script(changes, process.engine_environment()))
         except OSError as error:
             text = f"{change.name}: {self._unwritable(error)}"
             return process.CompletedCommand(change.do, NOT_WRITTEN, "", text)

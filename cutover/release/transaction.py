@@ -15,6 +15,7 @@ from cutover.core.verdict import Outcome, Verdict
 from cutover.release.colors import BeforeRelease, Situation
 from cutover.release.history import Record
 from cutover.release.state import REVERTED_ELSEWHERE, State, who
+from cutover.system import process
 from cutover.system.container import Container
 from cutover.system.process import CompletedCommand
 
@@ -111,7 +112,7 @@ class Transaction:
         """
         begun, tries = clock(), 1
         while True:
-            done = self.state.revert(self.id, undo_script(self.changes))
+            done = self.state.revert(self.id, undo_script(self.changes, process.engine_environment()))
             if done.ok and tries > 1:
                 note = f"note: done by attempt {tries}, after {clock() - begun:.0f} s"
                 return replace(done, out=f"{done.out.rstrip()}\n{note}\n")

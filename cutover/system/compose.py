@@ -27,6 +27,11 @@ REPLACED = "\ufffd"
 """What Compose makes of a byte that is not UTF-8."""
 UNSET = re.compile(r"The \W*(\w+)\W* variable is not set")
 
+DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDES = tuple(
+    f"{name}.override.{end}" for name in ("compose", "docker-compose") for end in ("yml", "yaml")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Compose:
@@ -282,6 +287,20 @@ def render_colors(settings: Settings) -> dict[str, Rendered]:
         raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(have, pool.map(lambda color: render(settings, color), have), strict=True))
+
+
+def named_files(variables: Mapping[str, str]) -> list[str]:
+    """Return the compose files that COMPOSE_FILE in *variables* names; none if it is not set."""
+    separator = variables.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+    return [name for name in variables.get("COMPOSE_FILE", "").split(separator) if name]
+
+
+def override_beside(compose_file: Path) -> Path | None:
+    """Return the file that `docker compose` merges onto *compose_file* unasked; None if there is none."""
+    if compose_file.name not in DEFAULT_FILES:
+        return None
+    beside = (compose_file.with_name(name) for name in OVERRIDES)
+    return next((path for path in beside if path.is_file()), None)
 
 
 def read_source(settings: Settings, color: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import h11
 from cutover.core.errors import EngineUnavailable
 from cutover.system.container import Container, read_container
 from cutover.system.http import HttpClient
-from cutover.system.process import clean_environment, docker_host
+from cutover.system.process import DEFAULT_HOST, clean_environment, docker_host
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 API_DEADLINE_S = 10  # an engine that accepts a connection and never answers would block for ever
 LOG_DEADLINE_S = 30
 PING_DEADLINE_S = 1.0
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 READ_BYTES = 65_536
 MOST_LINE_BYTES, MOST_LOG_LETTERS, MOST_HEAD_LINES = 16_384, 16_000_000, 20_000
 FRAME_HEAD_BYTES = 8  # stream, three zeros, four bytes of length

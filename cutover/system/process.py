@@ -20,6 +20,7 @@ Argv = tuple[str, ...]
 FIXED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 PASSED_ON = ("HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "LANG")
 DRAIN_S = 1.0
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 CONTEXT_DEADLINE_S = 30.0
 TIMED_OUT = 124  # the same exit code as timeout(1)
 
@@ -53,13 +54,27 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return clean | dict(extra or {})
 
 
+def engine_environment() -> dict[str, str]:
+    """Return the variables with which a docker command in any shell asks the engine of this process."""
+    kept = {key: os.environ[key] for key in PASSED_ON if key.startswith("DOCKER_") and key in os.environ}
+    return kept | {"DOCKER_HOST": docker_host() or DEFAULT_HOST}
+
+
 def docker_host() -> str:
     """Return the address of the engine for the docker CLI and the SDK; empty for the default socket.
 
     The order is that of the CLI: DOCKER_HOST, DOCKER_CONTEXT, the context of `docker context use`. The SDK does not
-    read contexts. Raises ConfigError if the context cannot be read.
+    read contexts. Raises ConfigError if the context cannot be read, or if its engine is reached by SSH.
     """
-    return os.environ.get("DOCKER_HOST") or _host_of_context(_current_context())
+    given, context = os.environ.get("DOCKER_HOST"), _current_context()
+    host = given or _host_of_context(context)
+    if host.startswith("ssh://"):
+        origin = "DOCKER_HOST" if given else f"docker context {context!r}"
+        todo = "run cutover on that host, or choose an engine of this host (DOCKER_HOST=unix:///var/run/docker.sock)"
+        raise ConfigError(
+            f"{origin}: the engine at {host} is on another host, where no check can look: {todo}"
+        )
+    return host
 
 
 def _current_context() -> str:

@@ -216,7 +216,7 @@ def raising(error: Exception) -> Callable[..., Any]:
         ((process, "FIXED_PATH"), "/nowhere", {}, ["docker: the command is not in /nowhere: install the Docker CLI there"]),
         ((docker, "client"), raising(EngineUnavailable("the engine at x does not answer: permission denied")), {}, ["engine: the engine at x does not answer: permission denied: start it (systemctl start docker), and let this user open its socket (group docker)"]),
         ((compose, "require_compose"), raising(ConfigError("docker compose is 2.3: too old, 2.28 or newer is needed")), {}, ["docker compose: docker compose is 2.3: too old, 2.28 or newer is needed: install the Compose plugin, or docker context use default"]),
-        ((process, "docker_host"), lambda: "ssh://prod", {}, ["DOCKER_HOST: ssh://prod is another host, where checks cannot look inside: run cutover on the host of the engine, or DOCKER_HOST=unix:///var/run/docker.sock"]),
+        ((process, "docker_host"), raising(ConfigError("docker context 'x' cannot be read: none")), {}, ["docker: docker context 'x' cannot be read: none: docker context use default"]),
         ((process, "docker_host"), lambda: "", {"DOCKER_HOST": "a", "DOCKER_CONTEXT": "b"}, ["DOCKER_CONTEXT: has no effect, because DOCKER_HOST is set: unset one of them"]),
     ],
 )  # fmt: skip

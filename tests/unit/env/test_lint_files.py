@@ -151,3 +151,33 @@ def test_finds_what_git_keeps(folder: Path) -> None:
     assert found(folder) == [
         ".env.blue: is tracked by git: git rm --cached .env.blue, and renew what it holds"
     ]
+
+
+OVERRIDE = "services: {api: {init: true}}\n"
+KEPT = "merges it onto docker-compose.yml, and a release would not: compose_overrides = "
+
+
+@pytest.mark.parametrize(
+    ("more", "in_file", "in_shell", "expected"),
+    [
+        ("", "", "", f'docker-compose.override.yml: docker compose {KEPT}["docker-compose.override.yml"] in cutover.toml'),
+        ('compose_overrides = ["docker-compose.override.yml"]', "", "", ""),
+        ("compose_overrides = []", "", "", ""),
+        ("", "docker-compose.yml", "", ""),  # it names one file, so Compose merges no other
+        ("", "docker-compose.yml:prod.yml", "",
+         '.env.blue: COMPOSE_FILE names docker-compose.yml, prod.yml, and a release uses docker-compose.yml: compose_file = "docker-compose.yml", compose_overrides = ["prod.yml"] in cutover.toml, or unset COMPOSE_FILE'),
+        ('compose_overrides = ["prod.yml"]', "docker-compose.yml:prod.yml", "", ""),
+        ("compose_overrides = []", "", "base.yml", 'the shell: COMPOSE_FILE names base.yml, and a release uses docker-compose.yml: compose_file = "base.yml" in cutover.toml'),
+    ],
+)  # fmt: skip
+def test_no_file_is_dropped_that_compose_would_merge(
+    folder: Path, more: str, in_file: str, in_shell: str, expected: str
+) -> None:
+    """COMPOSE_FILE and an override file beside are in cutover.toml, or named with the line to add."""
+    for name in ("docker-compose.override.yml", "prod.yml"):
+        (folder / name).write_text(OVERRIDE)
+    (folder / "cutover.toml").write_text(f"{more}\n{TOML}")
+    for color, port in (("blue", "8000"), ("green", "8001")):
+        write(folder, color, GOOD | {"API_HTTP_PORT": port} | ({"COMPOSE_FILE": in_file} if in_file else {}))
+    said = found(folder, {"COMPOSE_FILE": in_shell} if in_shell else {})
+    assert (bool(said), expected in (said or [""])[0]) == (bool(expected), True), said

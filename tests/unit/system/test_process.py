@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cutover.core.change import undo_script
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
 from cutover.system import docker, process
@@ -91,6 +93,7 @@ DOCKER = """\
 #!/bin/sh
 case "$*" in
 *" rootless") echo "unix://{folder}/none.sock" ;;
+*" far") echo "ssh://far" ;;
 *" default") echo "unix:///var/run/docker.sock" ;;
 *) echo "context \\"$5\\": not found" >&2; exit 1 ;;
 esac
@@ -159,6 +162,53 @@ def test_a_context_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError) as raised:
         process.run(("true",), deadline_s=LONG_S)
     assert str(raised.value) == "docker context 'nowhere' cannot be read: context \"nowhere\": not found"
+
+
+@pytest.mark.usefixtures("contexts")
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"DOCKER_HOST": "ssh://ana@web-1"}, "DOCKER_HOST: the engine at ssh://ana@web-1 is on another host"),
+        ({"DOCKER_CONTEXT": "far"}, "docker context 'far': the engine at ssh://far is on another host"),
+    ],
+)
+def test_an_engine_behind_ssh_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    """The checks look at this host, so neither the CLI nor the SDK goes to another one."""
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    asking: tuple[Callable[[], object], ...] = (
+        docker.new_client,
+        process.clean_environment,
+        lambda: docker.inspect("x"),
+    )
+    for ask in asking:
+        with pytest.raises(ConfigError) as raised:
+            ask()
+        assert str(raised.value).startswith(said)
+        assert "run cutover on that host" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, {"DOCKER_HOST": "unix:///var/run/docker.sock"}),
+        ({"DOCKER_CONTEXT": "rootless"}, {"DOCKER_HOST": "unix://{folder}/none.sock"}),
+        ({"DOCKER_HOST": "tcp://h:1", "DOCKER_TLS_VERIFY": "1"}, {"DOCKER_HOST": "tcp://h:1", "DOCKER_TLS_VERIFY": "1"}),
+    ],
+)  # fmt: skip
+def test_an_undo_asks_the_same_engine_in_any_shell(
+    contexts: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: dict[str, str]
+) -> None:
+    """Neither a context that another shell has chosen nor its DOCKER_HOST leads an undo to another engine."""
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    filled = {key: value.format(folder=contexts) for key, value in expected.items()}
+    found = process.engine_environment()
+    assert found == filled | {"DOCKER_CONFIG": str(contexts)}
+    exports = [f"export {key}={value}" for key, value in found.items()]
+    assert undo_script([], found).split()[-2 * len(exports) :] == " ".join(exports).split()
 
 
 def test_output_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
