@@ -203,9 +203,12 @@ def configured_findings(settings: Settings, environment: Mapping[str, str]) -> I
 def probed_use(settings: Settings, rendered: Rendered, other: Rendered | None) -> ComposeUse:
     """How releases use a color, rendered with a tag that shows whether a release can choose it."""
     from cutover.env.compose_rules import use_of
+    from cutover.release.preflight import running_services
 
     probe = compose.render(settings, rendered.color, PROBE_TAG)
     facts = engine_facts(rendered.project, rendered.model, (*settings.services, *settings.workers))
+    with contextlib.suppress(EngineUnavailable, ConfigError):
+        facts["running"] = running_services(settings, rendered)
     source = compose.read_source(settings, rendered.color)
     return use_of(settings, probe, other, tag=PROBE_TAG, source=source, **facts)
 

@@ -15,6 +15,7 @@ SNAPSHOT_BUDGET_S = 30.0
 CLEANUP_TIMEOUT_S = 60.0
 MIGRATION_MARGIN_S = 60.0
 KILL_AFTER_S = 10
+ONE_SHOT_BUDGET_S = 660.0
 
 
 def migration_container(project: str) -> str:
@@ -64,6 +65,17 @@ def migration_change(
     argv = (*lock, "sh", str(state_dir / "migrate.sh"), name, *start)
     text = f"{shlex.join(migrate.command)} in the new image"
     return Change("migrate", text, argv, (), migrate.budget + migrate.lock_timeout + MIGRATION_MARGIN_S)
+
+
+def one_shot_change(state_dir: Path, compose: Compose, service: str) -> Change:
+    """Change that runs *service* to its end in a one-off container; its undo removes only the container."""
+    name = f"{compose.project}-run-{service}"
+    start = compose.words("run", "--detach", "--no-deps", "--name", name, "-T", service)
+    argv = ("sh", str(state_dir / "migrate.sh"), name, *start)
+    remove = line("docker", "rm", "--force", "--volumes", name, within_s=CLEANUP_TIMEOUT_S)
+    return Change(
+        "run", f"{service} to its end", argv, (f"{remove} >/dev/null 2>&1 || :",), ONE_SHOT_BUDGET_S
+    )
 
 
 def module_argv(module: str, *arguments: str) -> Argv:

@@ -10,7 +10,7 @@ from typing import Any
 
 from cutover.core.config import Settings
 from cutover.env.lint import Finding
-from cutover.system.compose import Rendered
+from cutover.system.compose import COMPLETED, Rendered
 
 Service = Mapping[str, Any]
 Fault = tuple[str, str]
@@ -54,7 +54,6 @@ class ComposeUse:
     tag: str = ""
     """The tag that *model* was rendered with."""
     gate_user: str = ""
-    migrates: bool = False
     shared_volumes: Collection[str] = ()
     """Volumes that both colors may write to at the same time."""
     own_volumes: Collection[str] = ()
@@ -92,7 +91,6 @@ def use_of(settings: Settings, rendered: Rendered, other: Rendered | None = None
         two_colors=other is not None,
         tag_key=settings.env_keys.tag,
         gate_user=settings.gate.user,
-        migrates=settings.migrate is not None,
         shared_volumes=settings.volumes.shared,
         own_volumes=settings.volumes.per_color,
         other=other.model if other else {},
@@ -338,6 +336,13 @@ def health_command_of(service: Service, image: Mapping[str, Any] | None = None) 
     return ["CMD-SHELL", test] if isinstance(test, str) else [str(word) for word in test]
 
 
+def health_is_on(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """The compose file does not disable the HEALTHCHECK of the service that receives traffic."""
+    if name == use.services[0] and health_command_of(service) == ["NONE"]:
+        what = "its healthcheck is disabled, so the engine cannot tell when it breaks"
+        yield what, "give it a test that asks the service"
+
+
 def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """There is a HEALTHCHECK, it asks the service, and it asks it by an address."""
     test = health_command_of(service, use.images.get(name))
@@ -347,10 +352,6 @@ def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fa
         yield "has no HEALTHCHECK, so the engine cannot tell when it breaks", f"healthcheck: {NO_HEALTHCHECK}"
         return
     if test[0] == "NONE":
-        yield (
-            "its healthcheck is disabled, so the engine cannot tell when it breaks",
-            "give it a test that asks the service",
-        )
         return
     kind, words = test[0], test[1:]
     text = " ".join(words) if kind == "CMD-SHELL" else shlex.join(words)
@@ -426,33 +427,29 @@ def log_can_be_read(_use: ComposeUse, _name: str, service: Service) -> Iterator[
 
 
 def dependencies_run(use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
-    """What it depends on runs, or is run by the release."""
+    """What it depends on runs; what it waits for to complete is run by the release, and what that depends on runs."""
+    shared = any(use.is_shared("networks", key) for key in service.get("networks") or {})
     for other, how in (service.get("depends_on") or {}).items():
-        if other in use.services:
+        if other in use.services or other in (use.running or ()) or not how.get("required", True):
             continue
-        condition = (how or {}).get("condition")
-        if condition == "service_completed_successfully":
-            if not use.migrates:
-                what = f"waits for {other} to complete, and a release does not run {other}"
-                yield what, f'[migrate] with the command of {other} and service = "{other}" in cutover.toml'
-        elif use.running is not None and other not in use.running and not use.two_colors:
-            todo = f"docker compose --project-name {use.project} up --detach {other}"
-            yield f"depends on {other}, which does not run in the project {use.project}", todo
-        elif use.two_colors and not any(
-            use.is_shared("networks", key) for key in service.get("networks") or {}
-        ):
+        if how.get("condition") == COMPLETED:
+            yield from dependencies_run(use, other, (use.model.get("services") or {}).get(other) or {})
+        elif use.two_colors and not shared:
             what = (
                 f"depends on {other}, which only the networks of one project reach: the other color has none"
             )
-            yield (
-                what,
-                f"networks: default: name: <a fixed name> and external: true, shared by {other} and both colors",
-            )
+            network = f"networks: default: name: <a fixed name> and external: true, shared by {other} and both colors"
+            yield what, network
+        elif use.running is not None:
+            todo = f"docker compose --project-name {use.project} up --detach {other}"
+            yield f"depends on {other}, which does not run in the project {use.project}", todo
 
 
-REFUSING: tuple[Rule, ...] = (tag_is_chosen, name_is_free, ports_of_their_own, one_port_each, data_is_there)
+REFUSING: tuple[Rule, ...] = (
+    tag_is_chosen, name_is_free, ports_of_their_own, one_port_each, data_is_there, health_is_on, dependencies_run,
+)  # fmt: skip
 """With these faults a release would fail after something has changed, or take data from users."""
 RULES: tuple[Rule, ...] = (
     *REFUSING, fits_this_machine, one_writer, answers_to_its_own_name,
-    health_is_asked, namespaces_are_its_own, user_is_known, log_can_be_read, dependencies_run,
+    health_is_asked, namespaces_are_its_own, user_is_known, log_can_be_read,
 )  # fmt: skip

@@ -26,7 +26,7 @@ from cutover.gate.log_checks import LogBaseline, baseline_until_verified, read_b
 from cutover.release.changes import ensure_line, up_change
 from cutover.release.colors import Situation, main_container, tag_of
 from cutover.release.history import Record
-from cutover.release.migrate import migrate_database
+from cutover.release.migrate import migrate_database, run_one_shots
 from cutover.release.plan import DeployPlan, ReleasePlan
 from cutover.release.preflight import hashes_of, image_healthcheck, wait_for
 from cutover.release.state import State, who
@@ -66,6 +66,7 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
         report.line("T-10m", f"deploy {rendered.color}", said, begun)
         return Deployed(target)
     migrate_database(tx, situation, rendered, path, report)
+    run_one_shots(tx, situation, rendered, path, report)
     baselines = _read_baselines(settings, (rendered.color, situation.before.live))
     before = docker.by_service(rendered.project, settings.services)
     tx.note_containers(rendered.color, before)

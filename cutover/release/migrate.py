@@ -20,7 +20,7 @@ from cutover.core.errors import ConfigError, EngineUnavailable, Failed, Inconclu
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.database.base import ServiceDatabase, SqliteFile, locate
-from cutover.database.changes import migration_change, rehearsal_containers
+from cutover.database.changes import migration_change, one_shot_change, rehearsal_containers
 from cutover.database.postgres import PostgresUrl
 from cutover.gate.container_checks import has_healthcheck, health_budget
 from cutover.release.colors import Situation
@@ -61,6 +61,22 @@ def migrate_database(
             _require_gate_of_live(situation, report)
     finally:
         database.close()
+
+
+def run_one_shots(
+    tx: Transaction, situation: Situation, new: Rendered, release_file: Path, report: Reporter
+) -> None:
+    """Run the services that the released ones wait for to complete, in the images of *new*; raises Failed.
+
+    What they change has no undo, as with a migration. --skip-migrations leaves them out.
+    """
+    for name in compose.one_shots_of(situation.settings, new) if situation.request.migrate else ():
+        with report.step("T-10m", f"run {name}") as text:
+            done = tx.apply(one_shot_change(tx.state.root, Compose(new.project, release_file), name))
+            if not done.ok:
+                why = f"exit {done.code}: {migration_error(done)}"
+                raise Failed(f"{name} has to complete before the release starts, and failed: {why}")
+            text.append(f"{new.image(name)} completed")
 
 
 def _take_snapshot(tx: Transaction, database: ServiceDatabase, report: Reporter, target: str) -> None:

@@ -12,6 +12,7 @@ from cutover.core.masking import STARS
 from cutover.release.approval import timetable
 from cutover.release.changes import PreviousRelease
 from cutover.release.colors import Situation, main_container
+from cutover.system import compose
 from cutover.system.compose import Rendered
 
 LEAD = timedelta(minutes=15)
@@ -69,6 +70,8 @@ def _deploy_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
     yield f"would deploy {new.image(service)} on {new.color} (port {new.port(service)}); runs now: {now}"
     if settings.migrate:
         yield f"would migrate with: {' '.join(settings.migrate.command)}; no undo, the schema stays"
+    if before := compose.one_shots_of(settings, new):
+        yield f"would run {', '.join(before)} to the end first; no undo for what they change"
     if plan.previous is None:
         yield f"undo: {plan.undo}"
         return

@@ -180,12 +180,31 @@ def compose_problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
     """Why the compose file cannot be released, one line each; names, ports and volumes only beside a live color."""
     live, settings = colors.live.color, colors.settings
     beside = colors.rendered.get(live) if live and live != rendered.color else None
-    use = use_of(settings, rendered, beside, tag=rendered.variables.get(settings.env_keys.tag, ""))
+    tag, running = rendered.variables.get(settings.env_keys.tag, ""), running_services(settings, rendered)
+    use = use_of(settings, rendered, beside, tag=tag, running=running)
     if compose_findings(
         use, REFUSING
     ):  # read once more, because the file as it is written shows the line to change
         use = replace(use, source=compose.read_source(settings, rendered.color))
     yield from map(str, compose_findings(use, REFUSING))
+
+
+def running_services(settings: Settings, rendered: Rendered) -> set[str] | None:
+    """The services that run in the project of *rendered*, or in any on a network that a service of it joins.
+
+    None if no released service depends on one that is not released; raises EngineUnavailable.
+    """
+    released = {*settings.services, *settings.workers, *rendered.one_shots(settings.services)}
+    if not {other for each in released for other in rendered.depends_on(each)} - released:
+        return None
+    networks = {
+        str(((rendered.model.get("networks") or {}).get(key) or {}).get("name", key))
+        for each in released
+        for key in (rendered.model["services"].get(each) or {}).get("networks") or {}
+    }
+    beside = [each for network in sorted(networks) for each in docker.joined(network)]
+    there = [each for each in (*docker.containers(rendered.project), *beside) if each.running]
+    return {name for each in there for name in (each.service, each.name)}
 
 
 def taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
@@ -242,7 +261,8 @@ def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> d
     """
     from cutover.system.registry import ensure_image, local_image
 
-    names = {each: rendered.image(each) for each in (*settings.services, *settings.workers)}
+    one_shots = compose.one_shots_of(settings, rendered)
+    names = {each: rendered.image(each) for each in (*settings.services, *settings.workers, *one_shots)}
     found = {service: ensure_image(name) if pull else local_image(name) for service, name in names.items()}
     return {service: image.id if image else "" for service, image in found.items()}
 

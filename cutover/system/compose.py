@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ COMPOSE_DEADLINE_S = 30.0
 MOST_SECRET_BYTES = 65_536  # of a file that is mounted: a secret is short
 MIN_VERSION = (2, 28)
 """The oldest Compose that is tested."""
+COMPLETED = "service_completed_successfully"
 REPLACED = "\ufffd"
 """What Compose makes of a byte that is not UTF-8."""
 UNSET = re.compile(r"The \W*(\w+)\W* variable is not set")
@@ -104,6 +105,21 @@ class Rendered:
         """Return the stop_grace_period of *service* in seconds."""
         given = self.service(service).get("stop_grace_period")
         return parse_duration(given) if given else GRACE_S
+
+    def one_shots(self, services: Sequence[str]) -> list[str]:
+        """Return the services that *services* wait for to complete, each after those that it waits for itself."""
+        found: dict[str, None] = {}
+        for service in services:
+            waited = [name for name, how in self.depends_on(service).items() if how == COMPLETED]
+            found |= dict.fromkeys(name for each in waited for name in (*self.one_shots([each]), each))
+        return [name for name in found if name not in services]
+
+    def depends_on(self, service: str) -> dict[str, str]:
+        """Return the services that *service* must not be started without, each with its condition."""
+        rows = ((self.model.get("services") or {}).get(service) or {}).get("depends_on") or {}
+        return {
+            name: str(how.get("condition", "")) for name, how in rows.items() if how.get("required", True)
+        }
 
     def port(self, service: str) -> int:
         """Return the first published host port of *service*; 0 if there is none."""
@@ -277,6 +293,13 @@ def _small_text(path: object) -> str:
         )
     except OSError:
         return ""
+
+
+def one_shots_of(settings: Settings, rendered: Rendered) -> list[str]:
+    """Return the services that a release runs to their end before those that wait for them; not that of [migrate]."""
+    own = settings.migrate.service if settings.migrate else ""
+    found = rendered.one_shots((*settings.services, *settings.workers))
+    return [name for name in found if name != own]
 
 
 def render_colors(settings: Settings) -> dict[str, Rendered]:

@@ -305,6 +305,11 @@ def is_cut(lines: Sequence[str], most: int) -> bool:
     return len(lines) >= most or sum(map(len, lines)) >= MOST_LOG_LETTERS - MOST_LINE_BYTES
 
 
+def joined(network: str) -> list[Container]:
+    """Return the running containers of any project on *network*; raises EngineUnavailable."""
+    return _listed({"network": [network]}, every=False)
+
+
 def published_by(port: int) -> list[Container]:
     """Return the running containers of any project that publish *port*; raises EngineUnavailable."""
     return _listed({"publish": [str(port)]}, every=False)

@@ -13,7 +13,13 @@ from cutover.core.change import undo_script
 from cutover.core.config import Settings
 from cutover.core.config_schema import Migrate
 from cutover.database.base import ServiceDatabase
-from cutover.database.changes import migration_change, migration_container, module_argv, snapshot_change
+from cutover.database.changes import (
+    migration_change,
+    migration_container,
+    module_argv,
+    one_shot_change,
+    snapshot_change,
+)
 from cutover.system.compose import Compose, Rendered
 
 MIGRATE = Migrate(command=("flask", "db", "upgrade"))
@@ -36,6 +42,18 @@ def test_a_migration_runs_in_a_named_container_with_a_time_limit() -> None:
     assert shlex.join(change.do) == expected
     assert change.undo == ()
     assert change.budget_s > MIGRATE.budget
+
+
+def test_a_one_shot_service_is_removed_by_its_undo() -> None:
+    """It runs alone under a name of its own; a run that is cut short leaves no container behind."""
+    change = one_shot_change(Path("/state"), Compose("recall_green", Path("/r.yml")), "seed")
+    assert shlex.join(change.do) == (
+        "sh /state/migrate.sh recall_green-run-seed docker compose --project-name recall_green --file /r.yml "
+        "run --detach --no-deps --name recall_green-run-seed -T seed"
+    )
+    assert change.undo == (
+        "timeout -k 10 60 docker rm --force --volumes recall_green-run-seed >/dev/null 2>&1 || :",
+    )
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def web(lines: str, rest: str = "") -> str:
 
 
 DB = "  db: {image: postgres:15}\n"
+JOB = "  job: {image: 'app:1', depends_on: {db: {condition: service_healthy}}}\n"
 TWO = {"two_colors": True}
 RAW = {"raw": True}
 IMAGE = {"Architecture": "amd64", "Config": {"User": "1000", "Healthcheck": {"Test": ["CMD", "ask"]}}}
@@ -131,7 +132,8 @@ def use_of(text: str, facts: dict[str, Any]) -> ComposeUse:
         (web("logging: {driver: none}"), {}, "logging: none keeps no log", "driver: local"),
         (web("logging: {driver: syslog, options: {syslog-address: 'tcp://10.0.0.9:514'}}"), {}, "no container starts while tcp://10.0.0.9:514", "udp://"),
         (web("logging: {driver: gelf, options: {cache-disabled: 'true'}}"), {}, "gelf without its cache cannot be read", "cache-disabled"),
-        (web("depends_on: {db: {condition: service_completed_successfully}}", DB), {}, "waits for db to complete, and a release does not run db", "[migrate]"),
+        (web("depends_on: {job: {condition: service_completed_successfully}}", JOB + DB), {"running": []}, "depends on db, which does not run in the project shop_blue", "up --detach db"),
+        (web("depends_on: {db: {condition: service_healthy}}", DB), {"running": []}, "depends on db, which does not run in the project shop_blue", "up --detach db"),
         (web("depends_on: [db]", DB), {"running": ["web"]}, "depends on db, which does not run in the project shop_blue", "--project-name shop_blue up --detach db"),
         (web("depends_on: [db]", DB), TWO, "depends on db, which only the networks of one project reach", "external: true"),
         (web("profiles: [prod]", DB), {"source": {"services": {"web": {"profiles": ["prod"]}}}}, "has profiles prod, and none of them is active", "COMPOSE_PROFILES=prod"),
@@ -172,7 +174,10 @@ def test_finds_what_a_release_would_stumble_on(
         (web("networks: {n: {aliases: ['${COMPOSE_PROJECT_NAME}-web']}}", "networks: {n: {name: fixed}}\n"), TWO),
         (web("logging: {driver: json-file}"), {}),
         (web("logging: {driver: fluentd, options: {fluentd-address: 'tcp://h:1', fluentd-async: 'true'}}"), {}),
-        (web("depends_on: {db: {condition: service_completed_successfully}}", DB), {"migrates": True}),
+        (web("depends_on: {job: {condition: service_completed_successfully}}", JOB + DB), {"running": ["db"]}),
+        (web("depends_on: {db: {condition: service_healthy, required: false}}", DB), {"running": []}),
+        (web("depends_on: {db: {condition: service_healthy}}", DB), {}),  # the engine was not asked
+        (web("init: true", "  side: {image: 'redis:7', healthcheck: {disable: true}, user: '1'}\n"), {"services": ("web", "side")}),
         (web("depends_on: [db]", DB), {"running": ["db"]}),
         (web("depends_on: [db]\nnetworks: {n: {aliases: ['${COMPOSE_PROJECT_NAME}-w']}}", DB + "networks: {n: {external: true}}\n"), TWO),
     ],

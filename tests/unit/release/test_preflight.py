@@ -24,8 +24,9 @@ from cutover.release.preflight import (
     whose,
 )
 from cutover.release.prune import pin_image
-from cutover.system import process
+from cutover.system import docker, process
 from cutover.system.compose import Rendered, render
+from cutover.system.container import Container
 from cutover.system.process import CompletedCommand
 from tests.helpers.inspected import container
 
@@ -218,3 +219,42 @@ def test_says_how_a_running_service_is_taken_over(  # the columns of the table
     said = whose(settings, Rendered("blue", "shop_blue", "", {}, {}), stranger)
     assert said.startswith(f"the container {stranger.name} (project {project or 'none'})")
     assert said.endswith(TAKER) == takes_over
+
+
+ON_A_NETWORK = """
+services:
+  api: {image: "shop:${IMAGE_TAG:?}", depends_on: {db: {condition: service_healthy}}, networks: [shared]}
+networks: {shared: {name: shop, external: true}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("own", "beside", "expected"),
+    [
+        ([], [], "services.api: depends on db, which does not run in the project shop_blue: docker compose"),
+        (["db"], [], ""),
+        ([], ["db"], ""),  # of another project, on the network of both
+        ([], ["cache"], "depends on db, which does not run in the project shop_blue"),
+    ],
+)
+def test_a_dependency_that_does_not_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: list[str], beside: list[str], expected: str
+) -> None:
+    """Before anything changes, by its name; it may run in the project, or beside it on a network of the service."""
+    (tmp_path / "docker-compose.yml").write_text(ON_A_NETWORK)
+    (tmp_path / ".env.blue").write_text("IMAGE_TAG=sha-1\n")
+    (tmp_path / "cutover.toml").write_text('project = "shop"\ncolors.blue = { env_file = ".env.blue" }\n')
+    settings = load_config(tmp_path / "cutover.toml")
+    there = {"shop_blue": own, "shop": beside}
+
+    def running(name: str) -> list[Container]:
+        return [
+            replace(container(), labels={"com.docker.compose.service": each}, name=each)
+            for each in there[name]
+        ]
+
+    monkeypatch.setattr(docker, "containers", running)
+    monkeypatch.setattr(docker, "joined", running)
+    rendered = render(settings, "blue", "sha-2")
+    found = list(compose_problems(Colors(settings, {}, None, Live(None, "")), rendered))
+    assert (len(found), expected in "".join(found)) == (bool(expected), True), found

@@ -103,6 +103,30 @@ def test_knows_each_published_port(
     assert (release.published("api"), release.port("api")) == (expected, first)
 
 
+def waits(*names: str, **more: str) -> dict[str, Any]:
+    """A service that waits for *names* to complete, and for the others of its own condition."""
+    rows = dict.fromkeys(names, compose.COMPLETED) | more
+    return {"depends_on": {name: {"condition": how} for name, how in rows.items()}}
+
+
+@pytest.mark.parametrize(
+    ("services", "expected"),
+    [
+        ({"api": {}}, []),
+        ({"api": waits("seed"), "seed": waits("migrate", db="service_healthy"), "migrate": {}}, ["migrate", "seed"]),
+        ({"api": waits("seed", "migrate"), "seed": waits("migrate"), "migrate": {}}, ["migrate", "seed"]),
+        ({"api": waits(db="service_healthy"), "db": waits("init"), "init": {}}, []),  # db is not started by a release
+        ({"api": waits("worker"), "worker": waits("chown")}, ["chown"]),  # worker is released with it
+        ({"api": {"depends_on": {"seed": {"condition": compose.COMPLETED, "required": False}}}}, []),
+    ],
+)  # fmt: skip
+def test_one_shot_services_come_in_the_order_of_compose(
+    services: dict[str, Any], expected: list[str]
+) -> None:
+    """What a released service waits for to complete runs before it, and what that waits for still earlier."""
+    assert rendered(services).one_shots(("api", "worker")) == expected
+
+
 @pytest.mark.parametrize(
     ("services", "said"),
     [
