@@ -249,6 +249,9 @@ def proxy_findings(colors: Colors) -> Iterator[Finding]:
     agreed = colors.proxy.agreed()
     if agreed.outcome is not Outcome.YES:
         yield Finding("[proxy]", agreed.reason, "start it with its configuration of deploy/proxy/README.md")
+    elif problem := colors.proxy.color_problem():
+        what, _, todo = problem.partition(": ")
+        yield Finding("[proxy] color_header", what, todo)
     elif problem := log_problem(colors):
         yield Finding("[proxy]", problem, "the log format of deploy/proxy, readable by this user")
 

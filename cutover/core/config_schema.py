@@ -254,7 +254,7 @@ class Proxy(Section):
     health_path: UrlPath = "/__cutover/alive"
     """A location that the proxy answers itself: it tells a dead proxy from a dead service."""
     color_header: Token = "X-Color"
-    """The response header that names the live color."""
+    """The response header that names the color that answered; the configurations in `deploy/proxy` add it."""
     live_port: int = Field(0, ge=0, le=65535)
     """port-swap: the port that users connect to; default: the port of the live color."""
     switch: tuple[str, ...] = ()

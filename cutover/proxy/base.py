@@ -75,6 +75,15 @@ class ProxyClient:
         why = f"without a color in {self.color_header} or in its JSON"
         return Live(None, f"{where} answered {response.status} {why}")
 
+    def why_unnamed(self) -> str:
+        """Why a switch could not be verified: the live color answers well, and no header says who it is; or empty."""
+        response = self._fetch(self.path)
+        if not 0 < response.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ""  # a broken release may answer anything, and has to be replaced
+        if named_color(response, self.color_header):
+            return ""
+        return f"{self.url}{self.path} answered {response.status} without the header {self.color_header}"
+
     def proxy_color(self) -> str:
         """The color that the control location says the proxy chooses; empty if it names none."""
         word = self.ask_control().headers.get(PROXY_COLOR_HEADER.lower(), "")
@@ -117,6 +126,8 @@ class Proxy(ABC):
 
     name: ClassVar[str]
     """The name in `[proxy] driver`."""
+    color_line: ClassVar[str] = "the proxy has to add {header} with the color that it sent the request to"
+    """How a response gets the header that names its color; `{header}` is `[proxy] color_header`."""
     has_gap: ClassVar[bool] = False
     """Whether users get no response while the switch takes place."""
     keeps_old_color: ClassVar[bool] = True
@@ -134,6 +145,11 @@ class Proxy(ABC):
     @abstractmethod
     def switch(self, to: str) -> Change:
         """The change that sends new requests to *to*, and its undo; both do nothing when run twice."""
+
+    def color_problem(self) -> str:
+        """Why a switch could not be verified, and the line that names the color; empty if the live color is named."""
+        why = self.client.why_unnamed()
+        return f"{why}: {self.color_line.format(header=self.client.color_header)}" if why else ""
 
     def control(self) -> ControlProbe:
         """Whether the proxy itself answers."""

@@ -29,13 +29,17 @@ class CommandProxy(Proxy):
     ports: dict[str, int]
     client: ProxyClient
     name = "command"
+    color_line = (
+        "the proxy has to add it, in HAProxy in each backend: http-after-response set-header {header} <color> "
+        "(as deploy/proxy/haproxy/haproxy.cfg has it)"
+    )
 
     @classmethod
     def of(cls, settings: Settings, ports: dict[str, int]) -> Self:
         """The driver that `[proxy]` describes; raises ConfigError if a key or a command is missing."""
         proxy = settings.proxy
         if proxy is None or not proxy.switch or not proxy.url:
-            raise ConfigError(f'{settings.source}: the driver "command" needs proxy.switch and proxy.url')
+            raise ConfigError(f'{settings.source}: the driver "command" needs [proxy] switch and url')
         there, back, status = (find_command(settings, key) for key in ("switch", "undo", "status"))
         return cls(there, back, status, ports, ProxyClient.of(settings))
 
@@ -80,7 +84,7 @@ def find_command(settings: Settings, key: str) -> Argv:
         path = where = str(settings.source.parent.absolute() / Path(path).expanduser())
     found = shutil.which(path, path=process.FIXED_PATH)
     if found is None:
-        raise ConfigError(f"{settings.source}: proxy.{key}: no such command: {where}")
+        raise ConfigError(f"{settings.source}: [proxy] {key}: no such command: {where}")
     return (found, *argv[1:])
 
 
@@ -98,7 +102,7 @@ def judge_status(done: CompletedCommand | None, live: Live) -> Verdict:
     if live.color is None:
         return unknown("proxy", live.how, **evidence)
     if done is None:
-        reason = f"{live.color} answers, and nothing else says so: give proxy.status, words that print the live color"
+        reason = f"{live.color} answers, and nothing else says so: [proxy] status, a command that prints it"
         return unknown("proxy", reason, **evidence)
     if not word:
         why = done.last_line if not done.ok else f"it says {done.out.strip()[-80:]!r}"

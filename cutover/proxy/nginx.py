@@ -31,6 +31,9 @@ class Nginx(Proxy):
     marker: Path
     client: ProxyClient
     name = "nginx"
+    color_line = (
+        "add_header {header} $color always; in its location / (as deploy/proxy/nginx/cutover.conf has it)"
+    )
 
     @classmethod
     def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:

@@ -52,6 +52,7 @@ class PortSwap(Proxy):
     client: ProxyClient
     wait_s: float = START_BUDGET_S
     name = "port-swap"
+    color_line = "there is no proxy that could add it, so the service has to send {header}: <color> itself"
     has_gap = True
     keeps_old_color = False
 
@@ -61,7 +62,7 @@ class PortSwap(Proxy):
         proxy = settings.proxy
         port = urlsplit(proxy.url).port if proxy else None
         if proxy is None or not port:
-            why = "proxy.url is missing: http://127.0.0.1:PORT, the port that users know"
+            why = "[proxy] url is missing: http://127.0.0.1:PORT, the port that users know"
             raise ConfigError(f"{settings.source}: {why}")
         port = proxy.live_port or port
         projects = {color: settings.compose_project(color) for color in settings.colors}

@@ -31,12 +31,16 @@ class Traefik(Proxy):
     file: Path
     client: ProxyClient
     name = "traefik"
+    color_line = (
+        "headers: customResponseHeaders: {header}: <color> in a middleware of its router, in both prepared files "
+        "(as deploy/proxy/traefik has it)"
+    )
 
     @classmethod
     def of(cls, settings: Settings, _ports: dict[str, int]) -> Self:
-        """The driver that `[proxy]` describes; raises ConfigError without `proxy.dynamic_file`."""
+        """The driver that `[proxy]` describes; raises ConfigError without `[proxy] dynamic_file`."""
         if settings.proxy is None or settings.proxy.dynamic_file is None:
-            why = "proxy.dynamic_file is missing: the file that Traefik's provider reads"
+            why = "[proxy] dynamic_file is missing: the file that Traefik's provider reads"
             raise ConfigError(f"{settings.source}: {why}")
         return cls(settings.proxy.dynamic_file, ProxyClient.of(settings))
 

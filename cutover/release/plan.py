@@ -70,8 +70,8 @@ def _deploy_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
     yield f"would deploy {new.image(service)} on {new.color} (port {new.port(service)}); runs now: {now}"
     if settings.migrate:
         yield f"would migrate with: {' '.join(settings.migrate.command)}; no undo, the schema stays"
-    if before := compose.one_shots_of(settings, new):
-        yield f"would run {', '.join(before)} to the end first; no undo for what they change"
+    if first := compose.one_shots_of(settings, new):
+        yield f"would run {', '.join(first)} to the end first; no undo for what they change"
     if plan.previous is None:
         yield f"undo: {plan.undo}"
         return

@@ -52,6 +52,7 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
     request, settings = situation.request, situation.settings
     old = None
     if request.switch:
+        require_named_color(situation.colors)
         old = check_switch(situation)
         if problem := log_problem(situation.colors):
             raise ConfigError(problem)
@@ -88,13 +89,19 @@ def require_agreed(proxy: Proxy) -> None:
         raise ConfigError(f"it is not certain which color is live: {agreed.reason}")
 
 
+def require_named_color(colors: Colors) -> None:
+    """Raise ConfigError if no response names the color that answered: a switch could not be verified."""
+    if colors.proxy is not None and (problem := colors.proxy.color_problem()):
+        raise ConfigError(f"[proxy] color_header: {problem}")
+
+
 def log_problem(colors: Colors) -> str:
     """Why `[proxy] access_log` does not show the requests of users, whose failures would go unnoticed; or empty."""
     proxy = colors.settings.proxy
     # A port swap has no proxy that could log.
     if proxy and proxy.access_log and colors.proxy and colors.proxy.keeps_old_color:
         why = why_log_lacks(proxy.access_log, ProxyClient.of(colors.settings).ask_marked)
-        return f"proxy.access_log: {why}" if why else ""
+        return f"[proxy] access_log: {why}" if why else ""
     return ""
 
 

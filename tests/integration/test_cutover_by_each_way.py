@@ -116,7 +116,7 @@ def test_a_log_that_shows_nothing_is_refused(stand: Stand) -> None:
     stand.config.write_text(stand.toml().replace("access.jsonl", "error.log"))
     done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={GOOD}", "--switch")
     assert done.code == 4, done.out
-    assert "proxy.access_log:" in done.out
+    assert "[proxy] access_log:" in done.out
     assert "is not there: which file does the proxy log to?" in done.out
     assert stand.running("green") == []
 

@@ -165,6 +165,21 @@ def test_a_switch_is_verified(start: Start, colors: Colors, tmp_path: Path) -> N
         assert (proof.failed, proof.wrong, proof.reopened) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("start", PROXIES, ids=lambda start: start.__name__)
+def test_the_proxy_names_the_color_that_answered(start: Start, colors: Colors, tmp_path: Path) -> None:
+    """Where the service does not: a switch is verified by it, and an answer of 500 is the color's too."""
+    colors.blue.says_its_color = colors.green.says_its_color = False
+    with start(tmp_path, colors) as seen:
+        assert seen.driver.color_problem() == ""
+        assert seen.driver.live().color == "blue"
+        proof = seen.verified("green", ProbePlan("/version", open_connections=5, new_connections=5))
+        assert proof.verdict().ok, proof
+        assert seen.driver.agreed().ok
+        colors.green.status = 500
+        broken = fetch(seen.way.url, "/version")
+        assert (broken.status, broken.headers["x-color"]) == (500, "green")
+
+
 def test_frozen_writes_are_told_when_to_come_back(colors: Colors, tmp_path: Path) -> None:
     """While the file `freeze` exists, writes get 503 with Retry-After and reads work; afterwards writes work again."""
     with nginx(tmp_path, colors) as seen:

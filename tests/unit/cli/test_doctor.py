@@ -149,7 +149,7 @@ def break_state(folder: Path) -> None:
         (break_tag, ["compose.yml: services.web: the tag of shop:2.8 is written out" , ""]),
         (break_many, [".env.blue: mode 0644", "asks localhost", "runs as root", "logging: none", "depends on db"]),
         (break_color, ["WEB_PORT is the same as blue's", "publish port 8000", "publish port 8000"]),
-        (break_proxy, ["cutover.toml: proxy.switch: no such command: /none/switch.sh: install it"]),
+        (break_proxy, ["cutover.toml: [proxy] switch: no such command: /none/switch.sh: install it"]),
         (break_state, ["state is a file: state_dir in cutover.toml"]),
     ],
 )  # fmt: skip

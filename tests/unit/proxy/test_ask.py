@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from cutover.proxy.base import ProxyClient, named_color
+from cutover.proxy.base import Proxy, ProxyClient, named_color
+from cutover.proxy.command import CommandProxy
+from cutover.proxy.nginx import Nginx
+from cutover.proxy.port_swap import PortSwap
 from cutover.proxy.proof import KeptConnection
+from cutover.proxy.traefik import Traefik
 from cutover.system.http import HttpAddress, HttpResponse, NoResponse, fetch
 from tests.helpers.color_servers import free_port
-from tests.helpers.proxy_drivers import answering, raw_response
+from tests.helpers.proxy_drivers import UNREACHABLE, answering, raw_response
 
 
 @pytest.mark.parametrize(
@@ -70,6 +74,51 @@ def test_who_is_live(version: bytes, alive: bytes, color: str | None, how: str) 
         live = ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Color").live()
     assert live.color == color
     assert how in live.how
+
+
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [
+        (raw_response(200, b"", "X-Color: blue"), ""),
+        (raw_response(404, b"", "X-Color: blue"), ""),
+        (raw_response(200, b'{"color": "blue"}'), ""),
+        (
+            raw_response(200),
+            "/version answered 200 without the header X-Color: add_header X-Color $color always;",
+        ),
+        (
+            raw_response(404),
+            "/version answered 404 without the header X-Color: add_header X-Color $color always;",
+        ),
+        # A broken release may answer anything, and has to be replaced.
+        (raw_response(502), ""),
+        (b"", ""),
+    ],
+)
+def test_the_live_color_is_named(version: bytes, problem: str, tmp_path: Path) -> None:
+    """A switch away from a color that no response names could not be verified: said before, with the line to add."""
+    with answering(version=version, alive=ALIVE) as port:
+        client = ProxyClient(f"http://127.0.0.1:{port}", "/version", "/alive", "X-Color")
+        said = Nginx(tmp_path, client).color_problem()
+    assert problem in said
+    assert bool(said) is bool(problem)
+
+
+@pytest.mark.parametrize(
+    ("driver", "line"),
+    [
+        (Nginx(Path("live"), UNREACHABLE), "add_header X-Color $color always;"),
+        (Traefik(Path("cutover.yml"), UNREACHABLE), "customResponseHeaders: X-Color: <color>"),
+        (CommandProxy((), (), (), {}, UNREACHABLE), "http-after-response set-header X-Color <color>"),
+        (
+            PortSwap(80, Path("s"), {}, "api", UNREACHABLE),
+            "there is no proxy that could add it, so the service has to send X-Color: <color> itself",
+        ),
+    ],
+)
+def test_how_a_response_names_its_color(driver: Proxy, line: str) -> None:
+    """Each driver knows the line of its proxy's configuration, with the header of `[proxy] color_header`."""
+    assert line in driver.color_line.format(header="X-Color")
 
 
 @pytest.mark.parametrize(("alive", "answers"), [(ALIVE, True), (raw_response(502), False), (b"", False)])

@@ -50,7 +50,7 @@ def said(out: str, code: int = 0, err: str = "") -> CompletedCommand:
             None,
             "blue",
             Outcome.UNKNOWN,
-            "blue answers, and nothing else says so: give proxy.status, words that print the live color",
+            "blue answers, and nothing else says so: [proxy] status, a command that prints it",
         ),
         (said("green"), "blue", Outcome.NO, "lb says green, but blue answers"),
         (said("red"), "blue", Outcome.UNKNOWN, "lb does not name a color: it says 'red'"),
@@ -154,10 +154,10 @@ def test_a_command_is_found_wherever_it_is_run_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "where"),
     [
-        ({"switch": ["./lb.sh"]}, "proxy.switch: no such command: {folder}/lb.sh"),
-        ({"switch": ["no-such-lb"]}, "proxy.switch: no such command: no-such-lb in /usr"),
-        ({"switch": ["true"], "undo": ["no-such-lb"]}, "proxy.undo: no such command"),
-        ({"switch": ["true"], "status": ["/no/lb"]}, "proxy.status: no such command: /no/lb"),
+        ({"switch": ["./lb.sh"]}, "[proxy] switch: no such command: {folder}/lb.sh"),
+        ({"switch": ["no-such-lb"]}, "[proxy] switch: no such command: no-such-lb in /usr"),
+        ({"switch": ["true"], "undo": ["no-such-lb"]}, "[proxy] undo: no such command"),
+        ({"switch": ["true"], "status": ["/no/lb"]}, "[proxy] status: no such command: /no/lb"),
     ],
 )
 def test_a_command_that_is_not_there(words: dict[str, object], where: str, tmp_path: Path) -> None:
