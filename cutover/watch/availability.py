@@ -48,11 +48,13 @@ class Probe:
     text: str
     seconds: float
     color: str | None = None
+    old_seconds: float | None = None
+    """What the old color needed for the same request in the same moment; None without an old color."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prober:
-    """Requests *path* through the proxy; only when that fails, also from the old color and the control."""
+    """Requests *path* through the proxy and from the old color, and when that fails, also from the control."""
 
     http: HttpClient
     path: str
@@ -63,19 +65,21 @@ class Prober:
     def __call__(self) -> Probe:
         """Send one probe; takes at most the deadlines of the clients."""
         result = send_request(self.http, "GET", self.path, PROBE_ONCE)
+        other = send_request(self.old, "GET", self.path, PROBE_ONCE) if self.old else None
+        is_there = other and (isinstance(other, HttpResponse) or other.kind == "timeout")
+        old_seconds = other.seconds if other and is_there else None
         if isinstance(result, NoResponse):
-            return Probe(self._kind(None), result.reason, result.seconds)
-        color = result.headers.get(self.color_header.lower())
-        return Probe(self._kind(result), f"status {result.status}", result.seconds, color)
+            return Probe(self._kind(None, other), result.reason, result.seconds, None, old_seconds)
+        color, text = result.headers.get(self.color_header.lower()), f"status {result.status}"
+        return Probe(self._kind(result, other), text, result.seconds, color, old_seconds)
 
-    def _kind(self, answer: HttpResponse | None) -> ProbeKind:
+    def _kind(self, answer: HttpResponse | None, other: HttpResponse | NoResponse | None) -> ProbeKind:
         if answer and answer.status == 200:  # noqa: PLR2004 - the body is judged by the gate
             return "good"
         if answer is None and not self._control_answers():
             return "silent"
-        if self.old is None:
+        if other is None:
             return "failed"
-        other = send_request(self.old, "GET", self.path, PROBE_ONCE)
         return "shared" if _same_failure(answer, other) else "failed"
 
     def _control_answers(self) -> bool:
@@ -106,10 +110,14 @@ class ProbeCounts:
     slowest: float = 0.0
     colors: Counter[str] = field(default_factory=Counter)
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=RECENT))
+    pairs: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    """Seconds that the live and the old color needed for the same request in the same moment."""
 
     def add(self, probe: Probe) -> None:
         """Count one probe."""
         self.last = probe
+        if probe.old_seconds is not None:
+            self.pairs.append((probe.seconds, probe.old_seconds))
         if probe.color:
             self.colors[probe.color] += 1
         if probe.kind in {"good", "failed"}:

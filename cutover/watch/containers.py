@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from cutover.core.text import seconds_of
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
 from cutover.gate.container_checks import (
     ALIVE,
@@ -17,6 +19,8 @@ from cutover.gate.container_checks import (
 )
 from cutover.system.container import Container
 from cutover.watch.check import Source, WatchCheck
+
+SAME_SECONDS = 30.0  # between two probes of a HEALTHCHECK
 
 
 @dataclass(eq=False)
@@ -77,6 +81,26 @@ def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:
         seen = f"turned unhealthy {unhealthy} time{'s' if unhealthy > 1 else ''} since the watch began"
         return no("health", f"{seen}, healthy now", expected="healthy", seen=seen, **container_evidence(now))
     return verdict
+
+
+def shared_health_trouble(live: Container | None, old: Container | None) -> str:
+    """How the HEALTHCHECK of *old* failed in the seconds in which that of *live* did, in the same way; or empty."""
+    if live is None or old is None:
+        return ""
+    failed, others = _failed_probes(live), _failed_probes(old)
+    since = min((at for at, _ in failed), default=math.inf) - SAME_SECONDS
+    codes = {code for _, code in failed}
+    shared = [code for at, code in others if at >= since and code in codes]
+    if not shared:
+        return ""
+    how = "timed out" if shared[-1] < 0 else f"failed with exit code {shared[-1]}"
+    return f"the old color's HEALTHCHECK {how} in the same seconds"
+
+
+def _failed_probes(container: Container) -> list[tuple[float, int]]:
+    """When the last probes that failed began (epoch), and their exit codes; -1 for a timeout."""
+    log = (container.health or {}).get("Log") or ()
+    return [(seconds_of(row["Start"]), int(row["ExitCode"])) for row in log if row.get("ExitCode")]
 
 
 def judge_way_back(first: ContainerLife | None, now: Container | None, color: str) -> Verdict:

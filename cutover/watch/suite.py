@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from statistics import median
 
 from cutover.core.config import Settings
 from cutover.core.errors import EngineUnavailable
@@ -29,14 +30,28 @@ from cutover.watch.availability import (
     request_endpoints,
 )
 from cutover.watch.check import Excuse, OldColorTrouble, Source, WatchCheck, never_asked
-from cutover.watch.containers import ContainerSource, container_checks, sibling_check, way_back_check
+from cutover.watch.containers import (
+    ContainerSource,
+    container_checks,
+    shared_health_trouble,
+    sibling_check,
+    way_back_check,
+)
 from cutover.watch.dependencies import DependencySource, alerts_check, ask_dependencies, dependency_checks
 from cutover.watch.logs import LogSource, log_checks
 from cutover.watch.resources import UsageSource, resource_checks
-from cutover.watch.traffic import OldTraffic, TrafficSource, latency_bounds, old_traffic, traffic_checks
+from cutover.watch.traffic import (
+    OldTraffic,
+    TrafficSource,
+    judge_busy_host,
+    latency_bounds,
+    old_traffic,
+    traffic_checks,
+)
 
 # Least seconds between two calls where a call is expensive; answers are taken as they arrive.
 PACES = {"engine": 1.0, "logs": 2.0, "endpoints": 2.0, "dependencies": 10.0, "alerts": 10.0}
+CALM_REQUESTS = 5
 TRAFFIC_S = 0.25  # the log is read so often: a look costs little
 TROUBLE_S = 1.0  # the old color is asked before a no counts: a longer deadline would delay the switch back
 EARLY = frozenset({"availability", "color", "5xx", "routes", "latency", "restarts", "health"})
@@ -102,6 +117,7 @@ class WatchSuite:
     def early(self) -> list[WatchCheck]:
         """The checks that run from the switch on; what they compare with has been read when this returns."""
         checks = [each for each in self._asked() if each.name in EARLY]
+        _ = self.before, self.calm_s
         self.__dict__.pop("siblings", None)  # workers move after the switch
         return checks
 
@@ -140,6 +156,38 @@ class WatchSuite:
     def slowness(self) -> OldColorTrouble | None:
         """The same, or slow: for checks of times."""
         return self._trouble(slow=True)
+
+    @cached_property
+    def calm_s(self) -> float:
+        """How long the old color needs for its readiness before the switch: the median of five requests."""
+        old = self.old_client
+        if old is None:
+            return 0.0
+        options = http.RequestOptions(deadline_s=TROUBLE_S, tries=1)
+        path = self.settings.ready.path
+        return median(http.send_request(old, "GET", path, options).seconds for _ in range(CALM_REQUESTS))
+
+    @cached_property
+    def latency_trouble(self) -> OldColorTrouble | None:
+        """Whether the old color is slow in the same seconds, or in trouble too."""
+        slowness, traffic = self.slowness, self.traffic
+        if slowness is None or traffic is None:
+            return slowness
+        bounds = latency_bounds(self.settings.slo, self.before.latency)
+
+        def ask() -> str:
+            pairs = [*self.probes.counts.pairs]
+            return judge_busy_host(traffic.windows.closed, bounds, pairs, self.calm_s) or slowness()
+
+        return OldColorTrouble(ask)
+
+    @cached_property
+    def health_trouble(self) -> OldColorTrouble | None:
+        """Whether the HEALTHCHECK of the old color fails in the same seconds, or it is slow or in trouble too."""
+        slowness, find, find_old = self.slowness, _finder(self.live), _finder(self.old)
+        if slowness is None or find is None or find_old is None:
+            return slowness
+        return OldColorTrouble(lambda: shared_health_trouble(find(), find_old()) or slowness())
 
     def _trouble(self, *, slow: bool) -> OldColorTrouble | None:
         old = self.old_client
@@ -201,7 +249,7 @@ class WatchSuite:
             self.color,
             every_s=every_s,
             # So many that a hung service does not slow the probes down.
-            at_most=int(settings.ready.timeout / every_s) + 2,
+            at_most=2 * int(settings.ready.timeout / every_s) + 2,
         )
 
     def _traffic(self) -> Iterator[WatchCheck]:
@@ -212,7 +260,7 @@ class WatchSuite:
         errors, routes, latency = traffic_checks(source)
         yield self._excused(errors)
         yield self._excused(routes, reset=source.reset_routes)
-        yield self._excused(latency, self.slowness, source.reset_latency)
+        yield self._excused(latency, self.latency_trouble, source.reset_latency)
 
     @cached_property
     def traffic(self) -> TrafficSource | None:
@@ -239,7 +287,7 @@ class WatchSuite:
 
         restarts, health = container_checks(live)
         yield with_siblings(restarts)
-        yield self._excused(with_siblings(health), self.slowness)
+        yield self._excused(with_siblings(health), self.health_trouble)
         usage = UsageSource(live, self.evidence, self.color)
         find_old = _finder(self.old)
         if find_old is not None and self.old is not None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
-from cutover.core.stats import Histogram, Sequential, more_often
+from cutover.core.stats import Histogram, Sequential, more_often, quantile
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.proxy.access_log import FAILED_STATUS, LOG_DELAY_S, LoggedRequest, LogTail, parse_log_line
 from cutover.watch.check import Source, Start, WatchCheck, at_once
@@ -26,6 +26,12 @@ LATENCY_WINDOW_S = 5.0
 LATENCY_WINDOW_NEEDS = 50
 LATENCY_RATIO = 1.5
 LATENCY_FLOOR_S = 0.05
+LEAST_PAIRS = 10
+PAIRED_SHARE = 0.9
+PAIRED_RATIO = 3.0  # 20 pairs under load vary
+BUSY_RATIO = 2.0
+MOST_BUSY = 10.0
+WAITS = 4  # a request waits for the CPU several times: in the proxy, in the service, in what it asks
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
@@ -305,3 +311,28 @@ def judge_user_latency(windows: tuple[LatencyWindow, ...], allowed: dict[str, tu
     if any(newest.quantiles[name] > bound for name, (bound, _) in allowed.items()):
         return not_asked(question, f"expected {expected}, got {shown}, once; two windows in a row are a no")
     return yes(question, f"{shown} of {newest.requests} requests", expected=expected, seen=shown)
+
+
+def judge_busy_host(
+    windows: tuple[LatencyWindow, ...],
+    allowed: dict[str, tuple[float, str]],
+    pairs: Sequence[tuple[float, float]],
+    calm_s: float,
+) -> str:
+    """Why slow *windows* are not this release's doing; empty if they may be.
+
+    *pairs*: seconds of the same request to the live and to the old color in the same moments; *calm_s*: what the old
+    color needed before the switch. The host is busy if the old color needs twice as long as that, and the live color
+    at most three times as long as the old one. What users may then need more than allowed is bounded: by the same
+    factor as the old color, at most ten, or by four times of what it needs.
+    """
+    if len(pairs) < LEAST_PAIRS:
+        return ""
+    live, old = (quantile([pair[side] for pair in pairs], PAIRED_SHARE) for side in (0, 1))
+    if old < BUSY_RATIO * calm_s or live > max(PAIRED_RATIO * old, LATENCY_FLOOR_S):
+        return ""
+    for name, (bound, _) in allowed.items():
+        seen = max((window.quantiles[name] for window in windows), default=0.0)
+        if seen > max(bound * min(old / max(calm_s, 1e-6), MOST_BUSY), bound + WAITS * old):
+            return ""
+    return f"the host is busy: the old color needs {old * 1000:.0f} ms where it needed {calm_s * 1000:.0f} ms"

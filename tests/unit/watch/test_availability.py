@@ -161,6 +161,7 @@ def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool
         )
         probe = prober()
     assert probe.kind == kind
+    assert (probe.old_seconds is None) is not old  # refused or not there: nothing to compare with
     assert probe.color == ("green" if live else None)
 
 

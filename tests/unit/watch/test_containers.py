@@ -19,6 +19,7 @@ from cutover.watch.containers import (
     judge_flaps,
     judge_restarted,
     judge_way_back,
+    shared_health_trouble,
     sibling_check,
     way_back_check,
 )
@@ -163,3 +164,36 @@ def test_another_service_of_the_color_counts_too(
         check.poll(float(now))
     assert check.verdict().outcome is outcome, check.verdict()
     assert reason in check.verdict().reason
+
+
+def probed(*probes: tuple[int, int]) -> Container:
+    """A container whose HEALTHCHECK began at these seconds after ten past twelve, with these exit codes."""
+    log = [{"Start": f"2026-01-01T00:10:{at:02}Z", "ExitCode": code} for at, code in probes]
+    return replace(container(), health={"Status": "unhealthy", "Log": log})
+
+
+@pytest.mark.parametrize(
+    ("live", "old", "said"),
+    [
+        (
+            probed((30, -1), (35, -1)),
+            probed((32, -1)),
+            "the old color's HEALTHCHECK timed out in the same seconds",
+        ),
+        (
+            probed((30, 7)),
+            probed((1, 7)),
+            "the old color's HEALTHCHECK failed with exit code 7 in the same seconds",
+        ),
+        (probed((50, -1)), probed((1, -1)), ""),
+        (probed((30, -1)), probed((32, 1)), ""),
+        (probed((30, -1)), probed((32, 0)), ""),
+        (probed((30, 0)), probed((32, -1)), ""),
+        (container(), probed((32, -1)), ""),
+        (probed((30, -1)), None, ""),
+        (None, probed((32, -1)), ""),
+    ],
+)
+def test_a_healthcheck_that_fails_for_both(live: Container | None, old: Container | None, said: str) -> None:
+    """It is excused by the same failure of the old color in the same seconds: a timeout only by a timeout."""
+    assert shared_health_trouble(live, old) == said

@@ -21,6 +21,7 @@ from cutover.watch.traffic import (
     TrafficSource,
     UsersCost,
     cost_since,
+    judge_busy_host,
     judge_errors,
     judge_user_latency,
     latency_bounds,
@@ -242,3 +243,25 @@ def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
     errors.poll(0.0)
     assert errors.verdict().outcome is Outcome.UNKNOWN
     assert errors.verdict().reason == f"{tmp_path} cannot be read: is a directory"
+
+
+@pytest.mark.parametrize(
+    ("p95", "live", "old", "calm", "busy"),
+    [
+        (0.4, 0.10, 0.10, 0.005, True),  # ten times as slow as before, both of them
+        (0.4, 0.25, 0.10, 0.005, True),
+        (0.4, 0.40, 0.10, 0.005, False),  # the same request is slower on the new color
+        (0.4, 0.10, 0.009, 0.005, False),  # the old color is as quick as before
+        (1.2, 0.10, 0.10, 0.005, False),  # more than the host explains: some other request is slow
+        (0.3, 0.10, 0.10, 0.04, True),
+        (0.9, 0.10, 0.10, 0.04, False),
+    ],
+)
+def test_a_busy_host_is_not_this_release(
+    p95: float, live: float, old: float, calm: float, *, busy: bool
+) -> None:
+    """What both colors suffer in the same seconds, by the same request, excuses as much as it explains."""
+    windows, allowed = (window(p95), window(p95)), {"p95": (0.06, "old color × 1.5")}
+    pairs = [(0.001, 0.001)] * 4 + [(live, old)] * 8
+    assert bool(judge_busy_host(windows, allowed, pairs, calm)) is busy
+    assert judge_busy_host(windows, allowed, pairs[-9:], calm) == ""
