@@ -10,7 +10,7 @@ from cutover.cli.main import common, settings_of, tell
 from cutover.core.errors import ConfigError, Failed, Locked
 from cutover.core.masking import printable
 from cutover.proxy.base import other
-from cutover.release.colors import inspect_colors
+from cutover.release.colors import inspect_colors, main_container
 from cutover.release.gate_run import pytest_child
 from cutover.release.history import unresolved
 from cutover.release.rollback import (
@@ -48,7 +48,9 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
     state.prepare()
     if state.is_held():
         raise Locked(state.lock_line())
-    with state.locked(lock_owner("recover")), journaled(state):
+    of: str | None = first or (trouble["release"] if trouble and trouble.get("release") else None)
+    only_recover = bool(trouble and trouble.get("only_recover"))
+    with state.locked(lock_owner("recover")), journaled(state, of, only_recover=only_recover):
         left = state.open_release()
         if give_up:
             said = keep_as_it_is(settings, state)
@@ -56,7 +58,7 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
             return 0
         if left is not None:
             state.recover(left)
-        said = require_reverted(settings, state, left or first or str((trouble or {}).get("release")))
+        said = require_reverted(settings, state, left or of or "")
         if trouble is not None:
             require_gate_of_old(settings, state, trouble)
             state.journal("recovered", release=trouble.get("release"), who=who())
@@ -111,6 +113,11 @@ def retire_command(config: str | None, as_json: bool) -> int:
         if colors.live.color is None:
             raise ConfigError(f"which color is idle is unknown: {colors.live.how}")
         idle = other(colors.live.color)
+        serving = main_container(settings, colors.live.color)
+        if settings.proxy is not None and (serving is None or not serving.running):
+            raise ConfigError(
+                f"traffic goes to {colors.live.color}, where nothing runs: {idle} is not stopped"
+            )
         if idle not in colors.rendered:
             raise ConfigError(f"{idle} has no env file, so nothing of ours runs there")
         done = retire(colors, idle)

@@ -10,7 +10,7 @@ import click
 
 from cutover.cli.main import common, settings_of, tell
 from cutover.core.config import Settings
-from cutover.core.errors import ConfigError, EngineUnavailable, OperatorNeeded
+from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable
 from cutover.core.masking import MASK, printable
 from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
 from cutover.core.text import duration, now
@@ -20,7 +20,7 @@ from cutover.release.colors import Colors, inspect_colors, main_container
 from cutover.release.history import END_EVENTS, unresolved
 from cutover.release.rollback import plan_rollback
 from cutover.release.state import State
-from cutover.release.verify import ASK_AGAIN, label_of, require_reverted
+from cutover.release.verify import ASK_AGAIN, label_of, served_after
 
 ENDS = END_EVENTS | {"retired"}
 
@@ -84,7 +84,7 @@ def _needs_operator(settings: Settings, state: State, here: Colors | None) -> di
     left, row = state.open_release(), unresolved(state.history())
     given_up = state.needs_operator()
     run = state.revert_command if left else None
-    why = f"the revert of {given_up} was given up by its guard" if given_up else None
+    why = f"the revert of {given_up} was given up" if given_up else None
     if row is None or why:
         return {"needs_operator": why, "run": run, "resolved": None}
     why, run = (
@@ -94,10 +94,13 @@ def _needs_operator(settings: Settings, state: State, here: Colors | None) -> di
     if left or row.get("only_recover") or not row.get("release") or here is None or state.is_held():
         return {"needs_operator": why, "run": run, "resolved": None}
     try:
-        said = require_reverted(settings, state, str(row["release"]), silent_s=0.0)
-    except OperatorNeeded as error:
-        now_wrong, _, _ = str(error).partition("; run: ")
-        return {"needs_operator": now_wrong, "run": ASK_AGAIN, "resolved": None}
+        trouble, said = served_after(settings, state, str(row["release"]), silent_s=0.0)
+    except CutoverError:
+        # Closed since by the command that was named; else nobody has seen yet that users are served as before.
+        same = row.get("run") == ASK_AGAIN
+        return {"needs_operator": why if same else None, "run": run if same else None, "resolved": None}
+    if trouble:
+        return {"needs_operator": trouble, "run": ASK_AGAIN, "resolved": None}
     return {"needs_operator": None, "run": None, "resolved": f"{said}; it ended with 11: {why}"}
 
 

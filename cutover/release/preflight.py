@@ -126,7 +126,8 @@ def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
 def plan_deploy(situation: Situation) -> DeployPlan:
     """What a deploy will run, and how what runs now is restored; raises ConfigError if the deploy is refused."""
     request, settings, color = situation.request, situation.settings, situation.color
-    if request.targets[0] == situation.before.live and settings.proxy is not None:
+    # Where nothing runs yet, there is nothing to replace.
+    if request.targets[0] == situation.before.live and settings.proxy is not None and situation.before.image:
         raise ConfigError(
             f"{color} is live: say --target=live to replace it in place, --target=idle to release without a gap"
         )

@@ -464,9 +464,12 @@ def keep_as_it_is(settings: Settings, state: State) -> str:
         state.end_guard(left)
         state.close(left)
     state.journal("given up", release=left, who=who())
-    running = what_runs(settings, inspect_colors(settings).proxy)
-    runs = (f"{each.color} {each.tag} {each.state}{', live' if each.live else ''}" for each in running)
     ended = f"release {left} is closed and its guard ended; " if left else ""
+    try:
+        running = what_runs(settings, inspect_colors(settings).proxy)
+    except CutoverError as error:
+        return f"{ended}what runs could not be asked: {error}"
+    runs = (f"{each.color} {each.tag} {each.state}{', live' if each.live else ''}" for each in running)
     return f"{ended}{'; '.join(runs) or 'nothing runs'}; not verified"
 
 

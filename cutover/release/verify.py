@@ -287,27 +287,34 @@ def before_of(state: State, release: str) -> dict[str, Any]:
     return next(rows, {})
 
 
-def require_reverted(
+def served_after(
     settings: Settings, state: State, release: str, *, silent_s: float = SILENT_DEADLINE_S
-) -> str:
-    """What serves after *release* was reverted; raises OperatorNeeded if it is not what the journal says of before.
+) -> tuple[str, str]:
+    """What differs from what users had before *release* was opened, empty if nothing does; and what serves now.
 
-    A proxy that does not answer is waited for *silent_s*.
+    A proxy that does not answer is waited for *silent_s*. Raises CutoverError if that cannot be asked.
     """
-    was = before_of(state, release)
-    try:
-        colors = inspect_colors(settings)
-        live = wait_live(settings, colors.proxy, was["live"], silent_s) if "live" in was else colors.live
-        color = live.color or was.get("color")
-        found = main_container(settings, color) if color else None
-    except CutoverError as error:
-        raise _unverified(release, f"what serves now could not be asked: {error}") from error
+    was, colors = before_of(state, release), inspect_colors(settings)
+    live = wait_live(settings, colors.proxy, was["live"], silent_s) if "live" in was else colors.live
+    color = live.color or was.get("color")
+    found = main_container(settings, color) if color else None
     trouble = judge_reverted(was, live.color, found, proxied=settings.proxy is not None)
     if trouble:
-        raise _unverified(release, f"{trouble} ({live.how})")
+        return f"{trouble} ({live.how})", ""
     if found is None or not found.running:
-        return f"nothing runs on {color}, as before"
-    return f"{color} {'serves' if live.color else 'runs'} {label_of(found)}, as before"
+        return "", f"nothing runs on {color}, as before"
+    return "", f"{color} {'serves' if live.color else 'runs'} {label_of(found)}, as before"
+
+
+def require_reverted(settings: Settings, state: State, release: str) -> str:
+    """What serves after *release* was reverted; raises OperatorNeeded if it is not what the journal says of before."""
+    try:
+        trouble, said = served_after(settings, state, release)
+    except CutoverError as error:
+        raise _unverified(release, f"what serves now could not be asked: {error}") from error
+    if trouble:
+        raise _unverified(release, trouble)
+    return said
 
 
 def _unverified(release: str, what: str) -> OperatorNeeded:
@@ -315,13 +322,18 @@ def _unverified(release: str, what: str) -> OperatorNeeded:
 
 
 @contextmanager
-def journaled(state: State) -> Iterator[None]:
-    """Write an OperatorNeeded to the journal: `cutover status` repeats it until it is resolved."""
+def journaled(state: State, release: str | None = None, *, only_recover: bool = False) -> Iterator[None]:
+    """Write an OperatorNeeded to the journal: `cutover status` repeats it until it is resolved.
+
+    It is of the open release, else of *release*; *only_recover*: who serves does not say that it is resolved.
+    """
     try:
         yield
     except OperatorNeeded as error:
         why, _, run = str(error).partition("; run: ")
-        state.journal("end", word=str(Status.ROLLBACK_FAILED), code=error.exit_code, why=why, run=run)
+        facts = {"release": state.open_release() or release, "only_recover": only_recover}
+        status = str(Status.ROLLBACK_FAILED)
+        state.journal("end", word=status, code=error.exit_code, why=why, run=run, **facts)
         raise
 
 

@@ -231,6 +231,10 @@ def test_what_a_dead_session_left_is_named_and_recovered(project: Project) -> No
     assert f"release {left} was reverted, but" in recovered.stderr
     assert not project.mark.exists()
     assert not project.is_open
+    assert cutover(project, "recover").returncode == 11  # as long as that is so
+    status = cutover(project, "status")
+    assert (status.returncode, "run: cutover recover" in status.stdout) == (11, True)
+    assert cutover(project, "recover", "--give-up").returncode == 0
     again = cutover(project, "recover", "--json")
     assert (again.returncode, json.loads(again.stdout)) == (0, {"recovered": None})
     assert json.loads(cutover(project, "status", "--json").stdout)["open"] is None
@@ -291,3 +295,23 @@ def test_a_person_is_asked_for_first(project: Project) -> None:
     assert (
         cutover(project, "status").returncode == 10
     )  # nobody is needed any more; the engine of these tests is silent
+
+
+def test_a_person_may_give_up_a_revert(project: Project) -> None:
+    """An undo that fails for ever: `recover --give-up` closes the release, keeps what runs and says who; 11 no more."""
+    with releasing(project) as session:
+        left = dies(project, session)
+    (project.state / "undo.sh").write_text("echo no engine >&2; exit 1\n")
+    assert cutover(project, "recover").returncode == 11
+    status = cutover(project, "status")
+    assert status.returncode == 11
+    assert f"run: sh {project.state}/revert.sh {project.state} {left}" in status.stdout
+    assert "cutover recover --give-up" in status.stdout
+    done = cutover(project, "recover", "--give-up")
+    assert done.returncode == 0, done.stderr
+    assert f"given up: release {left} is closed and its guard ended" in done.stdout
+    assert project.mark.exists()
+    assert not project.is_open
+    status = cutover(project, "status")
+    assert status.returncode == 10  # the engine of these tests is silent
+    assert "given up by ben" in status.stdout
