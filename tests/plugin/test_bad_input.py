@@ -319,3 +319,13 @@ def test_a_state_directory_that_others_may_write_is_refused(project: Project, tm
     done = project.run("--deploy=sha-2", CUTOVER_STATE_DIR=str(shared))
     assert done.returncode == 4, done.stdout + done.stderr
     assert "not owned by this user alone" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("option", ["--deploy=\x1b[31msha-2", "--deploy=sha-2\x07"])
+def test_no_escape_code_reaches_the_terminal(project: Project, option: str) -> None:
+    """A tag with control characters is refused, and shown with them spelled out."""
+    project.test(GOOD)
+    done = project.run(option)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "control characters are not allowed" in done.stdout + done.stderr
+    assert not {"\x1b", "\x07"} & set(done.stdout + done.stderr)
