@@ -14,6 +14,7 @@ from cutover.release.colors import inspect_colors, main_container
 from cutover.release.gate_run import pytest_child
 from cutover.release.history import unresolved
 from cutover.release.rollback import (
+    finish_record,
     keep_as_it_is,
     rehearse_rollback,
     require_gate_of_old,
@@ -42,6 +43,15 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
     state = State(settings.state)
     there = settings.state.is_dir()
     first, trouble = (state.open_release(), unresolved(state.history())) if there else (None, None)
+    if first is None and trouble is None and there and state.unrecorded() is not None and not state.is_held():
+        with state.locked(lock_owner("recover")):
+            completed = finish_record(settings, state)
+        tell(
+            as_json,
+            {"recovered": None, "completed": completed},
+            [completed or "nothing is open: nothing to recover"],
+        )
+        return 0
     if first is None and trouble is None:
         tell(as_json, {"recovered": None}, ["nothing is open: nothing to recover"])
         return 0

@@ -39,7 +39,7 @@ from cutover.release.finish import SessionEnd, release_files, url_result
 from cutover.release.notify import send_event
 from cutover.release.plan import ReleasePlan, plan_lines
 from cutover.release.preflight import preflight, recover_dead_session, report_obstacles
-from cutover.release.rollback import revert_open_release
+from cutover.release.rollback import finish_record, revert_open_release
 from cutover.release.state import State, who
 from cutover.release.switch import (
     Switched,
@@ -216,6 +216,8 @@ class CutoverSession:
             self.hold_lock()
             with journaled(state):
                 recover_dead_session(state, report)
+            if completed := finish_record(settings, state):
+                report.line("T-15m", "recover", completed)
         rendered = self.rendering.result() if self.rendering else None
         situation = situation_of(inspect_colors(settings, rendered), request)
         for key, value in (

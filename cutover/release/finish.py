@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cutover.core.change import SWITCH, Change
 from cutover.core.config import Settings
@@ -46,7 +46,7 @@ from cutover.gate.container_checks import has_healthcheck, wait_healthy
 from cutover.release.changes import PreviousRelease, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
-from cutover.release.history import Record
+from cutover.release.history import Record, Unrecorded
 from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import previous_of
@@ -139,10 +139,13 @@ class SessionEnd:
         """Commit by one rename under the step lock; nothing is called released before."""
         situation, tx = self.situation, self.tx
         request, target = situation.request, situation.target
-        if not tx.commit():
+        if tx.record is not None:
+            tx.record = replace(tx.record, verified=self.whole)
+        facts = {"color": target.color, "tag": situation.tag, "who": who()}
+        if not tx.commit(Unrecorded(tx.id, "released", facts, tx.record, self._live_from_now_on())):
             return self._reverted_by_another()
         if tx.record is not None:
-            self._record(replace(tx.record, verified=self.whole))
+            self._record(tx.record)
         elif self.whole and target.color is not None and not request.changes_something and request.rollback:
             record_running(situation, float(self.report.evidence.facts["began"]))
         if tx.changed:
@@ -150,8 +153,8 @@ class SessionEnd:
         if self._switched:
             self._after_commit()
         if tx.changed:
-            facts = {"color": target.color, "tag": situation.tag, "who": who()}
             tx.state.journal("released", release=tx.id, **facts)
+            tx.state.all_recorded()
         done = tx.changed or request.changes_something
         return self._result(Status.RELEASED if done else Status.GATE_PASSED, OK)
 
@@ -159,16 +162,26 @@ class SessionEnd:
     def _switched(self) -> bool:
         return self.situation.request.switch and SWITCH in self.tx.done
 
-    def _remember_live(self) -> None:
-        """Write down what users have from now on, if the target is live; a full disk does not stop that."""
+    def _live_from_now_on(self) -> dict[str, Any] | None:
+        """The arguments of `keep_live`; None if the target is not live."""
         situation, plan = self.situation, self.plan
         to, live = situation.target.color, situation.before.live
         alone = live is None and situation.settings.proxy is None
         if to is None or not (self._switched or to == live or alone):
-            return
+            return None
         previous = plan.old if self._switched else plan.deploy.previous if plan.deploy else None
+        return {
+            "to": to,
+            "before": live,
+            "file": previous.file.name if previous else "",
+            "warm": self._switched,
+        }
+
+    def _remember_live(self) -> None:
+        """Write down what users have from now on, if the target is live; a full disk does not stop that."""
         try:
-            keep_live(situation.settings, to, live, previous, warm=self._switched)
+            if (live := self._live_from_now_on()) is not None:
+                keep_live(self.situation.settings, **live)
         except (CutoverError, OSError) as error:
             self.report.line("", "live history", f"not written: {error}", None, "unknown")
 
@@ -201,11 +214,13 @@ class SessionEnd:
 
     def _keep_unverified(self, code: int) -> SessionResult:
         """--keep-on-failure: close the release as it is; guard and `cutover recover` leave a closed release alone."""
-        if not self.tx.commit():
+        event, facts = "kept unverified", {"who": who()}
+        if not self.tx.commit(Unrecorded(self.tx.id, event, facts, self.tx.record)):
             return self._reverted_by_another()
-        self.tx.state.journal("kept unverified", release=self.tx.id, who=who())
+        self.tx.state.journal(event, release=self.tx.id, **facts)
         if self.tx.record is not None:
             self._record(self.tx.record)
+        self.tx.state.all_recorded()
         return self._result(Status.KEPT_UNVERIFIED, code)
 
     # --- reverting -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from cutover.core.text import stamp
 from cutover.system.container import Container
 from cutover.system.files import write_atomically
 
-JOURNAL_FILE, GUARD_LOG = "journal.jsonl", "guard.log"
+JOURNAL_FILE, GUARD_LOG, UNRECORDED_FILE = "journal.jsonl", "guard.log", "unrecorded.json"
 GUARD_REVERTED = "reverted: "
 """How a line of the guard's log begins that names a release which it reverted."""
 KEPT_RECORDS = 20
@@ -66,6 +66,30 @@ class Record:
     def adopted(self) -> bool:
         """Whether it was not released by us but found running; Compose gives the container of its file another hash."""
         return self.file.startswith(ADOPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """What a commit leaves to be written down: by its session, or by the next one if that session dies."""
+
+    release: str
+    event: str
+    """The event of the journal."""
+    facts: dict[str, Any]
+    """The facts of that event."""
+    record: Record | None = None
+    live: dict[str, Any] | None = None
+    """What users have from now on, as the arguments of `keep_live`; None if that does not change."""
+
+    def as_text(self) -> str:
+        """The JSON text, for `parse`."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def parse(cls, text: str) -> Unrecorded:
+        """The value of which *text* was made; raises ValueError, TypeError or KeyError for a damaged one."""
+        row = json.loads(text)
+        return cls(**row | {"record": Record(**row["record"]) if row["record"] else None})
 
 
 def read_records(path: Path) -> list[Record]:

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutover.core.config import Settings
-from cutover.core.errors import ConfigError, CutoverError, Failed, Inconclusive, Locked, OperatorNeeded
+from cutover.core.errors import (
+    ConfigError,
+    CutoverError,
+    EngineUnavailable,
+    Failed,
+    Inconclusive,
+    Locked,
+    OperatorNeeded,
+)
 from cutover.core.evidence import Evidence
 from cutover.core.result import FAILED, INCONCLUSIVE, LOCKED, OK
 from cutover.core.target import ReleaseRequest
@@ -34,7 +42,7 @@ from cutover.release.colors import (
     tag_of,
 )
 from cutover.release.gate_run import pytest_child, run_gate, shipped_gate
-from cutover.release.history import ADOPTED, Record, read_records, write_records
+from cutover.release.history import ADOPTED, END_EVENTS, Record, Unrecorded, read_records, write_records
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import check_switch, previous_of, require_agreed
 from cutover.release.state import State, did_revert, lock_owner, who
@@ -176,24 +184,46 @@ def note_live(
             write_live_history(state, change(live_history(state), there))
 
 
-def keep_live(
-    settings: Settings, to: str, before: str | None, previous: PreviousRelease | None, *, warm: bool
-) -> None:
+def keep_live(settings: Settings, to: str, before: str | None, file: str, *, warm: bool) -> None:
     """Write down after a commit that *to* is live in place of *before*.
 
-    *previous* would have restored what *before* ran; *warm*: it still runs there.
+    *file* is the name of the release file that would have restored what *before* ran; *warm*: it still runs there.
     """
     state = State(settings.state)
     new = running_record(settings, state, to)
     if new is not None:
-        old = _replaced(settings, state, before, previous, warm=warm) if before and previous else None
+        old = _replaced(settings, state, before, file, warm=warm) if before and file else None
         write_live_history(state, after_release(live_history(state), old, new))
 
 
-def _replaced(
-    settings: Settings, state: State, color: str, previous: PreviousRelease, *, warm: bool
-) -> Record | None:
-    recorded = _best([row for row in state.records(color) if row.file == previous.file.name])
+def finish_record(settings: Settings, state: State) -> str:
+    """Write down what a session that died right after its commit has not; what was done, empty for nothing.
+
+    The caller holds the session lock.
+    """
+    left = state.unrecorded()
+    if left is None:
+        return ""
+    what = f"the session of release {left.release} died after its commit"
+    try:
+        if left.record is not None:
+            state.keep_record(left.record)
+            env_file = settings.colors[left.record.color].env_file
+            set_env_value(env_file, settings.env_keys.tag, left.record.tag)
+        if left.live is not None:
+            with contextlib.suppress(EngineUnavailable):
+                keep_live(settings, **left.live)
+    except (CutoverError, OSError) as error:
+        return f"{what}; its record could not be completed: {error}"
+    ends = {row.get("release") for row in state.history() if row.get("event") in END_EVENTS}
+    if left.release not in ends:
+        state.journal(left.event, release=left.release, **left.facts)
+    state.all_recorded()
+    return f"{what}; its record is complete now"
+
+
+def _replaced(settings: Settings, state: State, color: str, file: str, *, warm: bool) -> Record | None:
+    recorded = _best([row for row in state.records(color) if row.file == file])
     return recorded or (running_record(settings, state, color) if warm else None)
 
 
@@ -354,6 +384,7 @@ def roll_back(settings: Settings, state: State) -> RollbackResult:
         left = state.open_release()
         if left is not None:  # opened in between, by a session that died: the lock is ours
             return _revert_by_command(settings, state, left)
+        finish_record(settings, state)
         colors = inspect_colors(settings)
         try:
             if not docker.answers() and (to := warm_release(state, colors)) is not None:
@@ -437,9 +468,7 @@ def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
         move_workers(tx, settings, to.color, files, Reporter(Evidence()))
     except CutoverError as error:
         raise _failed_flip(tx, settings, error) from error
-    if not tx.commit():
-        raise Failed(f"the flip to {to.color} was reverted by {tx.reverted_by()}")
-    state.journal("rolled back", release=tx.id, color=to.color, tag=to.tag, who=who())
+    _commit_flip(tx, to)
     return _verify_flip(settings, state, to, seconds)
 
 
@@ -525,9 +554,7 @@ def _flip_without_engine(state: State, colors: Colors, to: Record) -> RollbackRe
     except CutoverError as error:
         raise _failed_flip(tx, settings, error) from error
     seconds = time.monotonic() - begun
-    if not tx.commit():
-        raise Failed(f"the flip to {to.color} was reverted by {tx.reverted_by()}")
-    state.journal("rolled back", release=tx.id, color=to.color, tag=to.tag, who=who())
+    _commit_flip(tx, to)
     why = "the Docker engine does not answer, so its container and the gate were not asked"
     facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": f"not asked: {why}"}
     left = ", ".join(settings.workers)
@@ -537,6 +564,14 @@ def _flip_without_engine(state: State, colors: Colors, to: Record) -> RollbackRe
         facts,
         trouble=trouble,
     )
+
+
+def _commit_flip(tx: Transaction, to: Record) -> None:
+    event, facts = "rolled back", {"color": to.color, "tag": to.tag, "who": who()}
+    if not tx.commit(Unrecorded(tx.id, event, facts)):
+        raise Failed(f"the flip to {to.color} was reverted by {tx.reverted_by()}")
+    tx.state.journal(event, release=tx.id, **facts)
+    tx.state.all_recorded()
 
 
 def _start_stopped(tx: Transaction, settings: Settings, to: Record) -> None:

@@ -21,7 +21,15 @@ from cutover.core.change import Argv, Change, undo_script
 from cutover.core.errors import ConfigError, Locked, OperatorNeeded
 from cutover.core.masking import MASK
 from cutover.core.text import now
-from cutover.release.history import JOURNAL_FILE, Record, read_journal, read_records, write_records
+from cutover.release.history import (
+    JOURNAL_FILE,
+    UNRECORDED_FILE,
+    Record,
+    Unrecorded,
+    read_journal,
+    read_records,
+    write_records,
+)  # fmt: skip
 from cutover.system import process
 from cutover.system.container import Container
 from cutover.system.files import close_lock, flock, make_private, sync_folder, unsafe_parent, write_atomically
@@ -288,15 +296,34 @@ class State:
             raise OperatorNeeded(f"{what}; run: {self.revert_command}")
         self.journal("recovered", release=release_id, who=who())
 
-    def close(self, release_id: str) -> bool:
-        """Close the release by one rename under the step lock; False if it is no longer open."""
+    def close(self, release_id: str, left: Unrecorded | None = None) -> bool:
+        """Close the release by one rename under the step lock; False if it is no longer open.
+
+        What is *left* to be written down is on disk before; a full disk does not stop a commit.
+        """
         with self._step_lock(REVERT_DEADLINE_S):
             if self.open_release() != release_id:
                 return False
+            if left is not None:
+                with contextlib.suppress(OSError):
+                    write_atomically(self.root / UNRECORDED_FILE, left.as_text())
             (self.root / "open").rename(self.root / f"closed.{release_id}")
             sync_folder(self.root)
         (self.root / "NEEDS_OPERATOR").unlink(missing_ok=True)
         return True
+
+    def unrecorded(self) -> Unrecorded | None:
+        """What a committed release has left to be written down; None if it is all written."""
+        try:
+            left = Unrecorded.parse((self.root / UNRECORDED_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return None if self.open_release() == left.release else left
+
+    def all_recorded(self) -> None:
+        """Forget what was left to be written down."""
+        with contextlib.suppress(OSError):
+            (self.root / UNRECORDED_FILE).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _step_lock(self, within_s: float = STEP_LOCK_PATIENCE_S) -> Iterator[None]:

@@ -13,7 +13,7 @@ from cutover.core.errors import CutoverError, Failed, Inconclusive
 from cutover.core.evidence import Evidence, Step
 from cutover.core.verdict import Outcome, Verdict
 from cutover.release.colors import BeforeRelease, Situation
-from cutover.release.history import Record
+from cutover.release.history import Record, Unrecorded
 from cutover.release.state import REVERTED_ELSEWHERE, State, who
 from cutover.system import process
 from cutover.system.container import Container
@@ -96,9 +96,9 @@ class Transaction:
         was = asdict(self.before) | {"color": self.before.live or self.color}
         self.state.journal("open", release=release_id, who=who(), what=self.what, **was)
 
-    def commit(self) -> bool:
-        """Keep all changes; False if another process has closed the release before."""
-        return not self.id or self.state.close(self.id)
+    def commit(self, left: Unrecorded | None = None) -> bool:
+        """Keep all changes; False if another process has closed the release before. For *left* see `State.close`."""
+        return not self.id or self.state.close(self.id, left)
 
     def revert(
         self,

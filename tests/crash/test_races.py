@@ -15,6 +15,7 @@ import pytest
 from cutover.core.change import UNDO_END
 from cutover.core.config import url_config
 from cutover.core.errors import Failed
+from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded
 from cutover.release.rollback import revert_open_release
 from cutover.release.state import State
 from tests.crash.place import kill, lives
@@ -315,3 +316,64 @@ def test_a_person_may_give_up_a_revert(project: Project) -> None:
     status = cutover(project, "status")
     assert status.returncode == 10  # the engine of these tests is silent
     assert "given up by ben" in status.stdout
+
+
+DIES_AFTER_THE_RENAME = """
+import os
+from cutover.release import state
+from cutover.release.history import Record
+
+@pytest.fixture(scope="session", autouse=True)
+def dies(deploy, cutover_session):
+    tx = cutover_session.release().tx
+    tx.record = Record("green", "sha-2", "sha256:2", "h", "c2", "2.yml", verified=False, by="ana", at="now")
+    if not os.path.exists("died"):
+        open("died", "w").close()
+        state.sync_folder = lambda _folder: os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("by", ["recover", "the next session"])
+def test_a_session_that_dies_after_its_commit_is_recorded_by_the_next(tmp_path: Path, by: str) -> None:
+    """The commit is one rename; record, tag in the env file and journal are completed by whoever comes next."""
+    project = Project.at(tmp_path)
+    project.test(GOOD)
+    with (project.folder / "gate" / "conftest.py").open("a") as conftest:
+        conftest.write(DIES_AFTER_THE_RENAME)
+    assert project.run().returncode == 9
+    state = State(project.state)
+    until(lambda: not lives(int((project.state / "guard.pid").read_text().split()[0])), "the guard goes")
+    assert state.open_release() is None
+    assert (project.mark.exists(), state.records("green")) == (True, [])
+    release = state.history()[-1]["release"]
+    if by == "recover":
+        done = cutover(project, "recover")
+        assert done.returncode == 0, done.stderr
+        assert (
+            f"the session of release {release} died after its commit; its record is complete now"
+            in done.stdout
+        )
+        assert "nothing to recover" in cutover(project, "recover").stdout
+    else:
+        done = project.run("--deploy=sha-2")
+        assert "died after its commit; its record is complete now" in " ".join(done.stdout.split())
+    [record] = state.records("green")
+    assert (record.tag, record.verified) == ("sha-2", True)
+    assert "IMAGE_TAG=sha-2" in (project.folder / ".env.green").read_text()
+    rows = [row for row in state.history() if row["event"] == "released"]
+    assert [row["release"] for row in rows][:1] == [release]
+    assert state.unrecorded() is None
+
+
+def test_a_commit_that_did_not_happen_is_not_recorded(tmp_path: Path) -> None:
+    """The session dies between what it has left to record and the rename: its guard reverts, and nothing is recorded."""
+    state = State(tmp_path / "state")
+    state.prepare()
+    record = Record("green", "sha-2", "sha256:2", "h", "c2", "2.yml", verified=True, by="ana", at="now")
+    (state.root / "undo.sh").write_text(f"{UNDO_END}\n")
+    (state.root / "open").write_text("7\n")
+    (state.root / UNRECORDED_FILE).write_text(Unrecorded("7", "released", {}, record).as_text())
+    assert state.unrecorded() is None
+    assert state.revert("7").ok
+    assert state.unrecorded() is None
+    assert not (state.root / UNRECORDED_FILE).exists()

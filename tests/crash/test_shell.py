@@ -23,7 +23,7 @@ DEATHS = [
     for when in ("before", "after")
     if (command, when) != ("timeout", "after")  # it becomes the words
 ]
-TAKE_BACK = ("flock", "cat open", "cat undo.sh", "the undo", "mv open", "rm", "sync")
+TAKE_BACK = ("flock", "cat open", "cat undo.sh", "the undo", "rm unrecorded", "mv open", "rm", "sync")
 
 
 @pytest.mark.parametrize(
