@@ -9,6 +9,7 @@ import click
 from cutover.cli.main import common, settings_of, tell
 from cutover.core.errors import ConfigError, Failed, Locked
 from cutover.core.masking import printable
+from cutover.core.target import tag_fault
 from cutover.proxy.base import other
 from cutover.release.colors import inspect_colors, main_container
 from cutover.release.gate_run import pytest_child
@@ -93,6 +94,8 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
 def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> int:
     """Switch to the idle color with proof, revert that as a bad release would be, and say how long that took."""
     settings = settings_of(config)
+    if deploy:
+        require_tag("--deploy", deploy)
     state = State(settings.state)
     state.prepare()
     if deploy and (code := pytest_child(settings, "--target=idle", f"--deploy={deploy}")):
@@ -148,6 +151,8 @@ def retire_command(config: str | None, as_json: bool) -> int:
 def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> int:
     """Revert the open release; else go back to what users had before: flip to it, or deploy it."""
     settings = settings_of(config)
+    if to_tag:
+        require_tag("--to-tag", to_tag)
     state = State(settings.state)
     state.prepare()
     with journaled(state):
@@ -165,3 +170,9 @@ def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> i
         if done.trouble is not None:
             raise done.trouble
     return done.code
+
+
+def require_tag(option: str, tag: str) -> None:
+    """Raise ConfigError if *tag*, given by *option*, is no image tag."""
+    if fault := tag_fault(tag):
+        raise ConfigError(f"{option}: {fault}")

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from cutover.core.text import quoted
+
 TargetKind = Literal["color", "live", "url"]
 URL_SCHEMES = ("http://", "https://")
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+"""An image tag, as engines and registries accept it."""
+
+
+def tag_fault(tag: str) -> str:
+    """Return why *tag* cannot be the tag of an image, in one line; empty if it can."""
+    if TAG.fullmatch(tag):
+        return ""
+    allowed = "1 to 128 letters of a-z and A-Z, digits, _ . and -, and no . or - at the beginning"
+    return f"{quoted(tag)} is no image tag: it has {allowed}"
 
 
 def is_url(name: str) -> bool:

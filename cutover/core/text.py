@@ -14,6 +14,7 @@ ESCAPE_CODE = re.compile(
 )
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 COMMAND = re.compile(r"(?:^|(?<=\s)):(?=:)|##(?=\[)", re.MULTILINE)  # at a space a line may be wrapped
+MAX_QUOTED = 60
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -76,6 +77,12 @@ def without_codes(text: str) -> str:
 def without_commands(text: str) -> str:
     """*text* in which a CI finds no commands: GitHub obeys a line that begins with `::`, and `##[` anywhere."""
     return COMMAND.sub("\\g<0>\u200b", text)
+
+
+def quoted(text: str) -> str:
+    """Return *text* in quotes and in one short line, without control characters."""
+    shown = repr(text[:MAX_QUOTED])
+    return f"{shown} and {len(text) - MAX_QUOTED} more characters" if len(text) > MAX_QUOTED else shown
 
 
 def utc(at: float) -> str:

@@ -19,6 +19,7 @@ from cutover.env.envfile import read_env_file
 from cutover.system import process
 from cutover.system.compose import Rendered, named_files, override_beside, render
 from cutover.system.files import is_private
+from cutover.system.registry import reference_fault
 
 Values = Mapping[str, Mapping[str, str]]
 """Color → its variables."""
@@ -174,7 +175,13 @@ def _lint_rendered(settings: Settings, rendered: Rendered, where: str) -> list[F
     if service not in services:
         what = f"services names {service!r}, which {settings.compose_file} does not have"
         return [Finding(str(settings.source), what, f"it has {', '.join(services)}")]
-    found = unpinned(rendered.image(service), rendered.tag(service), where, settings.env_keys.tag)
+    names = {each: rendered.image(each) for each in settings.services if each in services}
+    found = [
+        Finding(where, f"service {each!r}: {fault}", "correct its image")
+        for each, name in names.items()
+        if (fault := reference_fault(name))
+    ]
+    found += unpinned(rendered.image(service), rendered.tag(service), where, settings.env_keys.tag)
     if not rendered.port(service):
         what = f"service {service!r} publishes no port"
         found.append(Finding(str(settings.compose_file), what, "publish one on 127.0.0.1"))

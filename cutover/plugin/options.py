@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover.core.target import ReleaseRequest, url_problem
+from cutover.core.target import ReleaseRequest, tag_fault, url_problem
 from cutover.core.text import without_codes
 
 if TYPE_CHECKING:
@@ -147,9 +147,8 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
         raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
     if not targets:
         return
-    _refuse_codes(targets, option.deploy)
-    if option.deploy is not None and not option.deploy.strip():
-        raise pytest.UsageError("--deploy needs an image tag, like sha-4f1c2aa")
+    _refuse_codes(targets)
+    _refuse_tag(option.deploy)
     if armed and len(targets) != 1:
         raise pytest.UsageError(f"{armed[0]} needs exactly one --target, got {', '.join(targets)}")
     problem = next(filter(None, (url_problem(each) for each in targets if "://" in each)), "")
@@ -174,10 +173,17 @@ def _refuse_part(config: pytest.Config, armed: str) -> None:
         )
 
 
-def _refuse_codes(targets: Sequence[str], tag: str | None) -> None:
-    for name, value in (*(("--target", each) for each in targets), ("--deploy", tag or "")):
-        if without_codes(value) != value:
-            raise pytest.UsageError(f"{name}={value!r}: control characters are not allowed")
+def _refuse_codes(targets: Sequence[str]) -> None:
+    for each in targets:
+        if without_codes(each) != each:
+            raise pytest.UsageError(f"--target={each!r}: control characters are not allowed")
+
+
+def _refuse_tag(tag: str | None) -> None:
+    if tag is not None and not tag.strip():
+        raise pytest.UsageError("--deploy needs an image tag, like sha-4f1c2aa")
+    if tag is not None and (fault := tag_fault(tag)):
+        raise pytest.UsageError(f"--deploy: {fault}")
 
 
 def _watch_s(given: str | None) -> float | None:

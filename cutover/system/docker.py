@@ -222,6 +222,13 @@ def image_id(reference: str) -> str | None:
     return str(found["Id"]) if found else None
 
 
+def image_names(repository: str) -> list[str]:
+    """Return `repo:tag` of each local image of *repository*, the newest image first; raises EngineUnavailable."""
+    rows = json.loads(_get("/images/json", {"filters": json.dumps({"reference": [repository]})}))
+    newest = sorted(rows, key=lambda row: row.get("Created", 0), reverse=True)
+    return [name for row in newest for name in row.get("RepoTags") or () if not name.endswith(":<none>")]
+
+
 @cache
 def data_root() -> Path:
     """Return the folder in which the engine stores images and containers; raises EngineUnavailable."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,14 +11,19 @@ from queue import Empty, Queue
 from threading import Thread
 from typing import Any
 
-from cutover.core.errors import ConfigError
+from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
+from cutover.core.target import tag_fault
+from cutover.core.text import quoted
 from cutover.system import docker
 
 LOGIN_DEADLINE_S = 60
 PULL_DEADLINE_S = 1800.0
 DEFAULT_REGISTRY = "docker.io"
 GHCR = "ghcr.io"
+COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*")
+MAX_REPOSITORY = 255
+SHOWN_TAGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,21 @@ def repository_of(reference: str) -> str:
     return head + slash + last.split(":", 1)[0]
 
 
+def reference_fault(reference: str) -> str:
+    """Return why no engine accepts the image name *reference*, in one line; empty if it does."""
+    repository = repository_of(reference)
+    tag = reference.split("@", 1)[0][len(repository) + 1 :]
+    if tag and (fault := tag_fault(tag)):
+        return fault
+    parts = repository.removeprefix(f"{registry_of(reference)}/").split("/")
+    if len(repository) <= MAX_REPOSITORY and all(map(COMPONENT.fullmatch, parts)):
+        return ""
+    allowed = "lower-case letters and digits, with . _ - or / between them"
+    return (
+        f"{quoted(repository)} is no image repository: it has at most {MAX_REPOSITORY} characters, {allowed}"
+    )
+
+
 def ensure_image(reference: str, environment: Mapping[str, str] = os.environ) -> ImageFact:
     """Return the image *reference*, pulled if it is not on this host; raises ConfigError if that fails.
 
@@ -51,7 +72,10 @@ def ensure_image(reference: str, environment: Mapping[str, str] = os.environ) ->
     """
     found = local_image(reference)
     if found is None:
-        _pull(reference, credentials_for(registry_of(reference), environment))
+        try:
+            _pull(reference, credentials_for(registry_of(reference), environment))
+        except ConfigError as error:
+            raise ConfigError(f"{error}{tags_here(reference)}") from error
         found = local_image(reference)
     if found is None:
         raise ConfigError(f"{reference} was pulled, but is not on this host")
@@ -70,6 +94,17 @@ def local_image(reference: str) -> ImageFact | None:
     """Return the image *reference*, None if it is not on this host; raises EngineUnavailable."""
     attributes = docker.inspect_image(reference)
     return read_image_fact(reference, attributes) if attributes else None
+
+
+def tags_here(reference: str) -> str:
+    """Return `; on this host are its tags …` for the repository of *reference*; empty if that is not known."""
+    try:
+        tags = [name.rsplit(":", 1)[1] for name in docker.image_names(repository_of(reference))]
+    except EngineUnavailable:
+        return ""
+    more = f" and {len(tags) - SHOWN_TAGS} more" if len(tags) > SHOWN_TAGS else ""
+    there = f"on this host are its tags {', '.join(tags[:SHOWN_TAGS])}{more}"
+    return f"; {there}" if tags else "; no tag of it is on this host"
 
 
 def read_image_fact(reference: str, attributes: Mapping[str, Any]) -> ImageFact:
@@ -139,12 +174,13 @@ SIGN_IN = {GHCR: "not signed in: set GHCR_USERNAME and GHCR_TOKEN"}
 REASONS = (
     (("no basic auth", "unauthorized", "authentication required", "denied"), "{registry} denies {reference}: {login}"),
     (("manifest unknown", "not found", "name unknown"), "{registry} has no {reference}: look at repository and tag"),
-    (("no such host",), "{reference} is not here, and there is no host {registry}: look at IMAGE_REPO and the tag"),
+    (("no such host",),
+     "{reference} is not on this host, and {registry} is not found to pull it: look at repository and tag"),
     (("x509", "certificate"),
      "{registry} shows a certificate that the engine does not trust: give it the CA in certs.d"),
     (("server gave http response",), "{registry} speaks plain HTTP, which the engine refuses"),
     (("no space left",), "{reference}: no space left on this host"),
     (("toomanyrequests", "rate limit"), "{registry} answers no more requests for now: sign in, or wait"),
     (("connection refused", "timeout", "no end after", "unreachable", "reset by peer"),
-     "{reference} is not here, and {registry} does not answer"),
+     "{reference} is not on this host, and {registry} does not answer to pull it"),
 )  # fmt: skip

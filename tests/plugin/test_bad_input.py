@@ -36,6 +36,16 @@ def env(text: str, mode: int = 0o600) -> Break:
     return change
 
 
+def latin_1(project: Project) -> None:
+    """An env file that an old editor has written."""
+    (project.folder / ".env.green").write_bytes(b"IMAGE_TAG=sha-1\nNAME=caf\xe9\nAPI_HTTP_PORT=18001\n")
+
+
+def beside(project: Project) -> None:
+    """A file that `docker compose up` would merge."""
+    (project.folder / "docker-compose.override.yml").write_text("services: {api: {init: true}}\n")
+
+
 def compose(text: str) -> Break:
     """Make *text* the Compose file."""
 
@@ -141,6 +151,31 @@ services:
 CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]] = {
     "an unknown target": (nothing, ("--target=gren",), {}, ("unknown target 'gren'", "blue, green")),
     "two targets of a deploy": (nothing, ("--target=blue", "--deploy=sha-2"), {}, ("exactly one --target",)),
+    "a tag with a space": (nothing, ("--deploy=two words",), {}, ("--deploy: 'two words' is no image tag", "1 to 128 letters")),
+    "a tag with a quote": (nothing, ("--deploy=a'b",), {}, ("is no image tag",)),
+    "a tag with a variable": (nothing, ("--deploy=$TAG",), {}, ("'$TAG' is no image tag",)),
+    "a tag with a newline": (nothing, ("--deploy=a\nb",), {}, ("'a\\nb' is no image tag",)),
+    "a tag with an escape code": (nothing, ("--deploy=a\x1b[31m",), {}, ("'a\\x1b[31m' is no image tag",)),
+    "a tag of 300 characters": (nothing, ("--deploy=" + "x" * 300,), {}, ("and 240 more characters is no image tag",)),
+    "a repository in upper case": (
+        compose("services: {api: {image: 'None/Api:${IMAGE_TAG:?}', ports: ['127.0.0.1:${API_HTTP_PORT:?}:80']}}"),
+        ("--deploy=sha-2",), {}, ("service 'api': 'None/Api' is no image repository",),
+    ),
+    "an image whose tag is written out": (
+        compose("services: {api: {image: 'none/api:2.8.1', ports: ['127.0.0.1:${API_HTTP_PORT:?}:80']}}"),
+        ("--deploy=sha-2",), {}, ("the tag of none/api:2.8.1 is written out", "image: none/api:${IMAGE_TAG:?}"),
+    ),
+    "an env file that is not UTF-8": (latin_1, ("--deploy=sha-2",), {}, (".env.green: line 2: byte 0xe9 is not UTF-8",)),
+    "an override file beside the compose file": (
+        beside, ("--deploy=sha-2",), {}, ("docker-compose.override.yml: docker compose merges it", "compose_overrides = []"),
+    ),
+    "an engine behind SSH": (
+        nothing, ("--deploy=sha-2",), {"DOCKER_HOST": "ssh://ana@web-1"}, ("the engine at ssh://ana@web-1 is on another host",),
+    ),
+    "a service with an inactive profile": (
+        compose("services: {api: {image: 'none/api:${IMAGE_TAG:?}', profiles: [prod]}}"), (), {},
+        ("service 'api' has profiles prod, and none of them is active", "COMPOSE_PROFILES=prod"),
+    ),
     "an empty tag": (nothing, ("--deploy=",), {}, ("--deploy needs an image tag",)),
     "a tag that moves": (nothing, ("--deploy=latest",), {}, ("IMAGE_TAG=latest is not pinned", "sha-<commit>")),
     "no watch's unit": (nothing, ("--watch=15",), {}, ("--watch", "unit")),

@@ -224,6 +224,7 @@ def test_says_how_a_running_service_is_taken_over(  # the columns of the table
 ON_A_NETWORK = """
 services:
   api: {image: "shop:${IMAGE_TAG:?}", depends_on: {db: {condition: service_healthy}}, networks: [shared]}
+  db: {image: "postgres:15", networks: [shared]}
 networks: {shared: {name: shop, external: true}}
 """
 

@@ -33,6 +33,60 @@ def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "fault"),
+    [
+        ("debian", ""),
+        ("ghcr.io/ana/re-call__x/a.b:SHA-1", ""),
+        ("LOCALHOST.test:5000/api:1@sha256:00", ""),
+        ("app:", ""),  # no tag: it is told elsewhere
+        ("Recall/api:1", "'Recall/api' is no image repository"),
+        ("ghcr.io/Ana/api:1", "'ghcr.io/Ana/api' is no image repository"),
+        ("my app:1", "'my app' is no image repository"),
+        ("a$b:1", "'a$b' is no image repository"),
+        ("a\x1b[31m:1", "'a\\x1b[31m' is no image repository"),
+        ("a//b:1", "'a//b' is no image repository"),
+        ("a" * 300 + ":1", f"{'a' * 60!r} and 240 more characters is no image repository: it has at most 255"),
+        ("app:two words", "'two words' is no image tag: it has 1 to 128 letters"),
+        ("app:line\nbreak", "'line\\nbreak' is no image tag"),
+        ("app:" + "x" * 129, "and 69 more characters is no image tag"),
+        ("app:-1", "'-1' is no image tag"),
+        ("app:\u0661", "is no image tag"),
+    ],
+)  # fmt: skip
+def test_a_name_that_no_engine_accepts_is_told(reference: str, fault: str) -> None:
+    """In one line without control characters, and before the engine answers 400."""
+    found = registry.reference_fault(reference)
+    assert (bool(found), fault in found, found.isprintable()) == (bool(fault), True, True), found
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([], "no tag of it is on this host"),
+        (["reg:5000/app:sha-2", "reg:5000/app:sha-1"], "on this host are its tags sha-2, sha-1"),
+        ([f"app:{number}" for number in range(9)], "on this host are its tags 0, 1, 2, 3, 4 and 4 more"),
+    ],
+)
+def test_a_tag_that_is_not_there_is_told_with_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], said: str
+) -> None:
+    """The newest images first; a mistyped tag is seen at once."""
+
+    def missing(reference: str, _credentials: object) -> None:
+        raise ConfigError(registry.explain_failure("dial tcp: no such host", reference, signed=False))
+
+    monkeypatch.setattr(docker, "image_names", lambda _repository: names)
+    monkeypatch.setattr(docker, "inspect_image", lambda _reference: None)
+    monkeypatch.setattr(registry, "_pull", missing)
+    with pytest.raises(ConfigError) as raised:
+        registry.ensure_image("app:nope")
+    expected = (
+        "app:nope is not on this host, and docker.io is not found to pull it: look at repository and tag"
+    )
+    assert str(raised.value) == f"{expected}; {said}"
+
+
+@pytest.mark.parametrize(
     ("text", "signed", "expected"),
     [
         (
@@ -49,7 +103,7 @@ def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
         (
             "lookup ghcr.io: no such host",
             False,
-            "R is not here, and there is no host ghcr.io: look at IMAGE_REPO and the tag",
+            "R is not on this host, and ghcr.io is not found to pull it: look at repository and tag",
         ),
         (
             "x509: certificate signed by unknown authority",
@@ -60,9 +114,13 @@ def test_reads_a_reference(reference: str, host: str, repository: str) -> None:
         (
             "dial tcp 1.2.3.4:443: connect: connection refused",
             True,
-            "R is not here, and ghcr.io does not answer",
+            "R is not on this host, and ghcr.io does not answer to pull it",
         ),
-        ("docker pull R …: no end after 1800 s", True, "R is not here, and ghcr.io does not answer"),
+        (
+            "docker pull R …: no end after 1800 s",
+            True,
+            "R is not on this host, and ghcr.io does not answer to pull it",
+        ),
         ("something else", True, "R: something else"),
     ],
 )
@@ -179,7 +237,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Engine]]:
     [
         ("manifest unknown", "r.test has no r.test/a:1: look at repository and tag"),
         ("write /x: no space left on device", "r.test/a:1: no space left on this host"),
-        ("", "r.test/a:1 is not here, and r.test does not answer"),
+        ("", "r.test/a:1 is not on this host, and r.test does not answer to pull it"),
     ],
     ids=["unknown", "full", "never ends"],
 )
