@@ -30,7 +30,11 @@ class Settings(schema.Section):
     compose_file: schema.ConfigPath = Path("docker-compose.yml")
     """The Compose file of the service."""
     compose_overrides: tuple[schema.ConfigPath, ...] = ()
-    """Further compose files, merged onto `compose_file` in this order."""
+    """Further compose files, merged onto `compose_file` in this order.
+
+    Without this key a release is refused if `docker compose up` would merge an override file that lies beside
+    `compose_file`; `[]` leaves that file out.
+    """
     services: tuple[schema.Name, ...] = Field(("api",), min_length=1)
     """Released, identified, watched and reverted together, in all replicas; the first one receives the traffic."""
     workers: tuple[schema.Name, ...] = ()
