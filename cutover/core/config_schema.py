@@ -264,9 +264,9 @@ class Proxy(Section):
     status: tuple[str, ...] = ()
     """command: argv that prints the live color."""
     drain_timeout: Duration = 30.0
-    """How long to wait for requests in flight on the old color."""
+    """How long to wait for requests in flight and for open WebSockets on the old color."""
     on_drain_timeout: Literal["continue", "revert"] = "continue"
-    """What happens if requests are still in flight then."""
+    """What happens if some are still open then: `revert` keeps a color running rather than cutting them."""
     tls_verify: str | bool = True
     """TLS: true, the path of a CA file, or false for no verification."""
     open_connections: int = Field(20, ge=1, le=500)

@@ -76,11 +76,13 @@ class Drained:
         if not self.left:
             reason = f"{count(self.most, 'request')} in flight, last one done after {self.seconds:.1f} s"
             return yes(question, reason, **seen)
-        left = count(self.left, "request")
-        reason = f"{left} still in flight after {self.seconds:.0f} s"
+        left = f"{count(self.left, 'request')} or WebSocket{'s' if self.left > 1 else ''}"
+        reason = f"{left} still open after {self.seconds:.0f} s"
         if on_timeout == "revert":
             return no(question, reason, expected="no request in flight", seen=left, **seen)
-        return yes(question, f"{reason}; going on, as on_drain_timeout says", **seen)
+        return yes(
+            question, f"{reason}; going on, as on_drain_timeout says, and they end with the color", **seen
+        )
 
 
 def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests

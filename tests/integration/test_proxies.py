@@ -6,10 +6,10 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import pytest
 
@@ -195,6 +195,38 @@ def test_frozen_writes_are_told_when_to_come_back(colors: Colors, tmp_path: Path
         freeze.unlink()
         assert seen.way.ask_control("POST").status == 200
         assert fetch(seen.way.url, "/echo", method="POST").status == 200
+
+
+@pytest.mark.parametrize("start", [nginx, haproxy, traefik], ids=lambda start: start.__name__)
+@pytest.mark.parametrize("on_timeout", ["continue", "revert"])
+def test_open_websockets_are_counted_and_decided_by_on_drain_timeout(
+    on_timeout: Literal["continue", "revert"], start: Start, colors: Colors, tmp_path: Path
+) -> None:
+    """WebSockets that do not end within the drain are told with their number; `revert` does not cut them."""
+    with start(tmp_path, colors) as seen, ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(plain_websocket(seen.port))
+        wait_until(lambda: colors.blue.in_flight == 3, "all three have reached blue")
+        seen.go("green")
+        drained = wait_until_idle(
+            "blue", lambda: requests_in_flight(seen.port, colors.blue.port), budget_s=3.0
+        )
+        verdict = drained.verdict(on_timeout)
+        assert verdict.outcome is (Outcome.NO if on_timeout == "revert" else Outcome.YES)
+        assert verdict.reason.startswith("3 requests or WebSockets still open after 3 s")
+        assert colors.blue.in_flight == 3
+
+
+@contextmanager
+def plain_websocket(port: int) -> Iterator[None]:
+    """Hold a WebSocket open."""
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as user:
+        user.sendall(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        assert b"101" in user.recv(65536)
+        yield
 
 
 @pytest.mark.parametrize("start", [nginx, haproxy, traefik], ids=lambda start: start.__name__)

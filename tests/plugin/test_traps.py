@@ -360,7 +360,7 @@ def test_c(target):
     project.test(FIRST + drained)
     done = project.run()
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "drain blue: 2 requests still in flight after 30 s" in done.stdout
+    assert "drain blue: 2 requests or WebSockets still open after 30 s" in done.stdout
     assert "ROLLED BACK" in done.stdout
     assert "not reached" not in done.stdout
     assert not project.mark.exists()

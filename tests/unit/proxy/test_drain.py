@@ -176,8 +176,12 @@ def test_what_the_log_says_counts() -> None:
 @pytest.mark.parametrize(
     ("on_timeout", "outcome", "reason"),
     [
-        ("continue", Outcome.YES, "2 requests still in flight after 5 s; going on, as on_drain_timeout says"),
-        ("revert", Outcome.NO, "2 requests still in flight after 5 s"),
+        (
+            "continue",
+            Outcome.YES,
+            "2 requests or WebSockets still open after 5 s; going on, as on_drain_timeout says, and they end with the color",
+        ),
+        ("revert", Outcome.NO, "2 requests or WebSockets still open after 5 s"),
     ],
 )
 def test_the_end_of_the_budget(
