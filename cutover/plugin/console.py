@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STREAMS = ("stdout", "stderr")
 CAUGHT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-END_TEST = signal.SIGRTMIN + 7  # of our own, to ourselves; the first ones are used by C libraries
+INTERRUPT = signal.SIGRTMIN + 7  # of our own, to ourselves; the first ones are used by C libraries
 IGNORE_REPEATED_S = 15.0
 
 
@@ -168,31 +168,31 @@ class SignalHandlers:
     _before: dict[int, Any] = field(default_factory=dict)
     _last: float = float("-inf")
     _why: Callable[[], str] | None = None
-    """Why the test that runs is to be ended; None while none may be."""
+    """Why the body of `interruptible` is to be ended; None outside of one."""
 
     def catch(self) -> None:
         """Raise KeyboardInterrupt for each signal, also for a SIGINT that was inherited as ignored."""
         if threading.current_thread() is threading.main_thread():
             for number in CAUGHT_SIGNALS:
                 self._before[number] = signal.signal(number, self._interrupt)
-            self._before[END_TEST] = signal.signal(END_TEST, self._end_test)
+            self._before[INTERRUPT] = signal.signal(INTERRUPT, self._fail_now)
 
     @contextlib.contextmanager
-    def test_may_end(self, why: Callable[[], str]) -> Iterator[None]:
-        """Let `end_test` fail the body with the text of *why*; at once, if there is one already."""
+    def interruptible(self, why: Callable[[], str]) -> Iterator[None]:
+        """Let `interrupt` fail the body with the text of *why*; at once, if there is one already."""
         self._why = why
         try:
-            self._end_test()
+            self._fail_now()
             yield
         finally:
             self._why = None
 
-    def end_test(self) -> None:
-        """Fail the test that runs now, from another thread; a call that blocks is interrupted."""
-        if END_TEST in self._before:
-            signal.pthread_kill(threading.main_thread().ident or 0, END_TEST)
+    def interrupt(self) -> None:
+        """Fail the body of `interruptible` from another thread; a call that blocks is interrupted."""
+        if INTERRUPT in self._before:
+            signal.pthread_kill(threading.main_thread().ident or 0, INTERRUPT)
 
-    def _end_test(self, _number: int = 0, _frame: object = None) -> None:
+    def _fail_now(self, _number: int = 0, _frame: object = None) -> None:
         why = self._why() if self._why is not None else ""
         if why:
             self._why = None  # once

@@ -205,7 +205,7 @@ class ReleaseHooks:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
         """Let the watch in the background end a test: users wait for the way back."""
-        with self.session.signals.test_may_end(lambda: self.session.why_ended):
+        with self.session.signals.interruptible(lambda: self.session.why_ended):
             return (yield)
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)

@@ -42,6 +42,7 @@ from cutover.release.preflight import preflight, recover_dead_session, report_ob
 from cutover.release.rollback import finish_record, revert_open_release
 from cutover.release.state import State, who
 from cutover.release.switch import (
+    Interrupt,
     Switched,
     build_watch_checks,
     drain_old,
@@ -256,10 +257,9 @@ class CutoverSession:
     def switch(self) -> bool:
         """Switch the traffic, if it was requested; whether it was."""
         if self.request.switch and self._switched is None:
+            interrupt = Interrupt(self.signals.interrupt, self.signals.interruptible)
             self._switched = self._run_step(
-                lambda on: switch(
-                    on.tx, on.situation, on.plan, self._deployed, on.report, self.signals.end_test
-                )
+                lambda on: switch(on.tx, on.situation, on.plan, self._deployed, on.report, interrupt)
             )
             on = self.release()
             serves = f"{self.settings.project} serves {on.situation.tag} on {self._switched.color}"

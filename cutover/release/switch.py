@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
@@ -49,6 +49,16 @@ BACK_BUDGET_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class Interrupt:
+    """How the watch in the background interrupts the main thread; the default does not."""
+
+    now: Callable[[], None] = lambda: None
+    """Interrupt a body of `allowed`; called in the thread of the watch."""
+    allowed: Callable[[Callable[[], str]], AbstractContextManager[None]] = lambda _why: nullcontext()
+    """Let the body be interrupted; it is given why, empty as long as nothing is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
 class Switched:
     """The traffic goes to `color`, verified by requests through the proxy, and is watched since then."""
 
@@ -65,22 +75,27 @@ def switch(
     plan: ReleasePlan,
     deployed: Deployed | None,
     report: Reporter,
-    on_no: Callable[[], None] = lambda: None,
+    interrupt: Interrupt | None = None,
 ) -> Switched:
     """Switch the traffic to the target, prove it, move the workers; raises Failed or Inconclusive.
 
-    The early checks of the watch run from the switch on; the first sure no calls *on_no* in their thread.
+    The early checks of the watch run from the switch on; the first sure no ends what the switch does, by *interrupt*
+    also in the middle of a command.
     """
     settings, to, target = situation.settings, situation.color, situation.target.name
     require_proxy(situation.colors)
     _require_approval(situation, report)
     suite = _suite_after(situation, report.evidence)
-    background = BackgroundWatch(suite.early(), frozenset(settings.checks.report_only), on_no)
+    interrupt = interrupt or Interrupt()
+    background = BackgroundWatch(suite.early(), frozenset(settings.checks.report_only), interrupt.now)
     with ExitStack() as on_error:
         on_error.callback(background.stop)
         _switch_and_prove(tx, situation, plan, deployed, report, background)
-        move_workers(tx, settings, to, _worker_files(tx, plan, to), report)
-        require_well(background, target, report)
+        try:
+            with interrupt.allowed(lambda: background.ended.reason if background.ended else ""):
+                move_workers(tx, settings, to, _worker_files(tx, plan, to), report)
+        finally:
+            require_well(background, target, report)
         on_error.pop_all()
     return Switched(to, suite, background)
 

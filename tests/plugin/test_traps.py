@@ -379,7 +379,7 @@ def test_b(cutover_session, target):
     begun = time.monotonic()
     sick = lambda _: no("5xx", "25 of 25 failed") if time.monotonic() > begun + 0.5 else no("x", "y").reported("z")
     check = WatchCheck("5xx", Source(lambda: None, every_s=0.1, start=at_once), sick)
-    background = BackgroundWatch([check], on_end=cutover_session.signals.end_test)
+    background = BackgroundWatch([check], on_end=cutover_session.signals.interrupt)
     cutover_session._switched = Switched("green", None, background)
     background.start()
     try:
