@@ -147,18 +147,19 @@ def _said(route: str, kind: str, bad: int, seen: int, counts: RouteCounts) -> st
     return f"{route}: {bad} of {seen} requests {what}"
 
 
-def judge_routes(found: RouteComparison) -> Verdict:
+def judge_routes(found: RouteComparison, quiet: str = "") -> Verdict:
     """No when a route is answered surely worse than by the old color: refused (4xx), given up (499), or cut short.
 
     Surely is an exact test, repeated at each look within one alpha of 0.001 for all routes; also at least five bad
     requests on three connections, and a share that is ten points higher. A route that the old color was not asked for
-    is only told.
+    is only told, and so is *quiet*: how few requests end at all.
     """
     question, expected = "routes", "each route answered as by the old color"
     if found.worse:
         return no(question, found.worse, expected=expected, seen=found.worse)
-    if found.told:
-        return not_asked(question, f"reported: {'; '.join([*found.told.values()][:3])}")
+    told = [*([quiet] if quiet else []), *found.told.values()]
+    if told:
+        return not_asked(question, f"reported: {'; '.join(told[:3])}")
     both = found.now.counts.keys() & found.old.counts.keys()
     if not both:
         return not_asked(question, "no route was requested both before the switch and since then")

@@ -26,6 +26,8 @@ LATENCY_WINDOW_S = 5.0
 LATENCY_WINDOW_NEEDS = 50
 LATENCY_RATIO = 1.5
 LATENCY_FLOOR_S = 0.05
+QUIET_S = LOG_DELAY_S  # less may only be the delay of the log
+OLD_SPAN_S = 60.0
 LEAST_PAIRS = 10
 PAIRED_SHARE = 0.9
 PAIRED_RATIO = 3.0  # 20 pairs under load vary
@@ -66,6 +68,8 @@ class OldTraffic:
     failed: int = 0
     latency: Histogram = field(default_factory=Histogram)
     routes: Routes = field(default_factory=Routes)
+    recent: tuple[int, float] = (0, 0.0)
+    """How many requests ended in the last minute before the switch, and its length in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,8 @@ class TrafficSource(Source[list[LoggedRequest]]):
     test: Sequential = field(init=False)
     windows: LatencyWindows = field(init=False)
     routes: RouteComparison = field(init=False)
+    answered: deque[tuple[float, int]] = field(default_factory=deque)
+    """When the log was read in the last ten seconds (monotonic), and how many requests of users it had until then."""
     shown: bool = False
     begun: float | None = None
     log_trouble: str = ""
@@ -163,6 +169,9 @@ class TrafficSource(Source[list[LoggedRequest]]):
         """Read what was logged since the last poll."""
         super().poll(now)
         self.begun = now if self.begun is None else self.begun
+        self.answered.append((now, self.counts.requests))
+        while self.answered[0][0] < now - QUIET_S:
+            self.answered.popleft()
         early = self.shown or not self.probed or now - self.begun < LOG_DELAY_S
         not_shown = "" if early else f"{self.log.path} does not show our own probes"
         self.log_trouble = self.log.trouble or not_shown
@@ -201,8 +210,21 @@ def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck, Watch
 
     return (
         WatchCheck("5xx", source, judge_failed, even_if_silent=True),
-        WatchCheck("routes", source, lambda found: judge_routes(found.routes)),
+        WatchCheck("routes", source, lambda found: judge_routes(found.routes, quiet_users(found))),
         WatchCheck("latency", source, judge_slow),
+    )
+
+
+def quiet_users(found: TrafficSource) -> str:
+    """What is told when surely fewer requests end than before the switch: users may be waiting for answers."""
+    (begun, before), (now, after) = found.answered[0], found.answered[-1]
+    ended, seconds = after - before, now - begun
+    were, span = found.before.recent
+    # The newest look has just been taken, so that ten seconds are never quite full.
+    if ended < 0 or seconds < 0.9 * QUIET_S or more_often(were, span, ended, seconds) >= ERRORS_ALPHA:
+        return ""
+    return (
+        f"{ended} requests ended in {seconds:.0f} s, {were} in {span:.0f} s before the switch: do users wait?"
     )
 
 
@@ -226,7 +248,9 @@ def old_traffic(path: Path, color: str, until: float, own_paths: frozenset[str])
     for request in found:
         latency.add(request.seconds)
     failed = sum(request.status >= FAILED_STATUS for request in found)
-    return OldTraffic(len(found), failed, latency, Routes.of(found))
+    newest = [each.ts for each in found if each.ts >= until - OLD_SPAN_S]
+    recent = (len(newest), until - newest[0]) if newest else (0, 0.0)
+    return OldTraffic(len(found), failed, latency, Routes.of(found), recent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,3 +265,26 @@ def test_a_busy_host_is_not_this_release(
     pairs = [(0.001, 0.001)] * 4 + [(live, old)] * 8
     assert bool(judge_busy_host(windows, allowed, pairs, calm)) is busy
     assert judge_busy_host(windows, allowed, pairs[-9:], calm) == ""
+
+
+@pytest.mark.parametrize(
+    ("a_second", "seconds", "told"),
+    [(0, 11, True), (1, 11, True), (5, 11, False), (0, 8, False)],
+)
+def test_users_who_may_wait_for_answers_are_told(
+    a_second: int, seconds: int, *, told: bool, tmp_path: Path
+) -> None:
+    """A request that hangs is in no log yet: surely fewer that end than before the switch are told, never a no."""
+    log = tmp_path / "access.json"
+    log.write_text("".join(line(SINCE - 60 + n / 5, color="blue") for n in range(300)))
+    old = old_traffic(log, "blue", SINCE, frozenset())
+    assert old.recent == (300, 60.0)
+    traffic = TrafficSource(LogTail(log), "green", SINCE, frozenset(), Evidence(), SLO, old)
+    _errors, routes, _latency = traffic_checks(traffic)
+    for second in range(seconds):
+        with log.open("a") as out:
+            out.writelines(line(SINCE + second) for _ in range(a_second))
+        routes.poll(float(second))
+    verdict = routes.verdict()
+    assert ("do users wait?" in verdict.reason) is told, verdict
+    assert verdict.outcome is not NO
