@@ -115,18 +115,25 @@ class WatchSuite:
         ]
 
     def early(self) -> list[WatchCheck]:
-        """The checks that run from the switch on; what they compare with has been read when this returns."""
+        """The checks that run from the switch on; what they compare with has been read when this returns.
+
+        They leave out the workers, which are started on this color only after the switch was proved.
+        """
+        self.siblings = self._siblings(workers=False)
         checks = [each for each in self._asked() if each.name in EARLY]
         _ = self.before, self.calm_s
-        self.__dict__.pop("siblings", None)  # workers move after the switch
+        del self.siblings
         return checks
 
     @cached_property
     def siblings(self) -> dict[str, tuple[Find, str]]:
         """Name -> finder and service of every other container of the release."""
+        return self._siblings(workers=True)
+
+    def _siblings(self, *, workers: bool) -> dict[str, tuple[Find, str]]:
         return {
             name: (partial(docker.the_container, self.live.project or "", service, number), service)
-            for name, (service, number) in siblings(self.settings, self.live).items()
+            for name, (service, number) in siblings(self.settings, self.live, workers=workers).items()
         }
 
     @cached_property
@@ -347,19 +354,19 @@ def own_paths(settings: Settings) -> frozenset[str]:
     return frozenset(paths - {""})
 
 
-def siblings(settings: Settings, live: Target) -> dict[str, tuple[str, int | None]]:
+def siblings(settings: Settings, live: Target, *, workers: bool = True) -> dict[str, tuple[str, int | None]]:
     """Name -> service and replica of every other container that is one release with the one of *live*.
 
     These are the other services, the further replicas of each, and the workers where the traffic is. A replica
     of None is the only one.
     """
-    workers = settings.workers if live.kind == "live" else ()
+    moved = settings.workers if workers and live.kind == "live" else ()
     try:
         numbers = docker.numbers(live.project) if live.project else {}
     except EngineUnavailable:  # the checks of the containers say so themselves
         numbers = {}
     replicas: dict[str, Sequence[int | None]] = {live.service: numbers.get(live.service, [])[1:]}
-    for service in (*settings.services[1:], *workers) if live.project else ():
+    for service in (*settings.services[1:], *moved) if live.project else ():
         there = numbers.get(service, [])
         replicas[service] = there if there[1:] else [None]
     return {

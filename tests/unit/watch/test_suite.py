@@ -10,7 +10,7 @@ import pytest
 from cutover.core.config import Settings
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
-from cutover.watch.suite import check_names, default_checks
+from cutover.watch.suite import EARLY, WatchSuite, check_names, default_checks
 
 LIVE = Target("live", "live", "http://127.0.0.1:9", "green", "recall_green", through_proxy=True)
 OLD = Target("blue", "color", "http://127.0.0.1:9", "blue", "recall_blue")
@@ -38,3 +38,17 @@ def test_the_names_are_known_beforehand(
     checks = default_checks(settings, live, old, ControlProbe(lambda: True), Evidence(), 0.0)
     assert [each.name for each in checks] == check_names(settings)
     assert [each.verdict().question for each in checks] == check_names(settings)
+
+
+def test_the_watch_goes_on_where_the_early_checks_are(tmp_path: Path) -> None:
+    """The checks that run from the switch on have the same sources as those of the watch, which also has workers."""
+    settings = Settings.model_validate(FULL | {"workers": ["jobs"]})
+    assert settings.proxy
+    proxy = settings.proxy.model_copy(update={"access_log": tmp_path / "access.json"})
+    settings = settings.model_copy(update={"proxy": proxy})
+    suite = WatchSuite(settings, LIVE, OLD, ControlProbe(lambda: True), Evidence(), 0.0)
+    early, later = ({each.name: each for each in checks} for checks in (suite.early(), suite.checks()))
+    assert early.keys() == EARLY
+    assert all(later[name].source is each.source for name, each in early.items())
+    assert [each.service for each in early["restarts"].siblings] == []
+    assert [each.service for each in later["restarts"].siblings] == ["jobs"]
