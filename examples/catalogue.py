@@ -40,8 +40,8 @@ def _under(name: str, about: str) -> Defect:
     return Defect(name, Seen.UNDER_TRAFFIC, about)
 
 
-def _noisy(name: str, about: str) -> Defect:
-    return Defect(name, Seen.NEVER, about)
+def _noisy(name: str, about: str, *lines: str) -> Defect:
+    return Defect(name, Seen.NEVER, about, lines)
 
 
 DEFECTS: dict[str, Defect] = {
@@ -67,7 +67,6 @@ DEFECTS: dict[str, Defect] = {
         _before("listens-elsewhere", "healthy on port 9000, the published 8000 is dead", "ENV PORT=9000"),
         # Keep the group: without it, root without capabilities cannot write the data and never becomes ready.
         _before("runs-as-root", "the image says USER 0", "USER 0:10001"),
-        _before("no-healthcheck", "the image says HEALTHCHECK NONE", "HEALTHCHECK NONE"),
         _before("hangs", "accepts each connection and answers none"),
         _before(
             "half-errors", "500 for every second request, the first included, /readyz and /version spared"
@@ -78,6 +77,9 @@ DEFECTS: dict[str, Defect] = {
         _under("breaks-later", "500 for everything once its seconds have passed or /tmp/break exists"),
         Defect("migration-contract", Seen.MIGRATION, "a revision renames a column that older releases use"),
         Defect("bad-migration", Seen.MIGRATION, "the upgrade fails half-way"),
+        _noisy(
+            "no-healthcheck", "the image says HEALTHCHECK NONE: readiness takes its place", "HEALTHCHECK NONE"
+        ),
         _noisy("slow-start", "needs 6 s, within its start period"),
         _noisy("chatty", 'INFO lines with the word "error", each second and for each request'),
         _noisy("dropped-probe", "closes the first connection from outside without an answer"),

@@ -133,6 +133,14 @@ class Settings(schema.Section):
             f" ({duration(self.release_timeout)}), when the guard reverts the release; shorten it or raise that"
         )
 
+    @model_validator(mode="after")
+    def _ready_is_asked_through_the_proxy(self) -> Settings:
+        if self.ready.tcp and self.proxy:
+            raise ValueError(
+                "[ready] tcp: a proxy accepts connections for a dead service too; with [proxy] give [ready] path"
+            )
+        return self
+
     def compose_project(self, color: str) -> str:
         """The name of the Compose project of *color*."""
         return self.colors[color].project or f"{self.project}_{color}"

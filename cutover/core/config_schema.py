@@ -121,14 +121,34 @@ class Version(Section):
 
 
 class Ready(Section):
-    """`[ready]`: the readiness endpoint of the service."""
+    """`[ready]`: how the service says that it is ready; all that is given must hold."""
 
     path: UrlPath = "/readyz"
     """Path of the readiness endpoint."""
-    json_: dict[str, Any] = Field(default_factory=lambda: {"ready": True}, alias="json")
-    """Keys and values that the response must contain."""
+    status: int = Field(0, ge=0, le=599)
+    """The expected status; 0: any from 200 to 299."""
+    json_: dict[str, Any] = Field(default_factory=dict, alias="json")
+    """Keys and values that a JSON response must contain, like `{ready = true}`."""
+    text: str = ""
+    """Text that the response must contain: for a server that answers every path with 200."""
+    header: dict[Token, str] = Field(default_factory=dict)
+    """Headers of the response, each as text or as a regular expression."""
+    tcp: bool = False
+    """In place of a request: ready is a port that keeps a new connection open."""
     timeout: Period = 5.0
     """Wall time of the request."""
+
+    @property
+    def asked(self) -> str:
+        """What is asked, for reports: `GET /readyz`."""
+        return "a TCP connection" if self.tcp else f"GET {self.path}"
+
+    @model_validator(mode="after")
+    def _tcp_is_no_request(self) -> Ready:
+        given = [name for name in ("status", "json_", "text", "header") if getattr(self, name)]
+        if self.tcp and given:
+            raise ValueError(f"tcp = true sends no request: remove {given[0].strip('_')}, or tcp")
+        return self
 
 
 class Endpoint(Section):
@@ -210,7 +230,7 @@ class Gate(Section):
     read_only_paths: tuple[str, ...] = ("/",)
     """Paths that the service must not be able to write to, except for its volumes."""
     start_timeout: Period | None = None
-    """Longest wait for a healthy container; default from its HEALTHCHECK: start_period + interval × retries."""
+    """Longest wait for the start; default: what its HEALTHCHECK allows, 60 s without one."""
 
 
 class Logs(Section):

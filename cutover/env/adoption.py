@@ -319,7 +319,7 @@ def config_text(project: ComposeProject, choices: Choices, names: Names, *, shar
         lines.append(f"env_keys = {_toml(keys)}")
     if shared:
         lines.append(f"shared_network = {_toml(shared)}")
-    lines.append(f"ready = {_toml({'path': choices.ready, 'json': {}})}  # any response with status 200")
+    lines.append(f"ready = {_toml({'path': choices.ready})}  # any status 2xx; or json, text, header, tcp")
     if runs_as_root(project.services[choices.services[0]], choices.image):
         lines.append(f"gate = {_toml({'user': 'root', 'read_only_paths': []})}  # as the image is")
     if choices.two_colors:

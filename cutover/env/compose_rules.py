@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from cutover.core.config import Settings
 from cutover.env.lint import Finding
 from cutover.system.compose import COMPLETED, Rendered
+from cutover.system.container import LOCALHOST, health_command, proves_nothing
 
 Service = Mapping[str, Any]
 Fault = tuple[str, str]
@@ -26,15 +26,7 @@ STORES = frozenset({
     "rabbitmq", "influxdb", "prometheus", "grafana", "gitea", "vault", "minio", "clickhouse-server",
 })  # fmt: skip
 """Images whose data directory belongs to one process."""
-ALWAYS_TRUE = re.compile(
-    r"^\s*(?:true|:|exit\s+0|echo\b[^|;&]*|\S+\s+(?:--?version|-v|-V|--?help))\s*$|(?:\|\||;)\s*(?:true|:|exit\s+0)\s*$"
-)
-LOCALHOST = re.compile(r"(?<![\w.-])localhost(?![\w.-])", re.IGNORECASE)
 ROOT_USERS = frozenset({"", "0", "root"})
-NO_HEALTHCHECK = (
-    'test: ["CMD", …] with a command of the image that asks the service, here or as HEALTHCHECK of the image; '
-    "an image without a shell needs one of its own binary"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,29 +328,12 @@ def health_command_of(service: Service, image: Mapping[str, Any] | None = None) 
     return ["CMD-SHELL", test] if isinstance(test, str) else [str(word) for word in test]
 
 
-def health_is_on(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
-    """The compose file does not disable the HEALTHCHECK of the service that receives traffic."""
-    if name == use.services[0] and health_command_of(service) == ["NONE"]:
-        what = "its healthcheck is disabled, so the engine cannot tell when it breaks"
-        yield what, "give it a test that asks the service"
-
-
 def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
-    """There is a HEALTHCHECK, it asks the service, and it asks it by an address."""
-    test = health_command_of(service, use.images.get(name))
-    if not test and name not in use.images:
-        return  # the image is not here: not known
-    if not test:
-        yield "has no HEALTHCHECK, so the engine cannot tell when it breaks", f"healthcheck: {NO_HEALTHCHECK}"
-        return
-    if test[0] == "NONE":
-        return
-    kind, words = test[0], test[1:]
-    text = " ".join(words) if kind == "CMD-SHELL" else shlex.join(words)
-    if kind == "CMD" and len(words) == 3 and words[1] in {"-c", "-ec"}:  # noqa: PLR2004  sh -c TEXT
-        text = words[2]
-    if ALWAYS_TRUE.search(text):
-        yield f"its healthcheck {text!r} proves nothing about the service", "request the readiness endpoint"
+    """A HEALTHCHECK asks the service, and asks it by an address; without one [ready] takes its place."""
+    text = health_command(health_command_of(service, use.images.get(name)))
+    if proves_nothing(text):
+        todo = "request the readiness endpoint, or remove it: then [ready] takes its place"
+        yield f"its healthcheck {text!r} proves nothing about the service", todo
     elif re.search(r"\bcurl\b", text) and not re.search(r"\s(?:-\w*f|--fail)", text):
         yield f"its healthcheck {text!r} passes on every status, 500 too", "curl --fail"
     if LOCALHOST.search(text):
@@ -446,9 +421,11 @@ def dependencies_run(use: ComposeUse, _name: str, service: Service) -> Iterator[
 
 
 REFUSING: tuple[Rule, ...] = (
-    tag_is_chosen, name_is_free, ports_of_their_own, one_port_each, data_is_there, health_is_on, dependencies_run,
+    tag_is_chosen, name_is_free, ports_of_their_own, one_port_each, data_is_there, dependencies_run,
 )  # fmt: skip
 """With these faults a release would fail after something has changed, or take data from users."""
+UNASKED: tuple[Rule, ...] = (health_is_asked, log_can_be_read)
+"""With these faults a release is possible, but a check of it asks less than it could: told in the plan."""
 RULES: tuple[Rule, ...] = (
     *REFUSING, fits_this_machine, one_writer, answers_to_its_own_name,
     health_is_asked, namespaces_are_its_own, user_is_known, log_can_be_read,

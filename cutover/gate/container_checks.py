@@ -10,10 +10,10 @@ from typing import Any
 
 from cutover.core.errors import EngineUnavailable
 from cutover.core.text import approx_duration, seconds_of
-from cutover.core.verdict import Outcome, Verdict, no, shortened, unknown, yes
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, shortened, unknown, yes
 from cutover.gate.log_checks import MESSAGE_KEYS
 from cutover.system import docker
-from cutover.system.container import Container
+from cutover.system.container import LOCALHOST, Container
 
 NANO = 1e9
 HEALTHCHECK_DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # seconds, of the engine
@@ -22,7 +22,8 @@ LOG_TAIL_LINES = 10
 # A slow starter is observed for so long after it became healthy: some crash at the first request.
 STANDING_S = 1.0
 STEADY_S = 600.0  # earlier restarts of a container that is up for longer do not count
-NO_HEALTHCHECK = "has no HEALTHCHECK, so the engine cannot tell when it breaks"
+READY_BUDGET_S = 60.0  # how long a container without a HEALTHCHECK may start
+READY_PAUSE_S = 0.2
 OMITTED_KEYS = frozenset({"time", "timestamp", "@timestamp", "ts", "logger", "level"})
 STATUS_TEXT = {"paused": "paused: it answers nobody", "created": "created, but never started"}
 ALIVE = frozenset({"created", "running"})  # created: the engine is about to start it
@@ -152,10 +153,12 @@ def health_budget(healthcheck: Mapping[str, Any]) -> HealthBudget:
     return HealthBudget(numbers["StartPeriod"], numbers["Interval"], numbers["Timeout"], retries)
 
 
-def has_healthcheck(container: Container) -> bool:
-    """Whether the container has a HEALTHCHECK; `--no-healthcheck` leaves `["NONE"]` behind."""
-    test = container.healthcheck.get("Test") or []
-    return bool(container.health) or bool(test and test[0] != "NONE")
+def why_not_by_health(container: Container) -> str:
+    """Why its HEALTHCHECK does not tell when the container is ready; empty if it does."""
+    if container.asks_health:
+        return ""
+    said = container.health_command
+    return f"its HEALTHCHECK {said!r} proves nothing" if said else "it has no HEALTHCHECK"
 
 
 def wait_healthy(
@@ -197,9 +200,56 @@ def judge_waiting(found: Container | None, waited: float, longest: float) -> Ver
     return verdict.named("healthy")
 
 
-def health(container_id: str, budget_s: float | None = None, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
-    """Check that the container is healthy; a starting one is waited for within its budget."""
+def wait_ready(
+    container_id: str,
+    ask: Callable[[], Verdict],
+    what: str,
+    budget_s: float | None = None,
+    engine: EngineAccess = ENGINE_ACCESS,
+) -> Verdict:
+    """Wait until *ask* says yes, at most *budget_s* seconds (default: 60) after the start of the container.
+
+    This takes the place of a HEALTHCHECK; *what* names the question, like `GET /readyz`. Returns at once for a
+    container that does not run, with the last lines of its log.
+    """
+    begun, longest = engine.clock(), budget_s or READY_BUDGET_S
+    end = begun + longest
+    while True:
+        found, verdict = None, ask()
+        try:
+            found = engine.inspect(container_id)
+            if found is not None and end == begun + longest:
+                end -= max(0.0, seconds_of(engine.now()) - seconds_of(found.started_at))
+            if found is None or found.status not in ALIVE:
+                return with_log_tail(judge_health(found, None).named("ready"), container_id, engine)
+        except EngineUnavailable as error:
+            if engine.clock() >= end:
+                return unknown("ready", str(error))
+        waited = engine.clock() - begun
+        if verdict.ok and found is not None:
+            reason = f"after {approx_duration(waited)}, by {what}: {why_not_by_health(found)}"
+            return replace(verdict, reason=reason)
+        if engine.clock() >= end and found is not None:
+            reason = f"not ready {longest:g} s after its start, by {what}: {verdict.reason}"
+            return with_log_tail(replace(verdict, reason=reason), container_id, engine)
+        engine.sleep(READY_PAUSE_S)
+
+
+def health(
+    container_id: str,
+    budget_s: float | None = None,
+    engine: EngineAccess = ENGINE_ACCESS,
+    *,
+    ask: Callable[[], Verdict] | None = None,
+    what: str = "",
+) -> Verdict:
+    """Check that the container is healthy; a starting one is waited for within its budget.
+
+    Without a HEALTHCHECK that asks something, *ask* takes its place (see `wait_ready`).
+    """
     verdict = wait_healthy(container_id, budget_s, engine)
+    if verdict.outcome is Outcome.NOT_ASKED and ask is not None:
+        return wait_ready(container_id, ask, what, budget_s, engine).named("health")
     if not verdict.ok:
         return verdict.named("health")
     try:
@@ -209,16 +259,19 @@ def health(container_id: str, budget_s: float | None = None, engine: EngineAcces
 
 
 def judge_health(found: Container | None, now: float | None) -> Verdict:
-    """Yes if it runs and the last probe, made since its start, succeeded; unknown while it is starting."""
+    """Yes if it runs and the last probe, made since its start, succeeded; unknown while it is starting.
+
+    Not asked without a HEALTHCHECK that asks something.
+    """
     if found is None:
         return no("health", "the container is gone")
     evidence = container_evidence(found)
     if found.status not in ALIVE:
         return no("health", describe_exit(found), **evidence)
-    if not has_healthcheck(found):
-        return no("health", f"{found.name} {NO_HEALTHCHECK}", **evidence)
     if found.health_status == "unhealthy":
         return no("health", f"unhealthy{_failed_probe(found)}", **evidence)
+    if why := why_not_by_health(found):
+        return not_asked("health", why)
     probes, started = _probes(found), seconds_of(found.started_at)
     probed = seconds_of(probes[-1].get("End", "")) if probes else 0.0
     # A restarted container keeps the probes from before its start.
@@ -227,6 +280,18 @@ def judge_health(found: Container | None, now: float | None) -> Verdict:
     age = f", last asked {approx_duration(max(0.0, now - probed))} ago" if now else ""
     up = f" for {approx_duration(max(0.0, now - started))}" if now else ""
     return yes("health", f"healthy, running{up}{age}", **evidence)
+
+
+def judge_from_outside(verdict: Verdict, found: Container, outside: Verdict, what: str) -> Verdict:
+    """*verdict*, a no by the HEALTHCHECK of *found*, with what it overlooks if the service is ready from *outside*.
+
+    *what* names the question, like `GET /readyz`.
+    """
+    if not (outside.ok and found.running):
+        return verdict
+    # localhost may be ::1, where a service that listens on IPv4 does not answer.
+    hint = ": use 127.0.0.1 in place of localhost" if LOCALHOST.search(found.health_command) else ""
+    return replace(verdict, reason=f"{verdict.reason}; it answers {what} from outside{hint}")
 
 
 def describe_exit(found: Container) -> str:

@@ -16,10 +16,12 @@ from cutover.core.config_schema import Endpoint, Ready, Version
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, shortened, yes
 from cutover.system.http import (
+    MAX_TRIES,
     HttpClient,
     HttpResponse,
     NoResponse,
     RequestOptions,
+    connect,
     judge_no_response,
     send_request,
 )
@@ -30,6 +32,7 @@ DEFAULT_VERSION = {"version": TAG}  # an empty `json` would check nothing and st
 PLACEHOLDER = re.compile(r"\{([\w.]+)\}")
 GONE = frozenset({404, 410})  # the status of an undo that has already happened
 SUCCESS = range(200, 300)
+ANY_SUCCESS = "2xx"
 REDIRECTS = range(300, 400)
 SERVER_ERROR = 500
 LATENCY_ROUNDS = 3
@@ -40,23 +43,39 @@ JSON_TYPES = {type(None): "null", bool: "a boolean", str: "a string", dict: "an 
 
 # --- readiness and version ---
 def ready(client: HttpClient, control: ControlProbe, wanted: Ready) -> Verdict:
-    """Send the readiness request and judge its response; without one, *control* decides between no and unknown."""
-    got = send_request(client, "GET", wanted.path, RequestOptions(deadline_s=wanted.timeout))
+    """Ask whether the service is ready and judge the answer; without one, *control* decides between no and unknown."""
+    got = ask_ready(client, wanted)
     if isinstance(got, NoResponse):
         return judge_no_response("ready", got, control)
-    return judge_ready(got, wanted.json_)
+    return judge_ready(got, wanted)
 
 
-def judge_ready(response: HttpResponse, wanted: dict[str, Any]) -> Verdict:
-    """Yes for status 200 with a JSON body that contains *wanted*, type by type; any body if *wanted* is empty."""
-    problem = status_problem(response, 200)
-    if wanted and not problem:
-        problem = json_problem(response, partial(differences, wanted))
-    expected = f"200 {compact_json(wanted)}" if wanted else "200"
+def ask_ready(client: HttpClient, wanted: Ready, *, tries: int = MAX_TRIES) -> HttpResponse | NoResponse:
+    """The response to the readiness request; with `[ready] tcp` an empty one for a port that is open."""
+    if wanted.tcp:
+        return connect(client, wanted.timeout)
+    return send_request(client, "GET", wanted.path, RequestOptions(deadline_s=wanted.timeout, tries=tries))
+
+
+def judge_ready(response: HttpResponse, wanted: Ready) -> Verdict:
+    """Yes if status, header, JSON (type by type) and text are as *wanted* says."""
+    problem = ready_problem(response, wanted)
+    parts = (str(wanted.status or ANY_SUCCESS), *filter(None, (wanted.text, compact_json(wanted.json_))))
+    expected = wanted.asked if wanted.tcp else " ".join(part for part in parts if part != "{}")
     if problem:
         return no("ready", problem, expected=expected, seen=str(response.status), **response.evidence)
-    took = f"says so in {response.seconds * 1000:.0f} ms"
+    took = f"{'accepts one' if wanted.tcp else 'says so'} in {response.seconds * 1000:.0f} ms"
     return yes("ready", took, expected=expected, **response.evidence)
+
+
+def ready_problem(response: HttpResponse, wanted: Ready) -> str:
+    """What in *response* is not as `[ready]` says; empty if the service is ready."""
+    problem = status_problem(response, wanted.status) or header_problem(response.headers, wanted.header)
+    if not problem and wanted.json_:
+        problem = json_problem(response, partial(differences, wanted.json_))
+    if not problem and wanted.text not in response.body:
+        problem = f"expected the text {wanted.text!r}, got {shortened(response.body, 80) or '(empty)'}"
+    return problem
 
 
 def version(client: HttpClient, control: ControlProbe, wanted: Version, tag: str | None) -> Verdict:
@@ -226,13 +245,13 @@ def _spell(seconds: float) -> str:
 
 # --- comparing a response with what is wanted ---
 def status_problem(response: HttpResponse, wanted: int) -> str:
-    """Why the status is not *wanted*; empty if it is."""
-    if response.status == wanted:
+    """Why the status is not *wanted*, or none of 200 to 299 for 0; empty if it is."""
+    if response.status in ((wanted,) if wanted else SUCCESS):
         return ""
     more = f": {shortened(response.body, 80)}" if response.body.strip() else ""
     if response.status in REDIRECTS:
         more = f", a redirect to {response.headers.get('location', 'nowhere')}"
-    return f"expected status {wanted}, got {response.status}{more}"
+    return f"expected status {wanted or ANY_SUCCESS}, got {response.status}{more}"
 
 
 def header_problem(seen: Mapping[str, str], wanted: Mapping[str, str]) -> str:

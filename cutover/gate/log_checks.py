@@ -279,8 +279,8 @@ def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Ver
         started = seconds_of(found.started_at)
         lines = docker.logs(found.id, since=started - ROUNDING_S, tail=rules.max_lines)
     except EngineUnavailable as error:
-        if "does not support reading" in str(error):
-            return not_asked("logs", f"{found.name}: its logging driver does not support reading")
+        if docker.NO_READING in str(error):
+            return not_asked("logs", f"{found.name}: {error}")
         return unknown("logs", str(error))
     begun = max(started, now - LOG_WINDOW_S)
     if before is None and begun - started >= MIN_EXPOSURE_S:

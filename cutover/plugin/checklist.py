@@ -114,7 +114,8 @@ def why_not_asked(item: pytest.Item, settings: Settings) -> str:
         "database": settings.database,
     }
     lacking = sorted(need for need in needs if not have.get(need, True))
-    return f"cutover.toml has no {lacking[0]}" if lacking else ""
+    instead = ": the ID of the image identifies the release" if lacking == ["version"] else ""
+    return f"cutover.toml has no {lacking[0]}{instead}" if lacking else ""
 
 
 @dataclass(slots=True)

@@ -6,22 +6,27 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.errors import Failed
-from cutover.core.target import Target
+from cutover.core.target import ControlProbe, Target
 from cutover.core.text import now, seconds_of
+from cutover.core.verdict import Outcome, Verdict
 from cutover.gate.container_checks import (
     ExpectedIdentity,
-    has_healthcheck,
+    judge_from_outside,
     judge_not_started,
     stays_up,
     wait_healthy,
+    wait_ready,
+    why_not_by_health,
     with_log_tail,
 )
+from cutover.gate.http_checks import ready
 from cutover.gate.log_checks import LogBaseline, baseline_until_verified, read_baseline
 from cutover.release.changes import ensure_line, up_change
 from cutover.release.colors import Situation, main_container, tag_of
@@ -35,6 +40,7 @@ from cutover.system import compose, docker, registry
 from cutover.system.compose import Compose, Rendered
 from cutover.system.container import Container
 from cutover.system.files import write_atomically
+from cutover.system.http import HttpClient
 from cutover.system.process import CompletedCommand
 
 
@@ -80,7 +86,7 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
         started = [*chain(*found.values())]
         if not (done.ok and all(found.values()) and all(each.running for each in started)):
             seconds = (time.monotonic() - begun, wait_s)
-            raise _not_started(report, target.name, done, _first_bad(found), seconds)
+            raise _not_started(situation, report, done, _first_bad(found), seconds)
         for each in started:
             expected = (
                 planned.images[each.service],
@@ -88,9 +94,10 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
                 rendered.tag(each.service),
             )
             require_identity(each, *expected)
-        for each in started:
-            _wait_stable(settings, each, wait_s, report, target.name)
-        text.append(f"healthy after {time.monotonic() - begun:.1f} s of at most {wait_s:.0f} s")
+        waited = [_wait_stable(situation, each, wait_s, report) for each in started]
+        ready_by = next(filter(None, waited), "")
+        took = f"after {time.monotonic() - begun:.1f} s of at most {wait_s:.0f} s"
+        text.append(f"ready {took}, {ready_by}" if ready_by else f"healthy {took}")
     main = found[settings.service][0]
     identity = (main.image, main.config_hash, main.id)
     tx.record = Record(rendered.color, planned.tag, *identity, path.name, verified=False, by=who(), at=now())
@@ -170,8 +177,8 @@ def _first_bad(found: Mapping[str, Sequence[Container]]) -> Container | None:
 
 
 def _not_started(
+    situation: Situation,
     report: Reporter,
-    target: str,
     done: CompletedCommand,
     found: Container | None,
     seconds: tuple[float, float],
@@ -179,16 +186,38 @@ def _not_started(
     waited, wait_s = seconds
     verdict = judge_not_started(found, "healthy" if done.ok else done.last_line, waited, wait_s)
     if found is not None:
-        verdict = with_log_tail(verdict, found.id)
-    check = report.evidence.check("deploy::up", target, 0, verdict, waited)
+        verdict = _from_outside(situation, found, with_log_tail(verdict, found.id))
+    check = report.evidence.check("deploy::up", situation.target.name, 0, verdict, waited)
     return Failed(f"{verdict.question}: {verdict.reason}", check=check.id)
 
 
-def _wait_stable(settings: Settings, found: Container, wait_s: float, report: Reporter, target: str) -> None:
-    # A worker may have no HEALTHCHECK: it gets no requests.
-    if found.service == settings.service or has_healthcheck(found):
-        report.require(wait_healthy(found.id, wait_s), "deploy::healthy", target)
+def _wait_stable(situation: Situation, found: Container, wait_s: float, report: Reporter) -> str:
+    """Wait until *found* is healthy and stays up; how it was asked if its HEALTHCHECK does not tell, else empty."""
+    settings, target, ready_by = situation.settings, situation.target.name, ""
+    if found.asks_health:
+        verdict = wait_healthy(found.id, wait_s)
+        if verdict.outcome is Outcome.NO:
+            verdict = _from_outside(situation, found, verdict)
+        report.require(verdict, "deploy::healthy", target)
+    elif found.service == settings.service:  # a worker gets no requests
+        ask, what = partial(_ask_ready, situation), settings.ready.asked
+        report.require(wait_ready(found.id, ask, what, wait_s), "deploy::ready", target)
+        ready_by = f"by {what}: {why_not_by_health(found)}"
     report.require(stays_up(found, settings.gate.min_uptime), "deploy::settled", target)
+    return ready_by
+
+
+def _from_outside(situation: Situation, found: Container, verdict: Verdict) -> Verdict:
+    if found.service != situation.settings.service or not found.health_command:
+        return verdict
+    return judge_from_outside(verdict, found, _ask_ready(situation), situation.settings.ready.asked)
+
+
+def _ask_ready(situation: Situation) -> Verdict:
+    """Whether the color of the target is ready, asked at its own port."""
+    wanted = situation.settings.ready
+    with HttpClient(situation.colors.url(situation.color), wanted.timeout) as client:
+        return ready(client, ControlProbe(lambda: True), wanted)
 
 
 # --- identity ------------------------------------------------------------------------------------------------------

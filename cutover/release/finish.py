@@ -42,7 +42,7 @@ from cutover.core.target import ReleaseRequest
 from cutover.core.text import now, seconds_of
 from cutover.core.verdict import Outcome, Verdict
 from cutover.env.envfile import set_env_value
-from cutover.gate.container_checks import has_healthcheck, wait_healthy
+from cutover.gate.container_checks import wait_healthy, why_not_by_health
 from cutover.release.changes import PreviousRelease, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
@@ -266,7 +266,7 @@ class SessionEnd:
         settings, before = self.situation.settings, self.tx.before
         with contextlib.suppress(EngineUnavailable):
             found = main_container(settings, before.live or "")
-            if found is not None and has_healthcheck(found) and "health" not in before.failed:
+            if found is not None and not why_not_by_health(found) and "health" not in before.failed:
                 wait_healthy(found.id, SETTLE_S)
         # A release that never passed a whole gate may fail it now as it did then.
         rows = self.tx.state.records(before.live or "")

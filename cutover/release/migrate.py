@@ -22,7 +22,7 @@ from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.database.base import ServiceDatabase, SqliteFile, locate
 from cutover.database.changes import migration_change, one_shot_change, rehearsal_containers
 from cutover.database.postgres import PostgresUrl
-from cutover.gate.container_checks import has_healthcheck, health_budget
+from cutover.gate.container_checks import health_budget
 from cutover.release.colors import Situation
 from cutover.release.gate_run import run_gate
 from cutover.release.transaction import Reporter, Transaction
@@ -283,7 +283,7 @@ def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) ->
     if not published:
         yield no("rehearsal: ready", _exit_reason(found))
         return
-    health_s = health_budget(found.healthcheck).seconds if has_healthcheck(found) else 0.0
+    health_s = health_budget(found.healthcheck).seconds if found.asks_health else 0.0
     url, budget_s = f"http://127.0.0.1:{published}", max(START_TIMEOUT_S, health_s)
     for verdict in _http_checks(settings, live.tag(service), url, name, budget_s):
         yield verdict.named(f"rehearsal: {verdict.question}")

@@ -18,9 +18,9 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
 from cutover.core.verdict import Outcome, Verdict
-from cutover.env.compose_rules import REFUSING, compose_findings, use_of
+from cutover.env.compose_rules import REFUSING, UNASKED, compose_findings, health_command_of, use_of
 from cutover.env.lint import lint_release
-from cutover.gate.container_checks import health_budget
+from cutover.gate.container_checks import READY_BUDGET_S, health_budget
 from cutover.gate.environment_checks import disk, disk_room, most_serious, tls
 from cutover.proxy.access_log import why_log_lacks
 from cutover.proxy.base import Proxy, ProxyClient
@@ -35,7 +35,7 @@ from cutover.release.transaction import Reporter
 from cutover.system import adopted, compose, docker, process
 from cutover.system.adopted import Adopted
 from cutover.system.compose import Compose, Rendered, has_known_hash
-from cutover.system.container import Container
+from cutover.system.container import Container, health_command, proves_nothing
 from cutover.system.files import is_private, write_atomically
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
@@ -117,6 +117,8 @@ def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
         undo = f"previous release {running_tag(settings, plan.rendered.color)}{without(plan.previous)}"
     found = f"is {image[7:19]}" if image else "is not here: would be pulled"
     report.line("T-15m", "preflight", f"{plan.rendered.image(settings.service)} {found}; {undo}", begun)
+    for unasked in unasked_lines(settings, plan):
+        report.line("T-15m", "checks", unasked, None, "not asked")
     if not recovers_at_boot():
         text = "nothing runs `cutover recover` after a reboot of this host: install deploy/cutover-recover.service"
         report.line("T-15m", "boot", text, None, "not asked")
@@ -149,6 +151,20 @@ def plan_deploy(situation: Situation) -> DeployPlan:
             raise
         unrestorable = str(error)
     return DeployPlan(request.deploy or "", rendered, images, previous, unrestorable)
+
+
+def unasked_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
+    """What the checks of this release cannot ask, or ask in another way, one line each."""
+    rendered, service = plan.rendered, settings.service
+    found = {
+        each: docker.inspect_image(rendered.image(each)) for each in (*settings.services, *settings.workers)
+    }
+    images = {each: image for each, image in found.items() if image}
+    yield from map(str, compose_findings(use_of(settings, rendered, images=images), UNASKED))
+    if service in images and not health_command(
+        health_command_of(rendered.service(service), images[service])
+    ):
+        yield f"{service} has no HEALTHCHECK: {settings.ready.asked} takes its place"
 
 
 def _prepare_engine(settings: Settings, plan: DeployPlan) -> None:
@@ -354,8 +370,13 @@ def hashes_of(rendered: Rendered) -> dict[str, str]:
 
 
 def wait_for(healthcheck: Mapping[str, Any]) -> float:
-    """Seconds within which a container must be healthy, by its HEALTHCHECK, plus the time that the engine needs."""
-    return health_budget(healthcheck).seconds + ENGINE_START_S
+    """Seconds within which a container must be healthy, or ready if it has no HEALTHCHECK that asks something.
+
+    The time that the engine needs is added.
+    """
+    asks = health_command(healthcheck.get("Test") or ())
+    own = health_budget(healthcheck).seconds if asks and not proves_nothing(asks) else READY_BUDGET_S
+    return own + ENGINE_START_S
 
 
 def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[str, object]:
@@ -372,6 +393,8 @@ def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[
     }
     if said.get("retries"):
         over["Retries"] = int(said["retries"])
+    if test := health_command_of(rendered.service(service)):
+        over["Test"] = test
     return dict(image) | over
 
 

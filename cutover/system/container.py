@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+ALWAYS_TRUE = re.compile(
+    r"^\s*(?:true|:|exit\s+0|echo\b[^|;&]*|\S+\s+(?:--?version|-v|-V|--?help))\s*$|(?:\|\||;)\s*(?:true|:|exit\s+0)\s*$"
+)
+LOCALHOST = re.compile(r"(?<![\w.-])localhost(?![\w.-])", re.IGNORECASE)
 ZERO_TIME = "0001-01-01T00:00:00Z"
 GRACE_S = 10.0  # default of the engine
 
@@ -77,6 +83,17 @@ class Container:
         return self.running and self.health_status in {"healthy", "none"}
 
     @property
+    def health_command(self) -> str:
+        """The command of its HEALTHCHECK; empty if it has none."""
+        return health_command(self.healthcheck.get("Test") or ())
+
+    @property
+    def asks_health(self) -> bool:
+        """Whether its HEALTHCHECK asks something: one like `nginx --version` proves nothing."""
+        said = self.health_command
+        return not proves_nothing(said) if said else bool(self.health)
+
+    @property
     def grace_s(self) -> float:
         """Seconds that it may take to stop: its `stop_grace_period`."""
         return float(GRACE_S if self.stop_timeout is None else self.stop_timeout)
@@ -90,6 +107,21 @@ class Container:
     def published(self) -> frozenset[int]:
         """The published host ports."""
         return frozenset(int(row["HostPort"]) for rows in self.ports.values() for row in rows or ())
+
+
+def health_command(test: Sequence[str]) -> str:
+    """The command of a HEALTHCHECK (`["CMD", …]`, `["CMD-SHELL", TEXT]`); empty without one, or for `["NONE"]`."""
+    kind, *words = test or ("NONE",)
+    if kind == "NONE":
+        return ""
+    if kind == "CMD" and len(words) == 3 and words[1] in {"-c", "-ec"}:  # noqa: PLR2004  sh -c TEXT
+        return words[2]
+    return shlex.join(words) if kind == "CMD" else " ".join(words)
+
+
+def proves_nothing(command: str) -> bool:
+    """Whether the command of a HEALTHCHECK succeeds whatever the service does."""
+    return ALWAYS_TRUE.search(command) is not None
 
 
 def read_container(attributes: Mapping[str, Any]) -> Container:

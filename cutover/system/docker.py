@@ -27,6 +27,8 @@ LOG_DEADLINE_S = 30
 PING_DEADLINE_S = 1.0
 READ_BYTES = 65_536
 MOST_LINE_BYTES, MOST_LOG_LETTERS, MOST_HEAD_LINES = 16_384, 16_000_000, 20_000
+NO_READING = "does not support reading"
+"""How the engine says that the logging driver of a container keeps no log that it could read."""
 FRAME_HEAD_BYTES = 8  # stream, three zeros, four bytes of length
 
 
@@ -250,13 +252,16 @@ def logs(
     query = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": tail or "all", "since": since, "until": until}
     given = {key: value for key, value in query.items() if value is not None}
     path = f"/containers/{container_id}"
+    driver = ""
     try:
-        tty = json.loads(_get(f"{path}/json"))["Config"]["Tty"]
+        found = json.loads(_get(f"{path}/json"))
+        tty, driver = found["Config"]["Tty"], (found["HostConfig"].get("LogConfig") or {}).get("Type", "")
         with closing(_stream(f"{path}/logs", given, LOG_DEADLINE_S)) as raw:
             lines = _lines(raw if tty else _frames(raw))
             return _first(lines) if tail is None else _last(lines)
     except EngineUnavailable as error:
-        raise EngineUnavailable(f"the log of {container_id[:12]} cannot be read: {error}") from error
+        why = f"the logging driver {driver} {NO_READING}" if NO_READING in str(error) else error
+        raise EngineUnavailable(f"the log of {container_id[:12]} cannot be read: {why}") from error
 
 
 def _frames(raw: Iterable[bytes]) -> Iterator[bytes]:

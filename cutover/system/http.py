@@ -31,6 +31,7 @@ READ_BYTES = 64 * 1024
 MAX_TRIES = 3
 RETRY_PAUSE_S = 0.25
 DEFAULT_DEADLINE_S = 5.0
+KEPT_OPEN_S = 0.25
 URL_CHARACTERS = "/%:?[]@!$&'()*+,;=~"
 
 TlsVerify = str | bool
@@ -315,9 +316,10 @@ class HttpClient(AbstractContextManager["HttpClient"]):
                 if not select.select([line.plain], [], [], 0)[0]:
                     return line
                 line.plain.close()
-        return _Line(self._connect(max(until - time.monotonic(), 0.001)))
+        return _Line(self.open(max(until - time.monotonic(), 0.001)))
 
-    def _connect(self, deadline_s: float) -> socket.socket:
+    def open(self, deadline_s: float) -> socket.socket:
+        """A new connection, within *deadline_s* seconds; raises OSError."""
         address, plain = self.address, None
         try:
             if address.socket_path:
@@ -361,6 +363,21 @@ def fetch(
             return client.send(method, path, headers=headers)
     except OSError as error:  # the CA file
         return NoResponse("tls", str(error), url + path)
+
+
+def connect(client: HttpClient, deadline_s: float) -> HttpResponse | NoResponse:
+    """An empty response if the server keeps a new connection open for a moment.
+
+    A port of the engine accepts connections for a container that does not listen, and closes them at once.
+    """
+    begun = time.monotonic()
+    try:
+        with client.open(deadline_s) as plain:
+            if select.select([plain], [], [], KEPT_OPEN_S)[0] and not plain.recv(1):
+                raise ExchangeError("reset", "connection accepted and closed")
+    except OSError as error:
+        return no_response(error, client.base_url, time.monotonic() - begun, deadline_s)
+    return HttpResponse(200, url=client.base_url, seconds=time.monotonic() - begun)
 
 
 # --- requests with retries ---

@@ -11,19 +11,18 @@ from enum import IntEnum
 from functools import partial
 from typing import Literal
 
-from cutover.core.config_schema import Endpoint
+from cutover.core.config_schema import Endpoint, Ready
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Sequential
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
-from cutover.gate.http_checks import endpoint
+from cutover.gate.http_checks import ask_ready, endpoint, ready_problem
 from cutover.system.http import HttpClient, HttpResponse, NoResponse, RequestOptions, send_request
 from cutover.watch.check import Source, WatchCheck
 
 STREAK = 3
 RECENT = 20
-PROBE_ONCE = RequestOptions(tries=1)  # the next probe is the retry
 
 ENDPOINT_STREAK = 3
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -54,45 +53,46 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Prober:
-    """Requests *path* through the proxy and from the old color, and when that fails, also from the control."""
+    """Asks whether the service is ready, as users reach it, and the old color at once; if not, also the control."""
 
     http: HttpClient
-    path: str
+    wanted: Ready
     control: ControlProbe
     color_header: str = ""
     old: HttpClient | None = None
 
     def __call__(self) -> Probe:
         """Send one probe; takes at most the deadlines of the clients."""
-        result = send_request(self.http, "GET", self.path, PROBE_ONCE)
-        other = send_request(self.old, "GET", self.path, PROBE_ONCE) if self.old else None
+        result = ask_ready(self.http, self.wanted, tries=1)
+        other = ask_ready(self.old, self.wanted, tries=1) if self.old else None
         is_there = other and (isinstance(other, HttpResponse) or other.kind == "timeout")
         old_seconds = other.seconds if other and is_there else None
         if isinstance(result, NoResponse):
             return Probe(self._kind(None, other), result.reason, result.seconds, None, old_seconds)
-        color, text = result.headers.get(self.color_header.lower()), f"status {result.status}"
-        return Probe(self._kind(result, other), text, result.seconds, color, old_seconds)
+        color, problem = result.headers.get(self.color_header.lower()), ready_problem(result, self.wanted)
+        kind = self._kind(result, other) if problem else "good"
+        return Probe(kind, problem or f"status {result.status}", result.seconds, color, old_seconds)
 
     def _kind(self, answer: HttpResponse | None, other: HttpResponse | NoResponse | None) -> ProbeKind:
-        if answer and answer.status == 200:  # noqa: PLR2004 - the body is judged by the gate
-            return "good"
         if answer is None and not self._control_answers():
             return "silent"
         if other is None:
             return "failed"
-        return "shared" if _same_failure(answer, other) else "failed"
+        return "shared" if self._same_failure(answer, other) else "failed"
+
+    def _same_failure(self, answer: HttpResponse | None, other: HttpResponse | NoResponse) -> bool:
+        if isinstance(
+            other, NoResponse
+        ):  # refused: the old color is gone, which is no failure that both share
+            return answer is None and other.kind == "timeout"
+        same = answer is not None and other.status == answer.status
+        return same and bool(ready_problem(other, self.wanted))
 
     def _control_answers(self) -> bool:
         try:
             return self.control.answers()
         except (EngineUnavailable, OSError):
             return False
-
-
-def _same_failure(answer: HttpResponse | None, other: HttpResponse | NoResponse) -> bool:
-    if isinstance(other, NoResponse):  # refused: the old color is gone, which is no failure that both share
-        return answer is None and other.kind == "timeout"
-    return answer is not None and other.status == answer.status
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ def judge_availability(counts: ProbeCounts, wanted: float) -> Verdict:
     spends its part. A failure that the old color shows too is reported only. A probe whose control failed too
     is unknown.
     """
-    question, expected = "availability", f"at least {wanted:.2%} of probes answered with 200"
+    question, expected = "availability", f"at least {wanted:.2%} of probes find it ready"
     seen = f"{counts.failed} of {counts.probes} probes failed"
     if counts.streak >= STREAK or counts.test.sure:
         reason = f"expected {expected}, got {seen}, the last one: {counts.last_failure}"

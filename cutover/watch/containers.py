@@ -13,7 +13,6 @@ from cutover.gate.container_checks import (
     ContainerLife,
     container_evidence,
     describe_exit,
-    has_healthcheck,
     judge_health,
     life_of,
 )
@@ -75,7 +74,7 @@ def judge_restarted(first: ContainerLife | None, now: Container | None) -> Verdi
 def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:
     """No once the HEALTHCHECK of the live color has called it unhealthy: its retries are patience enough."""
     verdict = judge_health(now, None)
-    if verdict.outcome is Outcome.UNKNOWN:
+    if verdict.outcome in {Outcome.UNKNOWN, Outcome.NOT_ASKED}:
         return not_asked("health", verdict.reason)
     if unhealthy and now is not None and verdict.ok:
         seen = f"turned unhealthy {unhealthy} time{'s' if unhealthy > 1 else ''} since the watch began"
@@ -153,9 +152,6 @@ def sibling_check(name: str, service: str, source: ContainerSource) -> WatchChec
             if now is None or not now.oom_killed or source.first_oom:
                 return not_asked(name, "nothing was seen")
             return no(name, f"out of memory: {now.status}, exit {now.exit_code}", **container_evidence(now))
-        # A worker gets no requests: unlike the service with the traffic, it may have no HEALTHCHECK.
-        if now is not None and not has_healthcheck(now):
-            return not_asked(name, "it has no HEALTHCHECK")
         return judge_flaps(now, source.unhealthy)
 
     return WatchCheck(name, source, judge, service=service)

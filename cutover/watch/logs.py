@@ -43,7 +43,6 @@ from cutover.watch.check import Source, WatchCheck
 
 LOG_ALPHA = 0.001
 GOES_ON_S = 20.0
-NO_READING = "does not support reading"
 RECENT_ERRORS_S = 60.0
 MOST_SIGNATURES = 500
 MOST_RECENT = 2000
@@ -228,7 +227,7 @@ class LogSource(Source[list[list[LoggedError]]]):
     @property
     def unreadable(self) -> bool:
         """Whether the container's logging driver does not support reading."""
-        return NO_READING in self.silence
+        return docker.NO_READING in self.silence
 
     def take(self, answer: list[list[LoggedError]]) -> None:
         """Count the new errors of both colors."""
@@ -291,7 +290,7 @@ def log_checks(source: LogSource) -> tuple[WatchCheck, WatchCheck]:
     def check(name: str, judge: Callable[[LogComparison, int], Verdict]) -> WatchCheck:
         def judge_if_readable(found: LogSource) -> Verdict:
             if found.unreadable:
-                return not_asked(name, "its logging driver does not support reading")
+                return not_asked(name, found.silence)
             return judge(found.comparison(), found.rules.min_errors)
 
         return WatchCheck(name, source, judge_if_readable, service=source.service)

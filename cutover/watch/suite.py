@@ -250,7 +250,7 @@ class WatchSuite:
         http_client = _http_client(settings, self.live)
         every_s = 1 / settings.watch.probes_per_second
         return ProbeSource(
-            Prober(http_client, settings.ready.path, self.control, header, self.old_client),
+            Prober(http_client, settings.ready, self.control, header, self.old_client),
             settings.slo.availability,
             self.evidence,
             self.color,

@@ -24,7 +24,7 @@ def container(**changes: Any) -> Container:
             "Image": "sha256:1",
             "RestartCount": top.get("restart_count", 0),
             "State": state | changes,
-            "Config": {"Image": "recall/api:sha-2", "Healthcheck": {"Test": ["CMD", "true"]}},
+            "Config": {"Image": "recall/api:sha-2", "Healthcheck": {"Test": ["CMD", "ask"]}},
             "HostConfig": {"Memory": top.get("memory", 0), "NanoCpus": int(top.get("cpus", 0) * 1e9)},
         }
     )

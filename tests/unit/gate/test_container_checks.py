@@ -9,11 +9,12 @@ import pytest
 
 from cutover.core.errors import EngineUnavailable
 from cutover.core.text import approx_duration, seconds_of
-from cutover.core.verdict import Outcome
+from cutover.core.verdict import Outcome, no, yes
 from cutover.gate import container_checks as probes
 from cutover.gate.container_checks import (
     ExpectedIdentity,
     health_budget,
+    judge_from_outside,
     judge_health,
     judge_identity,
     judge_restarts,
@@ -21,11 +22,13 @@ from cutover.gate.container_checks import (
     stays_up,
     unchanged,
     wait_healthy,
+    wait_ready,
 )
 from cutover.system.container import Container
 from tests.helpers.inspected import CHECK, ID, IMAGE, OTHER, STARTED, Engine, at, container, health, probe
 
-YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
+VERSION = {"Test": ["CMD", "/app", "--version"]}
 S = 10**9
 STARTING = container(health=health("starting"))
 HEALTHY = container(health=health("healthy", probe(1.1)))
@@ -38,9 +41,9 @@ LOOPING = container("restarting", health("unhealthy"), restarts=4, exit_code=1)
     [
         (HEALTHY, YES, "healthy, running for 60 s, last asked 59 s ago"),
         (None, NO, "the container is gone"),
-        (container(check={"Test": ["NONE"]}), NO, "has no HEALTHCHECK, so the engine cannot tell when it breaks"),
-        (container(check={"Test": ["NONE"], "Interval": 10**9}), NO, "has no HEALTHCHECK"),
-        (container(check={}), NO, "has no HEALTHCHECK"),
+        (container(check={"Test": ["NONE"], "Interval": 10**9}), NOT_ASKED, "it has no HEALTHCHECK"),
+        (container(check={}), NOT_ASKED, "it has no HEALTHCHECK"),
+        (container(health=health("healthy", probe(1)), check=VERSION), NOT_ASKED, "'/app --version' proves nothing"),
         (STARTING, UNKNOWN, "starting, no probe has answered since its start"),
         # An engine before its first look: the check is configured, `State.Health` is not there yet.
         (container(health=None), UNKNOWN, "no probe has answered"),
@@ -94,11 +97,10 @@ def test_waits_until_healthy() -> None:
         (CRASHED, "exited (3) 0.4 s after its start; last log line: KeyError: 'DATABASE_URL'"),
         (LOOPING, "crash loop: restarted 4 times, last exit code 1; last log line: KeyError: 'DATABASE_URL'"),
         (container(health=health("unhealthy", streak=3)), "unhealthy; last log line"),
-        (container(check={}), "has no HEALTHCHECK"),
         (container("paused", health("unhealthy")), "paused"),
         (None, "the container is gone"),
     ],
-    ids=["dead", "crash loop", "unhealthy", "no healthcheck", "paused", "gone"],
+    ids=["dead", "crash loop", "unhealthy", "paused", "gone"],
 )
 def test_fails_at_once(seen: Container | None, reason: str) -> None:
     """A container that cannot become healthy fails at once, with its last log lines."""
@@ -117,6 +119,66 @@ def test_waiting_is_bounded(own: float | None, longest: float) -> None:
     assert (verdict.outcome, f"not healthy in {longest} s" in verdict.reason) == (NO, True)
     assert "its HEALTHCHECK said '503'" in verdict.reason
     assert longest <= engine.now < longest + 1
+
+
+@pytest.mark.parametrize(
+    ("check", "why"),
+    [
+        ({}, "it has no HEALTHCHECK"),
+        ({"Test": ["NONE"]}, "it has no HEALTHCHECK"),
+        (VERSION, "its HEALTHCHECK '/app --version' proves nothing"),
+    ],
+)
+def test_readiness_takes_the_place_of_a_healthcheck(check: dict[str, Any], why: str) -> None:
+    """Without one that asks something, readiness is asked until it is a yes, and the reason says which and why."""
+    answers = [
+        no("ready", "refused"),
+        no("ready", "expected status 2xx, got 503"),
+        yes("ready", "says so in 1 ms"),
+    ]
+    engine = Engine(container(check=check))
+    verdict = probes.health(ID, None, engine.asked(), ask=lambda: answers.pop(0), what="GET /ok")
+    assert (verdict.question, verdict.outcome, len(engine.naps)) == ("health", YES, 2)
+    assert verdict.reason == f"after 0.4 s, by GET /ok: {why}"
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        (container("exited", check={}, exit_code=3, finished=at(0.4)), "exited (3) 0.4 s after its start"),
+        (container(check={}), "not ready 60 s after its start, by GET /ok: expected status 2xx, got 503"),
+        (None, "the container is gone"),
+    ],
+)
+def test_a_release_that_never_gets_ready(seen: Container | None, reason: str) -> None:
+    """A container that ended is told at once, one that only waits after 60 s, each with its last log line."""
+    engine = Engine(container(check={}), seen, log=["2025-09-04T01:10:00.7Z KeyError: 'X'"])
+    answer = no("ready", "expected status 2xx, got 503")
+    verdict = wait_ready(ID, lambda: answer, "GET /ok", None, engine.asked())
+    assert (verdict.outcome, verdict.reason.startswith(reason)) == (NO, True), verdict
+    assert seen is None or verdict.reason.endswith("last log line: KeyError: 'X'")
+
+
+@pytest.mark.parametrize(
+    ("asks", "outside", "hint"),
+    [
+        (
+            "curl -f localhost:80/ok",
+            True,
+            "; it answers GET /ok from outside: use 127.0.0.1 in place of localhost",
+        ),
+        ("curl -f http://127.0.0.1/ok", True, "; it answers GET /ok from outside"),
+        ("curl -f localhost:80/ok", False, ""),
+    ],
+)
+def test_a_healthcheck_that_asks_the_wrong_address(asks: str, outside: bool, hint: str) -> None:
+    """localhost may be ::1: what answers from outside is told with the address to use."""
+    seen = container(
+        health=health("unhealthy", probe(3, 7, "curl: (7)")), check={"Test": ["CMD-SHELL", asks]}
+    )
+    said, answer = judge_health(seen, None), yes("ready", "ok") if outside else no("ready", "refused")
+    verdict = judge_from_outside(said, seen, answer, "GET /ok")
+    assert (verdict.outcome, verdict.reason) == (NO, f"{said.reason}{hint}")
 
 
 def test_an_engine_that_is_silent_for_a_moment_is_asked_again() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from cutover.core.config_schema import Ready
@@ -19,6 +22,7 @@ from tests.helpers.rude_servers import (
     serving,
 )
 
+READY_TRUE = Ready.model_validate({"json": {"ready": True}, "timeout": "30s"})
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 
 
@@ -33,6 +37,7 @@ def asked(talk: Talk, wanted: Ready | None = None) -> Verdict:
     [
         (response(200, '{"ready":true}'), YES, "says so in"),
         (response(200, '{ "ready" : true, "db": "ok" }'), YES, "says so in"),
+        (response(204, '{"ready":true}'), NO, "(empty)"),
         (response(200, {"ready": False}), NO, "expected ready true, got false"),
         (response(200, {"ready": "true"}), NO, 'expected ready true, got "true" (a string)'),
         (response(200, {"ready": 1}), NO, "expected ready true, got 1 (a number)"),
@@ -42,32 +47,86 @@ def asked(talk: Talk, wanted: Ready | None = None) -> Verdict:
         (response(200, ""), NO, "(empty)"),
         (response(200, '{"ready":true}', kind="text/html"), NO, "expected JSON, got content-type text/html"),
         (response(200, '{"ready":true}<p>'), NO, "expected JSON, got Extra data"),
-        (response(204, ""), NO, "expected status 200, got 204"),
-        (response(302, "", "location: /login"), NO, "expected status 200, got 302, a redirect to /login"),
+        (response(302, "", "location: /login"), NO, "expected status 2xx, got 302, a redirect to /login"),
         (response(301, {"ready": True}, "location: /version"), NO, "a redirect to /version"),
         (response(503, {"ready": False, "db": "refused"}), NO, 'got 503: {"ready": false, "db": "refused"}'),
-        (response(500, {"ready": True}), NO, "expected status 200, got 500"),
+        (response(500, {"ready": True}), NO, "expected status 2xx, got 500"),
     ],
 )
-def test_ready_is_meant_strictly(answer: bytes, outcome: Outcome, reason: str) -> None:
-    """Only 200 with the JSON boolean is ready, and the reason names what was said instead."""
-    verdict = asked(says(answer))
+def test_json_is_meant_strictly(answer: bytes, outcome: Outcome, reason: str) -> None:
+    """With `json` only that JSON boolean is ready, and the reason names what was said instead."""
+    verdict = asked(says(answer), READY_TRUE)
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
+    ("keys", "answer", "outcome", "reason"),
     [
-        (response(200, "OK", kind="text/plain"), YES),
-        (response(200, "<p>hello</p>", kind="text/html"), YES),
-        (response(200, ""), YES),
-        (response(503, "OK"), NO),
-        (response(302, "", "location: /login"), NO),
+        ({}, response(200, "OK", kind="text/plain"), YES, ""),
+        ({}, response(200, "<p>hello</p>", kind="text/html"), YES, ""),
+        ({}, response(204, ""), YES, ""),
+        ({}, response(503, "OK"), NO, "expected status 2xx, got 503: OK"),
+        ({}, response(404, ""), NO, "expected status 2xx, got 404"),
+        ({}, response(302, "", "location: /login"), NO, "a redirect to /login"),
+        ({"status": 302}, response(302, "", "location: /login"), YES, ""),
+        ({"status": 401}, response(401, "who?"), YES, ""),
+        ({"status": 200}, response(204, ""), NO, "expected status 200, got 204"),
+        ({"text": "ready"}, response(200, "all ready", kind="text/plain"), YES, ""),
+        (
+            {"text": "ready"},
+            response(200, "<p>app</p>", kind="text/html"),
+            NO,
+            "expected the text 'ready', got <p>app",
+        ),
+        ({"header": {"X-State": "up|warm"}}, response(200, "", "x-state: warm"), YES, ""),
+        (
+            {"header": {"X-State": "up|warm"}},
+            response(200, "", "x-state: cold"),
+            NO,
+            "header X-State: up|warm, got cold",
+        ),
+        ({"header": {"X-State": "up"}}, response(200, ""), NO, "expected header X-State: up, there is none"),
     ],
 )
-def test_without_keys_the_status_decides(answer: bytes, outcome: Outcome) -> None:
-    """`json = {}`: a page that says OK or answers with HTML is ready."""
-    assert asked(says(answer), Ready.model_validate({"json": {}, "timeout": "30s"})).outcome == outcome
+def test_all_that_is_given_must_hold(
+    keys: dict[str, object], answer: bytes, outcome: Outcome, reason: str
+) -> None:
+    """By status, text or header; without any key a page that says OK or answers with HTML is ready."""
+    verdict = asked(says(answer), Ready.model_validate({**keys, "timeout": "30s"}))
+    assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
+
+
+def test_an_open_port() -> None:
+    """With `tcp` no request is sent: a connection that stays open is ready."""
+    verdict = asked(say_nothing, Ready(tcp=True, timeout=30.0))
+    assert (verdict.outcome, verdict.expected) == (YES, "a TCP connection"), verdict
+
+
+def accept_and_close(listener: socket.socket) -> None:
+    """As the engine does for a container that does not listen."""
+    listener.accept()[0].close()
+
+
+def test_a_port_of_nobody() -> None:
+    """The engine accepts connections for a container that does not listen, and closes them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        pool.submit(accept_and_close, listener)
+        with HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}", 30) as http:
+            verdict = ready(http, GOOD, Ready(tcp=True, timeout=30.0))
+    assert (verdict.outcome, "connection accepted and closed" in verdict.reason) == (NO, True), verdict
+
+
+def test_a_closed_port() -> None:
+    """Nobody listens."""
+    with HttpClient(nobody(), 30) as http:
+        verdict = ready(http, GOOD, Ready(tcp=True))
+    assert (verdict.outcome, "connection refused" in verdict.reason) == (NO, True), verdict
+
+
+def test_a_port_sends_no_request() -> None:
+    """`tcp` beside a key about a response is a mistake."""
+    with pytest.raises(ValueError, match="tcp = true sends no request: remove json, or tcp"):
+        Ready.model_validate({"tcp": True, "json": {"ready": True}})
 
 
 def test_a_dropped_probe_is_asked_again() -> None:

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cutover.core.config_schema import Endpoint
+from cutover.core.config_schema import Endpoint, Ready
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Sequential
 from cutover.core.target import ControlProbe
@@ -62,7 +62,7 @@ def counts(probes: str, wanted: float = 0.99) -> ProbeCounts:
         ("..........xx.", YES, "2 of 13 probes failed"),
         ("xxx", NO, "3 probes in a row failed: status 503"),
         ("....................xxx", NO, "3 probes in a row failed"),
-        (".x.x.x.x", NO, "expected at least 99.00% of probes answered with 200, got 4 of 8 probes failed"),
+        (".x.x.x.x", NO, "expected at least 99.00% of probes find it ready, got 4 of 8 probes failed"),
         ("." * 500 + "x.x.x.x.x.x.x.x.", NO, "got 8 of 516 probes failed"),
         ("..?", UNKNOWN, "no connection, and the control did not answer either"),
         ("..??.", YES, "0 of 3 probes failed"),
@@ -154,7 +154,7 @@ def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool
         client = http.HttpClient(old_url, 5.0, keep_alive=False) if old is not None else None
         prober = Prober(
             http.HttpClient(live_url, 5.0, keep_alive=False),
-            "/readyz",
+            Ready(),
             ControlProbe(lambda: control),
             "X-Color",
             client,
