@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections import Counter
@@ -35,6 +36,8 @@ from cutover.report.write import write_job_summary
 from cutover.watch.suite import check_names
 
 TEST_TIMEOUT_S = 120.0
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""Errors of a file that cannot be written to its end."""
 
 
 def register_hooks(session: CutoverSession) -> None:
@@ -305,11 +308,15 @@ class ReleaseHooks:
             yield
         except BaseException as error:  # noqa: BLE001  # whatever another plugin does, this release has an end
             broken = error
-        code = INTERNAL if broken is not None else int(session.exitstatus)
+        incomplete = isinstance(broken, OSError) and broken.errno in NO_SPACE
+        code = INTERNAL if broken is not None and not incomplete else int(session.exitstatus)
         result = ours.finish(ours.outcomes(code))
         session.exitstatus = result.exit_code
         self._report(result)
-        if broken is not None:
+        if incomplete:
+            # Users keep a good release whose report cannot be written.
+            ours.console.lines([f"warning: the report {ours.folder} is incomplete: {broken}"])
+        elif broken is not None:
             text = f"a plugin broke the end of the session: {type(broken).__name__}: {broken}"
             raise pytest.exit.Exception(printable(text), returncode=result.exit_code)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,15 @@ from cutover.release.history import (
 )  # fmt: skip
 from cutover.system import process
 from cutover.system.container import Container
-from cutover.system.files import close_lock, flock, make_private, sync_folder, unsafe_parent, write_atomically
+from cutover.system.files import (
+    close_lock,
+    flock,
+    is_locked,
+    make_private,
+    sync_folder,
+    unsafe_parent,
+    write_atomically,
+)
 
 SESSION_LOCK_PATIENCE_S = 0.3
 LEAST_PATIENCE_S = 0.03
@@ -42,6 +50,7 @@ NOT_WRITTEN = 73  # what sysexits.h calls EX_CANTCREAT
 KILL_MARGIN_S = 30.0
 REVERT_DEADLINE_S = 1500.0  # revert.sh waits 600 s for the step lock; its undo needs time after that
 GUARD_START_S = 30.0
+LEAST_FILE_SIZE = 16 * 1024 * 1024
 
 
 def who() -> str:
@@ -123,8 +132,14 @@ class State:
     def acquire(self, owner: Mapping[str, Any], asked_at: float | None = None) -> int:
         """Take the session lock; returns its descriptor, closed by `close_lock`.
 
-        Raises Locked as `locked` does, and ConfigError if the disk is full.
+        Raises Locked as `locked` does, and ConfigError if the disk is full, or if files may not be long enough.
         """
+        longest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        if 0 <= longest < LEAST_FILE_SIZE:  # no limit is negative
+            most = f"files may have at most {longest:,} bytes here (see `ulimit -f`)"
+            raise ConfigError(
+                f"{most}, and a release writes longer ones: raise the limit; nothing was changed"
+            )
         try:
             handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -148,13 +163,7 @@ class State:
             handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_locked(handle)
 
     def owner(self) -> dict[str, Any]:
         """The last owner of the lock, as `lock_owner` wrote it; empty if unknown."""
@@ -328,8 +337,9 @@ class State:
     @contextlib.contextmanager
     def _step_lock(self, within_s: float = STEP_LOCK_PATIENCE_S) -> Iterator[None]:
         handle = os.open(self.root / "step.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        locked = flock(handle, time.monotonic() + within_s)
         try:
-            if not flock(handle, time.monotonic() + within_s):
+            if not locked:
                 raise ConfigError(f"a step of a release still runs: see fuser {self.root}/step.lock")
             yield
         finally:

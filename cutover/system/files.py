@@ -9,6 +9,8 @@ import stat
 import time
 from pathlib import Path
 
+from cutover.core.errors import ConfigError
+
 PARENT_MODE = 0o711  # nginx looks for its marker below it
 HELD_LOCKS: set[int] = set()
 """Descriptors of the locks that this process holds."""
@@ -73,17 +75,36 @@ def is_private(path: Path) -> bool:
 
 
 def flock(handle: int, deadline: float) -> bool:
-    """Lock *handle* exclusively until `close_lock`; False if it is still locked at *deadline* (monotonic)."""
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)  # flock(2) has no timeout
-        else:
-            HELD_LOCKS.add(handle)
-            return True
+    """Lock *handle* exclusively until `close_lock`; False if it is still locked at *deadline* (monotonic).
+
+    Raises ConfigError, with *handle* closed, where files cannot be locked.
+    """
+    while not _lock(handle, fcntl.LOCK_EX):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.02)  # flock(2) has no timeout
+    HELD_LOCKS.add(handle)
+    return True
+
+
+def is_locked(handle: int) -> bool:
+    """Whether another process holds the lock of *handle*, which is closed; raises ConfigError as `flock` does."""
+    locked = not _lock(handle, fcntl.LOCK_SH)
+    os.close(handle)
+    return locked
+
+
+def _lock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        os.close(handle)
+        way_out = "choose a local folder, as some network file systems have no locks"
+        raise ConfigError(f"{path} cannot be locked: {error.strerror}; {way_out} (state_dir)") from error
+    return True
 
 
 def close_lock(handle: int) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,18 @@ from cutover.system.files import write_atomically
 from tests.crash.acting import ID, second, write
 from tests.crash.place import NEW, OLD, Place
 from tests.helpers import disks
+from tests.plugin.project import GOOD, Project
 
 SIZE = "size=128k,nr_inodes=40"
+FILLS = """
+def test_fills(target):
+    try:
+        with open({path!r}, "wb", buffering=0) as out:
+            while True:
+                out.write(bytes(4096))
+    except OSError:
+        pass
+"""
 
 
 @pytest.fixture
@@ -130,3 +143,67 @@ def _open(small: Place) -> None:
         write_atomically(small.state.root / "open", f"{ID}\n")
     (small.state.root / "session.lock").touch()
     small.thing.write_text(NEW)
+
+
+def test_a_full_disk_of_reports_takes_no_good_release_back(tmp_path: Path) -> None:
+    """The disk of the reports fills up while a good release is checked: it is kept, and the report says what lacks."""
+    project = Project.at(tmp_path)
+    with disks.small(project.folder / "reports", "size=64k,nr_inodes=40") as folder:
+        project.test(GOOD + FILLS.format(path=str(folder / "full")))
+        done = project.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "RELEASED" in done.stdout
+    assert "is incomplete: [Errno 28] No space left on device" in done.stdout
+    assert project.mark.exists()
+    assert not project.is_open
+
+
+def test_a_bad_release_is_reverted_with_a_full_disk_of_reports(tmp_path: Path) -> None:
+    """What could not be written is no reason to keep a bad release either."""
+    project = Project.at(tmp_path)
+    with disks.small(project.folder / "reports", "size=64k,nr_inodes=40") as folder:
+        project.test(GOOD + FILLS.format(path=str(folder / "full")) + "    assert 0\n")
+        done = project.run()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert not project.mark.exists()
+
+
+def test_a_limit_of_the_file_size_is_one_sentence(tmp_path: Path) -> None:
+    """`ulimit -f` below what a release writes: refused before anything is changed."""
+    state = State(tmp_path / "state")
+    state.prepare()
+    code = (
+        "import resource, sys; from pathlib import Path; from cutover.release.state import State; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); State(Path(sys.argv[1])).acquire({})"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", code, str(state.root)), capture_output=True, text=True, check=False
+    )
+    said = "ConfigError: files may have at most 4,096 bytes here (see `ulimit -f`), and a release writes longer ones"
+    assert said in done.stderr
+    assert not (state.root / "owner.json").exists()
+
+
+@pytest.mark.parametrize("act", ["acquire", "is_held", "begin"])
+def test_a_file_system_without_locks_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    """A network file system that answers ENOLCK: refused with what to change, nothing is open."""
+    state = State(tmp_path / "state")
+    state.prepare()
+    (state.root / "session.lock").touch()
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    acts: dict[str, Callable[[], object]] = {
+        "acquire": lambda: state.acquire({}),
+        "is_held": state.is_held,
+        "begin": lambda: state.begin(ID, 60.0),
+    }
+    with pytest.raises(
+        ConfigError, match=r"(session|step)\.lock cannot be locked: No locks available; choose a local"
+    ):
+        acts[act]()
+    assert state.open_release() is None
