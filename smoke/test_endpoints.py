@@ -7,7 +7,7 @@ from cutover.core.config_schema import Endpoint
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import endpoint as answered
-from cutover.gate.http_checks import latency
+from cutover.gate.http_checks import latency, slower_than_other
 from cutover.system.http import HttpClient
 
 pytestmark = pytest.mark.requires("endpoints")
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.requires("endpoints")
 
 def test_endpoint(
     cutover_http: HttpClient,
+    other_http: HttpClient | None,
     control_probe: ControlProbe,
     cutover_config: Settings,
     endpoint: Endpoint,
@@ -24,4 +25,5 @@ def test_endpoint(
     assert_verdict(answered(cutover_http, control_probe, endpoint))
     if endpoint.method == "GET":  # what writes is sent once, and undone
         limit_s, samples = endpoint.max_latency, cutover_config.gate.samples
-        assert_verdict(latency(cutover_http, control_probe, endpoint.path, limit_s, samples))
+        verdict = latency(cutover_http, control_probe, endpoint.path, limit_s, samples)
+        assert_verdict(slower_than_other(verdict, other_http, endpoint.path, limit_s, samples))

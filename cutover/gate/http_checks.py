@@ -239,6 +239,22 @@ def judge_latency(
     return judge(question, reason, expected=expected, seen=_spell(counts), milliseconds=samples)
 
 
+def slower_than_other(
+    verdict: Verdict, other: HttpClient | None, path: str, limit_s: float, samples: int
+) -> Verdict:
+    """*verdict* of `latency`; a no for slow answers is only reported if the *other* color is too slow as well now."""
+    if other is None or not _is_slow(verdict):
+        return verdict
+    beside = latency(other, ControlProbe(lambda: True, "only compared with"), path, limit_s, samples)
+    if not _is_slow(beside):
+        return verdict
+    return verdict.reported(f"the other color is too slow as well: {beside.reason}")
+
+
+def _is_slow(verdict: Verdict) -> bool:
+    return verdict.outcome is Outcome.NO and "milliseconds" in verdict.evidence
+
+
 def _spell(seconds: float) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
 

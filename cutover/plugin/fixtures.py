@@ -19,6 +19,7 @@ from cutover.gate.container_checks import ExpectedIdentity
 from cutover.gate.log_checks import LogBaseline
 from cutover.plugin.checklist import NotAnswered, param_of, stage_of
 from cutover.plugin.session import SESSION, CutoverSession
+from cutover.proxy.base import other
 from cutover.release.colors import control_for
 from cutover.release.deploy import identity_of_target
 from cutover.system import docker
@@ -110,6 +111,18 @@ def http_client(cutover_session: CutoverSession, target: Target) -> Iterator[htt
 def cutover_http(cutover_session: CutoverSession, target: Target) -> Iterator[HttpClient]:
     """The client of cutover's own checks, bound to the target: a request without a response is a value."""
     with HttpClient(*_http_options(cutover_session.settings, target)) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def other_http(cutover_session: CutoverSession, target: Target) -> Iterator[HttpClient | None]:
+    """A client for the other color during a release, to compare with in the same moment; None without one."""
+    colors, settings = cutover_session.colors, cutover_session.settings
+    beside = other(target.color) if target.color and cutover_session.request.changes_something else ""
+    if colors is None or beside not in colors.rendered:
+        yield None
+        return
+    with HttpClient(colors.url(beside), settings.gate.request_timeout) as client:
         yield client
 
 

@@ -26,7 +26,15 @@ LOCK = pytest.StashKey[int]()
 """The session lock, held until pytest ends."""
 FIXTURES = frozenset(
     {
-        *("assert_verdict", "container", "container_host", "control_probe", "cutover_config", "cutover_http"),
+        *(
+            "assert_verdict",
+            "container",
+            "container_host",
+            "control_probe",
+            "cutover_config",
+            "cutover_http",
+            "other_http",
+        ),
         *("cutover_session", "deploy", "docker_client", "endpoint", "evidence", "expected_identity"),
         *("expected_tag", "http_client", "log_baselines", "rollback", "sibling_containers", "switch"),
         *("target", "watch_check_name", "watch_checks", "watch_result"),

@@ -221,7 +221,8 @@ def quiet_users(found: TrafficSource) -> str:
     ended, seconds = after - before, now - begun
     were, span = found.before.recent
     # The newest look has just been taken, so that ten seconds are never quite full.
-    if ended < 0 or seconds < 0.9 * QUIET_S or more_often(were, span, ended, seconds) >= ERRORS_ALPHA:
+    known = min(seconds, span) >= 0.9 * QUIET_S and ended >= 0
+    if not known or more_often(were, span, ended, seconds) >= ERRORS_ALPHA:
         return ""
     return (
         f"{ended} requests ended in {seconds:.0f} s, {were} in {span:.0f} s before the switch: do users wait?"

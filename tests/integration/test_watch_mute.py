@@ -38,7 +38,7 @@ ABOUT_CONTAINERS = {
     "leak",
     "dependency db",
 }
-ABOUT_REQUESTS = {"availability", "color", "endpoints", "5xx", "latency"}
+ABOUT_REQUESTS = {"availability", "color", "endpoints", "5xx", "routes", "latency"}
 
 
 @dataclass
@@ -121,6 +121,7 @@ def until(asked: list[WatchCheck], names: set[str], outcome: Outcome) -> dict[st
 def test_steady_then_mute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A healthy service is yes for every check; a silent engine and a stopped proxy are unknown for theirs."""
     with stage() as scene, users(f"http://127.0.0.1:{scene.proxy.port}"):
+        time.sleep(1.0)  # the old color gets requests too
         scene.proxy.go("green")
         with engine_behind(tmp_path, monkeypatch) as behind:
             asked = checks(scene)

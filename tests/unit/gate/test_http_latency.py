@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.gate.http_checks import judge_latency, latency
+from cutover.gate.http_checks import judge_latency, latency, slower_than_other
 from cutover.system.http import HttpClient, HttpResponse, NoResponse
 from tests.helpers.rude_servers import BAD, GOOD, Talk, in_turn, response, says, serving
 
-YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 OK = response(200, {"ready": True})
 
 
@@ -89,3 +89,25 @@ def test_sampling_ends_by_the_clock() -> None:
     with serving(talk) as url, HttpClient(url, 30) as http:
         verdict = latency(http, GOOD, "/x", 1.0, samples=50, clock=lambda: float(next(ticks)))
     assert (verdict.outcome, len(asked)) == (NO, 3)
+
+
+@pytest.mark.parametrize(
+    ("seen", "beside_s", "outcome"),
+    [
+        (took(0.2, 0.2), 0.1, NOT_ASKED),
+        (took(0.2, 0.2), 0.0, NO),
+        (took(0.2, 0.2), None, NO),
+        (took(0.01, 0.01), 0.1, YES),
+        (took(0.01, 0.01, status=500), 0.1, NO),
+    ],
+)
+def test_what_the_other_color_suffers_too_is_only_reported(
+    seen: Sequence[HttpResponse | NoResponse], beside_s: float | None, outcome: Outcome
+) -> None:
+    """On a busy host both are slow in the same moment; an error, or a color that is slow alone, stays a no."""
+    verdict = judge_latency("/x", seen, 0.05, GOOD)
+    with serving(late(beside_s or 0.0)) as url:
+        other = HttpClient(url, 5.0) if beside_s is not None else None
+        found = slower_than_other(verdict, other, "/x", 0.05, 2)
+    assert found.outcome is outcome, found
+    assert outcome is not NOT_ASKED or "the other color is too slow as well" in found.reason
