@@ -74,7 +74,8 @@ COMMON_OPTIONS = {"config", "as_json", "help", "version"}
 TYPES = {
     "Period": "duration above 0s", "Regex": "regular expression", "tuple[Regex, ...]": "list of regular expressions",
     "UrlPath": "path of a URL", "HttpUrl": "URL", "Token": "text", "Variable": "name of a variable",
-    "tuple[Name, ...]": "list of names", "dict[Token, HeaderValue]": "table of texts", "dict[Token, str]": "table of texts",
+    "tuple[Name, ...]": "list of names", "dict[Token, HeaderValue]": "table of texts",
+    "dict[Token, str]": "table of texts",
     "str": "text", "int": "integer", "float": "number", "bool": "true or false", "Any": "any value",
     "Duration": "duration", "ConfigPath": "path",
     "tuple[ConfigPath, ...]": "list of paths", "tuple[str, ...]": "list of texts",

@@ -50,7 +50,7 @@ from cutover.release.history import Record, Unrecorded
 from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import previous_of
-from cutover.release.prune import prune_releases
+from cutover.release.prune import prune_releases, unpin_images
 from cutover.release.rollback import keep_adopted, keep_live, live_before_operator, note_live, on_top
 from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.switch import back_change, retire_old
@@ -192,7 +192,8 @@ class SessionEnd:
             self._record_adopted()
             state.keep_record(record)
             set_env_value(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)
-            prune_releases(settings, state)
+            with contextlib.suppress(EngineUnavailable):
+                prune_releases(settings, state)
         except OSError as error:
             text = f"not written: {error.strerror}: {error.filename}"
             self.report.line("", "record", text, begun, "unknown")
@@ -250,6 +251,8 @@ class SessionEnd:
         now_there = describe_color(settings, proxy, before.live or self.situation.target.color)
         passed = [gate.reason] if gate and gate.outcome is not Outcome.NO else []
         self.report.line("", "undo", "; ".join([self._undone(), now_there, *passed]), begun)
+        with contextlib.suppress(CutoverError, OSError):
+            unpin_images(settings, tx.state)  # nobody goes back to a bad release
         result = self._result(Status.ROLLED_BACK, code) if ours else self._reverted_by_another()
         causes = tuple(Reason("", each) for each in self.causes if not _is_said(each, result.reasons))
         return replace(

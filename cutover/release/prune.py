@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
+from cutover.release.history import ADOPTED
 from cutover.release.state import State
-from cutover.system import process
+from cutover.system import docker, process
 
 PIN_PREFIX = "cutover-keep-"
 KEPT_RELEASES = 3
@@ -29,14 +34,36 @@ def _pin_name(project: str, image: str) -> str:
 
 def prune_releases(settings: Settings, state: State) -> None:
     """Unpin the images and delete the release files of all but the last three releases of each color."""
-    kept = {color: state.records(color)[-KEPT_RELEASES:] for color in settings.colors}
-    names = {_pin_name(settings.project, row.image) for rows in kept.values() for row in rows}
-    shown = ("--filter", f"label=cutover.keep={settings.project}", "--format", "{{.Names}}")
-    there = process.run(("docker", "ps", "--all", *shown), deadline_s=15).out.split()
-    for name in (each for each in there if each.startswith(PIN_PREFIX) and each not in names):
-        process.run(("docker", "rm", name), deadline_s=15)
+    unpin_images(settings, state)
     for color in settings.colors:
         files = {row.file for row in state.records(color)}
         rendered = sorted(state.release_folder(color).glob("2*-*.yml"))[:-KEPT_RELEASES]
-        for path in (each for each in rendered if each.name not in files):
+        adopted = state.release_folder(color).glob(f"{ADOPTED}*.yml")
+        for path in (each for each in (*rendered, *adopted) if each.name not in files):
             path.unlink(missing_ok=True)
+
+
+def unpin_images(settings: Settings, state: State) -> None:
+    """Unpin what neither one of the last three releases of a color nor a container that runs needs."""
+    services, needed = (*settings.services, *settings.workers), set[str]()
+    for color in settings.colors:
+        for row in state.records(color)[-KEPT_RELEASES:]:
+            needed |= {row.image, *_images_in(state.release_path(color, row.file), services)}
+        there = docker.by_service(settings.compose_project(color), services)
+        needed |= {each.image for each in there.values() if each is not None}
+    names = {_pin_name(settings.project, each) for each in needed}
+    shown = ("--filter", f"label=cutover.keep={settings.project}", "--format", "{{.Names}}")
+    pins = process.run(("docker", "ps", "--all", *shown), deadline_s=15).out.split()
+    for name in (each for each in pins if each.startswith(PIN_PREFIX) and each not in names):
+        process.run(("docker", "rm", name), deadline_s=15)
+
+
+def _images_in(file: Path, services: Collection[str]) -> Iterator[str]:
+    """The IDs of the images of *services* in a release file, as far as their names are known now."""
+    if not file.is_file():
+        return
+    model = json.loads(file.read_text(encoding="utf-8"))["services"]
+    named = (
+        str(each["image"]) for service, each in model.items() if service in services and each.get("image")
+    )
+    yield from (found for name in named if (found := docker.image_id(name)))

@@ -536,6 +536,8 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
         raise Failed(f"the rollback to {to.tag} was reverted by {tx.reverted_by()}")
     state.journal("rolled back", release=tx.id, color=to.color, tag=to.tag, who=who())
     with contextlib.suppress(OSError):
+        # The gate asks for the identity that the record says.
+        state.keep_record(replace(to, container=found.id, config_hash=found.config_hash, at=now()))
         set_env_value(settings.colors[to.color].env_file, settings.env_keys.tag, to.tag)
     return _verify_flip(settings, state, to, time.monotonic() - begun, "restored in {:.1f} s")
 
