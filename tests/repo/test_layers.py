@@ -24,7 +24,7 @@ FOLDERS = {
     *("cli", "core", "database", "env", "gate", "plugin", "proxy", "release", "report", "system", "watch"),
 }
 TOP_FILES = {"__init__.py", "__main__.py", "py.typed"}
-MAX_MODULES = 115
+MAX_MODULES = 120
 MAX_LINES = 24_000  # room for what other services need; lower it when something is deleted
 MAX_FLOORS = 8
 MAX_DEFINITIONS = 3
