@@ -150,7 +150,6 @@ def break_state(folder: Path) -> None:
         (break_many, [".env.blue: mode 0644", "asks localhost", "runs as root", "logging: none", "depends on db"]),
         (break_color, ["WEB_PORT is the same as blue's", "publish port 8000", "publish port 8000"]),
         (break_proxy, ["cutover.toml: [proxy] switch: no such command: /none/switch.sh: install it"]),
-        (break_state, ["state is a file: state_dir in cutover.toml"]),
     ],
 )  # fmt: skip
 def test_finds_everything_at_once(folder: Path, change: Callable[[Path], None], expected: list[str]) -> None:
@@ -160,6 +159,14 @@ def test_finds_everything_at_once(folder: Path, change: Callable[[Path], None], 
     assert (code, problem) == (1, "")
     missing = [part for part in expected if not any(part in line for line in lines)]
     assert missing == [], lines
+
+
+def test_a_configuration_that_cannot_be_read_is_4(folder: Path) -> None:
+    """A state directory that is a file is refused when the configuration is read."""
+    break_state(folder)
+    code, _, problem = diagnose()
+    assert code == 4
+    assert "state is a file, and a folder is needed" in problem
 
 
 def test_examines_a_compose_file_before_anything_is_configured(folder: Path) -> None:
