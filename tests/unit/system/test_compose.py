@@ -11,7 +11,7 @@ import pytest
 from cutover.core.config import Settings, load_config
 from cutover.core.errors import ConfigError
 from cutover.system import compose, process
-from cutover.system.compose import Rendered
+from cutover.system.compose import Rendered, has_known_hash
 
 OLD = """\
 #!/bin/sh
@@ -226,3 +226,21 @@ def test_further_files_are_merged(tmp_path: Path) -> None:
     (tmp_path / "prod.yml").unlink()
     with pytest.raises(ConfigError, match=r"prod\.yml: no such file \(compose_overrides in "):
         compose.render(settings, "blue")
+
+
+@pytest.mark.parametrize(
+    ("service", "known"),
+    [
+        ({}, True),
+        ({"network_mode": "host", "pid": "host", "ipc": "shareable"}, True),
+        ({"network_mode": "service:api"}, False),
+        ({"pid": "service:api"}, False),
+        ({"ipc": "container:other"}, False),
+        ({"volumes_from": ["api"]}, False),
+    ],
+)
+def test_a_hash_that_contains_another_container_is_not_compared(
+    service: dict[str, object], known: bool
+) -> None:
+    """Compose fills in the container's id before it hashes: the image ID decides there."""
+    assert has_known_hash(service) is known
