@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -326,3 +327,29 @@ def test_a_rollback_without_an_engine_flips_to_a_color_that_answers(
         assert (done.returncode, read_marker(marker).color) == (10, "green"), done.stdout
         assert "the Docker engine at" in done.stderr
     assert state.open_release() is None
+
+
+# --- a session whose state is damaged --------------------------------------------------------------------------------
+DAMAGES = {
+    "truncated": "(state / 'undo.sh').write_text('')",
+    "deleted": "(state / 'undo.sh').unlink()",
+    "state removed": "shutil.rmtree(state)",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_release_whose_state_was_damaged_is_reverted_by_its_session(tmp_path: Path, damage: str) -> None:
+    """In the middle of a release: it ends with 1, all is as before, nothing is open, and its guard goes."""
+    project = Project.at(tmp_path)
+    project.test(
+        "import os, pathlib, shutil\ndef test_bad(target):\n"
+        f"    state = pathlib.Path({str(project.state)!r})\n"
+        f"    print('guard', (state / 'guard.pid').read_text())\n    {DAMAGES[damage]}\n    assert 0\n"
+    )
+    done = project.run()
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ROLLED BACK" in done.stdout
+    assert not project.mark.exists()
+    assert not project.is_open
+    [guard] = re.findall(r"^guard (\d+)", done.stdout, re.MULTILINE)
+    until(lambda: not lives(int(guard)), "the guard goes")
