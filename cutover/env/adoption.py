@@ -471,7 +471,7 @@ class ComposeEdits:
         """Variables of further published ports, with their values now."""
         self.shared_network = ""
         self._files = [TextFile.read(path) for path in project.files]
-        self._choose_tag()
+        self._choose_tags()
         if choices.two_colors:
             for service in choices.services:
                 self._free_name(service)
@@ -490,21 +490,26 @@ class ComposeEdits:
             if found := each.node(*keys):
                 yield each, *found
 
-    def _choose_tag(self) -> None:
+    def _choose_tags(self) -> None:
+        images = {each: str(self.project.services[each].get("image") or "") for each in self.choices.services}
         main = self.choices.services[0]
-        raw = str(self.project.raw(main).get("image") or "")
-        repository, written = split_image(raw)
+        for service, image in images.items():
+            if service == main or split_image(image)[0] == split_image(images[main])[0] != "":
+                self._choose_tag(service)
+
+    def _choose_tag(self, service: str) -> None:
+        repository, written = split_image(str(self.project.raw(service).get("image") or ""))
         if variable_of(written) == self.names.tag:
             return
         if "$" in repository and not written:  # the whole image is a variable
-            repository = split_image(str(self.project.services[main].get("image") or ""))[0]
-        wanted = f"{repository or f'{self.project.name}/{main}'}:${{{self.names.tag}:?}}"
-        for text, _, value in self._places("services", main, "image"):
+            repository = split_image(str(self.project.services[service].get("image") or ""))[0]
+        wanted = f"{repository or f'{self.project.name}/{service}'}:${{{self.names.tag}:?}}"
+        for text, _, value in self._places("services", service, "image"):
             text.replace_scalar(value, wanted)
             return
-        places = self._places("services", main)
-        if raw or not any(text.insert_first(value, f"image: {wanted}") for text, _, value in places):
-            self.by_hand.append(f"services.{main}: image: {wanted}")
+        places = self._places("services", service)  # a key of its own wins over an anchor
+        if not any(text.insert_first(value, f"image: {wanted}") for text, _, value in places):
+            self.by_hand.append(f"services.{service}: image: {wanted}")
 
     def _free_name(self, service: str) -> None:
         for text, key, value in self._places("services", service, "container_name"):

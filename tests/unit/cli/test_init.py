@@ -141,7 +141,7 @@ KINDS = {
     ),
     "an override beside it, anchors, two services": Kind(
         {"compose.yml": QUEUE, "compose.override.yml": QUEUE_OVERRIDE}, ("--service=web", "--service=consumer"), ("web", "consumer"), "/up", ("blue",),
-        "acme/queue:sha-9", ("+++ b/compose.override.yml", "+    image: acme/queue:${IMAGE_TAG:?}"), {"IMAGE_TAG": "v8"},
+        "acme/queue:sha-9", ("+++ b/compose.yml", "+++ b/compose.override.yml", "+    image: acme/queue:${IMAGE_TAG:?}"), {"IMAGE_TAG": "v8"},
     ),
 }  # fmt: skip
 
