@@ -39,10 +39,11 @@ def test_listens(
 
 
 def test_user(inside: InsideView, cutover_config: Settings, assert_verdict: AssertVerdict) -> None:
-    """Each process of the service runs as its own user, never as root."""
+    """Each worker of the service runs as its own user, never as root unless `[gate] user` says so."""
     assert_verdict(judge_user(inside, cutover_config.gate.user))
 
 
-def test_read_only(inside: InsideView, assert_verdict: AssertVerdict) -> None:
+def test_read_only(inside: InsideView, cutover_config: Settings, assert_verdict: AssertVerdict) -> None:
     """The service cannot write where it has no business."""
-    assert_verdict(judge_read_only(inside))
+    gate = cutover_config.gate
+    assert_verdict(judge_read_only(inside, gate.read_only_paths, gate.user))

@@ -224,7 +224,7 @@ class Gate(Section):
     samples: int = Field(5, ge=1, le=100)
     """Requests of the latency check; one of them may exceed the limit."""
     user: str = ""
-    """The user that the service must run as; empty: any user except root."""
+    """The user that the workers of the service must run as; empty: any except root; `root`: any."""
     container_port: int = Field(0, ge=0, le=65535)
     """The port inside the container; 0: the published one."""
     read_only_paths: tuple[str, ...] = ("/",)

@@ -321,7 +321,7 @@ def config_text(project: ComposeProject, choices: Choices, names: Names, *, shar
         lines.append(f"shared_network = {_toml(shared)}")
     lines.append(f"ready = {_toml({'path': choices.ready})}  # any status 2xx; or json, text, header, tcp")
     if runs_as_root(project.services[choices.services[0]], choices.image):
-        lines.append(f"gate = {_toml({'user': 'root', 'read_only_paths': []})}  # as the image is")
+        lines.append(f"gate = {_toml({'user': 'root'})}  # as the image is")
     if choices.two_colors:
         lines.append(f"proxy = {_toml(PROXY_TABLES[choices.proxy])}")
     # blue is what runs now: its project keeps its name, so that its first release replaces it.

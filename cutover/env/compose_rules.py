@@ -381,7 +381,7 @@ def runs_as_root(service: Service, image: Mapping[str, Any] | None) -> bool:
 def user_is_known(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """It does not run as root, or `[gate] user` says that it does."""
     if not use.gate_user and runs_as_root(service, use.images.get(name)):
-        todo = 'user: 1000:1000, or [gate] user = "root" and read_only_paths = [] in cutover.toml'
+        todo = 'user: 1000:1000, or [gate] user = "root" in cutover.toml; nothing if its workers have another user'
         yield "runs as root, and the gate expects another user", todo
 
 

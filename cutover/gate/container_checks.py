@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from signal import Signals
 from typing import Any
 
 from cutover.core.errors import EngineUnavailable
@@ -18,6 +20,7 @@ from cutover.system.container import LOCALHOST, Container
 NANO = 1e9
 HEALTHCHECK_DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # seconds, of the engine
 HEALTHCHECK_RETRIES = 3
+SIGNALED = 128  # plus the number of the signal
 LOG_TAIL_LINES = 10
 # A slow starter is observed for so long after it became healthy: some crash at the first request.
 STANDING_S = 1.0
@@ -303,7 +306,16 @@ def describe_exit(found: Container) -> str:
     lived = seconds_of(found.finished_at) - seconds_of(found.started_at)
     after = f" {approx_duration(lived)} after its start" if lived > 0 else ""
     why = ", killed for its memory limit" if found.oom_killed else ""
-    return f"{found.status} ({found.exit_code}){after}{why}{f': {found.error}' if found.error else ''}"
+    return f"{found.status} ({_code(found.exit_code)}){after}{why}{f': {found.error}' if found.error else ''}"
+
+
+def _code(exit_code: int) -> str:
+    """`137, SIGKILL`: an exit code with the signal that ended the process."""
+    with suppress(ValueError):
+        return (
+            f"{exit_code}, {Signals(exit_code - SIGNALED).name}" if exit_code > SIGNALED else str(exit_code)
+        )
+    return str(exit_code)
 
 
 def _probes(found: Container) -> list[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 
 LISTEN_STATE = "0A"  # state in /proc/net/tcp
 LOOPBACK_HEX = frozenset({"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"})
+ROOT = frozenset({"root", "0"})
+NO_FORK = re.compile(r"can(?:'|no)t fork|fork.*Resource temporarily unavailable|pids\.max", re.IGNORECASE)
 NO_SHELL = frozenset({126, 127})  # exit codes
 SEPARATOR = "--cutover--"
 RIGHTS = (
@@ -170,33 +173,51 @@ def judge_listens(seen: InsideView, port: int) -> Verdict:
 
 
 def judge_user(seen: InsideView, runs_as: str) -> Verdict:
-    """Yes if every process runs as *runs_as* (name or id); without it, as any user except root."""
+    """Yes if every worker runs as *runs_as* (name or id); without it, as any user except root.
+
+    Workers are the processes without children: a master may keep root for its port and its log. With `root` any user
+    will do.
+    """
     if seen.problem:
         return _not_seen("user", seen)
     if not seen.processes:
         return unknown("user", "no process of the service could be seen")
     users = {each.uid: seen.users.get(each.uid, str(each.uid)) for each in seen.processes}
     shown = [f"{each.pid} {each.name} {users[each.uid]}" for each in seen.processes][:20]
-    for each in seen.processes:
+    parents = {each.parent for each in seen.processes}
+    workers = [each for each in seen.processes if each.pid not in parents]
+    for each in () if runs_as in ROOT else workers:
         user = users[each.uid]
         if runs_as not in {user, str(each.uid)} if runs_as else each.uid == 0:
             reason = f"{each.name} (PID {each.pid}) runs as {user}, expected {runs_as or 'a user of its own'}"
-            return no("user", reason, expected=runs_as or "not root", seen=user, processes=shown)
-    reason = f"{len(seen.processes)} processes run as {', '.join(sorted(users.values()))}"
-    return yes("user", reason, processes=shown)
+            way_out = f'[gate] user = "{user}" if that is right'
+            return no(
+                "user", f"{reason}: {way_out}", expected=runs_as or "not root", seen=user, processes=shown
+            )
+    by = ", ".join(sorted({users[each.uid] for each in workers}))
+    masters = sorted({users[each.uid] for each in seen.processes} - {users[each.uid] for each in workers})
+    above = f", their parents as {', '.join(masters)}" if masters else ""
+    return yes("user", f"{len(seen.processes)} processes run as {by}{above}", processes=shown)
 
 
-def judge_read_only(seen: InsideView) -> Verdict:
-    """Yes if the user of the service may not write to any of the paths."""
+def judge_read_only(seen: InsideView, paths: Sequence[str], runs_as: str = "") -> Verdict:
+    """Yes if the user of the service may not write to any of *paths*; not asked without one or for root."""
+    if not paths:
+        return not_asked("read-only", "[gate] read_only_paths is empty")
     if seen.problem:
         return _not_seen("read-only", seen)
     open_ = [path for path, writable in seen.writable.items() if writable]
+    if open_ and runs_as in ROOT:
+        return not_asked("read-only", f'root may write to {", ".join(open_)}, and [gate] user = "{runs_as}"')
     if open_:
-        return no("read-only", f"its user may write to {', '.join(open_)}", expected="no write access")
+        reason = f"its user may write to {', '.join(open_)}: [gate] read_only_paths"
+        return no("read-only", reason, expected="no write access")
     return yes("read-only", f"its user cannot write to {', '.join(seen.writable)}")
 
 
 def _not_seen(question: str, seen: InsideView) -> Verdict:
+    if NO_FORK.search(seen.problem):
+        return no(question, f"pids limit: no further process can start in the container ({seen.problem})")
     if not seen.shell:
         return not_asked(question, "the image has no shell, so nothing can be seen inside")
     return unknown(question, f"could not look inside: {seen.problem}")

@@ -342,7 +342,11 @@ def test_an_image_that_runs_as_root_is_declared(folder: Path, monkeypatch: pytes
     (folder / "compose.yaml").write_text(SITE)
     facts_of()
     settings = load_config(folder / "cutover.toml")
-    assert (settings.gate.user, settings.gate.read_only_paths, settings.ready.path) == ("root", (), "/live")
+    assert (settings.gate.user, settings.gate.read_only_paths, settings.ready.path) == (
+        "root",
+        ("/",),
+        "/live",
+    )
 
 
 @pytest.mark.parametrize("text", [SHOP.replace("\n", "\r\n"), "\ufeff" + SHOP])

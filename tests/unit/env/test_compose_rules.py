@@ -116,7 +116,7 @@ def use_of(text: str, facts: dict[str, Any]) -> ComposeUse:
         (web("healthcheck: {test: 'curl http://127.0.0.1/ || exit 1'}"), {}, "passes on every status", "curl --fail"),
         (web("healthcheck: {test: 'wget -q --spider http://localhost:80/'}"), {}, "asks localhost", "127.0.0.1"),
         (web("healthcheck: {interval: 3s}"), {"images": {"web": {"Config": {"Healthcheck": {"Test": ["CMD-SHELL", "nc -z localhost 80"]}}}}}, "asks localhost", "127.0.0.1"),
-        (web("user: 0:0"), {}, "runs as root", 'user = "root" and read_only_paths = []'),
+        (web("user: 0:0"), {}, "runs as root", '[gate] user = "root"'),
         (GOOD.replace('    user: "1000"\n', ""), {"images": ROOT}, "runs as root", "user: 1000:1000"),
         (web("network_mode: host"), {}, "network_mode: host publishes no port", "networks and ports"),
         (web("network_mode: service:db", DB), {}, "network_mode: service:db is not released with it", "add 'db' to services"),

@@ -58,7 +58,7 @@ LOOPING = container("restarting", health("unhealthy"), restarts=4, exit_code=1)
         (LOOPING, NO, "crash loop: restarted 4 times, last exit code 1"),
         (CRASHED, NO, "exited (3) 0.4 s after its start"),
         (container("exited", health("unhealthy"), exit_code=137, oom=True, finished=at(9)), NO,
-         "exited (137) 9.0 s after its start, killed for its memory limit"),
+         "exited (137, SIGKILL) 9.0 s after its start, killed for its memory limit"),
         (container("exited", exit_code=128, error="port is already allocated"), NO,
          "exited (128): port is already allocated"),
         (container("created", health=health("starting")), UNKNOWN, "starting"),

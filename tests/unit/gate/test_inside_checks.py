@@ -21,6 +21,15 @@ from cutover.system.process import run
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 ANYWHERE, LOOPBACK = frozenset({"00000000"}), frozenset({"0100007F"})
+FULL = InsideView({}, (), {}, {}, problem="sh: can't fork: Resource temporarily unavailable")
+MASTER = InsideView(
+    listening={80: ANYWHERE},
+    processes=(
+        ServiceProcess(1, 0, 0, "nginx"), ServiceProcess(8, 1, 33, "nginx"), ServiceProcess(9, 1, 33, "nginx"),
+    ),
+    users={0: "root", 33: "www"},
+    writable={"/": False},
+)  # fmt: skip
 SEEN = InsideView(
     listening={8000: ANYWHERE},
     processes=(ServiceProcess(1, 0, 10001, "docker-init"), ServiceProcess(7, 1, 10001, "gunicorn")),
@@ -135,7 +144,7 @@ def test_the_command_is_understood_by_a_real_shell(tmp_path: Path) -> None:
 def test_what_cannot_be_seen(container: Container, outcome: Outcome, reason: str) -> None:
     """Without a shell the verdict is not asked; after any other error it is unknown."""
     seen = look_inside(container, ["/"])
-    for verdict in (judge_listens(seen, 8000), judge_user(seen, ""), judge_read_only(seen)):
+    for verdict in (judge_listens(seen, 8000), judge_user(seen, ""), judge_read_only(seen, ["/"])):
         assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
 
@@ -163,6 +172,7 @@ def test_a_port_that_nobody_knows_is_not_asked() -> None:
     assert (verdict.outcome, "[gate] container_port says which" in verdict.reason) == (NOT_ASKED, True)
 
 
+WRITES = replace(SEEN, writable={"/": True, "/x": False})
 ROOT = replace(SEEN, processes=(ServiceProcess(1, 0, 0, "gunicorn"), ServiceProcess(7, 1, 10001, "gunicorn")))
 
 
@@ -177,12 +187,24 @@ ROOT = replace(SEEN, processes=(ServiceProcess(1, 0, 0, "gunicorn"), ServiceProc
         (judge_user(SEEN, ""), YES, "2 processes run as recall"),
         (judge_user(SEEN, "recall"), YES, "run as recall"),
         (judge_user(SEEN, "10001"), YES, "run as recall"),
-        (judge_user(SEEN, "app"), NO, "docker-init (PID 1) runs as recall, expected app"),
-        (judge_user(ROOT, ""), NO, "gunicorn (PID 1) runs as root, expected a user of its own"),
+        (judge_user(SEEN, "app"), NO, 'gunicorn (PID 7) runs as recall, expected app: [gate] user = "recall" if that is right'),
+        (judge_user(ROOT, ""), YES, "2 processes run as recall, their parents as root"),
+        (judge_user(replace(ROOT, processes=ROOT.processes[:1]), ""), NO,
+         "gunicorn (PID 1) runs as root, expected a user of its own"),
         (judge_user(replace(SEEN, processes=()), ""), UNKNOWN, "no process of the service could be seen"),
         (judge_user(replace(ROOT, processes=ROOT.processes[:1]), "root"), YES, "run as root"),
-        (judge_read_only(SEEN), YES, "its user cannot write to /"),
-        (judge_read_only(replace(SEEN, writable={"/": True, "/x": False})), NO, "its user may write to /"),
+        (judge_user(MASTER, ""), YES, "3 processes run as www, their parents as root"),
+        (judge_user(MASTER, "www"), YES, "run as www"),
+        (judge_user(MASTER, "root"), YES, "run as www"),
+        (judge_user(MASTER, "app"), NO, "nginx (PID 8) runs as www, expected app"),
+        (judge_user(replace(MASTER, processes=(*MASTER.processes, ServiceProcess(10, 1, 0, "cron"))), ""), NO,
+         "cron (PID 10) runs as root"),
+        (judge_read_only(SEEN, ["/"]), YES, "its user cannot write to /"),
+        (judge_read_only(SEEN, []), NOT_ASKED, "[gate] read_only_paths is empty"),
+        (judge_read_only(WRITES, ["/", "/x"]), NO, "its user may write to /: [gate] read_only_paths"),
+        (judge_read_only(WRITES, ["/", "/x"], "root"), NOT_ASKED, 'root may write to /, and [gate] user = "root"'),
+        (judge_user(FULL, ""), NO, "pids limit: no further process can start in the container (sh: can't fork"),
+        (judge_listens(FULL, 80), NO, "pids limit"),
     ],
 )  # fmt: skip
 def test_inside(verdict: Verdict, outcome: Outcome, reason: str) -> None:
