@@ -36,7 +36,7 @@ from cutover.release.verify import journaled, require_reverted
     help="Keep what runs now: end the guard that retries the revert, and write down who accepted it.",
 )
 def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
-    """Revert the release of a session that died, or complete its record; after an exit 11 ask again how users are served.
+    """Revert the release of a session that died, or complete its record; after exit 11 ask again how users are served.
 
     A living session is left alone (exit 12).
     """

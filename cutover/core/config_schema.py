@@ -313,10 +313,12 @@ class Watch(Section):
 
 
 class Checks(Section):
-    """`[checks]`: checks that are reported and never fail a release."""
+    """`[checks]`: checks that never fail a release, by the names that begin their messages."""
 
+    off: tuple[str, ...] = ()
+    """Checks of the gate and of the watch that are not asked."""
     report_only: tuple[str, ...] = ()
-    """Names of checks of the gate and of the watch."""
+    """Checks whose no is only reported."""
 
 
 class Volumes(Section):

@@ -222,18 +222,20 @@ def judge_latency(
     path: str, seen: Sequence[HttpResponse | NoResponse], limit_s: float, control: ControlProbe
 ) -> Verdict:
     """No if more than one sample is slow, has no response or a server error; of a single sample, if that one is."""
-    question, excused = f"latency of {path}", 1 if len(seen) > 1 else 0
+    question, excused = "latency", 1 if len(seen) > 1 else 0
     silent = [each for each in seen if isinstance(each, NoResponse)]
     if len(silent) > excused:
-        return judge_no_response(question, silent[-1], control)
+        return judge_no_response(question, silent[-1], control).of(path)
     failed = [each for each in seen if isinstance(each, HttpResponse) and each.status >= SERVER_ERROR]
     if len(failed) > excused:
-        reason = f"{len(failed)} of {len(seen)} requests were answered with {failed[-1].status}"
+        reason = f"{path}: {len(failed)} of {len(seen)} requests were answered with {failed[-1].status}"
         return no(question, reason, **failed[-1].evidence)
     times = sorted(each.seconds for each in seen)
     counts, middle = times[-1 - excused], statistics.median(times)
     what = "worst but one" if excused else "the only one"
-    reason = f"median {_spell(middle)}, {what} {_spell(counts)} of {len(times)} (limit {_spell(limit_s)})"
+    reason = (
+        f"{path}: median {_spell(middle)}, {what} {_spell(counts)} of {len(times)} (limit {_spell(limit_s)})"
+    )
     judge, expected = yes if counts <= limit_s else no, f"at most {_spell(limit_s)}"
     samples = [_spell(each) for each in times]
     return judge(question, reason, expected=expected, seen=_spell(counts), milliseconds=samples)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cutover.core.config import Settings
-from cutover.core.config_schema import Endpoint
+from cutover.core.config_schema import Checks, Endpoint
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
-from cutover.core.verdict import AssertVerdict, Outcome, Verdict
+from cutover.core.verdict import AssertVerdict, Outcome, Verdict, not_asked
 from cutover.gate.container_checks import ExpectedIdentity
 from cutover.gate.log_checks import LogBaseline
 from cutover.plugin.checklist import NotAnswered, param_of, stage_of
@@ -240,13 +240,7 @@ def _record_and_assert(
     session: CutoverSession, item: pytest.Item, given: list[Verdict], seconds: float
 ) -> None:
     row, param = session.checklist.rows.get(item.nodeid), param_of(item)
-    report_only = session.settings.checks.report_only
-    found = [
-        each.reported("[checks] report_only")
-        if each.question in report_only and each.outcome in {Outcome.NO, Outcome.UNKNOWN}
-        else each
-        for each in given
-    ]
+    found = [_as_configured(each, session.settings.checks) for each in given]
     if row is not None:
         row.recorded |= {each.outcome for each in found}
     for verdict in found:
@@ -264,3 +258,12 @@ def _record_and_assert(
         return
     session.checklist.leave_out(item.nodeid, reason)
     pytest.skip(f"not asked: {reason}")
+
+
+def _as_configured(verdict: Verdict, checks: Checks) -> Verdict:
+    """*verdict* as `[checks]` lets it count."""
+    if verdict.question in checks.off:
+        return not_asked(verdict.question, f'[checks] off = ["{verdict.question}"]')
+    if verdict.question in checks.report_only and verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
+        return verdict.reported("[checks] report_only")
+    return verdict

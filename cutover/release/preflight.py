@@ -60,7 +60,8 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
     if request.changes_something and request.rollback:  # a rollback must not be refused for a certificate
         begun, paths = time.monotonic(), list(request.paths)
         watched = request.switch or without_checks(paths) != paths
-        text = require_fit(environment_verdicts(settings, watched=watched), settings.checks.report_only)
+        never = (*settings.checks.report_only, *settings.checks.off)
+        text = require_fit(environment_verdicts(settings, watched=watched), never)
         report.line("T-15m", "surroundings", text, begun)
     if deploy is not None and not request.plan:
         _prepare_engine(settings, deploy)

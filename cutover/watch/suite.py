@@ -106,8 +106,12 @@ class WatchSuite:
 
     def checks(self) -> list[WatchCheck]:
         """The checks by `check_names`; one that this target cannot be asked stays in the list with the reason."""
-        found = {each.name: each for each in self._asked()}
-        reasons = {"color": f"{self.live} is not asked through the proxy", "way back": "no other color runs"}
+        off = {name: f'[checks] off = ["{name}"]' for name in self.settings.checks.off}
+        found = {each.name: each for each in self._asked() if each.name not in off}
+        reasons = {
+            "color": f"{self.live} is not asked through the proxy",
+            "way back": "no other color runs",
+        } | off
         without_container = "a plain URL has no container that could be seen"
         return [
             found.get(name) or never_asked(name, reasons.get(name, without_container))
@@ -120,7 +124,7 @@ class WatchSuite:
         They leave out the workers, which are started on this color only after the switch was proved.
         """
         self.siblings = self._siblings(workers=False)
-        checks = [each for each in self._asked() if each.name in EARLY]
+        checks = [each for each in self._asked() if each.name in EARLY - {*self.settings.checks.off}]
         _ = self.before, self.calm_s
         del self.siblings
         return checks

@@ -46,6 +46,20 @@ def test_stays_well(watch_result, name, assert_verdict):
 """
 
 
+def test_a_check_that_is_off_decides_nothing(tmp_path: Path) -> None:
+    """Neither its no nor its yes counts, and the evidence says why it was not asked."""
+    project = Project.at(tmp_path)
+    project.test(GOOD, "test_good.py")
+    project.test(VERDICTS.format(names=["ready", "latency"]))
+    listed = '[checks]\noff = ["ready", "latency"]\n'
+    (project.folder / "cutover.toml").write_text(TOML.format(state=project.state) + listed)
+    done = project.run()
+    assert done.returncode == 0, done.stdout
+    seen = {row["question"]: (row["outcome"], row["reason"]) for row in recorded(project)}
+    assert seen["ready"] == ("not asked", '[checks] off = ["ready"]')
+    assert seen["latency"] == ("not asked", '[checks] off = ["latency"]')
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A project with a check that passes."""
