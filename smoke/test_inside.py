@@ -1,8 +1,11 @@
 """What can be seen inside the container, without writing anything."""
 
+from contextlib import suppress
+
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.errors import EngineUnavailable
 from cutover.core.target import Target
 from cutover.core.verdict import AssertVerdict
 from cutover.gate.inside_checks import (
@@ -13,16 +16,23 @@ from cutover.gate.inside_checks import (
     judge_user,
     look_inside,
     port_inside,
+    with_listed,
 )
+from cutover.system import docker
 from cutover.system.container import Container
 
 pytestmark = pytest.mark.requires("container")
 
 
 @pytest.fixture(scope="module")
-def inside(container_host: ContainerHost, cutover_config: Settings) -> InsideView:
-    """What one look inside saw."""
-    return look_inside(container_host, cutover_config.gate.read_only_paths)
+def inside(container_host: ContainerHost, container: Container, cutover_config: Settings) -> InsideView:
+    """What one look inside saw; the engine lists the processes of an image without a shell."""
+    seen = look_inside(container_host, cutover_config.gate.read_only_paths)
+    if seen.shell:
+        return seen
+    with suppress(EngineUnavailable):
+        return with_listed(seen, docker.top(container.id))
+    return seen
 
 
 def test_listens(

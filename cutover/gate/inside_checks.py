@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
@@ -80,6 +80,18 @@ def look_inside(host: ContainerHost, paths: Sequence[str]) -> InsideView:
     processes = tuple(service_processes(read_processes(status)))
     writable = read_rights(rights, paths, processes)
     return InsideView(read_sockets(sockets), processes, read_users(passwd), writable)
+
+
+def with_listed(seen: InsideView, listed: Sequence[Mapping[str, str]]) -> InsideView:
+    """*seen*, of an image without a shell, with the processes that the engine lists; the root has no parent there."""
+    pids = {row["PID"] for row in listed}
+    processes = tuple(
+        ServiceProcess(
+            int(row["PID"]), int(row["PPID"]) if row["PPID"] in pids else 0, int(row["UID"]), row["COMMAND"]
+        )
+        for row in listed
+    )
+    return replace(seen, processes=processes, users={0: "root"})
 
 
 def read_sockets(text: str) -> dict[int, frozenset[str]]:
@@ -178,7 +190,7 @@ def judge_user(seen: InsideView, runs_as: str) -> Verdict:
     Workers are the processes without children: a master may keep root for its port and its log. With `root` any user
     will do.
     """
-    if seen.problem:
+    if seen.problem and not seen.processes:
         return _not_seen("user", seen)
     if not seen.processes:
         return unknown("user", "no process of the service could be seen")

@@ -322,6 +322,15 @@ def joined(network: str) -> list[Container]:
     return _listed({"network": [network]}, every=False)
 
 
+def top(container_id: str) -> list[dict[str, str]]:
+    """Return the processes of a container as the `ps` of the engine's host lists them; raises EngineUnavailable.
+
+    This needs no program in the image.
+    """
+    found = json.loads(_get(f"/containers/{container_id}/top", {"ps_args": "-eo pid,ppid,uid,comm"}))
+    return [dict(zip(found["Titles"], row, strict=False)) for row in found["Processes"]]
+
+
 def published_by(port: int) -> list[Container]:
     """Return the running containers of any project that publish *port*; raises EngineUnavailable."""
     return _listed({"publish": [str(port)]}, every=False)
