@@ -28,7 +28,7 @@ ENDPOINT_STREAK = 3
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 SERVER_ERROR = 500
 LOOK = RequestOptions(deadline_s=1.0, tries=1)
-LOOKS, LOOKS_S = 20, 1.0  # a no waits for them: more would delay the switch back
+LOOKS, LOOKS_S = 20, 0.5  # a no waits for them: more would delay the switch back
 NOT_THERE = frozenset({404, 405})
 NO_CONTROL = ControlProbe(lambda: True, "only compared with")
 
@@ -347,7 +347,7 @@ class EndpointComparison:
         return excuse
 
     def _state(self, http: HttpClient, if_gone: EndpointState, wanted: Endpoint) -> EndpointState | None:
-        """The worst of up to 20 requests within a second; *if_gone* without a listener, None without such a path."""
+        """The worst of up to 20 requests within half a second; *if_gone* without a listener, None without such a path."""
         until = time.monotonic() + LOOKS_S
         for _ in range(LOOKS):
             result = send_request(http, wanted.method, wanted.path, self.look)
