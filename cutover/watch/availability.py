@@ -347,7 +347,7 @@ class EndpointComparison:
         return excuse
 
     def _state(self, http: HttpClient, if_gone: EndpointState, wanted: Endpoint) -> EndpointState | None:
-        """The worst of up to 20 requests within half a second; *if_gone* without a listener, None without such a path."""
+        """The worst of up to 20 requests in half a second; *if_gone* without a listener, None without such a path."""
         until = time.monotonic() + LOOKS_S
         for _ in range(LOOKS):
             result = send_request(http, wanted.method, wanted.path, self.look)
