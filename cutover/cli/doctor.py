@@ -157,10 +157,12 @@ def engine_facts(project: str, model: Mapping[str, Any], services: Sequence[str]
     named = {name: str(there[name]["image"]) for name in services if there.get(name, {}).get("image")}
     try:
         images = {name: docker.inspect_image(image) for name, image in named.items()}
+        containers = docker.containers(project)
         return {
             "images": {name: found for name, found in images.items() if found},
             "architecture": str(docker.client().api.version().get("Arch", "")),
-            "running": {each.service for each in docker.containers(project) if each.running},
+            "running": {each.service for each in containers if each.running},
+            "healthy": {each.service for each in containers if each.health_status == "healthy"},
         }
     except (EngineUnavailable, ConfigError):
         return {}

@@ -60,6 +60,8 @@ class ComposeUse:
     """The architecture of the engine."""
     running: Collection[str] | None = None
     """The services that run in the project now."""
+    healthy: Collection[str] = ()
+    """Those whose HEALTHCHECK passes now, so that it reaches them."""
 
     def raw(self, name: str) -> Service:
         """Return the service before variables were replaced; empty if that is not known."""
@@ -336,7 +338,7 @@ def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fa
         yield f"its healthcheck {text!r} proves nothing about the service", todo
     elif re.search(r"\bcurl\b", text) and not re.search(r"\s(?:-\w*f|--fail)", text):
         yield f"its healthcheck {text!r} passes on every status, 500 too", "curl --fail"
-    if LOCALHOST.search(text):
+    if LOCALHOST.search(text) and name not in use.healthy:
         yield (
             "its healthcheck asks localhost, which may be ::1 where the service listens on IPv4",
             "use 127.0.0.1",

@@ -166,6 +166,7 @@ def test_finds_what_a_release_would_stumble_on(
         (web("volumes: ['/d:/data']\nenvironment: {DB: sqlite:////other/x.db}"), TWO),
         (web("healthcheck: {interval: 3s}"), {}),  # the image is not here: not known
         (web("healthcheck: {test: 'curl -sf http://127.0.0.1/ || exit 1'}"), {}),
+        (web("healthcheck: {test: 'wget -q --spider http://localhost:80/'}"), {"healthy": ["web"]}),
         (web("healthcheck: {test: ['CMD', 'pg_isready', '--host', 'not-localhost.example']}"), {}),
         (web("user: root"), {"gate_user": "root"}),
         (web("networks: {n: {aliases: ['${COMPOSE_PROJECT_NAME}-web']}}", "networks: {n: {name: fixed}}\n"), TWO),
