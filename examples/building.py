@@ -5,20 +5,30 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
 LABEL = "cutover.example.source"
 BUILD_TIMEOUT_S = 600
 
 
-def have(reference: str, dockerfile: str, folder: Path, labels: Mapping[str, str] | None = None) -> str:
+def have(
+    reference: str,
+    dockerfile: str,
+    folder: Path,
+    labels: Mapping[str, str] | None = None,
+    *,
+    fill: Callable[[Path], None] | None = None,
+) -> str:
     """Build *reference* from *dockerfile* and *folder* unless it is up to date; return *reference*.
 
+    *fill* adds to a copy of *folder* what is not in git, like installed packages: its result must follow from *folder*.
     A lock on *folder* serializes concurrent builds, which would otherwise create two images with one name.
     """
     source = fingerprint(dockerfile, folder)
@@ -26,7 +36,12 @@ def have(reference: str, dockerfile: str, folder: Path, labels: Mapping[str, str
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if source != _label(reference):
-            run(words(reference, folder, {**(labels or {}), LABEL: source}), dockerfile)
+            with tempfile.TemporaryDirectory() as scratch:
+                context = folder
+                if fill:
+                    context = Path(shutil.copytree(folder, Path(scratch) / "context"))
+                    fill(context)
+                run(words(reference, context, {**(labels or {}), LABEL: source}), dockerfile)
     finally:
         os.close(handle)
     return reference

@@ -124,3 +124,10 @@ def repr_of(annotation: object) -> str:
     """Keys of the table that an annotation refers to."""
     parts = [annotation, *getattr(annotation, "__args__", ())]
     return str([list(part.model_fields) for part in parts if hasattr(part, "model_fields")])
+
+
+def test_each_row_of_the_compose_page_has_its_test() -> None:
+    """Each test that docs/compose.md names exists."""
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text_of("docs/compose.md")))
+    assert named
+    assert {f"{file}::{test}" for file, test in named if f"def {test}(" not in text_of(file)} == set()

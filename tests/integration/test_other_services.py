@@ -1,0 +1,76 @@
+"""Ten services that nobody here wrote: taken over while they run, released, reverted and rolled back.
+
+The trials mostly wait, so those that were selected run at the same time, a few at once.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import venv
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.helpers.other_services import OTHERS, PAGE, Other, Trial, make_images, tried, write_page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
+AT_ONCE = 4
+Trials = dict[tuple[str, bool], Future[Trial]]
+WRITE = "CUTOVER_TEST_WRITE_DOCS"
+
+
+@pytest.fixture(scope="module")
+def programs(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the programs of a virtual environment in which a user has installed the wheel."""
+    folder = tmp_path_factory.mktemp("venv")
+    venv.create(folder, with_pip=True)
+    pip = (str(folder / "bin" / "pip"), "install", "--quiet", "--no-index", "--find-links", str(wheels))
+    subprocess.run((*pip, "pytest-cutover"), check=True, capture_output=True, timeout=300)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def trials(
+    request: pytest.FixtureRequest, programs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Trials]:
+    """The trials of all selected tests, running."""
+    chosen: list[tuple[Other, bool]] = [
+        (item.callspec.params["other"], item.callspec.params["proxied"])  # type: ignore[misc]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.path == request.path and hasattr(item, "callspec")
+    ]
+    make_images([other for other, _ in chosen])
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {
+            (other.name, two): pool.submit(
+                tried, other, tmp_path_factory.mktemp("trial"), programs, proxied=two
+            )
+            for other, two in chosen
+        }
+
+
+ROWS = [(other, proxied) for other in OTHERS for proxied in (False, True) if other.proxied or not proxied]
+
+
+@pytest.mark.parametrize(
+    ("other", "proxied"), ROWS, ids=[f"{other}-{'blue-green' if two else 'in-place'}" for other, two in ROWS]
+)
+def test_is_taken_over_released_reverted_and_rolled_back(trials: Trials, other: Other, proxied: bool) -> None:
+    """A service that runs gets to its first gated release with at most 12 lines; then a good, a bad, and a rollback."""
+    trial = trials[other.name, proxied].result()
+    assert trial.config_lines <= 12, (trial.folder / "cutover.toml").read_text()
+
+
+def test_the_page_has_every_trial(trials: Trials) -> None:
+    """docs/compose.md has a row for each trial; with CUTOVER_TEST_WRITE_DOCS=1 its figures are those of this run."""
+    if os.environ.get(WRITE):
+        write_page(each.result() for each in trials.values())
+    text = PAGE.read_text(encoding="utf-8")
+    for other, proxied in ROWS:
+        assert f"| {other} | {other.kind} | {'blue/green' if proxied else 'in place'} |" in text
