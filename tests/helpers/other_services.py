@@ -54,25 +54,25 @@ class Other:
 
 OTHERS = (
     Other("httpbin", "Flask under gunicorn, root, no HEALTHCHECK", ("httpbin",), "/status/200",
-          "crash at the start", "last exit code 3", proxied=True),
+          "crash at the start", "crash loop", proxied=True),
     Other("datasette", "SQLite file on a named volume", ("datasette",), "/-/versions.json",
-          "unknown setting", "last exit code 2"),
+          "unknown setting", "crash loop"),
     Other("registry", "docker-registry in a scratch image, container_name", ("registry",), "/v2/",
-          "missing configuration file", "last exit code 1"),
+          "missing configuration file", "crash loop"),
     Other("site", "static site, nginx with a root master, container_name", ("web",), "/",
           "500 for each page", "unhealthy", proxied=True),
     Other("django", "PostgreSQL behind it, migrations in a one-shot service", ("web",), "/admin/login/",
-          "500 for each page", "got 500", images=("postgres",)),
+          "a module that is not in the image: its migration fails", "No module named 'mysite.routes'", images=("postgres",)),
     Other("queue", "RQ dashboard and worker, Redis behind them", ("dashboard", "worker"), "/",
-          "wrong address of Redis", "", images=("redis",)),
+          "crash at the start", "crash loop", images=("redis",)),
     Other("events", "Nchan: Server-Sent Events and WebSocket", ("events",), "/status",
-          "unknown directive", "last exit code 1", proxied=True),
+          "unknown directive", "crash loop", proxied=True),
     Other("json_server", "Node service of npm, no HEALTHCHECK", ("api",), "/posts",
           "listens on 127.0.0.1 of its container", "not ready", proxied=True),
     Other("tomcat", "JVM, a web application", ("tomcat",), "/examples/",
           "404: the application is not in the image", "unhealthy"),
     Other("traefik", "static Go binary in a scratch image", ("edge",), "/ping",
-          "unknown option", "last exit code 1", proxied=True),
+          "unknown option", "crash loop", proxied=True),
 )  # fmt: skip
 
 
