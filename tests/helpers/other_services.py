@@ -74,6 +74,7 @@ OTHERS = (
     Other("traefik", "static Go binary in a scratch image", ("edge",), "/ping",
           "unknown option", "crash loop", proxied=True),
 )  # fmt: skip
+ROWS = [(other, proxied) for other in OTHERS for proxied in (False, True) if other.proxied or not proxied]
 
 
 # --- images -----------------------------------------------------------------------------------------------------
@@ -331,32 +332,39 @@ PAGE = ROOT / "docs" / "compose.md"
 MARKS = ("<!-- trials: written by tests/integration/test_other_services.py -->", "<!-- end of trials -->")
 
 
-def table(trials: Iterable[Trial]) -> str:
-    """The trials as a table in Markdown: one row for each."""
-    lines = [
-        "| service | what it is | how | commands | `cutover.toml` | first release | good | bad | rollback | the bad release |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for trial in trials:
-        seconds = {" ".join(each.words[:3]): each.seconds for each in trial.steps}
-        begun = next(
-            number for number, each in enumerate(trial.steps) if each.words[:2] == ("cutover", "init")
-        )
-        first = trial.steps[begun : 1 + next(n for n, each in enumerate(trial.steps) if SECOND in each.words)]
-        cells = (
-            trial.other.name, trial.other.kind, trial.how, str(len(first)), f"{trial.config_lines} lines",
-            f"{sum(each.seconds for each in first):.0f} s",
-            *(f"{seconds[f'cutover release {tag}']:.0f} s" for tag in (THIRD, BAD)),
-            f"{seconds['cutover rollback']:.0f} s", trial.other.broken,
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+HEAD = (
+    "| service | what it is | how | commands | lines | first release | good | bad | rollback | the bad release |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def row(trial: Trial) -> str:
+    """The row of a trial that came to its end: what was measured between the words that `key` gives and the rest."""
+    seconds = {" ".join(each.words[:3]): each.seconds for each in trial.steps}
+    begun = next(number for number, each in enumerate(trial.steps) if each.words[:2] == ("cutover", "init"))
+    first = trial.steps[begun : 1 + next(n for n, each in enumerate(trial.steps) if SECOND in each.words)]
+    cells = (
+        str(len(first)), str(trial.config_lines), f"{sum(each.seconds for each in first):.0f} s",
+        *(f"{seconds[f'cutover release {tag}']:.0f} s" for tag in (THIRD, BAD)),
+        f"{seconds['cutover rollback']:.0f} s", trial.other.broken,
+    )  # fmt: skip
+    return f"{key(trial.other, proxied=trial.proxied)} {' | '.join(cells)} |"
+
+
+def key(other: Other, *, proxied: bool) -> str:
+    """The beginning of the row of a trial."""
+    return f"| {other} | {other.kind} | {'blue/green' if proxied else 'in place'} |"
 
 
 def write_page(trials: Iterable[Trial]) -> None:
-    """Replace the table in docs/compose.md."""
+    """Write the rows of *trials* into the table of docs/compose.md; those of other trials stay."""
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(MARKS[0])
-    PAGE.write_text(
-        f"{before}{MARKS[0]}\n\n{table(trials)}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}", encoding="utf-8"
-    )
+    old, after = rest.split(MARKS[1])
+    new = [row(trial) for trial in trials]
+    rows = []
+    for other, proxied in ROWS:
+        begin = key(other, proxied=proxied)
+        rows += [line for line in (*new, *old.splitlines()) if line.startswith(begin)][:1]
+    table = "\n".join([HEAD, *rows])
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}", encoding="utf-8")
