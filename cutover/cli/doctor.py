@@ -151,18 +151,24 @@ def unconfigured_findings(
                 yield replace(each, what=f"{each.what} (for blue and green only)")
 
 
-def engine_facts(project: str, model: Mapping[str, Any], services: Sequence[str]) -> dict[str, Any]:
-    """Return what the engine knows of the services: images that are here, its architecture, what runs; else nothing."""
+def engine_facts(
+    project: str, model: Mapping[str, Any], services: Sequence[str], twin: str = ""
+) -> dict[str, Any]:
+    """Return what the engine knows of the services: images that are here, its architecture, what runs; else nothing.
+
+    *twin* is the project of the other color, which has the same HEALTHCHECK.
+    """
     there = model.get("services") or {}
     named = {name: str(there[name]["image"]) for name in services if there.get(name, {}).get("image")}
     try:
         images = {name: docker.inspect_image(image) for name, image in named.items()}
         containers = docker.containers(project)
+        others = docker.containers(twin) if twin else []
         return {
             "images": {name: found for name, found in images.items() if found},
             "architecture": str(docker.client().api.version().get("Arch", "")),
             "running": {each.service for each in containers if each.running},
-            "healthy": {each.service for each in containers if each.health_status == "healthy"},
+            "healthy": {each.service for each in [*containers, *others] if each.health_status == "healthy"},
         }
     except (EngineUnavailable, ConfigError):
         return {}
@@ -208,7 +214,8 @@ def probed_use(settings: Settings, rendered: Rendered, other: Rendered | None) -
     from cutover.release.preflight import running_services
 
     probe = compose.render(settings, rendered.color, PROBE_TAG)
-    facts = engine_facts(rendered.project, rendered.model, (*settings.services, *settings.workers))
+    twin = other.project if other else ""
+    facts = engine_facts(rendered.project, rendered.model, (*settings.services, *settings.workers), twin)
     with contextlib.suppress(EngineUnavailable, ConfigError):
         facts["running"] = running_services(settings, rendered)
     source = compose.read_source(settings, rendered.color)
