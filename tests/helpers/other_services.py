@@ -72,7 +72,7 @@ OTHERS = (
     Other("tomcat", "JVM, a web application", ("tomcat",), "/examples/",
           "404: the application is not in the image", "unhealthy"),
     Other("traefik", "static Go binary in a scratch image", ("edge",), "/ping",
-          "unknown option", "crash loop", proxied=True),
+          "unknown option", "exited (1)", proxied=True),
 )  # fmt: skip
 ROWS = [(other, proxied) for other in OTHERS for proxied in (False, True) if other.proxied or not proxied]
 
