@@ -117,7 +117,7 @@ def test_a_good_release_is_let_through(start: Start) -> None:
             log_errors(service.seen, None, Logs()),
             judge_listens(inside, 8000),
             judge_user(inside, "10001"),
-            judge_read_only(inside),
+            judge_read_only(inside, ["/"]),
         ]
     assert [str(each) for each in verdicts if each.outcome is not YES] == []
 
@@ -159,7 +159,7 @@ def test_the_inside_of_a_bad_container(start: Start) -> None:
     service = start("--user", "0:0", "--env", "PORT=9000", hardened=False)
     assert wait_healthy(service.id).outcome is YES
     inside = look_inside(testinfra.get_host(f"docker://{service.id}"), ["/"])
-    verdicts = [judge_listens(inside, 8000), judge_user(inside, ""), judge_read_only(inside)]
+    verdicts = [judge_listens(inside, 8000), judge_user(inside, ""), judge_read_only(inside, ["/"])]
     assert [each.outcome for each in verdicts] == [NO, NO, NO], verdicts
 
 
