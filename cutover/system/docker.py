@@ -255,7 +255,8 @@ def logs(
     driver = ""
     try:
         found = json.loads(_get(f"{path}/json"))
-        tty, driver = found["Config"]["Tty"], (found["HostConfig"].get("LogConfig") or {}).get("Type", "")
+        tty = found["Config"]["Tty"]
+        driver = ((found.get("HostConfig") or {}).get("LogConfig") or {}).get("Type", "")
         with closing(_stream(f"{path}/logs", given, LOG_DEADLINE_S)) as raw:
             lines = _lines(raw if tty else _frames(raw))
             return _first(lines) if tail is None else _last(lines)
