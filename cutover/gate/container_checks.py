@@ -18,6 +18,7 @@ from cutover.system import docker
 from cutover.system.container import LOCALHOST, Container
 
 NANO = 1e9
+AT_ONCE_S = 0.1
 HEALTHCHECK_DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # seconds, of the engine
 HEALTHCHECK_RETRIES = 3
 SIGNALED = 128  # plus the number of the signal
@@ -198,8 +199,9 @@ def judge_waiting(found: Container | None, waited: float, longest: float) -> Ver
     if found and verdict.outcome is Outcome.UNKNOWN:
         return None
     if found and verdict.ok:
-        reason = f"after {approx_duration(waited)} of at most {longest:g} s"
-        return yes("healthy", reason, **container_evidence(found))
+        # `up --wait` has waited before: a time of nothing would contradict the time of the deploy.
+        took = f"after {approx_duration(waited)}" if waited >= AT_ONCE_S else "at the first look"
+        return yes("healthy", f"{took}, of at most {longest:g} s", **container_evidence(found))
     return verdict.named("healthy")
 
 

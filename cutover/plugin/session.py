@@ -227,7 +227,14 @@ class CutoverSession:
             ("who", who()),
             ("began", time.time()),
             ("time_zone", settings.approval.time_zone),
-            ("from", {"tag": situation.before.tag, "color": situation.before.live}),
+            (
+                "from",
+                {
+                    "tag": situation.before.tag,
+                    "color": situation.before.live,
+                    "image": situation.before.image,
+                },
+            ),
         ):
             self.evidence.fact(key, value)
         self.console.greet(situation, who(), self.folder)

@@ -88,7 +88,7 @@ def test_waits_until_healthy() -> None:
     """A starting container is inspected until it is healthy."""
     engine = Engine(container("created", health("starting")), STARTING, STARTING, HEALTHY)
     verdict = wait_healthy(ID, None, engine.asked())
-    assert (verdict.outcome, verdict.reason, len(engine.naps)) == (YES, "after 0.3 s of at most 9 s", 3)
+    assert (verdict.outcome, verdict.reason, len(engine.naps)) == (YES, "after 0.3 s, of at most 9 s", 3)
 
 
 @pytest.mark.parametrize(
