@@ -102,7 +102,7 @@ def test_a_dead_color_is_still_named(start: Start, colors: Colors, tmp_path: Pat
         colors.stop("green")
         live = seen.driver.live()
         assert live.color == "green", live
-        assert "which does not say so" in live.how
+        assert "502 from green" in live.how
         assert seen.driver.control().answers()
         seen.come_back("green")
         wait_until(lambda: seen.driver.live().color == "blue", "blue serves again")

@@ -173,7 +173,10 @@ OURS = Record(
             OTHER,
             "api of green is not the container that we started: somebody started recall_green-api-1 (running",
         ),
-        (container(Status="exited", ExitCode=137, OOMKilled=True), "recall_green-api-1: exited (137, SIGKILL), killed for its memory limit"),
+        (
+            container(Status="exited", ExitCode=137, OOMKilled=True),
+            "recall_green-api-1: exited (137, SIGKILL), killed for its memory limit",
+        ),
         (container(restart_count=3), "was started again: 3 times"),
     ],
 )
