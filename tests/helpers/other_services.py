@@ -249,6 +249,14 @@ class Trial:
             assert time.monotonic() < deadline, f"{url}: {status}\n{self.transcript}"
             time.sleep(0.2)  # poll: a port that opens in another process raises no event here
 
+    def settle(self) -> None:
+        """Wait until no HEALTHCHECK of the project is still in its start period."""
+        words = ("ps", "--quiet", "--filter", f"label=com.docker.compose.project={self.name}")
+        deadline = time.monotonic() + 60
+        while docker(*words, "--filter", "health=starting"):
+            assert time.monotonic() < deadline, self.transcript
+            time.sleep(0.2)  # poll: the engine tells it by its listing
+
     def serves(self, tag: str) -> None:
         """Users are answered, and all released services of the live color run *tag*; AssertionError otherwise."""
         self.wait_for(f"http://127.0.0.1:{self.proxy_port if self.proxied else self.port}{self.other.ready}")
@@ -310,6 +318,7 @@ def tried(other: Other, folder: Path, programs: Path, *, proxied: bool) -> Trial
         trial.lay()
         trial.run("docker", "compose", "up", "--detach")
         trial.wait_for(f"http://127.0.0.1:{trial.port}{other.ready}")
+        trial.settle()
         trial.take_over()
         trial.serves(SECOND)
         assert "RELEASED" in trial.run("cutover", "release", THIRD, *watch)
