@@ -13,7 +13,8 @@ ESCAPE_CODE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|\x9b[0-?]*[ -/]*[@-~]"
 )
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-COMMAND = re.compile(r"(?:^|(?<=\s)):(?=:[A-Za-z])|##(?=\[)", re.MULTILINE)  # at a space a line may be wrapped
+# Also after a space, where a line may be wrapped.
+COMMAND = re.compile(r"(?:^|(?<=\s)):(?=:[A-Za-z])|##(?=\[)", re.MULTILINE)
 MAX_QUOTED = 60
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
