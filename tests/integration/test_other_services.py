@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
-AT_ONCE = 4
+AT_ONCE = 2  # other tests run beside them
 Trials = dict[tuple[str, bool], Future[Trial]]
 WRITE = "CUTOVER_TEST_WRITE_DOCS"
 
