@@ -85,7 +85,7 @@ def arrives(seen: Load, tag: str) -> None:
         last = [each for each in list(seen.shots) if each.ended > time.monotonic() - QUIET_S]
         if last and not any(not_there(each, tag) for each in last):
             return
-        time.sleep(0.1)
+        time.sleep(0.1)  # poll: the load runs in threads that signal no single request
 
 
 def bad(way: Way, name: str, good: str) -> dict[str, Any]:
@@ -95,12 +95,12 @@ def bad(way: Way, name: str, good: str) -> dict[str, Any]:
     end, serves = time.monotonic() + QUIET_S * 2, "nobody"
     while time.monotonic() < end:
         serves = who(way.url)
-        time.sleep(0.2)
+        time.sleep(0.2)  # poll: the service is asked over HTTP, which raises no event
     if done.code == 0 or serves != good:
         way.roll_back(good)
         end = time.monotonic() + ARRIVES_S
         while who(way.url) != good and time.monotonic() < end:
-            time.sleep(0.2)
+            time.sleep(0.2)  # poll, as above
     return {"code": done.code, "serves": {good: "the old one", tag: "the bad one"}.get(serves, serves)}
 
 

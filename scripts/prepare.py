@@ -33,6 +33,9 @@ TEST_PACKAGES = {
     "socat": "socat",
     "chromium": "chromium",
     "ssh": "openssh-client",
+    "curl": "curl",
+    "wget": "wget",
+    "npm": "npm",
 }
 # The tests mostly wait, so run two files at a time. Keep the file order: the last files are short.
 WHOLE_RUN = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")

@@ -79,7 +79,7 @@ class Console:
         self.lines(lines)
 
     def greet(self, situation: Situation, who: str, folder: Path) -> None:
-        """Print the first line: what is released where, from which to which tag, by whom."""
+        """Print the first line: project, color, old and new tag, who releases, and the folder of the report."""
         request, target = situation.request, situation.target
         where = target.color or target.name if len(request.targets) == 1 else ", ".join(request.targets)
         shown, before = f"{near(folder)}{os.sep}", situation.before.tag or ""

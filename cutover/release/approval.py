@@ -29,7 +29,7 @@ TERMINAL = Path("/dev/tty")
 
 @dataclass(frozen=True, slots=True)
 class ApprovalAnswer:
-    """Whether the switch is approved, and by whom or why not."""
+    """Whether the switch is approved, and the name of the approver or the reason of the refusal."""
 
     go: bool
     why: str

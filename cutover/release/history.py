@@ -1,4 +1,4 @@
-"""What was released when and by whom: the record of a release, and the journal as lines of JSON."""
+"""The record of each release (tag, image, container, time, person), and the journal as lines of JSON."""
 
 from __future__ import annotations
 

@@ -450,7 +450,7 @@ def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
     require_agreed(proxy)
     old: PreviousRelease | None = None
     if live is not None:
-        # That the bad release cannot be started again is no reason to stay on it.
+        # The rollback goes on even if the release that it leaves could not be started again.
         with contextlib.suppress(ConfigError):
             old = previous_of(colors, live)
         note_live(settings, state, live, on_top)

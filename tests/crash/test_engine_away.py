@@ -123,7 +123,7 @@ def test_a_color_answers_with_whatever_tool_is_there(
     for name in ("timeout", tool):
         path = shutil.which(name)
         if path is None:
-            pytest.skip(f"no {name} here")
+            pytest.skip(f"{name} is missing: scripts/test installs it as root")
         (tmp_path / name).symlink_to(path)
     with answering(status or 0) as port:
         argv = (str(shutil.which("sh")), ANSWERS, str(port if status is not None else free_port()), "/readyz")
