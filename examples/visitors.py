@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -43,18 +43,26 @@ def told(answered: Mapping[str, int], failed: int) -> str:
 
 
 @contextmanager
-def visiting(url: str) -> Iterator[Visitors]:
-    """Request *url* ten times per second until the block ends."""
-    seen, over = Visitors(url), threading.Event()
+def in_background(act: Callable[[], None], name: str) -> Iterator[None]:
+    """Call *act* ten times per second in a thread called *name* until the block ends."""
+    over = threading.Event()
 
-    def visit() -> None:
+    def run() -> None:
         while not over.wait(EVERY_S):
-            seen.ask()
+            act()
 
-    thread = threading.Thread(target=visit, name="visitors", daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     try:
-        yield seen
+        yield
     finally:
         over.set()
         thread.join(PATIENCE_S + 1)
+
+
+@contextmanager
+def visiting(url: str) -> Iterator[Visitors]:
+    """Request *url* ten times per second until the block ends."""
+    seen = Visitors(url)
+    with in_background(seen.ask, "visitors"):
+        yield seen

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutover.cli.main import common, tell
+from cutover.cli.main import common, files_option, tell
 from cutover.core.config import Settings, find_config, load_config
 from cutover.core.errors import ConfigError, EngineUnavailable, Failed
 from cutover.core.masking import MASK
@@ -32,14 +32,7 @@ PROBE_TAG = "cutover-doctor"
 
 
 @click.command("doctor")
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    metavar="FILE",
-    help="A compose file, without cutover.toml.",
-)
+@files_option("A compose file, without cutover.toml.")
 @common
 def doctor_command(config: str | None, as_json: bool, files: tuple[str, ...]) -> int:
     """Print everything that a release would stumble on, each with its way out. Nothing is changed.

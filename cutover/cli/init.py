@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutover.cli.main import tell
+from cutover.cli.main import files_option, tell
 from cutover.core.errors import ConfigError, EngineUnavailable
 
 if TYPE_CHECKING:
@@ -24,14 +24,7 @@ PROXY_STEP = 'install proxy/ and check its lines marked "yours" (deploy/proxy/RE
 
 
 @click.command("init")
-@click.option(
-    "-f",
-    "--file",
-    "files",
-    multiple=True,
-    metavar="FILE",
-    help="A compose file; repeatable.",
-)
+@files_option("A compose file; repeatable.")
 @click.option(
     "--service",
     "services",

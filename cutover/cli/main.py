@@ -38,6 +38,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")
 
 
+def files_option(text: str) -> Callable[[F], F]:
+    """The option `-f FILE` that names compose files; *text* is its help."""
+    return click.option("-f", "--file", "files", multiple=True, metavar="FILE", help=text)
+
+
 def common(function: F) -> F:
     """Add `--cutover-config` and `--json`."""
     config_option = click.option("--cutover-config", "config", metavar="FILE", help="Another cutover.toml.")

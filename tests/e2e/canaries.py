@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-EVERY_S = 0.1
+from examples.visitors import in_background
+
 # The only files that may contain a secret, each with mode 0600: env files and rendered releases.
 MAY = re.compile(
     r"(.*/)?(\.env\.(blue|green|deploy)|releases/(blue|green)/(\d{8}T\d{6}-[0-9a-f]{8}|adopted-[0-9a-f]{12})\.yml)"
@@ -42,19 +42,9 @@ class Processes:
 @contextmanager
 def sampled(*canaries: str) -> Iterator[Processes]:
     """Scan the process list ten times per second until the block ends."""
-    seen, over = Processes(canaries), threading.Event()
-
-    def sample() -> None:
-        while not over.wait(EVERY_S):
-            seen.look()
-
-    thread = threading.Thread(target=sample, name="processes", daemon=True)
-    thread.start()
-    try:
+    seen = Processes(canaries)
+    with in_background(seen.look, "processes"):
         yield seen
-    finally:
-        over.set()
-        thread.join()
 
 
 def told(root: Path, *canaries: str) -> list[str]:
