@@ -193,7 +193,7 @@ def configured_findings(settings: Settings, environment: Mapping[str, str]) -> I
         yield from port_findings(settings, mine)
     try:
         colors = inspect_colors(settings)
-        yield from way_back_findings(colors)
+        yield from restore_findings(colors)
         yield from proxy_findings(colors)
     except ConfigError as error:  # a command of [proxy] that is not installed
         what = str(error).removeprefix(f"{settings.source}: ")
@@ -225,7 +225,7 @@ def port_findings(settings: Settings, rendered: Rendered) -> Iterator[Finding]:
             yield Finding(env_file, line, f"another {settings.env_keys.port}, or stop what has it")
 
 
-def way_back_findings(colors: Colors) -> Iterator[Finding]:
+def restore_findings(colors: Colors) -> Iterator[Finding]:
     """Yield why what runs on a color could not be put back: it was started from another configuration."""
     from cutover.release.preflight import previous_of
 

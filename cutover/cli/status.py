@@ -37,7 +37,7 @@ def status_command(config: str | None, as_json: bool) -> int:
     except ConfigError as error:
         problem = str(error)  # a bad file must not hide what is open, nor that an operator is needed
     facts = _facts(settings, here, problem)
-    facts["cold"] = cold_way_back(facts)
+    facts["cold"] = cold_rollback(facts)
     facts["asked_s"] = round(time.monotonic() - begun, 3)
     tell(as_json, facts, _lines(facts, now()))
     if problem:
@@ -75,7 +75,7 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "guard_said": _guard_said(state),
         **_needs_operator(settings, state, here),
         "last": next((row for row in reversed(state.history()) if row.get("event") in ENDS), None),
-        "way_back": _way_back(state, here) if here and state.root.is_dir() else None,
+        "rollback": _rollback_now(state, here) if here and state.root.is_dir() else None,
     }
 
 
@@ -104,8 +104,8 @@ def _needs_operator(settings: Settings, state: State, here: Colors | None) -> di
     return {"needs_operator": None, "run": None, "resolved": f"{said}; it ended with 11: {why}"}
 
 
-def _way_back(state: State, here: Colors) -> dict[str, Any]:
-    """What `cutover rollback` would do now, and how long the way back took when it was last rehearsed."""
+def _rollback_now(state: State, here: Colors) -> dict[str, Any]:
+    """What `cutover rollback` would do now, and how long it took when it was last rehearsed."""
     try:
         way = plan_rollback(state, here)
     except (ConfigError, EngineUnavailable) as error:
@@ -167,7 +167,7 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
         each = facts["colors"].get(color)
         if each is not None:
             role = ("live" if served else "") if color == live else "idle" if live else ""
-            rows.append(_row(role, color, each, today) + _said_back(facts["way_back"], color))
+            rows.append(_row(role, color, each, today) + _said_back(facts["rollback"], color))
     if last:
         said = [last["at"], last["event"], last.get("tag"), f"by {last['who']}" if last.get("who") else None]
         rows.append(f"  last   {' '.join(str(each) for each in said if each)}")
@@ -178,9 +178,9 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
     return [*rows, f"  open   {_open(facts)}"]
 
 
-def cold_way_back(facts: dict[str, Any]) -> str:
+def cold_rollback(facts: dict[str, Any]) -> str:
     """What became of the old color that a rollback would flip to; empty if it is warm, or was never live."""
-    way, live = facts["way_back"], facts["live"]
+    way, live = facts["rollback"], facts["live"]
     if not way or way.get("how") not in {"start", "deploy"} or live is None or not facts["keeps_old"]:
         return ""
     if (facts["last"] or {}).get("event") == "retired":
@@ -193,7 +193,7 @@ def cold_way_back(facts: dict[str, Any]) -> str:
 
 
 def _said_back(way: dict[str, Any] | None, color: str) -> str:
-    """` · roll back takes about 2 ms (rehearsed on web-1)`, where the way back leads to *color*."""
+    """` · roll back takes about 2 ms (rehearsed on web-1)`, where a rollback leads to *color*."""
     if not way or way.get("color") != color:
         return ""
     if way["how"] == "flip" and way.get("seconds") is not None:

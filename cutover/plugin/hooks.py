@@ -207,7 +207,7 @@ class ReleaseHooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, None, None]:
-        """Let the watch in the background end a test: users wait for the way back."""
+        """Let the watch in the background end a test: users wait for the switch back."""
         with self.session.signals.interruptible(lambda: self.session.why_ended):
             return (yield)
 

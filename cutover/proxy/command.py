@@ -60,7 +60,7 @@ class CommandProxy(Proxy):
         return judge_status(done, self.client.live())
 
     def switch(self, to: str) -> Change:
-        """The team's command for *to*, and for the way back; both must do nothing when run twice."""
+        """The team's command for *to*, and for its undo; both must do nothing when run twice."""
         undo = line(*self._filled(self.back or self.there, other(to)), within_s=COMMAND_BUDGET_S)
         text = f"{other(to)} → {to} by {self.there[0]}"
         return Change("switch", text, self._filled(self.there, to), (undo,), COMMAND_BUDGET_S)

@@ -457,7 +457,7 @@ class SwitchProbe:
                 await self._round([*self._open, *self._new])
 
     async def _give_up(self) -> None:
-        """Stop without waiting for requests in flight: users wait for the way back."""
+        """Stop without waiting for requests in flight: users wait for the switch back."""
         self._stopping.set()
         for each in self._stream:
             each.cancel()

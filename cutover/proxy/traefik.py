@@ -12,7 +12,7 @@ from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict
 from cutover.proxy.base import COLORS, Live, Proxy, ProxyClient, judge_agreement, other
 
-# A copy and a rename: atomic. On a full disk a hard link instead, so that the way back needs no space; not always,
+# A copy and a rename: atomic. On a full disk a hard link instead, so that the undo needs no space; not always,
 # because an editor that writes in place would then change the prepared file too. -p keeps the mode for Traefik.
 # A file that was changed by hand equals neither prepared file, and is not overwritten.
 MOVE = (

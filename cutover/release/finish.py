@@ -385,7 +385,7 @@ class SessionEnd:
             cost, unknown = _users_cost(self.situation, evidence)
         rehearsal = tx.state.last_rehearsal() if good and self._switched else None
         no_reasons = good or status is Status.PLAN
-        gone = self._no_warm_way_back(running) if good and self._switched else ()
+        gone = self._old_color_gone(running) if good and self._switched else ()
         return SessionResult(
             status,
             settings.project,
@@ -414,7 +414,7 @@ class SessionEnd:
             return ""
         return "" if any(each.live and each.color == color for each in running) else color
 
-    def _no_warm_way_back(self, running: Sequence[Running]) -> tuple[str, ...]:
+    def _old_color_gone(self, running: Sequence[Running]) -> tuple[str, ...]:
         """Says that the old color, which is kept for a rollback, does not run any more."""
         settings, old, proxy = (
             self.situation.settings,

@@ -102,12 +102,12 @@ def _failed_probes(container: Container) -> list[tuple[float, int]]:
     return [(seconds_of(row["Start"]), int(row["ExitCode"])) for row in log if row.get("ExitCode")]
 
 
-def judge_way_back(first: ContainerLife | None, now: Container | None, color: str) -> Verdict:
+def judge_old_color(first: ContainerLife | None, now: Container | None, color: str) -> Verdict:
     """Whether the old color could take over at once; never a no, as a dead old color is no reason to switch to it.
 
     What is wrong is reported: reverting then has to start the old color first.
     """
-    question = "way back"
+    question = "old color"
     if now is None:
         return not_asked(question, f"reported: {color} is gone; reverting would first have to start it")
     if now.status not in ALIVE:
@@ -128,15 +128,15 @@ def container_checks(live: ContainerSource) -> tuple[WatchCheck, WatchCheck]:
     )
 
 
-def way_back_check(old: ContainerSource, color: str) -> WatchCheck:
+def old_color_check(old: ContainerSource, color: str) -> WatchCheck:
     """Whether the old color *color* could take over at once; only reports."""
 
     def judge(source: ContainerSource) -> Verdict:
         if source.silent:
-            return not_asked("way back", f"reported: {source.silent}")
-        return judge_way_back(source.first, source.last, color)
+            return not_asked("old color", f"reported: {source.silent}")
+        return judge_old_color(source.first, source.last, color)
 
-    return WatchCheck("way back", old, judge, even_if_silent=True)
+    return WatchCheck("old color", old, judge, even_if_silent=True)
 
 
 def sibling_check(name: str, service: str, source: ContainerSource) -> WatchCheck:

@@ -33,9 +33,9 @@ from cutover.watch.check import Excuse, OldColorTrouble, Source, WatchCheck, nev
 from cutover.watch.containers import (
     ContainerSource,
     container_checks,
+    old_color_check,
     shared_health_trouble,
     sibling_check,
-    way_back_check,
 )
 from cutover.watch.dependencies import DependencySource, alerts_check, ask_dependencies, dependency_checks
 from cutover.watch.logs import LogSource, log_checks
@@ -68,7 +68,7 @@ def check_names(settings: Settings) -> list[str]:
         "endpoints": bool(readable(settings.endpoints)),
         **dict.fromkeys(("5xx", "routes", "latency"), bool(proxy and proxy.access_log)),
         **dict.fromkeys(("restarts", "health"), True),
-        "way back": len(settings.colors) > 1,
+        "old color": len(settings.colors) > 1,
         **dict.fromkeys(("log errors", "new errors", "cpu", "memory", "oom", "leak"), True),
         **{f"dependency {each.name}": True for each in settings.dependencies},
         "alerts": settings.alerts is not None,
@@ -110,7 +110,7 @@ class WatchSuite:
         found = {each.name: each for each in self._asked() if each.name not in off}
         reasons = {
             "color": f"{self.live} is not asked through the proxy",
-            "way back": "no other color runs",
+            "old color": "no other color runs",
         } | off
         without_container = "a plain URL has no container that could be seen"
         return [
@@ -303,7 +303,7 @@ class WatchSuite:
         find_old = _finder(self.old)
         if find_old is not None and self.old is not None:
             old = ContainerSource(find_old, pace_s=PACES["engine"])
-            yield way_back_check(old, self.old.name)
+            yield old_color_check(old, self.old.name)
             usage.beside = UsageSource(old, self.evidence, self.old.name)
         for check in resource_checks(usage, self.settings.slo):
             yield with_siblings(check) if check.name == "oom" else check

@@ -45,7 +45,7 @@ def serves(stand: Stand, tag: str, how: str | None) -> None:
     assert stand.ask()["version"] == tag
     assert status["colors"][status["live"]]["tag"] == tag
     assert status["open"] is None
-    assert status["way_back"]["how"] == how, status["way_back"]
+    assert status["rollback"]["how"] == how, status["rollback"]
 
 
 def test_back_again_and_there(stand: Stand) -> None:

@@ -126,7 +126,7 @@ def test_steady_then_mute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         with engine_behind(tmp_path, monkeypatch) as behind:
             asked = checks(scene)
             every = {each.name for each in asked}
-            assert every == ABOUT_CONTAINERS | ABOUT_REQUESTS | {"way back"}
+            assert every == ABOUT_CONTAINERS | ABOUT_REQUESTS | {"old color"}
             assert until(asked, every - {"leak"}, YES) == {}
 
             behind.mute.set()

@@ -18,7 +18,7 @@ GATE = (
     "settled", "tls", "unchanged", "user", "version", ENDPOINT,
 )  # fmt: skip
 WATCH = (
-    "availability", "color", "endpoints", "5xx", "routes", "latency", "restarts", "health", "way back", "log errors",
+    "availability", "color", "endpoints", "5xx", "routes", "latency", "restarts", "health", "old color", "log errors",
     "new errors", "cpu", "memory", "oom", "leak", "dependency db", "alerts",
 )  # fmt: skip
 VERDICTS = """

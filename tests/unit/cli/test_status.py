@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cutover.cli.status import _lines, _said_back, clock_of, code_of, cold_way_back
+from cutover.cli.status import _lines, _said_back, clock_of, code_of, cold_rollback
 
 
 def facts(**more: Any) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_an_end_with_11_is_repeated_with_its_command() -> None:
     """And how to stop a guard that retries; once users are served as before, the last line is corrected."""
     usual = facts(
         project="recall", asked_s=0.1, last=None, held_by=None, open="7", guard=True, guard_said="x", run="sh revert.sh",
-        way_back=None, cold="", resolved=None, needs_operator="the undo failed",
+        rollback=None, cold="", resolved=None, needs_operator="the undo failed",
     )  # fmt: skip
     colors = {
         each: {"tag": "sha-1", "state": "healthy", "verified": True, "runs": True, "asked": True}
@@ -109,6 +109,6 @@ def test_a_warm_way_back_that_is_gone_is_told(
 ) -> None:
     """Somebody has stopped the old color, and not a command of ours."""
     colors = {"blue": {"runs": True, "asked": True}, "green": {"asked": True, **idle}}
-    told = cold_way_back(facts(way_back=way, colors=colors, keeps_old=True, last={"event": last}))
+    told = cold_rollback(facts(rollback=way, colors=colors, keeps_old=True, last={"event": last}))
     assert said in told
     assert bool(said) == bool(told)

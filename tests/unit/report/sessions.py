@@ -117,7 +117,7 @@ def _until_switch(evidence: Evidence, clock: Clock) -> None:
             "recall 1.21 GB, restored and compared: 14 tables, 2,310,442 rows; restore takes 31 s",
             48.0,
         ),
-        ("", "way back", "on the restored copy: new schema applied, the old release passes 14 checks", 5.1),
+        ("", "rehearsal", "on the restored copy: new schema applied, the old release passes 14 checks", 5.1),
         ("T-10m", "migrate", "2 revisions (expand only): 8c1f→a2d9→b771", 1.2),
         ("", "deploy green", "healthy after 3.1 s of at most 31 s", 4.0),
     ):

@@ -17,11 +17,11 @@ from cutover.watch.containers import (
     ContainerSource,
     container_checks,
     judge_flaps,
+    judge_old_color,
     judge_restarted,
-    judge_way_back,
+    old_color_check,
     shared_health_trouble,
     sibling_check,
-    way_back_check,
 )
 from tests.helpers.containers import STARTING, UNHEALTHY, container
 
@@ -82,7 +82,7 @@ def test_health(now: Container | None, unhealthy: int, outcome: Outcome, reason:
 )
 def test_the_way_back_is_never_a_no(now: Container | None, outcome: Outcome, reason: str) -> None:
     """A stopped or unhealthy old color is only reported."""
-    verdict = judge_way_back(FIRST, now, "blue")
+    verdict = judge_old_color(FIRST, now, "blue")
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
 
@@ -119,7 +119,7 @@ def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
     silent = EngineUnavailable("the Docker engine does not answer: timed out")
     live, old = (ContainerSource(finder(silent, container()), start=at_once) for _ in range(2))
     restarts, health = container_checks(live)
-    back = way_back_check(old, "blue")
+    back = old_color_check(old, "blue")
     assert restarts.verdict().outcome is NOT_ASKED
     for check in (restarts, health, back):
         check.poll(0.0)
