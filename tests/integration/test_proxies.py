@@ -250,7 +250,7 @@ def test_the_log_tells_how_a_user_failed(start: Start, colors: Colors, tmp_path:
 
         def all_there() -> bool:
             # The marked requests of `why_log_lacks` may be logged later than the first of them was found.
-            new = [each for each in log.read_new() if not each.agent.startswith("cutover/")]
+            new = [each for each in log.read_new() if not (each.agent or "").startswith("cutover/")]
             found.update({each.path: each for each in new})
             return found.keys() >= {"/cut", "/slow", "/good", "/ours"}
 
