@@ -260,6 +260,7 @@ def proxy_findings(colors: Colors) -> Iterator[Finding]:
 
 def state_findings(settings: Settings) -> Iterator[Finding]:
     """Yield why the state directory cannot be used, and what an earlier release left there."""
+    from cutover.release.hold import Moment
     from cutover.release.state import State
 
     there = next(path for path in (settings.state, *settings.state.parents) if path.exists())
@@ -274,8 +275,10 @@ def state_findings(settings: Settings) -> Iterator[Finding]:
         )
         return
     state = State(settings.state)
-    if state.is_held():
+    if state.session_runs():
         yield Finding(str(settings.state), state.lock_line(), "wait for its end")
+    elif held := state.held():
+        yield Finding(str(settings.state), held.line(Moment.now()), held.way_out)
     elif left := state.open_release():
         yield Finding(
             str(settings.state), f"the release {left} of a session that died is open", "cutover recover"

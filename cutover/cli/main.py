@@ -18,6 +18,7 @@ from cutover.core.errors import CutoverError, EngineUnavailable
 from cutover.core.masking import printable
 
 MODULES = {
+    "confirm": "operations",
     "doctor": "doctor",
     "env": "env",
     "init": "init",

@@ -1,4 +1,4 @@
-"""`cutover recover`, `rehearse`, `retire` and `rollback`: commands that act on what is released."""
+"""`cutover confirm`, `recover`, `rehearse`, `retire` and `rollback`: commands that act on what is released."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from cutover.core.masking import printable
 from cutover.core.target import tag_fault
 from cutover.proxy.base import other
 from cutover.release.colors import inspect_colors, main_container
+from cutover.release.confirm import confirm
 from cutover.release.gate_run import pytest_child
 from cutover.release.history import unresolved
+from cutover.release.hold import Moment
 from cutover.release.rollback import (
     finish_record,
     keep_as_it_is,
@@ -28,6 +30,22 @@ from cutover.release.switch import retire
 from cutover.release.verify import journaled, require_reverted
 
 
+@click.command("confirm")
+@common
+@click.argument("release", required=False, metavar="[ID]")
+def confirm_command(config: str | None, as_json: bool, release: str | None) -> int:
+    """Keep the release that is held (`--hold`), before its guard reverts it at the deadline.
+
+    Twice is as good as once. Exit 1: it was reverted, or it does not serve any more.
+    """
+    settings = settings_of(config)
+    state = State(settings.state)
+    state.prepare()
+    done = confirm(settings, state, release)
+    tell(as_json, dict(done.facts), [done.sentence, *(f"note   {each}" for each in done.notes)])
+    return 0
+
+
 @click.command("recover")
 @common
 @click.option(
@@ -38,13 +56,19 @@ from cutover.release.verify import journaled, require_reverted
 def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
     """Revert the release of a session that died, or complete its record; after exit 11 ask again how users are served.
 
-    A living session is left alone (exit 12).
+    A living session is left alone (exit 12). A held release whose time is not over gets its guard again.
     """
     settings = settings_of(config)
     state = State(settings.state)
     there = settings.state.is_dir()
     first, trouble = (state.open_release(), unresolved(state.history())) if there else (None, None)
-    if first is None and trouble is None and there and state.unrecorded() is not None and not state.is_held():
+    if (
+        first is None
+        and trouble is None
+        and there
+        and state.unrecorded() is not None
+        and not state.session_runs()
+    ):
         with state.locked(lock_owner("recover")):
             completed = finish_record(settings, state)
         tell(
@@ -57,12 +81,17 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
         tell(as_json, {"recovered": None}, ["nothing is open: nothing to recover"])
         return 0
     state.prepare()
-    if state.is_held():
+    if state.session_runs():
         raise Locked(state.lock_line())
     of: str | None = first or (trouble["release"] if trouble and trouble.get("release") else None)
     only_recover = bool(trouble and trouble.get("only_recover"))
     with state.locked(lock_owner("recover")), journaled(state, of, only_recover=only_recover):
-        left = state.open_release()
+        left, held, now_is = state.open_release(), state.held(), Moment.now()
+        if not give_up and held is not None and held.left_s(now_is) > 0:
+            started = "its guard was started again" if state.ensure_guard(held.release) else "its guard runs"
+            said = f"{held.line(now_is)}; {started}: {held.way_out}"
+            tell(as_json, {"recovered": None, "held": held.release, "guard": started}, [said])
+            return 0
         if give_up:
             said = keep_as_it_is(settings, state)
             tell(as_json, {"recovered": None, "given_up": left, "runs": said}, [f"given up: {said}"])
@@ -119,6 +148,7 @@ def retire_command(config: str | None, as_json: bool) -> int:
     with state.locked(lock_owner("retire")):
         left = state.open_release()
         if left:
+            state.require_not_held()
             raise ConfigError(
                 f"release {left} is open, its revert needs the idle color: `cutover recover` first"
             )

@@ -13,11 +13,12 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable
 from cutover.core.masking import MASK, printable
 from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
-from cutover.core.text import duration, now
+from cutover.core.text import clock_of, duration, now, stamp
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import other
 from cutover.release.colors import Colors, inspect_colors, main_container
 from cutover.release.history import END_EVENTS, unresolved
+from cutover.release.hold import Moment
 from cutover.release.rollback import plan_rollback
 from cutover.release.state import State
 from cutover.release.verify import ASK_AGAIN, label_of, served_after
@@ -70,9 +71,10 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "proxy": None if agreed is None or agreed.outcome is Outcome.YES else agreed.reason,
         "colors": {color: _color(settings, state, color) for color in settings.colors},
         "open": state.open_release(),
-        "held_by": state.owner() if state.is_held() else None,
+        "releasing": state.owner() if state.session_runs() else None,
         "guard": state.guard_lives(state.open_release() or "-"),
         "guard_said": _guard_said(state),
+        "hold": _hold(state),
         **_needs_operator(settings, state, here),
         "last": next((row for row in reversed(state.history()) if row.get("event") in ENDS), None),
         "rollback": _rollback_now(state, here) if here and state.root.is_dir() else None,
@@ -91,7 +93,7 @@ def _needs_operator(settings: Settings, state: State, here: Colors | None) -> di
         str(row.get("why") or "the last release could not be reverted"),
         run or str(row.get("run") or ASK_AGAIN),
     )
-    if left or row.get("only_recover") or not row.get("release") or here is None or state.is_held():
+    if left or row.get("only_recover") or not row.get("release") or here is None or state.session_runs():
         return {"needs_operator": why, "run": run, "resolved": None}
     try:
         trouble, said = served_after(settings, state, str(row["release"]), silent_s=0.0)
@@ -115,6 +117,16 @@ def _rollback_now(state: State, here: Colors) -> dict[str, Any]:
     if last and way.how == "flip":
         facts |= {"seconds": last.get("seconds"), "rehearsed": last.get("at"), "host": last.get("host")}
     return facts
+
+
+def _hold(state: State) -> dict[str, Any] | None:
+    """The release that is held: until when, by whom, and what ends it; None if none is."""
+    held, now_is = state.held(), Moment.now()
+    if held is None:
+        return None
+    until = held.until(now_is)
+    facts = {"release": held.release, "until": stamp(until), "until_s": until, "left_s": held.left_s(now_is)}
+    return facts | held.left.facts | {"said": held.line(now_is), "way_out": held.way_out}
 
 
 def _guard_said(state: State) -> str:
@@ -167,7 +179,8 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
         each = facts["colors"].get(color)
         if each is not None:
             role = ("live" if served else "") if color == live else "idle" if live else ""
-            rows.append(_row(role, color, each, today) + _said_back(facts["rollback"], color))
+            held = bool(facts["hold"]) and facts["hold"]["color"] == color
+            rows.append(_row(role, color, each, today, held=held) + _said_back(facts["rollback"], color))
     if last:
         said = [last["at"], last["event"], last.get("tag"), f"by {last['who']}" if last.get("who") else None]
         rows.append(f"  last   {' '.join(str(each) for each in said if each)}")
@@ -203,23 +216,21 @@ def _said_back(way: dict[str, Any] | None, color: str) -> str:
     return f" · roll back {what[way['how']]}"
 
 
-def _row(role: str, color: str, each: dict[str, Any], today: str) -> str:
+def _row(role: str, color: str, each: dict[str, Any], today: str, *, held: bool) -> str:
     since = f" since {clock_of(each['since'], today)}" if each.get("since") else ""
-    verified = "" if each.get("tag") is None else ", verified" if each["verified"] else ", not verified"
+    state = "held" if held else "verified" if each.get("verified") else "not verified"
+    verified = "" if each.get("tag") is None else f", {state}"
     return f"  {role:<5}  {color:<6} {each['tag'] or '':<14} {each['state']}{since}{verified}"
 
 
-def clock_of(stamp: str, today: str) -> str:
-    """`14:02:11 UTC` of an RFC 3339 stamp in UTC, with its date where that is another one than *today*'s."""
-    day = "" if stamp[:10] == today[:10] else f"{stamp[:10]} "
-    return f"{day}{stamp[11:19]} UTC"
-
-
 def _open(facts: dict[str, Any]) -> str:
-    if facts["held_by"]:
-        held = facts["held_by"]
-        who, what, since = held.get("who"), held.get("what"), held.get("since")
-        return f"{who} is releasing {what} since {since} (pid {held.get('pid')}, alive)"
+    if facts["releasing"]:
+        session = facts["releasing"]
+        who, what, since = session.get("who"), session.get("what"), session.get("since")
+        return f"{who} is releasing {what} since {since} (pid {session.get('pid')}, alive)"
+    if (hold := facts["hold"]) and hold["left_s"] > 0:
+        guard = "its guard runs" if facts["guard"] else "NO GUARD RUNS, so run `cutover recover`"
+        return f"{hold['said']}; {guard}\n  end    {hold['way_out']}"
     if facts["open"]:
         guard = "no guard lives: run `cutover recover`"
         if facts["guard"]:

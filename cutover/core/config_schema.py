@@ -451,7 +451,7 @@ class Hooks(Section):
 
     command: tuple[str, ...] = Field(min_length=1)
     """argv; the facts are in the environment: `CUTOVER_EVENT`, `CUTOVER_TEXT` and more."""
-    events: tuple[str, ...] = ("begin", "switched", "released", "reverted", "operator_needed")
+    events: tuple[str, ...] = ("begin", "switched", "held", "released", "reverted", "operator_needed")
     """The events that it is run on."""
     budget: Period = 10.0
     """How long it may take."""

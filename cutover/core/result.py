@@ -29,7 +29,7 @@ EXIT_NAMES = {
 }
 """Exit code -> the name that is printed after it."""
 EXIT_MEANINGS = {
-    OK: "Passed; what was deployed or switched stays.",
+    OK: "Passed; what was deployed or switched stays, with `--hold` until its deadline or for good.",
     FAILED: "Failed; every change was reverted, and that was verified. Read `why`, fix, run the same command again.",
     INTERRUPTED: "Interrupted; reverted and verified. Run it again.",
     INTERNAL: "An internal error; reverted and verified. Run it again.",
@@ -142,6 +142,7 @@ class Status(StrEnum):
     """The status in the last line of a session."""
 
     RELEASED = "RELEASED"
+    HELD = "HELD"
     ROLLED_BACK = "ROLLED BACK"
     ROLLBACK_FAILED = "ROLLBACK FAILED"
     GATE_PASSED = "GATE PASSED"
@@ -155,7 +156,7 @@ class Status(StrEnum):
     def kind(self) -> Kind:
         """How reports show it: good, failed (and under control), operator (one is needed) or unsure."""
         match self:
-            case Status.RELEASED | Status.GATE_PASSED:
+            case Status.RELEASED | Status.HELD | Status.GATE_PASSED:
                 return "good"
             case Status.ROLLED_BACK | Status.GATE_FAILED | Status.KEPT_UNVERIFIED:
                 return "failed"
@@ -222,6 +223,10 @@ class SessionResult:
     """What is not as it was and does not touch users, or what is gone without harm so far."""
     staged: str = ""
     """The color that was deployed and waits for a switch; empty if users have what was released."""
+    held_until: str = ""
+    """When a held release is reverted unless it is confirmed, like `04:35:10 UTC`."""
+    confirm_command: str = ""
+    """The command that keeps a held release."""
     passed: int = 0
     """How many checks passed."""
     release_open: bool = False
@@ -301,6 +306,9 @@ def _sentences(result: SessionResult) -> Iterable[str]:
             yield "nothing was checked, nothing was changed."
         case Status.ROLLBACK_FAILED:
             yield f"an operator is needed. Right now: {_state_now(result)}."
+        case Status.HELD:
+            yield f"until {result.held_until}; confirm with {result.confirm_command}."
+            yield f"{_kept(result)}. Verified by {count(result.passed, 'check')}; not confirmed, it is reverted then."
         case Status.RELEASED:
             yield f"{_kept(result)}."
             is_open = "a release is still open" if result.release_open else "nothing is open"

@@ -57,6 +57,8 @@ class ReleaseRequest:
     """The image tag to deploy."""
     switch: bool = False
     watch_s: float | None = None
+    hold_s: float | None = None
+    """How long a release that passed everything stays open for a confirmation; None: it is committed at once."""
     rollback: bool = True
     """Whether changes are reverted unless every check passes."""
     allow_no_rollback: bool = False

@@ -106,6 +106,12 @@ def near(path: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def clock_of(stamp: str, today: str) -> str:
+    """`14:02:11 UTC` of an RFC 3339 stamp in UTC, with its date where that is another one than *today*'s."""
+    day = "" if stamp[:10] == today[:10] else f"{stamp[:10]} "
+    return f"{day}{stamp[11:19]} UTC"
+
+
 def now() -> str:
     """Return the current time in UTC, to the millisecond: `2026-01-31T12:00:00.123Z`."""
     return stamp(time.time())

@@ -99,6 +99,11 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add("--watch", metavar="DURATION", help="how long checks/ run, like 15m; default: [watch] duration")
     add(
+        "--hold",
+        metavar="DURATION",
+        help="what passed everything stays open so long, like 30m: cutover confirm keeps it, else it is reverted",
+    )
+    add(
         "--keep-on-failure",
         action="store_true",
         help="report only: keep what was changed, also when a check fails",
@@ -138,7 +143,8 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
         targets,
         deploy=option.deploy,
         switch=bool(option.switch),
-        watch_s=_watch_s(option.watch),
+        watch_s=_seconds("--watch", option.watch),
+        hold_s=_seconds("--hold", option.hold),
         paths=(*(["--pyargs"] if option.pyargs else []), *config.args),
         rollback=not option.keep_on_failure,
         allow_no_rollback=option.allow_no_rollback,
@@ -159,6 +165,12 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
     _refuse_tag(option.deploy)
     if armed and len(targets) != 1:
         raise pytest.UsageError(f"{armed[0]} needs exactly one --target, got {', '.join(targets)}")
+    if option.hold and not (option.deploy or option.switch):
+        raise pytest.UsageError("--hold needs --switch, or --deploy to the live color: a gate holds nothing")
+    if option.hold and option.keep_on_failure:
+        raise pytest.UsageError(
+            "--hold with --keep-on-failure: the one reverts what the other keeps; choose one"
+        )
     problem = next(filter(None, (url_problem(each) for each in targets if "://" in each)), "")
     if problem:
         raise pytest.UsageError(f"--target: {problem}")
@@ -194,7 +206,7 @@ def _refuse_tag(tag: str | None) -> None:
         raise pytest.UsageError(f"--deploy: {fault}")
 
 
-def _watch_s(given: str | None) -> float | None:
+def _seconds(name: str, given: str | None) -> float | None:
     if not given:
         return None
     from cutover.core.config_schema import parse_duration  # imports pydantic, which takes 60 ms
@@ -202,9 +214,9 @@ def _watch_s(given: str | None) -> float | None:
     try:
         seconds = parse_duration(given)
     except ValueError as error:
-        raise pytest.UsageError(f"--watch: {error}") from error
+        raise pytest.UsageError(f"{name}: {error}") from error
     if not seconds:
-        raise pytest.UsageError(f"--watch={given}: must be longer than 0s")
+        raise pytest.UsageError(f"{name}={given}: must be longer than 0s")
     return seconds
 
 

@@ -28,6 +28,7 @@ from cutover.core.errors import (
 from cutover.core.evidence import Evidence
 from cutover.core.result import Outcomes, SessionResult
 from cutover.core.target import ReleaseRequest, Target
+from cutover.core.text import duration
 from cutover.gate.log_checks import LogBaseline
 from cutover.plugin import options
 from cutover.plugin.checklist import Checklist, NotAnswered, TargetParam
@@ -122,6 +123,8 @@ class CutoverSession:
             raise pytest.UsageError(str(problem)) from problem
         if request.watch_s is not None and (too_long := settings.watch_problem(request.watch_s)):
             raise pytest.UsageError(f"--watch: {too_long}")
+        if too_short := _hold_problem(settings, request):
+            raise pytest.UsageError(too_short)
         if config.option.xmlpath is None:
             config.option.xmlpath = str(folder / "junit.xml")
         if getattr(config.option, "htmlpath", "not installed") is None:
@@ -363,6 +366,15 @@ class CutoverSession:
 
 
 SESSION = pytest.StashKey[CutoverSession]()
+
+
+def _hold_problem(settings: Settings, request: ReleaseRequest) -> str:
+    """Why the hold is too short; empty if it is not."""
+    watch_s = settings.watch.duration if request.watch_s is None else request.watch_s
+    if request.hold_s is None or not request.switch or request.hold_s >= watch_s:
+        return ""
+    hold, watch_ = duration(request.hold_s), duration(watch_s)
+    return f"--hold of {hold} is shorter than the watch of {watch_}: raise it, or shorten --watch"
 
 
 # --- the files of the report ---------------------------------------------------------------------------------------

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from cutover.core.change import SWITCH, Change
 from cutover.core.config import Settings
-from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Locked, OperatorNeeded
+from cutover.core.errors import (
+    ConfigError,
+    CutoverError,
+    EngineUnavailable,
+    Failed,
+    Locked,
+    OperatorNeeded,
+)
 from cutover.core.evidence import Evidence
 from cutover.core.masking import printable
 from cutover.core.result import (
@@ -39,7 +46,7 @@ from cutover.core.result import (
     why_unverified,
 )
 from cutover.core.target import ReleaseRequest
-from cutover.core.text import now, seconds_of
+from cutover.core.text import clock_of, now, seconds_of, stamp
 from cutover.core.verdict import Outcome, Verdict
 from cutover.env.envfile import set_env_value
 from cutover.gate.container_checks import wait_healthy, why_not_by_health
@@ -47,6 +54,7 @@ from cutover.release.changes import PreviousRelease, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
 from cutover.release.history import Record, Unrecorded
+from cutover.release.hold import Hold, Moment
 from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import previous_of
@@ -76,6 +84,7 @@ RESTORE_BUDGET_S = 30.0
 RESTORE_WAIT_S = 60.0
 EVENTS = {
     Status.RELEASED: "released",
+    Status.HELD: "held",
     Status.ROLLED_BACK: "reverted",
     Status.ROLLBACK_FAILED: "operator_needed",
 }
@@ -122,7 +131,7 @@ class SessionEnd:
     def _decide(self, code: int) -> SessionResult:
         request, changed = self.situation.request, self.tx.changed
         if is_verified(self.outcomes):
-            return self._keep()
+            return self._keep() if request.hold_s is None or not changed else self._hold(request.hold_s)
         if changed:
             return self._revert(code) if request.rollback else self._keep_unverified(code)
         if isinstance(self.trouble, ConfigError):
@@ -157,6 +166,28 @@ class SessionEnd:
             tx.state.all_recorded()
         done = tx.changed or request.changes_something
         return self._result(Status.RELEASED if done else Status.GATE_PASSED, OK)
+
+    def _hold(self, seconds: float) -> SessionResult:
+        """Leave the release open until its deadline; what cannot be held is reverted."""
+        situation, tx = self.situation, self.tx
+        facts = {"color": situation.target.color, "tag": situation.tag, "who": who()}
+        record = replace(tx.record, verified=self.whole) if tx.record is not None else None
+        left = Unrecorded(tx.id, "released", facts, record, self._live_from_now_on())
+        hold = Hold(left, Moment.now(), seconds, situation.before.live if self._switched else None)
+        try:
+            self._record_adopted()
+            if not tx.state.hold(hold):
+                return self._reverted_by_another()
+        except OSError as error:
+            why = f"the release cannot be held, because that cannot be written down: {error.strerror}"
+            return replace(self, trouble=Failed(why))._revert(FAILED)  # noqa: SLF001  # its own class
+        until = hold.until(Moment.now())
+        tx.state.journal("held", release=tx.id, **facts, until=stamp(until), seconds=seconds)
+        return replace(
+            self._result(Status.HELD, OK),
+            held_until=clock_of(stamp(until), now()),
+            confirm_command=f"cutover confirm {tx.id}",
+        )
 
     @property
     def _switched(self) -> bool:
@@ -375,7 +406,7 @@ class SessionEnd:
     # --- the result ----------------------------------------------------------------------------------------------
     def _result(self, status: Status, code: int) -> SessionResult:
         settings, evidence, tx = self.situation.settings, self.report.evidence, self.tx
-        good = status in {Status.RELEASED, Status.GATE_PASSED}
+        good = status.kind == "good"
         observed = time.monotonic()
         running = what_runs(settings, self.situation.colors.proxy)
         if not any(each.live for each in running):

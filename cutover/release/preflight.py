@@ -28,6 +28,7 @@ from cutover.release.changes import PreviousRelease
 from cutover.release.colors import Colors, Situation, can_tag, in_use, running_tag, tag_of
 from cutover.release.gate_run import without_checks
 from cutover.release.history import ADOPTED
+from cutover.release.hold import Moment
 from cutover.release.plan import DeployPlan, ReleasePlan, without
 from cutover.release.prune import pin_image
 from cutover.release.state import State
@@ -56,6 +57,10 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
         old = check_switch(situation)
         if problem := log_problem(situation.colors):
             raise ConfigError(problem)
+    users_get_it = request.switch or settings.proxy is None or situation.color == situation.before.live
+    if request.hold_s is not None and not users_get_it:
+        why = f"{situation.color} gets no traffic, so there is nothing that users could lose"
+        raise ConfigError(f"--hold without --switch: {why}; add --switch, or leave --hold out")
     deploy = _check_deploy(situation, report) if request.deploy is not None else None
     if request.changes_something and request.rollback:  # a rollback must not be refused for a certificate
         begun, paths = time.monotonic(), list(request.paths)
@@ -441,18 +446,25 @@ def recovers_at_boot(folders: tuple[str, ...] = BOOT_UNITS) -> bool:
 # --- sessions that died ----------------------------------------------------------------------------------------------
 def report_obstacles(state: State, report: Reporter) -> None:
     """For a plan: report why a release would be refused now, or which open release it would revert first."""
-    if state.is_held():
+    if state.session_runs():
         report.line("", "plan", f"would be refused now: {state.lock_line()}", None, "unknown")
+    elif (held := state.held()) is not None:
+        text = f"would be refused now: {held.line(Moment.now())}: {held.way_out}"
+        report.line("", "plan", text, None, "unknown")
     elif (left := state.open_release()) is not None:
         text = f"release {left} of a session that died is open: would first revert it by {state.root / 'undo.sh'}"
         report.line("", "plan", text, None, "unknown")
 
 
 def recover_dead_session(state: State, report: Reporter) -> None:
-    """Revert the open release of a session that died; raises OperatorNeeded. The caller holds the lock."""
+    """Revert the open release of a session that died; raises OperatorNeeded, and Locked if it is held on purpose.
+
+    The caller holds the lock.
+    """
     left, owner, begun = state.open_release(), state.owner(), time.monotonic()
     if left is None:
         return
+    state.require_not_held()
     state.recover(left)
     text = f"the release {left} of a session that died was reverted; going on"
     report.line("T-15m", "recover", text, begun)

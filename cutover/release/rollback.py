@@ -206,20 +206,28 @@ def finish_record(settings: Settings, state: State) -> str:
         return ""
     what = f"the session of release {left.release} died after its commit"
     try:
-        if left.record is not None:
-            state.keep_record(left.record)
-            env_file = settings.colors[left.record.color].env_file
-            set_env_value(env_file, settings.env_keys.tag, left.record.tag)
-        if left.live is not None:
-            with contextlib.suppress(EngineUnavailable):
-                keep_live(settings, **left.live)
+        write_down(settings, state, left)
     except (CutoverError, OSError) as error:
         return f"{what}; its record could not be completed: {error}"
+    return f"{what}; its record is complete now"
+
+
+def write_down(settings: Settings, state: State, left: Unrecorded) -> None:
+    """Write down what a commit has left: record, tag in the env file, what is live, journal; may be run again.
+
+    Raises CutoverError or OSError. The caller holds the session lock.
+    """
+    if left.record is not None:
+        state.keep_record(left.record)
+        env_file = settings.colors[left.record.color].env_file
+        set_env_value(env_file, settings.env_keys.tag, left.record.tag)
+    if left.live is not None:
+        with contextlib.suppress(EngineUnavailable):
+            keep_live(settings, **left.live)
     ends = {row.get("release") for row in state.history() if row.get("event") in END_EVENTS}
     if left.release not in ends:
         state.journal(left.event, release=left.release, **left.facts)
     state.all_recorded()
-    return f"{what}; its record is complete now"
 
 
 def _replaced(settings: Settings, state: State, color: str, file: str, *, warm: bool) -> Record | None:

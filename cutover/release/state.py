@@ -30,6 +30,7 @@ from cutover.release.history import (
     read_records,
     write_records,
 )  # fmt: skip
+from cutover.release.hold import GUARD_SLOTS, HOLD_FILE, Hold, Moment
 from cutover.system import process
 from cutover.system.container import Container
 from cutover.system.files import (
@@ -157,7 +158,7 @@ class State:
             raise self._unwritable(error) from error
         return handle
 
-    def is_held(self) -> bool:
+    def session_runs(self) -> bool:
         """Whether a running process holds the session lock now."""
         try:
             handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CLOEXEC)
@@ -205,6 +206,7 @@ class State:
             with self._step_lock():
                 left = self.open_release()
                 if left is not None:
+                    self.require_not_held()
                     raise ConfigError(f"release {left} is open: run `cutover recover` first")
                 write_atomically(self.root / "undo.sh", undo_script(()))
                 write_atomically(self.root / "open", release_id + "\n")
@@ -234,29 +236,78 @@ class State:
         return ("sh", str(self.root / name), str(self.root), *arguments)
 
     def guard_lives(self, release_id: str) -> bool:
-        """Whether the guard of *release_id* is running."""
+        """Whether a guard of *release_id* is running."""
         try:
             pid, named = (self.root / "guard.pid").read_text(encoding="utf-8").split()
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         except (OSError, ValueError):
-            return False
-        return named == release_id and release_id in words
+            words, named = [], ""
+        if named == release_id and release_id in words:
+            return True
+        # The guards of a held release start each other.
+        held = self.held()
+        return held is not None and held.release == release_id and bool(self._guards(release_id))
+
+    def _guards(self, release_id: str) -> list[psutil.Process]:
+        wanted = [*self._script("guard.sh", release_id)]
+        running = psutil.process_iter(["cmdline"])
+        return [each for each in running if (each.info["cmdline"] or [])[: len(wanted)] == wanted]
 
     def end_guard(self, release_id: str) -> bool:
-        """End the guard of *release_id* and the revert that it runs, as they are; whether it was running.
+        """End the guards of *release_id* and the revert that they run, as they are; whether one was running.
 
-        It ignores the signals that ask for an end, because a revert must outlive a terminal.
+        They ignore the signals that ask for an end, because a revert must outlive a terminal.
         """
-        if not self.guard_lives(release_id):
-            return False
-        pid, _ = (self.root / "guard.pid").read_text(encoding="utf-8").split()
-        with contextlib.suppress(psutil.NoSuchProcess):
-            guard = psutil.Process(int(pid))
-            guard.suspend()  # or it would begin the next try
-            for each in [*guard.children(recursive=True), guard]:  # parents first
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.kill()
+        guards = self._guards(release_id)
+        for guard in guards:  # first all, or one would begin the next try or start the other again
+            with contextlib.suppress(psutil.NoSuchProcess):
+                guard.suspend()
+        for guard in guards:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for each in [*guard.children(recursive=True), guard]:  # parents first
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        each.kill()
+        return bool(guards)
+
+    # --- a release that is held --------------------------------------------------------------------------------------
+    def hold(self, hold: Hold) -> bool:
+        """Keep the release open until its deadline, when its guard reverts it; False if it is no longer open.
+
+        Raises OSError, with the release open as before, if that cannot be written down.
+        """
+        with self._step_lock(REVERT_DEADLINE_S):
+            if self.open_release() != hold.release:
+                return False
+            for name in GUARD_SLOTS:
+                os.close(os.open(self.root / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            write_atomically(self.root / HOLD_FILE, hold.as_text())
+            try:
+                self.ensure_guard(hold.release)
+            except OSError:
+                (self.root / HOLD_FILE).unlink()
+                raise
         return True
+
+    def ensure_guard(self, release_id: str) -> bool:
+        """Start a guard of the held release, unless one is running; whether it was started. Raises OSError."""
+        if self.guard_lives(release_id):
+            return False
+        self.guard(release_id, 0.0)
+        return True
+
+    def held(self) -> Hold | None:
+        """The open release if it waits for its confirmation or its deadline, else None."""
+        try:
+            found = Hold.parse((self.root / HOLD_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return found if found.release == self.open_release() else None
+
+    def require_not_held(self) -> None:
+        """Raise Locked if a release is held and its time is not over: it is confirmed or reverted first."""
+        found, now_is = self.held(), Moment.now()
+        if found is not None and found.left_s(now_is) > 0:
+            raise Locked(f"{found.line(now_is)}: {found.way_out}; nothing was changed")
 
     def step(self, release_id: str, changes: Sequence[Change], max_s: float) -> process.CompletedCommand:
         """Write the undo of all *changes*, then run the last of them under the step lock.
@@ -318,7 +369,8 @@ class State:
                     write_atomically(self.root / UNRECORDED_FILE, left.as_text())
             (self.root / "open").rename(self.root / f"closed.{release_id}")
             sync_folder(self.root)
-        (self.root / "NEEDS_OPERATOR").unlink(missing_ok=True)
+        for name in ("NEEDS_OPERATOR", HOLD_FILE):
+            (self.root / name).unlink(missing_ok=True)
         return True
 
     def unrecorded(self) -> Unrecorded | None:

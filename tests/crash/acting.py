@@ -1,7 +1,7 @@
 """A session of the death matrix, run as a process of its own: real State, real shell files, one change or two.
 
-usage: python -m tests.crash.acting STATE THING POINT MAX
-It says `at POINT` where its test wants it to stop, and goes on when a line comes in; what it did it says at the end.
+usage: python -m tests.crash.acting STATE THING POINT MAX [HOLD]
+With HOLD, in seconds, it holds the release in place of a commit. It says `at POINT` where its test wants it to stop, and goes on when a line comes in; what it did it says at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from cutover.core.change import Change, line
 from cutover.core.text import now
 from cutover.release import state as state_module
+from cutover.release.history import Unrecorded
+from cutover.release.hold import Hold, Moment
 from cutover.release.state import State
 from cutover.system import process
 
@@ -34,6 +36,12 @@ def second(thing: Path) -> Change:
     """The second change: a file beside *thing*."""
     path = f"{thing}.second"
     return Change("second", "a file", ("touch", path), (line("rm", "-f", path),), 60.0)
+
+
+def hold(seconds: float) -> Hold:
+    """A hold of the release that begins now."""
+    facts = {"color": "green", "tag": "sha-2", "who": "ana@here"}
+    return Hold(Unrecorded(ID, "released", facts), Moment.now(), seconds)
 
 
 def main() -> None:
@@ -60,6 +68,11 @@ def main() -> None:
             say(f"undone {state.revert(ID).code}")
             return
         at(f"did {change.name}")
+    if len(sys.argv) > 5:  # HOLD
+        say(f"held {state.hold(hold(float(sys.argv[5])))}")
+        state.journal("held", release=ID)
+        at("held")
+        return
     setattr(state_module, "sync_folder", lambda _folder: at("renamed"))  # noqa: B010  # a name that it imports
     say(f"committed {state.close(ID)}")
 

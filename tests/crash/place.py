@@ -75,11 +75,17 @@ class Place:
     # --- sessions ------------------------------------------------------------------------------------------------
     @contextlib.contextmanager
     def session(
-        self, point: str = "", *, longest: float = 3600.0, environment: Mapping[str, str] | None = None
+        self,
+        point: str = "",
+        *,
+        longest: float = 3600.0,
+        hold_s: float | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Iterator[subprocess.Popen[str]]:
         """A session that stops at *point*; whatever becomes of the test, it ends with it."""
         process = subprocess.Popen(
-            (sys.executable, "-m", "tests.crash.acting", str(self.state.root), str(self.thing), point, f"{longest:g}"),
+            (sys.executable, "-m", "tests.crash.acting", str(self.state.root), str(self.thing), point, f"{longest:g}",
+             *([] if hold_s is None else [f"{hold_s:g}"])),
             cwd=REPOSITORY, env=os.environ | dict(environment or {}), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,10 @@ from cutover.core.errors import ConfigError
 from cutover.release.state import NOT_WRITTEN, State, did_revert
 from cutover.system.files import write_atomically
 from tests.crash.acting import ID, second, write
-from tests.crash.place import NEW, OLD, Place
+from tests.crash.place import NEW, Place
 from tests.helpers import disks
 from tests.plugin.project import GOOD, Project
 
-SIZE = "size=128k,nr_inodes=40"
 FILLS = """
 def test_fills(target):
     try:
@@ -34,45 +32,19 @@ def test_fills(target):
 """
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of a few pages and a few names."""
-    with disks.small(tmp_path / "disk", SIZE) as folder:
-        yield folder
-
-
-@pytest.fixture
-def small(disk: Path, tmp_path: Path) -> Place:
-    """A place whose state is on the small disk, and what it changes on another."""
-    thing = tmp_path / "thing"
-    thing.write_text(OLD)
-    Path(f"{thing}.before").write_text(OLD)
-    return Place(tmp_path, State(disk / "state"), thing)
-
-
-def fill(disk: Path) -> None:
-    """Leave no page and no name."""
-    with contextlib.suppress(OSError), (disk / "full").open("wb", buffering=0) as out:
-        while True:
-            out.write(bytes(4096))
-    with contextlib.suppress(OSError):
-        for number in range(1000):
-            (disk / f"full{number}").touch()
-
-
 def test_a_release_is_refused_on_a_full_disk(small: Place, disk: Path) -> None:
     """The lock says so with exit 4, and nothing was changed."""
     small.state.prepare()
-    fill(disk)
+    disks.fill(disk)
     with pytest.raises(ConfigError, match=r"cannot be written: No space left on device; nothing was changed"):
         small.state.acquire({"who": "ana"})
-    assert not small.state.is_held()
+    assert not small.state.session_runs()
     assert small.state.open_release() is None
 
 
 def test_a_state_directory_is_refused_on_a_full_disk(small: Place, disk: Path) -> None:
     """The first release ever on a full disk is refused too."""
-    fill(disk)
+    disks.fill(disk)
     with pytest.raises(ConfigError, match=r"state directory .*: No space left on device"):
         small.state.prepare()
 
@@ -81,7 +53,7 @@ def test_no_release_is_opened_on_a_disk_that_filled_up_meanwhile(small: Place, d
     """Between the lock and the first change the disk got full: nothing is open, nothing was changed."""
     small.state.prepare()
     with small.state.locked({"who": "ana"}):
-        fill(disk)
+        disks.fill(disk)
         with pytest.raises(ConfigError, match="nothing was changed"):
             small.state.begin(ID, 60.0)
         assert small.state.open_release() is None
@@ -95,7 +67,7 @@ def test_no_change_is_made_whose_undo_cannot_be_written(small: Place, disk: Path
         small.state.begin(ID, 60.0)
         changes = [write(small.thing)]
         assert small.state.step(ID, changes, 60.0).ok
-        fill(disk)
+        disks.fill(disk)
         changes.append(second(small.thing))
         done = small.state.step(ID, changes, 60.0)
         assert done.code == NOT_WRITTEN
@@ -107,7 +79,7 @@ def test_no_change_is_made_whose_undo_cannot_be_written(small: Place, disk: Path
 def test_a_full_disk_stops_no_guard(small: Place, disk: Path) -> None:
     """A session that dies on a full disk is reverted: that needs renames alone, not even the guard's log."""
     _open(small)
-    fill(disk)
+    disks.fill(disk)
     argv = ("sh", str(small.state.root / "guard.sh"), str(small.state.root), ID, "60")
     assert subprocess.run(argv, check=False, env=os.environ | {"CUTOVER_GUARD_TRIES": "1"}).returncode == 0
     small.assert_reverted()
@@ -116,7 +88,7 @@ def test_a_full_disk_stops_no_guard(small: Place, disk: Path) -> None:
 def test_a_full_disk_stops_no_commit(small: Place, disk: Path) -> None:
     """The commit is a rename."""
     _open(small)
-    fill(disk)
+    disks.fill(disk)
     assert small.state.close(ID)
     small.state.journal("released", release=ID)
     assert small.is_closed
@@ -128,7 +100,7 @@ def test_a_full_disk_leaves_what_was_written_before(small: Place, disk: Path) ->
     small.state.prepare()
     path = small.state.root / "records.json"
     write_atomically(path, "[]")
-    fill(disk)
+    disks.fill(disk)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, "x" * 100_000)
     assert path.read_text() == "[]"
@@ -199,7 +171,7 @@ def test_a_file_system_without_locks_is_one_sentence(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     acts: dict[str, Callable[[], object]] = {
         "acquire": lambda: state.acquire({}),
-        "is_held": state.is_held,
+        "is_held": state.session_runs,
         "begin": lambda: state.begin(ID, 60.0),
     }
     with pytest.raises(

@@ -150,7 +150,7 @@ def test_what_a_test_forks_holds_no_lock(project: Project) -> None:
     left = int(child.read_text())
     try:
         assert lives(left)
-        assert not State(project.state).is_held()
+        assert not State(project.state).session_runs()
         until(lambda: not lives(guard), "the guard goes")
     finally:
         kill(left)
@@ -210,8 +210,8 @@ def test_status_names_who_releases(project: Project) -> None:
     """While a session lives `status` says whose it is and what is open, and that its guard lives."""
     with releasing(project) as session:
         facts = json.loads(cutover(project, "status", "--json").stdout)
-        assert facts["held_by"]["who"].startswith("ana@")
-        assert facts["held_by"]["pid"] == session.pid
+        assert facts["releasing"]["who"].startswith("ana@")
+        assert facts["releasing"]["pid"] == session.pid
         assert facts["open"] == (project.state / "open").read_text().strip()
         assert facts["guard"] is True
         assert "ana@" in cutover(project, "status").stdout
@@ -223,7 +223,7 @@ def test_what_a_dead_session_left_is_named_and_recovered(project: Project) -> No
     with releasing(project) as session:
         left = dies(project, session)
     facts = json.loads(cutover(project, "status", "--json").stdout)
-    assert (facts["open"], facts["held_by"], facts["guard"]) == (left, None, False)
+    assert (facts["open"], facts["releasing"], facts["guard"]) == (left, None, False)
     assert "no guard lives: run `cutover recover`" in cutover(project, "status").stdout
     refused = cutover(project, "retire")
     assert (refused.returncode, f"release {left} is open" in refused.stderr) == (4, True)

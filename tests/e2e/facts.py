@@ -85,7 +85,7 @@ class Facts:
         """Raise Unexpected unless the live container is the same as *before*, and no release is open."""
         must(self.status["live"] == before.status["live"], f"live is {self.status['live']}")
         must(self.live == before.live, f"live was {before.live}, is {self.live}")
-        must(self.status["open"] is None and not self.status["held_by"], f"open: {self.status['open']}")
+        must(self.status["open"] is None and not self.status["releasing"], f"open: {self.status['open']}")
         must(self.tags == before.tags, f"env files said {before.tags}, say {self.tags}")
 
     def same_when_idle(self, before: Facts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from contextlib import contextmanager
@@ -27,3 +28,13 @@ def small(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(("umount", "--lazy", str(folder)), check=True)
+
+
+def fill(folder: Path) -> None:
+    """Leave no page and no name."""
+    with contextlib.suppress(OSError), (folder / "full").open("wb", buffering=0) as out:
+        while True:
+            out.write(bytes(4096))
+    with contextlib.suppress(OSError):
+        for number in range(1000):
+            (folder / f"full{number}").touch()

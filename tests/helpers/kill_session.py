@@ -169,7 +169,7 @@ def only_serves(stand: Stand, tag: str, color: str | None = None) -> None:
     live = status["live"]
     assert color in {None, live}
     assert (status["colors"][live]["tag"], status["colors"][live]["state"]) == (tag, "healthy")
-    peace = ("open", "held_by", "needs_operator", "proxy")
+    peace = ("open", "releasing", "needs_operator", "proxy")
     assert [status[each] for each in peace] == [None] * len(peace)
     assert tags(stand.running(live)) == [tag]
     assert sorted(each.name for each in stand.marker.iterdir()) == sorted(["here", live])

@@ -225,7 +225,7 @@ def test_an_engine_that_dies_in_a_release_leaves_one_release(web: Server, moment
     assert code in {"0", "1", "10", "11"}, said(web)
     status = json.loads(web.run(".venv/bin/cutover status --json || :"))
     assert status["colors"][status["live"]]["tag"] == expected
-    assert [status[each] for each in ("open", "held_by", "needs_operator")] == [None] * 3
+    assert [status[each] for each in ("open", "releasing", "needs_operator")] == [None] * 3
     assert web.run("ls reports/latest/evidence.jsonl")
     assert ".html" in web.run(".venv/bin/cutover report html reports/latest")
 

@@ -216,6 +216,15 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
     ),
     "a missing env file": (gone(".env.green"), (), {}, (".env.green: no such file", "colors.green.env_file")),
     "a watch of nothing": (nothing, ("--watch=0s",), {}, ("--watch=0s", "longer than 0s")),
+    "a hold of a gate": (nothing, ("--hold=30m",), {}, ("--hold needs --switch, or --deploy",)),
+    "a hold without a unit": (nothing, ("--hold=30", "--deploy=sha-2"), {}, ("--hold", "unit")),
+    "a hold of nothing": (nothing, ("--hold=0s", "--deploy=sha-2"), {}, ("--hold=0s", "longer than 0s")),
+    "a hold that is shorter than the watch": (
+        nothing, ("--switch", "--watch=5m", "--hold=2m"), {}, ("--hold of 2 min is shorter than the watch of 5 min",),
+    ),
+    "a hold that is kept on a failure": (
+        nothing, ("--deploy=sha-2", "--hold=5m", "--keep-on-failure"), {}, ("--hold with --keep-on-failure",),
+    ),
     "a watch of years": (nothing, ("--watch=10000d",), {}, ("--watch", "at most 30d")),
     "a watch longer than the guard waits": (
         toml('project = "trap"\nrelease_timeout = "11m"\n', 'project = "trap"\n'), ("--watch=12m",), {},

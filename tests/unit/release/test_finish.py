@@ -47,7 +47,7 @@ def test_a_gate_proves_nothing_of_what_somebody_releases(
     with here.state.locked({"who": "ana"}) if held else nullcontext():
         record_running(here, 1.0)
     assert len(recorded) == records
-    assert not here.state.is_held()
+    assert not here.state.session_runs()
 
 
 @pytest.mark.parametrize(("rollback", "records"), [(True, 1), (False, 0)])

@@ -99,7 +99,7 @@ def test_one_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_the_second_is_turned_away_with_the_first_ones_name(state: State) -> None:
     """Who asks while it is held is told who, what, since when and where, and exit 12."""
     with state.locked(OWNER):
-        assert state.is_held()
+        assert state.session_runs()
         with pytest.raises(Locked) as refused:
             state.acquire({"who": "ben"})
         assert state.owner() == OWNER
@@ -113,18 +113,18 @@ def test_it_is_free_again_afterwards(state: State) -> None:
     """However the first one ended, the next one gets it."""
     with pytest.raises(ValueError, match="x"), state.locked(OWNER):
         raise ValueError("x")
-    assert not state.is_held()
+    assert not state.session_runs()
     with state.locked({"who": "ben"}):
         assert state.owner() == {"who": "ben"}
 
 
 def test_looking_holds_nobody_up(state: State) -> None:
     """Whoever only looks whether it is held does not hold it; before the first release nobody does."""
-    assert not state.is_held()
+    assert not state.session_runs()
     with state.locked(OWNER):
-        assert state.is_held()
-        assert state.is_held()
-    assert not state.is_held()
+        assert state.session_runs()
+        assert state.session_runs()
+    assert not state.session_runs()
 
 
 def test_patience_counts_from_the_start_of_the_session(state: State) -> None:

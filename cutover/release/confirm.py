@@ -1,0 +1,136 @@
+"""Confirm a held release: commit it, write down what a commit writes, retire the old color, send the event."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cutover.core.config import Settings
+from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Failed, Inconclusive
+from cutover.core.evidence import Evidence, Step
+from cutover.core.result import OK
+from cutover.core.target import ReleaseRequest
+from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
+from cutover.proxy.base import Live
+from cutover.release.colors import BeforeRelease, inspect_colors, main_container, situation_of
+from cutover.release.history import END_EVENTS
+from cutover.release.hold import Hold, Moment
+from cutover.release.notify import send_event
+from cutover.release.prune import prune_releases
+from cutover.release.rollback import revert_open_release, write_down
+from cutover.release.state import State, lock_owner, who
+from cutover.release.switch import retire_old
+from cutover.release.transaction import Reporter
+from cutover.release.verify import label_of
+from cutover.system.container import Container
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What a confirmation did."""
+
+    sentence: str
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...] = field(default=())
+    """What was not done after the commit."""
+
+
+def confirm(settings: Settings, state: State, wanted: str | None) -> Confirmation:
+    """Commit the held release, named *wanted* if that is given; one that is committed already stays so.
+
+    Raises Failed if it was or is now reverted or does not run any more, ConfigError for an unknown release, Locked
+    while a session runs, and EngineUnavailable if what runs cannot be asked.
+    """
+    with state.locked(lock_owner("a confirmation")):
+        held = state.held()
+        if held is None or wanted not in {None, held.release}:
+            return _ended_before(state, wanted, held)
+        if held.left_s(Moment.now()) <= 0:
+            said = revert_open_release(settings, state, held.release, "the time of the hold is over")
+            raise Failed(f"{held.release} was not confirmed in time and is reverted now: {said}")
+        found = main_container(settings, str(held.left.facts["color"]))
+        serving = judge_serving(held, inspect_colors(settings).live, found)
+        if not serving.ok:
+            kind = Failed if serving.outcome is Outcome.NO else Inconclusive
+            raise kind(f"{serving.reason}; it is not confirmed: `cutover rollback` reverts it now")
+        if not state.close(held.release, held.left):
+            return _ended_before(state, held.release, None)
+        return _after_commit(settings, state, held)
+
+
+def judge_serving(held: Hold, live: Live, found: Container | None) -> Verdict:
+    """Whether users still get the release that was verified: on its color, by its container, well."""
+    facts, record = held.left.facts, held.left.record
+    what = f"{facts['tag']} on {facts['color']}"
+    if found is None or not found.running:
+        return no("held", f"{what} does not run any more ({found.status if found else 'nothing runs there'})")
+    same = record.container == found.id if record is not None else label_of(found) == facts["tag"]
+    if not same:
+        return no(
+            "held",
+            f"{facts['color']} runs {label_of(found)} in a container that was not verified, not {what}",
+        )
+    if held.left.live is not None and live.color is None:
+        return unknown("held", f"whether traffic goes to {what} is unknown: {live.how}")
+    if held.left.live is not None and live.color != facts["color"]:
+        return no("held", f"traffic goes to {live.color}, not to {what} ({live.how})")
+    if not found.well:
+        return no("held", f"{what} is {found.health_status}")
+    return yes("held", f"{what} serves")
+
+
+def _ended_before(state: State, wanted: str | None, held: Hold | None) -> Confirmation:
+    """What became of *wanted*, or of the last held release, which is not held now."""
+    rows = state.history()
+    holds = [str(row["release"]) for row in rows if row.get("event") == "held"]
+    release = wanted or next(reversed(holds), None)
+    ends = [row for row in rows if row.get("release") == release and row.get("event") in END_EVENTS]
+    if release is not None and ends:
+        last = ends[-1]
+        said = f"{last['event']} at {last['at']} by {last.get('who', 'somebody')}"
+        if last["event"] == "released":
+            facts = {"confirmed": release, "already": True, "at": last["at"]}
+            return Confirmation(f"{release} is confirmed already: it was {said}", facts)
+        raise Failed(f"{release} cannot be confirmed: it was {said}")
+    other = f"; held is {held.release}" if held else "; nothing is held"
+    raise ConfigError(
+        f"no release {wanted} was held here{other}" if wanted else "nothing is held: nothing to confirm"
+    )
+
+
+def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:
+    """Do what follows a commit; whatever of it fails is a note, for the release stays."""
+    notes: list[str] = []
+    color, tag = str(held.left.facts["color"]), held.left.facts["tag"]
+
+    def note(step: Step) -> None:
+        if step.outcome != "yes":
+            notes.append(f"{step.name}: {step.text}")
+
+    report = Reporter(Evidence(), note)
+    try:
+        write_down(settings, state, held.left)
+    except (CutoverError, OSError) as error:
+        notes.append(f"record: not written: {error}; `cutover recover` completes it")
+    sentence = f"{settings.project} {tag} on {color} is confirmed; nothing is open"
+    try:
+        with contextlib.suppress(EngineUnavailable):
+            prune_releases(settings, state)
+        request = ReleaseRequest((color,), switch=held.old is not None)
+        situation = situation_of(inspect_colors(settings), request)
+        if held.old is not None:
+            retire_old(replace(situation, before=BeforeRelease(held.old, None)), report)
+        send_event(situation, report, "released", sentence, OK)
+    except (CutoverError, OSError) as error:
+        notes.append(f"retire {held.old}: not done: {error}; see `cutover status`")
+    facts = {
+        "confirmed": held.release,
+        "already": False,
+        "color": color,
+        "tag": tag,
+        "who": who(),
+        "notes": notes,
+    }
+    return Confirmation(sentence, facts, tuple(notes))

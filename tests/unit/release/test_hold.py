@@ -1,0 +1,144 @@
+"""A held release: its deadline by uptime and clock, its file, and what a confirmation asks and answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cutover.core.errors import ConfigError, Failed, Locked
+from cutover.core.verdict import Outcome
+from cutover.proxy.base import Live
+from cutover.release.confirm import _ended_before, judge_serving
+from cutover.release.history import Record, Unrecorded
+from cutover.release.hold import HOLD_FILE, Hold, Moment
+from cutover.release.state import State
+from cutover.system.files import write_atomically
+from tests.helpers.containers import container
+
+ID, HOUR = "20250904T021000-7", 3600.0
+BEGUN = Moment(1_756_951_800.0, "boot-1", 500.0)
+FOUND = container()
+RECORD = Record("green", "sha-2", FOUND.image, "h2", FOUND.id, "2.yml", verified=True, by="ana", at="x")
+FACTS = {"color": "green", "tag": "sha-2", "who": "ana@web-1"}
+LEFT = Unrecorded(ID, "released", FACTS, RECORD, {"to": "green", "before": "blue", "file": "", "warm": True})
+HOLD = Hold(LEFT, BEGUN, HOUR, "blue")
+
+
+@pytest.mark.parametrize(
+    ("now", "left_s"),
+    [
+        pytest.param(Moment(BEGUN.epoch_s + 600, "boot-1", 1100.0), 3000.0, id="ten minutes later"),
+        pytest.param(Moment(BEGUN.epoch_s + 86400, "boot-1", 1100.0), 3000.0, id="clock set ahead by a day"),
+        pytest.param(Moment(BEGUN.epoch_s - 86400, "boot-1", 1100.0), 3000.0, id="clock set back by a day"),
+        pytest.param(Moment(BEGUN.epoch_s + 600, "boot-2", 20.0), 3000.0, id="rebooted"),
+        pytest.param(
+            Moment(BEGUN.epoch_s + 600, "boot-1", 20.0), 3000.0, id="uptime began anew in the same boot"
+        ),
+        pytest.param(Moment(BEGUN.epoch_s + 4000, "boot-1", 4500.0), -400.0, id="too late"),
+    ],
+)
+def test_the_deadline_is_moved_by_no_clock(now: Moment, left_s: float) -> None:
+    """Within one boot the uptime decides, after a reboot the clock."""
+    assert HOLD.left_s(now) == left_s
+    assert HOLD.until(now) == now.epoch_s + left_s
+
+
+def test_its_file_says_all_of_it() -> None:
+    """It is read back as it was; its first line has what guard.sh reads."""
+    text = HOLD.as_text()
+    assert Hold.parse(text) == HOLD
+    assert text.splitlines()[0] == f"{ID} 1756955400 boot-1 500 4100"
+    in_place = replace(HOLD, old=None, left=replace(LEFT, record=None, live=None))
+    assert Hold.parse(in_place.as_text()) == in_place
+
+
+def test_it_is_said_in_one_line() -> None:
+    """Who holds what until when."""
+    soon = Moment(BEGUN.epoch_s + 600, "boot-1", 1100.0)
+    said = "sha-2 on green is held by ana@web-1 until 2025-09-04 03:10:00 UTC"
+    assert HOLD.line(soon) == f"{said} (for 50 min)"
+    assert HOLD.line(replace(soon, uptime_s=5000.0)).endswith("(the time is over)")
+
+
+@pytest.mark.parametrize("text", ["", "x", f"{ID} 1 b 2 3\n1 2 3", f"{ID} 1 b 2 3\n1 2 3 -\n{{}}\n"])
+def test_a_damaged_file_is_no_hold(tmp_path: Path, text: str) -> None:
+    """The release is then one that was left open, which its guard or the next session reverts."""
+    state = State(tmp_path)
+    write_atomically(state.root / "open", f"{ID}\n")
+    write_atomically(state.root / HOLD_FILE, text)
+    assert state.held() is None
+
+
+def test_only_the_open_release_is_held(tmp_path: Path) -> None:
+    """A file that was left beside another open release, or beside none, holds nothing."""
+    state, now = State(tmp_path), Moment.now()
+    write_atomically(state.root / HOLD_FILE, replace(HOLD, begun=now).as_text())
+    assert state.held() is None
+    state.require_not_held()
+    write_atomically(state.root / "open", f"{ID}\n")
+    with pytest.raises(Locked, match=f"held by ana@web-1 until .* `cutover confirm {ID}` keeps it"):
+        state.require_not_held()
+    write_atomically(state.root / HOLD_FILE, replace(HOLD, begun=now, seconds=-1.0).as_text())
+    state.require_not_held()  # the next session reverts it
+    write_atomically(state.root / "open", "another\n")
+    assert state.held() is None
+
+
+@pytest.mark.parametrize(
+    ("hold", "live", "found", "outcome", "said"),
+    [
+        (HOLD, Live("green", ""), FOUND, Outcome.YES, "sha-2 on green serves"),
+        (
+            HOLD,
+            Live("blue", "header"),
+            FOUND,
+            Outcome.NO,
+            "traffic goes to blue, not to sha-2 on green (header)",
+        ),
+        (HOLD, Live(None, "no answer"), FOUND, Outcome.UNKNOWN, "no answer"),
+        (HOLD, Live("green", ""), None, Outcome.NO, "does not run any more (nothing runs there)"),
+        (HOLD, Live("green", ""), container(Status="exited"), Outcome.NO, "does not run any more (exited)"),
+        (
+            HOLD,
+            Live("green", ""),
+            replace(FOUND, id="f" * 64),
+            Outcome.NO,
+            "a container that was not verified",
+        ),
+    ],
+)
+def test_only_what_serves_is_confirmed(
+    hold: Hold, live: Live, found: object, outcome: Outcome, said: str
+) -> None:
+    """A confirmation is refused for a release that users do not get any more."""
+    done = judge_serving(hold, live, found)  # type: ignore[arg-type]  # one row has none
+    assert done.outcome is outcome
+    assert said in done.reason
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "said"),
+    [
+        ((), None, ConfigError("nothing is held: nothing to confirm")),
+        ((), "nope", ConfigError("no release nope was held here; nothing is held")),
+        (("held", "released"), None, f"{ID} is confirmed already: it was released at"),
+        (("held", "released"), ID, f"{ID} is confirmed already: it was released at"),
+        (("held", "reverted"), ID, Failed(f"{ID} cannot be confirmed: it was reverted at")),
+        (("held", "recovered"), None, Failed(f"{ID} cannot be confirmed: it was recovered at")),
+    ],
+)
+def test_what_is_not_held_is_told_apart(
+    tmp_path: Path, rows: tuple[str, ...], wanted: str | None, said: str | Exception
+) -> None:
+    """Confirmed already is as good as confirmed; reverted is said with its time; an unknown name is refused."""
+    state = State(tmp_path)
+    for event in rows:
+        state.journal(event, release=ID, who="ana@web-1")
+    if isinstance(said, str):
+        assert _ended_before(state, wanted, None).sentence.startswith(said)
+        return
+    with pytest.raises(type(said)) as error:
+        _ended_before(state, wanted, None)
+    assert str(error.value).startswith(str(said))
