@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from cutover.core.verdict import Outcome, Verdict
 
 BATCH = 200  # samples in one line of the file
 MOST_POINTS = 1000  # samples of one series in memory; a chart shows fewer
+STEPS = frozenset({"prepare", "deploy", "switch"})
 PARAMETERS = re.compile(r"\[(.*)\]$", re.DOTALL)
 
 
@@ -46,6 +48,11 @@ class Check:
     def bad(self) -> bool:
         """Whether the outcome is no or unknown."""
         return self.verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}
+
+    @property
+    def of_release(self) -> bool:
+        """Whether the release itself recorded it, like `deploy::up`, and no test."""
+        return self.test.partition("::")[0] in STEPS
 
     @property
     def comparable(self) -> tuple[str, str]:
@@ -208,11 +215,41 @@ def _read_row(evidence: Evidence, row: dict[str, Any]) -> None:
             evidence.facts[row["key"]] = row["value"]
 
 
-def outcome_counts(checks: Iterable[Check]) -> str:
+def by_test(checks: Iterable[Check]) -> list[tuple[Check, ...]]:
+    """The verdicts of each test, the worst first: its outcome is that of the first one."""
+    found: dict[str, list[Check]] = {}
+    for check in checks:
+        found.setdefault(check.test, []).append(check)
+    return [tuple(sorted(rows, key=lambda row: row.verdict.rank)) for rows in found.values()]
+
+
+def tests_not_asked(evidence: Evidence) -> dict[str, list[str]]:
+    """Reason -> the tests that were not asked: those that could not be, and those whose verdicts all say so."""
+    found: dict[str, list[str]] = {}
+    for test, reason in evidence.facts.get("not asked") or ():
+        found.setdefault(str(reason), []).append(str(test))
+    listed = {test for tests in found.values() for test in tests}
+    for first, *_ in by_test(evidence.checks):
+        if first.verdict.outcome is Outcome.NOT_ASKED and first.test not in listed:
+            found.setdefault(first.verdict.reason, []).append(first.test)
+    return found
+
+
+def count_outcomes(evidence: Evidence) -> Counter[Outcome]:
+    """How many checks have which outcome: the one count of every report.
+
+    A check is a test with all its verdicts. What the release itself recorded is a step, and counts only if it is bad.
+    """
+    firsts = [rows[0] for rows in by_test(evidence.checks)]
+    counts = Counter(each.verdict.outcome for each in firsts if each.bad or not each.of_release)
+    counts[Outcome.NOT_ASKED] = sum(map(len, tests_not_asked(evidence).values()))
+    return counts
+
+
+def outcome_counts(evidence: Evidence) -> str:
     """`14 passed`, `12 passed, 1 failed, 1 unknown, 3 not asked`; `no check ran` if there is none."""
-    found = [check.verdict.outcome for check in checks]
-    counts = [f"{found.count(each):,} {each.counted}" for each in Outcome if each in found]
-    return ", ".join(counts) or "no check ran"
+    found = count_outcomes(evidence)
+    return ", ".join(f"{found[each]:,} {each.counted}" for each in Outcome if found[each]) or "no check ran"
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:

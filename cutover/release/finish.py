@@ -21,7 +21,7 @@ from cutover.core.errors import (
     Locked,
     OperatorNeeded,
 )
-from cutover.core.evidence import Evidence
+from cutover.core.evidence import Evidence, count_outcomes
 from cutover.core.masking import printable
 from cutover.core.result import (
     FAILED,
@@ -427,7 +427,7 @@ class SessionEnd:
             reasons=() if no_reasons else reasons_of(self.outcomes, evidence.checks, self.trouble),
             report=report_path(evidence),
             next_steps=() if no_reasons or status is Status.ROLLBACK_FAILED else (TRY_AGAIN,),
-            passed=len(self.outcomes.tests(Outcome.YES)),
+            passed=count_outcomes(evidence)[Outcome.YES],
             release_open=tx.state.open_release() is not None,
             staged=self._staged(running) if status is Status.RELEASED else "",
             notes=gone,
@@ -479,7 +479,7 @@ def url_result(request: ReleaseRequest, evidence: Evidence, outcomes: Outcomes) 
         request.targets[0],
         code,
         reasons=() if code == OK else reasons_of(outcomes, evidence.checks),
-        passed=len(outcomes.tests(Outcome.YES)),
+        passed=count_outcomes(evidence)[Outcome.YES],
         sentence=f"{', '.join(request.targets)} {said}; {limits}.",
     )
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cutover.core.config import Settings
-from cutover.core.evidence import read_json_lines
-from cutover.core.verdict import Verdict, no, not_asked, yes
+from cutover.core.evidence import count_outcomes, load_evidence
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
 from cutover.system import process
 
 GATE_DEADLINE_S = 180.0
@@ -62,12 +62,14 @@ def run_gate(settings: Settings, paths: Sequence[str]) -> Verdict:
         environment = pytest_environment(CUTOVER_REPORTS=folder, CUTOVER_STATE_DIR=str(settings.state))
         done = process.run(argv, deadline_s=GATE_DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
         files = [each for each in Path(folder).glob("*/evidence.jsonl") if not each.parent.is_symlink()]
-        checks = [row for file in files for row in read_json_lines(file) if row.get("kind") == "check"]
-    verdicts = [row["verdict"] for row in checks if row["verdict"]["outcome"] == "no"]
-    bad = {each["question"]: each["reason"] for each in verdicts}
+        found = [load_evidence(each) for each in files]
+    checks = [check for each in found for check in each.checks]
+    bad = {
+        each.verdict.question: each.verdict.reason for each in checks if each.verdict.outcome is Outcome.NO
+    }
     if bad:
         question, reason = next(iter(bad.items()))
         return no(name, f"{question}: {reason}", failed=bad)
     if not done.ok:
         return not_asked(name, f"{name} not asked: {done.last_line}")
-    return yes(name, f"{name} {len({row['test'] for row in checks})} passed")
+    return yes(name, f"{name} {sum(count_outcomes(each)[Outcome.YES] for each in found)} passed")

@@ -27,7 +27,7 @@ from importlib import metadata
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from cutover.core.evidence import Evidence, Step
+from cutover.core.evidence import Evidence, Step, count_outcomes
 from cutover.core.result import (
     INCONCLUSIVE,
     Outcomes,
@@ -37,6 +37,7 @@ from cutover.core.result import (
     reasons_of,
     result_from_json,
 )
+from cutover.core.verdict import Outcome
 
 PACKAGES = ("pytest-cutover", "pytest", "pytest-html", "pytest-testinfra", "httpx", "docker")
 
@@ -115,14 +116,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def not_asked_by_reason(facts: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Reason -> the tests that could not be asked."""
-    found: dict[str, list[str]] = {}
-    for test, reason in facts.get("not asked") or ():
-        found.setdefault(str(reason), []).append(str(test))
-    return found
-
-
 def with_moments(steps: Iterable[Step]) -> list[tuple[str, Step]]:
     """Each step with its moment, empty where the step before has the same."""
     found, last = [], ""
@@ -167,5 +160,5 @@ def _died(evidence: Evidence) -> SessionResult:
         next_steps=("cutover status", "cutover recover"),
         running=running if before else (),
         as_before=False,
-        passed=sum(check.verdict.ok for check in evidence.checks),
+        passed=count_outcomes(evidence)[Outcome.YES],
     )

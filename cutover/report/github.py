@@ -68,7 +68,7 @@ def _head(evidence: Evidence, result: SessionResult, link: str) -> Iterator[str]
     yield " · ".join(
         part
         for part in (
-            outcome_counts(evidence.checks),
+            outcome_counts(evidence),
             f"exit {result.exit_code}",
             " → ".join(map(markdown_code, tags(facts))),
             f"by {markdown_text(fact_text(facts, 'who'))}" if fact_text(facts, "who") else "",
@@ -141,7 +141,7 @@ def properties(evidence: Evidence, result: SessionResult) -> list[tuple[str, str
         "cutover.to": fact_text(fact_mapping(facts, "to"), "tag"),
         "cutover.digest": fact_text(fact_mapping(facts, "to"), "digest"),
         "cutover.who": fact_text(facts, "who"),
-        "cutover.checks": outcome_counts(evidence.checks),
+        "cutover.checks": outcome_counts(evidence),
     }
     return [(name, one_line(value)) for name, value in rows.items() if value]
 

@@ -15,9 +15,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cutover.core.evidence import Check, Evidence, Step, outcome_counts
+from cutover.core.evidence import Check, Evidence, Step, by_test, outcome_counts, tests_not_asked
 from cutover.core.result import SessionResult, sentence_of
 from cutover.core.text import count, duration
+from cutover.core.verdict import Outcome
 from cutover.report import charts, facts
 from cutover.report.escape import clean, html_cut, html_json, html_text, template_environment
 from cutover.report.folder import saved_logs
@@ -93,7 +94,9 @@ def _alone(evidence: Evidence, result: SessionResult, main: str) -> str:
 
 def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal) -> str:
     """Our part of the page, with style and script."""
-    ranked = sorted(evidence.checks, key=lambda check: check.verdict.rank)
+    tests = sorted(by_test(evidence.checks), key=lambda rows: rows[0].verdict.rank)
+    asked = [rows for rows in tests if rows[0].verdict.outcome is not Outcome.NOT_ASKED]
+    unasked = [rows[0] for rows in tests if rows[0].verdict.outcome is Outcome.NOT_ASKED]
     values = {
         "evidence": evidence,
         "facts": evidence.facts,
@@ -101,8 +104,11 @@ def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal
         "undo": undo,
         "journal": journal,
         "times": facts.times(evidence.facts),
-        "ranked": ranked,
-        "bad": [check for check in ranked if check.bad],
+        "asked": asked,
+        "bad": sorted(
+            (check for check in evidence.checks if check.bad), key=lambda check: check.verdict.rank
+        ),
+        "reported": [check for check in unasked if check.verdict.evidence],
     }
     inner = ""
     for limits in TIGHTER:
@@ -146,7 +152,7 @@ def _template() -> Any:
         "mapping": facts.fact_mapping,
         "moment": facts.fact_time,
         "span": facts.span,
-        "not_asked_by_reason": facts.not_asked_by_reason,
+        "tests_not_asked": tests_not_asked,
     }
     return environment.get_template("report.html.j2")
 

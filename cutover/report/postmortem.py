@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Template
 
-from cutover.core.evidence import Check, Evidence, outcome_counts
+from cutover.core.evidence import Check, Evidence, count_outcomes, outcome_counts, tests_not_asked
 from cutover.core.result import Status, sentence_of
 from cutover.core.text import count, duration
 from cutover.core.verdict import Outcome
@@ -31,7 +31,7 @@ def draft_postmortem(seen: ReportFolder) -> str:
         facts=evidence.facts,
         result=result,
         sentence=sentence_of(result),
-        counts=outcome_counts(evidence.checks),
+        counts=outcome_counts(evidence),
         tags=facts.tags(evidence.facts),
         lasted=facts.span(evidence),
         times=facts.times(evidence.facts),
@@ -39,12 +39,12 @@ def draft_postmortem(seen: ReportFolder) -> str:
         timeline=_timeline(seen),
         others=[check for check in result.unexplained(evidence.checks) if check.bad][:MOST_CHECKS],
         proof=facts.fact_mapping(evidence.facts, "proof"),
-        passed=_with_outcome(evidence, Outcome.YES),
+        passed=count_outcomes(evidence)[Outcome.YES],
         late=[check for check in _with_outcome(evidence, Outcome.NO) if check.stage > 0],
         unknown=_with_outcome(evidence, Outcome.UNKNOWN),
         revert_s=revert and revert.seconds,
         watched=any(check.stage == 2 for check in evidence.checks),  # noqa: PLR2004 - the stage of the watch
-        not_asked=facts.not_asked_by_reason(evidence.facts),
+        not_asked=tests_not_asked(evidence),
     )
 
 

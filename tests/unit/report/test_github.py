@@ -16,9 +16,9 @@ from tests.unit.report.sessions import Session, good, reverted, rollback_failed
 @pytest.mark.parametrize(
     ("session", "first", "counts"),
     [
-        (good, "## ✅ RELEASED: recall", "15 passed"),
-        (reverted, "## ↩️ ROLLED BACK: recall", "13 passed, 1 failed, 1 unknown"),
-        (rollback_failed, "## 🚨 ROLLBACK FAILED: recall", "13 passed, 1 failed"),
+        (good, "## ✅ RELEASED: recall", "15 passed, 1 not asked"),
+        (reverted, "## ↩️ ROLLED BACK: recall", "13 passed, 1 failed, 1 unknown, 1 not asked"),
+        (rollback_failed, "## 🚨 ROLLBACK FAILED: recall", "13 passed, 1 failed, 1 not asked"),
     ],
 )
 def test_the_answer_and_the_counts_come_first(
@@ -108,6 +108,6 @@ def test_junit_says_what_was_released() -> None:
     found = dict(properties(made.evidence, made.result))
     assert found["cutover.status"] == "RELEASED"
     assert found["cutover.to"] == "sha-9b7d001"
-    assert found["cutover.checks"] == "15 passed"
+    assert found["cutover.checks"] == "15 passed, 1 not asked"
     assert dict(properties(Evidence(), RELEASED))["cutover.checks"] == "no check ran"
     assert "cutover.from" not in dict(properties(Evidence(), RELEASED))

@@ -95,6 +95,51 @@ def test_before_and_after_are_told_apart_by_test() -> None:
     assert "after: live" in part
     assert part.count('class="differs"') == 1
     assert "6 of 7 checks answered the same" in part
+    assert "test_ready" not in part  # the others are in the list of every check
+    same = page_of(good())
+    assert (
+        "Each has the same outcome on both sides" in same[same.index('id="sides"') : same.index('id="watch"')]
+    )
+
+
+def test_a_test_is_one_row_with_all_its_verdicts() -> None:
+    """A test that asked twice is one row and one check; the worst verdict is its outcome."""
+    evidence = Evidence(clock=lambda: 1756947000.0)
+    for verdict in (yes("restarts", "none for 8 s"), no("unchanged", "started anew")):
+        evidence.check("smoke/test_whole.py::test_no_restart[green]", "green", 0, verdict, 0.1)
+    evidence.check("deploy::healthy", "green", 0, yes("healthy", "after 3.1 s"), 3.1)
+    page = render_page(evidence, ROLLED_BACK)
+    part = page[page.index('id="checks"') :]
+    assert '<small class="note">1 failed</small>' in part
+    assert part.count("<code>smoke/test_whole.py::test_no_restart[green]</code>") == 1
+    assert "restarts: none for 8 s" in part
+    assert "unchanged: started anew" in part
+    assert ">step<" in part
+
+
+def test_what_was_not_asked_is_listed_once() -> None:
+    """What was not asked has a place of its own; a verdict that was only reported keeps its details there."""
+    evidence = Evidence(clock=lambda: 1756947000.0)
+    evidence.check("smoke/test_ready.py::test_ready[green]", "green", 0, yes("ready", "status 200"), 0.1)
+    reported = no("leak", "grows", slope="3 MB/h").reported("[checks] report_only")
+    evidence.check("checks/test_watch.py::test_stays_well[leak-live]", "live", 2, reported, 0.1)
+    evidence.fact(
+        "not asked", [["smoke/test_version.py::test_version[green]", "cutover.toml has no version"]]
+    )
+    page = render_page(evidence, RELEASED)
+    checks = page[page.index('id="checks"') : page.index('id="not-asked"')]
+    unasked = page[page.index('id="not-asked"') :]
+    assert "1 passed, 2 not asked" in checks
+    assert "leak" not in checks
+    assert "2 checks" in unasked
+    assert "3 MB/h" in unasked
+    assert unasked.count("test_stays_well[leak-live]") == 1
+
+
+@pytest.mark.parametrize(("session", "expanded"), [(good, False), (reverted, True), (rollback_failed, True)])
+def test_the_undo_is_expanded_where_it_was_run(session: Callable[[], Session], *, expanded: bool) -> None:
+    """A good release did not need its undo script."""
+    assert ('<details class="paper" open><summary>undo.sh' in page_of(session())) is expanded
 
 
 def _evil(evidence: Evidence) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from cutover.core.evidence import Check, Step, outcome_counts
+from cutover.core.evidence import Check, Evidence, Step, outcome_counts
 from cutover.core.masking import MASK
 from cutover.core.result import NOTHING, UNASKED, Reason, Running, SessionResult, Status, result_from_json
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
@@ -252,9 +252,11 @@ def test_a_check_that_is_a_reason_gets_no_line_of_its_own() -> None:
 
 def test_outcomes_are_counted_the_four_words() -> None:
     """Outcomes are counted without zeros."""
-    checks = [check(yes("a", "")), check(yes("b", "")), check(no("c", "")), check(not_asked("d", ""))]
-    assert outcome_counts(checks) == "2 passed, 1 failed, 1 not asked"
-    assert outcome_counts([]) == "no check ran"
+    evidence = Evidence()
+    for verdict in (yes("a", ""), yes("b", ""), no("c", ""), not_asked("d", "")):
+        evidence.check(f"smoke/test_x.py::test_{verdict.question}", "green", 0, verdict, 0.1)
+    assert outcome_counts(evidence) == "2 passed, 1 failed, 1 not asked"
+    assert outcome_counts(Evidence()) == "no check ran"
 
 
 def test_progress_fits_the_line_and_shows_the_worst_first() -> None:
@@ -266,9 +268,9 @@ def test_progress_fits_the_line_and_shows_the_worst_first() -> None:
 
 
 def test_the_first_line_says_who_does_what() -> None:
-    """The first line has project, target, tags, person and report; unknown ones are left out."""
-    who = Who("recall", "green", "sha-1", "sha-2", "ana@runner-7", "reports/x/")
-    assert first_line(who) == "cutover recall · green · sha-1 → sha-2 · by ana@runner-7 · report reports/x/"
+    """The first line has project, target, tags and person; unknown ones are left out."""
+    who = Who("recall", "green", "sha-1", "sha-2", "ana@runner-7")
+    assert first_line(who) == "cutover recall · green · sha-1 → sha-2 · by ana@runner-7"
     assert first_line(Who("recall", "live", "sha-1", "sha-1")) == "cutover recall · live · sha-1"
 
 
