@@ -100,6 +100,8 @@ def stage_of(item: pytest.Item) -> int:
 def why_not_asked(item: pytest.Item, settings: Settings) -> str:
     """Why a test cannot be asked, empty if it can."""
     needs = {need for mark in item.iter_markers("requires") for need in mark.args}
+    if "endpoint" in getattr(item, "fixturenames", ()):
+        needs.add("endpoints")
     param, proxy = param_of(item), settings.proxy
     plain = param is not None and is_url(param.name)
     if param is not None and plain and needs & UNSEEN_FOR_URLS:

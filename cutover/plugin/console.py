@@ -72,19 +72,40 @@ class Console:
                 (reporter.write if progress else reporter.write_line)(line)
             self._progress = progress
 
+    def leave_out_reports(self, folder: Path, *, refused: bool) -> None:
+        """Before pytest's summary: leave out the files of *folder*, which will be deleted.
+
+        Of a session that was *refused* nothing is summed up either: its reason is what a person reads last.
+        """
+        option, plugins = self.config.option, self.config.pluginmanager
+        junit = plugins.get_plugin("junitxml")
+        if junit is not None and _is_in(folder, option.xmlpath):
+            junit.pytest_unconfigure(self.config)
+        if _is_in(folder, getattr(option, "htmlpath", None)):
+            for each in plugins.get_plugins():
+                if type(each).__module__.startswith("pytest_html."):
+                    plugins.unregister(each)
+        if refused:
+            option.verbose = min(option.verbose, -2)  # so quiet that pytest does not count what ran
+
     def refuse(self, lines: Sequence[str]) -> None:
         """Print the last lines of a session that was refused, in place of pytest's own line for its exit."""
         if lines and self._reporter is not None:
             self._reporter._keyboardinterrupt_memo = None  # noqa: SLF001  # pytest would print the same below
         self.lines(lines)
 
-    def greet(self, situation: Situation, who: str, folder: Path) -> None:
-        """Print the first line: project, color, old and new tag, who releases, and the folder of the report."""
+    def greet(self, situation: Situation, who: str) -> None:
+        """Print the first line: project, color, old and new tag, and who releases."""
         request, target = situation.request, situation.target
         where = target.color or target.name if len(request.targets) == 1 else ", ".join(request.targets)
-        shown, before = f"{near(folder)}{os.sep}", situation.before.tag or ""
-        line = terminal.Who(situation.settings.project, where, before, situation.tag, who, shown)
+        before = situation.before.tag or ""
+        line = terminal.Who(situation.settings.project, where, before, situation.tag, who)
         self.lines([terminal.first_line(line, look_of_terminal())])
+
+    def report_at(self, folder: Path) -> None:
+        """Print where the report will be, once it is sure that there is one."""
+        step = Step("", "report", f"{near(folder)}{os.sep}", 0.0, 0.0, "")
+        self.lines(terminal.step_lines(step, look_of_terminal()))
 
     def step(self, step: Step) -> None:
         """Print one step of the release."""
@@ -105,6 +126,10 @@ class Console:
         notable = terminal.notable_lines(evidence.checks, result, look)
         pairs = ((test, why) for why, tests in unasked.items() for test in tests)
         self.lines(["", *notable, *terminal.not_asked_lines(pairs, look), *terminal.last_lines(result, look)])
+
+
+def _is_in(folder: Path, path: str | None) -> bool:
+    return bool(path) and Path(path or "").parent == folder
 
 
 # --- closed pipes --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cutover.core.masking import MASK, printable
-from cutover.core.result import INTERNAL, SessionResult, is_verified
+from cutover.core.result import INTERNAL, USAGE, SessionResult, is_verified
 from cutover.core.text import count
 from cutover.core.verdict import WORST_FIRST, Outcome, Verdict
 from cutover.plugin import options
@@ -66,7 +66,7 @@ class CollectionHooks:
             metafunc.parametrize(
                 "target", params, indirect=True, scope="session", ids=[each.name for each in params]
             )
-        if "endpoint" in names:
+        if "endpoint" in names and settings.endpoints:  # without one, the test is not asked
             labels = [each.label for each in settings.endpoints]
             metafunc.parametrize("endpoint", settings.endpoints, indirect=True, ids=labels)
         if "watch_check_name" in names:
@@ -291,10 +291,12 @@ class ReleaseHooks:
 
     # --- the end ---------------------------------------------------------------------------------------------------
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:  # noqa: ARG002  # pytest's signature
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
         """Revert before the reports are written; commit after everything else has succeeded."""
         ours = self.session
         if not ours.begun:
+            refused = bool(ours.refused) or int(exitstatus) == USAGE
+            ours.console.leave_out_reports(ours.folder, refused=refused)
             yield
             ours.console.refuse(ours.refused)
             return

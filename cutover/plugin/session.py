@@ -205,6 +205,7 @@ class CutoverSession:
         self.begun = True
         gc.freeze()  # pytest collects garbage at its end; what was imported until now is none
         point_latest_to(self.folder)
+        self.console.report_at(self.folder)
         self.stage_begun = time.monotonic()
 
     def hold_lock(self) -> None:
@@ -240,7 +241,7 @@ class CutoverSession:
             ),
         ):
             self.evidence.fact(key, value)
-        self.console.greet(situation, who(), self.folder)
+        self.console.greet(situation, who())
         for name, text in self.notes:
             report.line("", name, text, None, "not asked")
         # Beside the preflight, which waits for Compose: a revert is judged by it.

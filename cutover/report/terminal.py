@@ -52,14 +52,13 @@ PLAIN = Look()
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The contents of the first line: project, target, tags before and after, person, path of the report."""
+    """The contents of the first line: project, target, tags before and after, person."""
 
     project: str
     target: str
     before: str = ""
     after: str = ""
     by: str = ""
-    report: str = ""
 
 
 def terminal_look(environ: Mapping[str, str], *, tty: bool, encoding: str | None, columns: int = 0) -> Look:
@@ -71,11 +70,11 @@ def terminal_look(environ: Mapping[str, str], *, tty: bool, encoding: str | None
 
 
 def first_line(who: Who, at: Look = PLAIN) -> str:
-    """`cutover recall · green · sha-1 → sha-2 · by ana@runner-7 · report reports/…/`."""
+    """`cutover recall · green · sha-1 → sha-2 · by ana@runner-7`."""
     differ = who.before and who.after and who.before != who.after
     tags = f"{who.before} → {who.after}" if differ else who.after or who.before
     parts = [f"cutover {who.project}", who.target, tags]
-    parts += [who.by and f"by {who.by}", who.report and f"report {who.report}"]
+    parts += [who.by and f"by {who.by}"]
     return at.paint(at.spell(" · ".join(filter(None, parts))), "strong")
 
 

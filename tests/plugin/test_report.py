@@ -160,6 +160,79 @@ def test_tests_without_expect_are_checks_too(session: tuple[Project, str]) -> No
     assert "smoke[green]</td><td>1 passed, 4 failed, 1 unknown" in page
 
 
+COUNTED = """
+import pytest
+from cutover.core.verdict import no, not_asked, yes
+
+
+def test_asks_twice(target, assert_verdict):
+    assert_verdict([yes("restarts", "none"), yes("unchanged", "the same")])
+
+
+def test_asserts(target):
+    pass
+
+
+def test_cannot_ask(target, assert_verdict):
+    assert_verdict(not_asked("tls", "no certificate"))
+
+
+def test_only_reported(target, assert_verdict):
+    assert_verdict(no("leak", "grows", slope="3 MB/h"))
+
+
+def test_endpoint(target, endpoint):
+    raise AssertionError("no endpoint is configured")
+"""
+
+
+def test_one_count_is_said_everywhere(project: Project) -> None:
+    """A check is a test with all its verdicts: pytest, the last lines and all files count the same."""
+    with (project.folder / "cutover.toml").open("a", encoding="utf-8") as config:
+        config.write('[checks]\nreport_only = ["leak"]\n')
+    project.test(COUNTED)
+    summary = project.folder.parent / "summary.md"
+    done = project.run(GITHUB_STEP_SUMMARY=str(summary))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed, 2 skipped" in done.stdout
+    assert "smoke[green]    2 passed" in done.stdout
+    assert "Verified by 2 checks" in done.stdout
+    said = "2 passed, 3 not asked"
+    assert f'"cutover.checks" value="{said}"' in (folder_of(project) / "junit.xml").read_text("utf-8")
+    assert said in summary.read_text("utf-8")
+    page = (folder_of(project) / "report.html").read_text("utf-8")
+    assert f">{said}</small>" in page
+    assert ">3 checks</small>" in page
+    result = load_evidence(folder_of(project) / "evidence.jsonl").facts["result"]
+    assert result["passed"] == 2
+    assert "NOTSET" not in page + done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--deploy=sha-2",), ("nope",), ("--switch", "--deploy=sha-2"), ("-v", "nope")]
+)
+def test_the_reason_of_a_refusal_is_read_last(project: Project, arguments: tuple[str, ...]) -> None:
+    """A session that is refused counts nothing and names no file of the folder that is deleted."""
+    project.test("def test_good(target):\n    pass\n")
+    done = project.run(*arguments)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert done.stderr.startswith("ERROR: ")
+    for said in ("no tests ran", "generated", "Generated", "reports/"):
+        assert said not in done.stdout
+    assert not [*(project.folder / "reports").iterdir()]
+
+
+def test_a_file_that_stays_is_named(project: Project) -> None:
+    """A refused session deletes its own folder only: a file that was asked for is written and named."""
+    project.test("import nope\n")
+    done = project.run("--junitxml=own.xml")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "own.xml" in done.stdout
+    assert "report.html" not in done.stdout
+    assert "No module named 'nope'" in done.stdout
+    assert (project.folder / "own.xml").is_file()
+
+
 def test_the_machines_read_the_same(session: tuple[Project, str]) -> None:
     """Evidence, JUnit and job summary have the same result."""
     project, printed = session
