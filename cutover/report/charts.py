@@ -147,6 +147,9 @@ def _series_chart(
     points = [point for line in lines.values() for point in line]
     times, values = [at for at, _value in points], [value for _at, value in points]
     title, spell = title_and_unit(series)
+    if not any(values):
+        span = f"{clock(min(times))} to {clock(max(times))}"
+        return _figure(title, "", f"{spell(0.0)} in each of {count(len(values), 'point')}, {span}.")
     grid = ticks(min(0.0, *values), max(values) or 1.0)
     if all(float(value).is_integer() for value in values):
         grid = [value for value in grid if value.is_integer()]  # half an error cannot happen
@@ -232,10 +235,16 @@ def coarser(found: Mapping[float, Bucket], most: int = MOST_BUCKETS) -> tuple[di
 
 
 def proof_chart(proof: Mapping[str, Any]) -> Markup:
-    """Requests per second by color over time, failures as crosses, the switch as a line; empty without a timeline."""
+    """Requests per second by color over time, failures as crosses, the switch as a line; empty without a timeline.
+
+    Without a request it says so in place of an empty picture.
+    """
     found, size = coarser(timeline_buckets(proof))
     if not found:
         return safe_markup("")
+    title = "requests per second through the proxy, by who answered"
+    if not any(number for bucket in found.values() for number in bucket.values()):
+        return safe_markup(_figure(title, "", "No request was sent, so nothing is drawn.", WIDE))
     grid = ticks(0.0, max(sum(bucket[color] for color in COLORS) / size for bucket in found.values()) or 1.0)
     scale = Scale(min(found), max(found) + size, 0.0, grid[-1], WIDE)
     labels = [at for at in ticks(scale.t0, scale.t1, 6) if scale.t0 <= at <= scale.t1]
@@ -250,7 +259,6 @@ def proof_chart(proof: Mapping[str, Any]) -> Markup:
     since = ""
     if first is not None:
         since = f"First answer of {proof.get('to')} after {duration(first / 1000)}; since then "
-    title = "requests per second through the proxy, by who answered"
     return safe_markup(_figure(title, "".join(drawn), f"{since}{proof_sentence(proof)}.", WIDE))
 
 
@@ -287,11 +295,12 @@ def _legend(found: Mapping[float, Bucket], scale: Scale) -> str:
 
 # --- parts of a picture ------------------------------------------------------------------------------------------
 def _figure(title: str, inner: str, caption: str, width: int = NARROW) -> str:
-    name = html_text(title)
-    look = f'viewBox="0 0 {width} {HEIGHT}" class="w{width}"'
-    picture = f'<svg {look} role="img" aria-label="{name}">{inner}</svg>'
-    below = f"<figcaption>{html_text(caption)}</figcaption>"
-    return f'<figure><h3>{name}</h3><div class="wide">{picture}</div>{below}</figure>'
+    name, picture = html_text(title), ""
+    if inner:
+        look = f'viewBox="0 0 {width} {HEIGHT}" class="w{width}"'
+        drawn = f'<svg {look} role="img" aria-label="{name}">{inner}</svg>'
+        picture = f'<div class="wide">{drawn}</div>'
+    return f"<figure><h3>{name}</h3>{picture}<figcaption>{html_text(caption)}</figcaption></figure>"
 
 
 def _css(color: str) -> str:

@@ -78,7 +78,19 @@ def test_numbers_that_are_none_draw_nothing() -> None:
     """Values that are not finite, and series without values, are left out."""
     odd = [Point("x", "blue", 1.0, float("nan")), Point("x", "blue", 1.0, float("inf"))]
     assert series_charts(odd, [], clock) == ""
-    assert "<circle" in series_charts([Point("x", "", 1.0, 0.0)], [], clock)
+    assert "<circle" in series_charts([Point("x", "", 1.0, 1.0)], [], clock)
+
+
+def test_zeros_are_said_in_words() -> None:
+    """A series of zeros, and a switch without a request, have a sentence in place of an empty picture."""
+    samples = [Point("5xx share", color, float(at), 0.0) for at in range(9) for color in ("blue", "green")]
+    drawn = series_charts(samples, [], clock)
+    assert (
+        drawn == "<figure><h3>5xx</h3><figcaption>0 % in each of 18 points, 0 s to 8 s.</figcaption></figure>"
+    )
+    quiet = proof_chart({"requests": 0, "timeline": [[-100, 0, 0, 0], [0, 0, 0, 0]]})
+    assert "<svg" not in quiet
+    assert "No request was sent" in quiet
 
 
 @pytest.mark.parametrize(
