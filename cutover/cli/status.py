@@ -13,7 +13,7 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable
 from cutover.core.masking import MASK, printable
 from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
-from cutover.core.text import clock_of, duration, now, stamp
+from cutover.core.text import clock_of, duration, now, seconds_of, stamp
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import other
 from cutover.release.colors import Colors, inspect_colors, main_container
@@ -154,7 +154,7 @@ def _color(settings: Settings, state: State, color: str) -> dict[str, Any]:
         "asked": True,
         "runs": found.running,
         "state": words,
-        "since": found.started_at,
+        "since": stamp(seconds_of(found.state_since)),
         "verified": state.verified_record(color, found) is not None,
         "container": found.short,
     }

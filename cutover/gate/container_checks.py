@@ -15,12 +15,11 @@ from cutover.core.text import approx_duration, seconds_of
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, shortened, unknown, yes
 from cutover.gate.log_checks import MESSAGE_KEYS
 from cutover.system import docker
-from cutover.system.container import LOCALHOST, Container
+from cutover.system.container import HEALTHCHECK_RETRIES, LOCALHOST, Container
 
 NANO = 1e9
 AT_ONCE_S = 0.1
 HEALTHCHECK_DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # seconds, of the engine
-HEALTHCHECK_RETRIES = 3
 SIGNALED = 128  # plus the number of the signal
 LOG_TAIL_LINES = 10
 # A slow starter is observed for so long after it became healthy: some crash at the first request.

@@ -14,6 +14,7 @@ ALWAYS_TRUE = re.compile(
 LOCALHOST = re.compile(r"(?<![\w.-])localhost(?![\w.-])", re.IGNORECASE)
 ZERO_TIME = "0001-01-01T00:00:00Z"
 GRACE_S = 10.0  # default of the engine
+HEALTHCHECK_RETRIES = 3  # default of the engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,21 @@ class Container:
     def health_status(self) -> str:
         """`healthy`, `starting`, `unhealthy`, or `none` without a HEALTHCHECK."""
         return str(self.health["Status"]) if self.health else "none"
+
+    @property
+    def state_since(self) -> str:
+        """When it came into its state: its start, its end, or the probe that made it unhealthy.
+
+        An engine keeps the last probes only: of one that is unhealthy for longer it is the first of these.
+        """
+        if not self.in_use and self.finished_at != ZERO_TIME:
+            return self.finished_at
+        probes = (self.health or {}).get("Log") or []
+        if self.health_status != "unhealthy" or not probes:
+            return self.started_at
+        retries = self.healthcheck.get("Retries") or HEALTHCHECK_RETRIES
+        earlier = int((self.health or {}).get("FailingStreak", 0)) - retries
+        return str(probes[max(0, len(probes) - 1 - max(0, earlier))].get("End", self.started_at))
 
     @property
     def published(self) -> frozenset[int]:
