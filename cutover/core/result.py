@@ -212,6 +212,10 @@ class SessionResult:
     reasons: tuple[Reason, ...] = ()
     tried: tuple[str, ...] = ()
     """The steps of a revert that failed, each with its command and output."""
+    differs: str = ""
+    """What is not as it was before the release, where a revert failed."""
+    users: str = ""
+    """Whether users are served right now, where a revert failed."""
     command: str = ""
     """The one command that the operator has to run."""
     command_where: str = ""

@@ -67,6 +67,8 @@ from cutover.release.verify import (
     ASK_AGAIN,
     SETTLE_S,
     describe_color,
+    describe_difference,
+    describe_users,
     engine_causes,
     judge_old_release,
     settle,
@@ -269,11 +271,11 @@ class SessionEnd:
         after = verify_reverted(settings, proxy, tx)
         if after.trouble:
             self.report.line("", "undo", f"done, but {after.trouble}", begun, "no")
-            return self._operator_needed(after.trouble)
+            return self._operator_needed(after.trouble, differs=True)
         before = tx.before
         gate, trouble, notes = self._gate_of_old() if before.live and before.tag else (None, "", ())
         if trouble:
-            return self._operator_needed(trouble, only_recover=True)
+            return self._operator_needed(trouble, differs=True, only_recover=True)
         if isinstance(self.trouble, OperatorNeeded):
             return self._operator_needed(str(self.trouble), only_recover=True)
         for color in {*filter(None, (before.live,)), *tx.touched}:
@@ -363,13 +365,16 @@ class SessionEnd:
         by = self.tx.reverted_by()
         after = verify_reverted(self.situation.settings, self.situation.colors.proxy, self.tx)
         if after.trouble:
-            return self._operator_needed(f"reverted by {by}, but {after.trouble}")
+            return self._operator_needed(f"reverted by {by}, but {after.trouble}", differs=True)
         reasons = (Reason("", f"the release was reverted by {by}"),)
         return replace(self._result(Status.ROLLED_BACK, FAILED), reasons=reasons, notes=after.notes)
 
-    def _operator_needed(self, why: str, *, only_recover: bool = False) -> SessionResult:
-        """An operator is needed: what runs now, what was tried, and the one command.
+    def _operator_needed(
+        self, why: str, *, differs: bool = False, only_recover: bool = False
+    ) -> SessionResult:
+        """An operator is needed: what runs now, whether users are served, what was tried, and the one command.
 
+        *differs*: *why* is what differs from before the release, else a step that failed.
         *only_recover*: that users are served as before cannot be seen by who serves, so only that command resolves it.
         """
         result, state = self._result(Status.ROLLBACK_FAILED, NEEDS_OPERATOR), self.tx.state
@@ -379,7 +384,18 @@ class SessionEnd:
         state.journal(
             "end", release=self.tx.id or None, word=str(result.status), code=result.exit_code, **facts
         )
-        return replace(result, tried=(why,), command=command, command_where=where)
+        text, users = why if differs else "", ""
+        with contextlib.suppress(CutoverError, OSError):
+            colors = self.situation.colors.refreshed()
+            text, users = text or describe_difference(colors, state, self.tx.id), describe_users(colors)
+        return replace(
+            result,
+            tried=() if differs else (why,),
+            differs=text,
+            users=users,
+            command=command,
+            command_where=where,
+        )
 
     # --- restoring -----------------------------------------------------------------------------------------------
     def _restore_verified(self) -> SessionResult | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from cutover.release.colors import (
     find_live,
     inspect_colors,
     main_container,
+    running_tag,
     tag_of,
     target_named,
 )
@@ -189,9 +190,14 @@ def _found_within(most_s: float, project: str, services: tuple[str, ...]) -> Map
 
 def failing(colors: Colors) -> dict[str, str]:
     """Question -> reason, for what the live release fails now: by requests that change nothing, and by the engine."""
+    return {each.question: each.reason for each in _ask_live(colors) if each.outcome is Outcome.NO}
+
+
+def _ask_live(colors: Colors) -> list[Verdict]:
+    """The verdicts of `failing`, as far as they could be asked; those by requests come first."""
     settings, verdicts = colors.settings, list[Verdict]()
     if colors.live.color is None:
-        return {}
+        return verdicts
     with contextlib.suppress(CutoverError, OSError):
         target = target_named(colors, "live")
         control, verify = control_for(colors, target), settings.proxy.tls_verify if settings.proxy else True
@@ -205,7 +211,40 @@ def failing(colors: Colors) -> dict[str, str]:
         found = main_container(settings, colors.live.color)
         if found is not None:
             verdicts += [judge_health(found, None), log_errors(found, None, settings.logs)]
-    return {each.question: each.reason for each in verdicts if each.outcome is Outcome.NO}
+    return verdicts
+
+
+def describe_users(colors: Colors) -> str:
+    """Whether users are served right now, by which color and tag."""
+    color = colors.live.color
+    if color is None:
+        return f"whether they are served is unknown: {colors.live.how}"
+    return judge_users(color, running_tag(colors.settings, color) or "", _ask_live(colors))
+
+
+def judge_users(color: str, tag: str, asked: Sequence[Verdict]) -> str:
+    """Whether users are served by *color*, by what it was *asked*: first whether it is ready."""
+    by = f"{color}{f' ({tag})' if tag else ''}"
+    wrong = [each for each in asked if each.outcome is Outcome.NO and each.question not in NOT_SEEN_BY_USERS]
+    if wrong:
+        first = f"{wrong[0].question}: {wrong[0].reason}"
+        part = "" if wrong[0].question == "ready" else "all "
+        return f"not {part}served by {by}: {first}"
+    if not asked or asked[0].outcome is not Outcome.YES:
+        why = asked[0].reason if asked else "it could not be asked"
+        return f"whether {by} serves them is unknown: {why}"
+    return f"served by {by}, which answers as its gate expects"
+
+
+def describe_difference(colors: Colors, state: State, release: str) -> str:
+    """What differs right now from what users had before *release* was opened; empty if nothing does."""
+    was, settings = before_of(state, release), colors.settings
+    color = colors.live.color or was.get("color")
+    try:
+        found = main_container(settings, color) if color else None
+    except EngineUnavailable as error:
+        return f"what runs could not be asked: {error}"
+    return judge_reverted(was, colors.live.color, found, proxied=settings.proxy is not None)
 
 
 def judge_old_release(

@@ -79,6 +79,8 @@ def _head(evidence: Evidence, result: SessionResult, link: str) -> Iterator[str]
     for reason in result.reasons:
         yield f"- **why** {f'{markdown_code(reason.test)} ' if reason.test else ''}{markdown_text(reason.text)}"
     yield from (f"- **tried** {markdown_text(each)}" for each in result.tried)
+    named = (("now", result.differs), ("users", result.users))
+    yield from (f"- **{name}** {markdown_text(text)}" for name, text in named if text)
     if result.command:
         yield f"- **run** {markdown_code(result.command)} {markdown_text(result.command_where)}"
     yield from (f"- **note** {markdown_text(each)}" for each in result.notes)

@@ -122,7 +122,7 @@ def not_asked_lines(checks: Iterable[tuple[str, str]], at: Look = PLAIN) -> list
 
 
 def last_lines(result: SessionResult, at: Look = PLAIN) -> list[str]:
-    """The end of a session: status and sentence, reasons, what was tried, what to run, where to read, what is next."""
+    """The end of a session: status and sentence, reasons, what was tried and differs, what to run, what is next."""
     # On one line, however long: people search for it in a log and paste it.
     status = at.paint(result.status, RESULT_TONES[result.status.kind])
     lines = [f"{status}  {at.spell(sentence_of(result))}"]
@@ -146,6 +146,10 @@ def refused_lines(word: str, why: str, exit_code: int, at: Look = PLAIN) -> list
 def _details(result: SessionResult) -> Iterable[tuple[str, str]]:
     yield from (("why", f"{each.test}: {each.text}" if each.test else each.text) for each in result.reasons)
     yield from (("tried", each) for each in result.tried)
+    if result.differs:
+        yield "now", result.differs
+    if result.users:
+        yield "users", result.users
     yield from (("note", each) for each in result.notes)
     if result.command:
         yield "run", f"{result.command}{f'      ({result.command_where})' if result.command_where else ''}"

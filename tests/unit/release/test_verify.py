@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.release.history import Record
 from cutover.release.verify import (
     container_differs,
@@ -14,6 +15,7 @@ from cutover.release.verify import (
     engine_causes,
     judge_old_release,
     judge_reverted,
+    judge_users,
     settle,
 )
 from cutover.system.container import Container, read_container
@@ -185,3 +187,25 @@ def test_the_engine_says_how_a_release_ended(found: Container | None, said: str)
     causes = engine_causes(OURS, "api", {"api": found})
     assert len(causes) == bool(said)
     assert said in "".join(causes)
+
+
+READY, LOGS = yes("ready", "status 200"), no("logs", "5 errors")
+NOT_READY, LOST = no("ready", "expected status 200, got 503"), no("GET /items", "got 404")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ([READY, LOGS], "served by green (sha-2), which answers as its gate expects"),
+        ([NOT_READY, LOST], "not served by green (sha-2): ready: expected status 200, got 503"),
+        ([READY, LOST], "not all served by green (sha-2): GET /items: got 404"),
+        (
+            [unknown("ready", "the way is down")],
+            "whether green (sha-2) serves them is unknown: the way is down",
+        ),
+        ([], "whether green (sha-2) serves them is unknown: it could not be asked"),
+    ],
+)
+def test_whether_users_are_served_is_said(asked: list[Verdict], said: str) -> None:
+    """By requests as users send them; what was not answered is unknown, and no yes."""
+    assert judge_users("green", "sha-2", asked) == said

@@ -126,6 +126,8 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
         "14 checks (sha-9b7d001) and blue is stopped (sha-4f1c2aa)."
     )
     assert f"  run   {ROLLBACK_FAILED.command}      (on web-1, as deploy; safe to run again)" in lines
+    assert "  now   traffic goes to green, it went to blue" in lines
+    assert "  users not served by green (sha-9b7d001): ready: expected status 200, got 503" in lines
     assert lines[-1] == "exit 11 OPERATOR_NEEDED"
 
 
