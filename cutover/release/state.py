@@ -246,9 +246,10 @@ class State:
             return True
         # The guards of a held release start each other.
         held = self.held()
-        return held is not None and held.release == release_id and bool(self._guards(release_id))
+        return held is not None and held.release == release_id and bool(self.guards(release_id))
 
-    def _guards(self, release_id: str) -> list[psutil.Process]:
+    def guards(self, release_id: str) -> list[psutil.Process]:
+        """The running guards of *release_id*: one, or two while it is held."""
         wanted = [*self._script("guard.sh", release_id)]
         running = psutil.process_iter(["cmdline"])
         return [each for each in running if (each.info["cmdline"] or [])[: len(wanted)] == wanted]
@@ -258,7 +259,7 @@ class State:
 
         They ignore the signals that ask for an end, because a revert must outlive a terminal.
         """
-        guards = self._guards(release_id)
+        guards = self.guards(release_id)
         for guard in guards:  # first all, or one would begin the next try or start the other again
             with contextlib.suppress(psutil.NoSuchProcess):
                 guard.suspend()

@@ -9,11 +9,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from cutover.release.hold import HOLD_FILE, Moment
-from cutover.release.state import State, did_revert
+from cutover.release.state import did_revert
 from cutover.system.files import write_atomically
 from tests.crash.acting import ID, hold
 from tests.crash.place import NEW, Place, go_on, kill, lives, reads, until
@@ -22,14 +21,6 @@ from tests.helpers import disks
 LATE_S = 10.0
 """How long after its deadline a release is reverted at the latest."""
 HOLD_S = 3.0
-
-
-def guards(state: State) -> list[int]:
-    """The process ids of the guards of the release."""
-    wanted = ["sh", str(state.root / "guard.sh"), str(state.root), ID]
-    return [
-        each.pid for each in psutil.process_iter(["cmdline"]) if (each.info["cmdline"] or [])[:4] == wanted
-    ]
 
 
 def held(place: Place, seconds: float = HOLD_S, *, die: bool = False) -> None:
@@ -57,7 +48,7 @@ def assert_reverted_in_time(place: Place) -> None:
     )  # the uptime has whole seconds in sh
     place.assert_reverted()
     assert not (place.state.root / HOLD_FILE).exists()
-    until(lambda: not guards(place.state), "both guards go")
+    until(lambda: not place.state.guards(ID), "both guards go")
 
 
 @pytest.mark.parametrize("die", [False, True], ids=["session ends", "session dies"])
@@ -73,10 +64,10 @@ def test_a_hold_ends_at_its_deadline(place: Place, *, die: bool) -> None:
 def test_a_confirmed_release_stays(place: Place) -> None:
     """The rename closes it, and its guards go without touching it."""
     held(place)
-    until(lambda: len(guards(place.state)) == 2, "two guards")
+    until(lambda: len(place.state.guards(ID)) == 2, "two guards")
     assert place.state.close(ID)
     assert place.state.held() is None
-    until(lambda: not guards(place.state), "both guards go")
+    until(lambda: not place.state.guards(ID), "both guards go")
     time.sleep(HOLD_S)
     place.assert_kept()
 
@@ -85,10 +76,10 @@ def test_a_confirmed_release_stays(place: Place) -> None:
 def test_a_guard_that_dies_is_started_by_the_other(place: Place, which: int) -> None:
     """Either may be killed: two are there again, and the release is reverted in time."""
     held(place, 6.0, die=which == 1)
-    until(lambda: len(guards(place.state)) == 2, "two guards")
-    killed = sorted(guards(place.state))[which]
+    until(lambda: len(place.state.guards(ID)) == 2, "two guards")
+    killed = sorted(each.pid for each in place.state.guards(ID))[which]
     kill(killed)
-    until(lambda: not lives(killed) and len(guards(place.state)) == 2, "two guards again")
+    until(lambda: not lives(killed) and len(place.state.guards(ID)) == 2, "two guards again")
     assert place.state.guard_lives(ID)
     assert_reverted_in_time(place)
 
@@ -131,7 +122,7 @@ def test_on_a_full_disk_a_hold_ends_at_its_deadline(small: Place, disk: Path) ->
     """What it needs then are renames and removals."""
     small.state.prepare()
     held(small, 4.0)
-    until(lambda: len(guards(small.state)) == 2, "two guards")
+    until(lambda: len(small.state.guards(ID)) == 2, "two guards")
     disks.fill(disk)
     assert_reverted_in_time(small)
 
@@ -188,7 +179,7 @@ def test_a_confirmation_against_the_deadline(place: Place, after_s: float) -> No
     confirming = threading.Thread(target=confirm)
     confirming.start()
     confirming.join()
-    until(lambda: not guards(place.state), "both guards go")
+    until(lambda: not place.state.guards(ID), "both guards go")
     assert place.is_closed
     assert not did_revert(place.state.revert(ID), ID)
     if kept[0]:
@@ -200,9 +191,9 @@ def test_a_confirmation_against_the_deadline(place: Place, after_s: float) -> No
 def test_a_person_ends_a_hold(place: Place) -> None:
     """`cutover recover --give-up` ends both guards and closes the release; `cutover rollback` reverts it."""
     held(place, 60.0)
-    until(lambda: len(guards(place.state)) == 2, "two guards")
+    until(lambda: len(place.state.guards(ID)) == 2, "two guards")
     assert place.state.end_guard(ID)
-    until(lambda: not guards(place.state), "both guards go")
+    until(lambda: not place.state.guards(ID), "both guards go")
     assert place.state.close(ID)
     place.assert_kept()
 
@@ -212,10 +203,10 @@ def test_a_rollback_ends_a_hold_at_once(place: Place) -> None:
     held(place, 60.0)
     assert did_revert(place.state.revert(ID), ID)
     place.assert_reverted()
-    until(lambda: not guards(place.state), "both guards go")
+    until(lambda: not place.state.guards(ID), "both guards go")
 
 
 def _kill_all(place: Place) -> None:
-    until(lambda: len(guards(place.state)) == 2, "two guards")
+    until(lambda: len(place.state.guards(ID)) == 2, "two guards")
     assert place.state.end_guard(ID)
-    until(lambda: not guards(place.state), "both are dead")
+    until(lambda: not place.state.guards(ID), "both are dead")

@@ -115,12 +115,12 @@ def test_a_hold_whose_guards_are_gone(stand: Stand) -> None:
     release = hold(stand, "25s")
 
     state = State(stand.state)
-    until(lambda: len(state._guards(release)) == 2, "two guards")  # they are processes
+    until(lambda: len(state.guards(release)) == 2, "two guards")  # they are processes
     assert state.end_guard(release)
     assert "NO GUARD RUNS, so run `cutover recover`" in stand.cutover("status").out
     assert "its guard was started again" in stand.cutover("recover").out
     assert state.guard_lives(release)
-    until(lambda: len(state._guards(release)) == 2, "two guards")
+    until(lambda: len(state.guards(release)) == 2, "two guards")
     assert state.end_guard(release)
     held = state.held()
     assert held is not None

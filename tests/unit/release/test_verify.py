@@ -189,16 +189,16 @@ def test_the_engine_says_how_a_release_ended(found: Container | None, said: str)
     assert said in "".join(causes)
 
 
-READY, LOGS = yes("ready", "status 200"), no("logs", "5 errors")
+ANSWERS, LOGS_ERRORS = yes("ready", "status 200"), no("logs", "5 errors")
 NOT_READY, LOST = no("ready", "expected status 200, got 503"), no("GET /items", "got 404")
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ([READY, LOGS], "served by green (sha-2), which answers as its gate expects"),
+        ([ANSWERS, LOGS_ERRORS], "served by green (sha-2), which answers as its gate expects"),
         ([NOT_READY, LOST], "not served by green (sha-2): ready: expected status 200, got 503"),
-        ([READY, LOST], "not all served by green (sha-2): GET /items: got 404"),
+        ([ANSWERS, LOST], "not all served by green (sha-2): GET /items: got 404"),
         (
             [unknown("ready", "the way is down")],
             "whether green (sha-2) serves them is unknown: the way is down",
