@@ -38,7 +38,15 @@ TEST_PACKAGES = {
     "npm": "npm",
 }
 # The tests mostly wait, so run two files at a time. Keep the file order: the last files are short.
-WHOLE_RUN = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+WHOLE_RUN = (
+    "-n",
+    "2",
+    "--dist",
+    "loadfile",
+    "--no-loadscope-reorder",
+    "--durations=20",
+    "--durations-min=10",
+)
 USAGE = "usage: python3 -m scripts.prepare engine | test [pytest arguments] | demo [arguments]"
 
 

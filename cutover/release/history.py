@@ -88,7 +88,11 @@ class Unrecorded:
     @classmethod
     def parse(cls, text: str) -> Unrecorded:
         """The value of which *text* was made; raises ValueError, TypeError or KeyError for a damaged one."""
-        row = json.loads(text)
+        return cls.of(json.loads(text))
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Unrecorded:
+        """The value of the same fields in JSON; raises as `parse` does."""
         return cls(**row | {"record": Record(**row["record"]) if row["record"] else None})
 
 

@@ -5,9 +5,10 @@ The first line of its file is read by guard.sh, the rest is the JSON text of wha
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cutover.core.text import duration, utc
@@ -80,16 +81,13 @@ class Hold:
     def as_text(self) -> str:
         """The text of its file, for `parse` and guard.sh."""
         begun = self.begun
-        head = (self.release, f"{math.ceil(begun.epoch_s + self.seconds)}", begun.boot)
+        # In whole seconds, and never too early: a shell has no fractions.
+        clock = f"{math.ceil(begun.epoch_s + self.seconds)}"
         uptimes = (f"{math.floor(begun.uptime_s)}", f"{math.ceil(begun.uptime_s + self.seconds)}")
-        exact = f"{begun.epoch_s!r} {begun.uptime_s!r} {self.seconds!r} {self.old or '-'}"
-        return "\n".join((" ".join((*head, *uptimes)), exact, self.left.as_text(), ""))
+        return f"{' '.join((self.release, clock, begun.boot, *uptimes))}\n{json.dumps(asdict(self))}\n"
 
     @classmethod
     def parse(cls, text: str) -> Hold:
         """The value of which *text* was made; raises ValueError, TypeError or KeyError for a damaged one."""
-        head, exact, left, *_ = text.split("\n")
-        _release, _until, boot, *_uptimes = head.split()
-        epoch, uptime, seconds, old = exact.split()
-        begun = Moment(float(epoch), boot, float(uptime))
-        return cls(Unrecorded.parse(left), begun, float(seconds), None if old == "-" else old)
+        row = json.loads(text.partition("\n")[2])
+        return cls(Unrecorded.of(row["left"]), Moment(**row["begun"]), row["seconds"], row["old"])

@@ -20,7 +20,7 @@ from tests.helpers import disks
 
 LATE_S = 10.0
 """How long after its deadline a release is reverted at the latest."""
-HOLD_S = 3.0
+HOLD_S = 2.0
 
 
 def held(place: Place, seconds: float = HOLD_S, *, die: bool = False) -> None:
@@ -165,7 +165,7 @@ def test_a_guard_that_waits_for_the_lock_while_the_release_is_held_holds_it_too(
     late.wait()
 
 
-@pytest.mark.parametrize("after_s", [0.6, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.3, 1.5, 1.9])
+@pytest.mark.parametrize("after_s", [0.8, 1.0, 1.1, 1.3, 1.5, 1.9])
 def test_a_confirmation_against_the_deadline(place: Place, after_s: float) -> None:
     """Exactly one of both wins, by the rename under the step lock."""
     held(place, 1.0)
