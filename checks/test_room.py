@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.requires("color"), pytest.mark.usefixtures("watch_resu
 
 
 @pytest.mark.requires("container")
+@pytest.mark.asks("disk")
 def test_disk(
     cutover_config: Settings, cutover_session: CutoverSession, assert_verdict: AssertVerdict
 ) -> None:
@@ -20,6 +21,7 @@ def test_disk(
 
 
 @pytest.mark.requires("tls")
+@pytest.mark.asks("tls")
 def test_certificate(
     cutover_config: Settings, cutover_session: CutoverSession, assert_verdict: AssertVerdict
 ) -> None:

@@ -15,6 +15,7 @@ from cutover.system.http import HttpClient
 pytestmark = pytest.mark.requires("container")
 
 
+@pytest.mark.asks("identity")
 def test_identity(
     container: Container, expected_identity: ExpectedIdentity, assert_verdict: AssertVerdict
 ) -> None:
@@ -22,6 +23,7 @@ def test_identity(
     assert_verdict(identity(container.id, expected_identity))
 
 
+@pytest.mark.asks("health")
 def test_health(
     container: Container,
     cutover_http: HttpClient,

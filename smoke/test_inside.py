@@ -35,6 +35,7 @@ def inside(container_host: ContainerHost, container: Container, cutover_config: 
     return seen
 
 
+@pytest.mark.asks("listens")
 def test_listens(
     inside: InsideView,
     container: Container,
@@ -48,11 +49,13 @@ def test_listens(
     )
 
 
+@pytest.mark.asks("user")
 def test_user(inside: InsideView, cutover_config: Settings, assert_verdict: AssertVerdict) -> None:
     """Each worker of the service runs as its own user, never as root unless `[gate] user` says so."""
     assert_verdict(judge_user(inside, cutover_config.gate.user))
 
 
+@pytest.mark.asks("read-only")
 def test_read_only(inside: InsideView, cutover_config: Settings, assert_verdict: AssertVerdict) -> None:
     """The service cannot write where it has no business."""
     gate = cutover_config.gate

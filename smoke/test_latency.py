@@ -1,5 +1,7 @@
 """Answers come in time, by several samples after a warm-up; those of `[[endpoints]]` are asked with them."""
 
+import pytest
+
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
@@ -7,6 +9,7 @@ from cutover.gate.http_checks import latency, slower_than_other
 from cutover.system.http import HttpClient
 
 
+@pytest.mark.asks("latency")
 def test_latency(
     cutover_http: HttpClient,
     other_http: HttpClient | None,

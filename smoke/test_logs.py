@@ -9,7 +9,7 @@ from cutover.core.verdict import AssertVerdict
 from cutover.gate.log_checks import LogBaseline, log_errors
 from cutover.system.container import Container
 
-pytestmark = pytest.mark.requires("container")
+pytestmark = [pytest.mark.requires("container"), pytest.mark.asks("logs")]
 
 
 def test_no_error_spike(

@@ -1,5 +1,7 @@
 """The runbook's first line: `/readyz` answers 200 with `{"ready": true}`."""
 
+import pytest
+
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
@@ -7,6 +9,7 @@ from cutover.gate.http_checks import ready
 from cutover.system.http import HttpClient
 
 
+@pytest.mark.asks("ready")
 def test_ready(
     cutover_http: HttpClient,
     control_probe: ControlProbe,

@@ -10,6 +10,7 @@ from cutover.system.http import HttpClient
 
 
 @pytest.mark.requires("version")
+@pytest.mark.asks("version")
 def test_version(
     cutover_http: HttpClient,
     control_probe: ControlProbe,

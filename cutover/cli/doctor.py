@@ -298,9 +298,9 @@ def environment_findings(settings: Settings) -> Iterator[Finding]:
         )
     with contextlib.suppress(EngineUnavailable):
         for each in environment_verdicts(settings, watched=settings.proxy is not None):
-            if each.outcome in {Outcome.NO, Outcome.UNKNOWN} and each.question not in (
-                *settings.checks.report_only,
-                *settings.checks.off,
+            if (
+                each.outcome in {Outcome.NO, Outcome.UNKNOWN}
+                and each.question not in settings.checks.report_only
             ):
                 todo = f'mend it, or report_only = ["{each.question}"] in [checks]'
                 yield Finding(each.question, MASK(each.reason), todo)

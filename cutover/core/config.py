@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from cutover.core import config_schema as schema
+from cutover.core.check_names import GATE, SHARED, WATCH, unknown_names
 from cutover.core.errors import ConfigError
 from cutover.core.text import duration
 
@@ -219,7 +220,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Set
             _mistake(each) for each in found if each["loc"] not in below or not each["loc"]
         )
         raise ConfigError("\n".join(f"{path}: {each}" for each in mistakes)) from error
-    if problems := [*_path_problems(settings)]:
+    if problems := [*_path_problems(settings), *_check_name_problems(settings)]:
         raise ConfigError("\n".join(f"{path}: {each}" for each in problems))
     return settings
 
@@ -236,6 +237,16 @@ def _path_problems(settings: Settings) -> Iterator[str]:
             yield f"{key}: {there} is a file, and a folder is needed"
     if proxy and proxy.access_log and proxy.access_log.exists() and not proxy.access_log.is_file():
         yield f"proxy.access_log: {proxy.access_log} is no regular file; name the file that the proxy appends to"
+
+
+def _check_name_problems(settings: Settings) -> Iterator[str]:
+    """What `[checks]` lists and is no check: a mistake there would leave the check in force without a word."""
+    checks = settings.checks
+    endpoints, dependencies = settings.endpoints, settings.dependencies
+    of_team = (*(each.label for each in endpoints), *(f"dependency {each.name}" for each in dependencies))
+    known = (*GATE, *WATCH, *SHARED, *of_team, *checks.own)
+    yield from unknown_names(checks.off, known, "checks.off")
+    yield from unknown_names(checks.report_only, known, "checks.report_only")
 
 
 def _mistake(found: ErrorDetails) -> str:

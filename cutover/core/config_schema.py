@@ -316,9 +316,11 @@ class Checks(Section):
     """`[checks]`: checks that never fail a release, by the names that begin their messages."""
 
     off: tuple[str, ...] = ()
-    """Checks of the gate and of the watch that are not asked."""
+    """Checks of the gate and of the watch that do not run."""
     report_only: tuple[str, ...] = ()
     """Checks whose no is only reported."""
+    own: tuple[str, ...] = ()
+    """Names of checks of your own tests, so that `off` and `report_only` may list them."""
 
 
 class Volumes(Section):

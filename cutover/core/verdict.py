@@ -98,5 +98,10 @@ def shortened(text: str, most: int = 300) -> str:
     return line if len(line) <= most else f"{line[:most]}… ({len(text)} characters)"
 
 
-AssertVerdict = Callable[[Verdict | Iterable[Verdict]], None]
-"""The type of the fixture `assert_verdict`: it records verdicts as evidence and fails the test on no or unknown."""
+Asks = Mapping[str, Callable[[], Verdict | Iterable[Verdict]]]
+"""Name of a check -> asks it."""
+AssertVerdict = Callable[[Verdict | Iterable[Verdict] | Asks], None]
+"""The type of the fixture `assert_verdict`: it records verdicts as evidence and fails the test on no or unknown.
+
+Of a mapping each check is asked in turn, until one fails; one that `[checks] off` names is not asked at all.
+"""

@@ -64,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"requires(*needs): what the test must be able to ask, else it is not asked: {needs}"
     )
+    config.addinivalue_line("markers", "asks(*names): its checks; if [checks] off lists all, it does not run")
     request = _parsed_request(config)
     if request is None:
         return

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.check_names import OFF
 from cutover.core.config import Settings
+from cutover.core.config_schema import Endpoint
 from cutover.core.masking import printable
 from cutover.core.result import Outcomes, Required, outcome_of_test
 from cutover.core.target import ReleaseRequest, is_url
@@ -98,7 +100,10 @@ def stage_of(item: pytest.Item) -> int:
 
 
 def why_not_asked(item: pytest.Item, settings: Settings) -> str:
-    """Why a test cannot be asked, empty if it can."""
+    """Why a test cannot be asked or is off, empty if it can."""
+    asks = _asks(item)
+    if asks and asks <= {*settings.checks.off}:
+        return OFF
     needs = {need for mark in item.iter_markers("requires") for need in mark.args}
     if "endpoint" in getattr(item, "fixturenames", ()):
         needs.add("endpoints")
@@ -118,6 +123,16 @@ def why_not_asked(item: pytest.Item, settings: Settings) -> str:
     lacking = sorted(need for need in needs if not have.get(need, True))
     instead = ": the ID of the image identifies the release" if lacking == ["version"] else ""
     return f"cutover.toml has no {lacking[0]}{instead}" if lacking else ""
+
+
+def _asks(item: pytest.Item) -> set[str]:
+    """The checks that a test says it asks, and that of its endpoint."""
+    names = {name for mark in item.iter_markers("asks") for name in mark.args}
+    spec = getattr(item, "callspec", None)
+    endpoint = spec.params.get("endpoint") if spec is not None else None
+    if isinstance(endpoint, Endpoint):
+        names |= {endpoint.label} | ({"latency"} if endpoint.method == "GET" else set())
+    return names
 
 
 @dataclass(slots=True)

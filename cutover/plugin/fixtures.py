@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cutover.core.check_names import OFF
 from cutover.core.config import Settings
 from cutover.core.config_schema import Checks, Endpoint
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
-from cutover.core.verdict import AssertVerdict, Outcome, Verdict, not_asked
+from cutover.core.verdict import Asks, AssertVerdict, Outcome, Verdict, not_asked
 from cutover.gate.container_checks import ExpectedIdentity
 from cutover.gate.log_checks import LogBaseline
 from cutover.plugin.checklist import NotAnswered, param_of, stage_of
@@ -229,11 +230,30 @@ def assert_verdict(request: pytest.FixtureRequest, cutover_session: CutoverSessi
     """Records verdicts as evidence; fails the test on a no, and on an unknown with NotAnswered."""
     begun = time.monotonic()
 
-    def expect(verdicts: Verdict | Iterable[Verdict]) -> None:
-        given = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
+    def expect(verdicts: Verdict | Iterable[Verdict] | Asks) -> None:
+        checks = cutover_session.settings.checks
+        if isinstance(verdicts, Mapping):
+            given = _ask(verdicts, checks)
+        else:
+            given = [verdicts] if isinstance(verdicts, Verdict) else list(verdicts)
         _record_and_assert(cutover_session, request.node, given, time.monotonic() - begun)
 
     return expect
+
+
+def _ask(asks: Asks, checks: Checks) -> list[Verdict]:
+    """The verdicts of *asks* until one decides against the target; what is off is not asked."""
+    found = list[Verdict]()
+    for name, ask in asks.items():
+        if name in checks.off:
+            found.append(not_asked(name, OFF))
+            continue
+        answer = ask()
+        given = [answer] if isinstance(answer, Verdict) else list(answer)
+        found += given
+        if any(_as_configured(each, checks).outcome in {Outcome.NO, Outcome.UNKNOWN} for each in given):
+            break
+    return found
 
 
 def _record_and_assert(
@@ -263,7 +283,7 @@ def _record_and_assert(
 def _as_configured(verdict: Verdict, checks: Checks) -> Verdict:
     """*verdict* as `[checks]` lets it count."""
     if verdict.question in checks.off:
-        return not_asked(verdict.question, f'[checks] off = ["{verdict.question}"]')
+        return not_asked(verdict.question, OFF)
     if verdict.question in checks.report_only and verdict.outcome in {Outcome.NO, Outcome.UNKNOWN}:
         return verdict.reported("[checks] report_only")
     return verdict

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cutover.core.check_names import OFF
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.masking import MASK
@@ -65,9 +66,8 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
     if request.changes_something and request.rollback:  # a rollback must not be refused for a certificate
         begun, paths = time.monotonic(), list(request.paths)
         watched = request.switch or without_checks(paths) != paths
-        never = (*settings.checks.report_only, *settings.checks.off)
-        text = require_fit(environment_verdicts(settings, watched=watched), never)
-        report.line("T-15m", "surroundings", text, begun)
+        text = require_fit(environment_verdicts(settings, watched=watched), settings.checks.report_only)
+        report.line("T-15m", "surroundings", text or OFF, begun)
     if deploy is not None and not request.plan:
         _prepare_engine(settings, deploy)
     return ReleasePlan(deploy, old)
@@ -409,10 +409,13 @@ BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var
 
 def environment_verdicts(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
     """Verdicts on what the release cannot change and the watch would revert it for: disk, certificate, alerts."""
-    yield most_serious(disk(settings))
+    off = settings.checks.off
+    if "disk" not in off:
+        yield most_serious(disk(settings))
     if watched:
-        yield tls(settings)
-        if settings.alerts is not None:
+        if "tls" not in off:
+            yield tls(settings)
+        if settings.alerts is not None and "alerts" not in off:
             from cutover.gate.alert_checks import alerts
 
             # An alert that fires already may be the reason for the release.

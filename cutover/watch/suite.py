@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from statistics import median
 
+from cutover.core.check_names import OFF
 from cutover.core.config import Settings
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
@@ -106,7 +107,7 @@ class WatchSuite:
 
     def checks(self) -> list[WatchCheck]:
         """The checks by `check_names`; one that this target cannot be asked stays in the list with the reason."""
-        off = {name: f'[checks] off = ["{name}"]' for name in self.settings.checks.off}
+        off = dict.fromkeys(self.settings.checks.off, OFF)
         found = {each.name: each for each in self._asked() if each.name not in off}
         reasons = {
             "color": f"{self.live} is not asked through the proxy",

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cutover.core import check_names
 from cutover.core.config import Settings
-from cutover.watch.suite import check_names
-from tests.plugin.project import GOOD, TOML, Project
+from cutover.watch import suite
+from tests.plugin.project import GOOD, REPOSITORY, TOML, Project
 
 ENDPOINT = "GET /memories"
-GATE = (
-    "disk", "health", "healthy", "identity", "latency", "listens", "logs", "read-only", "ready", "restarts",
-    "settled", "tls", "unchanged", "user", "version", ENDPOINT,
-)  # fmt: skip
-WATCH = (
-    "availability", "color", "endpoints", "5xx", "routes", "latency", "restarts", "health", "old color", "log errors",
-    "new errors", "cpu", "memory", "oom", "leak", "dependency db", "alerts",
-)  # fmt: skip
+GATE = (*check_names.GATE, *check_names.SHARED, ENDPOINT, "own")
+WATCH = (*check_names.WATCH, "dependency db")
+MORE = """\
+[[endpoints]]
+path = "/memories"
+[[dependencies]]
+name = "db"
+kind = "tcp"
+url = "tcp://db:5432"
+"""
 VERDICTS = """
 import pytest
 from cutover.core.verdict import no, unknown, yes
@@ -56,8 +60,75 @@ def test_a_check_that_is_off_decides_nothing(tmp_path: Path) -> None:
     done = project.run()
     assert done.returncode == 0, done.stdout
     seen = {row["question"]: (row["outcome"], row["reason"]) for row in recorded(project)}
-    assert seen["ready"] == ("not asked", '[checks] off = ["ready"]')
-    assert seen["latency"] == ("not asked", '[checks] off = ["latency"]')
+    assert seen["ready"] == ("not asked", "off by [checks] off")
+    assert seen["latency"] == ("not asked", "off by [checks] off")
+
+
+OFF = """
+import pytest
+from cutover.core.verdict import no, yes
+
+def asked(name, say=yes):
+    def ask():
+        print("asks " + name)
+        return say(name, "scripted")
+    return ask
+
+@pytest.fixture
+def look(target):
+    print("looks for health")
+
+@pytest.mark.asks("health")
+def test_health(look, assert_verdict):
+    assert_verdict(asked("health", no)())
+
+def test_both(target, assert_verdict):
+    assert_verdict({"restarts": asked("restarts", no), "unchanged": asked("unchanged")})
+
+def test_first_no_ends_it(target, assert_verdict):
+    assert_verdict({"user": asked("user"), "logs": asked("logs", no), "latency": asked("latency")})
+"""
+
+
+def test_a_check_that_is_off_is_not_run(project: Project) -> None:
+    """Neither its test with its fixtures, nor its part of a test with others; the report says so."""
+    (project.folder / "cutover.toml").write_text(
+        TOML.format(state=project.state) + '[checks]\noff = ["health", "restarts"]\n'
+    )
+    project.test(OFF)
+    done = project.run("-s")
+    assert done.returncode == 1, done.stdout
+    ran = [line.removeprefix("asks ") for line in done.stdout.splitlines() if line.startswith("asks ")]
+    assert ran == ["unchanged", "user", "logs"]
+    assert "looks for health" not in done.stdout
+    assert "not asked: off by [checks] off (1 check)" in done.stdout
+    page = (project.folder / "reports" / "latest" / "report.html").read_text()
+    assert "restarts: off by [checks] off" in page
+    assert "off by [checks] off: <code>gate/test_gate.py::test_health" in page
+
+
+def test_the_gate_says_what_it_asks() -> None:
+    """Each shipped test names its checks, which are those of `[checks]`."""
+    files = [*(REPOSITORY / "smoke").glob("test_*.py"), REPOSITORY / "checks" / "test_room.py"]
+    named = {
+        name
+        for file in files
+        for name in re.findall(r'"([\w-]+)"', " ".join(re.findall(r"asks\((.*?)\)", file.read_text())))
+    }
+    assert named == {*check_names.GATE, *check_names.SHARED}
+
+
+def test_an_unknown_check_is_refused(project: Project) -> None:
+    """A mistake in `[checks]` would leave the check in force without a word; all are named at once."""
+    listed = '[checks]\noff = ["laek", "qqqq"]\nreport_only = ["logs", "lantecy", "helth"]\nown = ["mine"]\n'
+    (project.folder / "cutover.toml").write_text(TOML.format(state=project.state) + listed)
+    done = project.run()
+    assert done.returncode == 4, done.stdout
+    assert "checks.off: unknown check 'laek'; did you mean 'leak'?" in done.stderr
+    assert "checks.report_only: unknown check 'lantecy'; did you mean 'latency'?" in done.stderr
+    assert "checks.report_only: unknown check 'helth'; did you mean 'health'?" in done.stderr
+    assert "checks.off: unknown check 'qqqq'; allowed: identity, health, " in done.stderr
+    assert "tls, mine. A check of your own is to be named in checks.own" in done.stderr
 
 
 @pytest.fixture
@@ -70,7 +141,7 @@ def project(tmp_path: Path) -> Project:
 
 def configure(project: Project, report_only: tuple[str, ...]) -> None:
     """Write its cutover.toml."""
-    listed = f"[checks]\nreport_only = {json.dumps(report_only)}\n"
+    listed = f'{MORE}[checks]\nown = ["own"]\nreport_only = {json.dumps(report_only)}\n'
     (project.folder / "cutover.toml").write_text(TOML.format(state=project.state) + listed)
 
 
@@ -91,7 +162,7 @@ def test_the_names_of_the_watch_are_all_there() -> None:
         "dependencies": [{"name": "db", "kind": "tcp", "url": "tcp://db:1"}],
         "alerts": {"prometheus": "http://x"},
     }
-    assert tuple(check_names(Settings.model_validate(table))) == WATCH
+    assert {*suite.check_names(Settings.model_validate(table))} == {*WATCH}
 
 
 def test_every_check_of_the_gate_only_reports(project: Project) -> None:
