@@ -23,7 +23,7 @@ from cutover.env.lint import Finding
 from cutover.system import compose, docker, process
 
 if TYPE_CHECKING:
-    from cutover.env.compose_rules import ComposeUse
+    from cutover.env.compose_rules import ComposeUse, Rule
     from cutover.release.colors import Colors
     from cutover.system.compose import Rendered
 
@@ -172,24 +172,17 @@ def engine_facts(
 
 def configured_findings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Yield what a release with *settings* would stumble on; raises ConfigError if a color cannot be rendered."""
-    from cutover.env.compose_rules import compose_findings
     from cutover.env.lint import lint_env_files
     from cutover.release.colors import inspect_colors
 
     linted = lint_env_files(settings, environment).findings
     yield from linted
     yield from state_findings(settings)
-    if any(not each.env_file.is_file() for each in settings.colors.values()):
-        return  # said above
-    try:
-        rendered = {color: compose.render(settings, color) for color in settings.colors}
-    except ConfigError as error:
-        if settings.compose_file.is_file() and any(each.what in str(error) for each in linted):
-            return  # said above
-        raise
-    for color, mine in rendered.items():
-        other = next((each for name, each in rendered.items() if name != color), None)
-        yield from compose_findings(probed_use(settings, mine, other))
+    rendered = rendered_unless_said(settings, linted)
+    if not rendered:
+        return
+    yield from compose_file_findings(settings, rendered)
+    for mine in rendered.values():
         yield from port_findings(settings, mine)
     try:
         colors = inspect_colors(settings)
@@ -199,6 +192,29 @@ def configured_findings(settings: Settings, environment: Mapping[str, str]) -> I
         what = str(error).removeprefix(f"{settings.source}: ")
         yield Finding(settings.source.name, what, "install it, or correct the line")
     yield from environment_findings(settings)
+
+
+def rendered_unless_said(settings: Settings, linted: Sequence[Finding]) -> dict[str, Rendered]:
+    """Each color as Compose renders it; empty if *linted* says already why one cannot be. Raises ConfigError."""
+    if any(not each.env_file.is_file() for each in settings.colors.values()):
+        return {}
+    try:
+        return {color: compose.render(settings, color) for color in settings.colors}
+    except ConfigError as error:
+        if settings.compose_file.is_file() and any(each.what in str(error) for each in linted):
+            return {}
+        raise
+
+
+def compose_file_findings(
+    settings: Settings, rendered: Mapping[str, Rendered], rules: Sequence[Rule] | None = None
+) -> Iterator[Finding]:
+    """Yield what *rules* (default: all) find in the compose file of each color."""
+    from cutover.env.compose_rules import compose_findings
+
+    for color, mine in rendered.items():
+        other = next((each for name, each in rendered.items() if name != color), None)
+        yield from compose_findings(probed_use(settings, mine, other), rules)
 
 
 def probed_use(settings: Settings, rendered: Rendered, other: Rendered | None) -> ComposeUse:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
+from cutover.cli.doctor import compose_file_findings, rendered_unless_said
 from cutover.cli.main import common, json_option, settings_of, tell
 from cutover.core.errors import ConfigError, Failed
 from cutover.core.text import count
+from cutover.env.compose_rules import REFUSING
 from cutover.env.lint import LintReport, is_tracked, lint_env_files, parity_table
 from cutover.env.secrets import SecretSources, render_env_file
 
@@ -26,10 +28,14 @@ def env_command() -> None:
 def check_command(config: str | None, as_json: bool) -> int:
     """Check the env file of each color and compare the colors. One line for each finding; values are never shown.
 
-    All keys of env_template are there, no placeholder, mode 0600, not tracked by git, a pinned tag, valid URLs.
-    Exits 1 when there is a finding.
+    All keys of env_template are there, no placeholder, mode 0600, not tracked by git, a pinned tag, valid URLs; and
+    the compose file has nothing for which a release would be refused. Exits 1 when there is a finding.
     """
-    found = lint_env_files(settings_of(config), os.environ)
+    settings = settings_of(config)
+    found = lint_env_files(settings, os.environ)
+    rendered = rendered_unless_said(settings, found.findings)
+    refused = compose_file_findings(settings, rendered, REFUSING)
+    found = replace(found, findings=list(dict.fromkeys([*found.findings, *refused])))
     tell(as_json, as_document(found), as_lines(found))
     return Failed.exit_code if found.findings else 0
 

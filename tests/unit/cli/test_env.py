@@ -76,3 +76,40 @@ def test_a_finding_exits_1(tmp_path: Path) -> None:
     config.write_text('project = "recall"\n[colors.blue]\nenv_file = ".env.blue"\n')
     done = CliRunner().invoke(env_command, ["check", "--cutover-config", str(config)], standalone_mode=False)
     assert (done.return_value, f"{tmp_path}/.env.blue" in done.output) == (1, True), done.output
+
+
+COMPOSE = """\
+services:
+  api:
+    image: shop/api:${IMAGE_TAG:?}
+    ports: ["127.0.0.1:${API_HTTP_PORT:?}:8000"]
+"""
+CONFIG = """\
+project = "shop"
+[colors.blue]
+env_file = ".env.blue"
+[colors.green]
+env_file = ".env.green"
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        (COMPOSE, 0, "nothing to correct"),
+        (COMPOSE + "    container_name: api\n", 1, "container_name"),
+        (COMPOSE.replace("${IMAGE_TAG:?}", "2.8.1"), 1, "no release can choose"),
+        (COMPOSE.replace("${API_HTTP_PORT:?}", "8000"), 1, "port 8000"),
+    ],
+)
+def test_promises_nothing_that_a_release_refuses(tmp_path: Path, text: str, code: int, said: str) -> None:
+    """The compose file is read by the rules of the preflight."""
+    (tmp_path / "docker-compose.yml").write_text(text)
+    (tmp_path / "cutover.toml").write_text(CONFIG)
+    for number, color in enumerate(("blue", "green")):
+        env_file = tmp_path / f".env.{color}"
+        env_file.write_text(f"IMAGE_TAG=sha-1\nAPI_HTTP_PORT={18000 + number}\n")
+        env_file.chmod(0o600)
+    options = ["check", "--cutover-config", str(tmp_path / "cutover.toml")]
+    done = CliRunner().invoke(env_command, options, standalone_mode=False)
+    assert (done.return_value, said in done.output) == (code, True), done.output
