@@ -185,11 +185,11 @@ class SessionEnd:
             return replace(self, trouble=Failed(why))._revert(FAILED)  # noqa: SLF001  # its own class
         until = hold.until(Moment.now())
         tx.state.journal("held", release=tx.id, **facts, until=stamp(until), seconds=seconds)
-        return replace(
-            self._result(Status.HELD, OK),
-            held_until=clock_of(stamp(until), now()),
-            confirm_command=f"cutover confirm {tx.id}",
+        shown, command = clock_of(stamp(until), now()), f"cutover confirm {tx.id}"
+        self.report.line(
+            "T+15m", "hold", f"until {shown}, when it is reverted unless it is confirmed: {command}"
         )
+        return replace(self._result(Status.HELD, OK), held_until=shown, confirm_command=command)
 
     @property
     def _switched(self) -> bool:
