@@ -5,7 +5,7 @@ import pytest
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
-from cutover.gate.http_checks import latency, slower_than_other
+from cutover.gate.http_checks import latency, sampled_ready, slower_than_other
 from cutover.system.http import HttpClient
 
 
@@ -18,6 +18,6 @@ def test_latency(
     assert_verdict: AssertVerdict,
 ) -> None:
     """The target answers whether it is ready within `[gate] max_latency`, unless the other color is too slow too."""
-    path, gate = cutover_config.ready.path, cutover_config.gate
-    verdict = latency(cutover_http, control_probe, path, gate.max_latency, gate.samples)
-    assert_verdict(slower_than_other(verdict, other_http, path, gate.max_latency, gate.samples))
+    asked, gate = sampled_ready(cutover_config.ready), cutover_config.gate
+    verdict = latency(cutover_http, control_probe, asked, gate.max_latency, gate.samples)
+    assert_verdict(slower_than_other(verdict, other_http, asked, gate.max_latency, gate.samples))

@@ -7,7 +7,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -50,11 +50,14 @@ def ready(client: HttpClient, control: ControlProbe, wanted: Ready) -> Verdict:
     return judge_ready(got, wanted)
 
 
-def ask_ready(client: HttpClient, wanted: Ready, *, tries: int = MAX_TRIES) -> HttpResponse | NoResponse:
+def ask_ready(
+    client: HttpClient, wanted: Ready, *, tries: int = MAX_TRIES, deadline_s: float | None = None
+) -> HttpResponse | NoResponse:
     """The response to the readiness request; with `[ready] tcp` an empty one for a port that is open."""
+    deadline_s = wanted.timeout if deadline_s is None else deadline_s
     if wanted.tcp:
-        return connect(client, wanted.timeout)
-    return send_request(client, "GET", wanted.path, RequestOptions(deadline_s=wanted.timeout, tries=tries))
+        return connect(client, deadline_s)
+    return send_request(client, "GET", wanted.path, RequestOptions(deadline_s=deadline_s, tries=tries))
 
 
 def judge_ready(response: HttpResponse, wanted: Ready) -> Verdict:
@@ -195,46 +198,66 @@ def _with_problem(verdict: Verdict, problem: str) -> Verdict:
 
 
 # --- latency ---
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What the latency check times: its name in reasons, and one sample of it."""
+
+    name: str
+    once: Callable[[HttpClient], HttpResponse | NoResponse]
+
+
+def sampled_path(path: str) -> Sampled:
+    """A GET request for *path*."""
+    return Sampled(path, lambda client: send_request(client, "GET", path, ONE_TRY))
+
+
+def sampled_ready(wanted: Ready) -> Sampled:
+    """The question for readiness: a request, or with `[ready] tcp` a new connection."""
+    if wanted.tcp:
+        return Sampled(wanted.asked, lambda client: connect(client, wanted.timeout))
+    return sampled_path(wanted.path)
+
+
 def latency(
     client: HttpClient,
     control: ControlProbe,
-    path: str,
+    sampled: Sampled,
     limit_s: float,
     samples: int,
     clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
-    """Sample *path* until the last *samples* are good, at most three times as often, in about ten seconds.
+    """Time *sampled* until the last *samples* are good, at most three times as often, in about ten seconds.
 
     The first request is not counted, and a service that is slow at first is sampled until it has warmed up.
     """
     begun = clock()
-    send_request(client, "GET", path, ONE_TRY)
+    sampled.once(client)
     seen: list[HttpResponse | NoResponse] = []
     while True:
-        seen.append(send_request(client, "GET", path, ONE_TRY))
-        verdict = judge_latency(path, seen[-samples:], limit_s, control)
+        seen.append(sampled.once(client))
+        verdict = judge_latency(sampled.name, seen[-samples:], limit_s, control)
         over = clock() - begun > LATENCY_BUDGET_S and len(seen) > 1
         if (verdict.ok and len(seen) >= samples) or len(seen) >= LATENCY_ROUNDS * samples or over:
             return verdict
 
 
 def judge_latency(
-    path: str, seen: Sequence[HttpResponse | NoResponse], limit_s: float, control: ControlProbe
+    name: str, seen: Sequence[HttpResponse | NoResponse], limit_s: float, control: ControlProbe
 ) -> Verdict:
     """No if more than one sample is slow, has no response or a server error; of a single sample, if that one is."""
     question, excused = "latency", 1 if len(seen) > 1 else 0
     silent = [each for each in seen if isinstance(each, NoResponse)]
     if len(silent) > excused:
-        return judge_no_response(question, silent[-1], control).of(path)
+        return judge_no_response(question, silent[-1], control).of(name)
     failed = [each for each in seen if isinstance(each, HttpResponse) and each.status >= SERVER_ERROR]
     if len(failed) > excused:
-        reason = f"{path}: {len(failed)} of {len(seen)} requests were answered with {failed[-1].status}"
+        reason = f"{name}: {len(failed)} of {len(seen)} requests were answered with {failed[-1].status}"
         return no(question, reason, **failed[-1].evidence)
     times = sorted(each.seconds for each in seen)
     counts, middle = times[-1 - excused], statistics.median(times)
     what = "worst but one" if excused else "the only one"
     reason = (
-        f"{path}: median {_spell(middle)}, {what} {_spell(counts)} of {len(times)} (limit {_spell(limit_s)})"
+        f"{name}: median {_spell(middle)}, {what} {_spell(counts)} of {len(times)} (limit {_spell(limit_s)})"
     )
     judge, expected = yes if counts <= limit_s else no, f"at most {_spell(limit_s)}"
     samples = [_spell(each) for each in times]
@@ -242,12 +265,12 @@ def judge_latency(
 
 
 def slower_than_other(
-    verdict: Verdict, other: HttpClient | None, path: str, limit_s: float, samples: int
+    verdict: Verdict, other: HttpClient | None, sampled: Sampled, limit_s: float, samples: int
 ) -> Verdict:
     """*verdict* of `latency`; a no for slow answers is only reported if the *other* color is too slow as well now."""
     if other is None or not _is_slow(verdict):
         return verdict
-    beside = latency(other, ControlProbe(lambda: True, "only compared with"), path, limit_s, samples)
+    beside = latency(other, ControlProbe(lambda: True, "only compared with"), sampled, limit_s, samples)
     if not _is_slow(beside):
         return verdict
     return verdict.reported(f"the other color is too slow as well: {beside.reason}")

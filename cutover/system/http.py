@@ -366,18 +366,19 @@ def fetch(
 
 
 def connect(client: HttpClient, deadline_s: float) -> HttpResponse | NoResponse:
-    """An empty response if the server keeps a new connection open for a moment.
+    """An empty response if the server keeps a new connection open for a moment; its time is that of the connect.
 
     A port of the engine accepts connections for a container that does not listen, and closes them at once.
     """
     begun = time.monotonic()
     try:
         with client.open(deadline_s) as plain:
+            took = time.monotonic() - begun
             if select.select([plain], [], [], KEPT_OPEN_S)[0] and not plain.recv(1):
                 raise ExchangeError("reset", "connection accepted and closed")
     except OSError as error:
         return no_response(error, client.base_url, time.monotonic() - begun, deadline_s)
-    return HttpResponse(200, url=client.base_url, seconds=time.monotonic() - begun)
+    return HttpResponse(200, url=client.base_url, seconds=took)
 
 
 # --- requests with retries ---

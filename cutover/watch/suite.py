@@ -9,15 +9,17 @@ from statistics import median
 
 from cutover.core.check_names import OFF
 from cutover.core.config import Settings
+from cutover.core.config_schema import Ready
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.gate.alert_checks import alerts
+from cutover.gate.http_checks import ask_ready
 from cutover.proxy.access_log import LogTail
 from cutover.proxy.base import ProxyClient
-from cutover.system import docker, http
+from cutover.system import docker
 from cutover.system.container import Container
-from cutover.system.http import HttpClient
+from cutover.system.http import HttpClient, NoResponse
 from cutover.watch.availability import (
     SERVER_ERROR,
     EndpointComparison,
@@ -175,9 +177,9 @@ class WatchSuite:
         old = self.old_client
         if old is None:
             return 0.0
-        options = http.RequestOptions(deadline_s=TROUBLE_S, tries=1)
-        path = self.settings.ready.path
-        return median(http.send_request(old, "GET", path, options).seconds for _ in range(CALM_REQUESTS))
+        wanted = self.settings.ready
+        asked = (ask_ready(old, wanted, tries=1, deadline_s=TROUBLE_S) for _ in range(CALM_REQUESTS))
+        return median(each.seconds for each in asked)
 
     @cached_property
     def latency_trouble(self) -> OldColorTrouble | None:
@@ -212,7 +214,7 @@ class WatchSuite:
 
         def ask() -> str:
             of_dependencies = self.dependencies.trouble_of_old if self.dependencies else str
-            return not_ready(old, self.settings.ready.path) or of_dependencies() or compare(slow=slow)
+            return not_ready(old, self.settings.ready) or of_dependencies() or compare(slow=slow)
 
         return OldColorTrouble(ask)
 
@@ -394,9 +396,14 @@ def _finder(target: Target | None) -> Find | None:
     return partial(docker.the_container, target.project, target.service)
 
 
-def not_ready(old: HttpClient, path: str) -> str:
+def not_ready(old: HttpClient, wanted: Ready) -> str:
     """What is wrong with the old color; empty if it is ready, or not there at all."""
-    result = http.send_request(old, "GET", path, http.RequestOptions(deadline_s=TROUBLE_S, tries=1))
-    if isinstance(result, http.NoResponse):
-        return f"the old color does not answer {path} in {TROUBLE_S:g} s" if result.kind == "timeout" else ""
-    return f"the old color answers {path} with {result.status} too" if result.status >= SERVER_ERROR else ""
+    result = ask_ready(old, wanted, tries=1, deadline_s=TROUBLE_S)
+    if isinstance(result, NoResponse):
+        how = f"the old color does not answer {wanted.asked} in {TROUBLE_S:g} s"
+        return how if result.kind == "timeout" else ""
+    return (
+        f"the old color answers {wanted.asked} with {result.status} too"
+        if result.status >= SERVER_ERROR
+        else ""
+    )

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections.abc import Sequence
 
 import pytest
 
+from cutover.core.config_schema import Ready
 from cutover.core.verdict import Outcome
-from cutover.gate.http_checks import judge_latency, latency, slower_than_other
+from cutover.gate.http_checks import judge_latency, latency, sampled_path, sampled_ready, slower_than_other
 from cutover.system.http import HttpClient, HttpResponse, NoResponse
 from tests.helpers.rude_servers import BAD, GOOD, Talk, in_turn, response, says, serving
 
@@ -66,14 +68,14 @@ def test_a_service_may_warm_up() -> None:
     """Bad first answers are sampled on until the last samples are good."""
     cold = [says(response(500, {}))] * 4
     with serving(in_turn(*cold, says(OK))) as url, HttpClient(url, 60) as http:
-        verdict = latency(http, GOOD, "/x", 60.0, samples=3)
+        verdict = latency(http, GOOD, sampled_path("/x"), 60.0, samples=3)
     assert (verdict.outcome, len(verdict.evidence["milliseconds"])) == (YES, 3)
 
 
 def test_a_slow_service_is_given_up() -> None:
     """A service that stays slow is asked at most three times as often."""
     with serving(late(0.02)) as url, HttpClient(url, 30) as http:
-        verdict = latency(http, GOOD, "/x", 0.001, samples=2)
+        verdict = latency(http, GOOD, sampled_path("/x"), 0.001, samples=2)
     assert verdict.outcome is NO
 
 
@@ -87,8 +89,25 @@ def test_sampling_ends_by_the_clock() -> None:
         says(response(500, {}))(connection, request)  # type: ignore[arg-type]
 
     with serving(talk) as url, HttpClient(url, 30) as http:
-        verdict = latency(http, GOOD, "/x", 1.0, samples=50, clock=lambda: float(next(ticks)))
+        verdict = latency(http, GOOD, sampled_path("/x"), 1.0, samples=50, clock=lambda: float(next(ticks)))
     assert (verdict.outcome, len(asked)) == (NO, 3)
+
+
+def test_of_a_service_without_http_the_connect_is_timed() -> None:
+    """With `[ready] tcp` no request is sent; the moment that a connection must stay open does not count."""
+    sent = []
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        sent.append(request)
+
+    asked = sampled_ready(Ready(tcp=True, timeout=30.0))
+    with serving(talk) as url, HttpClient(url, 30) as http:
+        verdict = latency(http, GOOD, asked, 0.2, samples=2)
+    assert verdict.outcome is YES, verdict
+    assert verdict.reason.startswith("a TCP connection: median ")
+    assert not any(sent)
+    with HttpClient(url, 30) as http:
+        assert latency(http, GOOD, asked, 0.2, samples=2).outcome is NO
 
 
 @pytest.mark.parametrize(
@@ -108,6 +127,6 @@ def test_what_the_other_color_suffers_too_is_only_reported(
     verdict = judge_latency("/x", seen, 0.05, GOOD)
     with serving(late(beside_s or 0.0)) as url:
         other = HttpClient(url, 5.0) if beside_s is not None else None
-        found = slower_than_other(verdict, other, "/x", 0.05, 2)
+        found = slower_than_other(verdict, other, sampled_path("/x"), 0.05, 2)
     assert found.outcome is outcome, found
     assert outcome is not NOT_ASKED or "the other color is too slow as well" in found.reason
