@@ -16,8 +16,8 @@ from cutover.gate.inside_checks import (
     judge_user,
     look_inside,
     port_inside,
-    with_listed,
 )
+from cutover.gate.outside_view import look_from_outside
 from cutover.system import docker
 from cutover.system.container import Container
 
@@ -26,12 +26,13 @@ pytestmark = pytest.mark.requires("container")
 
 @pytest.fixture(scope="module")
 def inside(container_host: ContainerHost, container: Container, cutover_config: Settings) -> InsideView:
-    """What one look inside saw; the engine lists the processes of an image without a shell."""
-    seen = look_inside(container_host, cutover_config.gate.read_only_paths)
+    """What one look inside saw; of an image without a shell, what the engine and its host know."""
+    paths = cutover_config.gate.read_only_paths
+    seen = look_inside(container_host, paths)
     if seen.shell:
         return seen
     with suppress(EngineUnavailable):
-        return with_listed(seen, docker.top(container.id))
+        return look_from_outside(docker.attributes(container.id), docker.top(container.id), paths)
     return seen
 
 

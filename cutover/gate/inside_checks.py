@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 
 LISTEN_STATE = "0A"  # state in /proc/net/tcp
@@ -59,6 +60,8 @@ class InsideView:
     """Path → whether the user of the service may write there."""
     problem: str = ""
     """Why nothing could be read; empty otherwise."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """Check -> why what it asks could not be seen."""
     shell: bool = True
 
 
@@ -80,18 +83,6 @@ def look_inside(host: ContainerHost, paths: Sequence[str]) -> InsideView:
     processes = tuple(service_processes(read_processes(status)))
     writable = read_rights(rights, paths, processes)
     return InsideView(read_sockets(sockets), processes, read_users(passwd), writable)
-
-
-def with_listed(seen: InsideView, listed: Sequence[Mapping[str, str]]) -> InsideView:
-    """*seen*, of an image without a shell, with the processes that the engine lists; the root has no parent there."""
-    pids = {row["PID"] for row in listed}
-    processes = tuple(
-        ServiceProcess(
-            int(row["PID"]), int(row["PPID"]) if row["PPID"] in pids else 0, int(row["UID"]), row["COMMAND"]
-        )
-        for row in listed
-    )
-    return replace(seen, processes=processes, users={0: "root"})
 
 
 def read_sockets(text: str) -> dict[int, frozenset[str]]:
@@ -145,12 +136,13 @@ def read_rights(text: str, paths: Sequence[str], processes: Sequence[ServiceProc
     pairs = zip(paths, lines[::2], lines[1::2], strict=False)
     others = [each for each in processes if str(each.uid) != tester]
     return {
-        path: tried == "w" and (not others or tester != "0" or any(_may_write(each, stat) for each in others))
+        path: tried == "w" and (not others or tester != "0" or any(may_write(each, stat) for each in others))
         for path, tried, stat in pairs
     }
 
 
-def _may_write(process: ServiceProcess, stat: str) -> bool:
+def may_write(process: ServiceProcess, stat: str) -> bool:
+    """Whether owner, group and mode (`0 0 755`) let *process* write."""
     owner, group, mode = stat.split()
     bits = int(mode, 8)
     if process.uid == int(owner):
@@ -171,7 +163,7 @@ def judge_listens(seen: InsideView, port: int) -> Verdict:
     """Yes if a process listens on *port* and not only on loopback; not asked for port 0."""
     if not port:
         return not_asked("listens", "no one port is published: [gate] container_port says which it is")
-    if seen.problem:
+    if seen.problem or "listens" in seen.unseen:
         return _not_seen("listens", seen)
     evidence: dict[str, Any] = {"listening": sorted(seen.listening)}
     addresses = seen.listening.get(port)
@@ -209,7 +201,9 @@ def judge_user(seen: InsideView, runs_as: str) -> Verdict:
     by = ", ".join(sorted({users[each.uid] for each in workers}))
     masters = sorted({users[each.uid] for each in seen.processes} - {users[each.uid] for each in workers})
     above = f", their parents as {', '.join(masters)}" if masters else ""
-    return yes("user", f"{len(seen.processes)} processes run as {by}{above}", processes=shown)
+    number = len(seen.processes)
+    run = f"{count(number, 'process', 'processes')} {'run' if number > 1 else 'runs'}"
+    return yes("user", f"{run} as {by}{above}", processes=shown)
 
 
 def judge_read_only(seen: InsideView, paths: Sequence[str], runs_as: str = "") -> Verdict:
@@ -219,6 +213,8 @@ def judge_read_only(seen: InsideView, paths: Sequence[str], runs_as: str = "") -
     if seen.problem:
         return _not_seen("read-only", seen)
     open_ = [path for path, writable in seen.writable.items() if writable]
+    if not open_ and "read-only" in seen.unseen:
+        return _not_seen("read-only", seen)
     if open_ and runs_as in ROOT:
         return not_asked("read-only", f'root may write to {", ".join(open_)}, and [gate] user = "{runs_as}"')
     if open_:
@@ -230,6 +226,8 @@ def judge_read_only(seen: InsideView, paths: Sequence[str], runs_as: str = "") -
 def _not_seen(question: str, seen: InsideView) -> Verdict:
     if NO_FORK.search(seen.problem):
         return no(question, f"pids limit: no further process can start in the container ({seen.problem})")
+    if question in seen.unseen:
+        return not_asked(question, seen.unseen[question])
     if not seen.shell:
         return not_asked(question, "the image has no shell, so nothing can be seen inside")
     return unknown(question, f"could not look inside: {seen.problem}")

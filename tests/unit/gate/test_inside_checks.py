@@ -16,7 +16,6 @@ from cutover.gate.inside_checks import (
     look_inside,
     port_inside,
     read_rights,
-    with_listed,
 )
 from cutover.system.process import run
 
@@ -149,29 +148,6 @@ def test_what_cannot_be_seen(container: Container, outcome: Outcome, reason: str
         assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
 
-@pytest.mark.parametrize(
-    ("uids", "outcome", "reason"),
-    [
-        (("0", "33"), YES, "2 processes run as 33, their parents as root"),
-        (("65532", "65532"), YES, "2 processes run as 65532"),
-        (("0", "0"), NO, "app (PID 902) runs as root"),
-    ],
-)
-def test_a_scratch_image_is_listed_by_the_engine(
-    uids: tuple[str, str], outcome: Outcome, reason: str
-) -> None:
-    """Without a shell the user is known all the same; what needs one is not asked, with the reason."""
-    rows = [
-        {"PID": str(901 + number), "PPID": str(17 if not number else 901), "UID": uid, "COMMAND": "app"}
-        for number, uid in enumerate(uids)
-    ]
-    seen = with_listed(look_inside(Container(127, "", "no such file"), ["/"]), rows)
-    verdict = judge_user(seen, "")
-    assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
-    for each in (judge_listens(seen, 80), judge_read_only(seen, ["/"])):
-        assert (each.outcome, "the image has no shell" in each.reason) == (NOT_ASKED, True), each
-
-
 TWO = {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8001"}], "9000/tcp": [{"HostPort": "9100"}]}
 
 
@@ -216,7 +192,7 @@ ROOT = replace(SEEN, processes=(ServiceProcess(1, 0, 0, "gunicorn"), ServiceProc
         (judge_user(replace(ROOT, processes=ROOT.processes[:1]), ""), NO,
          "gunicorn (PID 1) runs as root, expected a user of its own"),
         (judge_user(replace(SEEN, processes=()), ""), UNKNOWN, "no process of the service could be seen"),
-        (judge_user(replace(ROOT, processes=ROOT.processes[:1]), "root"), YES, "run as root"),
+        (judge_user(replace(ROOT, processes=ROOT.processes[:1]), "root"), YES, "1 process runs as root"),
         (judge_user(MASTER, ""), YES, "3 processes run as www, their parents as root"),
         (judge_user(MASTER, "www"), YES, "run as www"),
         (judge_user(MASTER, "root"), YES, "run as www"),
