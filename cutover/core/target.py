@@ -118,3 +118,5 @@ class ControlProbe:
 
     answers: Callable[[], bool]
     how: str = ""
+    cause: Callable[[], str] = str
+    """What the engine knows of the service's container that explains a failure; empty if there is nothing."""

@@ -301,13 +301,28 @@ def judge_from_outside(verdict: Verdict, found: Container, outside: Verdict, wha
 def describe_exit(found: Container) -> str:
     """Return how a container that does not run ended: status, exit code, lifetime, memory limit."""
     if found.status == "restarting":
-        return f"crash loop: restarted {found.restart_count} times, last exit code {found.exit_code}"
+        why = ", killed for its memory limit" if found.oom_killed else ""
+        code = _code(found.exit_code)
+        return f"crash loop: restarted {found.restart_count} times, last exit code {code}{why}"
     if found.status in STATUS_TEXT:
         return STATUS_TEXT[found.status]
     lived = seconds_of(found.finished_at) - seconds_of(found.started_at)
     after = f" {approx_duration(lived)} after its start" if lived > 0 else ""
     why = ", killed for its memory limit" if found.oom_killed else ""
     return f"{found.status} ({_code(found.exit_code)}){after}{why}{f': {found.error}' if found.error else ''}"
+
+
+def describe_trouble(found: Container | None) -> str:
+    """Why a container does not answer, by the engine: gone, ended, started again; empty if it just runs."""
+    if found is None:
+        return "its container is gone"
+    if found.status not in ALIVE:
+        return f"its container {'is in a ' if found.status == 'restarting' else ''}{describe_exit(found)}"
+    if not found.restart_count:
+        return "a process of its container was killed for its memory limit" if found.oom_killed else ""
+    times = "once" if found.restart_count == 1 else f"{found.restart_count} times"
+    why = ", killed for its memory limit" if found.oom_killed else ""
+    return f"its container ended by itself and was started again {times}{why}"
 
 
 def _code(exit_code: int) -> str:

@@ -46,8 +46,15 @@ def ready(client: HttpClient, control: ControlProbe, wanted: Ready) -> Verdict:
     """Ask whether the service is ready and judge the answer; without one, *control* decides between no and unknown."""
     got = ask_ready(client, wanted)
     if isinstance(got, NoResponse):
-        return judge_no_response("ready", got, control)
-    return judge_ready(got, wanted)
+        return with_cause(judge_no_response("ready", got, control), control)
+    return with_cause(judge_ready(got, wanted), control)
+
+
+def with_cause(verdict: Verdict, control: ControlProbe) -> Verdict:
+    """*verdict*; a no with what the engine knows of the container: a 502 or a closed connection is its consequence."""
+    if verdict.outcome is not Outcome.NO or not (cause := control.cause()):
+        return verdict
+    return replace(verdict, reason=f"{verdict.reason}; {cause}")
 
 
 def ask_ready(
@@ -85,8 +92,8 @@ def version(client: HttpClient, control: ControlProbe, wanted: Version, tag: str
     """Send the version request and judge its response; *tag* is the expected release, None if it is not known."""
     got = send_request(client, "GET", wanted.path)
     if isinstance(got, NoResponse):
-        return judge_no_response("version", got, control)
-    return judge_version(got, wanted.json_ or DEFAULT_VERSION, tag)
+        return with_cause(judge_no_response("version", got, control), control)
+    return with_cause(judge_version(got, wanted.json_ or DEFAULT_VERSION, tag), control)
 
 
 def judge_version(response: HttpResponse, wanted: dict[str, Any], tag: str | None) -> Verdict:
@@ -129,8 +136,8 @@ def endpoint(client: HttpClient, control: ControlProbe, wanted: Endpoint) -> Ver
     """Send the request of *wanted*, judge its response and undo what it wrote; one that was only slow is repeated."""
     verdict = _attempt(client, control, wanted)
     if verdict.outcome is Outcome.NO and verdict.evidence.get("only_slow"):  # it may have been cold
-        return _attempt(client, control, wanted)
-    return verdict
+        verdict = _attempt(client, control, wanted)
+    return with_cause(verdict, control)
 
 
 def _attempt(client: HttpClient, control: ControlProbe, wanted: Endpoint) -> Verdict:
@@ -238,7 +245,7 @@ def latency(
         verdict = judge_latency(sampled.name, seen[-samples:], limit_s, control)
         over = clock() - begun > LATENCY_BUDGET_S and len(seen) > 1
         if (verdict.ok and len(seen) >= samples) or len(seen) >= LATENCY_ROUNDS * samples or over:
-            return verdict
+            return with_cause(verdict, control)
 
 
 def judge_latency(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.target import ControlProbe, ReleaseRequest, Target, is_url
+from cutover.gate.container_checks import describe_trouble
 from cutover.proxy.base import Live, Proxy, driver, other
 from cutover.release.state import State
 from cutover.system import docker
@@ -142,14 +144,20 @@ def can_tag(reference: str) -> bool:
 
 def control_for(colors: Colors | None, target: Target) -> ControlProbe:
     """Whether the path to *target* is up: asks the proxy for `live`, the engine for a color, nothing for a URL."""
+    if target.project is None:
+        return ControlProbe(lambda: False, "a plain URL has no control probe")
+    cause = partial(_trouble, target.project, target.service)
     if colors is not None and target.through_proxy and colors.proxy is not None:
-        return colors.proxy.control()
-    if target.project is not None:
-        project, service = target.project, target.service
-        return ControlProbe(
-            lambda: _engine_answers(project, service), "the engine says whether its container runs"
-        )
-    return ControlProbe(lambda: False, "a plain URL has no control probe")
+        return replace(colors.proxy.control(), cause=cause)
+    answers = partial(_engine_answers, target.project, target.service)
+    return ControlProbe(answers, "the engine says whether its container runs", cause)
+
+
+def _trouble(project: str, service: str) -> str:
+    try:
+        return describe_trouble(docker.the_container(project, service))
+    except EngineUnavailable:
+        return ""
 
 
 def _engine_answers(project: str, service: str) -> bool:

@@ -13,6 +13,7 @@ from cutover.core.verdict import Outcome, no, yes
 from cutover.gate import container_checks as probes
 from cutover.gate.container_checks import (
     ExpectedIdentity,
+    describe_trouble,
     health_budget,
     judge_from_outside,
     judge_health,
@@ -377,3 +378,32 @@ def test_every_difference_is_told() -> None:
     """All differences are in the reason."""
     verdict = judge_identity(RIGHT, [RIGHT], ExpectedIdentity(image=OTHER, config_hash="f" * 64))
     assert verdict.reason.count("expected") == 2
+
+
+OOM = container("exited", exit_code=137, finished=at(3.0), oom=True)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (HEALTHY, ""),
+        (STARTING, ""),
+        (None, "its container is gone"),
+        (CRASHED, "its container exited (3) 0.4 s after its start"),
+        (OOM, "its container exited (137, SIGKILL) 3.0 s after its start, killed for its memory limit"),
+        (LOOPING, "its container is in a crash loop: restarted 4 times, last exit code 1"),
+        (
+            container("restarting", restarts=2, exit_code=139),
+            "its container is in a crash loop: restarted 2 times, last exit code 139, SIGSEGV",
+        ),
+        (container(restarts=1), "its container ended by itself and was started again once"),
+        (
+            container(restarts=3, oom=True),
+            "its container ended by itself and was started again 3 times, killed for its memory limit",
+        ),
+        (container(oom=True), "a process of its container was killed for its memory limit"),
+    ],
+)
+def test_why_it_does_not_answer(found: Container | None, said: str) -> None:
+    """Exit code with its signal, restarts and the memory limit; nothing where it just runs."""
+    assert describe_trouble(found) == said

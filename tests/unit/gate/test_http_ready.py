@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -145,3 +146,32 @@ def test_silence_without_a_way_is_unknown() -> None:
     """Where the control question fails too, nobody knows."""
     with HttpClient(nobody(), 30) as http:
         assert ready(http, BAD, Ready()).outcome is UNKNOWN
+
+
+@pytest.mark.parametrize("talk", [hang_up, says(response(502, "bad gateway"))])
+def test_a_no_names_what_the_engine_knows(talk: Talk) -> None:
+    """A closed connection, and the 502 of a proxy, are consequences: the reason ends with the cause, once."""
+    cause = "its container exited (137, SIGKILL) 3 s after its start, killed for its memory limit"
+    knowing = replace(GOOD, cause=lambda: cause)
+    with serving(talk) as url, HttpClient(url, 30) as http:
+        verdict = ready(http, knowing, Ready(timeout=30.0))
+    assert verdict.outcome is NO
+    assert verdict.reason.endswith(f"; {cause}")
+    assert verdict.reason.count(cause) == 1
+
+
+def test_the_engine_is_not_asked_about_a_yes() -> None:
+    """Only a failure needs a cause; one that the engine does not know leaves the reason as it is."""
+    asks = list[int]()
+
+    def nothing() -> str:
+        asks.append(1)
+        return ""
+
+    knowing = replace(GOOD, cause=nothing)
+    with serving(says(response(200, ""))) as url, HttpClient(url, 30) as http:
+        assert ready(http, knowing, Ready(timeout=30.0)).ok
+    assert not asks
+    with serving(says(response(503, ""))) as url, HttpClient(url, 30) as http:
+        assert ready(http, knowing, Ready(timeout=30.0)).reason == "expected status 2xx, got 503"
+    assert asks
