@@ -3,6 +3,7 @@
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.config_schema import Version
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import AssertVerdict
 from cutover.gate.http_checks import version
@@ -19,5 +20,7 @@ def test_version(
     assert_verdict: AssertVerdict,
 ) -> None:
     """The target is the service and the release that it should be."""
-    assert cutover_config.version is not None
-    assert_verdict(version(cutover_http, control_probe, cutover_config.version, expected_tag))
+    wanted = (
+        cutover_config.version or Version()
+    )  # of a plain URL, also beside a cutover.toml without [version]
+    assert_verdict(version(cutover_http, control_probe, wanted, expected_tag))

@@ -55,6 +55,8 @@ class ReleaseRequest:
     """The checklists as named on the command line, to run the gate again."""
     deploy: str | None = None
     """The image tag to deploy."""
+    expect: str | None = None
+    """The tag that the targets should serve; None: what the engine says that they run."""
     switch: bool = False
     watch_s: float | None = None
     hold_s: float | None = None

@@ -98,6 +98,7 @@ class CollectionHooks:
         session, request = self.session, self.session.request
         asked = (each for each in items if session.checklist.take(each, session.settings))
         items[:] = sorted(asked, key=stage_of)
+        self._require_version_check(items)
         changes_s = session.settings.release_timeout if request.changes_something else 0.0
         limit_tests(items, changes_s, session.watch_seconds)
         lacking = {GATE, WATCH} - {stage_of(item) for item in items}
@@ -111,6 +112,22 @@ class CollectionHooks:
             own = count(len(gate), "check")
             text = f"{own} of your own; the shipped ones are not named: add --pyargs cutover.smoke"
             self.session.notes.append(("checklist", text))
+
+    def _require_version_check(self, items: Sequence[pytest.Item]) -> None:
+        """Refuse `--expect` where no test compares the version, so that a pass would not say what serves."""
+        expect, settings = self.session.request.expect, self.session.settings
+        if expect is None or options.only_looks(self.session.config):
+            return
+        for key in ("off", "report_only"):
+            if "version" in getattr(settings.checks, key):
+                raise pytest.UsageError(
+                    f'--expect={expect} with [checks] {key} = ["version"]: remove one of both'
+                )
+        if not any("version" in mark.args for item in items for mark in item.iter_markers("requires")):
+            why = "no test of this session compares the version"
+            raise pytest.UsageError(
+                f"--expect={expect}: {why}; name smoke, and in cutover.toml add [version]"
+            )
 
     def _refuse_selection(self, lost: list[str]) -> None:
         """Refuse a release if a plugin or a conftest has deselected tests; a gate is then no longer whole."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -97,6 +98,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="after the gate: switch the traffic to the target, verify it, gate again through the proxy, watch; "
         "switch back if anything fails",
     )
+    add(
+        "--expect",
+        metavar="TAG",
+        help="the tag that the targets should serve, of a gate or a watch; another one fails the check of the version",
+    )
     add("--watch", metavar="DURATION", help="how long checks/ run, like 15m; default: [watch] duration")
     add(
         "--hold",
@@ -142,6 +148,7 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
     return ReleaseRequest(
         targets,
         deploy=option.deploy,
+        expect=option.expect,
         switch=bool(option.switch),
         watch_s=_seconds("--watch", option.watch),
         hold_s=_seconds("--hold", option.hold),
@@ -159,10 +166,10 @@ def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str])
     option = config.option
     if armed and not targets:
         raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
+    _refuse_tags(option, targets, armed)
     if not targets:
         return
     _refuse_codes(targets)
-    _refuse_tag(option.deploy)
     if armed and len(targets) != 1:
         raise pytest.UsageError(f"{armed[0]} needs exactly one --target, got {', '.join(targets)}")
     if option.hold and not (option.deploy or option.switch):
@@ -199,11 +206,17 @@ def _refuse_codes(targets: Sequence[str]) -> None:
             raise pytest.UsageError(f"--target={each!r}: control characters are not allowed")
 
 
-def _refuse_tag(tag: str | None) -> None:
-    if tag is not None and not tag.strip():
-        raise pytest.UsageError("--deploy needs an image tag, like sha-4f1c2aa")
-    if tag is not None and (fault := tag_fault(tag)):
-        raise pytest.UsageError(f"--deploy: {fault}")
+def _refuse_tags(option: argparse.Namespace, targets: Sequence[str], armed: Sequence[str]) -> None:
+    for name, tag in (("--deploy", option.deploy), ("--expect", option.expect)):
+        if tag is not None and not tag.strip():
+            raise pytest.UsageError(f"{name} needs an image tag, like sha-4f1c2aa")
+        if tag is not None and (fault := tag_fault(tag)):
+            raise pytest.UsageError(f"{name}: {fault}")
+    if option.expect and not targets:
+        raise pytest.UsageError("--expect needs --target: a URL, blue, green, live or idle")
+    if option.expect and armed:
+        why = "a release expects the tag that it deploys"
+        raise pytest.UsageError(f"--expect with {armed[0]}: {why}; leave it out")
 
 
 def _seconds(name: str, given: str | None) -> float | None:

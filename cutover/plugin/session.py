@@ -171,7 +171,8 @@ class CutoverSession:
             else:
                 current = colors.refreshed() if colors and param.after_switch else colors
                 found = target_named(current, param.name)
-            self._targets[param] = found
+            expect = self.request.expect
+            self._targets[param] = replace(found, tag=expect) if expect else found
         return self._targets[param]
 
     def baselines(self, target: Target) -> dict[str, LogBaseline]:

@@ -215,6 +215,12 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
         toml("[[endpoints]]\npath = '/x'\nmethod = 'POST'\n"), (), {}, ("POST /x changes something", "writes = true"),
     ),
     "a missing env file": (gone(".env.green"), (), {}, (".env.green: no such file", "colors.green.env_file")),
+    "an expected tag of a release": (nothing, ("--deploy=sha-2", "--expect=sha-2"), {}, ("--expect with --deploy", "leave it out")),
+    "an expected tag that is none": (nothing, ("--expect=-x",), {}, ("--expect", "is no image tag")),
+    "an expected tag that nothing compares": (nothing, ("--expect=sha-2",), {}, ("--expect=sha-2", "compares the version")),
+    "an expected tag with its check off": (
+        toml('[checks]\noff = ["version"]\n'), ("--expect=sha-2",), {}, ('--expect=sha-2 with [checks] off = ["version"]',),
+    ),
     "a watch of nothing": (nothing, ("--watch=0s",), {}, ("--watch=0s", "longer than 0s")),
     "a hold of a gate": (nothing, ("--hold=30m",), {}, ("--hold needs --switch, or --deploy",)),
     "a hold without a unit": (nothing, ("--hold=30", "--deploy=sha-2"), {}, ("--hold", "unit")),

@@ -33,6 +33,7 @@ DOCS = (
     "README.md",
     "docs/runbook.md",
     "docs/dev/deploy_server.md",
+    "docs/elsewhere.md",
     "docs/getting-started.md",
     "docs/index.md",
     "docs/masking.md",
