@@ -107,19 +107,20 @@ def run(
     *,
     deadline_s: float,
     environment: Mapping[str, str] | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes | int | None = None,
     cwd: str | None = None,
     mask: bool = True,
 ) -> CompletedCommand:
     """Run *words* in a clean environment with *environment* added; never raises for a failed command.
 
+    *stdin* is what the command reads, or the file descriptor that it reads from; by default it reads nothing.
     After *deadline_s* the whole process group is killed and the exit code is 124; a missing command has 127.
     `mask=False` is for output that is parsed and not shown.
     """
     try:
         process = subprocess.Popen(
             list(words),
-            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdin=stdin if isinstance(stdin, int) else subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=clean_environment(environment),
@@ -129,7 +130,7 @@ def run(
     except OSError as error:
         return CompletedCommand(tuple(words), 127, "", f"{words[0]}: {error.strerror}")
     try:
-        out, err = process.communicate(stdin, timeout=deadline_s)
+        out, err = process.communicate(stdin if isinstance(stdin, bytes) else None, timeout=deadline_s)
         code = process.returncode
     except subprocess.TimeoutExpired:
         ended = process.poll()  # not None: it ended, and one of its children holds our pipes open

@@ -1,0 +1,162 @@
+"""Commands on other hosts over the system's `ssh`: one multiplexed connection for each host, strict host keys."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutover.core.errors import ConfigError
+from cutover.core.target import host_fault
+from cutover.system import process
+from cutover.system.process import Argv, CompletedCommand
+
+UNREACHED = 255
+"""Exit code of ssh if it could not reach the host, or lost it."""
+CONNECT_S = 10
+ALIVE_S, ALIVE_TIMES = 5, 3
+PERSIST_S = 300
+CLOSE_DEADLINE_S = 10.0
+SOCKET_ROOM = 80  # a socket has at most 107 letters, and ssh adds 17 while it makes one
+REASONS = (
+    (
+        re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED"),
+        "its host key has changed: compare it on the host itself, then remove the old one with ssh-keygen -R",
+    ),
+    (
+        re.compile(r"Host key verification failed|host key is known for"),
+        "its host key is not known here: compare it on the host itself, then add it to ~/.ssh/known_hosts",
+    ),
+    (
+        re.compile(r"Could not resolve hostname"),
+        "no host of that name: name it as `ssh` knows it, or add it to ~/.ssh/config",
+    ),
+    (
+        re.compile(r"Permission denied|Too many authentication failures"),
+        "it refuses the login: load the key into the agent, or name it in ~/.ssh/config (no password is asked for)",
+    ),
+)
+"""What ssh says -> what it means and the way out; the first one that is found counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class SshHost:
+    """A host by its ssh name, with the control socket of its connection; raises ConfigError for a bad name."""
+
+    name: str
+    socket: Path
+    config: Path | None = None
+    """The configuration file of ssh; None: its own."""
+
+    def __post_init__(self) -> None:
+        if fault := host_fault(self.name):
+            raise ConfigError(fault)
+
+    @property
+    def _options(self) -> Argv:
+        options = {
+            "BatchMode": "yes",
+            "StrictHostKeyChecking": "yes",
+            "ConnectTimeout": CONNECT_S,
+            "ServerAliveInterval": ALIVE_S,
+            "ServerAliveCountMax": ALIVE_TIMES,
+            "ControlPath": self.socket,
+            "ControlPersist": PERSIST_S,
+            "ForwardAgent": "no",
+            "ForwardX11": "no",
+            "RequestTTY": "no",
+            "LogLevel": "ERROR",
+        }
+        given = (word for key, value in options.items() for word in ("-o", f"{key}={value}"))
+        return ("ssh", *(("-F", str(self.config)) if self.config else ()), *given)
+
+    def argv(self, script: str) -> Argv:
+        """The command that runs a line of POSIX shell on the host."""
+        remote = f"sh -c {shlex.quote(script)}"
+        return (*self._options, "-o", "ControlMaster=auto", "--", self.name, remote)
+
+    @property
+    def close_argv(self) -> Argv:
+        """The command that ends the connection."""
+        return (*self._options, "-O", "exit", "--", self.name)
+
+    def run(
+        self, script: str, *, deadline_s: float, stdin: int | None = None, mask: bool = True
+    ) -> CompletedCommand:
+        """Run a line of shell there; the exit code is 255 if the host was not reached, 124 after the deadline.
+
+        *stdin* and *mask* are those of `process.run`.
+        """
+        agent = {key: os.environ[key] for key in ("SSH_AUTH_SOCK",) if key in os.environ}
+        return process.run(
+            self.argv(script), deadline_s=deadline_s, environment=agent, stdin=stdin, mask=mask
+        )
+
+    def fetch(self, folder: str, *, most: int, deadline_s: float) -> bytes:
+        """The files in *folder* of the host as a compressed tar file; raises OSError with the reason."""
+        # base64, because what a command prints is text here.
+        script = f"cd {shlex.quote(folder)} && tar -czf - . | head -c {most + 1} | base64"
+        done = self.run(script, deadline_s=deadline_s, mask=False)
+        if not done.ok or not done.out.strip():
+            raise OSError(unreached(done) or done.last_line)
+        content = base64.b64decode(done.out)
+        if len(content) > most:
+            raise OSError(f"more than {most:,} bytes")
+        return content
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        process.run(self.close_argv, deadline_s=CLOSE_DEADLINE_S)
+
+
+def unreached(done: CompletedCommand) -> str:
+    """Why *done* says nothing about the host, in one line; empty if the command ran there to its end."""
+    if done.code not in {UNREACHED, process.TIMED_OUT}:
+        return ""
+    for pattern, meaning in REASONS:
+        if pattern.search(done.err):
+            return meaning
+    return f"no answer: {done.last_line}"
+
+
+def in_folder(path: str, *words: str, **environment: str) -> str:
+    """The line of shell that runs *words* in the folder *path*, with its `.venv/bin` first in PATH if it has one."""
+    given = " ".join(f"{key}={shlex.quote(value)}" for key, value in environment.items())
+    command = f"{f'env {given} ' if given else ''}{shlex.join(words)}"
+    return f'cd {shlex.quote(path)} && PATH="$PWD/.venv/bin:$PATH" && export PATH && exec {command}'
+
+
+def tied(script: str) -> str:
+    """*script*, whose last command is an `exec`, ended by SIGTERM as soon as its standard input ends.
+
+    So it ends in order when the connection, or the process that called it, does.
+    """
+    # By descriptor 3, because a shell gives asynchronous commands /dev/null as their standard input.
+    watch = '{ cat <&3 >/dev/null; kill -TERM "$s"; } >/dev/null 2>&1 & w=$!'
+    end = 'wait "$s"; c=$?; kill "$w" 2>/dev/null; exit "$c"'
+    return f"exec 3<&0; {{ {script}; }} </dev/null 3<&- & s=$!; {watch}; {end}"
+
+
+@contextlib.contextmanager
+def connections(names: Sequence[str], config: Path | None = None) -> Iterator[dict[str, SshHost]]:
+    """A host for each name; the connections are made when they are first used and closed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="cutover-"))
+    if len(str(folder)) > SOCKET_ROOM:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="cutover-", dir="/tmp"))
+    hosts: dict[str, SshHost] = {}
+    try:
+        hosts.update({name: SshHost(name, folder / str(number), config) for number, name in enumerate(names)})
+        yield hosts
+    finally:
+        for host in hosts.values():
+            if host.socket.exists():
+                host.close()
+        shutil.rmtree(folder, ignore_errors=True)

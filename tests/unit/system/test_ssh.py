@@ -1,0 +1,122 @@
+"""Commands on other hosts: which command lines they become, and what ssh's answers mean."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from cutover.core.errors import ConfigError
+from cutover.system.process import TIMED_OUT, CompletedCommand
+from cutover.system.ssh import UNREACHED, SshHost, connections, in_folder, tied, unreached
+
+WEB = SshHost("deploy@web-1", Path("/run/c/0"))
+
+
+def test_a_command_line_is_strict_and_ends_its_options_before_the_host() -> None:
+    """No password is asked for, no unknown key is accepted, and `--` stands before the name."""
+    argv = WEB.argv("echo 'a b'")
+    assert argv[-3:] == ("--", "deploy@web-1", """sh -c 'echo '"'"'a b'"'"''""")
+    assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "ControlMaster=auto", "ControlPath=/run/c/0"} < {
+        *argv
+    }
+    assert "-F" not in argv
+    assert SshHost("web-1", Path("/run/c/0"), Path("/etc/x")).argv("true")[:3] == ("ssh", "-F", "/etc/x")
+
+
+@pytest.mark.parametrize(
+    "name", ["-oProxyCommand=id", "-", "", "a b", "web;id", "web\n", "$(id)", "web/1", "wéb"]
+)
+def test_a_name_that_ssh_could_misread_is_refused(name: str) -> None:
+    """A host name is never an option or shell syntax."""
+    with pytest.raises(ConfigError, match="is no ssh name of a host"):
+        SshHost(name, Path("/run/c/0"))
+
+
+def done(code: int, err: str) -> CompletedCommand:
+    """A command of ssh that ended."""
+    return CompletedCommand(("ssh",), code, "", err)
+
+
+@pytest.mark.parametrize(
+    ("code", "err", "meaning"),
+    [
+        (0, "", ""),
+        (12, "cutover: locked", ""),
+        (UNREACHED, "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "has changed"),
+        (UNREACHED, "No ED25519 host key is known for web-1 and you have requested strict checking.", "not known here"),
+        (UNREACHED, "ssh: Could not resolve hostname web-9: Name or service not known", "no host of that name"),
+        (UNREACHED, "deploy@web-1: Permission denied (publickey).", "refuses the login"),
+        (UNREACHED, "ssh: connect to host web-1 port 22: Connection refused", "no answer: ssh: connect to host"),
+        (TIMED_OUT, "ssh -o …: no end after 10 s", "no answer: ssh -o …: no end after 10 s"),
+    ],
+)  # fmt: skip
+def test_what_ssh_says_becomes_one_line(code: int, err: str, meaning: str) -> None:
+    """A host that was not reached is told apart from a command that failed on it, with the way out."""
+    said = unreached(done(code, err))
+    assert meaning in said
+    assert bool(said) is bool(meaning)
+    assert "\n" not in said
+
+
+def shell(script: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell here as ssh runs it there."""
+    words = ("sh", "-c", script)
+    return subprocess.run(words, stdin=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_command_finds_the_programs_of_its_folder(tmp_path: Path) -> None:
+    """`.venv/bin` comes first; words and values reach the command as they are."""
+    folder = tmp_path / "a 'b"
+    (folder / ".venv/bin").mkdir(parents=True)
+    program = folder / ".venv/bin/cutover"
+    program.write_text('#!/bin/sh\npwd; printf "%s|" "$WHO" "$@"; exit 7\n')
+    program.chmod(0o755)
+    said = shell(in_folder(str(folder), "cutover", "x y", "$HOME", WHO="it's ana"))
+    assert (said.returncode, said.stdout) == (7, f"{folder}\nit's ana|x y|$HOME|")
+
+
+def test_a_tied_command_keeps_its_exit_code() -> None:
+    """As long as standard input is open, the command ends by itself."""
+    reads, writes = os.pipe()
+    said = shell(tied("exec sh -c 'echo said; exit 7'"), stdin=reads)
+    os.close(writes)
+    os.close(reads)
+    assert (said.returncode, said.stdout) == (7, "said\n")
+
+
+def test_a_tied_command_ends_with_its_standard_input(tmp_path: Path) -> None:
+    """A session on a host gets SIGTERM when its coordinator is gone, and ends in order."""
+    begun = tmp_path / "begun"
+    inner = f"trap 'echo reverted; exit 2' TERM; : >{begun}; while :; do sleep 0.05; done"
+    script = tied(f"exec sh -c {shlex.quote(inner)}")
+    with subprocess.Popen(
+        ("sh", "-c", script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 30
+        while not begun.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        said, _ = process.communicate(timeout=30)
+    assert (process.returncode, said) == (2, "reverted\n")
+
+
+def test_connections_have_short_private_sockets() -> None:
+    """Each host has a socket of its own in a folder that is removed afterwards."""
+    with connections(["web-1", "web-2"]) as hosts:
+        sockets = [host.socket for host in hosts.values()]
+        folder = sockets[0].parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert len({*sockets}) == 2
+        assert all(len(str(each)) < 90 for each in sockets)
+    assert not folder.exists()
+
+
+def test_one_bad_name_refuses_all() -> None:
+    """No connection is made if one of the names is wrong."""
+    with pytest.raises(ConfigError, match="-x"), connections(["web-1", "-x"]):
+        pytest.fail("not reached")
