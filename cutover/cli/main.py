@@ -23,6 +23,7 @@ MODULES = {
     "env": "env",
     "init": "init",
     "journal": "reports",
+    "lease": "lease",
     "recover": "operations",
     "rehearse": "operations",
     "release": "release",

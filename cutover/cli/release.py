@@ -15,6 +15,11 @@ from cutover.release import gate_run
 @click.argument("tag", required=False)
 @click.option("--image-tag", metavar="TAG", help="The same as TAG.")
 @click.option("--in-place", is_flag=True, help="Deploy to the live color and gate it; no switch, no watch.")
+@click.option("--stage", is_flag=True, help="Deploy to the idle color and gate it; no switch, no watch.")
+@click.option("--staged", is_flag=True, help="Switch to TAG, which the idle color has already; no deploy.")
+@click.option(
+    "--hosts", metavar="HOSTS", help='Release on the servers of [hosts]: "all", or names with commas.'
+)
 @click.option("--tests", multiple=True, metavar="PATH", help="A checklist of yours; repeatable.")
 @click.option("--watch", metavar="DURATION", help='How long checks/ observe, like "15m".')
 @click.option("--plan", is_flag=True, help="Print what would be done and undone, change nothing.")
@@ -23,6 +28,9 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     tag: str | None,
     image_tag: str | None,
     in_place: bool,
+    stage: bool,
+    staged: bool,
+    hosts: str | None,
     tests: tuple[str, ...],
     watch: str | None,
     plan: bool,
@@ -40,14 +48,28 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     )
     if not wanted or wanted.startswith("-"):
         raise click.UsageError("name the image tag to release, like: cutover release sha-4f1c2aa")
+    if in_place + stage + staged + bool(hosts) > 1:
+        raise click.UsageError(
+            "--in-place, --stage, --staged and --hosts are four kinds of release: choose one"
+        )
+    if staged:
+        # Imported here, because it asks the engine and is slow to import.
+        from cutover.cli.main import settings_of
+        from cutover.release.verify import require_staged
+
+        given = (each.partition("=")[2] for each in more if each.startswith("--cutover-config="))
+        require_staged(settings_of(next(given, None)), wanted)
     options = (
         f"--target={'live' if in_place else 'idle'}",
-        f"--deploy={wanted}",
-        *([] if in_place else ["--switch"]),
+        *([] if staged else [f"--deploy={wanted}"]),
+        *([] if in_place or stage else ["--switch"]),
+        *([f"--on-hosts={hosts}"] if hosts else []),
         *([f"--watch={watch}"] if watch else []),
         *(["--plan"] if plan else []),
     )
-    tests = tests or shipped_tests(in_place=in_place)
+    tests = tests or shipped_tests(in_place=in_place or stage)
+    if stage:
+        tests = tuple(gate_run.without_checks(tests))
     replace_process(gate_run.pytest_argv(tests, (*options, *more)))
 
 

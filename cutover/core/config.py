@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,7 @@ class Settings(schema.Section):
     freeze: schema.Freeze | None = None
     hooks: schema.Hooks | None = None
     approval: schema.Approval = schema.Approval()
+    hosts: schema.Hosts | None = None
     source: Path = Path("cutover.toml")
     """The file that was read."""
 
@@ -132,6 +133,39 @@ class Settings(schema.Section):
         return (
             f"a watch of {duration(watch_s)}{rest} does not end within release_timeout"
             f" ({duration(self.release_timeout)}), when the guard reverts the release; shorten it or raise that"
+        )
+
+    @model_validator(mode="after")
+    def _hold_outlasts_the_batches(self) -> Settings:
+        if self.hosts and not self.proxy:
+            raise ValueError("[hosts] needs [proxy]: the traffic of each host is switched")
+        if self.hosts and (
+            problem := self.hold_problem(self.hosts.hold, self.watches(len(self.hosts.names)))
+        ):
+            raise ValueError(f"hosts.hold: {problem}")
+        return self
+
+    def watches(self, hosts: int, watch_s: float | None = None) -> tuple[float, ...]:
+        """How long each batch of a release on *hosts* servers is watched: *watch_s*, `[hosts] watch`, `[watch]`."""
+        if self.hosts is None:
+            return ()
+        default: tuple[float, ...] = self.hosts.watch or (self.watch.duration,)
+        given = default if watch_s is None else (watch_s,)
+        sizes = schema.batch_sizes(self.hosts.batches, hosts)
+        return tuple(given[min(number, len(given) - 1)] for number in range(len(sizes)))
+
+    def hold_problem(self, hold_s: float, watches: Sequence[float]) -> str:
+        """Why a hold of *hold_s* seconds ends before all batches are watched for *watches*; empty if it does not."""
+        drain_s = self.proxy.drain_timeout if self.proxy else 0.0
+        least = sum(watches) + len(watches) * drain_s
+        if hold_s > least:
+            return ""
+        what = (
+            f"{len(watches)} batches, watches and drains together," if len(watches) > 1 else "watch and drain"
+        )
+        return (
+            f"{duration(hold_s)} is too short: {what} take up to {duration(least)},"
+            " and a host would revert before the others are confirmed; make it longer"
         )
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from cutover.core.target import url_problem
+from cutover.core.target import host_fault, url_problem
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -72,6 +72,12 @@ def _is_http_url(url: str) -> str:
     return url
 
 
+def _is_host(name: str) -> str:
+    if fault := host_fault(name):
+        raise ValueError(fault)
+    return name
+
+
 Duration = Annotated[float, BeforeValidator(_to_seconds)]
 Period = Annotated[Duration, AfterValidator(_above_zero)]
 """A duration that is longer than 0s."""
@@ -80,6 +86,10 @@ UrlPath = Annotated[str, AfterValidator(_is_path)]
 """The path of a URL, with its query."""
 HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+HostName = Annotated[str, AfterValidator(_is_host)]
+"""The name of a host, as ssh knows it."""
+Batch = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}|([1-9][0-9]?|100)%)$")]
+"""How many hosts have been switched after a batch: a number or a share, like `1` or `50%`."""
 Token = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 """A header name or a method, by RFC 9110."""
 HeaderValue = Annotated[str, Field(pattern=r"^[\t -~]*$")]
@@ -479,4 +489,64 @@ class Approval(Section):
             raise ValueError(
                 f"this host knows no time zone {self.time_zone!r}; write it like Asia/Tokyo"
             ) from error
+        return self
+
+
+def batch_sizes(batches: tuple[str, ...], hosts: int) -> tuple[int, ...]:
+    """How many of *hosts* are switched in each batch, none of them empty; raises ValueError if not all are reached."""
+    sizes: list[int] = []
+    before = 0
+    for each in batches:
+        share = each.endswith("%")
+        reached = -(-hosts * int(each[:-1]) // 100) if share else int(each)
+        if reached < before:
+            raise ValueError(
+                f"batches: {each!r} is {reached} of {hosts} hosts, fewer than the batch before ({before}):"
+                " each one says how many are switched after it"
+            )
+        reached = min(reached, hosts)
+        sizes.append(reached - before)
+        before = reached
+    if before < hosts:
+        raise ValueError(
+            f'batches: the last one, {batches[-1]!r}, reaches {before} of {hosts} hosts; end with "100%"'
+        )
+    return tuple(filter(None, sizes))
+
+
+class Hosts(Section):
+    """`[hosts]`: servers for `cutover release --hosts`, each with this file, an engine and a proxy of its own."""
+
+    names: tuple[HostName, ...] = Field(min_length=1)
+    """Names of the servers, as ssh knows them; they are switched in this order."""
+    path: str = Field(pattern=r"^/[^\x00-\x1f\x7f]*$")
+    """The folder on each server in which its `cutover` is run; its `.venv` is used if there is one."""
+    batches: tuple[Batch, ...] = Field(("1", "50%", "100%"), min_length=1)
+    """How many servers have been switched after each batch, as a number or a share; the last one must reach all."""
+    watch: tuple[Period, ...] = ()
+    """How long each batch is watched; the last duration counts for all further batches; default: `[watch] duration`."""
+    hold: Period = 3600.0
+    """How long a switched server waits for the others; then it reverts by itself."""
+    ssh_config: ConfigPath | None = None
+    """Another configuration file of ssh."""
+    leave: tuple[str, ...] = ()
+    """argv, run on the coordinator: take `{host}` out of the balancer before its switch."""
+    join: tuple[str, ...] = ()
+    """argv: put `{host}` back, after its session; also the undo of `leave`."""
+    status: tuple[str, ...] = ()
+    """argv that exits with 0 if `{host}` is in the balancer; asked after `join`."""
+
+    @model_validator(mode="after")
+    def _batches_reach_all(self) -> Hosts:
+        twice = sorted({each for each in self.names if self.names.count(each) > 1})
+        if twice:
+            raise ValueError(f"names: {twice[0]} is named twice; name each host once")
+        sizes = batch_sizes(self.batches, len(self.names))
+        if len(self.watch) > len(sizes):
+            raise ValueError(
+                f"watch: {len(self.watch)} durations for {len(sizes)} batches; the last one counts for all further ones"
+            )
+        if bool(self.leave) != bool(self.join):
+            given, lacking = ("leave", "join") if self.leave else ("join", "leave")
+            raise ValueError(f"{given} needs {lacking}: what takes a host out must be undone")
         return self

@@ -15,15 +15,15 @@ URL_SCHEMES = ("http://", "https://")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 """An image tag, as engines and registries accept it."""
 
-HOST = re.compile(r"[A-Za-z0-9._@:][A-Za-z0-9._@:-]*")
-"""A name of a host for ssh, which cannot be taken for an option or hold shell syntax."""
+HOST = re.compile(r"[A-Za-z0-9_@:][A-Za-z0-9._@:-]*")
+"""A name of a host for ssh, which cannot be taken for an option, a folder or shell syntax."""
 
 
 def host_fault(name: str) -> str:
     """Return why *name* cannot be the ssh name of a host, in one line; empty if it can."""
     if HOST.fullmatch(name):
         return ""
-    allowed = "a-z, A-Z, digits, . _ @ : and -, and no - at the beginning"
+    allowed = "a-z, A-Z, digits, . _ @ : and -, and no . or - at the beginning"
     return f"{quoted(name)} is no ssh name of a host: it has {allowed}; write it like web-1 or deploy@web-1"
 
 
@@ -77,6 +77,8 @@ class ReleaseRequest:
     allow_no_rollback: bool = False
     migrate: bool = True
     allow_breaking_migration: bool = False
+    hosts: str = ""
+    """The hosts of `[hosts]` to release on, `all` or names; empty: this one."""
     plan: bool = False
     """Print what would be done and change nothing: no file, no image, no open release."""
     asked_at: float | None = None

@@ -36,7 +36,14 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Take the lock of a release first: a session that finds it taken ends at once, with exit code 12."""
     config.stash[options.ASKED_AT] = time.monotonic()
     request = _parsed_request(config)
-    if request is None or not request.changes_something or request.plan or options.only_looks(config):
+    local = request is not None and not request.hosts  # the hosts of a release each have a lock of their own
+    if (
+        request is None
+        or not local
+        or not request.changes_something
+        or request.plan
+        or options.only_looks(config)
+    ):
         return None
     # Imported here, as below, because it is slow and not needed in other pytest sessions of the environment.
     from cutover.core.errors import ConfigError, Locked
@@ -75,6 +82,11 @@ def pytest_configure(config: pytest.Config) -> None:
     session = CutoverSession.create(config, request, rendering)
     config.stash[SESSION] = session
     config.add_cleanup(session.close)
+    if request.hosts:
+        from cutover.plugin.hosts import register_coordinator
+
+        register_coordinator(session)
+        return
     config.pluginmanager.register(fixtures, "cutover-fixtures")
     hooks.register_hooks(session)
 

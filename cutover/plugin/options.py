@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -110,6 +110,11 @@ def add_options(parser: pytest.Parser) -> None:
         help="what passed everything stays open so long, like 30m: cutover confirm keeps it, else it is reverted",
     )
     add(
+        "--on-hosts",  # pytest-testinfra has an option --hosts
+        metavar="all|NAME,…",
+        help="coordinate this release on the servers of [hosts] over ssh: stage on all, switch batch by batch, confirm",
+    )
+    add(
         "--keep-on-failure",
         action="store_true",
         help="report only: keep what was changed, also when a check fails",
@@ -142,6 +147,7 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
     option = config.option
     targets = tuple(option.target or ())
     armed = [name for name in ("--deploy", "--switch", "--plan") if getattr(option, name[2:])]
+    _refuse_hosts(option, targets)
     _refuse(config, targets, armed)
     if not targets:
         return None
@@ -157,9 +163,17 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
         allow_no_rollback=option.allow_no_rollback,
         migrate=not option.skip_migrations,
         allow_breaking_migration=option.allow_breaking_migration,
+        hosts=option.on_hosts or "",
         plan=option.plan,
         asked_at=config.stash.get(ASKED_AT, None),
     )
+
+
+def _refuse_hosts(option: Any, targets: Sequence[str]) -> None:
+    if option.on_hosts is not None and not (targets == ("idle",) and option.deploy and option.switch):
+        raise pytest.UsageError("--on-hosts needs --target=idle, --deploy=TAG and --switch")
+    if option.on_hosts is not None and option.keep_on_failure:
+        raise pytest.UsageError("--on-hosts with --keep-on-failure: the hosts would not serve one release")
 
 
 def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str]) -> None:

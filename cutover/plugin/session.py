@@ -373,7 +373,8 @@ SESSION = pytest.StashKey[CutoverSession]()
 def _hold_problem(settings: Settings, request: ReleaseRequest) -> str:
     """Why the hold is too short; empty if it is not."""
     watch_s = settings.watch.duration if request.watch_s is None else request.watch_s
-    if request.hold_s is None or not request.switch or request.hold_s >= watch_s:
+    alone = request.switch and not request.hosts
+    if request.hold_s is None or not alone or request.hold_s >= watch_s:
         return ""
     hold, watch_ = duration(request.hold_s), duration(watch_s)
     return f"--hold of {hold} is shorter than the watch of {watch_}: raise it, or shorten --watch"

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutover.core.config import Settings
-from cutover.core.errors import CutoverError, EngineUnavailable, Failed, Inconclusive, OperatorNeeded
+from cutover.core.errors import (
+    ConfigError,
+    CutoverError,
+    EngineUnavailable,
+    Failed,
+    Inconclusive,
+    OperatorNeeded,
+)
 from cutover.core.result import NOTHING, UNASKED, Running, Status
 from cutover.core.verdict import Outcome, Verdict
 from cutover.gate.container_checks import describe_exit, judge_health
@@ -19,6 +26,7 @@ from cutover.gate.log_checks import log_errors
 from cutover.proxy.base import COLORS, Live, Proxy
 from cutover.release.colors import (
     Colors,
+    color_named,
     control_for,
     find_live,
     inspect_colors,
@@ -85,6 +93,16 @@ def _running(settings: Settings, color: str, *, live: bool) -> Running:
 def label_of(found: Container) -> str:
     """The tag of a container's image; of one without a tag, the first digits of the image ID."""
     return tag_of(found.image_name) or found.image[7:19]
+
+
+def require_staged(settings: Settings, tag: str) -> None:
+    """Raise ConfigError unless the idle color runs *tag*."""
+    idle = color_named(inspect_colors(settings), "idle")
+    found = main_container(settings, idle)
+    has = label_of(found) if found is not None else "nothing"
+    if has != tag:
+        way_out = f"deploy it there first: `cutover release {tag} --stage`"
+        raise ConfigError(f"--staged: {idle} has {has}, not {tag}; {way_out}")
 
 
 def wait_live(

@@ -12,6 +12,7 @@ A session records any of these with `evidence.fact(name, value)` as soon as it k
 | `switched_at` | seconds since 1970 |
 | `proof` | see `cutover.report.charts` |
 | `versions` | `{"pytest": "9.2.0", …}` |
+| `hosts` | of a release on several hosts: `[{"host", "outcome", "text", "before", "now", "reports"}, …]` |
 | `logs` | `{"green": "the end of its log"}` |
 | `result` | `SessionResult.as_json()` |
 """

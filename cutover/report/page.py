@@ -29,8 +29,8 @@ MOST_BYTES = 3_000_000
 SCRIPT = re.compile(r"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 STAGES: Mapping[int, str] = {0: "gate", 1: "through the proxy", 2: "watch"}
 PARTS = (
-    "title", "band", "todo", "from_to", "who_when", "timeline", "proof", "failed", "every_check", "not_asked",
-    "sides", "watch", "logs", "undo_script", "journal_entries", "version_list",
+    "title", "band", "todo", "each_host", "from_to", "who_when", "timeline", "proof", "failed", "every_check",
+    "not_asked", "sides", "watch", "logs", "undo_script", "journal_entries", "version_list",
 )  # fmt: skip
 
 

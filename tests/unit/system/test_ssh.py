@@ -29,7 +29,7 @@ def test_a_command_line_is_strict_and_ends_its_options_before_the_host() -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["-oProxyCommand=id", "-", "", "a b", "web;id", "web\n", "$(id)", "web/1", "wéb"]
+    "name", ["-oProxyCommand=id", "-", "", "a b", "web;id", "web\n", "$(id)", "web/1", "..", "wéb"]
 )
 def test_a_name_that_ssh_could_misread_is_refused(name: str) -> None:
     """A host name is never an option or shell syntax."""

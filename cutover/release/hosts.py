@@ -1,0 +1,365 @@
+"""A release on several hosts: what each host has answered, what is done next, how it ends. Values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from cutover.core.config import Settings
+from cutover.core.config_schema import batch_sizes
+from cutover.core.errors import ConfigError
+from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, LOCKED, NEEDS_OPERATOR, OK, Status
+from cutover.core.text import count, duration, join_list, quoted
+from cutover.core.verdict import Outcome
+
+CONFIRM_MARGIN_S = 30.0
+"""What must be left of the first hold when the last batch has been watched."""
+
+
+class HostPhase(StrEnum):
+    """What is asked of a host, in this order."""
+
+    STAGE = "stage"
+    """Deploy to the idle color and gate it there; no user sees it."""
+    SWITCH = "switch"
+    """Switch, watch, and hold."""
+    CONFIRM = "confirm"
+    REVERT = "revert"
+
+
+@dataclass(frozen=True, slots=True)
+class HostBatch:
+    """Hosts that are switched side by side, and how long they are watched."""
+
+    hosts: tuple[str, ...]
+    watch_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HostsPlan:
+    """What is released where: the batches in their order, and how long a switched host waits for the others."""
+
+    tag: str
+    batches: tuple[HostBatch, ...]
+    hold_s: float
+    drain_s: float = 0.0
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All hosts, in the order in which they are switched."""
+        return tuple(host for batch in self.batches for host in batch.hosts)
+
+    @property
+    def where(self) -> str:
+        """`web-1, web-2 and web-3`."""
+        return join_list(self.hosts)
+
+
+@dataclass(frozen=True, slots=True)
+class HostStep:
+    """What a host answered to one phase."""
+
+    host: str
+    phase: HostPhase
+    outcome: Outcome
+    said: str
+    """One line: the last one of the host, or why it was not reached."""
+    code: int | None = None
+    """The exit code there; None if the host gave none."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """What a host serves, by `cutover status --json`."""
+
+    live: str = ""
+    tag: str = ""
+    idle: str = ""
+    idle_tag: str = ""
+    hold: str = ""
+    """The id of the release that waits for its confirmation."""
+    hold_tag: str = ""
+    busy: str = ""
+    """Why nothing can be asked of it now: a session runs, or a release is open and not held."""
+    operator: str = ""
+    silent: str = ""
+    """Why it could not be asked."""
+
+    @property
+    def text(self) -> str:
+        """`green serves sha-2`."""
+        if self.silent:
+            return f"could not be asked: {self.silent}"
+        runs = f"{self.live} serves {self.tag}" if self.live and self.tag else "what it serves is not known"
+        held = " (held)" if self.hold else ""
+        return f"{runs}{held}{f'; an operator is needed: {self.operator}' if self.operator else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What a host said before the release: its package, its cutover.toml, its state."""
+
+    host: str
+    version: str = ""
+    config: str = ""
+    """The digest of its cutover.toml."""
+    folder: str = ""
+    """Its state directory."""
+    lease: str = ""
+    """Who has it for another release on several hosts; empty if nobody."""
+    state: HostState = HostState()
+    problem: str = ""
+    """Why it could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostAction:
+    """What is done next: a phase on these hosts; a revert goes through them one by one, in this order."""
+
+    phase: HostPhase
+    hosts: tuple[str, ...]
+    watch_s: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostRow:
+    """One host in the report."""
+
+    host: str
+    outcome: str
+    """`yes`, `no`, `unknown` or `not asked`."""
+    text: str
+    before: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostsEnd:
+    """How a release on several hosts ended."""
+
+    status: Status
+    exit_code: int
+    sentence: str
+    why: tuple[tuple[str, str], ...] = ()
+    """Host and reason of what went wrong."""
+    command: str = ""
+    rows: tuple[HostRow, ...] = ()
+
+
+# --- before anything is changed ----------------------------------------------------------------------------------
+def chosen_hosts(given: str, settings: Settings) -> tuple[str, ...]:
+    """The hosts of `--hosts=all|NAME,…`, in the order of `[hosts] names`; raises ConfigError."""
+    if settings.hosts is None:
+        raise ConfigError(f"--hosts: {settings.source} has no [hosts]: add names and path")
+    names, known = [each.strip() for each in given.split(",")], settings.hosts.names
+    if names == ["all"]:
+        return known
+    unknown = next((each for each in names if each not in known), None)
+    if unknown is not None:
+        raise ConfigError(
+            f"--hosts: unknown host {quoted(unknown)}; [hosts] has {', '.join(known)}, or say all"
+        )
+    return tuple(each for each in known if each in names)
+
+
+def plan_hosts(
+    settings: Settings,
+    hosts: Sequence[str],
+    tag: str,
+    *,
+    watch_s: float | None = None,
+    hold_s: float | None = None,
+) -> HostsPlan:
+    """The plan of a release of *tag* on *hosts*; raises ConfigError if the hold is shorter than the watches."""
+    table = settings.hosts
+    if table is None:
+        raise ConfigError(f"--hosts: {settings.source} has no [hosts]: add names and path")
+    watches, hold = settings.watches(len(hosts), watch_s), table.hold if hold_s is None else hold_s
+    if problem := settings.hold_problem(hold, watches):
+        raise ConfigError(f"{'hosts.hold' if hold_s is None else '--hold'}: {problem}")
+    rest, batches = list(hosts), []
+    for size, watch in zip(batch_sizes(table.batches, len(hosts)), watches, strict=True):
+        batches.append(HostBatch(tuple(rest[:size]), watch))
+        del rest[:size]
+    drain_s = settings.proxy.drain_timeout if settings.proxy else 0.0
+    return HostsPlan(tag, tuple(batches), hold, drain_s)
+
+
+def host_state(facts: Mapping[str, Any]) -> HostState:
+    """The state of a host by the JSON of its `cutover status`."""
+    colors, live = facts.get("colors") or {}, facts.get("live") or ""
+    idle = next((each for each in sorted(colors) if each != live), "") if live else ""
+    hold, owner, left = facts.get("hold") or {}, facts.get("releasing"), facts.get("open")
+    busy = ""
+    if owner:
+        busy = f"{owner.get('who')} is releasing {owner.get('what')} since {owner.get('since')}"
+    elif left and not hold:
+        busy = f"release {left} is open"
+    tags = {color: str((row or {}).get("tag") or "") for color, row in colors.items()}
+    return HostState(
+        live=live,
+        tag=tags.get(live, ""),
+        idle=idle,
+        idle_tag=tags.get(idle, ""),
+        hold=str(hold.get("release") or ""),
+        hold_tag=str(hold.get("tag") or ""),
+        busy=busy,
+        operator=str(facts.get("needs_operator") or facts.get("problem") or ""),
+    )
+
+
+def taken_by(found: Iterable[HostFacts]) -> str:
+    """Which other release has one of the hosts, in one line; empty if none has."""
+    for each in found:
+        held = f"release {each.state.hold} of {each.state.hold_tag} is held" if each.state.hold else ""
+        session = each.state.busy if " is releasing " in each.state.busy else ""
+        if said := each.lease or held or session:
+            return f"{each.host}: {said.partition('; ')[0]}; nothing was changed"
+    return ""
+
+
+def preflight_problems(found: Sequence[HostFacts], version: str, config: str) -> tuple[str, ...]:
+    """Everything for which a release on these hosts is refused, one line each."""
+    return tuple(f"{each.host}: {line}" for each in found for line in _problems(each, version, config))
+
+
+def _problems(facts: HostFacts, version: str, config: str) -> Iterable[str]:
+    if facts.problem:
+        yield facts.problem
+        return
+    if facts.version != version:
+        yield f"it has pytest-cutover {facts.version}, here is {version}; install the same version on all"
+    elif facts.config != config:
+        yield "its cutover.toml is another one than here; bring the same file to all hosts"
+    if facts.state.operator:
+        yield f"an operator is needed there first: {facts.state.operator}; run `cutover status` on it"
+    elif facts.state.busy:
+        yield f"{facts.state.busy}; run `cutover recover` on it"
+    elif not facts.state.live or not facts.state.tag:
+        yield "what it serves is not known, so nothing could be reverted to; run `cutover status` on it"
+
+
+# --- what is next ------------------------------------------------------------------------------------------------
+def next_action(
+    plan: HostsPlan, steps: Sequence[HostStep], left_s: float, *, interrupted: bool = False
+) -> HostAction | None:
+    """What is done after *steps*; None at the end. *left_s* is how long the first hold still lasts."""
+    done = {phase: {each.host for each in steps if each.phase is phase} for phase in HostPhase}
+    if done[HostPhase.REVERT]:
+        return None
+    bad = not_good(steps)
+    if bad or interrupted:
+        why = f"{bad[0].host}: {bad[0].said}" if bad else "the session was interrupted"
+        return _revert(plan, done[HostPhase.SWITCH], why)
+    if not done[HostPhase.STAGE]:
+        return HostAction(HostPhase.STAGE, plan.hosts)
+    for batch in plan.batches:
+        if done[HostPhase.SWITCH].issuperset(batch.hosts):
+            continue
+        needed = batch.watch_s + plan.drain_s + CONFIRM_MARGIN_S
+        if done[HostPhase.SWITCH] and left_s < needed:
+            why = f"the hold of the first host ends in {duration(max(0.0, left_s))}, before the next batch is watched"
+            return _revert(plan, done[HostPhase.SWITCH], why)
+        return HostAction(HostPhase.SWITCH, batch.hosts, batch.watch_s)
+    return None if done[HostPhase.CONFIRM] else HostAction(HostPhase.CONFIRM, plan.hosts)
+
+
+def not_good(steps: Iterable[HostStep]) -> list[HostStep]:
+    """The steps that end the release; not those that were ended because of another one."""
+    return [each for each in steps if each.outcome in {Outcome.NO, Outcome.UNKNOWN}]
+
+
+def _revert(plan: HostsPlan, switched: Iterable[str], why: str) -> HostAction | None:
+    touched = {*switched}
+    hosts = tuple(host for host in reversed(plan.hosts) if host in touched)
+    return HostAction(HostPhase.REVERT, hosts, why=why) if hosts else None
+
+
+def way_to_revert(before: HostState, now: HostState) -> Literal["nothing", "roll back", "wait"]:
+    """What a host that was switched needs to be as before: nothing, `cutover rollback`, or time to revert by itself."""
+    if now.silent or now.busy:
+        return "wait"
+    if now.hold or not _as_before(before, now):
+        return "roll back"
+    return "nothing"
+
+
+def _as_before(before: HostState, now: HostState) -> bool:
+    return (
+        (before.live, before.tag) == (now.live, now.tag)
+        and bool(now.tag)
+        and not (now.silent or now.hold or now.busy or now.operator)
+    )
+
+
+# --- the end -----------------------------------------------------------------------------------------------------
+def judge_end(
+    project: str,
+    plan: HostsPlan,
+    steps: Sequence[HostStep],
+    before: Mapping[str, HostState],
+    after: Mapping[str, HostState],
+    *,
+    interrupted: bool = False,
+) -> HostsEnd:
+    """How the release ended, by what each host answered and by what it serves when it is asked at the end."""
+    confirmed = {
+        each.host for each in steps if each.phase is HostPhase.CONFIRM and each.outcome is Outcome.YES
+    }
+    reverted = any(each.phase is HostPhase.REVERT for each in steps)
+    switched = {each.host for each in steps if each.phase is HostPhase.SWITCH}
+    released = not reverted and confirmed == {*plan.hosts}
+    bad = [each for each in not_good(steps) if each.phase is not HostPhase.REVERT]
+    wrong = [
+        host
+        for host in plan.hosts
+        if not (
+            _serves(after[host], plan.tag)
+            if released
+            else host not in switched or _as_before(before[host], after[host])
+        )
+    ]
+    rows = tuple(_row(host, steps, before[host], after[host], host in wrong) for host in plan.hosts)
+    why = tuple((each.host, f"{each.phase}: {each.said}") for each in bad)
+    if wrong:
+        told = join_list([f"{host} {after[host].text}" for host in wrong])
+        sentence = f"an operator is needed. Right now: {told}."
+        return HostsEnd(
+            Status.ROLLBACK_FAILED, NEEDS_OPERATOR, sentence, why, f"ssh {wrong[0]} cutover status", rows
+        )
+    if released:
+        sentence = f"{project} runs {plan.tag} on {count(len(plan.hosts), 'host')}: {plan.where}."
+        return HostsEnd(Status.RELEASED, OK, sentence, (), "", rows)
+    code = INTERRUPTED if interrupted else _exit_code(bad)
+    if not switched:
+        status = Status.GATE_FAILED if code == FAILED else Status.INCONCLUSIVE
+        hosts = join_list(sorted({each.host for each in bad})) or plan.where
+        sentence = f"no host was switched, users noticed nothing: {plan.tag} did not pass on {hosts}."
+        return HostsEnd(status, code, sentence, why, "", rows)
+    told = join_list([f"{host} {after[host].text}" for host in plan.hosts if host in switched])
+    kept = [host for host in plan.hosts if host not in switched]
+    never = f" {join_list(kept)} never switched." if kept else ""
+    return HostsEnd(Status.ROLLED_BACK, code, f"{told}, as before.{never}", why, "", rows)
+
+
+def _serves(state: HostState, tag: str) -> bool:
+    return state.tag == tag and not (state.silent or state.hold or state.operator)
+
+
+def _exit_code(bad: Sequence[HostStep]) -> int:
+    if bad and all(each.code == LOCKED for each in bad):
+        return LOCKED
+    return FAILED if not bad or any(each.outcome is Outcome.NO for each in bad) else INCONCLUSIVE
+
+
+def _row(host: str, steps: Sequence[HostStep], before: HostState, now: HostState, wrong: bool) -> HostRow:
+    mine = [each for each in steps if each.host == host]
+    worst = next(iter(not_good(mine)), mine[-1] if mine else None)
+    if worst is None:
+        return HostRow(host, "not asked", "nothing was done here", before.text, now.text)
+    outcome = "unknown" if wrong and worst.outcome is Outcome.YES else str(worst.outcome)
+    return HostRow(host, outcome, f"{worst.phase}: {worst.said}", before.text, now.text)

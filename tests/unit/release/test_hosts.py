@@ -1,0 +1,259 @@
+"""A release on several hosts: what is done next, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cutover.core.config import Settings
+from cutover.core.errors import ConfigError
+from cutover.core.result import Status
+from cutover.core.verdict import Outcome
+from cutover.release.hosts import (
+    HostAction,
+    HostBatch,
+    HostFacts,
+    HostPhase,
+    HostsPlan,
+    HostState,
+    HostStep,
+    chosen_hosts,
+    host_state,
+    judge_end,
+    next_action,
+    plan_hosts,
+    preflight_problems,
+    taken_by,
+    way_to_revert,
+)
+
+YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
+STAGE, SWITCH, CONFIRM, REVERT = HostPhase.STAGE, HostPhase.SWITCH, HostPhase.CONFIRM, HostPhase.REVERT
+ALL = ("web-1", "web-2", "web-3")
+PLAN = HostsPlan("sha-2", (HostBatch(("web-1",), 60.0), HostBatch(("web-2", "web-3"), 30.0)), 600.0, 5.0)
+LONG_S = 500.0
+
+
+def steps(
+    phase: HostPhase, *hosts: str, outcome: Outcome = YES, code: int | None = 0
+) -> tuple[HostStep, ...]:
+    """What *hosts* answered to a phase."""
+    return tuple(HostStep(host, phase, outcome, f"it said {outcome}", code) for host in hosts)
+
+
+STAGED = steps(STAGE, *ALL)
+ALL_SWITCHED = (*STAGED, *steps(SWITCH, *ALL))
+
+
+@pytest.mark.parametrize(
+    ("done", "expected"),
+    [
+        ((), HostAction(STAGE, ALL)),
+        (STAGED, HostAction(SWITCH, ("web-1",), 60.0)),
+        ((*STAGED, *steps(SWITCH, "web-1")), HostAction(SWITCH, ("web-2", "web-3"), 30.0)),
+        (ALL_SWITCHED, HostAction(CONFIRM, ALL)),
+        ((*ALL_SWITCHED, *steps(CONFIRM, *ALL)), None),
+        ((*ALL_SWITCHED, *steps(CONFIRM, *ALL), *steps(REVERT, *ALL)), None),
+    ],
+    ids=["stage", "first batch", "second batch", "confirm", "end", "end after a revert"],
+)
+def test_a_good_release_goes_batch_by_batch(done: tuple[HostStep, ...], expected: HostAction | None) -> None:
+    """All are staged, then switched batch by batch, then confirmed."""
+    assert next_action(PLAN, done, LONG_S) == expected
+
+
+@pytest.mark.parametrize("outcome", [NO, UNKNOWN])
+def test_one_bad_host_ends_everything_before_a_switch(outcome: Outcome) -> None:
+    """Nobody is switched if one host is not good when it is staged."""
+    done = (*steps(STAGE, "web-1", "web-3"), *steps(STAGE, "web-2", outcome=outcome))
+    assert next_action(PLAN, done, LONG_S) is None
+
+
+@pytest.mark.parametrize("outcome", [NO, UNKNOWN])
+def test_switched_hosts_are_reverted_in_reverse_order(outcome: Outcome) -> None:
+    """The host that is not good is among them: it is asked too, and an unknown one may hold the release."""
+    done = (
+        *STAGED,
+        *steps(SWITCH, "web-1"),
+        *steps(SWITCH, "web-2", outcome=outcome),
+        *steps(SWITCH, "web-3", outcome=NOT_ASKED),
+    )
+    action = next_action(PLAN, done, LONG_S)
+    assert action == HostAction(REVERT, ("web-3", "web-2", "web-1"), why=f"web-2: it said {outcome}")
+
+
+def test_a_confirmation_that_fails_reverts_all() -> None:
+    """Hosts that have been confirmed already are reverted too, so that all serve one release."""
+    done = (*ALL_SWITCHED, *steps(CONFIRM, "web-1", "web-3"), *steps(CONFIRM, "web-2", outcome=NO, code=1))
+    action = next_action(PLAN, done, LONG_S)
+    assert action is not None
+    assert (action.phase, action.hosts) == (REVERT, ("web-3", "web-2", "web-1"))
+
+
+def test_no_batch_begins_that_the_first_hold_does_not_outlast() -> None:
+    """A host that reverts by itself while others are switched would split them."""
+    done = (*STAGED, *steps(SWITCH, "web-1"))
+    action = next_action(PLAN, done, 60.0)
+    assert action is not None
+    assert (action.phase, action.hosts) == (REVERT, ("web-1",))
+    assert "the hold of the first host ends in 1 min" in action.why
+
+
+def test_an_interrupted_session_reverts_what_was_switched() -> None:
+    """Ctrl-C reverts; before the first switch there is nothing to revert."""
+    assert next_action(PLAN, STAGED, LONG_S, interrupted=True) is None
+    action = next_action(PLAN, (*STAGED, *steps(SWITCH, "web-1")), LONG_S, interrupted=True)
+    assert action == HostAction(REVERT, ("web-1",), why="the session was interrupted")
+
+
+OLD = HostState("blue", "sha-1", "green", "sha-2")
+NEW = HostState("green", "sha-2", "blue", "sha-1")
+HELD = HostState("green", "sha-2", "blue", "sha-1", "id-1", "sha-2")
+SILENT = HostState(silent="no answer")
+
+
+@pytest.mark.parametrize(
+    ("now", "way"),
+    [
+        (OLD, "nothing"),
+        (HELD, "roll back"),
+        (NEW, "roll back"),
+        (SILENT, "wait"),
+        (HostState("green", "sha-2", busy="release id-1 is open"), "wait"),
+        (HostState(), "roll back"),
+    ],
+)
+def test_only_what_is_not_as_before_is_rolled_back(now: HostState, way: str) -> None:
+    """`cutover rollback` on a host that is as before would go one release further back."""
+    assert way_to_revert(OLD, now) == way
+
+
+def test_a_status_is_read() -> None:
+    """The JSON of `cutover status` says what is live, what is idle, what is held, and who is busy."""
+    colors = {"blue": {"tag": "sha-1"}, "green": {"tag": "sha-2"}}
+    facts = {"live": "green", "colors": colors, "open": "id-1", "hold": {"release": "id-1", "tag": "sha-2"}}
+    assert host_state(facts) == HELD
+    assert host_state({"live": "blue", "colors": colors, "open": "id-1"}).busy == "release id-1 is open"
+    owner = {"who": "bo", "what": "sha-3 to green", "since": "now"}
+    assert "bo is releasing sha-3" in host_state({"live": "blue", "colors": colors, "releasing": owner}).busy
+    assert host_state({"live": None, "colors": {}, "needs_operator": "why"}).operator == "why"
+
+
+GOOD = HostFacts("web-1", "1.0", "digest", "/state", state=OLD)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (GOOD, ""),
+        (HostFacts("web-1", problem="no host of that name"), "no host of that name"),
+        (HostFacts("web-1", "0.9", "digest", state=OLD), "pytest-cutover 0.9, here is 1.0"),
+        (HostFacts("web-1", "1.0", "other", state=OLD), "its cutover.toml is another one"),
+        (HostFacts("web-1", "1.0", "digest", state=HostState("blue", "sha-1", busy="release x is open")), "recover"),
+        (HostFacts("web-1", "1.0", "digest", state=HostState("blue", "sha-1", operator="why")), "an operator"),
+        (HostFacts("web-1", "1.0", "digest", state=HostState()), "what it serves is not known"),
+    ],
+)  # fmt: skip
+def test_a_host_that_is_not_ready_is_refused(facts: HostFacts, said: str) -> None:
+    """Each problem is one line that names its host."""
+    problems = preflight_problems([facts], "1.0", "digest")
+    assert len(problems) == bool(said)
+    assert all(line.startswith("web-1: ") and said in line for line in problems)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    """One line for each host that is not ready."""
+    found = [GOOD, HostFacts("web-2", problem="no answer"), HostFacts("web-3", "0.9")]
+    assert [line.partition(":")[0] for line in preflight_problems(found, "1.0", "digest")] == [
+        "web-2",
+        "web-3",
+        "web-3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (GOOD, ""),
+        (HostFacts("web-1", lease="bo is releasing sha-3 to web-1"), "web-1: bo is releasing sha-3 to web-1; nothing"),
+        (HostFacts("web-1", state=HELD), "web-1: release id-1 of sha-2 is held; nothing was changed"),
+        (HostFacts("web-1", state=HostState("blue", "sha-1", busy="bo is releasing sha-3")), "bo is releasing sha-3"),
+    ],
+)  # fmt: skip
+def test_a_host_that_another_release_has_is_told(facts: HostFacts, said: str) -> None:
+    """A lease, a hold or a session on a host ends a coordinator with 12."""
+    assert said in taken_by([facts])
+    assert bool(taken_by([facts])) is bool(said)
+
+
+def end(done: tuple[HostStep, ...], *after: HostState, interrupted: bool = False) -> tuple[Status, int]:
+    """Status and exit code if the hosts serve *after*."""
+    before, now = dict.fromkeys(ALL, OLD), dict(zip(ALL, after, strict=True))
+    found = judge_end("recall", PLAN, done, before, now, interrupted=interrupted)
+    assert [row.host for row in found.rows] == [*ALL]
+    return found.status, found.exit_code
+
+
+CONFIRMED = (*ALL_SWITCHED, *steps(CONFIRM, *ALL))
+REVERTED = (*STAGED, *steps(SWITCH, "web-1", outcome=NO, code=1), *steps(REVERT, "web-1"))
+
+
+@pytest.mark.parametrize(
+    ("done", "after", "expected"),
+    [
+        (CONFIRMED, (NEW, NEW, NEW), (Status.RELEASED, 0)),
+        (CONFIRMED, (NEW, OLD, NEW), (Status.ROLLBACK_FAILED, 11)),
+        (CONFIRMED, (NEW, SILENT, NEW), (Status.ROLLBACK_FAILED, 11)),
+        (CONFIRMED, (NEW, HELD, NEW), (Status.ROLLBACK_FAILED, 11)),
+        (REVERTED, (OLD, OLD, OLD), (Status.ROLLED_BACK, 1)),
+        (REVERTED, (NEW, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
+        (REVERTED, (SILENT, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
+        (steps(STAGE, *ALL, outcome=NO, code=1), (OLD, OLD, OLD), (Status.GATE_FAILED, 1)),
+        (steps(STAGE, *ALL, outcome=UNKNOWN, code=10), (OLD, OLD, OLD), (Status.INCONCLUSIVE, 10)),
+        (steps(STAGE, *ALL, outcome=UNKNOWN, code=None), (OLD, SILENT, OLD), (Status.INCONCLUSIVE, 10)),
+        (steps(STAGE, *ALL, outcome=NO, code=12), (OLD, OLD, OLD), (Status.INCONCLUSIVE, 12)),
+    ],
+)  # fmt: skip
+def test_the_end_is_what_the_hosts_serve(
+    done: tuple[HostStep, ...], after: tuple[HostState, ...], expected: tuple[Status, int]
+) -> None:
+    """A good end needs all hosts on the new tag; a revert needs each as before; all else needs an operator."""
+    assert end(done, *after) == expected
+
+
+def test_an_interrupted_release_ends_with_2() -> None:
+    """Exit 2 needs that all hosts are as before."""
+    assert end(STAGED, OLD, OLD, OLD, interrupted=True)[1] == 2
+    done = (*STAGED, *steps(SWITCH, "web-1", outcome=NOT_ASKED, code=2), *steps(REVERT, "web-1"))
+    assert end(done, OLD, OLD, OLD, interrupted=True) == (Status.ROLLED_BACK, 2)
+    assert end(done, HELD, OLD, OLD, interrupted=True)[1] == 11
+
+
+def settings(**hosts: object) -> Settings:
+    """The settings of three hosts."""
+    table = {"names": ALL, "path": "/srv/recall", **hosts}
+    proxy = {"driver": "nginx", "url": "http://127.0.0.1", "drain_timeout": "5s"}
+    colors = {"blue": {"env_file": Path(".env")}}
+    return Settings.model_validate(
+        {"project": "recall", "colors": colors, "proxy": proxy, "watch": {"duration": "1m"}, "hosts": table}
+    )
+
+
+def test_hosts_are_chosen_by_name() -> None:
+    """`all` or names of [hosts], in its order; others are refused."""
+    assert chosen_hosts("all", settings()) == ALL
+    assert chosen_hosts("web-3, web-1", settings()) == ("web-1", "web-3")
+    for given in ("web-9", "", "all,web-1"):
+        with pytest.raises(ConfigError, match=r"--hosts: unknown host .*web-1, web-2, web-3"):
+            chosen_hosts(given, settings())
+
+
+def test_a_plan_has_batches_with_their_watches() -> None:
+    """The batches of the file for the chosen hosts; a hold that is too short is refused with its origin."""
+    plan = plan_hosts(settings(), ALL, "sha-2")
+    assert [(batch.hosts, batch.watch_s) for batch in plan.batches] == [((host,), 60.0) for host in ALL]
+    assert (plan.hosts, plan.hold_s) == (ALL, 3600.0)
+    assert plan_hosts(settings(), ALL[:1], "sha-2", hold_s=70.0).hosts == ALL[:1]
+    with pytest.raises(ConfigError, match=r"^--hold: 1 min 10 s is too short"):
+        plan_hosts(settings(), ALL, "sha-2", hold_s=70.0)
