@@ -155,6 +155,8 @@ def held_release(stand: Stand, tag: str, *, kill: bool) -> Held:
     if kill:
         session = stand.start(*words)
         until(lambda: state.held() is not None or session.poll() is not None, 120.0)
+        if state.held() is None:
+            raise RuntimeError(session.communicate(timeout=SLOWEST_S)[0])
         with contextlib.suppress(ProcessLookupError):
             os.killpg(session.pid, signal.SIGKILL)
         session.wait()
