@@ -33,7 +33,9 @@ from cutover.release.notify import HookEvent, hook_variables
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "reference.md"
 LONGEST_DEFAULT = 160
-VARIABLE = re.compile(r"(?:CUTOVER|DOCKER|GHCR|GITHUB|VAULT|XDG)_[A-Z_]*[A-Z]|NO_COLOR|FORCE_COLOR")
+VARIABLE = re.compile(
+    r"(?:CUTOVER|DOCKER|GHCR|GITHUB|VAULT|XDG)_[A-Z_]*[A-Z]|NO_COLOR|FORCE_COLOR|SSH_AUTH_SOCK"
+)
 # The environment variables that the code reads; a name that is missing here, or not in the code, is an error.
 VARIABLES = {
     "CUTOVER_CONFIG": "the `cutover.toml` to use; `--cutover-config` overrides it",
@@ -60,6 +62,7 @@ VARIABLES = {
     "GITHUB_REPOSITORY": "names the run that a comment links to; GitHub Actions sets it",
     "GITHUB_RUN_ID": "as `GITHUB_REPOSITORY`",
     "GITHUB_ACTOR": "as `CUTOVER_WHO`",
+    "SSH_AUTH_SOCK": "the agent of ssh, for the hosts of `--hosts`",
     "NO_COLOR": "no colors",
     "FORCE_COLOR": "colors also where the output is no terminal",
     "VAULT_ADDR": "the Vault of `cutover env render`",
@@ -74,7 +77,9 @@ COMMON_OPTIONS = {"config", "as_json", "help", "version"}
 TYPES = {
     "Period": "duration above 0s", "Regex": "regular expression", "tuple[Regex, ...]": "list of regular expressions",
     "UrlPath": "path of a URL", "HttpUrl": "URL", "Token": "text", "Variable": "name of a variable",
-    "tuple[Name, ...]": "list of names", "dict[Token, HeaderValue]": "table of texts",
+    "tuple[Name, ...]": "list of names", "tuple[HostName, ...]": "list of names",
+    "tuple[Batch, ...]": "list of numbers or shares", "tuple[Period, ...]": "list of durations above 0s",
+    "dict[Token, HeaderValue]": "table of texts",
     "dict[Token, str]": "table of texts",
     "str": "text", "int": "integer", "float": "number", "bool": "true or false", "Any": "any value",
     "Duration": "duration", "ConfigPath": "path",

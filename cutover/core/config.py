@@ -14,12 +14,14 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from cutover.core import config_schema as schema
 from cutover.core.check_names import GATE, SHARED, WATCH, unknown_names
 from cutover.core.errors import ConfigError
-from cutover.core.text import duration
+from cutover.core.text import count, duration
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 CONFIG_PATHS = ("cutover.toml", "deploy/cutover.toml")
+HOLD_MARGIN_S = 15.0
+"""What a release on several hosts needs for each batch beside watch and drain: its gate, and the confirmation."""
 EXAMPLES = {"project": 'project = "shop"', "colors": '[colors.blue] with env_file = ".env.blue"'}
 
 
@@ -157,12 +159,10 @@ class Settings(schema.Section):
     def hold_problem(self, hold_s: float, watches: Sequence[float]) -> str:
         """Why a hold of *hold_s* seconds ends before all batches are watched for *watches*; empty if it does not."""
         drain_s = self.proxy.drain_timeout if self.proxy else 0.0
-        least = sum(watches) + len(watches) * drain_s
+        least = sum(watches) + len(watches) * (drain_s + HOLD_MARGIN_S)
         if hold_s > least:
             return ""
-        what = (
-            f"{len(watches)} batches, watches and drains together," if len(watches) > 1 else "watch and drain"
-        )
+        what = f"gate, watch and drain of {count(len(watches), 'batch', 'batches')}"
         return (
             f"{duration(hold_s)} is too short: {what} take up to {duration(least)},"
             " and a host would revert before the others are confirmed; make it longer"

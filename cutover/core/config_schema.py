@@ -532,7 +532,7 @@ class Hosts(Section):
     leave: tuple[str, ...] = ()
     """argv, run on the coordinator: take `{host}` out of the balancer before its switch."""
     join: tuple[str, ...] = ()
-    """argv: put `{host}` back, after its session; also the undo of `leave`."""
+    """argv: put `{host}` back, as soon as it has switched; also the undo of `leave`."""
     status: tuple[str, ...] = ()
     """argv that exits with 0 if `{host}` is in the balancer; asked after `join`."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
+import signal
+import threading
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from cutover.core.evidence import Check, Evidence, load_evidence
 from cutover.core.result import LOCKED, OK, Reason, SessionResult, Status
 from cutover.core.text import count, duration, near
 from cutover.core.verdict import Outcome, Verdict
-from cutover.plugin.console import look_of_terminal, unwrap_streams, wrap_streams
+from cutover.plugin.console import CAUGHT_SIGNALS, look_of_terminal, unwrap_streams, wrap_streams
 from cutover.plugin.session import CutoverSession
 from cutover.release.coordinate import Coordinator, HostReport, HostsRequest, host_options
 from cutover.release.hosts import HostPhase, HostsEnd, HostsPlan, chosen_hosts, plan_hosts
@@ -115,16 +118,15 @@ class CoordinatorHooks:
     def _release(self) -> None:
         ours = self.session
         with connections(self.plan.hosts, self.request.ssh_config) as hosts:
-            coordinator = Coordinator(
-                self.request, hosts, ours.folder, self._told, unstoppable=ours.signals.ignore
-            )
+            coordinator = Coordinator(self.request, hosts, ours.folder, self._told)
             begun = time.monotonic()
             try:
                 coordinator.preflight()
                 with coordinator.lease():
                     text = f"{count(len(hosts), 'host')} answer, with the same cutover.toml and version"
                     self._step("T-15m", "hosts", text, time.monotonic() - begun, "yes")
-                    self.end = coordinator.run()
+                    with ended_by_signals(coordinator):
+                        self.end = coordinator.run()
             except Locked as error:
                 ours.refused = refused_lines("LOCKED", str(error), error.exit_code, look_of_terminal())
                 raise pytest.exit.Exception(str(error), returncode=LOCKED) from error
@@ -206,18 +208,32 @@ class CoordinatorHooks:
             project,
             end.exit_code,
             sentence=end.sentence,
-            reasons=tuple(
-                Reason(
-                    "",
-                    f"{host}: {text}",
-                    tuple(each.id for each in checks if each.bad and _is_of(each, host)),
-                )
-                for host, text in end.why
-            ),
+            reasons=tuple(_reason(host, text, checks) for host, text in end.why),
             command=end.command,
             report=report,
             passed=sum(check.verdict.ok for check in checks),
         )
+
+
+@contextlib.contextmanager
+def ended_by_signals(coordinator: Coordinator) -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP end the release in order; an exception could leave a host out of the revert."""
+
+    def end(_number: int, _frame: object) -> None:
+        # In a thread of its own, because this one may hold the lock that is needed.
+        threading.Thread(target=coordinator.interrupt, daemon=True).start()
+
+    before = {number: signal.signal(number, end) for number in CAUGHT_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _reason(host: str, text: str, checks: Iterable[Check]) -> Reason:
+    bad = tuple(each.id for each in checks if host and each.bad and _is_of(each, host))
+    return Reason("", f"{host}: {text}" if host else text, bad)
 
 
 def _is_of(check: Check, host: str) -> bool:

@@ -111,8 +111,8 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add(
         "--on-hosts",  # pytest-testinfra has an option --hosts
-        metavar="all|NAME,…",
-        help="coordinate this release on the servers of [hosts] over ssh: stage on all, switch batch by batch, confirm",
+        metavar="HOSTS",
+        help="release on servers of [hosts] by ssh (all, or names with commas): stage all, switch in batches, confirm",
     )
     add(
         "--keep-on-failure",

@@ -42,7 +42,7 @@ from cutover.release.hosts import (
 )
 from cutover.system import process
 from cutover.system.process import CompletedCommand
-from cutover.system.ssh import SshHost, in_folder, tied, unreached
+from cutover.system.ssh import SshHost, agent_environment, in_folder, tied, unreached
 
 ASK_DEADLINE_S = 60.0
 SILENT_S = 60.0
@@ -135,16 +135,18 @@ class Coordinator:
     """Where the reports of the hosts are put."""
     told: Callable[[HostReport], None]
     """Called in the main thread with each step."""
-    unstoppable: Callable[[], None] = lambda: None
-    """Called before the hosts are confirmed or reverted: from then on nothing interrupts."""
     clock: Callable[[], float] = time.monotonic
     steps: list[HostStep] = field(default_factory=list)
     before: dict[str, HostState] = field(default_factory=dict)
     facts: dict[str, HostFacts] = field(default_factory=dict)
     interrupted: bool = False
+    reverted_for: str = ""
+    """Why the hosts are reverted; empty if they are not."""
     _held_since: float | None = None
     _lifelines: set[int] = field(default_factory=set)
     _ending: bool = False
+    _final: bool = False
+    """Whether the hosts are being confirmed or reverted, which nothing interrupts."""
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -237,8 +239,14 @@ class Coordinator:
                     self._sessions(action)
         with ThreadPoolExecutor(len(self.plan.hosts)) as pool:
             after = dict(zip(self.plan.hosts, pool.map(self._ask, self.plan.hosts), strict=True))
-        project = self.request.settings.project
-        return judge_end(project, self.plan, self.steps, self.before, after, interrupted=self.interrupted)
+        return judge_end(
+            self.plan,
+            self.steps,
+            self.before,
+            after,
+            reverted_for=self.reverted_for,
+            interrupted=self.interrupted,
+        )
 
     @property
     def _left_s(self) -> float:
@@ -247,9 +255,10 @@ class Coordinator:
         return self.plan.hold_s - (self.clock() - since)
 
     def interrupt(self) -> None:
-        """End the sessions on the hosts, in order, and revert what was switched."""
-        self.interrupted = True
-        self._end_sessions()
+        """End the sessions on the hosts, in order, and revert what was switched; from any thread."""
+        if not self._final:
+            self.interrupted = True
+            self._end_sessions()
 
     def _end_sessions(self) -> None:
         with self._mutex:
@@ -264,17 +273,13 @@ class Coordinator:
 
     def _sessions(self, action: HostAction) -> None:
         """The sessions of a phase, side by side; the first one that is not good ends the others."""
-        self._ending = False
+        self._ending = self.interrupted
         with ThreadPoolExecutor(len(action.hosts)) as pool:
             waiting: set[Future[HostReport]] = {
                 pool.submit(self._session, host, action.phase, action.watch_s) for host in action.hosts
             }
             while waiting:
-                try:
-                    ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                except KeyboardInterrupt:
-                    self.interrupt()
-                    continue
+                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for each in ended:
                     report = each.result()
                     self._note(report.step, report.folder)
@@ -283,14 +288,11 @@ class Coordinator:
 
     def _session(self, host: str, phase: HostPhase, watch_s: float) -> HostReport:
         begun = self.clock()
-        step = self._leave(host) if phase is HostPhase.SWITCH else None
-        if step is None:
-            done = self._tied(host, phase, watch_s)
-            step = self._judged(host, phase, done)
-            if phase is HostPhase.SWITCH:
-                step = self._joined(step)
-        step = replace(step, seconds=self.clock() - begun)
-        return HostReport(step, self._fetch(host, phase))
+        if phase is HostPhase.SWITCH and self.request.table.leave:
+            step = self._switched_out_of_the_balancer(host, watch_s)
+        else:
+            step = self._judged(host, phase, self._tied(host, phase, watch_s))
+        return HostReport(replace(step, seconds=self.clock() - begun), self._fetch(host, phase))
 
     def _tied(self, host: str, phase: HostPhase, watch_s: float) -> CompletedCommand:
         reads, writes = os.pipe()
@@ -335,24 +337,32 @@ class Coordinator:
         return HostStep(host, phase, Outcome.YES, said, done.code)
 
     # --- the balancer -------------------------------------------------------------------------------------------
-    def _leave(self, host: str) -> HostStep | None:
-        """Take the host out of the balancer; what went wrong, with the host back in it."""
-        table = self.request.table
-        if not table.leave:
-            return None
-        done = self._own(table.leave, host)
-        if done.ok:
-            return None
-        self._own(table.join, host)
-        return HostStep(host, HostPhase.SWITCH, Outcome.NO, f"leave: {done.last_line}", done.code)
-
-    def _joined(self, step: HostStep) -> HostStep:
-        table = self.request.table
-        for name, words in (("join", table.join), ("status", table.status)):
-            done = self._own(words, step.host) if words else None
-            if done is not None and not done.ok and step.outcome is Outcome.YES:
-                return replace(step, outcome=Outcome.NO, said=f"{name}: {done.last_line}", code=done.code)
+    def _switched_out_of_the_balancer(self, host: str, watch_s: float) -> HostStep:
+        """Take the host out, begin its session, and put it back as soon as it has switched: users are watched then."""
+        table, problem = self.request.table, ""
+        seen = self._switches(host)
+        left = self._own(table.leave, host)
+        if not left.ok:
+            self._own(table.join, host)
+            return HostStep(host, HostPhase.SWITCH, Outcome.NO, f"leave: {left.last_line}", left.code)
+        with ThreadPoolExecutor(1) as pool:
+            session = pool.submit(self._tied, host, HostPhase.SWITCH, watch_s)
+            while not session.done() and self._switches(host) <= seen:
+                time.sleep(ASK_AGAIN_S)
+            # Also the undo of `leave`, if the session ended without a switch.
+            for name, words in (("join", table.join), ("status", table.status)):
+                done = self._own(words, host) if words and not problem else None
+                problem = f"{name}: {done.last_line}" if done is not None and not done.ok else problem
+            step = self._judged(host, HostPhase.SWITCH, session.result())
+        if problem and step.outcome is Outcome.YES:
+            return replace(step, outcome=Outcome.NO, said=problem)
         return step
+
+    def _switches(self, host: str) -> int:
+        """How many switches the journal of the host has."""
+        script = f'grep -c \'"did".*"switch"\' {shlex.quote(self.facts[host].folder)}/journal.jsonl'
+        said = self.hosts[host].run(script, deadline_s=ASK_DEADLINE_S).out.strip()
+        return int(said) if said.isdigit() else 0
 
     def _own(self, words: Sequence[str], host: str) -> CompletedCommand:
         filled = [each.replace("{host}", host) for each in words]
@@ -362,7 +372,7 @@ class Coordinator:
     # --- confirm and revert -------------------------------------------------------------------------------------
     def _confirm(self, action: HostAction) -> None:
         """Confirm on all hosts, by one process that goes on alone if this one is killed."""
-        self.unstoppable()
+        self._final = True
         with ThreadPoolExecutor(len(action.hosts)) as pool:
             states = dict(zip(action.hosts, pool.map(self._ask, action.hosts), strict=True))
         lost = [host for host, state in states.items() if state.hold_tag != self.plan.tag]
@@ -382,14 +392,14 @@ class Coordinator:
         process.run(
             ("sh", "-c", confirm_script(argvs, answers, left_s)),
             deadline_s=left_s + ASK_DEADLINE_S,
-            environment={key: os.environ[key] for key in ("SSH_AUTH_SOCK",) if key in os.environ},
+            environment=agent_environment(),
         )
         for host in action.hosts:
             self._note(_confirmed(host, answers, self.clock() - begun))
 
     def _revert(self, action: HostAction) -> None:
         """Roll the hosts back one by one, in the order of *action*; each is asked afterwards."""
-        self.unstoppable()
+        self._final, self.reverted_for = True, action.why
         for host in action.hosts:
             begun = self.clock()
             step = self._rolled_back(host)

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
-from cutover.core.config import Settings
+from cutover.core.config import HOLD_MARGIN_S, Settings
 from cutover.core.config_schema import batch_sizes
 from cutover.core.errors import ConfigError
 from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, LOCKED, NEEDS_OPERATOR, OK, Status
 from cutover.core.text import count, duration, join_list, quoted
 from cutover.core.verdict import Outcome
-
-CONFIRM_MARGIN_S = 30.0
-"""What must be left of the first hold when the last batch has been watched."""
 
 
 class HostPhase(StrEnum):
@@ -45,6 +42,7 @@ class HostsPlan:
     batches: tuple[HostBatch, ...]
     hold_s: float
     drain_s: float = 0.0
+    project: str = "the service"
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -145,7 +143,7 @@ class HostsEnd:
     exit_code: int
     sentence: str
     why: tuple[tuple[str, str], ...] = ()
-    """Host and reason of what went wrong."""
+    """Host (empty: none of them) and reason of what went wrong."""
     command: str = ""
     rows: tuple[HostRow, ...] = ()
 
@@ -186,7 +184,7 @@ def plan_hosts(
         batches.append(HostBatch(tuple(rest[:size]), watch))
         del rest[:size]
     drain_s = settings.proxy.drain_timeout if settings.proxy else 0.0
-    return HostsPlan(tag, tuple(batches), hold, drain_s)
+    return HostsPlan(tag, tuple(batches), hold, drain_s, settings.project)
 
 
 def host_state(facts: Mapping[str, Any]) -> HostState:
@@ -260,7 +258,7 @@ def next_action(
     for batch in plan.batches:
         if done[HostPhase.SWITCH].issuperset(batch.hosts):
             continue
-        needed = batch.watch_s + plan.drain_s + CONFIRM_MARGIN_S
+        needed = batch.watch_s + plan.drain_s + HOLD_MARGIN_S
         if done[HostPhase.SWITCH] and left_s < needed:
             why = f"the hold of the first host ends in {duration(max(0.0, left_s))}, before the next batch is watched"
             return _revert(plan, done[HostPhase.SWITCH], why)
@@ -298,15 +296,18 @@ def _as_before(before: HostState, now: HostState) -> bool:
 
 # --- the end -----------------------------------------------------------------------------------------------------
 def judge_end(
-    project: str,
     plan: HostsPlan,
     steps: Sequence[HostStep],
     before: Mapping[str, HostState],
     after: Mapping[str, HostState],
     *,
+    reverted_for: str = "",
     interrupted: bool = False,
 ) -> HostsEnd:
-    """How the release ended, by what each host answered and by what it serves when it is asked at the end."""
+    """How the release ended, by what each host answered and by what it serves when it is asked at the end.
+
+    *reverted_for* is why the hosts were reverted, if no step of a host says it.
+    """
     confirmed = {
         each.host for each in steps if each.phase is HostPhase.CONFIRM and each.outcome is Outcome.YES
     }
@@ -325,6 +326,7 @@ def judge_end(
     ]
     rows = tuple(_row(host, steps, before[host], after[host], host in wrong) for host in plan.hosts)
     why = tuple((each.host, f"{each.phase}: {each.said}") for each in bad)
+    why = why or ((("", reverted_for),) if reverted_for else ())
     if wrong:
         told = join_list([f"{host} {after[host].text}" for host in wrong])
         sentence = f"an operator is needed. Right now: {told}."
@@ -332,7 +334,7 @@ def judge_end(
             Status.ROLLBACK_FAILED, NEEDS_OPERATOR, sentence, why, f"ssh {wrong[0]} cutover status", rows
         )
     if released:
-        sentence = f"{project} runs {plan.tag} on {count(len(plan.hosts), 'host')}: {plan.where}."
+        sentence = f"{plan.project} runs {plan.tag} on {count(len(plan.hosts), 'host')}: {plan.where}."
         return HostsEnd(Status.RELEASED, OK, sentence, (), "", rows)
     code = INTERRUPTED if interrupted else _exit_code(bad)
     if not switched:

@@ -94,9 +94,8 @@ class SshHost:
 
         *stdin* and *mask* are those of `process.run`.
         """
-        agent = {key: os.environ[key] for key in ("SSH_AUTH_SOCK",) if key in os.environ}
         return process.run(
-            self.argv(script), deadline_s=deadline_s, environment=agent, stdin=stdin, mask=mask
+            self.argv(script), deadline_s=deadline_s, environment=agent_environment(), stdin=stdin, mask=mask
         )
 
     def fetch(self, folder: str, *, most: int, deadline_s: float) -> bytes:
@@ -114,6 +113,12 @@ class SshHost:
     def close(self) -> None:
         """End the connection, if there is one."""
         process.run(self.close_argv, deadline_s=CLOSE_DEADLINE_S)
+
+
+def agent_environment() -> dict[str, str]:
+    """The variable by which ssh finds the agent, if there is one."""
+    socket = os.environ.get("SSH_AUTH_SOCK")
+    return {"SSH_AUTH_SOCK": socket} if socket else {}
 
 
 def unreached(done: CompletedCommand) -> str:

@@ -72,14 +72,14 @@ ssh_config = "ssh_config"
 """
 SETUP = r"""
 install -d -m 755 /srv/recall/proxy /var/lib/cutover /var/lib/cutover/recall-live
-install -d -m 700 /var/lib/cutover/recall /root/.ssh
+install -d -m 700 /var/lib/cutover/recall ~/.ssh
 cd /var/lib/cutover/recall-live && touch here blue
 ln -s "$PREFIX" /srv/recall/.venv
 ln -s "$ROOT/smoke" "$ROOT/checks" /srv/recall/
 sed 's,listen 127.0.0.1:8080,listen 8080,' "$ROOT/deploy/proxy/nginx/cutover.conf" >/etc/nginx/conf.d/cutover.conf
 nginx
 cp "$ROOT/deploy/docker-compose.yml" /srv/recall/docker-compose.yml
-printf '%s\n' "$KEY" >/root/.ssh/authorized_keys
+printf '%s\n' "$KEY" >~/.ssh/authorized_keys
 printf '%s' "$TOML" >/srv/recall/cutover.toml
 for color in blue green; do
     [ "$color" = blue ] && port=8000 || port=8001

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 FIRST, GOOD, NEXT, LATE = "sha-4400001", "sha-4400002", "sha-4400003", "sha-4400004"
 HOSTS = ("web-1", "web-2", "web-3")
 RATE = 40.0
-SHORT_HOLD_S = 30.0
+SHORT_HOLD_S = 70.0
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_a_session_that_is_interrupted_reverts_all_hosts(web: Fleet, before: str
 def test_a_host_that_falls_silent_takes_back_the_others(web: Fleet, before: str) -> None:
     """A cable that is cut after the first switch: the others are as before, the silent host reverts by itself."""
     tag = GOOD if before == NEXT else NEXT
-    process = web.start(tag, "--watch=5s", "--hold=80s")
+    process = web.start(tag, "--watch=2s", f"--hold={SHORT_HOLD_S:g}s")
     said = read_until(process, "switch[web-1]")
     run_on(web, "web-1", "iptables -I INPUT -p tcp --dport 22 -j DROP")
     begun = time.monotonic()
@@ -235,6 +235,38 @@ def test_a_host_that_falls_silent_takes_back_the_others(web: Fleet, before: str)
         said += process.communicate(timeout=400)[0]
         assert process.returncode in {1, 10, 11}, said
         assert "web-1" in said.partition("why")[2], said
-        web.wait_for(all_serve(before), max(1.0, begun + 90 - time.monotonic()))
+        web.wait_for(all_serve(before), max(1.0, begun + SHORT_HOLD_S + 10 - time.monotonic()))
     finally:
         run_on(web, "web-1", "iptables -D INPUT -p tcp --dport 22 -j DROP")
+
+
+BALANCER = """#!/bin/sh
+printf '%s %s %s\\n' "$1" "$2" "$(curl --silent @url@/version)" >>balancer.log
+"""
+WORDS = """
+leave = ["./balancer", "leave", "{host}"]
+join = ["./balancer", "join", "{host}"]
+status = ["./balancer", "status", "{host}"]
+"""
+
+
+def test_a_host_leaves_the_balancer_for_its_switch_only(web: Fleet, before: str) -> None:
+    """It is taken out before the switch and put back right after it, so that the watch sees users."""
+    tag = GOOD if before == NEXT else NEXT
+    config, script = web.folder / "cutover.toml", web.folder / "balancer"
+    kept = config.read_text()
+    script.write_text(BALANCER.replace("@url@", web.url("web-3")))
+    script.chmod(0o755)
+    config.write_text(kept + WORDS)
+    run_on(web, "web-3", f"cp cutover.toml kept.toml; cat >>cutover.toml <<'END'{WORDS}END")
+    try:
+        code, said = web.release(tag, "--watch=10s", hosts="web-3")
+    finally:
+        config.write_text(kept)
+        run_on(web, "web-3", "cat kept.toml >cutover.toml; rm kept.toml")
+    assert code == 0, said
+    rows = [line.split(maxsplit=2) for line in (web.folder / "balancer.log").read_text().splitlines()]
+    assert [row[:2] for row in rows] == [[word, "web-3"] for word in ("leave", "join", "status")]
+    assert [json.loads(row[2])["version"] for row in rows] == [before, tag, tag]
+    run_on(web, "web-3", ".venv/bin/cutover rollback")
+    assert web.tags() == all_serve(before)

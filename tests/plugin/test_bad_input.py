@@ -222,6 +222,10 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
         toml('[checks]\noff = ["version"]\n'), ("--expect=sha-2",), {}, ('--expect=sha-2 with [checks] off = ["version"]',),
     ),
     "a watch of nothing": (nothing, ("--watch=0s",), {}, ("--watch=0s", "longer than 0s")),
+    "hosts without a switch": (nothing, ("--on-hosts=all",), {}, ("--on-hosts needs --target=idle, --deploy=TAG",)),
+    "hosts with another target": (
+        nothing, ("--on-hosts=all", "--target=green", "--deploy=sha-2", "--switch"), {}, ("--on-hosts needs --target=idle",),
+    ),
     "a hold of a gate": (nothing, ("--hold=30m",), {}, ("--hold needs --switch, or --deploy",)),
     "a hold without a unit": (nothing, ("--hold=30", "--deploy=sha-2"), {}, ("--hold", "unit")),
     "a hold of nothing": (nothing, ("--hold=0s", "--deploy=sha-2"), {}, ("--hold=0s", "longer than 0s")),

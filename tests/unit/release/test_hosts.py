@@ -94,10 +94,10 @@ def test_a_confirmation_that_fails_reverts_all() -> None:
 def test_no_batch_begins_that_the_first_hold_does_not_outlast() -> None:
     """A host that reverts by itself while others are switched would split them."""
     done = (*STAGED, *steps(SWITCH, "web-1"))
-    action = next_action(PLAN, done, 60.0)
+    action = next_action(PLAN, done, 45.0)
     assert action is not None
     assert (action.phase, action.hosts) == (REVERT, ("web-1",))
-    assert "the hold of the first host ends in 1 min" in action.why
+    assert "the hold of the first host ends in 45 s" in action.why
 
 
 def test_an_interrupted_session_reverts_what_was_switched() -> None:
@@ -190,7 +190,7 @@ def test_a_host_that_another_release_has_is_told(facts: HostFacts, said: str) ->
 def end(done: tuple[HostStep, ...], *after: HostState, interrupted: bool = False) -> tuple[Status, int]:
     """Status and exit code if the hosts serve *after*."""
     before, now = dict.fromkeys(ALL, OLD), dict(zip(ALL, after, strict=True))
-    found = judge_end("recall", PLAN, done, before, now, interrupted=interrupted)
+    found = judge_end(PLAN, done, before, now, interrupted=interrupted)
     assert [row.host for row in found.rows] == [*ALL]
     return found.status, found.exit_code
 
@@ -220,6 +220,17 @@ def test_the_end_is_what_the_hosts_serve(
 ) -> None:
     """A good end needs all hosts on the new tag; a revert needs each as before; all else needs an operator."""
     assert end(done, *after) == expected
+
+
+def test_a_revert_that_no_host_caused_says_why() -> None:
+    """A hold that would end too early, or a signal, is the reason that is told; that of a host comes first."""
+    before = dict.fromkeys(ALL, OLD)
+    reverted = (*STAGED, *steps(SWITCH, "web-1"), *steps(REVERT, "web-1"))
+    found = judge_end(PLAN, reverted, before, before, reverted_for="the hold ends")
+    assert (found.why, found.exit_code) == ((("", "the hold ends"),), 1)
+    assert judge_end(PLAN, REVERTED, before, before, reverted_for="x").why == (
+        ("web-1", "switch: it said no"),
+    )
 
 
 def test_an_interrupted_release_ends_with_2() -> None:
@@ -254,6 +265,6 @@ def test_a_plan_has_batches_with_their_watches() -> None:
     plan = plan_hosts(settings(), ALL, "sha-2")
     assert [(batch.hosts, batch.watch_s) for batch in plan.batches] == [((host,), 60.0) for host in ALL]
     assert (plan.hosts, plan.hold_s) == (ALL, 3600.0)
-    assert plan_hosts(settings(), ALL[:1], "sha-2", hold_s=70.0).hosts == ALL[:1]
+    assert plan_hosts(settings(), ALL[:1], "sha-2", hold_s=90.0).hosts == ALL[:1]
     with pytest.raises(ConfigError, match=r"^--hold: 1 min 10 s is too short"):
         plan_hosts(settings(), ALL, "sha-2", hold_s=70.0)
