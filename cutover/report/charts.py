@@ -86,7 +86,7 @@ def ticks(low: float, high: float, most: int = 4) -> list[float]:
     step = next(size * nice for nice in (1, 2, 2.5, 5, 10) if size * nice >= rough * 0.999)
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
-    return [round(n * step, 12) for n in range(first, max(last, first + 1) + 1)]
+    return [round(float(n * step), 12) for n in range(first, max(last, first + 1) + 1)]
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:

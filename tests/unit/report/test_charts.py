@@ -74,6 +74,18 @@ def test_each_series_is_a_picture_with_its_marks() -> None:
     assert "blue: median 80 ms, highest 80 ms, 9 points" in drawn
 
 
+@pytest.mark.parametrize("highest", [1, 3, 10, 45, 4000])
+def test_counts_are_drawn_with_whole_numbers(highest: int) -> None:
+    """A series of whole numbers, as JSON has them, has an axis of whole numbers."""
+    drawn = series_charts(
+        [Point("requests", "green", 1.0, 0), Point("requests", "green", 2.0, highest)], [], clock
+    )
+    assert drawn.count("<svg") == 1
+    ticks_drawn = re.findall(r'<text class="tick"[^>]*text-anchor="end">([^<]*)</text>', drawn)
+    assert ticks_drawn
+    assert all(each.replace(",", "").isdigit() for each in ticks_drawn if not each.endswith(" s"))
+
+
 def test_numbers_that_are_none_draw_nothing() -> None:
     """Values that are not finite, and series without values, are left out."""
     odd = [Point("x", "blue", 1.0, float("nan")), Point("x", "blue", 1.0, float("inf"))]
