@@ -31,6 +31,8 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 56, 26, 22
 MOST_BUCKETS = 240
 BUCKET_S = 0.1
 COLORS = ("blue", "green")
+NAME_ROOM = 9
+"""Letters of a line's name beside it."""
 QUANTILE = re.compile(r"p\d{1,3}")
 MARKED: Mapping[str, str] = {
     "deploy": "deploy",
@@ -304,11 +306,13 @@ def _figure(title: str, inner: str, caption: str, width: int = NARROW) -> str:
 
 
 def _css(color: str) -> str:
-    return color if color in COLORS else "other"
+    word = color.rpartition(" ")[2]  # "web-1 green" is green on one of several hosts
+    return word if word in COLORS else "other"
 
 
 def _name(color: str, x: float, y: float) -> str:
-    return f'<text class="name {_css(color)}" x="{x:.0f}" y="{y:.1f}">{html_text(color[:9])}</text>'
+    name = color if len(color) <= NAME_ROOM else color.partition(" ")[0][:NAME_ROOM]
+    return f'<text class="name {_css(color)}" x="{x:.0f}" y="{y:.1f}">{html_text(name)}</text>'
 
 
 def _value_axis(grid: Iterable[float], scale: Scale, spell: Spell) -> str:

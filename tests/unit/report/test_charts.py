@@ -86,6 +86,15 @@ def test_counts_are_drawn_with_whole_numbers(highest: int) -> None:
     assert all(each.replace(",", "").isdigit() for each in ticks_drawn if not each.endswith(" s"))
 
 
+def test_lines_of_several_hosts_have_their_names_and_the_shapes_of_their_colors() -> None:
+    """`web-1 green` is drawn as green and named web-1 beside its line; the caption has the whole name."""
+    samples = [Point("x", f"web-{n} green", float(at), at * 0.5) for n in (1, 2) for at in range(3)]
+    drawn = series_charts(samples, [], clock)
+    assert drawn.count('<polyline class="line green"') == 2
+    assert {">web-1</text>", ">web-2</text>"} <= {*re.findall(r">web-\d</text>", drawn)}
+    assert "web-2 green: median" in drawn
+
+
 def test_numbers_that_are_none_draw_nothing() -> None:
     """Values that are not finite, and series without values, are left out."""
     odd = [Point("x", "blue", 1.0, float("nan")), Point("x", "blue", 1.0, float("inf"))]
