@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from itertools import pairwise
@@ -18,6 +18,7 @@ from cutover.core.config_schema import Proxy as ProxyTable
 from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, yes
 from cutover.proxy.access_log import LogTail
+from cutover.system import process
 
 QUIET_S = 0.5
 POLL_S = 0.1
@@ -76,13 +77,71 @@ class Drained:
         if not self.left:
             reason = f"{count(self.most, 'request')} in flight, last one done after {self.seconds:.1f} s"
             return yes(question, reason, **seen)
-        left = f"{count(self.left, 'request')} or WebSocket{'s' if self.left > 1 else ''}"
-        reason = f"{left} still open after {self.seconds:.0f} s"
+        reason = self.still_open
         if on_timeout == "revert":
-            return no(question, reason, expected="no request in flight", seen=left, **seen)
+            expected, left = "no request in flight", reason.partition(" still")[0]
+            return no(question, reason, expected=expected, seen=left, **seen)
         return yes(
             question, f"{reason}; going on, as on_drain_timeout says, and they end with the color", **seen
         )
+
+    @property
+    def still_open(self) -> str:
+        """`2 requests or WebSockets still open after 30 s`."""
+        left = f"{count(self.left, 'request')} or WebSocket{'s' if self.left > 1 else ''}"
+        return f"{left} still open after {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connection of the proxy to a color: `127.0.0.1:40960`, `127.0.0.1:8000`."""
+
+    here: str
+    there: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """How many connections were closed one by one, and how long that took; `trouble`: why not all of them."""
+
+    number: int
+    seconds: float
+    trouble: str = ""
+
+    def __str__(self) -> str:
+        done = f"{count(self.number, 'connection')} closed one by one in {self.seconds:.0f} s"
+        return f"{done}; the others are cut at once: {self.trouble}" if self.trouble else done
+
+
+def close_gradually(
+    open_now: Callable[[], Sequence[Connection] | None],
+    close: Callable[[Connection], str],
+    over_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Closed:
+    """Close what *open_now* lists, spread over *over_s* seconds, so that clients do not all connect anew at once.
+
+    *close* returns why it could not.
+    """
+    begun, closed = clock(), set[Connection]()
+    while True:
+        found, left_s = [*(open_now() or ())], begun + over_s - clock()
+        if not found or left_s <= 0:
+            return Closed(len(closed), clock() - begun)
+        trouble = "it stays open" if found[0] in closed else close(found[0])
+        if trouble:
+            return Closed(len(closed - {found[0]}), clock() - begun, trouble)
+        closed.add(found[0])
+        sleep(left_s / len(found))
+
+
+def close_connection(found: Connection) -> str:
+    """Let the kernel close *found*; why it could not. This needs root, and `ss` of iproute2."""
+    done = process.run(
+        ("ss", "--kill", "--no-header", "--tcp", "src", found.here, "dst", found.there), deadline_s=5
+    )
+    return "" if done.ok else f"ss: {done.last_line}"
 
 
 def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests
@@ -118,13 +177,24 @@ def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests
         number = in_flight()
 
 
-def drain(proxy: ProxyTable, color: str, port: int, stopped: Callable[[], bool] = lambda: False) -> Drained:
-    """Wait until *proxy* has no request in flight on *port* of *color*, at most as long as `[proxy] drain_timeout`.
-
-    It ends early when *stopped* returns True.
-    """
+def port_of(proxy: ProxyTable) -> int:
+    """The port on which the proxy listens."""
     parts = urlsplit(proxy.url)
-    proxy_port = parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def drain(
+    proxy: ProxyTable,
+    color: str,
+    port: int,
+    stopped: Callable[[], bool] = lambda: False,
+    budget_s: float | None = None,
+) -> Drained:
+    """Wait until *proxy* has no request in flight on *port* of *color*, at most *budget_s*.
+
+    The default is `[proxy] drain_timeout`. It ends early when *stopped* returns True.
+    """
+    proxy_port = port_of(proxy)
     tail = LogTail(proxy.access_log) if proxy.access_log else None
 
     def finished() -> int:
@@ -133,7 +203,7 @@ def drain(proxy: ProxyTable, color: str, port: int, stopped: Callable[[], bool] 
     drained = wait_until_idle(
         color,
         lambda: requests_in_flight(proxy_port, port),
-        budget_s=proxy.drain_timeout,
+        budget_s=proxy.drain_timeout if budget_s is None else budget_s,
         finished=finished,
         stopped=stopped,
     )
@@ -141,6 +211,12 @@ def drain(proxy: ProxyTable, color: str, port: int, stopped: Callable[[], bool] 
 
 
 def requests_in_flight(proxy_port: int, port: int) -> int | None:
+    """How many requests the proxy has on *port*: one for each of its connections; None if they cannot be seen."""
+    found = proxy_connections(proxy_port, port)
+    return None if found is None else len(found)
+
+
+def proxy_connections(proxy_port: int, port: int) -> list[Connection] | None:
     """The connections to *port* of the proxy that listens on *proxy_port*: each one carries a request.
 
     The proxy is each process with the name of the one that listens: nginx workers of an earlier configuration still
@@ -154,15 +230,21 @@ def requests_in_flight(proxy_port: int, port: int) -> int | None:
     ]
     if not doors or _is_published(proxy_port):
         return None
-    to_color = (
-        each.pid
+    to_color = [
+        each
         for each in sockets
         if each.raddr and each.raddr.port == port and each.status in IN_FLIGHT and _is_loopback(each.raddr.ip)
-    )
+    ]
     holders = {_process_name(each.pid) for each in doors if each.pid}
     if not holders:  # not permitted: count the connections of all processes but this one
-        return sum(pid != os.getpid() for pid in to_color)
-    return sum(pid is not None and _process_name(pid) in holders for pid in to_color)
+        return [_ends(each) for each in to_color if each.pid != os.getpid()]
+    return [_ends(each) for each in to_color if each.pid is not None and _process_name(each.pid) in holders]
+
+
+def _ends(found: Any) -> Connection:
+    return Connection(
+        *(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in (found.laddr, found.raddr))
+    )
 
 
 def _is_loopback(text: str) -> bool:
@@ -175,8 +257,8 @@ def _is_published(port: int) -> bool:
     # docker-proxy forwards to a network that this host does not see.
     option = ("-host-port", str(port))
     return any(
-        process.info["name"] == "docker-proxy" and option in pairwise(process.info["cmdline"] or ())
-        for process in psutil.process_iter(["name", "cmdline"])
+        each.info["name"] == "docker-proxy" and option in pairwise(each.info["cmdline"] or ())
+        for each in psutil.process_iter(["name", "cmdline"])
     )
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,15 @@ from cutover.core.text import now
 from cutover.core.verdict import Verdict, no, yes
 from cutover.env.envfile import set_env_value
 from cutover.proxy.base import Proxy, ProxyClient, other
-from cutover.proxy.drain import Drained, drain, drain_line
+from cutover.proxy.drain import (
+    Drained,
+    close_connection,
+    close_gradually,
+    drain,
+    drain_line,
+    port_of,
+    proxy_connections,
+)
 from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
 from cutover.proxy.proof import SwitchProbe
 from cutover.release.approval import ask_approval
@@ -327,18 +336,22 @@ def drain_old(situation: Situation, background: BackgroundWatch, report: Reporte
     if settings.proxy is None or old is None:
         return
     with report.step("T-0", f"drain {old}") as text:
-        verdict = _drained(situation.colors, settings.proxy, old, lambda: background.ended is not None)
+        seen = _drain(situation.colors, settings.proxy, old, lambda: background.ended is not None)
+        verdict = seen.verdict(settings.proxy.on_drain_timeout)
         require_well(background, situation.target.name, report)
         text.append(report.require(verdict, "switch::drain", old, 1).reason)
 
 
-def _drained(
-    colors: Colors, proxy: ProxyTable, color: str, ended: Callable[[], bool] = lambda: False
-) -> Verdict:
+def _drain(
+    colors: Colors,
+    proxy: ProxyTable,
+    color: str,
+    ended: Callable[[], bool] = lambda: False,
+    budget_s: float | None = None,
+) -> Drained:
     # Where the switch has stopped the old color, its requests had the grace period of the container.
     stopped = not require_proxy(colors).keeps_old_color
-    seen = Drained(color, 0.0) if stopped else drain(proxy, color, colors.port(color), ended)
-    return seen.verdict(proxy.on_drain_timeout)
+    return Drained(color, 0.0) if stopped else drain(proxy, color, colors.port(color), ended, budget_s)
 
 
 def build_watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
@@ -407,15 +420,28 @@ def _swap_ports_in_env_files(colors: Colors, to: str) -> None:
 
 
 def retire(colors: Colors, color: str) -> Verdict:
-    """Drain and stop *color*; yes only if the engine says that its containers are stopped."""
-    settings, drained = colors.settings, None
-    if settings.proxy is not None:
-        drained = _drained(colors, settings.proxy, color)
+    """Drain and stop *color*; yes only if the engine says that its containers are stopped.
+
+    What is still open after half of `[proxy] drain_timeout` is closed one by one in the other half, unless
+    `on_drain_timeout` is `revert`: then the color goes on running.
+    """
+    settings, said = colors.settings, ""
+    if (proxy := settings.proxy) is not None:
+        cuts = proxy.on_drain_timeout == "continue"
+        seen = _drain(colors, proxy, color, budget_s=proxy.drain_timeout / 2 if cuts else None)
+        drained = seen.verdict(proxy.on_drain_timeout)
         if not drained.ok:
             return no("retire", f"{color} was not stopped: {drained.reason}")
+        said = f" ({drained.reason})"
+        if seen.left:
+            doors = port_of(proxy), colors.port(color)
+            closed = close_gradually(
+                partial(proxy_connections, *doors), close_connection, proxy.drain_timeout / 2
+            )
+            said = f" ({seen.still_open}; {closed})"
     done = stop_color(settings, color)
     State(settings.state).journal("retired" if done.ok else "not retired", color=color, who=who())
-    return replace(done, reason=f"{done.reason} ({drained.reason})") if drained else done
+    return replace(done, reason=f"{done.reason}{said}")
 
 
 def stop_color(settings: Settings, color: str) -> Verdict:

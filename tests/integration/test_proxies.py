@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,14 @@ import pytest
 
 from cutover.core.verdict import Outcome
 from cutover.proxy.access_log import LoggedRequest, LogTail, why_log_lacks
-from cutover.proxy.drain import requests_in_flight, wait_until_idle
+from cutover.proxy.drain import (
+    Connection,
+    close_connection,
+    close_gradually,
+    proxy_connections,
+    requests_in_flight,
+    wait_until_idle,
+)
 from cutover.proxy.proof import ProbePlan
 from cutover.system.http import fetch
 from tests.helpers import proxy_files
@@ -215,6 +223,26 @@ def test_open_websockets_are_counted_and_decided_by_on_drain_timeout(
         assert verdict.outcome is (Outcome.NO if on_timeout == "revert" else Outcome.YES)
         assert verdict.reason.startswith("3 requests or WebSockets still open after 3 s")
         assert colors.blue.in_flight == 3
+
+
+@pytest.mark.parametrize("start", [nginx, haproxy, traefik], ids=lambda start: start.__name__)
+def test_open_websockets_are_closed_one_by_one(start: Start, colors: Colors, tmp_path: Path) -> None:
+    """Before the old color is stopped its WebSockets lose their connection one after the other."""
+    with start(tmp_path, colors) as seen, ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(plain_websocket(seen.port))
+        wait_until(lambda: colors.blue.in_flight == 20, "all have reached blue")
+        seen.go("green")
+        doors, ended = (seen.port, colors.blue.port), list[float]()
+
+        def close(found: Connection) -> str:
+            ended.append(time.monotonic())
+            return close_connection(found)
+
+        done = close_gradually(lambda: proxy_connections(*doors), close, 4.0)
+        assert (done.number, done.trouble) == (20, "")
+        assert max(sum(at <= each < at + 1 for each in ended) for at in ended) <= 8
+        assert not proxy_connections(*doors)
 
 
 @contextmanager

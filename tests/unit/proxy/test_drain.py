@@ -13,7 +13,15 @@ import psutil
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.proxy.drain import Drained, drain, drain_line, requests_in_flight, wait_until_idle
+from cutover.proxy.drain import (
+    Connection,
+    Drained,
+    close_gradually,
+    drain,
+    drain_line,
+    requests_in_flight,
+    wait_until_idle,
+)
 from tests.helpers.proxy_drivers import proxy_settings
 
 TABLE = """\
@@ -190,6 +198,49 @@ def test_the_end_of_the_budget(
     """What happens then is the team's own decision, and is said."""
     verdict = wait(lambda _: 2, budget=5).verdict(on_timeout)
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
+
+
+def connections(number: int) -> list[Connection]:
+    """As many connections of the proxy to the color."""
+    return [Connection(f"127.0.0.1:{40000 + each}", "127.0.0.1:8000") for each in range(number)]
+
+
+def test_what_is_left_is_closed_one_by_one() -> None:
+    """Clients that lose their connection connect anew at once: they are spread over the time."""
+    left, time = connections(200), Time()
+    closed: list[float] = []
+
+    def close(found: Connection) -> str:
+        left.remove(found)
+        closed.append(time.now)
+        return ""
+
+    done = close_gradually(lambda: left, close, 15.0, lambda: time.now, time.sleep)
+    assert (done.number, left) == (200, [])
+    assert done.seconds == pytest.approx(15.0)
+    assert max(sum(at <= each < at + 1 for each in closed) for at in closed) <= 14
+    assert str(done) == "200 connections closed one by one in 15 s"
+
+
+def test_what_ends_by_itself_is_not_closed() -> None:
+    """The pace follows what is still open."""
+    left, time = connections(10), Time()
+
+    def close(found: Connection) -> str:
+        left.clear()
+        return ""
+
+    assert close_gradually(lambda: left, close, 15.0, lambda: time.now, time.sleep).number == 1
+    assert time.now == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("said", ["ss: not permitted", ""])
+def test_what_cannot_be_closed_is_told(said: str) -> None:
+    """Without root, or with a kernel that does not close connections, they are cut with the color."""
+    time = Time()
+    done = close_gradually(lambda: connections(3), lambda _: said, 15.0, lambda: time.now, time.sleep)
+    assert (done.number, done.trouble) == (0, said or "it stays open")
+    assert "the others are cut at once" in str(done)
 
 
 def test_a_proxy_that_cannot_be_seen() -> None:
