@@ -157,7 +157,7 @@ def read_container(attributes: Mapping[str, Any]) -> Container:
         restart_count=attributes.get("RestartCount", 0),
         oom_killed=state.get("OOMKilled", False),
         config_hash=labels.get("com.docker.compose.config-hash", ""),
-        health=state.get("Health"),
+        health=_health(state),
         healthcheck=config.get("Healthcheck") or {},
         ports=(attributes.get("NetworkSettings") or {}).get("Ports") or {},
         memory_limit=limits.get("Memory") or 0,
@@ -166,6 +166,12 @@ def read_container(attributes: Mapping[str, Any]) -> Container:
         stop_timeout=config.get("StopTimeout"),
         labels=labels,
     )
+
+
+def _health(state: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """`State.Health`; None without a HEALTHCHECK, for which Podman's engine has one without a status."""
+    found: Mapping[str, Any] = state.get("Health") or {}
+    return found if found.get("Status") not in {None, "", "none"} else None
 
 
 def _nano_cpus(limits: Mapping[str, Any]) -> int:

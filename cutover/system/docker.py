@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 import h11
 
 from cutover.core.errors import EngineUnavailable
+from cutover.core.verdict import shortened
 from cutover.system.container import Container, read_container
 from cutover.system.http import HttpClient
 from cutover.system.process import DEFAULT_HOST, clean_environment, docker_host
@@ -81,6 +82,15 @@ def _get(path: str, query: Mapping[str, Any] | None = None, deadline_s: float = 
     return b"".join(_stream(path, query or {}, deadline_s))
 
 
+def _get_json(path: str, query: Mapping[str, Any] | None = None) -> Any:
+    body = _get(path, query)
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        said = shortened(body.decode(errors="replace"), 60) or "nothing"
+        raise EngineUnavailable(f"the Docker engine answers GET {path} with no JSON: {said}") from error
+
+
 def _stream(path: str, query: Mapping[str, Any], deadline_s: float) -> Generator[bytes, None, None]:
     """The body of `_get` as it arrives."""
     address = docker_host() or DEFAULT_HOST
@@ -144,9 +154,9 @@ def answers() -> bool:
     return True
 
 
-def _listed(filters: Mapping[str, Sequence[str]], *, every: bool) -> list[Container]:
-    rows = json.loads(_get("/containers/json", {"all": int(every), "filters": json.dumps(filters)}))
-    found = (inspect(row["Id"]) for row in rows)
+def _listed(filters: Mapping[str, Sequence[str]], *, every: bool, port: int = 0) -> list[Container]:
+    rows = _get_json("/containers/json", {"all": int(every), "filters": json.dumps(filters)})
+    found = (inspect(row["Id"]) for row in rows if not port or port in published_in(row))
     return [each for each in found if each is not None]  # one may be removed since it was listed
 
 
@@ -205,14 +215,14 @@ def inspect(container_id: str) -> Container | None:
 
 def attributes(container_id: str) -> dict[str, Any]:
     """Return `docker inspect` of a container, which must be there; raises EngineUnavailable."""
-    found: dict[str, Any] = json.loads(_get(f"/containers/{container_id}/json"))
+    found: dict[str, Any] = _get_json(f"/containers/{container_id}/json")
     return found
 
 
 def inspect_image(reference: str) -> dict[str, Any] | None:
     """Return `docker image inspect`, None if the image is not on this host; raises EngineUnavailable."""
     try:
-        found: dict[str, Any] = json.loads(_get(f"/images/{quote(reference, safe='/:@')}/json"))
+        found: dict[str, Any] = _get_json(f"/images/{quote(reference, safe='/:@')}/json")
     except _NotFound:
         return None
     return found
@@ -226,7 +236,7 @@ def image_id(reference: str) -> str | None:
 
 def image_names(repository: str) -> list[str]:
     """Return `repo:tag` of each local image of *repository*, the newest image first; raises EngineUnavailable."""
-    rows = json.loads(_get("/images/json", {"filters": json.dumps({"reference": [repository]})}))
+    rows = _get_json("/images/json", {"filters": json.dumps({"reference": [repository]})})
     newest = sorted(rows, key=lambda row: row.get("Created", 0), reverse=True)
     return [name for row in newest for name in row.get("RepoTags") or () if not name.endswith(":<none>")]
 
@@ -234,12 +244,12 @@ def image_names(repository: str) -> list[str]:
 @cache
 def data_root() -> Path:
     """Return the folder in which the engine stores images and containers; raises EngineUnavailable."""
-    return Path(json.loads(_get("/info"))["DockerRootDir"])
+    return Path(_get_json("/info")["DockerRootDir"])
 
 
 def daemon_time() -> str:
     """Return the clock of the engine (RFC 3339), by which log windows are cut; raises EngineUnavailable."""
-    return str(json.loads(_get("/info"))["SystemTime"])
+    return str(_get_json("/info")["SystemTime"])
 
 
 def logs(
@@ -254,7 +264,7 @@ def logs(
     path = f"/containers/{container_id}"
     driver = ""
     try:
-        found = json.loads(_get(f"{path}/json"))
+        found = _get_json(f"{path}/json")
         tty = found["Config"]["Tty"]
         driver = ((found.get("HostConfig") or {}).get("LogConfig") or {}).get("Type", "")
         with closing(_stream(f"{path}/logs", given, LOG_DEADLINE_S)) as raw:
@@ -328,10 +338,20 @@ def top(container_id: str) -> list[dict[str, str]]:
 
     This needs no program in the image.
     """
-    found = json.loads(_get(f"/containers/{container_id}/top", {"ps_args": "-eo pid,ppid,uid,comm"}))
+    found = _get_json(f"/containers/{container_id}/top", {"ps_args": "-eo pid,ppid,uid,comm"})
     return [dict(zip(found["Titles"], row, strict=False)) for row in found["Processes"]]
 
 
 def published_by(port: int) -> list[Container]:
     """Return the running containers of any project that publish *port*; raises EngineUnavailable."""
-    return _listed({"publish": [str(port)]}, every=False)
+    # Not by the filter `publish`, which Podman's engine refuses.
+    return _listed({}, every=False, port=port)
+
+
+def published_in(row: Mapping[str, Any]) -> set[int]:
+    """The TCP ports of the host that a container publishes, by its *row* in the engine's list."""
+    return {
+        int(each["PublicPort"])
+        for each in row.get("Ports") or ()
+        if each.get("PublicPort") and each.get("Type", "tcp") == "tcp"
+    }

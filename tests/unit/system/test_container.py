@@ -27,3 +27,10 @@ RETRIES_TWO = {"Test": ["CMD", "curl"], "Retries": 2}
 def test_a_state_begins_when_it_was_reached(made: dict[str, Any], since: str) -> None:
     """Unhealthy since the probe that made it so, exited since its end, all else since the start."""
     assert container(**made).state_since == since
+
+
+@pytest.mark.parametrize("status", ["", "none"])
+def test_without_a_healthcheck_there_is_no_health(status: str) -> None:
+    """Podman describes the health of a container without a HEALTHCHECK too, without a status."""
+    found = container(health=health(status), check={})
+    assert (found.health, found.health_status, found.asks_health) == (None, "none", False)

@@ -129,6 +129,29 @@ def test_containers_are_listed_and_inspected(engine: type[Engine]) -> None:
     ]
 
 
+def test_a_port_is_found_in_the_list_of_the_engine(engine: type[Engine]) -> None:
+    """Without the filter `publish`, which Podman refuses; UDP and unpublished ports are others."""
+    rows = {
+        "mine": [{"IP": "127.0.0.1", "PrivatePort": 8000, "PublicPort": 8001, "Type": "tcp"}],
+        "udp": [{"PrivatePort": 53, "PublicPort": 8001, "Type": "udp"}],
+        "inner": [{"PrivatePort": 8001, "Type": "tcp"}],
+        "none": None,
+    }
+    engine.answers["/containers/json"] = [{"Id": name, "Ports": ports} for name, ports in rows.items()]
+    engine.answers.update({f"/containers/{name}/json": described(name) for name in rows})
+    assert [each.id for each in docker.published_by(8001)] == ["mine"]
+    (listed,) = [each for each in engine.asked if each.startswith("/containers/json")]
+    assert "publish" not in listed
+
+
+@pytest.mark.parametrize(("body", "said"), [(b"", "nothing"), (b"<html>busy</html>", "<html>busy</html>")])
+def test_an_answer_without_json_is_no_answer(engine: type[Engine], body: bytes, said: str) -> None:
+    """Podman answers `top` of an image without `ps` with nothing; a gateway may answer with HTML."""
+    engine.answers["/containers/a/top"] = body
+    with pytest.raises(EngineUnavailable, match=f"answers GET /containers/a/top with no JSON: {said}"):
+        docker.top("a")
+
+
 def test_what_is_not_there_is_none(engine: type[Engine]) -> None:
     """A removed container and an image that is not here are no errors."""
     assert docker.inspect("a") is None
