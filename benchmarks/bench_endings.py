@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -316,19 +316,19 @@ def attempt(on: Ground, one: Case) -> tuple[Seen, str]:
                 each()
             code = None if one.fault in cases.DEADLY and acting.landed else run.process.returncode
             way_out = _recovered(on, one, client) if code is None else {}
-            _until(lambda: client.ask().status == GOOD_STATUS, SETTLE_S)
-            settled = [client.ask() for _ in range(6)]
-            seen = Seen(
-                asked, before, verified, code, *said_of(out if code is not None else ""),
-                broke=bool(acting.broke_at) and acting.broke_at < ended - 1, at_end=at_end, settled=settled,
-                new_failed=sum(
-                    each.status >= SERVER_ERROR and each.color == other(live) and each.at < ended for each in client.samples
-                ),
-                running={color: on.tags(color) for color in on.ports if color != "proxy"},
-                status=(now := on.status()), status_code=on.cutover("status").code, way_out=way_out,
-            )  # fmt: skip
-            if code == OPERATOR:
-                seen = _led_out(on, seen, client, now)
+        _until(lambda: client.ask().status == GOOD_STATUS, SETTLE_S)
+        new = [each for each in client.samples if each.color == other(live) and each.at < ended]
+        seen = Seen(
+            asked, before, verified, code, *said_of(out if code is not None else ""),
+            broke=bool(acting.broke_at) and acting.broke_at < ended - 1, at_end=at_end,
+            settled=[client.ask() for _ in range(6)], new_failed=sum(each.status >= SERVER_ERROR for each in new),
+            running={color: on.tags(color) for color in cases.COLORS}, status=on.status(),
+            status_code=on.cutover("status").code, way_out=way_out,
+        )  # fmt: skip
+        if code == OPERATOR and seen.run:
+            seen = replace(seen, way_out=_led_out(on, seen.run, client))
+        if seen.way_out:
+            seen = replace(seen, way_out={**seen.way_out, "status_code": on.cutover("status").code})
         return seen, out
     finally:
         client.stop()
@@ -422,29 +422,23 @@ def _recovered(on: Ground, one: Case, client: Client) -> dict[str, Any]:
         if not (on.state / "unrecorded.json").exists():
             return {}
     done = on.cutover("recover")
-    return _way_out(on, "cutover recover", done.code, done.last, client)
+    return _way_out("cutover recover", done.code, done.last, client)
 
 
-def _led_out(on: Ground, seen: Seen, client: Client, now: Mapping[str, Any]) -> Seen:
+def _led_out(on: Ground, run: str, client: Client) -> dict[str, Any]:
     """Run the command that the last lines name, as a person would."""
-    if not seen.run:
-        return seen
-    if seen.run == "cutover recover":
+    if run == "cutover recover":
         done = on.cutover("recover")
-        code, said = done.code, done.last
-    else:
-        one = subprocess.run(
-            ("sh", "-c", seen.run), env=on.shell(), capture_output=True, text=True, check=False, timeout=RUN_S
-        )  # fmt: skip
-        code, said = one.returncode, one.stdout + one.stderr
-    return replace(seen, way_out=_way_out(on, seen.run, code, said, client))
+        return _way_out(run, done.code, done.last, client)
+    one = subprocess.run(
+        ("sh", "-c", run), env=on.shell(), capture_output=True, text=True, check=False, timeout=RUN_S
+    )
+    return _way_out(run, one.returncode, one.stdout + one.stderr, client)
 
 
-def _way_out(on: Ground, run: str, code: int, said: str, client: Client) -> dict[str, Any]:
+def _way_out(run: str, code: int, said: str, client: Client) -> dict[str, Any]:
     served = sorted({client.ask().served for _ in range(4)})
-    return {
-        "run": run, "code": code, "said": said.strip()[-300:], "served": served, "status_code": on.cutover("status").code
-    }  # fmt: skip
+    return {"run": run, "code": code, "said": said.strip()[-300:], "served": served}
 
 
 def healed(on: Ground) -> bool:

@@ -82,7 +82,7 @@ def stand(
 def begin(on: Stand, tag: str) -> None:
     """Make *tag* the live and verified release of an empty stand."""
     # Without a proxy nobody is live yet.
-    target = "blue" if on.driver == "port-swap" else "live"
+    target = "live" if on.proxied and on.driver != "port-swap" else "blue"
     first = on.pytest("smoke", f"--target={target}", f"--deploy={tag}")
     require(first, 0)
 
