@@ -40,7 +40,7 @@ from examples.releases import build
 from examples.stand import REPOSITORY, Stand, latest
 from tests.helpers.kill_points import Run, family, other
 
-SECTION = "endings"
+SECTION, NO_FAULT = "endings", "no fault"
 REPO = "cutover-endings/api"
 GOOD_TAGS = ("sha-900d001", "sha-900d002", "sha-900d003")
 BROKEN_TAGS = {name: f"sha-bad{at:04x}" for at, name in enumerate(DEFECTS)}
@@ -320,7 +320,7 @@ def attempt(on: Ground, one: Case) -> tuple[Seen, str]:
         new = [each for each in client.samples if each.color == other(live) and each.at < ended]
         seen = Seen(
             asked, before, verified, code, *said_of(out if code is not None else ""),
-            broke=bool(acting.broke_at) and acting.broke_at < ended - 1, at_end=at_end,
+            began=acting.landed, broke=bool(acting.broke_at) and acting.broke_at < ended - 1, at_end=at_end,
             settled=[client.ask() for _ in range(6)], new_failed=sum(each.status >= SERVER_ERROR for each in new),
             running={color: on.tags(color) for color in cases.COLORS}, status=on.status(),
             status_code=on.cutover("status").code, way_out=way_out,
@@ -339,6 +339,7 @@ def _session(on: Ground, one: Case, live: str, before: str, asked: str) -> tuple
     lines = len(journal.read_text().splitlines())
     with ExitStack() as stack:
         if one.fault != cases.NONE and one.moment == cases.BEFORE:
+            acting.landed = True
             _lift_later(one, acting, fault_of(on, one, None, live, before))
         said = stack.enter_context((on.folder / "said").open("w+"))
         process = stack.enter_context(
@@ -511,7 +512,9 @@ def measure(grounds: Grounds, one: Case, where: str) -> dict[str, Any]:
         say(f"    | status: {json.dumps(seen.status)}")
     if wrong or not healed(on):
         grounds.drop(proxied=proxied)
-    return {"case": str(one), "ended": ended, "seconds": round(seconds), "false": wrong, "where": where}
+    return {
+        "case": str(one), "ended": ended, "began": seen.began, "seconds": round(seconds), "false": wrong, "where": where
+    }  # fmt: skip
 
 
 def told(rows: Rows) -> list[str]:
@@ -520,7 +523,9 @@ def told(rows: Rows) -> list[str]:
     by: dict[str, list[dict[str, Any]]] = {}
     for row in rows.values():
         parts = str(row["case"]).split("; ")
-        fault = next((each.partition(" (")[0] for each in parts[1:] if " (" in each), "no fault")
+        fault = next((each.partition(" (")[0] for each in parts[1:] if " (" in each), NO_FAULT)
+        if fault != NO_FAULT and not row["began"]:
+            fault = "over before its fault began"
         by.setdefault(fault, []).append(row)
     ends = ("0 RELEASED", "ROLLED BACK", "ROLLBACK FAILED", "killed")
     cells = [

@@ -73,6 +73,8 @@ class Seen:
     sentence: str
     run: str
     """The command that the last lines name; empty without one."""
+    began: bool
+    """Whether the fault began before the session ended."""
     broke: bool
     """Whether a release that breaks later was broken in its session."""
     at_end: Sequence[Sample]
@@ -120,7 +122,7 @@ def _decision(case: Case, seen: Seen) -> Iterator[str]:
     good = not (case.bad or case.release == BREAKS)
     if good and calm and seen.code != OK:
         yield f"a good release with no fault that could touch it ended with {seen.code}"
-    if case.fault == INTERRUPTED and seen.code == OK:
+    if case.fault == INTERRUPTED and seen.began and seen.code == OK:
         yield "the session was interrupted and ended with 0"
     if seen.code == REFUSED and case.edit == NONE and case.fault == NONE:
         yield "refused, although nothing was edited"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench_endings import said_of
+from benchmarks.bench_endings import said_of, told
 from benchmarks.ending_cases import (
     BEFORE,
     BREAKS,
@@ -57,7 +57,7 @@ def status(live: str, tag: str, event: str, *, other: str | None = None) -> dict
 
 RELEASED = Seen(
     asked=NEW, before=OLD, verified_before=True, code=0, word="RELEASED", sentence=f"recall runs {NEW} on green.",
-    run="", broke=False, at_end=samples(NEW, "green"), settled=samples(NEW, "green"), new_failed=0,
+    run="", began=True, broke=False, at_end=samples(NEW, "green"), settled=samples(NEW, "green"), new_failed=0,
     running={"blue": [OLD], "green": [NEW]}, status=status("green", NEW, "released", other=OLD), status_code=0,
 )  # fmt: skip
 REVERTED = replace(
@@ -134,6 +134,31 @@ def test_releases_follow_from_their_seed() -> None:
         assert each.moment in {BEFORE, *reached(each.place, each.release, each.breaks)}, each
         assert (each.breaks in REACHED[each.place]) is (each.release == BREAKS), each
     assert any(each.moment == WATCH for each in drawn)
+
+
+def test_the_table_counts_each_fault() -> None:
+    """By fault, how the releases ended, and how many endings are true; a fault that came too late is no such row."""
+    row = {"seconds": 9, "where": "here", "began": True, "false": []}
+    rows = {
+        "1-1": {"case": "switch: good; guard killed (gate)", "ended": "0 RELEASED", **row},
+        "1-2": {
+            "case": "switch: hangs; guard killed (gate); edited: env key",
+            "ended": "1 ROLLED BACK",
+            **row,
+        },
+        "1-3": {
+            "case": "plain: good; edited: env key",
+            "ended": "11 ROLLBACK FAILED",
+            **row,
+            "false": ["exit 11"],
+        },
+        "1-4": {"case": "switch: good; proxy away (watch)", "ended": "0 RELEASED", **row, "began": False},
+    }
+    text = told(rows)
+    assert any("**3 of 4 endings are true**" in line for line in text)
+    assert "| guard killed | 2 | 1 | 1 | 0 | 0 | 2 |" in text
+    assert "| no fault | 1 | 0 | 0 | 1 | 0 | 0 |" in text
+    assert "| over before its fault began | 1 | 1 | 0 | 0 | 0 | 1 |" in text
 
 
 def test_the_last_lines_are_read() -> None:
