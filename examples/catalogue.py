@@ -12,6 +12,7 @@ class Seen(Enum):
     BEFORE_TRAFFIC = "before traffic"
     UNDER_TRAFFIC = "under traffic"
     MIGRATION = "migration"
+    BESIDE_THE_OLD = "only beside the old release"
     NEVER = "never: it is good, only noisy"
 
 
@@ -71,6 +72,8 @@ DEFECTS: dict[str, Defect] = {
         _before(
             "half-errors", "500 for every second request, the first included, /readyz and /version spared"
         ),
+        Defect("drops-field", Seen.BESIDE_THE_OLD, "/version lacks a field that no check asks for"),
+        Defect("rare-error", Seen.BESIDE_THE_OLD, "500 on a route that no check asks for"),
         _under("leak", "memory grows by 1 MB/s"),
         _under("cpu-burn", "a child keeps one core busy"),
         _under("new-error", "every 3 s an ERROR line, with eight signatures in turn"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 GATE = (
     "identity", "health", "ready", "version", "listens", "user", "read-only", "latency", "logs", "restarts",
-    "unchanged",
+    "unchanged", "compare",
 )  # fmt: skip
 WATCH = (
     "availability", "color", "endpoints", "5xx", "routes", "latency", "restarts", "health", "old color", "log errors",

@@ -63,6 +63,7 @@ class Settings(schema.Section):
     endpoints: tuple[schema.Endpoint, ...] = ()
     proxy: schema.Proxy | None = None
     watch: schema.Watch = schema.Watch()
+    compare: schema.Compare | None = None
     checks: schema.Checks = schema.Checks()
     volumes: schema.Volumes = schema.Volumes()
     migrate: schema.Migrate | None = None

@@ -106,6 +106,13 @@ ConfigPath = Annotated[Path, AfterValidator(_below_config)]
 """A path that is relative to the folder of the file; absolute after `load_config`."""
 
 
+DifferenceKind = Literal[
+    "5xx", "status", "removed_field", "type", "redirect", "header", "added_field", "order", "value", "structure",
+    "text", "body", "slower",
+]  # fmt: skip
+"""How an answer of a new release can differ from that of the old one, the most serious kind first."""
+
+
 class Section(BaseModel):
     """A table of the file. Unknown keys are refused; values are frozen."""
 
@@ -320,6 +327,40 @@ class Watch(Section):
     """How often the checks are judged."""
     old_color: Literal["keep", "stop"] = "keep"
     """The old color after a passed watch: keep it running, or stop it."""
+
+
+class Compare(Section):
+    """`[compare]`: before the switch both releases get the same requests, and their answers are compared."""
+
+    log: bool = True
+    """Take recent requests of users from `[proxy] access_log`, of each route as many."""
+    file: ConfigPath | None = None
+    """Take them from a HAR (`.har`), or from lines of JSON with method, path, headers and body."""
+    openapi: str = ""
+    """Take GET and HEAD from an OpenAPI document: a path of the service like `/openapi.json`, or a file."""
+    count: int = Field(300, ge=1, le=100_000)
+    """How many requests are compared at most."""
+    within: Period = 20.0
+    """How long that may take."""
+    rate: float = Field(20.0, gt=0, le=10_000)
+    """How many requests a second the release that users have gets at most; it gets two of each."""
+    methods: tuple[Token, ...] = ("GET", "HEAD")
+    """Methods that are sent. Whatever else writes, it writes three times."""
+    headers: tuple[Token, ...] = (
+        "content-type", "location", "cache-control", "content-disposition", "content-language", "vary", "etag",
+        "set-cookie", "www-authenticate", "access-control-allow-origin", "strict-transport-security", "link",
+    )  # fmt: skip
+    """Headers of the answers that are compared; of a cookie only its name."""
+    ignore: tuple[str, ...] = ()
+    """Fields that are not compared: `items[].score`, or on one route `GET /items/*: score`; `*` is any name."""
+    fail_on: tuple[DifferenceKind, ...] = ("5xx",)
+    """Kinds of differences that fail the release; others are reported."""
+
+    @model_validator(mode="after")
+    def _writes_are_listed_in_a_file(self) -> Compare:
+        if not (self.log or self.file or self.openapi):
+            raise ValueError("[compare] has no requests: set log, file or openapi")
+        return self
 
 
 class Checks(Section):

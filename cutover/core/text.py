@@ -16,6 +16,9 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 # Also after a space, where a line may be wrapped.
 COMMAND = re.compile(r"(?:^|(?<=\s)):(?=:[A-Za-z])|##(?=\[)", re.MULTILINE)
 MAX_QUOTED = 60
+MOST_PARTS = 6
+# A number, a UUID, a hash, a token: one of many values of the same route.
+ROUTE_ID = re.compile(r"\d+|[0-9a-fA-F-]{8,}|(?=[^/]*\d)[\w.~%@=+-]{16,}|[\w~%@=+-]{32,}")
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -78,6 +81,14 @@ def without_codes(text: str) -> str:
 def without_commands(text: str) -> str:
     """*text* in which a CI finds no commands: GitHub obeys a line that begins with `::`, and `##[` anywhere."""
     return COMMAND.sub("\\g<0>\u200b", text)
+
+
+def route_of(method: str, path: str) -> str:
+    """`GET /memories/*`: *method* and *path*, in which each part that looks like an ID is `*`."""
+    parts = path.strip("/").split("/")
+    named = ["*" if ROUTE_ID.fullmatch(each) else each for each in parts[:MOST_PARTS]]
+    more = ["…"] if len(parts) > MOST_PARTS else []
+    return f"{method} /{'/'.join([*named, *more])}"
 
 
 def quoted(text: str) -> str:

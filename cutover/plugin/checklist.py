@@ -19,7 +19,7 @@ GATE, THROUGH_PROXY, WATCH = 0, 1, 2
 PACKAGE = Path(__file__).parents[1]
 SHIPPED_SMOKE = (PACKAGE / "smoke", PACKAGE.parent / "smoke")
 """Where the shipped checklist lies: in the installed package, or beside it in a checkout."""
-UNSEEN_FOR_URLS = {"container", "proxy", "dependencies", "database", "color"}
+UNSEEN_FOR_URLS = {"compare", "container", "proxy", "dependencies", "database", "color"}
 
 
 class NotAnswered(Exception):
@@ -119,6 +119,7 @@ def why_not_asked(item: pytest.Item, settings: Settings) -> str:
         "alerts": settings.alerts,
         "tls": proxy and proxy.url.startswith("https://"),
         "database": settings.database,
+        "compare": settings.compare,
     }
     lacking = sorted(need for need in needs if not have.get(need, True))
     instead = ": the ID of the image identifies the release" if lacking == ["version"] else ""

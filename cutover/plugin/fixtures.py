@@ -16,12 +16,15 @@ from cutover.core.config_schema import Checks, Endpoint
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Asks, AssertVerdict, Outcome, Verdict, not_asked
+from cutover.gate.compare_requests import CompareRequest
+from cutover.gate.compare_run import LiveRelease
 from cutover.gate.container_checks import ExpectedIdentity
 from cutover.gate.log_checks import LogBaseline
 from cutover.plugin.checklist import NotAnswered, param_of, stage_of
 from cutover.plugin.session import SESSION, CutoverSession
 from cutover.proxy.base import other
 from cutover.release.colors import control_for
+from cutover.release.compare import known_requests
 from cutover.release.deploy import identity_of_target
 from cutover.system import docker
 from cutover.system.container import Container
@@ -125,6 +128,32 @@ def other_http(cutover_session: CutoverSession, target: Target) -> Iterator[Http
         return
     with HttpClient(colors.url(beside), settings.gate.request_timeout) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def live_release(cutover_session: CutoverSession, target: Target) -> Iterator[LiveRelease | None]:
+    """The release that users have, asked on its color without the proxy; None if it is the target."""
+    colors = cutover_session.colors
+    live = colors.live.color if colors else None
+    if (
+        colors is None
+        or live is None
+        or target.through_proxy
+        or live == target.color
+        or live not in colors.rendered
+    ):
+        yield None
+        return
+    with HttpClient(colors.url(live), cutover_session.settings.gate.request_timeout) as client:
+        yield LiveRelease(live, client, cutover_session.live_tag)
+
+
+@pytest.fixture(scope="session")
+def compare_requests(
+    cutover_session: CutoverSession, live_release: LiveRelease | None
+) -> list[CompareRequest]:
+    """The requests by which the target is compared with what users have; override it to choose your own."""
+    return known_requests(cutover_session.settings, live_release.http) if live_release is not None else []
 
 
 def _http_options(settings: Settings, target: Target) -> tuple[str, float, str | bool]:

@@ -25,25 +25,26 @@ REQUEST = pytest.StashKey[ReleaseRequest | None]()
 SETTINGS = pytest.StashKey["Settings"]()
 LOCK = pytest.StashKey[int]()
 """The session lock, held until pytest ends."""
-FIXTURES = frozenset(
-    {
-        *(
-            "assert_verdict",
-            "container",
-            "container_host",
-            "control_probe",
-            "cutover_config",
-            "cutover_http",
-            "other_http",
-        ),
-        *("cutover_session", "deploy", "docker_client", "endpoint", "evidence", "expected_identity"),
-        *("expected_tag", "http_client", "log_baselines", "rollback", "sibling_containers", "switch"),
-        *("target", "watch_check_name", "watch_checks", "watch_result"),
-    }
-)
+FIXTURES = frozenset({
+    "assert_verdict", "compare_requests", "container", "container_host", "control_probe", "cutover_config",
+    "cutover_http", "cutover_session", "deploy", "docker_client", "endpoint", "evidence", "expected_identity",
+    "expected_tag", "http_client", "live_release", "log_baselines", "other_http", "rollback", "sibling_containers",
+    "switch", "target", "watch_check_name", "watch_checks", "watch_result",
+})  # fmt: skip
 """The fixtures of `cutover.plugin.fixtures`, by name, because that module is imported only with --target."""
 
-NEEDS = ("container", "version", "endpoints", "proxy", "dependencies", "alerts", "tls", "database", "color")
+NEEDS = (
+    "container",
+    "version",
+    "endpoints",
+    "proxy",
+    "dependencies",
+    "alerts",
+    "tls",
+    "database",
+    "color",
+    "compare",
+)
 SELECTING_OPTIONS = {
     "keyword": "-k",
     "markexpr": "-m",

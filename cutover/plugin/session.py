@@ -156,6 +156,11 @@ class CutoverSession:
         """Both colors as they were before the first test; None for plain URLs."""
         return self._release.situation.colors if self._release else None
 
+    @property
+    def live_tag(self) -> str | None:
+        """The tag that users had before the first test; None if it is unknown."""
+        return self._release.situation.before.tag if self._release else None
+
     def release(self) -> ActiveRelease:
         """The release; raises UsageError for plain URLs, which have none."""
         if self._release is None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from cutover.proxy.base import COLORS
 
 MAX_LINE_BYTES = 64 * 1024
+NEWEST_BYTES = 1 << 22  # about 20,000 requests
 BUFFER_BYTES = 256 * 1024
 # Longer than a proxy buffers lines (nginx: access_log … flush=5s).
 LOG_DELAY_S = 10.0
@@ -34,7 +35,7 @@ class LoggedRequest:
     """One request as the proxy logged it.
 
     `ts` is its end (seconds since 1970), `seconds` its duration for the user; `color` is empty if the proxy answered
-    by itself; `connection` identifies the user's connection; `path` has no query, because queries may hold secrets.
+    by itself; `connection` identifies the user's connection; `path` has no query.
     """
 
     ts: float
@@ -48,6 +49,8 @@ class LoggedRequest:
     """nginx did not see the marker directory."""
     agent: str | None = None
     """The user agent of a request of ours, empty for a request of a user; None if the log does not tell them apart."""
+    query: str = ""
+    """What is sent again to compare two releases; no report shows its values."""
     cut: bool = False
     """Whether the answer ended before it was complete."""
 
@@ -86,6 +89,7 @@ def _of_our_format(entry: Mapping[str, Any]) -> LoggedRequest:
         connection=str(entry["connection"]),
         method=str(entry["method"]),
         path=urlsplit(str(entry["path"])).path,
+        query=urlsplit(str(entry["path"])).query,
         lost=entry.get("marker") == "lost",
         agent=_agent(entry.get("agent")),
         cut=_was_cut(end) or _is_shorter(entry),
@@ -102,6 +106,7 @@ def _of_traefik(entry: Mapping[str, Any]) -> LoggedRequest:
         connection=str(entry.get("ClientAddr", "")),
         method=str(entry["RequestMethod"]),
         path=urlsplit(str(entry["RequestPath"])).path,
+        query=urlsplit(str(entry["RequestPath"])).query,
         agent=_agent(entry.get("request_User-Agent")),
     )
 
@@ -211,6 +216,17 @@ class LogTail:
             self._rest = b""
             return True
         return False
+
+
+def newest_requests(path: Path) -> Iterator[LoggedRequest]:
+    """The requests in the last 4 MiB of the log, the oldest first; none if there is no log."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - NEWEST_BYTES))
+            text = file.read(NEWEST_BYTES).decode(errors="replace")
+    except OSError:
+        return
+    yield from filter(None, map(parse_log_line, text.splitlines()))
 
 
 def why_log_lacks(

@@ -27,6 +27,7 @@ from cutover.proxy.access_log import why_log_lacks
 from cutover.proxy.base import Proxy, ProxyClient
 from cutover.release.changes import PreviousRelease
 from cutover.release.colors import Colors, Situation, can_tag, in_use, running_tag, tag_of
+from cutover.release.compare import require_readable
 from cutover.release.gate_run import without_checks
 from cutover.release.history import ADOPTED
 from cutover.release.hold import Moment
@@ -52,6 +53,7 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
     shared network is created, unless only a plan is asked for.
     """
     request, settings = situation.request, situation.settings
+    require_readable(settings)
     old = None
     if request.switch:
         require_named_color(situation.colors)

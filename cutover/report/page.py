@@ -29,8 +29,8 @@ MOST_BYTES = 3_000_000
 SCRIPT = re.compile(r"<script(?:\s[^>]*)?>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 STAGES: Mapping[int, str] = {0: "gate", 1: "through the proxy", 2: "watch"}
 PARTS = (
-    "title", "band", "todo", "each_host", "from_to", "who_when", "timeline", "proof", "failed", "every_check",
-    "not_asked", "sides", "watch", "logs", "undo_script", "journal_entries", "version_list",
+    "title", "band", "todo", "each_host", "from_to", "who_when", "timeline", "proof", "failed", "compared",
+    "every_check", "not_asked", "sides", "watch", "logs", "undo_script", "journal_entries", "version_list",
 )  # fmt: skip
 
 
@@ -105,6 +105,7 @@ def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal
         "journal": journal,
         "times": facts.times(evidence.facts),
         "asked": asked,
+        "comparison": _comparison(evidence),
         "bad": sorted(
             (check for check in evidence.checks if check.bad), key=lambda check: check.verdict.rank
         ),
@@ -119,6 +120,12 @@ def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal
     files = resources.files("cutover.report")
     style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return f'<style>{style}</style><main class="cutover">{inner}</main><script>{script}</script>'
+
+
+def _comparison(evidence: Evidence) -> Mapping[str, Any]:
+    """The evidence of the check `compare`, empty if nothing was compared."""
+    found = (check.verdict.evidence for check in evidence.checks if check.verdict.question == "compare")
+    return next((each for each in found if "differences" in each), {})
 
 
 def _part(macro: Callable[[], str]) -> str:

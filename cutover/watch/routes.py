@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from cutover.core.stats import more_often, spent
+from cutover.core.text import route_of
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.proxy.access_log import FAILED_STATUS, GAVE_UP, LoggedRequest
 
@@ -20,18 +20,7 @@ JUMP = 0.1
 MANY = 0.5
 RECENT_S = 10
 MOST_ROUTES = 500
-MOST_PARTS = 6
 OTHER = "other routes"
-# A number, a UUID, a hash, a token: one of many values of the same route.
-ID = re.compile(r"\d+|[0-9a-fA-F-]{8,}|(?=[^/]*\d)[\w.~%@=+-]{16,}|[\w~%@=+-]{32,}")
-
-
-def route_of(method: str, path: str) -> str:
-    """`GET /memories/*`: *method* and *path*, in which each part that looks like an ID is `*`."""
-    parts = path.strip("/").split("/")
-    named = ["*" if ID.fullmatch(each) else each for each in parts[:MOST_PARTS]]
-    more = ["…"] if len(parts) > MOST_PARTS else []
-    return f"{method} /{'/'.join([*named, *more])}"
 
 
 def bad_kind(request: LoggedRequest) -> str:

@@ -13,14 +13,13 @@ from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential, more_often, quantile
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.proxy.access_log import FAILED_STATUS, LOG_DELAY_S, LoggedRequest, LogTail, parse_log_line
+from cutover.proxy.access_log import FAILED_STATUS, LOG_DELAY_S, LoggedRequest, LogTail, newest_requests
 from cutover.watch.check import Source, Start, WatchCheck, at_once
 from cutover.watch.routes import RouteComparison, Routes, judge_routes
 
 ERRORS_ALPHA = 0.001
 LEAST_FAILED = 3
 RECENT_REQUESTS_S = 10
-BACK = 1 << 22  # bytes of the log before the switch that the old color is judged by: about 20,000 requests
 AGAIN_S = 5.0  # while a log is rotated it may be unreadable for a moment: each 5 s of it count once
 LATENCY_WINDOW_S = 5.0
 LATENCY_WINDOW_NEEDS = 50
@@ -230,16 +229,8 @@ def quiet_users(found: TrafficSource) -> str:
 
 
 def _newest(path: Path, color: str) -> Iterator[LoggedRequest]:
-    """The requests that *color* answered, in the last 4 MiB of the log; none if there is no log."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - BACK))
-            text = file.read(BACK).decode(errors="replace")
-    except OSError:
-        return
-    for request in map(parse_log_line, text.splitlines()):
-        if request and request.color == color:
-            yield request
+    """The newest requests that *color* answered."""
+    return (each for each in newest_requests(path) if each.color == color)
 
 
 def old_traffic(path: Path, color: str, until: float, own_paths: frozenset[str]) -> OldTraffic:

@@ -92,6 +92,18 @@ def wrong_json(app: Flask, _told: Settings) -> None:
 
 
 @defect
+def drops_field(app: Flask, told: Settings) -> None:
+    """/version lacks a field that no check of the gate asks for."""
+    _instead(app, "/version", lambda: jsonify(service="recall", version=told.tag, color=told.color))
+
+
+@defect
+def rare_error(app: Flask, _told: Settings) -> None:
+    """/slow, which no check of the gate asks for, returns 500."""
+    _instead(app, "/slow", _broken)
+
+
+@defect
 def slow_endpoint(app: Flask, _told: Settings) -> None:
     """/memories takes 2 s longer."""
     _before(app, lambda: time.sleep(2) if request.path.startswith("/memories") else None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from cutover.core.text import route_of
 from cutover.core.verdict import Outcome
 from cutover.proxy.access_log import LoggedRequest
-from cutover.watch.routes import MOST_ROUTES, OTHER, RouteComparison, Routes, judge_routes, route_of
+from cutover.watch.routes import MOST_ROUTES, OTHER, RouteComparison, Routes, judge_routes
 
 YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
 

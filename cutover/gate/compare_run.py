@@ -1,0 +1,142 @@
+"""Ask two releases the same, within bounds, and judge what the new one answers differently."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from cutover.core.config_schema import Compare
+from cutover.core.text import count
+from cutover.core.verdict import Verdict, no, not_asked, yes
+from cutover.gate.compare_requests import CompareRequest
+from cutover.gate.comparison import Answer, Compared, Comparison, answer_of, compare_all
+from cutover.system.http import HttpClient
+
+QUESTION = "compare"
+AT_ONCE = 4
+OLD, NEW = "old", "new"
+# Mostly between the two old ones, so that what changes with time changes between these too.
+ORDERS = ((OLD, NEW, OLD), (OLD, NEW, OLD), (NEW, OLD, OLD), (OLD, OLD, NEW))
+SEED = 7
+MOST_GROUPS, MOST_NOISE = 50, 50
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRelease:
+    """The release that users have: its color, a client for that, and its tag, None if it is unknown."""
+
+    color: str
+    http: HttpClient
+    tag: str | None
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Lets at most *rate* requests a second pass, until *until* (monotonic)."""
+
+    rate: float
+    until: float
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    next_at: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait(self, requests: int) -> bool:
+        """Wait for the turn of *requests*; False if it would be too late."""
+        with self.lock:
+            at = max(self.next_at, self.clock())
+            if at >= self.until:
+                return False
+            self.next_at = at + requests / self.rate
+        self.sleep(max(0.0, at - self.clock()))
+        return True
+
+
+def ask_both(
+    requests: Sequence[CompareRequest],
+    old: HttpClient,
+    new: HttpClient,
+    wanted: Compare,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Compared]:
+    """Send each request to *old* twice and to *new* once, in a mixed order, within count, rate and time of *wanted*.
+
+    The rate is that of the requests which *old*, the release that users have, gets.
+    """
+    pace = _Pace(wanted.rate, clock() + wanted.within, clock, sleep)
+    order = random.Random(SEED)  # noqa: S311  # the same order each time
+    rows = [(each, order.choice(ORDERS)) for each in requests[: wanted.count]]
+
+    def ask(row: tuple[CompareRequest, tuple[str, ...]]) -> Compared | None:
+        request, turns = row
+        if not pace.wait(turns.count(OLD)):
+            return None
+        answers: dict[str, list[Answer | None]] = {OLD: [], NEW: []}
+        for turn in turns:
+            client = old if turn == OLD else new
+            got = client.send(request.method, request.path, headers=request.headers, body=request.body)
+            answers[turn].append(answer_of(got, wanted.headers))
+        first, second = answers[OLD]
+        return Compared(request.route, request.label, (first, second), answers[NEW][0])
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [each for each in pool.map(ask, rows) if each is not None]
+
+
+def compare(
+    requests: Sequence[CompareRequest],
+    old: HttpClient,
+    new: HttpClient,
+    wanted: Compare,
+    names: Sequence[str],
+) -> Verdict:
+    """Ask both releases and judge; *names* are the tags and the colors of both, in which any two differ."""
+    if not requests:
+        return not_asked(QUESTION, "no request is known: neither from the access log nor from [compare]")
+    rows = ask_both(requests, old, new, wanted)
+    return judge_comparison(
+        compare_all(rows, names=names, ignore=wanted.ignore, now=time.time()),
+        wanted,
+        left_out=len(requests) - len(rows),
+    )
+
+
+def judge_comparison(found: Comparison, wanted: Compare, left_out: int = 0) -> Verdict:
+    """No if there is a difference of a kind in `fail_on`; other differences are told."""
+    skipped = sum(found.not_compared.values())
+    why = ", ".join(f"{times:,} × {reason}" for reason, times in sorted(found.not_compared.items()))
+    if not found.compared:
+        return not_asked(
+            QUESTION, f"none of {count(skipped, 'request')} could be compared: {why or 'no time'}"
+        )
+    evidence: dict[str, Any] = {
+        "differences": [asdict(each) | {"text": each.text} for each in found.groups[:MOST_GROUPS]],
+        "more_differences": max(0, len(found.groups) - MOST_GROUPS),
+        "noise": [*found.noise[:MOST_NOISE]],
+        "compared": found.compared,
+        "routes": found.routes,
+        "not_compared": dict(found.not_compared) | ({"no time was left": left_out} if left_out else {}),
+        "notice": bool(found.groups),
+    }
+    on = f"{count(found.compared, 'request')} on {count(found.routes, 'route')}"
+    bad = found.of_kinds(wanted.fail_on)
+    shown = "; ".join(each.text for each in (bad or found.groups)[:3])
+    more = len(bad or found.groups) - 3
+    told = f"{shown}{f'; {more} more' if more > 0 else ''}"
+    expected = f"no difference of {', '.join(wanted.fail_on)}" if wanted.fail_on else ""
+    if bad:
+        return no(
+            QUESTION, f"{told} (of {on})", expected=expected, seen=count(len(bad), "difference"), **evidence
+        )
+    said = (
+        f"{count(len(found.groups), 'difference')}, reported only: {told}"
+        if found.groups
+        else "no difference"
+    )
+    return yes(QUESTION, f"{on}: {said}", expected=expected, **evidence)

@@ -1,0 +1,485 @@
+"""What the new release answers differently: three answers to each request, two of the old release and one of the new.
+
+What differs between the two old answers is noise of its route; what differs between both of them and the new one is
+a difference. Everything here is pure: answers in, groups of differences out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+from cutover.core.config_schema import DifferenceKind
+from cutover.core.stats import binomial_tail
+from cutover.core.text import count, duration, seconds_of
+from cutover.system.http import HttpResponse, NoResponse
+
+KINDS: tuple[DifferenceKind, ...] = get_args(DifferenceKind)
+SERVER_ERROR, SUCCESS, LIMITED = 500, range(200, 300), frozenset({429})
+JSON_NAMES = {type(None): "null", bool: "boolean", str: "text", int: "number", float: "number"}
+RECENT_S = 3600.0
+"""A time stamp that is newer than this tells when something was made, not what."""
+MOST_ELEMENTS = 2000
+MOST_SHOWN = 200
+IDENTITIES = ("id", "uuid", "key", "slug", "name", "path")
+"""Fields that tell which element of a list is which."""
+SLOWER_FACTOR, SLOWER_S, SLOWER_PAIRS, SLOWER_ALPHA = 1.5, 0.02, 8, 0.001
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+TOKEN = re.compile(r"[0-9a-fA-F]{12,}|(?=[^ ]*\d)(?=[^ ]*[A-Za-z])[\w.~+/=-]{20,}")
+NUMBERED = re.compile(r"\d+")
+ATTRIBUTES = ("id", "name", "type", "href", "src", "action", "role", "rel")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as it is compared."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Those of the allow list, names in lower case."""
+    body: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The three answers to one request; None where none came."""
+
+    route: str
+    """`GET /memories/*`"""
+    request: str
+    """`GET /memories/7?…`, as the report may show it."""
+    old: tuple[Answer | None, Answer | None]
+    new: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One way in which the new answer differs from both old ones."""
+
+    kind: DifferenceKind
+    where: str
+    """The field, header or element, like `items[].tags`; empty for the whole answer."""
+    old: str = ""
+    new: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceGroup:
+    """The same difference in several answers of one route."""
+
+    route: str
+    kind: DifferenceKind
+    where: str
+    times: int
+    of: int
+    """How many requests of the route were compared."""
+    request: str
+    """One of them."""
+    old: str
+    new: str
+
+    @property
+    def text(self) -> str:
+        """`GET /memories/*: field "items[].tags" is gone, 41 of 41`."""
+        said = SAID[self.kind].format(where=self.where, old=self.old or "absent", new=self.new or "gone")
+        return f"{self.route}: {said}, {self.times:,} of {self.of:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What came of all requests."""
+
+    groups: tuple[DifferenceGroup, ...] = ()
+    noise: tuple[str, ...] = ()
+    """`GET /memories/*: items[].score` for what differs between two answers of the old release."""
+    compared: int = 0
+    routes: int = 0
+    not_compared: Mapping[str, int] = field(default_factory=dict)
+    """Why -> how many requests could not be compared."""
+
+    def of_kinds(self, kinds: Iterable[str]) -> tuple[DifferenceGroup, ...]:
+        """The groups of these kinds."""
+        wanted = set(kinds)
+        return tuple(each for each in self.groups if each.kind in wanted)
+
+
+def answer_of(got: HttpResponse | NoResponse, headers: Iterable[str]) -> Answer | None:
+    """The answer as it is compared, with the *headers* of the allow list; None for none."""
+    if isinstance(got, NoResponse):
+        return None
+    kept = {name: got.headers[name] for name in headers if name in got.headers}
+    return Answer(got.status, kept, got.body, got.seconds)
+
+
+# --- all requests ------------------------------------------------------------------------------------------------
+def compare_all(
+    rows: Sequence[Compared], *, names: Sequence[str] = (), ignore: Sequence[str] = (), now: float = 0.0
+) -> Comparison:
+    """Compare all *rows*; *names* are those of both releases, their tags and colors, *now* is in seconds since 1970.
+
+    *ignore* has fields, `items[].score`, or fields of one route, `GET /memories/*: items[].score`; `*` is any name.
+    """
+    noise: dict[str, set[tuple[DifferenceKind, str]]] = defaultdict(set)
+    found: list[tuple[Compared, list[Difference]]] = []
+    skipped: dict[str, int] = defaultdict(int)
+    routes: dict[str, int] = defaultdict(int)
+    values = _Values(tuple(names), now)
+    for row in rows:
+        first, second = row.old
+        if why := _why_not(row):
+            skipped[why] += 1
+            continue
+        assert first is not None  # noqa: S101  # `_why_not`
+        assert second is not None  # noqa: S101
+        routes[row.route] += 1
+        noise[row.route] |= {(each.kind, each.where) for each in values.differences(first, second)}
+        if row.new is None:
+            found.append((row, [Difference("5xx", "", str(first.status), "no answer")]))
+            continue
+        # A difference counts only if the new answer differs from both.
+        both = {(each.kind, each.where) for each in values.differences(second, row.new)}
+        mine = [each for each in values.differences(first, row.new) if (each.kind, each.where) in both]
+        found.append((row, mine))
+    shown = [
+        (row, each)
+        for row, differences in found
+        for each in differences
+        if not _is_noise(each, noise[row.route]) and not _is_ignored(row.route, each.where, ignore)
+    ]
+    groups = [*_grouped(shown, routes), *_slower(rows)]
+    groups.sort(key=lambda each: (KINDS.index(each.kind), -each.times, each.route, each.where))
+    noisy = tuple(
+        f"{route}: {where or 'the body'}"
+        for route in sorted(noise)
+        for where in sorted({at for _, at in noise[route]})
+    )
+    return Comparison(tuple(groups), noisy, sum(routes.values()), len(routes), dict(skipped))
+
+
+def _why_not(row: Compared) -> str:
+    first, second = row.old
+    if first is None or second is None:
+        return "the old release gave no answer"
+    answers = (first, second, row.new)
+    if any(each is not None and each.status in LIMITED for each in answers):
+        return "a rate limit (429)"
+    if first.status >= SERVER_ERROR or second.status >= SERVER_ERROR:
+        return "the old release answers 5xx"
+    if first.status != second.status:
+        return "the old release answers with two statuses"
+    return ""
+
+
+FIELD_KINDS: frozenset[DifferenceKind] = frozenset({"removed_field", "added_field"})
+
+
+def _is_noise(difference: Difference, noise: set[tuple[DifferenceKind, str]]) -> bool:
+    """Whether two old answers differ in the same way there, or one of them lacks what it lies in.
+
+    A value that changes from answer to answer says nothing of a field that is gone, or has another type.
+    """
+    kind, where = difference.kind, difference.where
+    for other, at in noise:
+        if other in FIELD_KINDS:
+            if where == at or where.startswith((f"{at}.", f"{at}[")):
+                return True
+        elif where == at and (other == kind or kind not in FIELD_KINDS | {"type"}):
+            return True
+    return False
+
+
+def _is_ignored(route: str, where: str, ignore: Sequence[str]) -> bool:
+    for each in ignore:
+        of, _, path = each.rpartition(": ")
+        pattern = re.escape(path).replace(r"\*", r"[^.\[\]]*")
+        if (not of or of == route) and re.fullmatch(rf"{pattern}([.\[].*)?", where):
+            return True
+    return False
+
+
+def _grouped(
+    shown: Sequence[tuple[Compared, Difference]], routes: Mapping[str, int]
+) -> Iterator[DifferenceGroup]:
+    alike: dict[tuple[str, DifferenceKind, str], list[tuple[Compared, Difference]]] = defaultdict(list)
+    for row, each in shown:
+        alike[row.route, each.kind, each.where].append((row, each))
+    for (route, kind, where), rows in alike.items():
+        requests = {id(row) for row, _ in rows}
+        row, first = rows[0]
+        yield DifferenceGroup(
+            route, kind, where, len(requests), routes[route], row.request, first.old, first.new
+        )
+
+
+def _slower(rows: Sequence[Compared]) -> Iterator[DifferenceGroup]:
+    """Routes whose new answers take clearly longer than both old answers to the same requests.
+
+    Sure by a sign test at 0.001, and by the medians: half as long again, and 20 ms more.
+    """
+    timed: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    examples: dict[str, str] = {}
+    for row in rows:
+        first, second = row.old
+        if first and second and row.new and row.new.status == first.status == second.status:
+            timed[row.route].append((max(first.seconds, second.seconds), row.new.seconds))
+            examples.setdefault(row.route, row.request)
+    for route, pairs in timed.items():
+        if len(pairs) < SLOWER_PAIRS:
+            continue
+        old, new = statistics.median(one for one, _ in pairs), statistics.median(two for _, two in pairs)
+        longer = sum(after > before for before, after in pairs)
+        # Of three answers of one release the last is the slowest in a third of all cases.
+        sure = binomial_tail(longer, len(pairs), 1 / 3) < SLOWER_ALPHA
+        if sure and new > SLOWER_FACTOR * old and new > old + SLOWER_S:
+            took = duration(old), duration(new)
+            yield DifferenceGroup(route, "slower", "", longer, len(pairs), examples[route], *took)
+
+
+SAID: Mapping[DifferenceKind, str] = {
+    "5xx": "{new} instead of {old}",
+    "status": "status {new} instead of {old}",
+    "removed_field": 'field "{where}" is gone',
+    "type": '"{where}" is {new} instead of {old}',
+    "redirect": "redirects to {new} instead of {old}",
+    "header": "header {where} is {new} instead of {old}",
+    "added_field": 'field "{where}" is new',
+    "order": '"{where}" has another order',
+    "value": 'field "{where}" is {new} instead of {old}',
+    "structure": 'element "{where}" appears {new} instead of {old}',
+    "text": 'text of "{where}" differs',
+    "body": "the body differs",
+    "slower": "takes {new} instead of {old}",
+}
+
+
+# --- two answers -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Compares two answers; it knows what values of two processes may differ in."""
+
+    names: tuple[str, ...]
+    now: float
+
+    def differences(self, old: Answer, new: Answer) -> list[Difference]:
+        if old.status != new.status:
+            kind: DifferenceKind = "5xx" if new.status >= SERVER_ERROR else "status"
+            return [Difference(kind, "", str(old.status), str(new.status))]
+        return [*self._headers(old, new), *self._bodies(old, new)]
+
+    def _headers(self, old: Answer, new: Answer) -> Iterator[Difference]:
+        for name in dict.fromkeys((*old.headers, *new.headers)):
+            was, is_now = old.headers.get(name, ""), new.headers.get(name, "")
+            if name == "set-cookie":  # its value is a secret of the user
+                was, is_now = (each.partition("=")[0] for each in (was, is_now))
+            elif name == "etag":
+                was, is_now = ("present" if each else "" for each in (was, is_now))
+            if name == "location":
+                if self._same(_local(was), _local(is_now)):
+                    continue
+                yield Difference("redirect", name, shown(was), shown(is_now))
+            elif name == "content-type":
+                if _media(was) != _media(is_now):
+                    yield Difference("type", name, was or "absent", is_now or "absent")
+            elif not self._same(was, is_now):
+                yield Difference("header", name, shown(was), shown(is_now))
+
+    def _bodies(self, old: Answer, new: Answer) -> Iterator[Difference]:
+        if old.body == new.body:
+            return
+        media = _media(old.headers.get("content-type", ""))[0]
+        if media != _media(new.headers.get("content-type", ""))[0]:
+            return  # said by the header
+        if media == "application/json" or media.endswith("+json"):
+            try:
+                before, after = json.loads(old.body), json.loads(new.body)
+            except ValueError:
+                before = after = None
+            if before is not None or after is not None:
+                yield from self._json("", before, after)
+                return
+        if media in {"text/html", "application/xhtml+xml"}:
+            yield from self._html(old.body, new.body)
+        elif not self._same(old.body, new.body):
+            yield Difference("body", "", _digest(old.body), _digest(new.body))
+
+    # --- JSON ---
+    def _json(self, path: str, old: Any, new: Any) -> Iterator[Difference]:
+        if isinstance(old, dict) and isinstance(new, dict):
+            for key in dict.fromkeys((*old, *new)):
+                where = f"{path}.{key}" if path else str(key)
+                if key not in new:
+                    yield Difference("removed_field", where, shown(old[key]), "")
+                elif key not in old:
+                    yield Difference("added_field", where, "", shown(new[key]))
+                else:
+                    yield from self._json(where, old[key], new[key])
+        elif isinstance(old, list) and isinstance(new, list):
+            yield from self._list(path, old, new)
+        elif _type(old) != _type(new):
+            yield Difference("type", path, _type(old), _type(new))
+        elif old != new and not self._same(old, new):
+            yield Difference("value", path, shown(old), shown(new))
+
+    def _list(self, path: str, old: list[Any], new: list[Any]) -> Iterator[Difference]:
+        if old == new:
+            return
+        if len(old) != len(new):
+            yield Difference("value", f"{path}.length", str(len(old)), str(len(new)))
+        before, after = _by_identity(old), _by_identity(new)
+        common = [each for each in before if each in after]
+        if 2 * len(common) > max(len(before), len(after), 1):
+            if common != [each for each in after if each in before]:
+                yield Difference("order", path, shown(common), shown([*after]))
+            pairs = [(before[each], after[each]) for each in common]
+        elif len(old) == len(new) and sorted(map(_key, old)) == sorted(map(_key, new)):
+            yield Difference("order", path, shown(old), shown(new))
+            return
+        else:
+            pairs = [*zip(old, new, strict=False)]
+        seen = set[tuple[str, str]]()
+        for was, is_now in pairs[:MOST_ELEMENTS]:
+            for each in self._json(f"{path}[]", was, is_now):
+                if (each.kind, each.where) not in seen:  # once for all elements
+                    seen.add((each.kind, each.where))
+                    yield each
+
+    def _same(self, old: Any, new: Any) -> bool:
+        """Whether two values differ in no more than an ID, a token, the time of the answer, or the release's name."""
+        if old == new:
+            return True
+        if not isinstance(old, str) or not isinstance(new, str):
+            return self._both_recent(old, new)
+        if self._both_recent(old, new):
+            return True
+        return self._plain(old) == self._plain(new)
+
+    def _plain(self, text: str) -> str:
+        for name in self.names:
+            text = text.replace(name, "{name}")
+        return TOKEN.sub("{token}", UUID.sub("{id}", text))
+
+    def _both_recent(self, old: Any, new: Any) -> bool:
+        """Whether both are times of the same form within the last hour: of the answer, or of the start of a process."""
+        return _form(old) == _form(new) and all(
+            0 <= self.now - _epoch(each) < RECENT_S for each in (old, new)
+        )
+
+    # --- HTML ---
+    def _html(self, old: str, new: str) -> Iterator[Difference]:
+        before, after = elements_of(old), elements_of(new)
+        for path in dict.fromkeys((*before, *after)):
+            was, is_now = before.get(path, []), after.get(path, [])
+            if len(was) != len(is_now):
+                yield Difference("structure", path, f"{len(was)} ×", f"{len(is_now)} ×")
+            elif not all(self._same(one, two) for one, two in zip(was, is_now, strict=True)):
+                one, two = next(pair for pair in zip(was, is_now, strict=True) if not self._same(*pair))
+                yield Difference("text", path, shown(one), shown(two))
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: dict[str, list[str]] = defaultdict(list)
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        named = "".join(f"#{values['id']}" if key == "id" else "" for key in values)
+        path = "/".join([*self.open[-3:], f"{tag}{NUMBERED.sub('*', named)}"])
+        shown_values = " ".join(f"{name}={values[name]}" for name in ATTRIBUTES if name in values)
+        self.found[path].append(shown_values)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            while self.open.pop() != tag:
+                pass
+
+    def handle_data(self, data: str) -> None:
+        text = " ".join(data.split())
+        if text and (not self.open or self.open[-1] not in {"script", "style"}):
+            self.found["/".join([*self.open[-3:], "text"])].append(text)
+
+
+VOID = frozenset({
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr",
+})  # fmt: skip
+
+
+def elements_of(page: str) -> dict[str, list[str]]:
+    """Path of an element or a text -> what its occurrences say, in their order."""
+    parser = _Elements()
+    parser.feed(page)
+    parser.close()
+    return dict(parser.found)
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+def shown(value: object) -> str:
+    """A value as the report shows it, shortened."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({count(len(text), 'letter')})"
+
+
+def _type(value: object) -> str:
+    return (
+        "object"
+        if isinstance(value, dict)
+        else "list"
+        if isinstance(value, list)
+        else JSON_NAMES[type(value)]
+    )
+
+
+def _by_identity(rows: Sequence[Any]) -> dict[str, Any]:
+    """What identifies each element of a list of objects -> the element; empty if nothing does."""
+    for name in IDENTITIES:
+        if rows and all(isinstance(each, dict) and isinstance(each.get(name), str | int) for each in rows):
+            found = {str(each[name]): each for each in rows}
+            if len(found) == len(rows):
+                return found
+    return {}
+
+
+def _key(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _media(content_type: str) -> tuple[str, str]:
+    kind, _, rest = content_type.lower().partition(";")
+    return kind.strip(), rest.partition("charset=")[2].strip(' "')
+
+
+def _local(url: str) -> str:
+    parts = urlsplit(url)
+    return url if not parts.netloc else url.replace(f"{parts.scheme}://{parts.netloc}", "", 1)
+
+
+def _digest(body: str) -> str:
+    digest = hashlib.sha256(body.encode(errors="replace")).hexdigest()[:12]
+    return f"{count(len(body), 'letter')}, sha256 {digest}"
+
+
+def _form(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return ""
+    return "number" if not isinstance(value, str) else NUMBERED.sub("0", value)
+
+
+def _epoch(value: object) -> float:
+    """Seconds since 1970 that *value* means, as a stamp, seconds or milliseconds; 0.0 for anything else."""
+    if isinstance(value, str):
+        return seconds_of(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return float(value) / 1000 if value > 1e11 else float(value)  # noqa: PLR2004  # of milliseconds

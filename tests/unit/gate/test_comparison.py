@@ -1,0 +1,205 @@
+"""Three answers to one request: what is noise of the old release, and what the new one answers differently."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from cutover.core.text import stamp
+from cutover.gate.comparison import Answer, Compared, Comparison, compare_all
+
+NOW = 1_790_000_000.0
+JSON, HTML = {"content-type": "application/json"}, {"content-type": "text/html; charset=utf-8"}
+ITEM = {
+    "id": 7,
+    "name": "tea",
+    "price": 2.345,
+    "tags": ["a", "b"],
+    "made": "2026-01-01T10:00:00Z",
+    "owner": None,
+}
+
+
+def said(body: Any, status: int = 200, seconds: float = 0.01, **more: str) -> Answer:
+    """An answer with JSON, or with HTML if *body* is a text; *more* are headers, with _ for -."""
+    headers = {name.replace("_", "-"): value for name, value in more.items()}
+    if isinstance(body, str):
+        return Answer(status, HTML | headers, body, seconds)
+    return Answer(status, JSON | headers, json.dumps(body), seconds)
+
+
+def compared(*answers: tuple[Answer | None, Answer | None, Answer | None], **more: Any) -> Comparison:
+    """The comparison of triples on one route."""
+    rows = [Compared("GET /items/*", "GET /items/7", (one, two), new) for one, two, new in answers]
+    return compare_all(rows, now=NOW, **more)
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """The item with other fields; None as the class `gone` removes one."""
+    return {key: value for key, value in (ITEM | fields).items() if value is not GONE}
+
+
+GONE = object()
+
+
+@pytest.mark.parametrize(
+    ("new", "text"),
+    [
+        (said(changed(tags=GONE)), 'field "tags" is gone, 1 of 1'),
+        (said(changed(extra=1)), 'field "extra" is new, 1 of 1'),
+        (said(changed(name=None)), '"name" is null instead of text, 1 of 1'),
+        (said(changed(owner="ana")), '"owner" is text instead of null, 1 of 1'),
+        (said(changed(id="7")), '"id" is text instead of number, 1 of 1'),
+        (said(changed(tags=["b", "a"])), '"tags" has another order, 1 of 1'),
+        (said(changed(tags=["a"])), 'field "tags.length" is 1 instead of 2, 1 of 1'),
+        (said(changed(price=2.35)), 'field "price" is 2.35 instead of 2.345, 1 of 1'),
+        (said(changed(made="2026-01-01T19:00:00Z")), 'field "made" is 2026-01-01T19:00:00Z instead of'),
+        (
+            said(changed(made="2026-01-01T10:00:00+00:00")),
+            'field "made" is 2026-01-01T10:00:00+00:00 instead',
+        ),
+        (said({"error": "x"}, 404), "status 404 instead of 200, 1 of 1"),
+        (said({"error": "x"}, 503), "503 instead of 200, 1 of 1"),
+        (None, "no answer instead of 200, 1 of 1"),
+        (said(ITEM, cache_control="no-store"), "header cache-control is no-store instead of absent"),
+        (
+            said(ITEM, content_type="application/json; charset=latin-1"),
+            '"content-type" is application/json',
+        ),
+    ],
+)
+def test_a_difference_is_named_by_route_and_kind(new: Answer | None, text: str) -> None:
+    """What the new answer has otherwise than both old ones."""
+    found = compared((said(ITEM), said(ITEM), new))
+    assert found.groups[0].text.startswith(f"GET /items/*: {text}")
+    assert len(found.groups) == 1
+    assert found.noise == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "new"),
+    [
+        (changed(score=1), changed(score=2), changed(score=3)),
+        (changed(tags=["a", "b", "c"]), changed(tags=["c", "a", "b"]), changed(tags=["b", "c", "a"])),
+        (changed(flag=True), changed(flag=GONE), changed(flag=GONE)),
+        (changed(at=stamp(NOW - 3)),) * 2 + (changed(at=stamp(NOW - 1)),),
+        (changed(at=NOW - 3),) * 2 + (changed(at=NOW - 1),),
+        (changed(release="sha-1"),) * 2 + (changed(release="sha-2"),),
+        (changed(host="8d3f0c2a9b11"),) * 2 + (changed(host="11aa22bb33cc"),),
+        (changed(trace="0b7e6a52-6b1f-4a8e-9f5e-2f6f1f1d2c3a"),) * 2
+        + (changed(trace="5d0f0e9c-1b1f-4a8e-9f5e-2f6f1f1d2c3b"),),
+    ],
+    ids=["counter", "shuffled", "optional", "stamp", "epoch", "release", "container", "uuid"],
+)
+def test_noise_is_no_difference(first: dict[str, Any], second: dict[str, Any], new: dict[str, Any]) -> None:
+    """What two old answers differ in, and what any two processes differ in."""
+    assert compared((said(first), said(second), said(new)), names=("sha-1", "sha-2")).groups == ()
+
+
+def test_noise_of_one_request_is_noise_of_its_route() -> None:
+    """A flag that is thrown for each request differs between the old answers of some requests only."""
+    found = compared(
+        (said(changed(flag="a")), said(changed(flag="a")), said(changed(flag="b"))),
+        (said(changed(flag="a")), said(changed(flag="b")), said(changed(flag="a"))),
+    )
+    assert found.groups == ()
+    assert found.noise == ("GET /items/*: flag",)
+
+
+def test_noise_hides_no_other_difference() -> None:
+    """In a shuffled list with a changing value, a field that is gone is found."""
+    rows: list[dict[str, Any]] = [{"id": n, "name": f"n{n}", "score": n} for n in range(5)]
+
+    def shuffled(shift: int, *, gone: bool = False) -> Answer:
+        turned = rows[shift:] + rows[:shift]
+        return said(
+            {
+                "items": [
+                    {
+                        k: v + shift if k == "score" else v
+                        for k, v in each.items()
+                        if not (gone and k == "name")
+                    }
+                    for each in turned
+                ]
+            }
+        )
+
+    found = compared((shuffled(0), shuffled(1), shuffled(2, gone=True)))
+    assert [each.text for each in found.groups] == ['GET /items/*: field "items[].name" is gone, 1 of 1']
+    assert found.noise == ("GET /items/*: items", "GET /items/*: items[].score")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "new", "why"),
+    [
+        (None, said(ITEM), said(ITEM), "the old release gave no answer"),
+        (said(ITEM), said(ITEM), said({}, 429), "a rate limit (429)"),
+        (said(ITEM, 500), said(ITEM, 500), said(ITEM), "the old release answers 5xx"),
+        (said(ITEM), said(ITEM, 404), said(ITEM), "the old release answers with two statuses"),
+    ],
+)
+def test_what_cannot_be_compared_is_counted(
+    first: Answer | None, second: Answer | None, new: Answer | None, why: str
+) -> None:
+    """It is no difference."""
+    found = compared((first, second, new))
+    assert (found.groups, found.compared, dict(found.not_compared)) == ((), 0, {why: 1})
+
+
+def test_the_same_difference_is_told_once() -> None:
+    """Grouped by route and kind, with one example."""
+    rows = [(said(ITEM), said(ITEM), said(changed(tags=GONE) if n % 2 else ITEM)) for n in range(82)]
+    (group,) = compared(*rows).groups
+    assert group.text == 'GET /items/*: field "tags" is gone, 41 of 82'
+    assert (group.request, group.old, group.new) == ("GET /items/7", '["a", "b"]', "")
+
+
+@pytest.mark.parametrize("ignore", ["price", "GET /items/*: price", "p*", "*"])
+def test_what_a_team_ignores(ignore: str) -> None:
+    """Fields everywhere or on one route."""
+    row = (said(ITEM), said(ITEM), said(changed(price=1.0)))
+    assert compared(row, ignore=(ignore,)).groups == ()
+    assert len(compared(row, ignore=("GET /others: price", "price.x")).groups) == 1
+
+
+PAGE = '<html><body><h1>Tea</h1><ul><li id="item-1">one</li><li id="item-2">two</li></ul><p>Total 3</p></body></html>'
+
+
+@pytest.mark.parametrize(
+    ("new", "text"),
+    [
+        (
+            PAGE.replace('<li id="item-2">two</li>', ""),
+            'element "html/body/ul/li#item-*" appears 1 × instead of 2 ×',
+        ),
+        (PAGE.replace("Total 3", "Total 4"), 'text of "html/body/p/text" differs'),
+        (PAGE.replace("<h1>Tea</h1>", "<h2>Tea</h2>"), 'element "html/body/h1" appears 0 × instead of 1 ×'),
+    ],
+)
+def test_html_is_compared_by_structure(new: str, text: str) -> None:
+    """Elements by their path, and their texts."""
+    found = compared((said(PAGE), said(PAGE), said(new)))
+    assert any(each.text.startswith(f"GET /items/*: {text}") for each in found.groups), found.groups
+    assert compared((said(PAGE), said(PAGE), said(PAGE.replace("><", ">\n  <")))).groups == ()
+
+
+def test_a_redirect_to_elsewhere() -> None:
+    """The host and port of a color are no difference."""
+    one = said({}, 302, location="http://127.0.0.1:8000/login")
+    assert compared((one, one, said({}, 302, location="http://127.0.0.1:8001/login"))).groups == ()
+    (group,) = compared((one, one, said({}, 302, location="http://127.0.0.1:8001/signin"))).groups
+    assert group.kind == "redirect"
+
+
+def test_a_slower_route() -> None:
+    """By pairs of the same request; one slow answer, and a few requests, say nothing."""
+    quick = said(ITEM, seconds=0.02)
+    slow = [(quick, quick, said(ITEM, seconds=0.08))] * 12
+    (group,) = compared(*slow).groups
+    assert group.text == "GET /items/*: takes 80 ms instead of 20 ms, 12 of 12"
+    assert compared(*slow[:5]).groups == ()
+    assert compared(*[(quick, quick, quick)] * 12, slow[0]).groups == ()
+    assert compared(*[(quick, quick, said(ITEM, seconds=0.022))] * 40).groups == ()
