@@ -24,7 +24,7 @@ FOLDERS = {
     *("cli", "core", "database", "env", "gate", "plugin", "proxy", "release", "report", "system", "watch"),
 }
 TOP_FILES = {"__init__.py", "__main__.py", "py.typed"}
-MAX_MODULES = 130
+MAX_MODULES = 140
 MAX_LINES = 29_000  # what it is; lower it when something is deleted
 MAX_FLOORS = 8
 MAX_DEFINITIONS = 3
