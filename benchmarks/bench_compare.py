@@ -1,0 +1,161 @@
+"""What a comparison of two releases finds, beside a gate alone and a plain diff of two answers.
+
+    .venv/bin/python -m benchmarks.bench_compare [changes] [noise] [speed] [--dry]
+
+Each change and each noise of `benchmarks/compare_league.py` is served beside the shop as it is. Found: it is reported;
+false: a healthy service fails under the default rule. Exit code 1 if fewer than 27 changes are found or one is false.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from benchmarks import write
+from benchmarks.common import Rows, asked, merged, publish, say, table
+from benchmarks.compare_league import CHANGES, NOISY, REQUESTS, Change, served
+from cutover.core.config_schema import Compare, Endpoint
+from cutover.core.target import ControlProbe
+from cutover.core.verdict import Outcome, Verdict
+from cutover.gate.compare_run import ask_both, judge_comparison
+from cutover.gate.comparison import Answer, Compared, Comparison, compare_all
+from cutover.gate.http_checks import endpoint
+from cutover.system.http import HttpClient, HttpResponse
+
+SECTION = "compare"
+FOUND_GOAL = 27
+QUICK = Compare(rate=2000.0, within=60.0)
+GATE = (
+    Endpoint(path="/items", json={"page": 1, "items": [], "total": 1}),
+    Endpoint(path="/items/1", json={"id": 1, "name": "", "price": 1.5, "tags": [], "owner": {}}),
+    Endpoint(path="/about"),
+)
+SPEED = 1000
+
+
+def both(old: Sequence[Change], new: Sequence[Change]) -> tuple[Comparison, Verdict, bool, bool]:
+    """Comparison and verdict of two shops, whether the gate passes on the new one, and whether a plain diff is empty."""
+    with served(*old) as old_url, served(*new) as new_url, HttpClient(old_url, 5.0) as live:
+        with HttpClient(new_url, 5.0) as idle:
+            rows = ask_both(REQUESTS, live, idle, QUICK)
+            control = ControlProbe(lambda: True)
+            passes = all(endpoint(idle, control, each).outcome is Outcome.YES for each in GATE)
+            same = all(_plain(live, path) == _plain(idle, path) for path in (each.path for each in REQUESTS))
+    found = compare_all(rows, names=("sha-1", "sha-2", "blue", "green"), now=time.time())
+    return found, judge_comparison(found, QUICK), passes, same
+
+
+def _plain(client: HttpClient, path: str) -> tuple[int, str]:
+    got = client.send("GET", path)
+    return (got.status, got.body) if isinstance(got, HttpResponse) else (0, "")
+
+
+def measure_changes(where: str) -> dict[str, Any]:
+    """Which changes each of the three finds."""
+    rows: dict[str, Any] = {}
+    for n, (name, change) in enumerate(CHANGES.items()):
+        found, verdict, passes, same = both((), (change,))
+        said = found.groups[0].text if found.groups else ""
+        rows[name] = {
+            "held_out": bool(n % 2), "found": bool(found.groups), "fails": verdict.outcome is Outcome.NO,
+            "gate": not passes, "diff": not same, "groups": len(found.groups), "said": said,
+        }  # fmt: skip
+        say(f"{name}: {'found' if found.groups else 'MISSED'} ({len(found.groups)}) {said}")
+    return {"cases": rows, "where": where}
+
+
+def measure_noise(where: str) -> dict[str, Any]:
+    """Which healthy services each of the three calls bad, and what is reported of them."""
+    rows: dict[str, Any] = {}
+    for n, (name, noise) in enumerate(NOISY.items()):
+        found, verdict, passes, same = both((noise(),), (noise(),))
+        said = found.groups[0].text if found.groups else ""
+        rows[name] = {
+            "held_out": bool(n % 2), "false": verdict.outcome is Outcome.NO, "reported": len(found.groups),
+            "gate": not passes, "diff": not same, "said": said,
+        }  # fmt: skip
+        say(f"{name}: {'FALSE' if rows[name]['false'] else 'kept'}, {len(found.groups)} reported {said}")
+    return {"cases": rows, "where": where}
+
+
+def measure_speed(where: str) -> dict[str, Any]:
+    """Seconds that 1,000 comparisons take beside the requests' own time."""
+    with served() as url, HttpClient(url, 5.0) as client:
+        begun = time.monotonic()
+        rows = ask_both(REQUESTS, client, client, QUICK)
+        asking_s = (time.monotonic() - begun) * SPEED / len(rows)
+    many: list[Compared] = []
+    for n in range(SPEED):
+        row = rows[n % len(rows)]
+        changed = (
+            replace(row.new, body=row.new.body.replace("item", "thing"))
+            if isinstance(row.new, Answer)
+            else None
+        )
+        many.append(replace(row, new=changed))
+    begun = time.monotonic()
+    compare_all(many, now=time.time())
+    return {"seconds": time.monotonic() - begun, "asking_s": asking_s, "where": where}
+
+
+def told(rows: Rows) -> list[str]:
+    """Markdown lines of the section."""
+    changes, noise = (rows.get(name, {}).get("cases", {}) for name in ("changes", "noise"))
+    lines = [
+        "## Old against new",
+        "",
+        "`python -m benchmarks.bench_compare`, on the league of `benchmarks/compare_league.py`:",
+    ]
+    lines += [
+        "changes of behavior that status and schema checks of a gate mostly pass, and healthy services that answer"
+    ]
+    lines += ["differently each time. It was frozen before tuning; the odd half of it is held out.", ""]
+    if changes and noise:
+        cells = []
+        for name, found, false in (
+            ("`compare`, reported", "found", "reported"),
+            ("`compare`, default rule", "fails", "false"),
+            ("gate alone", "gate", "gate"),
+            ("plain diff of two answers", "diff", "diff"),
+        ):
+            cells.append((
+                name, _share(changes, found), _share(changes, found, held_out=True),
+                _share(noise, false), _share(noise, false, held_out=True),
+            ))  # fmt: skip
+        head = ("", "changes found", "of those held out", "healthy ones named", "of those held out")
+        lines += [*table(head, cells), ""]
+        missed = [name for name, row in changes.items() if not row["found"]]
+        named = [f"{name} ({row['said']})" for name, row in noise.items() if row["reported"]]
+        lines += [
+            f"Not found: {', '.join(missed) or 'none'}. Reported of healthy ones: {'; '.join(named) or 'nothing'}."
+        ]
+    if speed := rows.get("speed"):
+        lines += [
+            "",
+            f"Comparing {SPEED:,} requests takes {speed['seconds']:.2f} s beside their own {speed['asking_s']:.1f} s (goal: 10 s).",
+        ]
+    return lines
+
+
+def _share(cases: dict[str, Any], key: str, *, held_out: bool = False) -> str:
+    rows = [row for row in cases.values() if row["held_out"] or not held_out]
+    return f"{sum(bool(row[key]) for row in rows)} of {len(rows)}"
+
+
+def main() -> int:
+    """Measure, print and write the results; 1 if a goal is missed."""
+    measures = {"changes": measure_changes, "noise": measure_noise, "speed": measure_speed}
+    given = asked(__doc__, tuple(measures))
+    where = write.machine()
+    rows = merged(SECTION, {name: measures[name](where) for name in given.names})
+    publish(SECTION, told(rows), rows, dry=given.dry)
+    found = sum(row["found"] for row in rows.get("changes", {}).get("cases", {}).values())
+    false = sum(row["false"] for row in rows.get("noise", {}).get("cases", {}).values())
+    return 1 if false or ("changes" in given.names and found < FOUND_GOAL) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
