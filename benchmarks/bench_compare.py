@@ -29,8 +29,8 @@ SECTION = "compare"
 FOUND_GOAL = 27
 QUICK = Compare(rate=2000.0, within=60.0)
 GATE = (
-    Endpoint(path="/items", json={"page": 1, "items": [], "total": 1}),
-    Endpoint(path="/items/1", json={"id": 1, "name": "", "price": 1.5, "tags": [], "owner": {}}),
+    Endpoint(path="/items", json={"page": 1, "items": []}),
+    Endpoint(path="/items/1", json={"id": 1, "name": "item 1", "tags": [], "owner": {}}),
     Endpoint(path="/about"),
 )
 SPEED = 1000
@@ -38,12 +38,16 @@ SPEED = 1000
 
 def both(old: Sequence[Change], new: Sequence[Change]) -> tuple[Comparison, Verdict, bool, bool]:
     """Comparison and verdict of two shops, whether the gate passes on the new one, and whether a plain diff is empty."""
-    with served(*old) as old_url, served(*new) as new_url, HttpClient(old_url, 5.0) as live:
-        with HttpClient(new_url, 5.0) as idle:
-            rows = ask_both(REQUESTS, live, idle, QUICK)
-            control = ControlProbe(lambda: True)
-            passes = all(endpoint(idle, control, each).outcome is Outcome.YES for each in GATE)
-            same = all(_plain(live, path) == _plain(idle, path) for path in (each.path for each in REQUESTS))
+    with (
+        served(*old) as old_url,
+        served(*new) as new_url,
+        HttpClient(old_url, 5.0) as live,
+        HttpClient(new_url, 5.0) as idle,
+    ):
+        rows = ask_both(REQUESTS, live, idle, QUICK)
+        control = ControlProbe(lambda: True)
+        passes = all(endpoint(idle, control, each).outcome is Outcome.YES for each in GATE)
+        same = all(_plain(live, path) == _plain(idle, path) for path in (each.path for each in REQUESTS))
     found = compare_all(rows, names=("sha-1", "sha-2", "blue", "green"), now=time.time())
     return found, judge_comparison(found, QUICK), passes, same
 
