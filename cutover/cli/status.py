@@ -15,8 +15,8 @@ from cutover.core.masking import MASK, printable
 from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
 from cutover.core.text import clock_of, duration, now, seconds_of, stamp
 from cutover.core.verdict import Outcome
-from cutover.proxy.base import other
-from cutover.release.colors import Colors, inspect_colors, main_container
+from cutover.proxy.base import Live, other
+from cutover.release.colors import Colors, ask_live, inspect_colors, main_container
 from cutover.release.history import END_EVENTS, unresolved
 from cutover.release.hold import Moment
 from cutover.release.rollback import plan_rollback
@@ -61,13 +61,14 @@ def code_of(facts: dict[str, Any]) -> int:
 def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, Any]:
     state = State(settings.state)
     agreed = here.proxy.agreed() if here and here.proxy else None
+    live = here.live if here else _live_without_files(settings, problem)
     return {
         "project": settings.project,
         "problem": problem,
         "has_proxy": settings.proxy is not None,
         "keeps_old": settings.proxy is not None and settings.watch.old_color == "keep",
-        "live": here.live.color if here else None,
-        "live_how": here.live.how if here else problem,
+        "live": live.color,
+        "live_how": live.how,
         "proxy": None if agreed is None or agreed.outcome is Outcome.YES else agreed.reason,
         "colors": {color: _color(settings, state, color) for color in settings.colors},
         "open": state.open_release(),
@@ -79,6 +80,15 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "last": next((row for row in reversed(state.history()) if row.get("event") in ENDS), None),
         "rollback": _rollback_now(state, here) if here and state.root.is_dir() else None,
     }
+
+
+def _live_without_files(settings: Settings, problem: str) -> Live:
+    """The live color, as far as it is known although today's files cannot be rendered for that *problem*."""
+    try:
+        _, live = ask_live(settings)
+    except ConfigError:
+        return Live(None, problem)
+    return live
 
 
 def _needs_operator(settings: Settings, state: State, here: Colors | None) -> dict[str, Any]:

@@ -49,6 +49,12 @@ def inspect_colors(settings: Settings, rendered: dict[str, Rendered] | None = No
     return Colors(settings, rendered, proxy, find_live(settings, proxy))
 
 
+def ask_live(settings: Settings) -> tuple[Proxy | None, Live]:
+    """The proxy and the live color, without the compose and env files of today, which may be broken by now."""
+    proxy = driver(settings, {})
+    return proxy, find_live(settings, proxy)
+
+
 def find_live(settings: Settings, proxy: Proxy | None) -> Live:
     """The live color by a request through the proxy; without a proxy the only color that runs."""
     if proxy is not None:

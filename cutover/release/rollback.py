@@ -35,6 +35,7 @@ from cutover.release.colors import (
     BeforeRelease,
     Colors,
     Situation,
+    ask_live,
     can_tag,
     inspect_colors,
     main_container,
@@ -445,7 +446,7 @@ def revert_open_release(settings: Settings, state: State, release: str, why: str
 
 def _who_serves(settings: Settings) -> str:
     try:
-        live = inspect_colors(settings).live
+        _, live = ask_live(settings)
     except CutoverError as error:
         return f"what serves now could not be asked: {error}"
     return f"{live.color} serves now" if live.color else f"what serves now is unknown: {live.how}"
@@ -503,7 +504,7 @@ def keep_as_it_is(settings: Settings, state: State) -> str:
     state.journal("given up", release=left, who=who())
     ended = f"release {left} is closed and its guard ended; " if left else ""
     try:
-        running = what_runs(settings, inspect_colors(settings).proxy)
+        running = what_runs(settings, ask_live(settings)[0])
     except CutoverError as error:
         return f"{ended}what runs could not be asked: {error}"
     runs = (f"{each.color} {each.tag} {each.state}{', live' if each.live else ''}" for each in running)

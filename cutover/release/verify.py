@@ -26,10 +26,10 @@ from cutover.gate.log_checks import log_errors
 from cutover.proxy.base import COLORS, Live, Proxy
 from cutover.release.colors import (
     Colors,
+    ask_live,
     color_named,
     control_for,
     find_live,
-    inspect_colors,
     main_container,
     running_tag,
     tag_of,
@@ -351,8 +351,9 @@ def served_after(
 
     A proxy that does not answer is waited for *silent_s*. Raises CutoverError if that cannot be asked.
     """
-    was, colors = before_of(state, release), inspect_colors(settings)
-    live = wait_live(settings, colors.proxy, was["live"], silent_s) if "live" in was else colors.live
+    was, (proxy, live) = before_of(state, release), ask_live(settings)
+    if "live" in was:
+        live = wait_live(settings, proxy, was["live"], silent_s)
     color = live.color or was.get("color")
     found = main_container(settings, color) if color else None
     trouble = judge_reverted(was, live.color, found, proxied=settings.proxy is not None)

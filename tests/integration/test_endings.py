@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 import uuid
@@ -126,4 +128,38 @@ def test_a_release_that_is_only_staged_and_a_way_back_that_is_gone(stand: Stand)
     assert "blue is not warm (exited): `cutover rollback` starts it first" in stand.cutover("status").out
     done = stand.cutover("rollback")
     assert done.code == 0, done.out
+    as_before(stand, V1)
+
+
+def test_a_file_that_is_broken_when_a_session_has_died(stand: Stand) -> None:
+    """What serves is asked of proxy and engine, not of today's files: `recover` ends with 0, `status` names who is live."""
+    lines = stand.state / "journal.jsonl"
+    begun, file = len(lines.read_text().splitlines()), stand.env_file("blue")
+    text = file.read_text()
+    process = stand.start("smoke", "--target=idle", f"--deploy={V2}")
+    deadline = time.monotonic() + 120
+    while not any('"do"' in each for each in lines.read_text().splitlines()[begun:]):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    file.write_text(text.replace("IMAGE_TAG=", "# IMAGE_TAG="))
+    try:
+        guard = int((stand.state / "guard.pid").read_text().split()[0])
+        os.killpg(process.pid, signal.SIGSTOP)
+        os.kill(guard, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        done = stand.cutover("recover")
+        assert (done.code, f"blue serves {V1}, as before" in done.out) == (0, True), done.out
+        shown = stand.cutover("status", "--json")
+        status = json.loads(next(line for line in shown.out.splitlines() if line.startswith("{")))
+        assert (shown.code, status["live"], status["open"], status["needs_operator"]) == (
+            4,
+            "blue",
+            None,
+            None,
+        )
+        assert "IMAGE_TAG" in status["problem"]
+    finally:
+        file.write_text(text)
     as_before(stand, V1)
