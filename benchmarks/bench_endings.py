@@ -537,6 +537,7 @@ def told(rows: Rows) -> list[str]:
         )
         for fault, found in sorted(by.items())
     ]
+    left = untried([str(row["case"]) for row in rows.values()])
     return [
         "## Endings",
         "",
@@ -544,9 +545,19 @@ def told(rows: Rows) -> list[str]:
         "`cutover status` each agree with what an outside client gets and with what the engine runs. Each release is",
         "drawn from a seed: good or bad, by a switch, in place or without a proxy; a fault in one of seven moments; an old",
         "release that logs tracebacks or was started by hand; an edited compose or env file.",
+        *([f"No row has yet: {', '.join(left)}."] if left else []),
         "",
         *table(("fault", "releases", "kept", "reverted", "operator needed", "session killed", "true"), cells),
     ]
+
+
+def untried(texts: Sequence[str]) -> list[str]:
+    """The places, faults, old releases and edits that none of the cases *texts* has."""
+    marks = {place: f"{place}: " for place in cases.PLACES}
+    marks |= {fault: f"; {fault} (" for fault in cases.FAULTS if fault != cases.NONE}
+    marks |= {f"old release {old}": f"; old release {old}" for old in cases.OLD if old != cases.WELL}
+    marks |= {f"edited {edit}": f"; edited: {edit}" for edit in cases.EDITS if edit != cases.NONE}
+    return [name for name, mark in marks.items() if not any(mark in text for text in texts)]
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
