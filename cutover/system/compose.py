@@ -26,6 +26,7 @@ MIN_VERSION = (2, 28)
 COMPLETED = "service_completed_successfully"
 REPLACED = "\ufffd"
 """What Compose makes of a byte that is not UTF-8."""
+MISSING = re.compile(r"required variable \S+ is missing a value")
 UNSET = re.compile(r"The \W*(\w+)\W* variable is not set")
 
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -341,7 +342,8 @@ def _config(compose: Compose, override: Mapping[str, str]) -> str:
     done = process.run(argv, deadline_s=COMPOSE_DEADLINE_S, environment=override, mask=False)
     if not done.ok:
         require_compose()  # an old Compose only says "unknown flag"
-        raise ConfigError(f"docker compose config: {MASK(done.last_line)}")
+        where = f"{compose.env_file}: " if MISSING.search(done.err) else ""
+        raise ConfigError(f"{where}docker compose config: {MASK(done.last_line)}")
     if unset := UNSET.search(done.err):  # only a warning for Compose
         raise ConfigError(f"{compose.env_file}: {unset[1]} is not set, and the compose file uses it")
     return done.out

@@ -61,6 +61,21 @@ def test_an_old_compose_is_told_as_such(
     assert str(raised.value) == said
 
 
+def test_a_variable_that_is_missing_is_told_with_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compose names the variable and the service, not the env file of the color in which it is missing."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yml").write_text("services: {api: {image: 'r/api:${IMAGE_TAG:?which release}'}}\n")
+    (tmp_path / ".env.blue").write_text("# IMAGE_TAG=sha-1\n")
+    table = {"project": "p", "colors": {"blue": {"env_file": tmp_path / ".env.blue"}}}
+    settings = Settings.model_validate(table | {"compose_file": tmp_path / "c.yml"})
+    with pytest.raises(
+        ConfigError, match=r"^\S+/\.env\.blue: docker compose config: .* IMAGE_TAG is missing"
+    ):
+        compose.render(settings, "blue")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
