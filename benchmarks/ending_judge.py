@@ -24,7 +24,7 @@ WORDS: Mapping[int, frozenset[str]] = {
     1: frozenset({"ROLLED BACK", "GATE FAILED"}),
     2: frozenset({"ROLLED BACK", "UNCHANGED"}),
     3: frozenset({"ROLLED BACK", "UNCHANGED"}),
-    4: frozenset({"ROLLED BACK", "UNCHANGED"}),
+    4: frozenset({"ROLLED BACK", "UNCHANGED", ""}),  # a refusal is one line without a word
     10: frozenset({"ROLLED BACK", "INCONCLUSIVE"}),
     11: frozenset({"ROLLBACK FAILED"}),
 }

@@ -20,6 +20,7 @@ from benchmarks.ending_cases import (
     PAUSED,
     REACHED,
     SWITCH,
+    TAG_OF_LIVE,
     WATCH,
     WELL,
     Case,
@@ -74,10 +75,17 @@ LOST = replace(
 
 
 @pytest.mark.parametrize(
-    ("one", "seen"), [(GOOD_CASE, RELEASED), (BAD_CASE, REVERTED), (BAD_CASE, LOST)], ids=["0", "1", "11"]
+    ("one", "seen"),
+    [
+        (GOOD_CASE, RELEASED),
+        (BAD_CASE, REVERTED),
+        (BAD_CASE, LOST),
+        (replace(BAD_CASE, edit=TAG_OF_LIVE), replace(REVERTED, code=4, word="", sentence="")),
+    ],
+    ids=["0", "1", "11", "4"],
 )
 def test_a_true_ending(one: Case, seen: Seen) -> None:
-    """A release that is kept, one that is reverted, and one that could not be."""
+    """A release that is kept, one that is reverted, one that could not be, and one that is refused for an edited file."""
     assert findings(one, seen) == []
 
 
