@@ -4,7 +4,7 @@
 
 Each release is drawn from its seed and number (`ending_cases.py`): a good or a bad release, on the idle color with a
 switch, in place, or without a proxy; a fault before, at or after the switch; an old release that may itself be unwell;
-and an edit of the compose file or an env file before it. An outside client asks through the proxy all the time, and
+and an edit of the compose file or an env file, before or during it. An outside client asks through the proxy all the time, and
 the engine is asked what runs. `ending_judge.py` compares what they say with exit code, last lines and `cutover status`.
 About 25 s each on two cores; exit code 1 if an ending was not true. `--only K` tries one of them again.
 """
@@ -241,8 +241,6 @@ def edited(on: Ground, one: Case, live: str) -> Iterator[None]:
         file.write_text(text.replace("      REDIS_URL:", f"      EDITED: x{one.number}\n      REDIS_URL:", 1))
     elif one.edit == cases.ENV_KEY:
         file.write_text(f"{text}EDITED={one.number}\n")
-    else:
-        file.write_text(re.sub(r"^IMAGE_TAG=", "# IMAGE_TAG=", text, flags=re.MULTILINE))
     try:
         yield
     finally:
@@ -250,6 +248,14 @@ def edited(on: Ground, one: Case, live: str) -> Iterator[None]:
             file.write_text(text)
         else:
             _heal_env(file)
+
+
+def _comment(on: Ground, one: Case, run: Run, _acting: Acting) -> None:
+    """Comment the tag line when the release is open: before it, every session is refused for that."""
+    if one.edit in {cases.TAG_OF_LIVE, cases.TAG_OF_TARGET} and _reached(run, cases.DEPLOY):
+        color = run.live if one.edit == cases.TAG_OF_LIVE else one.target(run.live)
+        file = on.env_file(color)
+        file.write_text(re.sub(r"^IMAGE_TAG=", "# IMAGE_TAG=", file.read_text(), flags=re.MULTILINE))
 
 
 def _heal_env(file: Path) -> None:
@@ -349,7 +355,9 @@ def _session(on: Ground, one: Case, live: str, before: str, asked: str) -> tuple
             )
         )  # fmt: skip
         run = Run(on, process, on.folder, live, before, asked, latest(on.folder), lines)
-        threads = [threading.Thread(target=each, args=(on, one, run, acting)) for each in (_break, _fault)]
+        threads = [
+            threading.Thread(target=each, args=(on, one, run, acting)) for each in (_break, _fault, _comment)
+        ]
         for each in threads:
             each.start()
         try:
