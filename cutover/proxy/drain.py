@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from cutover.system import process
 
 QUIET_S = 0.5
 POLL_S = 0.1
+ROUND_S = 0.5  # connections are listed so often while they are closed one by one: it takes 0.2 s
 # Until then an open connection may be an idle one: the shipped configurations keep those for 1 s.
 IDLE_CONNECTION_S = 1.5
 # CLOSE_WAIT: closed by the color, and the proxy has not read all of the response yet.
@@ -120,20 +122,24 @@ def close_gradually(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Closed:
-    """Close what *open_now* lists, spread over *over_s* seconds, so that clients do not all connect anew at once.
+    """Close what *open_now* lists, spread over at most *over_s* seconds: clients shall not all connect anew at once.
 
     *close* returns why it could not.
     """
-    begun, closed = clock(), set[Connection]()
+    begun, closed, round_s = clock(), set[Connection](), ROUND_S
     while True:
+        now = clock()
         found, left_s = [*(open_now() or ())], begun + over_s - clock()
         if not found or left_s <= 0:
             return Closed(len(closed), clock() - begun)
-        trouble = "it stays open" if found[0] in closed else close(found[0])
-        if trouble:
-            return Closed(len(closed - {found[0]}), clock() - begun, trouble)
-        closed.add(found[0])
-        sleep(left_s / len(found))
+        due = found[: math.ceil(len(found) * min(1.0, round_s / left_s))]
+        for each in due:
+            trouble = "it stays open" if each in closed else close(each)
+            if trouble:
+                return Closed(len(closed - {each}), clock() - begun, trouble)
+            closed.add(each)
+            sleep(min(ROUND_S, left_s) / len(due))
+        round_s = max(ROUND_S, clock() - now)  # to list them may take as long as to close them
 
 
 def close_connection(found: Connection) -> str:

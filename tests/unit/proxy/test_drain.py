@@ -217,8 +217,8 @@ def test_what_is_left_is_closed_one_by_one() -> None:
 
     done = close_gradually(lambda: left, close, 15.0, lambda: time.now, time.sleep)
     assert (done.number, left) == (200, [])
-    assert done.seconds == pytest.approx(15.0)
-    assert max(sum(at <= each < at + 1 for each in closed) for at in closed) <= 14
+    assert 13 < done.seconds <= 15
+    assert max(sum(at <= each < at + 1 for each in closed) for at in closed) <= 16
     assert str(done) == "200 connections closed one by one in 15 s"
 
 
@@ -231,7 +231,25 @@ def test_what_ends_by_itself_is_not_closed() -> None:
         return ""
 
     assert close_gradually(lambda: left, close, 15.0, lambda: time.now, time.sleep).number == 1
-    assert time.now == pytest.approx(1.5)
+    assert time.now < 1
+
+
+def test_a_slow_look_does_not_change_the_pace() -> None:
+    """To list the connections takes a while on a busy host: all are closed in the time all the same."""
+    left, time = connections(200), Time()
+
+    def look() -> list[Connection]:
+        time.sleep(0.4)
+        return left
+
+    def close(found: Connection) -> str:
+        time.sleep(0.02)
+        left.remove(found)
+        return ""
+
+    done = close_gradually(look, close, 15.0, lambda: time.now, time.sleep)
+    assert (done.number, left) == (200, [])
+    assert 10 < done.seconds < 17
 
 
 @pytest.mark.parametrize("said", ["ss: not permitted", ""])
