@@ -351,7 +351,7 @@ from cutover.proxy.drain import Drained
 from cutover.release import switch
 from cutover.watch.loop import BackgroundWatch
 def test_b(cutover_session, target, monkeypatch):
-    monkeypatch.setattr(switch, "drain", lambda proxy, color, port, stopped: Drained(color, 30.0, most=2, left=2))
+    monkeypatch.setattr(switch, "drain", lambda proxy, color, port, *_: Drained(color, 30.0, most=2, left=2))
     cutover_session._switched = switch.Switched("green", None, BackgroundWatch([]))
     cutover_session.watch(target, [])
 def test_c(target):
