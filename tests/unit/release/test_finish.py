@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cutover.core.config import url_config
+from cutover.core.config_schema import Color
 from cutover.core.evidence import Evidence
 from cutover.core.result import Outcomes, Required
 from cutover.core.target import ReleaseRequest, Target
@@ -18,6 +20,8 @@ from cutover.release.colors import BeforeRelease, Colors, Situation
 from cutover.release.finish import SessionEnd, record_running
 from cutover.release.plan import ReleasePlan
 from cutover.release.transaction import Reporter, Transaction
+from cutover.system import docker
+from tests.helpers.inspected import container
 
 PASSED = Outcomes([Required("smoke/test_ready.py::test_ready", 0, Outcome.YES)], 0)
 
@@ -62,3 +66,21 @@ def test_a_gate_with_no_rollback_records_nothing(
     end = SessionEnd(here, ReleasePlan(None, None), Transaction.of(here), Reporter(evidence), PASSED)
     assert end.finish().exit_code == 0
     assert len(recorded) == records
+
+
+def test_a_saved_log_has_no_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens it in a terminal sees the text, not what its escape codes make of it."""
+    evidence, green = Evidence(tmp_path / "evidence.jsonl"), Color(env_file=Path(".env.green"))
+    here = situation(tmp_path)
+    here = replace(here, settings=here.settings.model_copy(update={"colors": {"green": green}}))
+    monkeypatch.setattr(docker, "containers", lambda *_: [container()])
+    monkeypatch.setattr(
+        docker, "logs", lambda *_, **__: ["\x1b[31mERROR\x1b[0m no such column\x07", "::error::x"]
+    )
+    end = SessionEnd(here, ReleasePlan(None, None), Transaction.of(here), Reporter(evidence), PASSED)
+    end._save_what_failed()
+    (log,) = tmp_path.glob("green-*.log")
+    text = log.read_text()
+    assert text.startswith("ERROR no such column")
+    assert not {"\x1b", "\x07"} & set(text)
+    assert "::error::" not in text
