@@ -30,6 +30,7 @@ from cutover.release.colors import (
     color_named,
     control_for,
     find_live,
+    inspect_colors,
     main_container,
     running_tag,
     tag_of,
