@@ -56,6 +56,7 @@ class Settings(schema.Section):
     release_timeout: schema.Period = 7200.0
     """How long a session may last; after it, its guard reverts the release."""
     colors: dict[str, schema.Color] = Field(min_length=1)
+    platform: schema.Platform = schema.Platform()
     version: schema.Version | None = None
     ready: schema.Ready = schema.Ready()
     gate: schema.Gate = schema.Gate()
@@ -95,6 +96,17 @@ class Settings(schema.Section):
                 f'[freeze] needs a driver that answers writes with 503: "nginx", or "command" with freeze.marker; '
                 f"here is {driver}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _platform_can_do_it(self) -> Settings:
+        if self.platform.kind == "swarm":
+            asked = {"workers": self.workers, "[migrate]": self.migrate}
+            found = [name for name, value in asked.items() if value]
+            if self.proxy and self.proxy.driver == "port-swap":
+                found.append('[proxy] driver = "port-swap"')
+            if found:
+                raise ValueError(f'[platform] kind = "swarm" cannot do {", ".join(found)}; leave it out')
         return self
 
     @model_validator(mode="after")

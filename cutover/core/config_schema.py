@@ -363,6 +363,13 @@ class Compare(Section):
         return self
 
 
+class Platform(Section):
+    """`[platform]`: what runs the containers of a color."""
+
+    kind: Literal["compose", "swarm"] = "compose"
+    """`swarm`: each color is a stack of the Swarm whose manager is this engine; the compose file is converted."""
+
+
 class Checks(Section):
     """`[checks]`: checks that never fail a release, by the names that begin their messages."""
 

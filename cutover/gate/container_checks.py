@@ -478,9 +478,9 @@ def judge_stays_up(before: Container, after: Container | None, min_healthy_s: fl
 
 
 # --- start
-def judge_not_started(found: Container | None, compose_line: str, waited: float, longest: float) -> Verdict:
-    """Return the no of a failed `up` after *waited* seconds; *compose_line* is the last line of docker compose."""
-    because = f"docker compose said: {compose_line}"
+def judge_not_started(found: Container | None, said: str, waited: float, longest: float) -> Verdict:
+    """Return the no of a failed `up` after *waited* seconds; *said* is the last line of docker."""
+    because = f"docker said: {said}"
     if found is None:
         return no("up", f"no container is there; {because}")
     evidence = container_evidence(found)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cutover.core.change import Change, line
 from cutover.release.colors import can_tag
-from cutover.system.compose import Compose
 from cutover.system.container import GRACE_S, Container
+from cutover.system.platform import Project
 
 MARGIN_S = 60.0
 ANSWER_BUDGET_S = 5.0
@@ -52,7 +52,7 @@ class PreviousRelease:
 
 def up_change(  # noqa: PLR0913  # facts that only the caller knows
     state: Path,
-    compose: Compose,
+    project: Project,
     services: tuple[str, ...],
     *,
     text: str,
@@ -64,47 +64,49 @@ def up_change(  # noqa: PLR0913  # facts that only the caller knows
 
     *grace_s* is the longest stop_grace_period of the containers that may have to be stopped.
     """
-    undo = undo_lines(state, compose.project, services, previous, grace_s)
-    return Change("up", text, compose.up(*services, wait_s=wait_s), undo, grace_s + wait_s + MARGIN_S)
+    undo = undo_lines(state, project, services, previous, grace_s)
+    return Change("up", text, project.up(*services, wait_s=wait_s), undo, grace_s + wait_s + MARGIN_S)
 
 
 def stop_change(
-    state: Path, compose: Compose, color: str, previous: PreviousRelease, grace_s: float
+    state: Path, project: Project, color: str, previous: PreviousRelease, grace_s: float
 ) -> Change:
     """Stop the services of *previous* on *color*, each within its own stop_grace_period."""
     services = tuple(previous.containers)
-    undo = undo_lines(state, compose.project, services, previous, grace_s)
+    undo = undo_lines(state, project, services, previous, grace_s)
     text = f"{', '.join(services)} on {color}"
-    return Change("stop", text, compose.stop(*services), undo, grace_s + MARGIN_S)
+    return Change("stop", text, project.stop(*services), undo, grace_s + MARGIN_S)
 
 
 def undo_lines(
     state: Path,
-    project: str,
+    project: Project,
     services: tuple[str, ...],
     previous: PreviousRelease | None,
     grace_s: float = GRACE_S,
 ) -> tuple[str, ...]:
     """Undo lines that restore *previous*; a service that did not run before is removed."""
-    script, bound = str(state / "restore-service.sh"), grace_s + 110
+    script, bound = str(state / project.restore_script), grace_s + 110
     # The file names the image by its tag, and the tag may have moved.
     images = previous.images.items() if previous else ()
     lines = [line("docker", "tag", image, name, within_s=30) for name, image in images if can_tag(name)]
     for service in services:
         ran = previous.containers.get(service) if previous else None
         if previous is None or ran is None:
-            lines.append(line("sh", script, project, service, "", "true", within_s=bound))
+            lines.append(line("sh", script, project.project, service, "", "true", within_s=bound))
             continue
-        argv = Compose(project, previous.file).up(service, wait_s=previous.wait_s)
-        lines.append(line("sh", script, project, service, ran, *argv, within_s=bound + previous.wait_s))
+        argv = project.at(previous.file).up(service, wait_s=previous.wait_s)
+        lines.append(
+            line("sh", script, project.project, service, ran, *argv, within_s=bound + previous.wait_s)
+        )
     return tuple(lines)
 
 
-def ensure_line(state: Path, project: str, service: str, old: PreviousRelease) -> str:
+def ensure_line(state: Path, project: Project, service: str, old: PreviousRelease) -> str:
     """Undo line that starts *service* of *project* from the file of *old* unless it runs."""
-    argv = Compose(project, old.file).up(service, wait_s=old.wait_s)
+    argv = project.at(old.file).up(service, wait_s=old.wait_s)
     script = str(state / "ensure-running.sh")
-    return line("sh", script, project, service, *argv, within_s=old.wait_s + 60)
+    return line("sh", script, project.project, service, *argv, within_s=old.wait_s + 60)
 
 
 def back_lines(state: Path, flip: Sequence[str], ensure: str, port: int, path: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from cutover.gate.container_checks import (
 )
 from cutover.gate.http_checks import ready
 from cutover.gate.log_checks import LogBaseline, baseline_until_verified, read_baseline
+from cutover.gate.task_checks import ExpectedTasks, judge_tasks
 from cutover.release.changes import ensure_line, up_change
 from cutover.release.colors import Situation, main_container, tag_of
 from cutover.release.history import Record
@@ -37,10 +38,11 @@ from cutover.release.preflight import hashes_of, image_healthcheck, wait_for
 from cutover.release.state import State, who
 from cutover.release.transaction import Containers, Reporter, Transaction
 from cutover.system import compose, docker, registry
-from cutover.system.compose import Compose, Rendered
+from cutover.system.compose import Rendered
 from cutover.system.container import Container
 from cutover.system.files import write_atomically
 from cutover.system.http import HttpClient
+from cutover.system.platform import project_of
 from cutover.system.process import CompletedCommand
 
 
@@ -81,7 +83,10 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
     change = _up_with_undo(situation, plan, planned, before, path, wait_s)
     with report.step("T-10m", f"deploy {rendered.color}") as text:
         report.evidence.fact("released_at", time.time())
+        updates = _updates(settings, rendered)
         done = tx.apply(change)
+        if done.ok and settings.platform.kind == "swarm":
+            _require_tasks(situation, rendered, updates, report)
         found = {each: docker.replicas(rendered.project, each) for each in settings.services}
         started = [*chain(*found.values())]
         if not (done.ok and all(found.values()) and all(each.running for each in started)):
@@ -154,7 +159,7 @@ def _up_with_undo(
     old_grace = (each.grace_s for each in before.values() if each)
     change = up_change(
         situation.state.root,
-        Compose(rendered.project, path),
+        project_of(settings, rendered.color, path),
         settings.services,
         text=f"{rendered.color} to {planned.tag}",
         wait_s=wait_s,
@@ -166,8 +171,37 @@ def _up_with_undo(
     if plan.old is None or live is None or live == rendered.color:
         return change
     # After a crash dockerd does not restart our containers, so the undo must start the old color itself.
-    old = ensure_line(situation.state.root, settings.compose_project(live), settings.service, plan.old)
+    old = ensure_line(
+        situation.state.root, project_of(settings, live, plan.old.file), settings.service, plan.old
+    )
     return replace(change, undo=(*change.undo, old))
+
+
+def _updates(settings: Settings, rendered: Rendered) -> dict[str, str]:
+    """Service -> when its last update of a Swarm began; empty for Compose."""
+    if settings.platform.kind != "swarm":
+        return {}
+    found = {each: docker.swarm_service(f"{rendered.project}_{each}") for each in settings.services}
+    return {service: each.update_began for service, each in found.items() if each}
+
+
+def _require_tasks(
+    situation: Situation, rendered: Rendered, updates: Mapping[str, str], report: Reporter
+) -> None:
+    """Raise Failed unless all tasks of all services run their image, and at least one of each is on this node."""
+    for service in situation.settings.services:
+        began, config_hash = updates.get(service, ""), rendered.hashes.get(service, "")
+        expected = ExpectedTasks(rendered.image(service), config_hash, began)
+        found = docker.swarm_service(f"{rendered.project}_{service}")
+        report.require(judge_tasks(found, expected), "deploy::tasks", situation.target.name)
+        here = sum(each.running for each in docker.containers(rendered.project, service))
+        everywhere = found.desired if found else 0
+        if not here:
+            way_out = "deploy: {mode: global}, or a placement constraint"
+            raise Failed(f"no task of {service} runs on this node, so that none can be checked: {way_out}")
+        if everywhere > here:
+            text = f"{service}: {here} of {everywhere} tasks run here; container, logs and resources of the others"
+            report.line("T-10m", "tasks", text, None, "not asked")
 
 
 def _first_bad(found: Mapping[str, Sequence[Container]]) -> Container | None:

@@ -77,6 +77,7 @@ from cutover.release.verify import (
 )
 from cutover.report.write import ReleaseFiles
 from cutover.system import docker, process
+from cutover.system.platform import project_of
 
 if TYPE_CHECKING:
     from cutover.watch.traffic import UsersCost
@@ -600,7 +601,7 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
     ran = dict.fromkeys(settings.services, record.container)
     wait_s = settings.gate.start_timeout or RESTORE_WAIT_S
     previous = PreviousRelease(path, ran, {reference: record.image}, wait_s)
-    undo = undo_lines(state.root, settings.compose_project(color), settings.services, previous)
+    undo = undo_lines(state.root, project_of(settings, color, previous.file), settings.services, previous)
     before, to = situation.before, live_before_operator(situation)
     if to is not None:
         note_live(settings, state, color, on_top)

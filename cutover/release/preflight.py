@@ -35,7 +35,7 @@ from cutover.release.plan import DeployPlan, ReleasePlan, without
 from cutover.release.prune import pin_image
 from cutover.release.state import State
 from cutover.release.transaction import Reporter
-from cutover.system import adopted, compose, docker, process
+from cutover.system import adopted, compose, docker, process, swarm
 from cutover.system.adopted import Adopted
 from cutover.system.compose import Compose, Rendered, has_known_hash
 from cutover.system.container import Container, health_command, proves_nothing
@@ -116,7 +116,7 @@ def log_problem(colors: Colors) -> str:
 def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
     begun, settings = time.monotonic(), situation.settings
     with ThreadPoolExecutor(1) as pool:
-        version = pool.submit(compose.require_compose)
+        version = pool.submit(require_platform, settings)
         plan = plan_deploy(situation)
         version.result()
     image = plan.images[settings.service]
@@ -131,6 +131,13 @@ def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
         text = "nothing runs `cutover recover` after a reboot of this host: install deploy/cutover-recover.service"
         report.line("T-15m", "boot", text, None, "not asked")
     return plan
+
+
+def require_platform(settings: Settings) -> None:
+    """Raise ConfigError if the tools or the engine cannot run the colors of *settings*."""
+    compose.require_compose()
+    if settings.platform.kind == "swarm":
+        swarm.require_manager()
 
 
 def plan_deploy(situation: Situation) -> DeployPlan:
@@ -178,17 +185,19 @@ def unasked_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
 def _prepare_engine(settings: Settings, plan: DeployPlan) -> None:
     images = {*plan.images.values(), *(plan.previous.images.values() if plan.previous else ())}
     with ThreadPoolExecutor(3) as pool:  # each is a command of 0.1 s that waits for the engine
-        done = [pool.submit(create_network, settings.shared_network)] if settings.shared_network else []
+        done = [pool.submit(create_network, settings)] if settings.shared_network else []
         done += [pool.submit(pin_image, settings.project, each) for each in images]
     for each in done:
         each.result()
 
 
-def create_network(name: str) -> None:
+def create_network(settings: Settings) -> None:
     """Create the network that both colors share, if it does not exist; raises ConfigError."""
+    name = settings.shared_network
+    kind = ("--driver", "overlay", "--attachable") if settings.platform.kind == "swarm" else ()
     if process.run(("docker", "network", "inspect", name), deadline_s=15).ok:
         return
-    done = process.run(("docker", "network", "create", name), deadline_s=30)
+    done = process.run(("docker", "network", "create", *kind, name), deadline_s=30)
     if not done.ok:
         raise ConfigError(f"the network {name} (shared_network) cannot be created: {done.last_line}")
 
@@ -249,6 +258,8 @@ def taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
             strangers = [each for each in docker.published_by(port) if each.id not in ours]
             if strangers:
                 yield f"port {port} of {rendered.color} is taken by {whose(settings, rendered, strangers[0])}"
+            elif settings.platform.kind == "swarm":
+                continue  # it is published by the nodes, and this host may be none
             elif port not in held and not can_bind(port, address):
                 yield f"port {port} of {rendered.color} is taken by another process on this host"
 
@@ -325,6 +336,9 @@ def previous_of(
             return PreviousRelease.of(path, ran, wait_s)
     text = _made_by_compose_file(settings, color, ran)
     lost: tuple[str, ...] = ()
+    if text is None and settings.platform.kind == "swarm":
+        what = f"{color} runs {main.image_name}, and no recorded release file says how"
+        raise ConfigError(f"{what}: deploy the tag that runs there first, or --allow-no-rollback")
     if text is None:
         found = adopt_containers(project, ran | in_use(docker.by_service(project, settings.workers)))
         text, lost = found.text, found.lost
@@ -373,7 +387,7 @@ def adopt_containers(project: str, ran: Mapping[str, Container]) -> Adopted:
 
 def hashes_of(rendered: Rendered) -> dict[str, str]:
     """Service -> the config hash that Compose gives its container; without those that cannot be known beforehand."""
-    found = compose.config_hashes(Compose(rendered.project, Path("-")), rendered.text)
+    found = rendered.hashes or compose.config_hashes(Compose(rendered.project, Path("-")), rendered.text)
     return {service: each for service, each in found.items() if has_known_hash(rendered.service(service))}
 
 

@@ -62,9 +62,9 @@ from cutover.release.verify import (
 )
 from cutover.release.workers import WorkerFiles, last_file, move_workers
 from cutover.system import compose, docker, process
-from cutover.system.compose import Compose
 from cutover.system.container import GRACE_S
 from cutover.system.http import fetch
+from cutover.system.platform import project_of
 from cutover.system.registry import ensure_image
 
 LIVE_HISTORY = "live-history.json"
@@ -516,7 +516,7 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
     settings, state, tx = situation.settings, situation.state, Transaction.of(situation)
     note_live(settings, state, to.color, on_top)
     here = previous_of(situation.colors, to.color)
-    project = Compose(settings.compose_project(to.color), state.release_path(to.color, to.file))
+    project = project_of(settings, to.color, state.release_path(to.color, to.file))
     ran = docker.by_service(project.project, settings.services)
     tx.note_containers(to.color, ran)
     wait_s, begun = settings.gate.start_timeout or START_BUDGET_S, time.monotonic()
@@ -586,7 +586,7 @@ def _commit_flip(tx: Transaction, to: Record) -> None:
 
 
 def _start_stopped(tx: Transaction, settings: Settings, to: Record) -> None:
-    project = Compose(settings.compose_project(to.color), tx.state.release_path(to.color, to.file))
+    project = project_of(settings, to.color, tx.state.release_path(to.color, to.file))
     wait_s, text = settings.gate.start_timeout or START_BUDGET_S, f"{to.tag} on {to.color}, which was stopped"
     change = up_change(tx.state.root, project, settings.services, text=text, wait_s=wait_s, previous=None)
     done = tx.apply(change)

@@ -15,8 +15,8 @@ from cutover.release.colors import in_use
 from cutover.release.state import State
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
-from cutover.system.compose import Compose
 from cutover.system.container import GRACE_S, Container
+from cutover.system.platform import project_of
 
 WORKER_BUDGET_S = 60.0
 
@@ -51,13 +51,13 @@ def move_workers(tx: Transaction, settings: Settings, to: str, files: WorkerFile
 
 def move_back_lines(state: State, settings: Settings, to: str) -> tuple[str, ...]:
     """Undo lines that move the workers to *to*; none if one of the colors has no recorded release."""
-    services, project = settings.workers, settings.compose_project
+    services = settings.workers
     theirs, ours = last_file(state, other(to)), last_file(state, to)
     if not services or theirs is None or ours is None:
         return ()
-    stopping = Compose(project(other(to)), theirs).stop(*services)
-    starting = Compose(project(to), ours).up(*services, wait_s=WORKER_BUDGET_S)
-    grace_s = _grace(in_use(docker.by_service(project(other(to)), services)))
+    stopping = project_of(settings, other(to), theirs).stop(*services)
+    starting = project_of(settings, to, ours).up(*services, wait_s=WORKER_BUDGET_S)
+    grace_s = _grace(in_use(docker.by_service(settings.compose_project(other(to)), services)))
     return (
         line(*stopping, within_s=grace_s + WORKER_BUDGET_S),
         line(*starting, within_s=2 * WORKER_BUDGET_S),
@@ -79,7 +79,7 @@ def _stop(tx: Transaction, settings: Settings, color: str, file: Path | None) ->
         raise Inconclusive(f"{', '.join(ran)}: {color} has no recorded release to start them from again")
     # Named by the release and not by the containers: those remain, and the stop of a killed client may be pending.
     previous = PreviousRelease.of(file, ran, WORKER_BUDGET_S, tx.id)
-    project = Compose(settings.compose_project(color), file)
+    project = project_of(settings, color, file)
     done = tx.apply(stop_change(tx.state.root, project, color, previous, _grace(ran)))
     there = docker.by_service(project.project, settings.workers)
     left = [service for service, each in there.items() if each and each.running]
@@ -91,7 +91,7 @@ def _stop(tx: Transaction, settings: Settings, color: str, file: Path | None) ->
 def _start(tx: Transaction, settings: Settings, color: str, file: Path, before: Path) -> None:
     services = settings.workers
     ran = _note_running(tx, settings, color)
-    project = Compose(settings.compose_project(color), file)
+    project = project_of(settings, color, file)
     change = up_change(
         tx.state.root,
         project,

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cutover.core.masking import MASK, secrets_in, secrets_of
 from cutover.system import process
 from cutover.system.container import GRACE_S
 from cutover.system.process import Argv
+from cutover.system.swarm import stack_of
 
 COMPOSE_DEADLINE_S = 30.0
 MOST_SECRET_BYTES = 65_536  # of a file that is mounted: a secret is short
@@ -44,6 +45,15 @@ class Compose:
     env_file: Path | None = None
     overrides: tuple[Path, ...] = ()
     """Further files, merged onto *file* in this order."""
+
+    @property
+    def restore_script(self) -> str:
+        """The shell file of the state directory that restores a service."""
+        return "restore-service.sh"
+
+    def at(self, file: Path) -> Compose:
+        """Return the same project with the release file *file* only."""
+        return Compose(self.project, file)
 
     def words(self, *rest: str) -> Argv:
         """Return the argv of `docker compose` for this project."""
@@ -75,6 +85,8 @@ class Rendered:
     model: Mapping[str, Any]
     variables: Mapping[str, str]
     """The variables of the env file, as Compose reads them."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Service → its config hash, if `text` is not what Compose could hash: a stack."""
 
     def service(self, name: str) -> Mapping[str, Any]:
         """Return one service of the model; raises ConfigError if there is none of that name."""
@@ -166,7 +178,14 @@ def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
     rendered = Rendered(color, compose.project, text, model, values)
     _require_active(settings, rendered)
     _require_text(rendered)
-    return rendered
+    return as_stack(settings, rendered) if settings.platform.kind == "swarm" else rendered
+
+
+def as_stack(settings: Settings, rendered: Rendered) -> Rendered:
+    """Return *rendered* with a release file for `docker stack deploy`; raises ConfigError for what it cannot have."""
+    hashes = config_hashes(Compose(rendered.project, Path("-")), rendered.text)
+    stack = stack_of(rendered.model, rendered.project, settings.services, hashes)
+    return replace(rendered, text=json.dumps(stack, indent=2, ensure_ascii=False), hashes=hashes)
 
 
 def _require_active(settings: Settings, rendered: Rendered) -> None:

@@ -70,8 +70,10 @@ class Container:
 
     @property
     def number(self) -> int:
-        """The replica number, from 1."""
-        return int(self.labels.get("com.docker.compose.container-number") or 1)
+        """The replica number, from 1; of a task of a Swarm its slot."""
+        task = self.labels.get("com.docker.swarm.task.name", "").split(".")
+        slot = task[1] if len(task) > 1 and task[1].isdecimal() else ""
+        return int(self.labels.get("com.docker.compose.container-number") or slot or 1)
 
     @property
     def in_use(self) -> bool:

@@ -6,6 +6,7 @@ import json
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -355,3 +356,72 @@ def published_in(row: Mapping[str, Any]) -> set[int]:
         for each in row.get("Ports") or ()
         if each.get("PublicPort") and each.get("Type", "tcp") == "tcp"
     }
+
+
+# --- Swarm -------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class SwarmTask:
+    """A task that should run."""
+
+    state: str
+    """`running`, which a task with a HEALTHCHECK is only once it is healthy, `starting`, `pending`, `failed`, …"""
+    image: str
+    config_hash: str
+    """As in the labels of its container."""
+    node: str
+    """The host name of its node; empty as long as it has none."""
+    why: str
+    """What the engine says of its state, after a colon; empty if nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmService:
+    """A service of a Swarm with the tasks that should run."""
+
+    image: str
+    desired: int
+    tasks: tuple[SwarmTask, ...]
+    update: str
+    """The state of its last update, as `completed` or `rollback_completed`; empty if it had none."""
+    update_began: str
+    update_said: str
+
+
+def swarm_service(name: str) -> SwarmService | None:
+    """Return a service of the Swarm, None if there is none of that name; raises EngineUnavailable."""
+    rows = json.loads(_get("/services", {"filters": json.dumps({"name": [name]}), "status": "true"}))
+    service = next((each for each in rows if each["Spec"]["Name"] == name), None)  # the filter is a prefix
+    if service is None:
+        return None
+    wanted = {"service": [name], "desired-state": ["running"]}
+    tasks = json.loads(_get("/tasks", {"filters": json.dumps(wanted)}))
+    names = {each["ID"]: each["Description"]["Hostname"] for each in json.loads(_get("/nodes"))}
+    return read_service(service, tasks, names)
+
+
+def read_service(
+    service: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]], nodes: Mapping[str, str]
+) -> SwarmService:
+    """Return the service of three responses of the engine: the service, its tasks, host name by node ID."""
+    update = service.get("UpdateStatus") or {}
+    return SwarmService(
+        image=service["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"],
+        desired=int((service.get("ServiceStatus") or {}).get("DesiredTasks", 0)),
+        tasks=tuple(_task(each, nodes) for each in tasks),
+        update=update.get("State", ""),
+        update_began=update.get("StartedAt", ""),
+        update_said=update.get("Message", ""),
+    )
+
+
+def _task(task: Mapping[str, Any], nodes: Mapping[str, str]) -> SwarmTask:
+    status, node = task["Status"], task.get("NodeID", "")
+    why = status.get("Err") or ""
+    spec = task["Spec"]["ContainerSpec"]
+    return SwarmTask(
+        status["State"],
+        spec["Image"],
+        (spec.get("Labels") or {}).get("com.docker.compose.config-hash", ""),
+        nodes.get(node, node),
+        f": {why}" if why else "",
+    )

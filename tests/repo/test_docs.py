@@ -38,6 +38,7 @@ DOCS = (
     "docs/index.md",
     "docs/masking.md",
     "docs/plugins.md",
+    "docs/swarm.md",
 )
 # Created by the operator or a session, so not in the tree.
 MADE = re.compile(r"/\.env\.\w+(\.template)?$")

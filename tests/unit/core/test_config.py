@@ -74,6 +74,10 @@ BAD_TOP_VALUES = {
     "a worker that is a service": ('services = ["web"]\nworkers = ["web"]', ("web twice",)),
     "a service with a space": ('services = ["we b"]', ("services.0", "we b")),
     "a network with a space": ('shared_network = "a b"', ("shared_network", "a b")),
+    "workers on a Swarm": (
+        'platform = { kind = "swarm" }\nworkers = ["mail"]',
+        ('kind = "swarm" cannot do workers',),
+    ),
     "a guard without patience": ('release_timeout = "0s"', ("release_timeout", "longer than 0s")),
 }
 

@@ -15,8 +15,8 @@ EXITED = {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-01T00:00:10.
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        (None, "no container is there; docker compose said: no such image"),
-        (container(**EXITED), "exited (3) 0.4 s after its start; docker compose said: no such image"),
+        (None, "no container is there; docker said: no such image"),
+        (container(**EXITED), "exited (3) 0.4 s after its start; docker said: no such image"),
         (
             container(Status="restarting", ExitCode=3, restart_count=4),
             "crash loop: restarted 4 times in 19 s, last exit code 3",
@@ -28,7 +28,7 @@ EXITED = {"Status": "exited", "ExitCode": 3, "FinishedAt": "2026-01-01T00:00:10.
         ),
         (
             container(Health=STARTING | {"Log": [FAILED]}),
-            "not after 19 s: running, starting; docker compose said: no such image",
+            "not after 19 s: running, starting; docker said: no such image",
         ),
     ],
 )

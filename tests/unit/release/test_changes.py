@@ -12,6 +12,7 @@ import pytest
 from cutover.core.change import PROMISE, UNDO_END, Change, line, undo_script
 from cutover.release.changes import PreviousRelease, ensure_line, undo_lines, up_change
 from cutover.system.compose import Compose
+from cutover.system.swarm import Stack
 
 
 def change(name: str, *undo: str) -> Change:
@@ -91,20 +92,20 @@ def test_a_long_grace_period_is_waited_for(previous: PreviousRelease | None) -> 
 
 def test_what_was_not_healthy_is_put_back_without_a_wait() -> None:
     """Nobody waits for an old release to become what it was not: that revert would never end."""
-    [*_, put] = undo_lines(Path("/s"), "recall_green", ("api",), replace(PREVIOUS, wait_s=0.0))
+    [*_, put] = undo_lines(Path("/s"), COMPOSE, ("api",), replace(PREVIOUS, wait_s=0.0))
     assert put.endswith("up --detach --no-deps --pull never api")
 
 
 def test_a_service_that_did_not_run_is_taken_away() -> None:
     """One of two services ran before: that one is put back, the other one is not started for the first time."""
-    _, api, worker = undo_lines(Path("/s"), "recall_green", ("api", "worker"), PREVIOUS)
+    _, api, worker = undo_lines(Path("/s"), COMPOSE, ("api", "worker"), PREVIOUS)
     assert " recall_green api c1 docker compose " in api
     assert worker.endswith(" recall_green worker '' true")
 
 
 def test_the_undo_of_up_is_the_previous_file() -> None:
     """The tag first, for it may have moved; then the service from the file that nobody edits, unless it never went."""
-    lines = undo_lines(Path("/s"), "recall_green", ("api",), PREVIOUS)
+    lines = undo_lines(Path("/s"), COMPOSE, ("api",), PREVIOUS)
     assert lines == (
         "timeout -k 10 30 docker tag sha256:11 recall:sha-1",
         "timeout -k 10 140 sh /s/restore-service.sh recall_green api c1 "
@@ -114,7 +115,7 @@ def test_the_undo_of_up_is_the_previous_file() -> None:
 
 def test_the_undo_of_a_first_up_takes_it_away() -> None:
     """Where nothing ran before, nothing runs afterwards."""
-    lines = undo_lines(Path("/s"), "recall_green", ("api", "worker"), None)
+    lines = undo_lines(Path("/s"), COMPOSE, ("api", "worker"), None)
     assert lines == (
         "timeout -k 10 120 sh /s/restore-service.sh recall_green api '' true",
         "timeout -k 10 120 sh /s/restore-service.sh recall_green worker '' true",
@@ -123,5 +124,14 @@ def test_the_undo_of_a_first_up_takes_it_away() -> None:
 
 def test_the_old_color_is_made_sure_of_by_one_line() -> None:
     """Before the traffic goes back, the old color is started unless it runs."""
-    text = ensure_line(Path("/s"), "recall_green", "api", PreviousRelease(Path("/s/old.yml"), {}, {}, 20.0))
+    text = ensure_line(Path("/s"), COMPOSE, "api", PreviousRelease(Path("/s/old.yml"), {}, {}, 20.0))
     assert text.startswith("timeout -k 10 80 sh /s/ensure-running.sh recall_green api docker compose ")
+
+
+def test_the_undo_of_a_stack_is_its_previous_file() -> None:
+    """A stack that ran is deployed again from its file; a service that did not run is removed."""
+    stack = Stack("recall_green", Path("/s/releases/green/2.yml"))
+    _, api, worker = undo_lines(Path("/s"), stack, ("api", "worker"), PREVIOUS)
+    assert "/s/restore-stack.sh recall_green api" in api
+    assert f"--compose-file {PREVIOUS.file} recall_green" in api
+    assert "/s/restore-stack.sh recall_green worker '' true" in worker

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.config import Settings, load_config
+from cutover.core.config import Settings, load_config, url_config
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.proxy.base import Live
@@ -129,7 +129,7 @@ def test_a_network_or_a_pin_that_fails_refuses_the_release(
     """Without them the new release cannot run, or the old one cannot be restored: exit code 4, nothing is changed."""
     answering(monkeypatch, codes)
     with pytest.raises(ConfigError, match=refused) if refused else nullcontext():
-        create_network("recall")
+        create_network(url_config().model_copy(update={"shared_network": "recall"}))
         pin_image("recall", IMAGE)
 
 

@@ -1,0 +1,14 @@
+#!/bin/sh
+# restore-stack.sh PROJECT SERVICE ID COMMAND...: run COMMAND, which deploys the stack as it was; the engine replaces only
+# tasks that differ. An empty ID means that the service did not run before: remove it, and wait until its tasks are gone,
+# because they go on serving while they stop.
+set -eu
+project=$1 service=$2 id=$3; shift 3
+# Once more, because the engine pauses an update in which a task of the bad release ends by itself.
+if [ -n "$id" ]; then "$@" || exec "$@"; exit 0; fi
+ask() { timeout -k 5 20 docker "$@" || { if [ $? -ge 124 ]; then echo "docker $1 $2: no answer within 20 s" >&2; fi; exit 1; }; }
+services() { ask service ls --format '{{.Name}}' --filter "label=com.docker.stack.namespace=$project"; }
+all=$(services)
+if echo "$all" | grep -qx "${project}_$service"; then ask service rm "${project}_$service" >/dev/null; fi
+while left=$(ask ps --all --quiet --filter "label=com.docker.swarm.service.name=${project}_$service") && [ -n "$left" ]; do sleep 0.5; done
+if [ -z "$(services)" ]; then ask stack rm "$project" >/dev/null 2>&1; fi

@@ -1,0 +1,247 @@
+"""Docker Swarm: command lines as values, and a rendered Compose model as what `docker stack deploy` takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutover.core.errors import ConfigError
+from cutover.system import process
+from cutover.system.process import Argv
+
+Service = Mapping[str, Any]
+
+KEPT = frozenset({
+    "cap_add", "cap_drop", "command", "dns", "dns_opt", "dns_search", "entrypoint", "environment", "extra_hosts",
+    "healthcheck", "hostname", "image", "init", "isolation", "logging", "read_only", "stdin_open", "stop_grace_period",
+    "stop_signal", "sysctls", "tmpfs", "tty", "ulimits", "user", "working_dir",
+})  # fmt: skip
+"""Keys of a service that a stack has, with the same meaning."""
+CONVERTED = frozenset({
+    "cpus", "deploy", "depends_on", "labels", "mem_limit", "mem_reservation", "networks", "pids_limit", "ports",
+    "restart", "scale", "volumes",
+})  # fmt: skip
+DROPPED = frozenset({"profiles", "pull_policy", "expose"})
+"""Keys that say nothing about a container which runs already."""
+REASONS = {
+    "build": "a stack cannot build: name an image",
+    "container_name": "a task has a name of its own: leave it out",
+    "network_mode": "a task has networks only: name them in networks",
+    "security_opt": "Swarm ignores it: set it for the engine of each node (no-new-privileges in daemon.json)",
+    "memswap_limit": "Swarm has no limit of swap: leave it out",
+    "configs": "configs are not converted yet: use a volume, or environment",
+    "secrets": "secrets are not converted yet: use environment",
+}
+CONDITIONS = {"no": "none", "always": "any", "unless-stopped": "any", "on-failure": "on-failure"}
+"""`restart` of Compose → `condition` of a stack."""
+SETTLE_S = 30.0
+"""How long the engine may need beside the start: it stops the tasks before, and looks at the new ones for 5 s."""
+MIN_CLI = 26
+"""The first version with `docker stack deploy --detach=false`."""
+ANSWER_S = 15.0
+"""A Swarm without a leader does not answer."""
+LABEL = "com.docker.compose."
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One color as a stack, with its file."""
+
+    project: str
+    file: Path
+
+    @property
+    def restore_script(self) -> str:
+        """The shell file of the state directory that restores a service."""
+        return "restore-stack.sh"
+
+    def at(self, file: Path) -> Stack:
+        """Return the same stack with the release file *file*."""
+        return Stack(self.project, file)
+
+    def up(self, *_services: str, wait_s: float) -> Argv:
+        """Return the argv that deploys the stack and waits until its tasks run, healthy, in about *wait_s* seconds.
+
+        0: it does not wait. It exits with 1 if the engine has paused the update, and with 124 if the time is over.
+        """
+        deploy = ("docker", "stack", "deploy", "--resolve-image", "never", "--prune")
+        where = ("--compose-file", str(self.file), self.project)
+        if not wait_s:
+            return (*deploy, "--detach=true", *where)
+        return ("timeout", str(round(wait_s + SETTLE_S)), *deploy, "--detach=false", *where)
+
+    def stop(self, *services: str) -> Argv:
+        """Return the argv that stops all tasks of *services*; what the stack is stays."""
+        return ("docker", "service", "scale", *(f"{self.project}_{each}=0" for each in services))
+
+
+def require_manager() -> None:
+    """Raise ConfigError unless the engine is a manager of a Swarm that has a leader, and the CLI can wait for it."""
+    asked = (
+        ("docker", "info", "--format", "{{json .Swarm}}"),
+        ("docker", "version", "--format", "{{.Client.Version}}"),
+    )
+    swarm, version = (process.run(argv, deadline_s=ANSWER_S) for argv in asked)
+    problem = why_no_manager(json.loads(swarm.out) if swarm.ok else {"Error": swarm.last_line})
+    if problem or (problem := why_too_old(version.out.strip())):
+        raise ConfigError(f'[platform] kind = "swarm": {problem}')
+
+
+def why_too_old(version: str) -> str:
+    """Why the docker CLI of this version cannot deploy a stack; empty if it can."""
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) >= MIN_CLI:
+        return ""
+    return f"the docker CLI is {version or 'unknown'}; {MIN_CLI} or newer is needed: it waits for the tasks of a stack"
+
+
+def why_no_manager(swarm: Mapping[str, Any]) -> str:
+    """Why the engine with this `Swarm` of `docker info` cannot deploy a stack; empty if it can."""
+    state = swarm.get("LocalNodeState") or "unknown"
+    if error := swarm.get("Error"):
+        return f"the engine says: {error}"
+    if state != "active":
+        return f'the engine is in no Swarm (it is {state}): docker swarm init, or kind = "compose"'
+    if not swarm.get("ControlAvailable"):
+        managers = ", ".join(each["Addr"] for each in swarm.get("RemoteManagers") or ())
+        return f"this node is no manager: run it on one ({managers}), or docker node promote this one"
+    return ""
+
+
+def stack_of(
+    model: Mapping[str, Any], project: str, services: Collection[str], hashes: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return *services* of a rendered Compose *model* as a stack; raises ConfigError with all that it cannot have.
+
+    Each container gets the labels that Compose gives to its own, so that it is found in the same way; *hashes* are
+    its config hashes by service.
+    """
+    there = model.get("services") or {}
+    found = [problem for name in services for problem in problems(name, there[name])]
+    if found:
+        raise ConfigError("\n".join(found))
+    made = {name: _service(there[name], project, name, hashes.get(name, "")) for name in services}
+    used = {key for name in services for key in there[name].get("networks") or {}}
+    mounted = {
+        each["source"]
+        for name in services
+        for each in there[name].get("volumes") or ()
+        if each.get("type") == "volume" and each.get("source")
+    }
+    networks = {
+        key: _network(each or {}) for key, each in (model.get("networks") or {}).items() if key in used
+    }
+    volumes = {
+        key: _without_none(each or {}) for key, each in (model.get("volumes") or {}).items() if key in mounted
+    }
+    stack = {"version": "3.13", "services": made, "networks": networks, "volumes": volumes}
+    return {key: value for key, value in stack.items() if value}
+
+
+def problems(name: str, service: Service) -> Iterator[str]:
+    """Why a stack cannot have *service* as it is, one line for each key."""
+    where = f"services.{name}"
+    for key, value in service.items():
+        if key in KEPT | CONVERTED | DROPPED or not value:
+            continue
+        yield f"{where}: {key} on Swarm: {REASONS.get(key, 'a stack has no such key: leave it out')}"
+    for other, how in (service.get("depends_on") or {}).items():
+        condition = how.get("condition", "")
+        if condition != "service_started":
+            what = (
+                "run it before, or in [migrate]"
+                if condition == "service_completed_successfully"
+                else "let the service wait for it itself"
+            )
+            yield f"{where}: depends_on {other} ({condition}) on Swarm: all tasks are started at once: {what}"
+    for row in service.get("ports") or ():
+        yield from (f"{where}: {each}" for each in _port_problems(row))
+
+
+def _port_problems(row: Mapping[str, Any]) -> Iterator[str]:
+    published, address = str(row.get("published") or ""), str(row.get("host_ip") or "")
+    if address:
+        way_out = "leave the address out, and close the port by a firewall"
+        yield f"port {address}:{published} on Swarm: it would be published on all addresses: {way_out}"
+    if not published.isdecimal():
+        yield f"port {published or row.get('target')} on Swarm: a color needs one fixed published port"
+
+
+def _service(service: Service, project: str, name: str, config_hash: str) -> dict[str, Any]:
+    kept = {key: value for key, value in service.items() if key in KEPT and value is not None}
+    labels = {
+        f"{LABEL}project": project, f"{LABEL}service": name, f"{LABEL}oneoff": "False",
+        f"{LABEL}config-hash": config_hash,
+    }  # fmt: skip
+    rows = {
+        "labels": dict(service.get("labels") or {}) | labels,
+        "networks": {key: _without_none(each or {}) for key, each in (service.get("networks") or {}).items()},
+        "ports": [_port(row) for row in service.get("ports") or ()],
+        "volumes": [_mount(each) for each in service.get("volumes") or ()],
+        "deploy": _deploy(service),
+    }
+    return kept | {key: value for key, value in rows.items() if value}
+
+
+def _deploy(service: Service) -> dict[str, Any]:
+    given = dict(service.get("deploy") or {})
+    limits = {
+        "memory": service.get("mem_limit"),
+        "cpus": service.get("cpus"),
+        "pids": service.get("pids_limit"),
+    }
+    resources = {
+        kind: _as_text(rows | dict((given.get("resources") or {}).get(kind) or {}))
+        for kind, rows in (("limits", limits), ("reservations", {"memory": service.get("mem_reservation")}))
+    }
+    # A rollback by the engine would go one level back, for one service only, and it would still exit with 0.
+    update = dict(given.get("update_config") or {}) | {"failure_action": "pause"}
+    rows = {
+        "replicas": given.get("replicas", service.get("scale")),
+        "resources": {kind: each for kind, each in resources.items() if each} or None,
+        "restart_policy": given.get("restart_policy") or _restart(str(service.get("restart") or "")) or None,
+        "update_config": update,
+    }
+    return _without_none(given | rows)
+
+
+def _restart(policy: str) -> dict[str, Any]:
+    kind, _, attempts = policy.partition(":")
+    if not kind:
+        return {}  # the default of Swarm: a task that ends is replaced
+    return {"condition": CONDITIONS.get(kind, "any")} | ({"max_attempts": int(attempts)} if attempts else {})
+
+
+def _as_text(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Limits as a stack takes them: the number of processes is a number, the others are text."""
+    return {
+        key: int(value) if key == "pids" else str(value)
+        for key, value in rows.items()
+        if value not in {None, ""}
+    }
+
+
+def _port(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: row[key] for key in ("target", "protocol", "mode") if row.get(key)}
+    return kept | {"published": int(row["published"])}
+
+
+def _mount(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {
+        key: row[key]
+        for key in ("type", "source", "target", "read_only", "tmpfs")
+        if row.get(key) is not None
+    }
+    nocopy = (row.get("volume") or {}).get("nocopy")
+    return kept | ({"volume": {"nocopy": nocopy}} if nocopy else {})
+
+
+def _network(network: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in network.items() if value not in (None, {}, [])}
+
+
+def _without_none(rows: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in rows.items() if value is not None}

@@ -1,0 +1,198 @@
+"""A rendered Compose model as a stack: what is converted, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutover.core.errors import ConfigError
+from cutover.system.swarm import Stack, stack_of, why_no_manager, why_too_old
+
+FILE = Path("/state/releases/blue/1.yml")
+PORT = {"mode": "host", "target": 8000, "published": "8001", "protocol": "tcp"}
+
+
+def stack(**service: Any) -> dict[str, Any]:
+    """The stack of one service `api` with these keys."""
+    model = {
+        "name": "recall_blue",
+        "services": {"api": {"image": "recall/api:sha-1", "command": None} | service, "db": {"build": "."}},
+        "networks": {"default": {"name": "recall_blue_default", "ipam": {}}, "other": {"name": "x"}},
+        "volumes": {"data": {"name": "shared", "external": True}, "other": {"name": "y"}},
+    }
+    return stack_of(model, "recall_blue", ["api"], {"api": "4f1c"})
+
+
+def api(**service: Any) -> dict[str, Any]:
+    """The converted service."""
+    found: dict[str, Any] = stack(**service)["services"]["api"]
+    return found
+
+
+def test_keeps_the_service_and_what_it_uses() -> None:
+    """Other services, networks and volumes are left out, like the name of the project and empty keys."""
+    made = stack(
+        networks={"default": None},
+        volumes=[{"type": "volume", "source": "data", "target": "/data", "volume": {}}],
+    )
+    assert made == {
+        "version": "3.13",
+        "services": {
+            "api": {
+                "image": "recall/api:sha-1",
+                "labels": {
+                    "com.docker.compose.project": "recall_blue",
+                    "com.docker.compose.service": "api",
+                    "com.docker.compose.oneoff": "False",
+                    "com.docker.compose.config-hash": "4f1c",
+                },
+                "networks": {"default": {}},
+                "volumes": [{"type": "volume", "source": "data", "target": "/data"}],
+                "deploy": {
+                    "update_config": {"failure_action": "pause"},
+                },
+            }
+        },
+        "networks": {"default": {"name": "recall_blue_default"}},
+        "volumes": {"data": {"name": "shared", "external": True}},
+    }
+
+
+def test_limits_become_resources() -> None:
+    """The keys of Compose beside `deploy` count where `deploy` does not say otherwise."""
+    given = {"deploy": {"resources": {"limits": {"memory": "1G"}}, "placement": None}}
+    made = api(mem_limit="268435456", cpus=0.5, pids_limit=128, mem_reservation="1000", **given)["deploy"]
+    assert made["resources"] == {
+        "limits": {"memory": "1G", "cpus": "0.5", "pids": 128},
+        "reservations": {"memory": "1000"},
+    }
+    assert "placement" not in made
+
+
+@pytest.mark.parametrize(
+    ("restart", "policy"),
+    [
+        ("no", {"condition": "none"}),
+        ("always", {"condition": "any"}),
+        ("unless-stopped", {"condition": "any"}),
+        ("on-failure:3", {"condition": "on-failure", "max_attempts": 3}),
+    ],
+)
+def test_restart_becomes_a_policy(restart: str, policy: dict[str, Any]) -> None:
+    """Each policy of Compose has one of Swarm."""
+    assert api(restart=restart)["deploy"]["restart_policy"] == policy
+
+
+def test_the_engine_never_rolls_back_itself() -> None:
+    """`failure_action` is `pause`, whatever the file says; the rest of `update_config` stays."""
+    made = api(
+        deploy={"replicas": 2, "update_config": {"order": "start-first", "failure_action": "rollback"}}
+    )["deploy"]
+    assert made["update_config"] == {"order": "start-first", "failure_action": "pause"}
+    assert made["replicas"] == 2
+    assert api(scale=3)["deploy"]["replicas"] == 3
+
+
+def test_a_port_is_a_number() -> None:
+    """Compose writes the published port as text."""
+    assert api(ports=[PORT])["ports"] == [
+        {"mode": "host", "target": 8000, "published": 8001, "protocol": "tcp"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [
+        ({"container_name": "api"}, "services.api: container_name on Swarm: a task has a name of its own"),
+        ({"build": {"context": "."}}, "services.api: build on Swarm: a stack cannot build"),
+        ({"network_mode": "host"}, "services.api: network_mode on Swarm: a task has networks only"),
+        (
+            {"security_opt": ["no-new-privileges:true"]},
+            "services.api: security_opt on Swarm: Swarm ignores it",
+        ),
+        ({"memswap_limit": "1g"}, "services.api: memswap_limit on Swarm: Swarm has no limit of swap"),
+        ({"secrets": [{"source": "key"}]}, "services.api: secrets on Swarm: secrets are not converted yet"),
+        ({"shm_size": "64m"}, "services.api: shm_size on Swarm: a stack has no such key"),
+        (
+            {"ports": [PORT | {"host_ip": "127.0.0.1"}]},
+            "port 127.0.0.1:8001 on Swarm: it would be published on all",
+        ),
+        ({"ports": [PORT | {"published": "8001-8003"}]}, "port 8001-8003 on Swarm: a color needs one fixed"),
+        (
+            {"depends_on": {"db": {"condition": "service_healthy"}}},
+            "depends_on db (service_healthy) on Swarm: all tasks are started at once: let the service wait",
+        ),
+        (
+            {"depends_on": {"job": {"condition": "service_completed_successfully"}}},
+            "depends_on job (service_completed_successfully) on Swarm: all tasks are started at once: run it before",
+        ),
+    ],
+)
+def test_refuses_what_swarm_ignores_or_misreads(service: dict[str, Any], said: str) -> None:
+    """The message names the key and the way out."""
+    with pytest.raises(ConfigError) as raised:
+        stack(**service)
+    assert said in str(raised.value)
+
+
+def test_refuses_all_at_once() -> None:
+    """One line for each key."""
+    with pytest.raises(ConfigError) as raised:
+        stack(container_name="api", shm_size="64m", ports=[PORT | {"host_ip": "127.0.0.1"}])
+    assert len(str(raised.value).splitlines()) == 3
+
+
+def test_drops_what_says_nothing_about_a_container() -> None:
+    """Profiles and the pull policy have decided already; an order of starts is not needed by `service_started`."""
+    given = {
+        "profiles": ["x"],
+        "pull_policy": "never",
+        "depends_on": {"db": {"condition": "service_started"}},
+    }
+    assert set(api(**given)) == {"image", "labels", "deploy"}
+
+
+def test_argv_of_a_stack() -> None:
+    """What is run to deploy a stack with and without waiting, and to stop its services."""
+    made = Stack("recall_blue", Path("/other")).at(FILE)
+    deploy = ("docker", "stack", "deploy", "--resolve-image", "never", "--prune")
+    where = ("--compose-file", str(FILE), "recall_blue")
+    assert made.up("api", wait_s=20.4) == ("timeout", "50", *deploy, "--detach=false", *where)
+    assert made.up("api", wait_s=0) == (*deploy, "--detach=true", *where)
+    assert made.stop("api", "web") == ("docker", "service", "scale", "recall_blue_api=0", "recall_blue_web=0")
+
+
+@pytest.mark.parametrize(
+    ("swarm", "why"),
+    [
+        ({"LocalNodeState": "active", "ControlAvailable": True, "Error": ""}, ""),
+        ({"LocalNodeState": "inactive"}, "the engine is in no Swarm (it is inactive): docker swarm init"),
+        (
+            {
+                "LocalNodeState": "active",
+                "ControlAvailable": False,
+                "RemoteManagers": [{"Addr": "10.0.0.1:2377"}],
+            },
+            "this node is no manager: run it on one (10.0.0.1:2377)",
+        ),
+        (
+            {"LocalNodeState": "active", "Error": "context deadline exceeded"},
+            "the engine says: context deadline exceeded",
+        ),
+    ],
+)
+def test_why_an_engine_cannot_deploy_a_stack(swarm: dict[str, Any], why: str) -> None:
+    """It must be a manager of a Swarm that has a leader."""
+    found = why_no_manager(swarm)
+    assert why in found
+    assert bool(found) is bool(why)
+
+
+@pytest.mark.parametrize(
+    ("version", "good"), [("26.0.0", True), ("28.2.2", True), ("20.10.24+dfsg1", False), ("", False)]
+)
+def test_an_old_cli_cannot_wait_for_a_stack(version: str, good: bool) -> None:  # a column of the table
+    """`docker stack deploy` waits since 26."""
+    assert bool(why_too_old(version)) is not good
