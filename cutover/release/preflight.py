@@ -187,6 +187,7 @@ def _prepare_engine(settings: Settings, plan: DeployPlan) -> None:
     with ThreadPoolExecutor(3) as pool:  # each is a command of 0.1 s that waits for the engine
         done = [pool.submit(create_network, settings)] if settings.shared_network else []
         done += [pool.submit(pin_image, settings.project, each) for each in images]
+        done += [pool.submit(swarm.create_content, settings.project, each) for each in plan.rendered.contents]
     for each in done:
         each.result()
 

@@ -10,7 +10,7 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.release.history import ADOPTED
 from cutover.release.state import State
-from cutover.system import docker, process
+from cutover.system import docker, process, swarm
 
 PIN_PREFIX = "cutover-keep-"
 KEPT_RELEASES = 3
@@ -41,6 +41,9 @@ def prune_releases(settings: Settings, state: State) -> None:
         adopted = state.release_folder(color).glob(f"{ADOPTED}*.yml")
         for path in (each for each in (*rendered, *adopted) if each.name not in files):
             path.unlink(missing_ok=True)
+    if settings.platform.kind == "swarm":
+        kept = "".join(each.read_text(encoding="utf-8") for each in state.root.glob("releases/*/*.yml"))
+        swarm.remove_contents(settings.project, lambda name: f'"{name}"' in kept)
 
 
 def unpin_images(settings: Settings, state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from cutover.core.masking import MASK, secrets_in, secrets_of
 from cutover.system import process
 from cutover.system.container import GRACE_S
 from cutover.system.process import Argv
-from cutover.system.swarm import stack_of
+from cutover.system.swarm import Content, contents_of, stack_of
 
 COMPOSE_DEADLINE_S = 30.0
 MOST_SECRET_BYTES = 65_536  # of a file that is mounted: a secret is short
@@ -87,6 +88,8 @@ class Rendered:
     """The variables of the env file, as Compose reads them."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Service → its config hash, if `text` is not what Compose could hash: a stack."""
+    contents: tuple[Content, ...] = ()
+    """The configs and secrets that a stack names."""
 
     def service(self, name: str) -> Mapping[str, Any]:
         """Return one service of the model; raises ConfigError if there is none of that name."""
@@ -183,9 +186,15 @@ def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
 
 def as_stack(settings: Settings, rendered: Rendered) -> Rendered:
     """Return *rendered* with a release file for `docker stack deploy`; raises ConfigError for what it cannot have."""
-    hashes = config_hashes(Compose(rendered.project, Path("-")), rendered.text)
-    stack = stack_of(rendered.model, rendered.project, settings.services, hashes)
-    return replace(rendered, text=json.dumps(stack, indent=2, ensure_ascii=False), hashes=hashes)
+    model, project, services = rendered.model, rendered.project, settings.services
+    hashes = config_hashes(Compose(project, Path("-")), rendered.text)
+    contents = contents_of(model, project, services, rendered.variables)
+    if contents:  # Compose hashes where they come from, not what they hold
+        names = " ".join(each.name for each in contents)
+        hashes = {key: hashlib.sha256(f"{each} {names}".encode()).hexdigest() for key, each in hashes.items()}
+    stack = stack_of(model, project, services, hashes, contents)
+    text = json.dumps(stack, indent=2, ensure_ascii=False)
+    return replace(rendered, text=text, hashes=hashes, contents=contents)
 
 
 def _require_active(settings: Settings, rendered: Rendered) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cutover.core.errors import ConfigError
 from cutover.system import process
@@ -21,8 +22,8 @@ KEPT = frozenset({
 })  # fmt: skip
 """Keys of a service that a stack has, with the same meaning."""
 CONVERTED = frozenset({
-    "cpus", "deploy", "depends_on", "labels", "mem_limit", "mem_reservation", "networks", "pids_limit", "ports",
-    "restart", "scale", "volumes",
+    "configs", "cpus", "deploy", "depends_on", "labels", "mem_limit", "mem_reservation", "networks", "pids_limit",
+    "ports", "restart", "scale", "secrets", "volumes",
 })  # fmt: skip
 DROPPED = frozenset({"profiles", "pull_policy", "expose"})
 """Keys that say nothing about a container which runs already."""
@@ -32,13 +33,14 @@ REASONS = {
     "network_mode": "a task has networks only: name them in networks",
     "security_opt": "Swarm ignores it: set it for the engine of each node (no-new-privileges in daemon.json)",
     "memswap_limit": "Swarm has no limit of swap: leave it out",
-    "configs": "configs are not converted yet: use a volume, or environment",
-    "secrets": "secrets are not converted yet: use environment",
 }
 CONDITIONS = {"no": "none", "always": "any", "unless-stopped": "any", "on-failure": "on-failure"}
 """`restart` of Compose → `condition` of a stack."""
 SETTLE_S = 30.0
 """How long the engine may need beside the start: it stops the tasks before, and looks at the new ones for 5 s."""
+KINDS: tuple[Literal["config", "secret"], ...] = ("config", "secret")
+MOST_NAME = 64
+"""How long the name of a config or a secret may be."""
 MIN_CLI = 26
 """The first version with `docker stack deploy --detach=false`."""
 ANSWER_S = 15.0
@@ -78,6 +80,76 @@ class Stack:
         return ("docker", "service", "scale", *(f"{self.project}_{each}=0" for each in services))
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A config or a secret of the model. Swarm never changes one, so its name says what it holds."""
+
+    kind: Literal["config", "secret"]
+    key: str
+    """Its name in the compose file."""
+    name: str
+    """Its name in the Swarm, which ends with a hash of its content."""
+    data: bytes = field(repr=False)
+
+
+def contents_of(
+    model: Mapping[str, Any], project: str, services: Collection[str], variables: Mapping[str, str]
+) -> tuple[Content, ...]:
+    """Return the configs and secrets that *services* use; raises ConfigError for one that cannot be read."""
+    return tuple(
+        Content(kind, key, _content_name(project, key, data), data)
+        for kind in KINDS
+        for key in _sources(model, services, kind)
+        for data in [_data(kind, key, model[f"{kind}s"][key], variables)]
+    )
+
+
+def _sources(model: Mapping[str, Any], services: Collection[str], kind: str) -> list[str]:
+    rows = (row for name in services for row in model["services"][name].get(f"{kind}s") or ())
+    return list(dict.fromkeys(row["source"] for row in rows))
+
+
+def _content_name(project: str, key: str, data: bytes) -> str:
+    digest = hashlib.sha256(data).hexdigest()[:12]
+    return f"{f'{project}_{key}'[: MOST_NAME - len(digest) - 1]}-{digest}"
+
+
+def _data(kind: str, key: str, given: Mapping[str, Any], variables: Mapping[str, str]) -> bytes:
+    if given.get("file"):
+        try:
+            return Path(given["file"]).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{kind}s.{key}: {given['file']} cannot be read: {error.strerror}") from error
+    if "content" in given:
+        return str(given["content"]).replace("$$", "$").encode()
+    variable = str(given.get("environment") or "")
+    if variable not in variables:
+        way_out = "on Swarm give it a file, a content or a variable of the env file"
+        raise ConfigError(
+            f"{kind}s.{key}: {f'{variable} is not set' if variable else 'has no content'}: {way_out}"
+        )
+    return variables[variable].encode()
+
+
+def create_content(project: str, content: Content) -> None:
+    """Create a config or a secret in the Swarm, unless it is there; raises ConfigError."""
+    if process.run(("docker", content.kind, "inspect", content.name), deadline_s=ANSWER_S).ok:
+        return
+    argv = ("docker", content.kind, "create", "--label", f"cutover.keep={project}", content.name, "-")
+    done = process.run(argv, deadline_s=ANSWER_S, stdin=content.data)
+    if not done.ok:
+        raise ConfigError(f"the {content.kind} {content.name} cannot be created: {done.last_line}")
+
+
+def remove_contents(project: str, needed: Callable[[str], bool]) -> None:
+    """Remove the configs and secrets of *project* that are not *needed*; the engine keeps those that a service uses."""
+    for kind in KINDS:
+        shown = ("--filter", f"label=cutover.keep={project}", "--format", "{{.Name}}")
+        names = process.run(("docker", kind, "ls", *shown), deadline_s=ANSWER_S).out.split()
+        for name in (each for each in names if not needed(each)):
+            process.run(("docker", kind, "rm", name), deadline_s=ANSWER_S)
+
+
 def require_manager() -> None:
     """Raise ConfigError unless the engine is a manager of a Swarm that has a leader, and the CLI can wait for it."""
     asked = (
@@ -112,7 +184,11 @@ def why_no_manager(swarm: Mapping[str, Any]) -> str:
 
 
 def stack_of(
-    model: Mapping[str, Any], project: str, services: Collection[str], hashes: Mapping[str, str]
+    model: Mapping[str, Any],
+    project: str,
+    services: Collection[str],
+    hashes: Mapping[str, str],
+    contents: Collection[Content] = (),
 ) -> dict[str, Any]:
     """Return *services* of a rendered Compose *model* as a stack; raises ConfigError with all that it cannot have.
 
@@ -137,7 +213,13 @@ def stack_of(
     volumes = {
         key: _without_none(each or {}) for key, each in (model.get("volumes") or {}).items() if key in mounted
     }
-    stack = {"version": "3.13", "services": made, "networks": networks, "volumes": volumes}
+    named = {
+        f"{kind}s": {
+            each.key: {"name": each.name, "external": True} for each in contents if each.kind == kind
+        }
+        for kind in KINDS
+    }
+    stack = named | {"version": "3.13", "services": made, "networks": networks, "volumes": volumes}
     return {key: value for key, value in stack.items() if value}
 
 
@@ -182,6 +264,7 @@ def _service(service: Service, project: str, name: str, config_hash: str) -> dic
         "ports": [_port(row) for row in service.get("ports") or ()],
         "volumes": [_mount(each) for each in service.get("volumes") or ()],
         "deploy": _deploy(service),
+        **{f"{kind}s": [_mounted(row) for row in service.get(f"{kind}s") or ()] for kind in KINDS},
     }
     return kept | {key: value for key, value in rows.items() if value}
 
@@ -227,6 +310,10 @@ def _as_text(rows: Mapping[str, Any]) -> dict[str, Any]:
 def _port(row: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: row[key] for key in ("target", "protocol", "mode") if row.get(key)}
     return kept | {"published": int(row["published"])}
+
+
+def _mounted(row: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(row) | ({"mode": int(str(row["mode"]), 8)} if row.get("mode") else {})
 
 
 def _mount(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ services:
     ports: [{target: 8000, published: "${API_HTTP_PORT:?}", mode: host}]
     tmpfs: ["/tmp:size=16m,mode=1777"]
     volumes: [data:/data]
+    configs: [{source: app, target: /etc/app.conf}]
     init: true
     read_only: true
     cap_drop: [ALL]
@@ -36,6 +37,8 @@ services:
     mem_limit: 256m
     cpus: 1.0
     deploy: {endpoint_mode: dnsrr}  # the virtual addresses of the default need IP_VS in the kernel
+configs:
+  app: {file: ./app.conf}
 volumes:
   data: {name: "${SHARED_VOLUME:?}"}
 """
@@ -118,6 +121,7 @@ class SwarmStand(Stand):
         """Write the files and start the proxy on this machine."""
         Stand.make(self)
         (self.folder / "deploy" / "docker-compose.yml").write_text(COMPOSE)
+        (self.folder / "deploy" / "app.conf").write_text("a=1")
         return self
 
     def engine(self, *words: str) -> str:

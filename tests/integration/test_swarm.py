@@ -116,6 +116,21 @@ def test_rollback_starts_a_color_that_was_stopped(single: SwarmStand) -> None:
     assert single.ask()["version"] == GOOD
 
 
+def test_changed_config_gets_a_name_of_its_own(single: SwarmStand) -> None:
+    """The same tag with another config is another release; the config of the other color stays as it is."""
+    before = {*single.engine("config", "ls", "--format", "{{.Name}}").split()}
+    (single.folder / "deploy" / "app.conf").write_text("a=2")
+    done = single.pytest("smoke", "--target=idle", f"--deploy={NEXT}")
+    assert done.code == 0, done.out
+    (new,) = {*single.engine("config", "ls", "--format", "{{.Name}}").split()} - before
+    assert new.startswith(f"{single.project('green')}_app-")
+    for color, content in (("blue", "a=1"), ("green", "a=2")):
+        found = single.engine(
+            "ps", "--quiet", "--filter", f"label=com.docker.compose.project={single.project(color)}"
+        )
+        assert single.engine("exec", found, "cat", "/etc/app.conf") == content
+
+
 def test_refuses_what_a_stack_cannot_have(single: SwarmStand) -> None:
     """Everything that Swarm ignores or misreads is named at once, before anything changes."""
     path = single.folder / "deploy" / "docker-compose.yml"

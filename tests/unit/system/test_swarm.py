@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cutover.core.errors import ConfigError
-from cutover.system.swarm import Stack, stack_of, why_no_manager, why_too_old
+from cutover.system.swarm import Content, Stack, contents_of, stack_of, why_no_manager, why_too_old
 
 FILE = Path("/state/releases/blue/1.yml")
 PORT = {"mode": "host", "target": 8000, "published": "8001", "protocol": "tcp"}
@@ -113,7 +113,6 @@ def test_a_port_is_a_number() -> None:
             "services.api: security_opt on Swarm: Swarm ignores it",
         ),
         ({"memswap_limit": "1g"}, "services.api: memswap_limit on Swarm: Swarm has no limit of swap"),
-        ({"secrets": [{"source": "key"}]}, "services.api: secrets on Swarm: secrets are not converted yet"),
         ({"shm_size": "64m"}, "services.api: shm_size on Swarm: a stack has no such key"),
         (
             {"ports": [PORT | {"host_ip": "127.0.0.1"}]},
@@ -196,3 +195,75 @@ def test_why_an_engine_cannot_deploy_a_stack(swarm: dict[str, Any], why: str) ->
 def test_an_old_cli_cannot_wait_for_a_stack(version: str, good: bool) -> None:  # a column of the table
     """`docker stack deploy` waits since 26."""
     assert bool(why_too_old(version)) is not good
+
+
+MOUNTED = {
+    "configs": [{"source": "app"}, {"source": "inline", "target": "/etc/x", "mode": "0440"}],
+    "secrets": [{"source": "key", "target": "/run/secrets/key"}],
+}
+
+
+def contents(**given: dict[str, str]) -> tuple[Content, ...]:
+    """The configs and secrets of a model in which *given* are defined."""
+    kinds = {"configs": ("app", "inline"), "secrets": ("key",)}
+    model = {
+        "services": {"api": MOUNTED, "db": {"configs": [{"source": "of db"}]}},
+        **{kind: {key: given[key] for key in keys} for kind, keys in kinds.items()},
+    }
+    return contents_of(model, "recall_blue", ["api"], {"KEY": "s3cret"})
+
+
+def test_a_config_is_named_by_its_content(tmp_path: Path) -> None:
+    """From a file, from the compose file and from a variable; another content gets another name."""
+    file = tmp_path / "app.conf"
+    file.write_bytes(b"a=1\xff")
+    given = {"app": {"file": str(file)}, "inline": {"content": "5$$"}, "key": {"environment": "KEY"}}
+    made = contents(**given)
+    assert [(each.kind, each.key, each.data) for each in made] == [
+        ("config", "app", b"a=1\xff"),
+        ("config", "inline", b"5$"),
+        ("secret", "key", b"s3cret"),
+    ]
+    assert "s3cret" not in repr(made)
+    file.write_bytes(b"a=2")
+    changed = contents(**given)
+    assert changed[0].name.startswith("recall_blue_app-")
+    assert changed[0].name != made[0].name
+    assert changed[1:] == made[1:]
+
+
+def test_the_name_of_a_config_is_not_too_long() -> None:
+    """Swarm allows 64 characters; the hash is never cut off."""
+    (made,) = contents_of(
+        {"services": {"api": {"configs": [{"source": "c" * 80}]}}, "configs": {"c" * 80: {"content": "x"}}},
+        "recall_blue",
+        ["api"],
+        {},
+    )
+    assert len(made.name) == 64
+    assert made.name.endswith("-2d711642b726")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ({"file": "/none/key"}, "secrets.key: /none/key cannot be read: No such file"),
+        ({"environment": "OTHER"}, "secrets.key: OTHER is not set"),
+        ({"external": "true"}, "secrets.key: has no content"),
+    ],
+)
+def test_a_secret_without_content_is_refused(key: dict[str, str], said: str) -> None:
+    """The line names it and the way out."""
+    with pytest.raises(ConfigError) as raised:
+        contents(app={"content": ""}, inline={"content": ""}, key=key)
+    assert said in str(raised.value)
+
+
+def test_a_stack_names_configs_that_exist() -> None:
+    """They are created before, so that the file of an old release never changes one."""
+    given = (Content("config", "app", "app-1", b""), Content("secret", "key", "key-2", b""))
+    model = {"services": {"api": {"image": "x"} | MOUNTED}}
+    made = stack_of(model, "recall_blue", ["api"], {}, given)
+    assert made["configs"] == {"app": {"name": "app-1", "external": True}}
+    assert made["secrets"] == {"key": {"name": "key-2", "external": True}}
+    assert made["services"]["api"]["configs"][1] == {"source": "inline", "target": "/etc/x", "mode": 0o440}
