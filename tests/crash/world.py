@@ -161,6 +161,7 @@ class World:
         there = flip(self.marker, other(old))
         undo: tuple[str, ...] = (shlex.join(flip(self.marker, old)),)
         if previous:
-            ensure = ensure_line(self.state.root, f"recall_{old}", "api", previous)
+            compose = Compose(f"recall_{old}", previous.file)
+            ensure = ensure_line(self.state.root, compose, "api", previous)
             undo = back_lines(self.state.root, undo, ensure, port, "/readyz")
         return Change("switch", "flip", there, undo, 60.0)
