@@ -257,7 +257,7 @@ def test_a_host_leaves_the_balancer_for_its_switch_only(web: Fleet, before: str)
     kept = config.read_text()
     script.write_text(BALANCER.replace("@url@", web.url("web-3")))
     script.chmod(0o755)
-    config.write_text(kept + WORDS)
+    config.write_text(kept + WORDS.lstrip())
     run_on(web, "web-3", f"cp cutover.toml kept.toml; cat >>cutover.toml <<'END'{WORDS}END")
     try:
         code, said = web.release(tag, "--watch=10s", hosts="web-3")
