@@ -1,0 +1,149 @@
+"""Measure a release on several hosts: servers in containers, each with sshd, a Docker engine and nginx.
+
+    .venv/bin/python -m benchmarks.bench_hosts [row …] [--dry]
+
+Phase 1 is the deploy and the gate on all hosts side by side, before any user sees the release. All servers share the
+cores of this machine, so each row also says how busy they were. One to ten minutes a row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import write
+from benchmarks.common import Rows, asked, merged, publish, say, table
+from examples.releases import REPO, build
+from tests.helpers.load import load
+from tests.helpers.ssh_hosts import Fleet, fleet
+
+SECTION = "hosts"
+FIRST, SECOND = "sha-4400001", "sha-4400002"
+RATE, CONNECTIONS = 200.0, 20
+EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How many hosts, and whether each has users."""
+
+    hosts: int
+    loaded: bool = False
+
+
+CASES = {"1": Case(1), "4": Case(4), "16": Case(16), "3 loaded": Case(3, loaded=True)}
+
+
+@contextlib.contextmanager
+def busy_seconds() -> Iterator[list[tuple[float, float]]]:
+    """Moments, each with the seconds that the cores of this machine have worked until then."""
+    found: list[tuple[float, float]] = []
+    ended = threading.Event()
+
+    def sample() -> None:
+        while not ended.wait(EVERY_S):
+            times = psutil.cpu_times()
+            found.append((time.time(), sum(times) - times.idle - getattr(times, "iowait", 0.0)))
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join()
+
+
+def phase_1(web: Fleet) -> tuple[float, float]:
+    """When phase 1 of the newest session began and ended."""
+    file = web.folder / "reports" / "latest" / "evidence.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    steps = [row for row in rows if row["kind"] == "step" and row["name"].startswith("stage[")]
+    return min(row["at"] - row["seconds"] for row in steps), max(row["at"] for row in steps)
+
+
+def measure(case: Case, folder: Path) -> dict[str, Any]:
+    """The row of one case."""
+    names = [f"web-{number}" for number in range(1, case.hosts + 1)]
+    for tag in (FIRST, SECOND):
+        build(tag)
+    with fleet(folder, [f"{REPO}:{tag}" for tag in (FIRST, SECOND)], names=names) as web:
+        with contextlib.ExitStack() as stack:
+            users = [
+                stack.enter_context(load(web.url(name), connections=CONNECTIONS, rate=RATE, longest_s=900))
+                for name in names
+                if case.loaded
+            ]
+            samples = stack.enter_context(busy_seconds())
+            begun = time.monotonic()
+            code, said = web.release(SECOND)
+            whole = time.monotonic() - begun
+        if code or set(web.tags().values()) != {SECOND}:
+            raise RuntimeError(said)
+        begin, end = phase_1(web)
+        inside = [busy for at, busy in samples if begin <= at <= end]
+        cores = (inside[-1] - inside[0]) / (end - begin) if len(inside) > 1 else 0.0
+    return {
+        "phase_1": end - begin,
+        "cores": cores,
+        "whole": whole,
+        "requests": sum(len(each.shots) for each in users),
+        "failed": sum(len(each.failed) for each in users),
+    }
+
+
+def told(rows: Rows) -> list[str]:
+    """Markdown lines of the section."""
+    cells = [
+        (
+            case.hosts,
+            f"{RATE:.0f}/s on each" if case.loaded else "none",
+            f"{row['phase_1']:.0f} s",
+            f"{row['cores']:.1f} of {os.cpu_count()}",
+            f"{row['phase_1'] * row['cores'] / case.hosts:.0f} s",
+            f"{row['whole']:.0f} s",
+            f"{row['failed']} of {row['requests']:,}" if row["requests"] else "",
+        )
+        for name, case in CASES.items()
+        if (row := rows.get(name))
+    ]
+    return [
+        "## Several hosts",
+        "",
+        "`python -m benchmarks.bench_hosts`: a good release on servers in containers of one machine, each with sshd, a",
+        "Docker engine and nginx. Phase 1 is deploy and gate on all of them side by side; the servers share the cores of",
+        "the machine, so it lasts as long as these need for all of them.",
+        "",
+        *table(
+            ("hosts", "requests", "phase 1", "busy cores in it", "of a core for each host", "whole release", "failed"),
+            cells,
+        ),
+    ]  # fmt: skip
+
+
+def main() -> int:
+    """Measure the rows that the command line names, or all."""
+    wanted = asked(__doc__, [*CASES])
+    rows: Rows = {}
+    for name in wanted.names:
+        with tempfile.TemporaryDirectory(prefix="hosts-") as folder:
+            rows[name] = measure(CASES[name], Path(folder)) | {"where": write.machine()}
+        say(f"{name}: {rows[name]}")
+    every = merged(SECTION, rows)
+    publish(SECTION, told(every), every, dry=wanted.dry)
+    return 1 if any(row["failed"] for row in rows.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
