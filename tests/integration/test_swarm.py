@@ -158,7 +158,18 @@ def test_an_update_that_the_engine_rolls_back_is_a_no(
 ) -> None:
     """`docker service update` exits with 0 after the rollback; the state of the update tells."""
     monkeypatch.setenv("DOCKER_HOST", single.host)
-    name = f"{single.project('green')}_api"
+    name = f"{single.name}-other"
+    create = (
+        "service",
+        "create",
+        "--detach=false",
+        "--no-resolve-image",
+        "--endpoint-mode",
+        "dnsrr",
+        "--name",
+        name,
+    )
+    single.engine(*create, "--env", f"IMAGE_TAG={GOOD}", f"recall/api:{GOOD}")
     before = docker.swarm_service(name)
     assert before is not None
     image = f"recall/api:{NEVER_READY}"
