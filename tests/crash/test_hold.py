@@ -20,7 +20,7 @@ from tests.helpers import disks
 
 LATE_S = 10.0
 """How long after its deadline a release is reverted at the latest."""
-HOLD_S = 2.0
+HOLD_S = 4.0
 
 
 def held(place: Place, seconds: float = HOLD_S, *, die: bool = False) -> None:
@@ -75,7 +75,7 @@ def test_a_confirmed_release_stays(place: Place) -> None:
 @pytest.mark.parametrize("which", [0, 1], ids=["the first", "the second"])
 def test_a_guard_that_dies_is_started_by_the_other(place: Place, which: int) -> None:
     """Either may be killed: two are there again, and the release is reverted in time."""
-    held(place, 6.0, die=which == 1)
+    held(place, 9.0, die=which == 1)
     until(lambda: len(place.state.guards(ID)) == 2, "two guards")
     killed = sorted(each.pid for each in place.state.guards(ID))[which]
     kill(killed)
@@ -87,7 +87,7 @@ def test_a_guard_that_dies_is_started_by_the_other(place: Place, which: int) -> 
 @pytest.mark.parametrize("over", [False, True], ids=["in time", "too late"])
 def test_after_a_reboot(place: Place, *, over: bool) -> None:
     """Nothing of it runs any more, and the uptime began anew: it is armed again, or reverted when the time is over."""
-    held(place, 5.0)
+    held(place, 9.0)
     _kill_all(place)
     found = place.state.held()
     assert found is not None
@@ -110,7 +110,7 @@ def test_after_a_reboot(place: Place, *, over: bool) -> None:
 @pytest.mark.parametrize("by_s", [86400.0, -86400.0], ids=["ahead", "back"])
 def test_a_step_of_the_clock_moves_no_deadline(place: Place, by_s: float) -> None:
     """The clock at the beginning of the hold was another one by a day."""
-    held(place, 4.0)
+    held(place, 5.0)
     found = place.state.held()
     assert found is not None
     stepped = replace(found, begun=replace(found.begun, epoch_s=found.begun.epoch_s + by_s))
@@ -121,7 +121,7 @@ def test_a_step_of_the_clock_moves_no_deadline(place: Place, by_s: float) -> Non
 def test_on_a_full_disk_a_hold_ends_at_its_deadline(small: Place, disk: Path) -> None:
     """What it needs then are renames and removals."""
     small.state.prepare()
-    held(small, 4.0)
+    held(small, 7.0)
     until(lambda: len(small.state.guards(ID)) == 2, "two guards")
     disks.fill(disk)
     assert_reverted_in_time(small)
@@ -168,7 +168,7 @@ def test_a_guard_that_waits_for_the_lock_while_the_release_is_held_holds_it_too(
 @pytest.mark.parametrize("after_s", [0.8, 1.0, 1.1, 1.3, 1.5, 1.9])
 def test_a_confirmation_against_the_deadline(place: Place, after_s: float) -> None:
     """Exactly one of both wins, by the rename under the step lock."""
-    held(place, 1.0)
+    held(place, 4.0)
     found, kept = place.state.held(), []
     assert found is not None
 

@@ -124,7 +124,7 @@ def test_a_failed_gate_of_what_a_person_switched_to_sends_the_traffic_back(stand
 
 
 def test_status_shows_what_is_open_although_a_file_is_broken(stand: Stand) -> None:
-    """`status` reports an invalid env file with exit code 4 and still shows the rest."""
+    """`status` reports an invalid env file with exit code 4 and still shows the rest, also who is live."""
     env = stand.env_file("blue")
     text = env.read_text()
     try:
@@ -134,4 +134,4 @@ def test_status_shows_what_is_open_although_a_file_is_broken(stand: Stand) -> No
         env.write_text(text)
     assert done.code == 4, done.out
     assert "open   nothing" in done.out
-    assert "live   unknown" in done.out
+    assert f"live   {stand.ask()['color']}" in done.out

@@ -136,7 +136,7 @@ def test_a_file_that_is_broken_when_a_session_has_died(stand: Stand) -> None:
     lines = stand.state / "journal.jsonl"
     begun, file = len(lines.read_text().splitlines()), stand.env_file("blue")
     text = file.read_text()
-    process = stand.start("smoke", "--target=idle", f"--deploy={V2}")
+    process = stand.start("smoke", "--target=idle", f"--deploy={BAD}")  # it runs nowhere yet
     deadline = time.monotonic() + 120
     while not any('"do"' in each for each in lines.read_text().splitlines()[begun:]):
         assert time.monotonic() < deadline
