@@ -115,8 +115,10 @@ def log_problem(colors: Colors) -> str:
 
 def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
     begun, settings = time.monotonic(), situation.settings
+    if settings.platform.kind == "swarm":
+        swarm.require_manager()
     with ThreadPoolExecutor(1) as pool:
-        version = pool.submit(require_platform, settings)
+        version = pool.submit(compose.require_compose)
         plan = plan_deploy(situation)
         version.result()
     image = plan.images[settings.service]
@@ -131,13 +133,6 @@ def _check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
         text = "nothing runs `cutover recover` after a reboot of this host: install deploy/cutover-recover.service"
         report.line("T-15m", "boot", text, None, "not asked")
     return plan
-
-
-def require_platform(settings: Settings) -> None:
-    """Raise ConfigError if the tools or the engine cannot run the colors of *settings*."""
-    compose.require_compose()
-    if settings.platform.kind == "swarm":
-        swarm.require_manager()
 
 
 def plan_deploy(situation: Situation) -> DeployPlan:
