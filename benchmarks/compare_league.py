@@ -16,13 +16,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from cutover.core.text import stamp
 from cutover.gate.compare_requests import CompareRequest
+from tests.helpers.http_service import Answer, Asked, serving
 
 ITEMS = [
     {
@@ -265,34 +264,14 @@ NOISY: dict[str, Noise] = {
 def served(*changes: Change) -> Iterator[str]:
     """The URL of a shop with *changes*, in the order in which they are made."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(asked: Asked) -> Answer:
+        parts = urlsplit(asked.path)
+        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        reply = shop(parts.path, query)
+        for change in changes:
+            reply = change(parts.path, query, reply)
+        time.sleep(reply.wait_s)  # the time that the shop takes
+        return Answer(reply.status, reply.headers, reply.body)
 
-        def do_GET(self) -> None:  # the name that http.server calls
-            parts = urlsplit(self.path)
-            query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-            reply = shop(parts.path, query)
-            for change in changes:
-                reply = change(parts.path, query, reply)
-            time.sleep(reply.wait_s)
-            self.send_response(reply.status)
-            for name, value in reply.headers.items():
-                self.send_header(name, value)
-            self.send_header("content-length", str(len(reply.body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(reply.body)
-
-        do_HEAD = do_GET  # noqa: N815  # as above
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(answer) as service:
+        yield service.url

@@ -8,16 +8,15 @@ import secrets
 import shutil
 import signal
 import subprocess
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from examples.releases import build
 from examples.stand import Stand
 from tests.helpers import wheelhouse
+from tests.helpers.http_service import release_answer, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,32 +42,11 @@ CALLER = ("--user", f"{os.getuid()}:{os.getgid()}")
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "DOCKER_BUILDKIT": "0"}
 
 
-class Service(BaseHTTPRequestHandler):
-    """A small service that is always ready."""
-
-    def do_GET(self) -> None:
-        """Respond to the requests of a gate."""
-        ready, version = {"ready": True}, {"service": "small", "version": "sha-1"}
-        body = json.dumps(version if self.path == "/version" else ready).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *words: Any) -> None:
-        """Log nothing."""
-
-
 @pytest.fixture
 def url() -> Iterator[str]:
-    """URL of the running service."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    """URL of a small service that is always ready."""
+    with serving(release_answer("sha-1", service="small")) as service:
+        yield service.url
 
 
 def run(image: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

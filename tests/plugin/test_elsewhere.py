@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import pytest
 import yaml
 
 from tests.helpers.color_servers import free_port
+from tests.helpers.http_service import release_answer, serving
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/elsewhere.md").read_text(encoding="utf-8")
@@ -26,33 +24,15 @@ OUTCOMES = {"the right release": 0, "another release": 1, "a service that is not
 # The names of the published schemas: AnalysisTemplate and Rollout of Argo Rollouts, Job of Kubernetes, Canary of Flagger.
 FIELDS = {
     "analysis.yaml": {
-        *(
-            "apiVersion",
-            "kind",
-            "metadata",
-            "name",
-            "spec",
-            "args",
-            "metrics",
-            "provider",
-            "job",
-            "backoffLimit",
-        ),
-        *("activeDeadlineSeconds", "template", "restartPolicy", "containers", "image", "workingDir"),
+        "apiVersion", "kind", "metadata", "name", "spec", "args", "metrics", "provider", "job", "backoffLimit",
+        "activeDeadlineSeconds", "template", "restartPolicy", "containers", "image", "workingDir",
     },
     "rollout.yaml, below spec.strategy": {
-        *(
-            "blueGreen",
-            "activeService",
-            "previewService",
-            "prePromotionAnalysis",
-            "templates",
-            "templateName",
-        ),
-        *("args", "name", "value"),
+        "blueGreen", "activeService", "previewService", "prePromotionAnalysis", "templates", "templateName", "args",
+        "name", "value",
     },
     "canary.yaml, below spec.analysis": {"webhooks", "name", "type", "url", "timeout", "metadata", "cmd"},
-}
+}  # fmt: skip
 
 
 def snippet(title: str) -> str:
@@ -75,31 +55,11 @@ def test_names_of_the_yaml_are_published_ones(title: str) -> None:
     assert keys_of(yaml.safe_load(snippet(title))) == FIELDS[title]
 
 
-class Service(BaseHTTPRequestHandler):
-    """A service that is ready and says which release it is."""
-
-    def do_GET(self) -> None:
-        """Answer `/readyz` and `/version`."""
-        body = json.dumps({"version": SERVED} if self.path == "/version" else {"ready": True}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *words: Any) -> None:
-        """Log nothing."""
-
-
 @pytest.fixture
 def url() -> Iterator[str]:
-    """URL of the running service."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    """URL of a service that is ready and says which release it is."""
+    with serving(release_answer(SERVED)) as service:
+        yield service.url
 
 
 @pytest.fixture(params=OUTCOMES)

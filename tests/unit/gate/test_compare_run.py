@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -16,47 +13,27 @@ from cutover.core.verdict import Outcome
 from cutover.gate.compare_requests import CompareRequest
 from cutover.gate.compare_run import ask_both, compare
 from cutover.system.http import HttpClient
+from tests.helpers.http_service import Answer, Asked, json_answer, serving
 
 ITEM = {"id": 7, "name": "tea", "tags": ["a"]}
 Reply = Callable[[str], tuple[int, Any]]
 
 
 @contextmanager
-def release(reply: Reply) -> Iterator[tuple[HttpClient, list[tuple[str, dict[str, str]]]]]:
-    """A client for a server that answers by *reply*, and what it was asked: request line and headers."""
-    asked: list[tuple[str, dict[str, str]]] = []
+def release(reply: Reply) -> Iterator[tuple[HttpClient, list[Asked]]]:
+    """A client for a service that answers by *reply*, and what it was asked."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def answer(asked: Asked) -> Answer:
+        status, value = reply(asked.path)
+        return json_answer(value, status)
 
-        def do_GET(self) -> None:  # the name that http.server calls
-            length = int(self.headers.get("content-length") or 0)
-            self.rfile.read(length)
-            asked.append((f"{self.command} {self.path}", dict(self.headers)))
-            status, value = reply(self.path)
-            body = json.dumps(value).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    with serving(answer) as service, HttpClient(service.url, 5.0) as client:
+        yield client, service.asked
 
-        do_POST = do_GET  # noqa: N815  # as above
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        with HttpClient(f"http://127.0.0.1:{server.server_port}", 5.0) as client:
-            yield client, asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def lines_of(asked: list[Asked]) -> list[str]:
+    """Method and path of each request."""
+    return [f"{each.method} {each.path}" for each in asked]
 
 
 def good(path: str) -> tuple[int, Any]:
@@ -80,12 +57,12 @@ def test_each_request_goes_twice_to_the_old_and_once_to_the_new_release() -> Non
     with release(good) as (old, to_old), release(good) as (new, to_new):
         rows = ask_both([*REQUESTS, posted], old, new, QUICK)
     assert len(rows) == 13
-    lines = [line for line, _ in to_new]
+    lines = lines_of(to_new)
     assert sorted(lines) == sorted([*(f"GET /items/{n}" for n in range(12)), "POST /items/9"])
-    assert sorted(line for line, _ in to_old) == sorted(lines * 2)
-    headers = next(each for line, each in to_new if line.startswith("POST"))
-    assert headers["x-mode"] == "1"
-    assert {each["user-agent"] for _, each in (*to_old, *to_new)} == {"cutover"}
+    assert sorted(lines_of(to_old)) == sorted(lines * 2)
+    posted_to = next(each for each in to_new if each.method == "POST")
+    assert (posted_to.headers["x-mode"], posted_to.body) == ("1", b"{}")
+    assert {each.headers["user-agent"] for each in (*to_old, *to_new)} == {"cutover"}
 
 
 def test_the_old_release_gets_no_more_than_the_rate() -> None:
@@ -106,7 +83,7 @@ def test_no_more_than_the_count() -> None:
     """The first ones of the sample."""
     with release(good) as (old, _), release(good) as (new, to_new):
         ask_both(REQUESTS, old, new, Compare(rate=5000.0, count=3))
-    assert sorted(line for line, _ in to_new) == ["GET /items/0", "GET /items/1", "GET /items/2"]
+    assert sorted(lines_of(to_new)) == ["GET /items/0", "GET /items/1", "GET /items/2"]
 
 
 def test_the_same_answers() -> None:
