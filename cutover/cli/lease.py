@@ -21,7 +21,7 @@ SECONDS = 120
 @common
 @click.argument("lease_id", metavar="[ID]", default="")
 @click.option(
-    "--what", metavar="TEXT", default="", help="What is released, for whoever finds the host taken."
+    "--what", metavar="TEXT", default="", help="What is released, for a session that finds the host taken."
 )
 @click.option("--end", is_flag=True, help="Give the host back.")
 def lease_command(config: str | None, as_json: bool, lease_id: str, what: str, end: bool) -> int:
@@ -39,7 +39,7 @@ def lease_command(config: str | None, as_json: bool, lease_id: str, what: str, e
     }
     if not lease_id:
         found = current_lease(state, now)
-        said = found.line.partition(";")[0] if found else "no release on several hosts"
+        said = found.line if found else "no release on several hosts"
         tell(as_json, {**facts, "lease": asdict(found) if found else None}, [said])
         return 0
     state.prepare()

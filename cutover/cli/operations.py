@@ -36,7 +36,7 @@ from cutover.release.verify import journaled, require_reverted
 def confirm_command(config: str | None, as_json: bool, release: str | None) -> int:
     """Keep the release that is held (`--hold`), before its guard reverts it at the deadline.
 
-    Twice is as good as once. Exit 1: it was reverted, or it does not serve any more.
+    A release that is confirmed already stays so. Exit 1: it was reverted, or it does not serve any more.
     """
     settings = settings_of(config)
     state = State(settings.state)

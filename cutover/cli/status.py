@@ -130,7 +130,7 @@ def _rollback_now(state: State, here: Colors) -> dict[str, Any]:
 
 
 def _hold(state: State) -> dict[str, Any] | None:
-    """The release that is held: until when, by whom, and what ends it; None if none is."""
+    """ID, deadline and holder of the held release, and the commands that end the hold; None without a held release."""
     held, now_is = state.held(), Moment.now()
     if held is None:
         return None

@@ -345,7 +345,7 @@ class Compare(Section):
     rate: float = Field(20.0, gt=0, le=10_000)
     """How many requests a second the release that users have gets at most; it gets two of each."""
     methods: tuple[Token, ...] = ("GET", "HEAD")
-    """Methods that are sent. Whatever else writes, it writes three times."""
+    """Methods that are sent; one that writes does so three times for each request."""
     headers: tuple[Token, ...] = (
         "content-type", "location", "cache-control", "content-disposition", "content-language", "vary", "etag",
         "set-cookie", "www-authenticate", "access-control-allow-origin", "strict-transport-security", "link",
@@ -357,7 +357,7 @@ class Compare(Section):
     """Kinds of differences that fail the release; others are reported."""
 
     @model_validator(mode="after")
-    def _writes_are_listed_in_a_file(self) -> Compare:
+    def _has_a_source(self) -> Compare:
         if not (self.log or self.file or self.openapi):
             raise ValueError("[compare] has no requests: set log, file or openapi")
         return self

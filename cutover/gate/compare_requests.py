@@ -80,7 +80,7 @@ def sample_by_route(
 # --- files ---------------------------------------------------------------------------------------------------------
 def requests_of_file(path: Path) -> list[CompareRequest]:
     """The requests of a HAR (`.har`), or of lines of JSON with method, path, headers, body; raises ConfigError."""
-    text = _text_of(path, "compare.file")
+    text = text_of(path, "compare.file")
     try:
         if path.suffix == ".har":
             rows = [each["request"] for each in json.loads(text)["log"]["entries"]]
@@ -96,7 +96,8 @@ def _problem(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _text_of(path: Path, key: str) -> str:
+def text_of(path: Path, key: str) -> str:
+    """The text of a file that *key* of cutover.toml names; raises ConfigError."""
     try:
         if path.stat().st_size > MOST_FILE_BYTES:
             raise ConfigError(

@@ -103,7 +103,7 @@ def compare(
     return judge_comparison(
         compare_all(rows, names=names, ignore=wanted.ignore, now=time.time()),
         wanted,
-        left_out=len(requests) - len(rows),
+        left_out=min(len(requests), wanted.count) - len(rows),
     )
 
 

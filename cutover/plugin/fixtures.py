@@ -153,7 +153,14 @@ def compare_requests(
     cutover_session: CutoverSession, live_release: LiveRelease | None
 ) -> list[CompareRequest]:
     """The requests by which the target is compared with what users have; override it to choose your own."""
-    return known_requests(cutover_session.settings, live_release.http) if live_release is not None else []
+    if live_release is None:
+        return []
+    report = cutover_session.release().report
+    return known_requests(
+        cutover_session.settings,
+        live_release.http,
+        lambda why: report.line("T-10m", "compare", why, None, "unknown"),
+    )
 
 
 def _http_options(settings: Settings, target: Target) -> tuple[str, float, str | bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
@@ -14,23 +14,28 @@ from cutover.gate.compare_requests import (
     requests_of_file,
     requests_of_openapi,
     sample_by_route,
+    text_of,
 )
 from cutover.proxy.access_log import newest_requests
-from cutover.system.http import HttpClient, HttpResponse
+from cutover.system.http import HttpClient
 from cutover.watch.suite import own_paths
 
 
-def known_requests(settings: Settings, live: HttpClient) -> list[CompareRequest]:
-    """A sample of the requests of `[compare]`, of each route as many; raises ConfigError for a source without any.
+def known_requests(settings: Settings, live: HttpClient, tell: Callable[[str], None]) -> list[CompareRequest]:
+    """A sample of the requests of `[compare]`, of each route as many; raises ConfigError for a file without any.
 
-    Those of a file come first, because a team has chosen them. Requests of the log have no headers and no body, so
-    nothing of a user but the path; only GET and HEAD are taken from there.
+    Those of a file come first, because a team has chosen them. Of a request in the log only method, path and query are
+    known, and only GET and HEAD are taken. *tell* hears why the *live* release gave no OpenAPI document: that is no
+    fault of the new one, so that the other requests are compared.
     """
     wanted = settings.compare
     if wanted is None:
         return []
     chosen = requests_of_file(wanted.file) if wanted.file else []
-    chosen += _of_document(settings, wanted.openapi, live) if wanted.openapi else []
+    if wanted.openapi.startswith("/"):
+        chosen += _of_service(wanted.openapi, live, tell)
+    elif wanted.openapi:
+        chosen += _of_openapi_file(settings, wanted.openapi)
     seen = [each for each in (_of_log(settings) if wanted.log else ()) if each.method in SAFE]
     first = sample_by_route(chosen, wanted.count, wanted.methods)
     known = {each.key for each in first}
@@ -44,7 +49,7 @@ def require_readable(settings: Settings) -> None:
     if wanted is not None and wanted.file:
         requests_of_file(wanted.file)
     if wanted is not None and wanted.openapi and not wanted.openapi.startswith("/"):
-        _of_file(settings, wanted.openapi)
+        _of_openapi_file(settings, wanted.openapi)
 
 
 def _of_log(settings: Settings) -> Iterator[CompareRequest]:
@@ -58,19 +63,20 @@ def _of_log(settings: Settings) -> Iterator[CompareRequest]:
             yield CompareRequest(each.method, f"{each.path}?{each.query}" if each.query else each.path)
 
 
-def _of_document(settings: Settings, where: str, live: HttpClient) -> list[CompareRequest]:
-    """The requests of the OpenAPI document at *where*: a path of the service, or a file beside cutover.toml."""
-    if where.startswith("/"):
-        got = live.send("GET", where)
-        if not isinstance(got, HttpResponse) or got.status != HTTPStatus.OK:
-            raise ConfigError(f"compare.openapi: {where} of the live release: {got.status or got}")
-        return requests_of_openapi(got.body, where)
-    return _of_file(settings, where)
-
-
-def _of_file(settings: Settings, where: str) -> list[CompareRequest]:
-    path = Path(settings.source.parent, where)
+def _of_service(path: str, live: HttpClient, tell: Callable[[str], None]) -> list[CompareRequest]:
+    """The requests of the OpenAPI document that the live release serves."""
+    got = live.send("GET", path)
+    if got.status != HTTPStatus.OK:
+        tell(f"{path} (compare.openapi): the live release: {got.status or got}; no request is taken from it")
+        return []
     try:
-        return requests_of_openapi(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} (compare.openapi): {error}") from error
+        return requests_of_openapi(got.body, path)
+    except ConfigError as error:
+        tell(f"{error}; no request is taken from it")
+        return []
+
+
+def _of_openapi_file(settings: Settings, name: str) -> list[CompareRequest]:
+    """The requests of an OpenAPI document beside cutover.toml."""
+    path = Path(settings.source.parent, name)
+    return requests_of_openapi(text_of(path, "compare.openapi"), str(path))

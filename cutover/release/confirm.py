@@ -14,7 +14,7 @@ from cutover.core.result import OK
 from cutover.core.target import ReleaseRequest
 from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.proxy.base import Live
-from cutover.release.colors import BeforeRelease, inspect_colors, main_container, situation_of
+from cutover.release.colors import BeforeRelease, ask_live, inspect_colors, main_container, situation_of
 from cutover.release.history import END_EVENTS
 from cutover.release.hold import Hold, Moment
 from cutover.release.notify import send_event
@@ -48,10 +48,10 @@ def confirm(settings: Settings, state: State, wanted: str | None) -> Confirmatio
         if held is None or wanted not in {None, held.release}:
             return _ended_before(state, wanted, held)
         if held.left_s(Moment.now()) <= 0:
-            said = revert_open_release(settings, state, held.release, "the time of the hold is over")
-            raise Failed(f"{held.release} was not confirmed in time and is reverted now: {said}")
+            return _too_late(settings, state, held)
         found = main_container(settings, str(held.left.facts["color"]))
-        serving = judge_serving(held, inspect_colors(settings).live, found)
+        # The compose and env files of today may be broken by now, and say nothing of who serves.
+        serving = judge_serving(held, ask_live(settings)[1], found)
         if not serving.ok:
             kind = Failed if serving.outcome is Outcome.NO else Inconclusive
             raise kind(f"{serving.reason}; it is not confirmed: `cutover rollback` reverts it now")
@@ -60,8 +60,17 @@ def confirm(settings: Settings, state: State, wanted: str | None) -> Confirmatio
         return _after_commit(settings, state, held)
 
 
+def _too_late(settings: Settings, state: State, held: Hold) -> Confirmation:
+    """Revert the release whose time is over, unless its guard has; raises Failed, or OperatorNeeded."""
+    try:
+        said = revert_open_release(settings, state, held.release, "the time of the hold is over")
+    except Failed:  # the guard was faster
+        return _ended_before(state, held.release, None)
+    raise Failed(f"{held.release} was not confirmed in time and is reverted now: {said}")
+
+
 def judge_serving(held: Hold, live: Live, found: Container | None) -> Verdict:
-    """Whether users still get the release that was verified: on its color, by its container, well."""
+    """Yes if traffic goes to the color of the held release, and the container that was verified runs there, healthy."""
     facts, record = held.left.facts, held.left.record
     what = f"{facts['tag']} on {facts['color']}"
     if found is None or not found.running:

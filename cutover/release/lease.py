@@ -28,8 +28,8 @@ class Lease:
 
     @property
     def line(self) -> str:
-        """One line for whoever finds the host taken."""
-        return f"{self.who} is releasing {self.what} on several hosts; nothing was changed"
+        """One line for a session that finds the host taken."""
+        return f"{self.who} is releasing {self.what} on several hosts"
 
 
 def current_lease(state: State, now: float) -> Lease | None:
@@ -46,7 +46,7 @@ def take_lease(state: State, lease: Lease, now: float) -> None:
     with _locked(state):
         found = current_lease(state, now)
         if found is not None and found.id != lease.id:
-            raise Locked(found.line)
+            raise Locked(f"{found.line}; nothing was changed")
         write_atomically(state.root / LEASE_FILE, json.dumps(asdict(lease)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,10 +44,8 @@ from cutover.release.transaction import Reporter, Transaction
 from cutover.release.verify import require_live
 from cutover.release.workers import WorkerFiles, last_file, move_back_lines, move_workers
 from cutover.system import docker, process
-from cutover.system.container import Container
 from cutover.system.files import write_atomically
 from cutover.system.platform import project_of
-from cutover.system.process import Argv
 from cutover.watch.check import WatchCheck
 from cutover.watch.loop import BackgroundWatch, WatchResult, run_watch
 
@@ -447,19 +445,15 @@ def retire(colors: Colors, color: str) -> Verdict:
     return replace(done, reason=f"{done.reason}{said}")
 
 
-def _stop_argv(settings: Settings, color: str, running: Sequence[Container]) -> Argv:
-    if settings.platform.kind == "swarm":  # a task that is stopped would be started again
-        return project_of(settings, color, Path()).stop(*dict.fromkeys(each.service for each in running))
-    return ("docker", "stop", *(each.id for each in running))
-
-
 def stop_color(settings: Settings, color: str) -> Verdict:
     """Stop all services of *color*; yes if the engine says that they are stopped."""
     project, services = settings.compose_project(color), (*settings.services, *settings.workers)
     running = [each for each in docker.containers(project) if each.running and each.service in services]
     ids = [each.id for each in running]
     deadline_s = STOP_DEADLINE_S + max((each.grace_s for each in running), default=0.0)
-    done = process.run(_stop_argv(settings, color, running), deadline_s=deadline_s) if ids else None
+    done = (
+        process.run(project_of(settings, color, Path()).halt(running), deadline_s=deadline_s) if ids else None
+    )
     left = [each for each in docker.containers(project) if each.running and each.id in ids]
     if left or (done is not None and not done.ok):
         why = done.last_line if done is not None and not done.ok else "it still runs"

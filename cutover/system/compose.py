@@ -17,7 +17,7 @@ from cutover.core.config_schema import EnvKeys, parse_duration
 from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK, secrets_in, secrets_of
 from cutover.system import process
-from cutover.system.container import GRACE_S
+from cutover.system.container import GRACE_S, Container
 from cutover.system.process import Argv
 from cutover.system.swarm import Content, contents_of, stack_of
 
@@ -73,6 +73,10 @@ class Compose:
     def stop(self, *services: str) -> Argv:
         """Return the argv that stops *services* within their stop_grace_period."""
         return self.words("stop", *services)
+
+    def halt(self, running: Sequence[Container]) -> Argv:
+        """Return the argv that stops the *running* containers, for which no release file is needed."""
+        return ("docker", "stop", *(each.id for each in running))
 
 
 @dataclass(frozen=True, slots=True)

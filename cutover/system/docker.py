@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -61,7 +62,9 @@ def new_client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
 @cache
 def client() -> DockerClient:
     """Return the shared SDK client of this process; raises EngineUnavailable."""
-    return new_client()
+    found = new_client()
+    atexit.register(found.close)
+    return found
 
 
 def _cause(error: BaseException) -> str:
@@ -143,7 +146,9 @@ def _stream_socket(address: str, target: str, deadline_s: float) -> Generator[tu
 
 @cache
 def _socket_client(address: str) -> HttpClient:
-    return HttpClient(address, API_DEADLINE_S)
+    found = HttpClient(address, API_DEADLINE_S)
+    atexit.register(found.close)
+    return found
 
 
 def answers() -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from cutover.core.config import Settings
 from cutover.system.compose import Compose
+from cutover.system.container import Container
 from cutover.system.process import Argv
 from cutover.system.swarm import Stack
 
@@ -30,6 +32,9 @@ class Project(Protocol):
 
     def stop(self, *services: str) -> Argv:
         """Return the argv that stops *services* within their stop_grace_period."""
+
+    def halt(self, running: Sequence[Container]) -> Argv:
+        """Return the argv that stops the *running* containers, for which no release file is needed."""
 
 
 def project_of(settings: Settings, color: str, file: Path) -> Project:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cutover.core.errors import ConfigError
 from cutover.system import process
+from cutover.system.container import Container
 from cutover.system.process import Argv
 
 Service = Mapping[str, Any]
@@ -78,6 +79,10 @@ class Stack:
     def stop(self, *services: str) -> Argv:
         """Return the argv that stops all tasks of *services*; what the stack is stays."""
         return ("docker", "service", "scale", *(f"{self.project}_{each}=0" for each in services))
+
+    def halt(self, running: Sequence[Container]) -> Argv:
+        """Return the argv that stops the services of *running*: a task that is stopped would be started again."""
+        return self.stop(*dict.fromkeys(each.service for each in running))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cutover.core.config import url_config
 from cutover.core.errors import ConfigError, Failed, Locked
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live
-from cutover.release.confirm import _ended_before, judge_serving
+from cutover.release.confirm import _ended_before, _too_late, judge_serving
 from cutover.release.history import Record, Unrecorded
 from cutover.release.hold import HOLD_FILE, Hold, Moment
 from cutover.release.state import State
@@ -142,3 +143,14 @@ def test_what_is_not_held_is_told_apart(
     with pytest.raises(type(said)) as error:
         _ended_before(state, wanted, None)
     assert str(error.value).startswith(str(said))
+
+
+def test_a_guard_that_was_faster_than_a_late_confirmation(tmp_path: Path) -> None:
+    """The confirmation says when it has reverted the release."""
+    state = State(tmp_path / "state")
+    state.prepare()
+    state.journal("held", release=ID, who="ana@web-1")
+    (state.root / f"closed.{ID}").touch()
+    (state.root / "guard.log").write_text(f"reverted: {ID}\n")
+    with pytest.raises(Failed, match=f"{ID} cannot be confirmed: it was reverted at 20.* by its guard"):
+        _too_late(url_config(), state, HOLD)
