@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cutover.release.hold import HOLD_FILE, Moment
@@ -149,6 +150,12 @@ def test_a_session_that_is_too_late_holds_nothing(place: Place) -> None:
     assert place.state.held() is None
 
 
+def reverting(guard: int) -> bool:
+    """Whether a guard runs revert.sh, which waits for the step lock."""
+    waiting = psutil.Process(guard).children(recursive=True)
+    return any(each.name() == "flock" for each in waiting)
+
+
 def test_a_guard_that_waits_for_the_lock_while_the_release_is_held_holds_it_too(place: Place) -> None:
     """The longest time of the session ends in the moment in which it holds its release: the hold counts."""
     with place.session("did second", longest=3600.0) as session:
@@ -156,7 +163,7 @@ def test_a_guard_that_waits_for_the_lock_while_the_release_is_held_holds_it_too(
             argv = ("sh", str(place.state.root / "guard.sh"), str(place.state.root), ID, "0")
             environment = os.environ | {"CUTOVER_GUARD_PAUSE_S": "0.1"}
             late = subprocess.Popen(argv, env=environment)
-            time.sleep(1.0)
+            until(lambda: reverting(late.pid), "it waits for the step lock")
             write_atomically(place.state.root / HOLD_FILE, hold(HOLD_S).as_text())
             for name in ("guard.1", "guard.2"):
                 (place.state.root / name).touch()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,16 @@ import pytest
 
 from examples.releases import build
 from examples.stand import Result, Stand, latest
+from tests.helpers.live_stand import live_stand
 
 pytestmark = pytest.mark.engine
 V1, SAME, GONE, BROKEN = "sha-c0a0001", "sha-c0a0002", "sha-c0a0003", "sha-c0a0004"
+COMPARE = """
+[compare]
+file = "requests.jsonl"
+rate = 200.0
+within = "10s"
+"""
 CANARY = "canary-4711-of-a-user"
 REQUESTS = [
     {"path": "/version", "headers": {"Cookie": CANARY, "Authorization": f"Bearer {CANARY}"}},
@@ -27,21 +33,13 @@ REQUESTS = [
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """A stand where V1 is live on blue, with `[compare]` by a file and by the log."""
     folder = tmp_path_factory.mktemp("stand")
-    made = Stand(
-        folder, f"comp{uuid.uuid4().hex[:6]}", min_uptime="1s",
-        extra='\n[compare]\nfile = "requests.jsonl"\nrate = 200.0\nwithin = "10s"\n',
-    )  # fmt: skip
-    try:
-        made.make()
-        (made.config.parent / "requests.jsonl").write_text("\n".join(map(json.dumps, REQUESTS)))
-        done = made.release(V1, "live")
-        assert done.code == 0, done.out
+    (folder / "deploy").mkdir()
+    (folder / "deploy" / "requests.jsonl").write_text("\n".join(map(json.dumps, REQUESTS)))
+    with live_stand(folder, "comp", V1, extra=COMPARE) as made:
         build(SAME)
         build(GONE, "drops-field")
         build(BROKEN, "rare-error")
         yield made
-    finally:
-        made.remove()
 
 
 def staged(stand: Stand, tag: str) -> Result:

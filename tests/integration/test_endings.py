@@ -7,13 +7,13 @@ import os
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from examples.releases import build
 from examples.stand import Stand, tags
+from tests.helpers.live_stand import live_stand
 
 pytestmark = pytest.mark.engine
 V1, V2, BAD = "sha-e4d0001", "sha-e4d0002", "sha-e4d0003"
@@ -23,16 +23,10 @@ ERRORS = r"for i in 1 2 3 4 5 6; do printf 'Traceback (most recent call last):\n
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """A stand where V1 is live on blue and verified."""
-    made = Stand(tmp_path_factory.mktemp("stand"), f"end{uuid.uuid4().hex[:6]}", min_uptime="1s")
-    try:
-        made.make()
-        done = made.release(V1, "live")
-        assert done.code == 0, done.out
+    with live_stand(tmp_path_factory.mktemp("stand"), "end", V1) as made:
         build(V2)
         build(BAD, "ready-503")
         yield made
-    finally:
-        made.remove()
 
 
 def as_before(stand: Stand, tag: str) -> None:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from cutover.release.state import State
 from examples.stand import Stand
 from tests.helpers import disks, kill_session
 from tests.helpers.kill_points import SWITCH, Point, Run, other, watches
 from tests.helpers.kill_session import only_serves
 
 pytestmark = pytest.mark.engine
+HOLD = Point("hold", watches, arguments=(*SWITCH[:2], "--watch=5s", "--hold=60s"))
 WATCH = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=5s"))
 
 
@@ -73,3 +75,14 @@ def full_in(stand: Stand, point: Point, folder: Path) -> Iterator[Run]:
     """A session that has reached *point*; its file system is full from then on."""
     with kill_session.running(stand, point, folder) as run, full(stand.folder / "state"):
         yield run
+
+
+def test_a_release_that_cannot_be_held(stand: Stand, tmp_path: Path) -> None:
+    """Its session passes everything, cannot write the hold down, says so, and reverts."""
+    with full_in(stand, HOLD, tmp_path) as run:
+        said, _ = run.process.communicate(timeout=120)
+        assert run.process.returncode == 1, said
+    assert "the release cannot be held, because that cannot be written down" in " ".join(said.split())
+    assert "ROLLED BACK" in said
+    only_serves(stand, run.tag, run.live)
+    assert State(stand.state).held() is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from cutover.release.state import State
 from examples.releases import build
 from examples.stand import Stand
+from tests.helpers.live_stand import live_stand
 from tests.plugin.project import until
 
 pytestmark = pytest.mark.engine
@@ -23,15 +23,9 @@ SESSION = ("smoke", "checks", "--target=idle", "--switch", "--watch=1s")
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     """A stand where V1 is live on blue and verified, and V2 was built."""
-    made = Stand(tmp_path_factory.mktemp("stand"), f"hold{uuid.uuid4().hex[:6]}", min_uptime="1s")
-    try:
-        made.make()
-        done = made.release(V1, "live")
-        assert done.code == 0, done.out
+    with live_stand(tmp_path_factory.mktemp("stand"), "hold", V1) as made:
         build(V2)
         yield made
-    finally:
-        made.remove()
 
 
 def hold(stand: Stand, seconds: str) -> str:
