@@ -133,7 +133,7 @@ def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:
             retire_old(replace(situation, before=BeforeRelease(held.old, None)), report)
         send_event(situation, report, "released", sentence, OK)
     except (CutoverError, OSError) as error:
-        notes.append(f"retire {held.old}: not done: {error}; see `cutover status`")
+        notes.append(f"what follows a commit (old color, [hooks]): not done: {error}; see `cutover status`")
     facts = {
         "confirmed": held.release,
         "already": False,
