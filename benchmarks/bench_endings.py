@@ -1,18 +1,22 @@
 """Check the endings of seeded releases beside faults: whether exit code, last lines and status are true.
 
-    python -m benchmarks.bench_endings [--count N] [--first K] [--seed S] [--only K] [--dry]
+    python -m benchmarks.bench_endings [--count N] [--first K] [--part I/N] [--seed S] [--only K] [--dry]
 
 Each release is drawn from its seed and number (`ending_cases.py`): a good or a bad release, on the idle color with a
 switch, in place, or without a proxy; a fault before, at or after the switch; an old release that may itself be unwell;
 and an edit of the compose file or an env file, before or during it. An outside client asks through the proxy all the time, and
 the engine is asked what runs. `ending_judge.py` compares what they say with exit code, last lines and `cutover status`.
-About 25 s each on two cores; exit code 1 if an ending was not true. `--only K` tries one of them again.
+About 25 s each on two cores; exit code 1 if an ending was not true. `--only K` tries one of them again. A result is
+stored as soon as it is there, and SIGTERM ends the bench after the release that it is at. Each of `--part 1/3`,
+`--part 2/3` and `--part 3/3` tries a third, side by side with the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import http.client
+import io
 import json
 import os
 import re
@@ -24,7 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,7 @@ from examples.stand import REPOSITORY, Stand, latest
 from tests.helpers.kill_points import Run, family, other
 
 SECTION, NO_FAULT = "endings", "no fault"
+LOCK = Path(tempfile.gettempdir()) / "cutover-bench-endings.lock"
 REPO = "cutover-endings/api"
 GOOD_TAGS = ("sha-900d001", "sha-900d002", "sha-900d003")
 BROKEN_TAGS = {name: f"sha-bad{at:04x}" for at, name in enumerate(DEFECTS)}
@@ -575,26 +580,49 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--count", type=int, default=300, help="how many (300)")
     parser.add_argument("--first", type=int, default=1, help="the number of the first (1)")
+    parser.add_argument("--part", default="1/1", metavar="I/N", help="only each N-th, from the I-th (1/1)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, metavar="K", help="only this number")
     parser.add_argument("--dry", action="store_true", help="print only")
     return parser.parse_args(given)
 
 
+def numbers_of(given: argparse.Namespace) -> range:
+    """The numbers of the releases to try."""
+    if given.only:
+        return range(given.only, given.only + 1)
+    part, _, parts = given.part.partition("/")
+    return range(given.first + int(part) - 1, given.first + given.count, int(parts))
+
+
+def store(rows: Rows, *, dry: bool) -> None:
+    """Add *rows* to the stored ones and write the section; other parts of the bench wait for their turn."""
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        every = merged(SECTION, rows)
+        publish(SECTION, told(every), every, dry=dry)
+
+
 def main() -> int:
     """Try them, print and write the results; 1 if an ending was not true."""
     given, where, rows = arguments(), write.machine(), Rows()
-    numbers = [given.only] if given.only else range(given.first, given.first + given.count)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     images()
     grounds = Grounds()
     try:
-        for number in numbers:
+        for number in numbers_of(given):
+            if stop.is_set():
+                break
             one = case(given.seed, number)
-            rows[one.name] = measure(grounds, one, where)
+            row = measure(grounds, one, where)
+            rows[one.name] = row
+            if not given.dry:
+                with redirect_stdout(io.StringIO()):
+                    store({one.name: row}, dry=False)
     finally:
         grounds.close()
-    every = merged(SECTION, rows)
-    publish(SECTION, told(every), every, dry=given.dry)
+    store(rows, dry=given.dry)
     return 1 if any(row["false"] for row in rows.values()) else 0
 
 
