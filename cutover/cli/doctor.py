@@ -220,7 +220,7 @@ def compose_file_findings(
 def probed_use(settings: Settings, rendered: Rendered, other: Rendered | None) -> ComposeUse:
     """How releases use a color, rendered with a tag that shows whether a release can choose it."""
     from cutover.env.compose_rules import use_of
-    from cutover.release.preflight import running_services
+    from cutover.release.deploy_checks import running_services
 
     probe = compose.render(settings, rendered.color, PROBE_TAG)
     twin = other.project if other else ""
@@ -233,7 +233,7 @@ def probed_use(settings: Settings, rendered: Rendered, other: Rendered | None) -
 
 def port_findings(settings: Settings, rendered: Rendered) -> Iterator[Finding]:
     """Yield the ports that another container or process has."""
-    from cutover.release.preflight import taken_ports
+    from cutover.release.deploy_checks import taken_ports
 
     with contextlib.suppress(EngineUnavailable):
         for line in taken_ports(settings, rendered):
@@ -243,7 +243,7 @@ def port_findings(settings: Settings, rendered: Rendered) -> Iterator[Finding]:
 
 def restore_findings(colors: Colors) -> Iterator[Finding]:
     """Yield why what runs on a color could not be put back: it was started from another configuration."""
-    from cutover.release.preflight import previous_of
+    from cutover.release.running import previous_of
 
     for color in colors.rendered:
         try:
@@ -303,7 +303,8 @@ def state_findings(settings: Settings) -> Iterator[Finding]:
 
 def environment_findings(settings: Settings) -> Iterator[Finding]:
     """Yield what the watch would revert any release for: disk, certificate, alerts."""
-    from cutover.release.preflight import MIN_FREE_BYTES, environment_verdicts
+    from cutover.release.deploy_checks import MIN_FREE_BYTES
+    from cutover.release.preflight import environment_verdicts
 
     free = shutil.disk_usage(
         next(path for path in (settings.state, *settings.state.parents) if path.exists())

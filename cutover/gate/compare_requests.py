@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-import yaml
-
 from cutover.core.errors import ConfigError
 from cutover.core.text import route_of
 
@@ -134,6 +132,8 @@ def _of_line(row: Mapping[str, Any]) -> CompareRequest:
 # --- OpenAPI -------------------------------------------------------------------------------------------------------
 def requests_of_openapi(text: str, where: str) -> list[CompareRequest]:
     """GET and HEAD whose required parameters have an example or a default; raises ConfigError."""
+    import yaml  # only for a service with [compare] openapi
+
     try:
         document = yaml.safe_load(text)  # JSON is YAML
         paths = document["paths"].items()

@@ -16,16 +16,13 @@ from cutover.core.config_schema import Checks, Endpoint
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Asks, AssertVerdict, Outcome, Verdict, not_asked
-from cutover.gate.compare_requests import CompareRequest
-from cutover.gate.compare_run import LiveRelease
 from cutover.gate.container_checks import ExpectedIdentity
 from cutover.gate.log_checks import LogBaseline
 from cutover.plugin.checklist import NotAnswered, param_of, stage_of
 from cutover.plugin.session import SESSION, CutoverSession
 from cutover.proxy.base import other
 from cutover.release.colors import control_for
-from cutover.release.compare import known_requests
-from cutover.release.deploy import identity_of_target
+from cutover.release.running import identity_of_target
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
@@ -35,6 +32,9 @@ from cutover.watch.loop import WatchResult
 if TYPE_CHECKING:
     import httpx
     from docker import DockerClient
+
+    from cutover.gate.compare_requests import CompareRequest
+    from cutover.gate.compare_run import LiveRelease
 
 
 # --- the session -----------------------------------------------------------------------------------------------------
@@ -144,6 +144,8 @@ def live_release(cutover_session: CutoverSession, target: Target) -> Iterator[Li
     ):
         yield None
         return
+    from cutover.gate.compare_run import LiveRelease  # 20 ms that a gate of the live color does not need
+
     with HttpClient(colors.url(live), cutover_session.settings.gate.request_timeout) as client:
         yield LiveRelease(live, client, cutover_session.live_tag)
 
@@ -155,6 +157,8 @@ def compare_requests(
     """The requests by which the target is compared with what users have; override it to choose your own."""
     if live_release is None:
         return []
+    from cutover.release.compare import known_requests
+
     report = cutover_session.release().report
     return known_requests(
         cutover_session.settings,

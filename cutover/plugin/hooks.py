@@ -33,7 +33,6 @@ from cutover.plugin.console import unwrap_streams, wrap_streams
 from cutover.plugin.session import CutoverSession
 from cutover.report.github import error_lines
 from cutover.report.write import write_job_summary
-from cutover.watch.suite import check_names
 
 TEST_TIMEOUT_S = 120.0
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
@@ -70,6 +69,8 @@ class CollectionHooks:
             labels = [each.label for each in settings.endpoints]
             metafunc.parametrize("endpoint", settings.endpoints, indirect=True, ids=labels)
         if "watch_check_name" in names:
+            from cutover.watch.suite import check_names  # its checks take 20 ms to import
+
             metafunc.parametrize("watch_check_name", check_names(settings), indirect=True)
 
     def _target_params(self, *, watching: bool) -> list[TargetParam]:

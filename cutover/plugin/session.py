@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
@@ -35,12 +35,12 @@ from cutover.plugin.checklist import Checklist, NotAnswered, TargetParam
 from cutover.plugin.console import Console, SignalHandlers, look_of_terminal
 from cutover.plugin.hookspecs import HookCalls
 from cutover.release.colors import Colors, Situation, inspect_colors, situation_of, target_named
-from cutover.release.deploy import Deployed, baselines_of_verified, deploy
 from cutover.release.finish import SessionEnd, release_files, url_result
 from cutover.release.notify import send_event
 from cutover.release.plan import ReleasePlan, plan_lines
 from cutover.release.preflight import preflight, recover_dead_session, report_obstacles
 from cutover.release.rollback import finish_record, revert_open_release
+from cutover.release.running import baselines_of_verified
 from cutover.release.state import State, who
 from cutover.release.switch import (
     Interrupt,
@@ -59,6 +59,9 @@ from cutover.system.compose import Rendered
 from cutover.system.files import make_private
 from cutover.watch.check import WatchCheck
 from cutover.watch.loop import WatchResult
+
+if TYPE_CHECKING:
+    from cutover.release.deploy import Deployed
 
 T = TypeVar("T")
 
@@ -267,6 +270,8 @@ class CutoverSession:
     def deploy(self) -> str | None:
         """Deploy the requested tag, if there is one; the tag."""
         if self.request.deploy is not None and self._deployed is None:
+            from cutover.release.deploy import deploy  # with the migration: a gate needs neither
+
             self._deployed = self._run_step(lambda on: deploy(on.tx, on.situation, on.plan, on.report))
             self.stage_begun = time.monotonic()
         return self.request.deploy

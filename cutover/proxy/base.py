@@ -191,3 +191,12 @@ def driver(settings: Settings, ports: dict[str, int]) -> Proxy | None:
     module = import_module(f"cutover.proxy.{name.replace('-', '_')}")
     made: Proxy = getattr(module, DRIVERS[name]).of(settings, ports)
     return made
+
+
+def own_paths(settings: Settings) -> frozenset[str]:
+    """The paths by which our requests are told from those of users in a log that does not name their user agent."""
+    proxy = settings.proxy
+    if proxy is None:
+        return frozenset({settings.ready.path})
+    paths = {settings.ready.path, proxy.health_path, ProxyClient.of(settings).path, proxy.probe_post_path}
+    return frozenset(paths - {""})

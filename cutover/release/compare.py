@@ -17,8 +17,8 @@ from cutover.gate.compare_requests import (
     text_of,
 )
 from cutover.proxy.access_log import newest_requests
+from cutover.proxy.base import own_paths
 from cutover.system.http import HttpClient
-from cutover.watch.suite import own_paths
 
 
 def known_requests(settings: Settings, live: HttpClient, tell: Callable[[str], None]) -> list[CompareRequest]:

@@ -14,10 +14,10 @@ from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.errors import Failed
 from cutover.core.target import ControlProbe, Target
-from cutover.core.text import now, seconds_of
+from cutover.core.text import now
 from cutover.core.verdict import Outcome, Verdict
+from cutover.env.compose_rules import health_command_of
 from cutover.gate.container_checks import (
-    ExpectedIdentity,
     judge_from_outside,
     judge_not_started,
     stays_up,
@@ -27,17 +27,17 @@ from cutover.gate.container_checks import (
     with_log_tail,
 )
 from cutover.gate.http_checks import ready
-from cutover.gate.log_checks import LogBaseline, baseline_until_verified, read_baseline
+from cutover.gate.log_checks import LogBaseline, read_baseline
 from cutover.gate.task_checks import ExpectedTasks, judge_tasks
 from cutover.release.changes import ensure_line, up_change
-from cutover.release.colors import Situation, main_container, tag_of
+from cutover.release.colors import Situation, tag_of
 from cutover.release.history import Record
 from cutover.release.migrate import migrate_database, run_one_shots
 from cutover.release.plan import DeployPlan, ReleasePlan
-from cutover.release.preflight import hashes_of, image_healthcheck, wait_for
+from cutover.release.running import hashes_of, wait_for
 from cutover.release.state import State, who
 from cutover.release.transaction import Containers, Reporter, Transaction
-from cutover.system import compose, docker, registry
+from cutover.system import docker, registry
 from cutover.system.compose import Rendered
 from cutover.system.container import Container
 from cutover.system.files import write_atomically
@@ -268,39 +268,20 @@ def require_identity(found: Container, image: str, config_hash: str, tag: str) -
         )
 
 
-def identity_of_target(settings: Settings, target: Target, record: Record | None) -> ExpectedIdentity:
-    """The identity that *target* should have: container id, image ID, config hash and port.
+def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[str, object]:
+    """The HEALTHCHECK that a container will have: that of the image, overridden by the Compose file."""
+    from cutover.core.config_schema import parse_duration
 
-    By *record*, what this session deployed to the color; else by the last record of what runs there, whose release
-    file a revert has started again perhaps; else by the env file rendered with the running tag.
-    """
-    color = target.color or ""
-    found, state = main_container(settings, color), State(settings.state)
-    if record is None or record.color != color:
-        records = state.records(color) if settings.state.is_dir() and found is not None else []
-        record = next((row for row in reversed(records) if found and row.started(found)), None)
-        if record is not None and found is not None:
-            return ExpectedIdentity(image=record.image, container=found.id, port=target.port)
-    if record is not None:
-        return ExpectedIdentity(
-            image=record.image, container=record.container, config_hash=record.config_hash, port=target.port
-        )
-    rendered = compose.render(settings, color, tag_of(found.image_name) if found else None)
-    return ExpectedIdentity(
-        image=docker.image_id(rendered.image(target.service)) or "",
-        container=found.id if found else "",
-        config_hash=hashes_of(rendered).get(target.service, ""),
-        port=target.port,
-    )
-
-
-# --- logs ----------------------------------------------------------------------------------------------------------
-def baselines_of_verified(settings: Settings, color: str) -> dict[str, LogBaseline]:
-    """Service -> its log until the release that runs on *color* was verified; empty if it is not verified."""
-    found = docker.by_service(settings.compose_project(color), settings.services)
-    record = State(settings.state).verified_record(color, found[settings.service])
-    if record is None:
-        return {}
-    at = seconds_of(record.at)
-    kept = {each: baseline_until_verified(there, at, settings.logs) for each, there in found.items() if there}
-    return {service: baseline for service, baseline in kept.items() if baseline}
+    image = (docker.inspect_image(reference) or {}).get("Config", {}).get("Healthcheck") or {}
+    said = rendered.service(service).get("healthcheck") or {}
+    names = {"start_period": "StartPeriod", "interval": "Interval", "timeout": "Timeout"}
+    over: dict[str, object] = {
+        ours: parse_duration(str(said[theirs])) * 1e9
+        for theirs, ours in names.items()
+        if said.get(theirs) not in {None, "0s"}
+    }
+    if said.get("retries"):
+        over["Retries"] = int(said["retries"])
+    if test := health_command_of(rendered.service(service)):
+        over["Test"] = test
+    return dict(image) | over

@@ -57,9 +57,9 @@ from cutover.release.history import Record, Unrecorded
 from cutover.release.hold import Hold, Moment
 from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
-from cutover.release.preflight import previous_of
 from cutover.release.prune import prune_releases, unpin_images
 from cutover.release.rollback import keep_adopted, keep_live, live_before_operator, note_live, on_top
+from cutover.release.running import previous_of
 from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.switch import back_change, retire_old
 from cutover.release.transaction import REVERT_PATIENCE_S, Reporter, Transaction
@@ -517,7 +517,7 @@ def _flips(tx: Transaction) -> bool:
 
 def _users_cost(situation: Situation, evidence: Evidence) -> tuple[UsersCost, str]:
     """What users got since the switch by the proxy's log, and why that is not known or not all of it."""
-    from cutover.watch.suite import own_paths
+    from cutover.proxy.base import own_paths
     from cutover.watch.traffic import UsersCost, cost_since
 
     settings, color = situation.settings, situation.target.color

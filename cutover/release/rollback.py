@@ -45,7 +45,8 @@ from cutover.release.colors import (
 from cutover.release.gate_run import pytest_child, run_gate, shipped_gate
 from cutover.release.history import ADOPTED, END_EVENTS, Record, Unrecorded, read_records, write_records
 from cutover.release.plan import ReleasePlan
-from cutover.release.preflight import check_switch, previous_of, require_agreed
+from cutover.release.preflight import check_switch, require_agreed
+from cutover.release.running import previous_of
 from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.switch import require_proxy, switch, switch_change
 from cutover.release.transaction import Reporter, Transaction

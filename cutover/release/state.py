@@ -13,9 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from cutover.core.change import Argv, Change, undo_script
 from cutover.core.errors import ConfigError, Locked, OperatorNeeded
@@ -42,6 +40,9 @@ from cutover.system.files import (
     unsafe_parent,
     write_atomically,
 )
+
+if TYPE_CHECKING:
+    import psutil
 
 SESSION_LOCK_PATIENCE_S = 0.3
 LEAST_PATIENCE_S = 0.03
@@ -250,6 +251,8 @@ class State:
 
     def guards(self, release_id: str) -> list[psutil.Process]:
         """The running guards of *release_id*: one, or two while it is held."""
+        import psutil  # reads /proc while it is imported, which takes 30 ms
+
         wanted = [*self._script("guard.sh", release_id)]
         running = psutil.process_iter(["cmdline"])
         return [each for each in running if (each.info["cmdline"] or [])[: len(wanted)] == wanted]
@@ -259,6 +262,8 @@ class State:
 
         They ignore the signals that ask for an end, because a revert must outlive a terminal.
         """
+        import psutil
+
         guards = self.guards(release_id)
         for guard in guards:  # first all, or one would begin the next try or start the other again
             with contextlib.suppress(psutil.NoSuchProcess):

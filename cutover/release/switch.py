@@ -31,14 +31,12 @@ from cutover.proxy.drain import (
     proxy_connections,
 )
 from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
-from cutover.proxy.proof import SwitchProbe
 from cutover.release.approval import ask_approval
 from cutover.release.changes import PreviousRelease, back_lines, ensure_line
 from cutover.release.colors import Colors, Situation, control_for, main_container, tag_of, target_named
-from cutover.release.deploy import Deployed
 from cutover.release.history import Record
 from cutover.release.plan import ReleasePlan
-from cutover.release.preflight import previous_of
+from cutover.release.running import previous_of
 from cutover.release.state import State, who
 from cutover.release.transaction import Reporter, Transaction
 from cutover.release.verify import require_live
@@ -50,6 +48,7 @@ from cutover.watch.check import WatchCheck
 from cutover.watch.loop import BackgroundWatch, WatchResult, run_watch
 
 if TYPE_CHECKING:
+    from cutover.release.deploy import Deployed
     from cutover.watch.suite import WatchSuite
 
 FREEZE = "freeze"
@@ -126,6 +125,8 @@ def _switch_and_prove(
 ) -> None:
     settings, to, proxy = situation.settings, situation.color, require_proxy(situation.colors)
     target = situation.target.name
+    from cutover.proxy.proof import SwitchProbe  # asyncio
+
     probing = closing(SwitchProbe.of(settings, has_gap=proxy.has_gap))
     with _frozen(tx, settings, report) as freeze, probing as probe:
         report.require(probe.begin(), "switch::open connections", target, 1)

@@ -16,7 +16,7 @@ from cutover.core.target import ControlProbe, Target
 from cutover.gate.alert_checks import alerts
 from cutover.gate.http_checks import ask_ready
 from cutover.proxy.access_log import LogTail
-from cutover.proxy.base import ProxyClient
+from cutover.proxy.base import own_paths
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient, NoResponse
@@ -350,15 +350,6 @@ class WatchSuite:
         """*check*, whose no does not count while the old color is in the same trouble."""
         trouble = trouble or self.trouble
         return replace(check, excuse=Excuse(trouble, reset or check.reset)) if trouble else check
-
-
-def own_paths(settings: Settings) -> frozenset[str]:
-    """The paths by which our requests are told from those of users in a log that does not name their user agent."""
-    proxy = settings.proxy
-    if proxy is None:
-        return frozenset({settings.ready.path})
-    paths = {settings.ready.path, proxy.health_path, ProxyClient.of(settings).path, proxy.probe_post_path}
-    return frozenset(paths - {""})
 
 
 def siblings(settings: Settings, live: Target, *, workers: bool = True) -> dict[str, tuple[str, int | None]]:

@@ -16,7 +16,7 @@ from cutover.core.config import load_config
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.verdict import no, yes
 from cutover.env.lint import Finding
-from cutover.release import preflight
+from cutover.release import deploy_checks, preflight
 from cutover.system import compose, docker, process
 from tests.helpers.containers import container
 
@@ -76,7 +76,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(docker, "the_container", lambda *_: None)
     monkeypatch.setattr(docker, "published_by", lambda _: [])
     monkeypatch.setattr(preflight, "environment_verdicts", lambda *_, **__: [yes("disk", "half is free")])
-    monkeypatch.setattr(preflight, "can_bind", lambda *_: True)
+    monkeypatch.setattr(deploy_checks, "can_bind", lambda *_: True)
     (here / "compose.yml").write_text(COMPOSE)
     (here / "cutover.toml").write_text(TOML)
     write_env(here / ".env.blue", "IMAGE_TAG=sha-1\nWEB_PORT=8000\n")
@@ -266,7 +266,7 @@ def test_what_runs_can_be_put_back(
 
 def test_ports_and_surroundings_are_findings(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A port of another process, and what the watch would revert any release for."""
-    monkeypatch.setattr(preflight, "can_bind", lambda *_: False)
+    monkeypatch.setattr(deploy_checks, "can_bind", lambda *_: False)
     monkeypatch.setattr(preflight, "environment_verdicts", lambda *_, **__: [no("disk", "2 % are free")])
     assert diagnose()[:2] == (1, [
         ".env.blue: port 8000 of blue is taken by another process on this host: another WEB_PORT, or stop what has it",

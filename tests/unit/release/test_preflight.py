@@ -15,14 +15,8 @@ from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.proxy.base import Live
 from cutover.release.colors import Colors
-from cutover.release.preflight import (
-    can_bind,
-    compose_problems,
-    create_network,
-    recovers_at_boot,
-    require_fit,
-    whose,
-)
+from cutover.release.deploy_checks import can_bind, compose_problems, create_network, whose
+from cutover.release.preflight import recovers_at_boot, require_fit
 from cutover.release.prune import pin_image
 from cutover.system import docker, process
 from cutover.system.compose import Rendered, render
