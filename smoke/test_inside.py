@@ -14,10 +14,10 @@ from cutover.gate.inside_checks import (
     judge_listens,
     judge_read_only,
     judge_user,
+    look_from_outside,
     look_inside,
     port_inside,
 )
-from cutover.gate.outside_view import look_from_outside
 from cutover.system import docker
 from cutover.system.container import Container
 

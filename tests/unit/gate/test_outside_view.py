@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.gate.inside_checks import judge_listens, judge_read_only, judge_user
-from cutover.gate.outside_view import look_from_outside
+from cutover.gate.inside_checks import judge_listens, judge_read_only, judge_user, look_from_outside
 
 YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
 ID = "c" * 64
