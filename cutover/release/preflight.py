@@ -113,8 +113,6 @@ def environment_verdicts(settings: Settings, *, watched: bool) -> Iterator[Verdi
         if "tls" not in off:
             yield tls(settings)
         if settings.alerts is not None and "alerts" not in off:
-            from cutover.gate.alert_checks import alerts
-
             # An alert that fires already may be the reason for the release.
             yield alerts(settings.alerts, math.inf)
 

@@ -13,7 +13,7 @@ from cutover.core.config_schema import Ready
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
-from cutover.gate.alert_checks import alerts
+from cutover.gate.environment_checks import alerts
 from cutover.gate.http_checks import ask_ready
 from cutover.proxy.access_log import LogTail
 from cutover.proxy.base import own_paths

@@ -34,7 +34,7 @@ sed -i 's|_interval: 15s|_interval: 1s|' deploy/monitoring/prometheus.yml
 """
 ASK = """
 from cutover.cli.main import settings_of
-from cutover.gate.alert_checks import alerts
+from cutover.gate.environment_checks import alerts
 raise SystemExit(not alerts(settings_of(None).alerts).ok)
 """
 

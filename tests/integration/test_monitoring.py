@@ -17,7 +17,7 @@ import pytest
 
 from cutover.core.config_schema import Alerts
 from cutover.core.verdict import Outcome, Verdict
-from cutover.gate.alert_checks import alerts
+from cutover.gate.environment_checks import alerts
 from examples.images import image
 
 pytestmark = pytest.mark.engine

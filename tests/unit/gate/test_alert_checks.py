@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cutover.gate.alert_checks import alert_receivers
+from cutover.gate.environment_checks import alert_receivers
 
 
 @pytest.mark.parametrize(

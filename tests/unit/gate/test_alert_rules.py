@@ -9,7 +9,7 @@ import pytest
 from cutover.core.config_schema import Alerts
 from cutover.core.text import seconds_of
 from cutover.core.verdict import Outcome
-from cutover.gate.alert_checks import AlertState, alert_receivers, alerts, judge_alerts
+from cutover.gate.environment_checks import AlertState, alert_receivers, alerts, judge_alerts
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 ALONE = Alerts(prometheus="http://127.0.0.1:9", rules=("Down", "Errors"))
