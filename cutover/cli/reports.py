@@ -16,10 +16,9 @@ from cutover.core.errors import ConfigError, Inconclusive
 from cutover.core.masking import MASK, printable
 from cutover.release.history import read_journal
 from cutover.report import github
-from cutover.report.folder import read_report_folder
-from cutover.report.page import render_page
+from cutover.report.facts import read_report_folder
+from cutover.report.page import BLOB, render_page
 from cutover.report.postmortem import draft_postmortem
-from cutover.report.pytest_html import BLOB
 from cutover.report.write import limit_mode
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from cutover.core.result import SessionResult, sentence_of
 from cutover.core.text import count, duration
 from cutover.report.charts import proof_sentence
 from cutover.report.escape import markdown_code, markdown_text, one_line
-from cutover.report.facts import fact_mapping, fact_text, span, tags, times, with_moments
-from cutover.report.folder import ReportFolder
+from cutover.report.facts import ReportFolder, fact_mapping, fact_text, span, tags, times, with_moments
 
 MOST_SUMMARY_BYTES = 1_000_000
 MOST_COMMENT_BYTES = 60_000  # GitHub refuses a comment of more than 65,536 letters
@@ -128,24 +127,6 @@ def _error(title: str, text: str) -> str:
     # Separators are escaped: otherwise a service could write workflow commands of its own.
     named = one_line(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::error title={named}::{one_line(text).replace('%', '%25')}"
-
-
-def properties(evidence: Evidence, result: SessionResult) -> list[tuple[str, str]]:
-    """Name and value of each property of JUnit's suite; unknown ones are left out."""
-    facts = evidence.facts
-    rows = {
-        "cutover.status": str(result.status),
-        "cutover.sentence": sentence_of(result),
-        "cutover.exit_code": str(result.exit_code),
-        "cutover.project": result.project,
-        "cutover.target": fact_text(facts, "target"),
-        "cutover.from": fact_text(fact_mapping(facts, "from"), "tag"),
-        "cutover.to": fact_text(fact_mapping(facts, "to"), "tag"),
-        "cutover.digest": fact_text(fact_mapping(facts, "to"), "digest"),
-        "cutover.who": fact_text(facts, "who"),
-        "cutover.checks": outcome_counts(evidence),
-    }
-    return [(name, one_line(value)) for name, value in rows.items() if value]
 
 
 # --- comment -----------------------------------------------------------------------------------------------------

@@ -1,12 +1,17 @@
-"""report.html: one file of at most 3 MB that loads nothing and runs nothing but its own script.
+"""report.html and junit.xml of a session, with what pytest-html and pytest wrote in them.
 
-`report.html.j2` has one macro for each part; its environment masks and escapes every value.
+The page is one file of at most 3 MB that loads nothing and runs nothing but its own script. `report.html.j2` has one
+macro for each part; its environment masks and escapes every value. pytest-html keeps its rows as JSON in one attribute,
+and a script writes them into the page as HTML: node ids and the environment without escaping, output without our mask.
+So the rows are read, masked, escaped and written back.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +19,15 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 from cutover.core.evidence import Check, Evidence, Step, by_test, outcome_counts, tests_not_asked
+from cutover.core.masking import MASK
 from cutover.core.result import SessionResult, sentence_of
 from cutover.core.text import count, duration
 from cutover.core.verdict import Outcome
 from cutover.report import charts, facts
-from cutover.report.escape import clean, html_cut, html_json, html_text, template_environment
-from cutover.report.folder import saved_logs
-from cutover.report.pytest_html import merge_pytest_page
+from cutover.report.escape import clean, html_cut, html_json, html_text, one_line, template_environment
 
 Journal = Sequence[Mapping[str, Any]]
 MOST_BYTES = 3_000_000
@@ -74,15 +79,13 @@ def finish_page(
 
     The file is replaced in one step. Raises OSError.
     """
-    evidence.facts.setdefault("logs", saved_logs(file.parent))
+    evidence.facts.setdefault("logs", facts.saved_logs(file.parent))
     main = _main(evidence, result, undo, journal)
     alone = _alone(evidence, result, main)
     theirs = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     merged = merge_pytest_page(theirs, main, page_title(evidence, result), evidence.checks)
     page = _with_policy(merged) if merged is not None else alone
-    draft = file.with_name(f".{file.name}.draft")
-    draft.write_text(page if len(page.encode()) <= MOST_BYTES else alone, encoding="utf-8", errors="replace")
-    draft.replace(file)
+    _replace(file, page if len(page.encode()) <= MOST_BYTES else alone)
 
 
 def _alone(evidence: Evidence, result: SessionResult, main: str) -> str:
@@ -216,3 +219,132 @@ def _with_policy(page: str) -> str:
         '<meta name="referrer" content="no-referrer"><link rel="icon" href="data:,">'
     )
     return re.sub(r'(<meta charset="utf-8"\s*/?>)', lambda found: found.group(1) + meta, page, count=1)
+
+
+# --- pytest-html's page --------------------------------------------------------------------------------------
+BLOB = re.compile(r'(data-jsonblob=")([^"]*)(")')
+TITLES = re.compile(r'(<(?:title|h1) id="(?:head-)?title">).*?(</(?:title|h1)>)', re.DOTALL)
+ID_CELL, CELL_END = '<td class="col-testId">', "</td>"
+MOST_LOG = 20_000
+HEADING = (
+    '<section class="cutover" id="tests"><h2>Tests, as pytest saw them</h2>'
+    "<noscript><p>This table needs JavaScript; every check is in the list above.</p></noscript></section>"
+)
+
+
+def merge_pytest_page(page: str, ours: str, title: str, checks: Iterable[Check] = ()) -> str | None:
+    """pytest-html's *page* with *ours* above its table; None if *page* is not one of pytest-html.
+
+    Each row of its table gets the ids of the *checks* that its test recorded.
+    """
+    blob = BLOB.search(page)
+    if blob is None or "<body>" not in page:
+        return None
+    ids: dict[str, list[int]] = {}
+    for check in checks:
+        ids.setdefault(check.test, []).append(check.id)
+    try:
+        rows = _safe_rows(json.loads(html.unescape(blob.group(2))), ids)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    before, after = MASK(page[: blob.start(2)]), MASK(page[blob.end(2) :])
+    # The handler of a hidden button, which our content policy would report as an error.
+    before = before.replace(' onclick="location.reload()"', "")
+    titled = TITLES.sub(lambda found: f"{found.group(1)}{html_text(title)}{found.group(2)}", before)
+    table = html.escape(json.dumps(rows))
+    return titled.replace("<body>", f"<body>{ours}{HEADING}", 1) + table + after
+
+
+def _safe_rows(blob: dict[str, Any], ids: Mapping[str, list[int]]) -> dict[str, Any]:
+    environment = blob["environment"]
+    blob["environment"] = (
+        {MASK(str(key)): html_text(value) for key, value in environment.items()}
+        if isinstance(environment, dict)
+        else html_text(environment)
+    )
+    blob["tests"] = {
+        MASK(test): [_safe_row(each, ids.get(test, [])) for each in results]
+        for test, results in blob["tests"].items()
+    }
+    return blob
+
+
+def _safe_row(result: dict[str, Any], ids: list[int]) -> dict[str, Any]:
+    row: dict[str, Any] = _masked(result)
+    row["resultsTableRow"] = [_safe_cell(each, ids) for each in row["resultsTableRow"]]
+    log = row.get("log", "")
+    if len(log) > MOST_LOG:
+        left = f"\n… {len(log) - MOST_LOG:,} letters left out …\n"
+        row["log"] = log[: MOST_LOG // 2] + left + log[-MOST_LOG // 2 :]
+    return row
+
+
+def _safe_cell(cell: str, ids: list[int]) -> str:
+    if not (cell.startswith(ID_CELL) and cell.endswith(CELL_END)):
+        return cell
+    numbers = "".join(f" #{each}" for each in ids[:9])
+    return f"{ID_CELL}{html_text(cell[len(ID_CELL) : -len(CELL_END)])}{numbers}{CELL_END}"
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return MASK(value)
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    return {key: _masked(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+# --- junit.xml -----------------------------------------------------------------------------------------------
+EMPTY_SUITE = re.compile(r"<testsuite\b[^>]*/>")
+
+
+def with_properties(xml: str, rows: Iterable[tuple[str, str]]) -> str:
+    """*xml* masked, with *rows* (name, value) as the first properties of its suite; only masked if it has no suite."""
+    xml = MASK(xml)
+    try:
+        root = ET.fromstring(xml)  # noqa: S314 - written by pytest a moment ago
+    except ET.ParseError:
+        return xml
+    suite = root if root.tag == "testsuite" else root.find("testsuite")
+    if suite is None or EMPTY_SUITE.search(xml):
+        return xml
+    there = suite.find("properties")
+    if there is None:
+        there = ET.Element("properties")
+        suite.insert(0, there)
+    for number, (name, value) in enumerate(rows):
+        there.insert(number, ET.Element("property", name=clean(name), value=clean(value)))
+    done: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return done.decode()
+
+
+def properties(evidence: Evidence, result: SessionResult) -> list[tuple[str, str]]:
+    """Name and value of each property of JUnit's suite; unknown ones are left out."""
+    known = evidence.facts
+    rows = {
+        "cutover.status": str(result.status),
+        "cutover.sentence": sentence_of(result),
+        "cutover.exit_code": str(result.exit_code),
+        "cutover.project": result.project,
+        "cutover.target": facts.fact_text(known, "target"),
+        "cutover.from": facts.fact_text(facts.fact_mapping(known, "from"), "tag"),
+        "cutover.to": facts.fact_text(facts.fact_mapping(known, "to"), "tag"),
+        "cutover.digest": facts.fact_text(facts.fact_mapping(known, "to"), "digest"),
+        "cutover.who": facts.fact_text(known, "who"),
+        "cutover.checks": outcome_counts(evidence),
+    }
+    return [(name, one_line(value)) for name, value in rows.items() if value]
+
+
+def finish_junit(file: Path, evidence: Evidence, result: SessionResult) -> None:
+    """Complete the file that pytest wrote; does nothing if there is none. Raises OSError."""
+    if not file.is_file():
+        return
+    done = with_properties(file.read_text(encoding="utf-8", errors="replace"), properties(evidence, result))
+    _replace(file, done)
+
+
+def _replace(file: Path, text: str) -> None:
+    draft = file.with_name(f".{file.name}.draft")
+    draft.write_text(text, encoding="utf-8", errors="replace")
+    draft.replace(file)

@@ -16,7 +16,7 @@ from cutover.core.verdict import Outcome
 from cutover.report import facts
 from cutover.report.charts import proof_sentence
 from cutover.report.escape import markdown_code, markdown_text, template_environment
-from cutover.report.folder import ReportFolder
+from cutover.report.facts import ReportFolder
 
 MOST_CHECKS = 40
 REVERTS = frozenset({"undo", "revert"})

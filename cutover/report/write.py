@@ -41,8 +41,7 @@ def write_report(
     """
     # Imported here because the templates are slow to load and needed at the very end only.
     from cutover.report.facts import versions
-    from cutover.report.junit import finish_junit
-    from cutover.report.page import finish_page
+    from cutover.report.page import finish_junit, finish_page
 
     evidence.flush()
     evidence.fact("versions", versions())

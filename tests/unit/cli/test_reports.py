@@ -12,7 +12,7 @@ import pytest
 
 from cutover.cli.reports import html_command, journal_lines, postmortem_command
 from cutover.core.errors import ConfigError
-from cutover.report.folder import read_report_folder
+from cutover.report.facts import read_report_folder
 from cutover.report.page import finish_page
 from cutover.report.postmortem import draft_postmortem
 from tests.unit.report.commands import error_of, folder_of, run

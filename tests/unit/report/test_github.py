@@ -8,7 +8,8 @@ from cutover.core.evidence import Evidence
 from cutover.core.masking import MASK
 from cutover.core.verdict import no, unknown, yes
 from cutover.report.escape import markdown_code, markdown_text
-from cutover.report.github import MOST_SUMMARY_BYTES, error_lines, properties, summary
+from cutover.report.github import MOST_SUMMARY_BYTES, error_lines, summary
+from cutover.report.page import properties
 from tests.unit.report.endings import RELEASED, ROLLBACK_FAILED, ROLLED_BACK
 from tests.unit.report.sessions import Session, good, reverted, rollback_failed
 

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from cutover.core.masking import MASK
-from cutover.report.junit import finish_junit, with_properties
+from cutover.report.page import finish_junit, with_properties
 from tests.unit.report.sessions import reverted
 
 XML = (

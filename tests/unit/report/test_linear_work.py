@@ -12,8 +12,7 @@ import pytest
 
 from cutover.core.evidence import Evidence
 from cutover.core.verdict import no
-from cutover.report.facts import result_of
-from cutover.report.folder import ReportFolder, read_report_folder
+from cutover.report.facts import ReportFolder, read_report_folder, result_of
 from cutover.report.github import error_lines, summary
 from cutover.report.page import render_page
 from cutover.report.postmortem import draft_postmortem

@@ -4,8 +4,7 @@ import html
 import json
 from pathlib import Path
 
-from cutover.report.page import MOST_BYTES
-from cutover.report.pytest_html import BLOB
+from cutover.report.page import BLOB, MOST_BYTES
 from tests.unit.report.elements import LOADS, Elements
 
 
