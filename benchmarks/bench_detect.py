@@ -26,7 +26,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Outcome
 from cutover.system import http
-from cutover.watch.loop import WatchResult, run_watch
+from cutover.watch.check import WatchResult, run_watch
 from cutover.watch.suite import default_checks
 from tests.helpers.color_servers import Backend, Colors
 from tests.helpers.real_proxies import nginx

@@ -28,8 +28,8 @@ from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
 from cutover.gate.log_checks import scan_log
 from cutover.release import colors
+from cutover.watch.check import run_watch
 from cutover.watch.logs import LogReader
-from cutover.watch.loop import run_watch
 from cutover.watch.suite import default_checks
 from examples.images import image
 from examples.releases import build

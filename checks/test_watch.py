@@ -3,7 +3,7 @@
 import pytest
 
 from cutover.core.verdict import AssertVerdict, not_asked
-from cutover.watch.loop import WatchResult
+from cutover.watch.check import WatchResult
 
 pytestmark = pytest.mark.requires("color")
 

@@ -14,8 +14,8 @@ from cutover.cli.main import common, json_option, settings_of, tell
 from cutover.core.errors import ConfigError, Failed
 from cutover.core.text import count
 from cutover.env.compose_rules import REFUSING
+from cutover.env.envfile import SecretSources, render_env_file
 from cutover.env.lint import LintReport, is_tracked, lint_env_files, parity_table
-from cutover.env.secrets import SecretSources, render_env_file
 
 
 @click.group("env")

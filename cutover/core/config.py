@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from cutover.core import config_schema as schema
-from cutover.core.check_names import GATE, SHARED, WATCH, unknown_names
 from cutover.core.errors import ConfigError
 from cutover.core.text import count, duration
 
@@ -291,9 +291,14 @@ def _check_name_problems(settings: Settings) -> Iterator[str]:
     checks = settings.checks
     endpoints, dependencies = settings.endpoints, settings.dependencies
     of_team = (*(each.label for each in endpoints), *(f"dependency {each.name}" for each in dependencies))
-    known = (*GATE, *WATCH, *SHARED, *of_team, *checks.own)
-    yield from unknown_names(checks.off, known, "checks.off")
-    yield from unknown_names(checks.report_only, known, "checks.report_only")
+    known = (*schema.GATE_CHECKS, *schema.WATCH_CHECKS, *schema.SHARED_CHECKS, *of_team, *checks.own)
+    names = list(dict.fromkeys(known))
+    for key, given in (("checks.off", checks.off), ("checks.report_only", checks.report_only)):
+        for name in (each for each in dict.fromkeys(given) if each not in names):
+            near = difflib.get_close_matches(name, names, 1, 0.5)
+            allowed = f"did you mean {near[0]!r}?" if near else f"allowed: {', '.join(names)}."
+            own = "A check of your own is to be named in checks.own"
+            yield f"{key}: unknown check {name!r}; {allowed} {own}"
 
 
 def _mistake(found: ErrorDetails) -> str:

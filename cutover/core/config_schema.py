@@ -106,6 +106,20 @@ ConfigPath = Annotated[Path, AfterValidator(_below_config)]
 """A path that is relative to the folder of the file; absolute after `load_config`."""
 
 
+# The names of the checks, as `[checks]` lists them and as their messages begin.
+GATE_CHECKS = (
+    "identity", "health", "ready", "version", "listens", "user", "read-only", "latency", "logs", "restarts",
+    "unchanged", "compare",
+)  # fmt: skip
+WATCH_CHECKS = (
+    "availability", "color", "endpoints", "5xx", "routes", "latency", "restarts", "health", "old color", "log errors",
+    "new errors", "cpu", "memory", "oom", "leak", "alerts",
+)  # fmt: skip
+SHARED_CHECKS = ("disk", "tls")
+"""Of what both colors share; asked before a release too."""
+OFF = "off by [checks] off"
+
+
 DifferenceKind = Literal[
     "5xx", "status", "removed_field", "type", "redirect", "header", "added_field", "order", "value", "structure",
     "text", "body", "slower",

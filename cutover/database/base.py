@@ -1,4 +1,4 @@
-"""The database of a service: where it is, its snapshots, its migration."""
+"""The database of a service: where it is, its snapshots, its migration, and the changes of a release to it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import contextlib
 import os
 import re
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cutover.core.change import Argv, Change
+from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
-from cutover.core.config_schema import Database
+from cutover.core.config_schema import Database, Migrate
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Failed, Inconclusive, Locked
 from cutover.core.verdict import Outcome, Verdict, no, yes
-from cutover.database import changes
 from cutover.database.postgres import (
     PostgresStore,
     PostgresTools,
@@ -51,6 +52,82 @@ if TYPE_CHECKING:
     from cutover.database.sqlite import SqliteStore
 
 SCRATCH_ENV = "scratch.env"
+SNAPSHOT_BUDGET_S = 30.0
+CLEANUP_TIMEOUT_S = 60.0
+MIGRATION_MARGIN_S = 60.0
+KILL_AFTER_S = 10
+ONE_SHOT_BUDGET_S = 660.0
+
+
+# --- changes -------------------------------------------------------------------------------------------------------
+def migration_container(project: str) -> str:
+    """Name of the one-off container; it is the same for both colors, so that one migration runs at a time."""
+    return f"{project}-migrate"
+
+
+def rehearsal_containers(project: str) -> tuple[str, str]:
+    """Names of the containers of a rehearsal: the migration, and the live release."""
+    return f"{project}-rehearsal-migrate", f"{project}-rehearsal-live"
+
+
+def snapshot_change(
+    folder: Path, text: str, containers: Argv, drop: Argv = (), env_file: Path | None = None
+) -> Change:
+    """Change that creates the snapshot *folder*; its undo removes drafts, scratch copies and *containers*.
+
+    *drop* removes the scratch database; it runs while *env_file*, which holds its password, exists.
+    """
+    # A line that fails must not stop the rest of the undo: nothing depends on what these remove.
+    lines = [
+        f"{line('docker', 'rm', '--force', '--volumes', *containers, within_s=CLEANUP_TIMEOUT_S)} >/dev/null 2>&1 || :",
+        line("find", str(folder), "-name", "*.partial", "-delete") + " || :",
+        line("find", str(folder), "-maxdepth", "1", "-name", "scratch-*", "-exec", "rm", "-rf", "{}", "+")
+        + " || :",
+    ]
+    if drop and env_file is not None:
+        lines.append(f"[ ! -e {line(str(env_file))} ] || {line(*drop, within_s=CLEANUP_TIMEOUT_S)} || :")
+        lines.append(line("rm", "-f", str(env_file)))
+    return Change(
+        "snapshot", text, ("mkdir", "-p", "-m", "700", str(folder)), tuple(lines), SNAPSHOT_BUDGET_S
+    )
+
+
+def migration_change(
+    state_dir: Path, compose: Compose, migrate: Migrate, name: str, *, lock: Argv = (), options: str = ""
+) -> Change:
+    """Change that runs `[migrate] command` in a one-off container *name*; it has no undo, the schema stays.
+
+    *lock* is a command that takes a lock and then executes the rest of the line; *options* is `PGOPTIONS`.
+    """
+    variables = ("--env", f"PGOPTIONS={options}") if options else ()
+    # The container outlives a `docker compose run` that is killed, so the time limit is inside it.
+    command = ("timeout", "-k", str(KILL_AFTER_S), f"{migrate.budget:g}", *migrate.command)
+    flags = ("--detach", "--no-deps", "--name", name, *variables, "-T")
+    start = compose.words("run", *flags, migrate.service, *command)
+    argv = (*lock, "sh", str(state_dir / "migrate.sh"), name, *start)
+    text = f"{shlex.join(migrate.command)} in the new image"
+    return Change("migrate", text, argv, (), migrate.budget + migrate.lock_timeout + MIGRATION_MARGIN_S)
+
+
+def one_shot_change(state_dir: Path, compose: Compose, service: str) -> Change:
+    """Change that runs *service* to its end in a one-off container; its undo removes only the container."""
+    name = f"{compose.project}-run-{service}"
+    start = compose.words("run", "--detach", "--no-deps", "--name", name, "-T", service)
+    argv = ("sh", str(state_dir / "migrate.sh"), name, *start)
+    remove = line("docker", "rm", "--force", "--volumes", name, within_s=CLEANUP_TIMEOUT_S)
+    return Change(
+        "run", f"{service} to its end", argv, (f"{remove} >/dev/null 2>&1 || :",), ONE_SHOT_BUDGET_S
+    )
+
+
+def module_argv(module: str, *arguments: str) -> Argv:
+    """Command line that runs *module* of this package with this Python, whatever folder it is started in."""
+    spec = find_spec(__name__.partition(".")[0])
+    if spec is None or spec.origin is None:
+        raise ImportError(f"{module}: the package has no location")
+    folder = Path(spec.origin).parent.parent  # it may be a checkout that is not installed
+    # -P: a module of the current folder must not shadow one of ours or of the standard library.
+    return ("env", f"PYTHONPATH={folder}", sys.executable, "-P", "-m", module, *arguments)
 
 
 # --- location ------------------------------------------------------------------------------------------------------
@@ -166,8 +243,8 @@ class ServiceDatabase:
         store, env_file = self.store, self.folder / SCRATCH_ENV
         text = f"{store.name}, restored beside itself"
         drop = store.drop_argv(self._scratch_name(), env_file) if isinstance(store, PostgresStore) else ()
-        containers = changes.rehearsal_containers(self.settings.project)
-        return changes.snapshot_change(self.folder, text, containers, drop, env_file)
+        containers = rehearsal_containers(self.settings.project)
+        return snapshot_change(self.folder, text, containers, drop, env_file)
 
     def take(self) -> SnapshotFile:
         """Write a snapshot and its description; raises ConfigError, Failed or Locked."""
@@ -251,10 +328,10 @@ class ServiceDatabase:
         lock: Argv = ()
         if isinstance(self.location, PostgresUrl):
             arguments = (str(self.settings.source), str(release_file), f"{migrate.lock_timeout:g}")
-            lock = changes.module_argv("cutover.database.advisory_lock", *arguments)
-        compose, name = Compose(new.project, release_file), changes.migration_container(self.settings.project)
+            lock = module_argv("cutover.database.advisory_lock", *arguments)
+        compose, name = Compose(new.project, release_file), migration_container(self.settings.project)
         options = self.migration_options(new)
-        return changes.migration_change(self.state_dir, compose, migrate, name, lock=lock, options=options)
+        return migration_change(self.state_dir, compose, migrate, name, lock=lock, options=options)
 
     def migration_options(self, new: Rendered) -> str:
         """`PGOPTIONS` of the migration: a timeout for locks; empty if the release sets its own."""

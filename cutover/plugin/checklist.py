@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.check_names import OFF
 from cutover.core.config import Settings
-from cutover.core.config_schema import Endpoint
+from cutover.core.config_schema import OFF, Endpoint
 from cutover.core.masking import printable
 from cutover.core.result import Outcomes, Required, outcome_of_test
 from cutover.core.target import ReleaseRequest, is_url

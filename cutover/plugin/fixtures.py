@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cutover.core.check_names import OFF
 from cutover.core.config import Settings
-from cutover.core.config_schema import Checks, Endpoint
+from cutover.core.config_schema import OFF, Checks, Endpoint
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Asks, AssertVerdict, Outcome, Verdict, not_asked
@@ -26,8 +25,7 @@ from cutover.release.running import identity_of_target
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
-from cutover.watch.check import WatchCheck
-from cutover.watch.loop import WatchResult
+from cutover.watch.check import WatchCheck, WatchResult
 
 if TYPE_CHECKING:
     import httpx

@@ -57,8 +57,7 @@ from cutover.report.terminal import refused_lines
 from cutover.report.write import point_latest_to, write_report
 from cutover.system.compose import Rendered
 from cutover.system.files import make_private
-from cutover.watch.check import WatchCheck
-from cutover.watch.loop import WatchResult
+from cutover.watch.check import WatchCheck, WatchResult
 
 if TYPE_CHECKING:
     from cutover.release.deploy import Deployed

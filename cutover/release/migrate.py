@@ -19,8 +19,14 @@ from cutover.core.config_schema import Database
 from cutover.core.errors import ConfigError, EngineUnavailable, Failed, Inconclusive, OperatorNeeded
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
-from cutover.database.base import ServiceDatabase, SqliteFile, locate
-from cutover.database.changes import migration_change, one_shot_change, rehearsal_containers
+from cutover.database.base import (
+    ServiceDatabase,
+    SqliteFile,
+    locate,
+    migration_change,
+    one_shot_change,
+    rehearsal_containers,
+)
 from cutover.database.postgres import PostgresUrl
 from cutover.gate.container_checks import health_budget
 from cutover.release.colors import Situation

@@ -8,8 +8,8 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from cutover.core.check_names import OFF
 from cutover.core.config import Settings
+from cutover.core.config_schema import OFF
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Outcome, Verdict
 from cutover.proxy.access_log import why_log_lacks
@@ -104,7 +104,7 @@ BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var
 
 def environment_verdicts(settings: Settings, *, watched: bool) -> Iterator[Verdict]:
     """Verdicts on what the release cannot change and the watch would revert it for: disk, certificate, alerts."""
-    from cutover.gate.environment_checks import disk, most_serious, tls
+    from cutover.gate.environment_checks import alerts, disk, most_serious, tls
 
     off = settings.checks.off
     if "disk" not in off:

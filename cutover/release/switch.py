@@ -44,8 +44,7 @@ from cutover.release.workers import WorkerFiles, last_file, move_back_lines, mov
 from cutover.system import docker, process
 from cutover.system.files import write_atomically
 from cutover.system.platform import project_of
-from cutover.watch.check import WatchCheck
-from cutover.watch.loop import BackgroundWatch, WatchResult, run_watch
+from cutover.watch.check import BackgroundWatch, WatchCheck, WatchResult, run_watch
 
 if TYPE_CHECKING:
     from cutover.release.deploy import Deployed

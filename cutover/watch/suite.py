@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from statistics import median
 
-from cutover.core.check_names import OFF
 from cutover.core.config import Settings
-from cutover.core.config_schema import Ready
+from cutover.core.config_schema import OFF, Ready
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target

@@ -17,7 +17,7 @@ import hvac
 import pytest
 
 from cutover.env import envfile
-from cutover.env.secrets import SecretSources, render_env_file
+from cutover.env.envfile import SecretSources, render_env_file
 from tests.e2e.canaries import sampled, told
 from tests.e2e.services import eventually
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from cutover.core import check_names
+from cutover.core import config_schema
 from cutover.core.config import Settings
 from cutover.watch import suite
 from tests.plugin.project import GOOD, REPOSITORY, TOML, Project
 
 ENDPOINT = "GET /memories"
-GATE = (*check_names.GATE, *check_names.SHARED, ENDPOINT, "own")
-WATCH = (*check_names.WATCH, "dependency db")
+GATE = (*config_schema.GATE_CHECKS, *config_schema.SHARED_CHECKS, ENDPOINT, "own")
+WATCH = (*config_schema.WATCH_CHECKS, "dependency db")
 MORE = """\
 [[endpoints]]
 path = "/memories"
@@ -38,7 +38,7 @@ STAYS_WELL = """
 import pytest
 from checks import test_watch as shipped
 from cutover.core.verdict import no, unknown
-from cutover.watch.loop import WatchResult
+from cutover.watch.check import WatchResult
 
 @pytest.fixture(scope="session", params=[no, unknown])
 def watch_result(request, target):
@@ -115,7 +115,7 @@ def test_the_gate_says_what_it_asks() -> None:
         for file in files
         for name in re.findall(r'"([\w-]+)"', " ".join(re.findall(r"asks\((.*?)\)", file.read_text())))
     }
-    assert named == {*check_names.GATE, *check_names.SHARED}
+    assert named == {*config_schema.GATE_CHECKS, *config_schema.SHARED_CHECKS}
 
 
 def test_an_unknown_check_is_refused(project: Project) -> None:

@@ -349,7 +349,7 @@ def test_a_failed_drain_reverts_the_release(project: Project) -> None:
     drained = """
 from cutover.proxy.drain import Drained
 from cutover.release import switch
-from cutover.watch.loop import BackgroundWatch
+from cutover.watch.check import BackgroundWatch
 def test_b(cutover_session, target, monkeypatch):
     monkeypatch.setattr(switch, "drain", lambda proxy, color, port, *_: Drained(color, 30.0, most=2, left=2))
     cutover_session._switched = switch.Switched("green", None, BackgroundWatch([]))
@@ -374,7 +374,7 @@ import time
 from cutover.core.verdict import no
 from cutover.release.switch import Switched
 from cutover.watch.check import Source, WatchCheck, at_once
-from cutover.watch.loop import BackgroundWatch
+from cutover.watch.check import BackgroundWatch
 def test_b(cutover_session, target):
     begun = time.monotonic()
     sick = lambda _: no("5xx", "25 of 25 failed") if time.monotonic() > begun + 0.5 else no("x", "y").reported("z")

@@ -12,8 +12,8 @@ import pytest
 from cutover.core.change import undo_script
 from cutover.core.config import Settings
 from cutover.core.config_schema import Migrate
-from cutover.database.base import ServiceDatabase
-from cutover.database.changes import (
+from cutover.database.base import (
+    ServiceDatabase,
     migration_change,
     migration_container,
     module_argv,

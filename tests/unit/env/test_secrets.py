@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cutover.core.masking import MASK
-from cutover.env.secrets import (
+from cutover.env.envfile import (
     SecretSources,
     UnresolvedReference,
     fill_references,

@@ -19,8 +19,8 @@ from cutover.watch.check import (
     at_once,
     never_asked,
     report_shared,
+    run_watch,
 )
-from cutover.watch.loop import run_watch
 
 LONG_S = 60.0
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.watch.check import Source, WatchCheck, at_once
-from cutover.watch.loop import BackgroundWatch, run_watch
+from cutover.watch.check import BackgroundWatch, Source, WatchCheck, at_once, run_watch
 
 YES, NO, UNKNOWN, NOT_ASKED = (
     yes("q", "y"),
