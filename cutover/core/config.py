@@ -89,55 +89,49 @@ class Settings(schema.Section):
         return colors
 
     @model_validator(mode="after")
-    def _freeze_has_a_driver(self) -> Settings:
+    def _tables_fit_together(self) -> Settings:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
         driver = self.proxy.driver if self.proxy else "no proxy"
         if self.freeze and driver != "nginx" and not (driver == "command" and self.freeze.marker):
-            raise ValueError(
-                f'[freeze] needs a driver that answers writes with 503: "nginx", or "command" with freeze.marker; '
-                f"here is {driver}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _platform_can_do_it(self) -> Settings:
+            need = '[freeze] needs a driver that answers writes with 503: "nginx", or "command" with freeze.marker'
+            yield f"{need}; here is {driver}"
         if self.platform.kind == "swarm":
-            asked = {"workers": self.workers, "[migrate]": self.migrate}
-            found = [name for name, value in asked.items() if value]
-            if self.proxy and self.proxy.driver == "port-swap":
-                found.append('[proxy] driver = "port-swap"')
-            if found:
-                raise ValueError(f'[platform] kind = "swarm" cannot do {", ".join(found)}; leave it out')
-        return self
+            asked = {"workers": bool(self.workers), "[migrate]": self.migrate is not None}
+            asked['[proxy] driver = "port-swap"'] = driver == "port-swap"
+            if found := [name for name, wanted in asked.items() if wanted]:
+                yield f'[platform] kind = "swarm" cannot do {", ".join(found)}; leave it out'
+        yield from self._names_used_twice()
+        if problem := self.watch_problem(self.watch.duration):
+            yield f"watch.duration: {problem}"
+        given = {name: getattr(self.slo, name) for name in ("p50", "p95", "p99")}
+        limits = [(name, limit) for name, limit in given.items() if limit is not None]
+        for (lower, low), (higher, high) in pairwise(limits):
+            if low > high:
+                yield f"slo.{lower} is {low:g}s, longer than slo.{higher} ({high:g}s)"
+        if self.hosts and not self.proxy:
+            yield "[hosts] needs [proxy]: the traffic of each host is switched"
+        if self.hosts and (
+            problem := self.hold_problem(self.hosts.hold, self.watches(len(self.hosts.names)))
+        ):
+            yield f"hosts.hold: {problem}"
+        if self.ready.tcp and self.proxy:
+            yield "[ready] tcp: a proxy accepts connections for a dead service too; with [proxy] give [ready] path"
 
-    @model_validator(mode="after")
-    def _names_are_used_once(self) -> Settings:
+    def _names_used_twice(self) -> Iterator[str]:
         names = [*self.services, *self.workers]
-        twice = sorted({each for each in names if names.count(each) > 1})
-        if twice:
-            raise ValueError(f"services and workers name {', '.join(twice)} twice; name each service once")
+        if twice := sorted({each for each in names if names.count(each) > 1}):
+            yield f"services and workers name {', '.join(twice)} twice; name each service once"
         if len(self.colors) > 1:
             blue, green = self.colors["blue"], self.colors["green"]
             if blue.env_file == green.env_file:
-                raise ValueError(
-                    f"colors.green.env_file: {green.env_file} is blue's; each color needs its own"
-                )
+                yield f"colors.green.env_file: {green.env_file} is blue's; each color needs its own"
             if self.compose_project("blue") == self.compose_project("green"):
-                raise ValueError(
-                    f"colors.green.project: {self.compose_project('green')!r} is blue's; each color needs its own"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _times_fit(self) -> Settings:
-        if problem := self.watch_problem(self.watch.duration):
-            raise ValueError(f"watch.duration: {problem}")
-        limits = [
-            (name, limit) for name in ("p50", "p95", "p99") if (limit := getattr(self.slo, name)) is not None
-        ]
-        for (lower, low), (higher, high) in pairwise(limits):
-            if low > high:
-                raise ValueError(f"slo.{lower} is {low:g}s, longer than slo.{higher} ({high:g}s)")
-        return self
+                project = self.compose_project("green")
+                yield f"colors.green.project: {project!r} is blue's; each color needs its own"
 
     def watch_problem(self, watch_s: float) -> str:
         """Why a session that watches for *watch_s* seconds cannot end in time; empty if it can."""
@@ -149,16 +143,6 @@ class Settings(schema.Section):
             f"a watch of {duration(watch_s)}{rest} does not end within release_timeout"
             f" ({duration(self.release_timeout)}), when the guard reverts the release; shorten it or raise that"
         )
-
-    @model_validator(mode="after")
-    def _hold_outlasts_the_batches(self) -> Settings:
-        if self.hosts and not self.proxy:
-            raise ValueError("[hosts] needs [proxy]: the traffic of each host is switched")
-        if self.hosts and (
-            problem := self.hold_problem(self.hosts.hold, self.watches(len(self.hosts.names)))
-        ):
-            raise ValueError(f"hosts.hold: {problem}")
-        return self
 
     def watches(self, hosts: int, watch_s: float | None = None) -> tuple[float, ...]:
         """How long each batch of a release on *hosts* servers is watched: *watch_s*, `[hosts] watch`, `[watch]`."""
@@ -180,14 +164,6 @@ class Settings(schema.Section):
             f"{duration(hold_s)} is too short: {what} take up to {duration(least)},"
             " and a host would revert before the others are confirmed; make it longer"
         )
-
-    @model_validator(mode="after")
-    def _ready_is_asked_through_the_proxy(self) -> Settings:
-        if self.ready.tcp and self.proxy:
-            raise ValueError(
-                "[ready] tcp: a proxy accepts connections for a dead service too; with [proxy] give [ready] path"
-            )
-        return self
 
     def compose_project(self, color: str) -> str:
         """The name of the Compose project of *color*."""

@@ -163,10 +163,8 @@ class Evidence:
 
     def flush(self) -> None:
         """Write the samples that are not in the file yet."""
-        points, self._unwritten = (
-            self._unwritten,
-            [],
-        )  # one step: the watch in the background adds samples too
+        # One step: the watch in the background adds samples too.
+        points, self._unwritten = self._unwritten, []
         rows = [[each.series, each.color, each.at, each.value] for each in points]
         if rows:
             self._write("samples", {"rows": rows})

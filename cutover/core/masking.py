@@ -42,22 +42,9 @@ IDENTIFIES = re.compile(
     re.IGNORECASE,
 )
 """Names of keys whose values look random and are not secret."""
-PLAIN_WORDS = frozenset(
-    {
-        "true",
-        "false",
-        "none",
-        "null",
-        "prod",
-        "production",
-        "info",
-        "debug",
-        "warning",
-        "error",
-        "basic",
-        "bearer",
-    }
-)
+PLAIN_WORDS = frozenset({
+    "true", "false", "none", "null", "prod", "production", "info", "debug", "warning", "error", "basic", "bearer",
+})  # fmt: skip
 URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]{0,30}://[^\s:/@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
 URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^\s\"'<>]+", re.IGNORECASE)
 WORD_OR_QUOTED = r"(?:\"(?P<double>[^\"\n]+)\"|'(?P<single>[^'\n]+)'|(?P<bare>[^\s\"',;&]+))"
@@ -78,11 +65,7 @@ DIGEST = re.compile(r"\bsha\d+:[0-9a-f]+")
 ANCHOR = 8  # letters by which a value is found; the rest is compared
 WORD = 8  # values of fewer letters are masked as whole words only: "test" in "latest" stays
 MIN_BASE64 = 8
-CUT_FROM, CUT_LEAST, CUT_ENOUGH = (
-    16,
-    12,
-    32,
-)  # a value of 16 letters or more is masked where it was cut, see `_Form`
+CUT_FROM, CUT_LEAST, CUT_ENOUGH = 16, 12, 32  # a value of 16 letters or more is masked where it was cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +183,8 @@ def _leaves(value: str) -> Iterator[str]:
 def forms_of(value: str) -> set[str]:
     """Return *value* in every spelling that may be printed: see docs/masking.md."""
     data = value.encode(errors="surrogateescape")
-    plain = {
-        value,
-        unquote(value),
-        value.replace("$", "$$"),
-        value.replace("'", "'\"'\"'"),
-        repr(value)[1:-1],
-    }
+    shell = value.replace("'", "'\"'\"'")
+    plain = {value, unquote(value), value.replace("$", "$$"), shell, repr(value)[1:-1]}
     for each in (quote(value, safe="", errors="replace"), quote(value, errors="replace"),
                  quote(value, safe="!'()*", errors="replace"), quote_plus(value, errors="replace")):  # fmt: skip
         plain |= {each, re.sub("%..", lambda found: found[0].lower(), each)}
@@ -222,15 +200,8 @@ def _escaped(value: str) -> set[str]:
     of_html = html.escape(value)
     # Jinja spells quotes in another way than the standard library.
     of_jinja = of_html.replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
-    return {
-        coded,
-        spelled,
-        spelled.replace("/", "\\/"),
-        of_go,
-        of_html,
-        of_jinja,
-        html.escape(value, quote=False),
-    }
+    plain_html = html.escape(value, quote=False)
+    return {coded, spelled, spelled.replace("/", "\\/"), of_go, of_html, of_jinja, plain_html}
 
 
 def _base64(data: bytes) -> Iterator[str]:

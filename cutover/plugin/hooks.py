@@ -343,10 +343,10 @@ class ReleaseHooks:
     def _report(self, result: SessionResult) -> None:
         """Write the report, and print the last lines below pytest's own summary."""
         ours = self.session
-        ours.hook_calls.end(result)
+        ours.hook_calls.call("end", result=result)
         with self._warning("the report"):
             ours.write_report(result)
-            ours.hook_calls.report(ours.folder, result)
+            ours.hook_calls.call("report", folder=ours.folder, result=result)
         ours.console.lines(ours.hook_calls.close())
         with self._warning("the last lines"):
             ours.console.ending(result, ours.evidence, ours.checklist.unasked)

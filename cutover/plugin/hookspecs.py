@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def pytest_cutover_report(config: pytest.Config, folder: Path, result: SessionRe
     """Called last, when `report.html`, `junit.xml` and `evidence.jsonl` are complete in `folder`."""
 
 
-Values = Callable[[], Mapping[str, Any]]
+Values = Mapping[str, Any]
 
 
 @dataclass(repr=False, eq=False)
@@ -62,21 +62,15 @@ class HookCalls:
     _running: str = ""
     _failed: dict[str, str] = field(default_factory=dict)
 
-    def stage(self, step: Step) -> None:
-        """Call `pytest_cutover_stage`."""
-        self._put("pytest_cutover_stage", lambda: {"step": step})
-
-    def verdict(self, check: Check) -> None:
-        """Call `pytest_cutover_verdict`."""
-        self._put("pytest_cutover_verdict", lambda: {"check": _masked_check(check)})
-
-    def end(self, result: SessionResult) -> None:
-        """Call `pytest_cutover_end`."""
-        self._put("pytest_cutover_end", lambda: {"result": _masked_result(result)})
-
-    def report(self, folder: Path, result: SessionResult) -> None:
-        """Call `pytest_cutover_report`."""
-        self._put("pytest_cutover_report", lambda: {"folder": folder, "result": _masked_result(result)})
+    def call(self, event: str, **values: Any) -> None:
+        """Call the hook `pytest_cutover_<event>` with *values*, soon."""
+        name = f"pytest_cutover_{event}"
+        if not getattr(self.config.hook, name).get_hookimpls():
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._call_all, name="cutover-hooks", daemon=True)
+            self._thread.start()
+        self._events.put((name, values))
 
     def close(self) -> Sequence[str]:
         """Wait for the calls, for a limited time; one line for each hook that failed or has not returned."""
@@ -87,14 +81,6 @@ class HookCalls:
         late = f"{self._running} has not returned after {self.budget_s:g} s"
         told = [*self._failed.values(), *([late] if self._thread.is_alive() else [])]
         return [f"warning: {line}; the release does not depend on it" for line in told]
-
-    def _put(self, name: str, values: Values) -> None:
-        if not getattr(self.config.hook, name).get_hookimpls():
-            return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._call_all, name="cutover-hooks", daemon=True)
-            self._thread.start()
-        self._events.put((name, values))
 
     def _call_all(self) -> None:
         for name, values in iter(self._events.get, None):
@@ -110,23 +96,26 @@ class HookCalls:
         manager = self.config.pluginmanager
         self._running = where = f"{name} of the plugin {manager.get_name(plugin)}"
         try:
-            manager.subset_hook_caller(name, others)(config=self.config, **values())
+            manager.subset_hook_caller(name, others)(
+                config=self.config, **{key: _masked(each) for key, each in values.items()}
+            )
         except BaseException as error:  # noqa: BLE001  # pytest.fail and SystemExit are no Exception
             why = MASK(shortened(f"{type(error).__name__}: {error}"))
             self._failed.setdefault(where, f"{where} failed: {why}")
 
 
-def _masked_check(check: Check) -> Check:
+def _masked(value: Any) -> Any:
+    """*value* for a hook: a check or a result as a copy without known secrets."""
+    from cutover.core.evidence import Check
     from cutover.core.masking import MASK
+    from cutover.core.result import SessionResult, result_from_json
     from cutover.core.verdict import Verdict
 
-    row: Any = MASK.within(check.verdict.as_json())
-    return replace(check, test=MASK(check.test), verdict=Verdict(**row | {"outcome": check.verdict.outcome}))
-
-
-def _masked_result(result: SessionResult) -> SessionResult:
-    from cutover.core.masking import MASK
-    from cutover.core.result import result_from_json
-
-    row: Any = MASK.within(result.as_json())
-    return result_from_json(row | {"status": result.status})
+    if isinstance(value, Check):
+        row: Any = MASK.within(value.verdict.as_json())
+        verdict = Verdict(**row | {"outcome": value.verdict.outcome})
+        return replace(value, test=MASK(value.test), verdict=verdict)
+    if isinstance(value, SessionResult):
+        row = MASK.within(value.as_json())
+        return result_from_json(row | {"status": value.status})
+    return value

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -34,17 +34,8 @@ FIXTURES = frozenset({
 """The fixtures of `cutover.plugin.fixtures`, by name, because that module is imported only with --target."""
 
 NEEDS = (
-    "container",
-    "version",
-    "endpoints",
-    "proxy",
-    "dependencies",
-    "alerts",
-    "tls",
-    "database",
-    "color",
-    "compare",
-)
+    "container", "version", "endpoints", "proxy", "dependencies", "alerts", "tls", "database", "color", "compare",
+)  # fmt: skip
 SELECTING_OPTIONS = {
     "keyword": "-k",
     "markexpr": "-m",
@@ -61,86 +52,48 @@ SELECTING_OPTIONS = {
     "noconftest": "--noconftest",  # the checks of a team are there
 }
 SELECTING_INI = ("python_files", "python_classes", "python_functions", "norecursedirs", "testpaths")
+ONE_SESSION = "a session holds one lock and tells one story"
 FOREIGN_OPTIONS = {
-    "numprocesses": ("-n", "a session holds one lock and tells one story", "-n0"),
-    "tx": ("--tx", "a session holds one lock and tells one story", "-n0"),
-    "looponfail": ("--looponfail", "a session holds one lock and tells one story", ""),
+    "numprocesses": ("-n", ONE_SESSION, "-n0"),
+    "tx": ("--tx", ONE_SESSION, "-n0"),
+    "looponfail": ("--looponfail", ONE_SESSION, ""),
     "cov_fail_under": ("--cov-fail-under", "a release is decided by its checks, not by coverage", "--no-cov"),
 }
 """Options of other plugins: attribute -> its name, why it is refused, and what turns off one from addopts."""
 LOOKING_OPTIONS = (
-    "collectonly",
-    "setupplan",
-    "showfixtures",
-    "show_fixtures_per_test",
-    "markers",
-    "cacheshow",
-)
+    "collectonly", "setupplan", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow",
+)  # fmt: skip
+
+
+OPTIONS = (
+    ("--target", "T", "blue, green, live, idle or a URL; repeatable for gates, exactly one with --deploy or --switch"),
+    ("--deploy", "TAG", "deploy this image tag to the target first; keep it only if every check passes"),
+    ("--switch", "",
+     ("after the gate: switch the traffic to the target, verify it, gate again through the proxy, watch; "
+      "switch back if anything fails")),
+    ("--expect", "TAG",
+     "the tag that the targets should serve, of a gate or a watch; another one fails the check of the version"),
+    ("--watch", "DURATION", "how long checks/ run, like 15m; default: [watch] duration"),
+    ("--hold", "DURATION",
+     "what passed everything stays open so long, like 30m: cutover confirm keeps it, else it is reverted"),
+    ("--on-hosts", "HOSTS",  # pytest-testinfra has an option --hosts
+     "release on servers of [hosts] by ssh (all, or names with commas): stage all, switch in batches, confirm"),
+    ("--keep-on-failure", "", "report only: keep what was changed, also when a check fails"),
+    ("--plan", "", "print what would be done and undone; change nothing; exit 0"),
+    ("--cutover-config", "FILE", "another cutover.toml; default: cutover.toml, then deploy/cutover.toml"),
+    ("--allow-no-rollback", "", "release although what runs now could not be restored"),
+    ("--skip-migrations", "", "do not migrate the schema: an older release cannot upgrade it"),
+    ("--allow-breaking-migration", "", "migrate although the old release was not verified on the new schema"),
+)  # fmt: skip
+"""Name, value (empty: a flag) and help of each option."""
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Add the options of a release."""
     group = parser.getgroup("cutover", "release a Docker Compose service: gate, deploy, switch, revert")
-    add = group.addoption
-    add(
-        "--target",
-        action="append",
-        metavar="T",
-        help="blue, green, live, idle or a URL; repeatable for gates, exactly one with --deploy or --switch",
-    )
-    add(
-        "--deploy",
-        metavar="TAG",
-        help="deploy this image tag to the target first; keep it only if every check passes",
-    )
-    add(
-        "--switch",
-        action="store_true",
-        help="after the gate: switch the traffic to the target, verify it, gate again through the proxy, watch; "
-        "switch back if anything fails",
-    )
-    add(
-        "--expect",
-        metavar="TAG",
-        help="the tag that the targets should serve, of a gate or a watch; another one fails the check of the version",
-    )
-    add("--watch", metavar="DURATION", help="how long checks/ run, like 15m; default: [watch] duration")
-    add(
-        "--hold",
-        metavar="DURATION",
-        help="what passed everything stays open so long, like 30m: cutover confirm keeps it, else it is reverted",
-    )
-    add(
-        "--on-hosts",  # pytest-testinfra has an option --hosts
-        metavar="HOSTS",
-        help="release on servers of [hosts] by ssh (all, or names with commas): stage all, switch in batches, confirm",
-    )
-    add(
-        "--keep-on-failure",
-        action="store_true",
-        help="report only: keep what was changed, also when a check fails",
-    )
-    add("--plan", action="store_true", help="print what would be done and undone; change nothing; exit 0")
-    add(
-        "--cutover-config",
-        metavar="FILE",
-        help="another cutover.toml; default: cutover.toml, then deploy/cutover.toml",
-    )
-    add(
-        "--allow-no-rollback",
-        action="store_true",
-        help="release although what runs now could not be restored",
-    )
-    add(
-        "--skip-migrations",
-        action="store_true",
-        help="do not migrate the schema: an older release cannot upgrade it",
-    )
-    add(
-        "--allow-breaking-migration",
-        action="store_true",
-        help="migrate although the old release was not verified on the new schema",
-    )
+    for name, value, text in OPTIONS:
+        action = "append" if name == "--target" else "store" if value else "store_true"
+        group.addoption(name, action=action, help=text, **({"metavar": value} if value else {}))
 
 
 def parse_request(config: pytest.Config) -> ReleaseRequest | None:
@@ -148,8 +101,8 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
     option = config.option
     targets = tuple(option.target or ())
     armed = [name for name in ("--deploy", "--switch", "--plan") if getattr(option, name[2:])]
-    _refuse_hosts(option, targets)
-    _refuse(config, targets, armed)
+    for problem in _refusals(config, targets, armed):
+        raise pytest.UsageError(problem)
     if not targets:
         return None
     return ReleaseRequest(
@@ -170,68 +123,57 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
     )
 
 
-def _refuse_hosts(option: Any, targets: Sequence[str]) -> None:
-    if option.on_hosts is not None and not (targets == ("idle",) and option.deploy and option.switch):
-        raise pytest.UsageError("--on-hosts needs --target=idle, --deploy=TAG and --switch")
-    if option.on_hosts is not None and option.keep_on_failure:
-        raise pytest.UsageError("--on-hosts with --keep-on-failure: the hosts would not serve one release")
-
-
-def _refuse(config: pytest.Config, targets: Sequence[str], armed: Sequence[str]) -> None:
+def _refusals(config: pytest.Config, targets: Sequence[str], armed: Sequence[str]) -> Iterator[str]:
+    """Why the command line is refused; the first reason counts."""
     option = config.option
+    if option.on_hosts is not None and not (targets == ("idle",) and option.deploy and option.switch):
+        yield "--on-hosts needs --target=idle, --deploy=TAG and --switch"
+    if option.on_hosts is not None and option.keep_on_failure:
+        yield "--on-hosts with --keep-on-failure: the hosts would not serve one release"
     if armed and not targets:
-        raise pytest.UsageError(f"{armed[0]} needs --target=blue, green, live or idle")
-    _refuse_tags(option, targets, armed)
-    if not targets:
-        return
-    _refuse_codes(targets)
+        yield f"{armed[0]} needs --target=blue, green, live or idle"
+    yield from _tag_refusals(option, targets, armed)
+    if targets:
+        yield from _target_refusals(option, targets, armed)
+    if armed and not only_looks(config):
+        for name in selections(config):
+            yield f"{name} with {armed[0]}: a release is decided by a whole checklist; leave it out"
+        for argument in partial_paths(config):
+            yield f"{argument} with {armed[0]}: name a folder like smoke, not single files or tests"
+
+
+def _tag_refusals(option: argparse.Namespace, targets: Sequence[str], armed: Sequence[str]) -> Iterator[str]:
+    for name, tag in (("--deploy", option.deploy), ("--expect", option.expect)):
+        if tag is not None and not tag.strip():
+            yield f"{name} needs an image tag, like sha-4f1c2aa"
+        elif tag is not None and (fault := tag_fault(tag)):
+            yield f"{name}: {fault}"
+    if option.expect and not targets:
+        yield "--expect needs --target: a URL, blue, green, live or idle"
+    if option.expect and armed:
+        yield f"--expect with {armed[0]}: a release expects the tag that it deploys; leave it out"
+
+
+def _target_refusals(
+    option: argparse.Namespace, targets: Sequence[str], armed: Sequence[str]
+) -> Iterator[str]:
+    yield from (
+        f"--target={each!r}: control characters are not allowed"
+        for each in targets
+        if without_codes(each) != each
+    )
     if armed and len(targets) != 1:
-        raise pytest.UsageError(f"{armed[0]} needs exactly one --target, got {', '.join(targets)}")
+        yield f"{armed[0]} needs exactly one --target, got {', '.join(targets)}"
     if option.hold and not (option.deploy or option.switch):
-        raise pytest.UsageError("--hold needs --switch, or --deploy to the live color: a gate holds nothing")
+        yield "--hold needs --switch, or --deploy to the live color: a gate holds nothing"
     if option.hold and option.keep_on_failure:
-        raise pytest.UsageError(
-            "--hold with --keep-on-failure: the one reverts what the other keeps; choose one"
-        )
-    problem = next(filter(None, (url_problem(each) for each in targets if "://" in each)), "")
-    if problem:
-        raise pytest.UsageError(f"--target: {problem}")
+        yield "--hold with --keep-on-failure: the one reverts what the other keeps; choose one"
+    problems = (url_problem(each) for each in targets if "://" in each)
+    yield from (f"--target: {each}" for each in problems if each)
     for attribute, (name, why, off) in FOREIGN_OPTIONS.items():
         if getattr(option, attribute, None) and not getattr(option, "no_cov", False):
             way_out = f"leave it out, or add {off} if it comes from addopts" if off else "leave it out"
-            raise pytest.UsageError(f"{name} is not for a release: {why}; {way_out}")
-    if armed and not only_looks(config):
-        _refuse_part(config, armed[0])
-
-
-def _refuse_part(config: pytest.Config, armed: str) -> None:
-    for name in selections(config):
-        raise pytest.UsageError(
-            f"{name} with {armed}: a release is decided by a whole checklist; leave it out"
-        )
-    for argument in partial_paths(config):
-        raise pytest.UsageError(
-            f"{argument} with {armed}: name a folder like smoke, not single files or tests"
-        )
-
-
-def _refuse_codes(targets: Sequence[str]) -> None:
-    for each in targets:
-        if without_codes(each) != each:
-            raise pytest.UsageError(f"--target={each!r}: control characters are not allowed")
-
-
-def _refuse_tags(option: argparse.Namespace, targets: Sequence[str], armed: Sequence[str]) -> None:
-    for name, tag in (("--deploy", option.deploy), ("--expect", option.expect)):
-        if tag is not None and not tag.strip():
-            raise pytest.UsageError(f"{name} needs an image tag, like sha-4f1c2aa")
-        if tag is not None and (fault := tag_fault(tag)):
-            raise pytest.UsageError(f"{name}: {fault}")
-    if option.expect and not targets:
-        raise pytest.UsageError("--expect needs --target: a URL, blue, green, live or idle")
-    if option.expect and armed:
-        why = "a release expects the tag that it deploys"
-        raise pytest.UsageError(f"--expect with {armed[0]}: {why}; leave it out")
+            yield f"{name} is not for a release: {why}; {way_out}"
 
 
 def _seconds(name: str, given: str | None) -> float | None:

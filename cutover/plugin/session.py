@@ -133,7 +133,10 @@ class CutoverSession:
             config.option.htmlpath = str(folder / "report.html")
             config.option.self_contained_html = True
         hook_calls = HookCalls(config)
-        evidence = Evidence(on_check=hook_calls.verdict, on_step=hook_calls.stage)
+        evidence = Evidence(
+            on_check=lambda check: hook_calls.call("verdict", check=check),
+            on_step=lambda step: hook_calls.call("stage", step=step),
+        )
         evidence.fact("command", "pytest " + shlex.join(config.invocation_params.args))
         checklist = Checklist(whole=not options.selections(config) and not options.partial_paths(config))
         return cls(
@@ -233,21 +236,13 @@ class CutoverSession:
                 report.line("T-15m", "recover", completed)
         rendered = self.rendering.result() if self.rendering else None
         situation = situation_of(inspect_colors(settings, rendered), request)
-        for key, value in (
-            ("project", settings.project),
-            ("target", situation.target.name),
-            ("who", who()),
-            ("began", time.time()),
-            ("time_zone", settings.approval.time_zone),
-            (
-                "from",
-                {
-                    "tag": situation.before.tag,
-                    "color": situation.before.live,
-                    "image": situation.before.image,
-                },
-            ),
-        ):
+        was = situation.before
+        facts = {
+            "project": settings.project, "target": situation.target.name, "who": who(), "began": time.time(),
+            "time_zone": settings.approval.time_zone,
+            "from": {"tag": was.tag, "color": was.live, "image": was.image},
+        }  # fmt: skip
+        for key, value in facts.items():
             self.evidence.fact(key, value)
         self.console.greet(situation, who())
         for name, text in self.notes:
