@@ -20,7 +20,7 @@ from cutover.core.masking import printable
 MODULES = {
     "confirm": "operations",
     "doctor": "doctor",
-    "env": "env",
+    "env": "doctor",
     "init": "init",
     "journal": "reports",
     "lease": "lease",

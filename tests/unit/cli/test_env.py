@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from cutover.cli.env import as_document, as_lines, env_command
+from cutover.cli.doctor import env_command, parity_facts, parity_lines
 from cutover.core.errors import ConfigError
 from cutover.env.lint import Finding, LintReport, ParityRow
 
@@ -28,13 +28,13 @@ ROWS = [ParityRow("TAG", {"blue": "sha-1", "green": "sha-2"}, "differs, as it sh
 )
 def test_ends_with_what_is_to_be_done(findings: list[Finding], expected: list[str]) -> None:
     """The output is the table, one line for each finding, and their number."""
-    lines = as_lines(LintReport(("blue", "green"), findings, ROWS))
+    lines = parity_lines(LintReport(("blue", "green"), findings, ROWS))
     assert lines == ["key  blue   green", "TAG  sha-1  sha-2  differs, as it should", "", *expected]
 
 
 def test_has_a_document_for_programs() -> None:
     """JSON has the same content as the text."""
-    document = as_document(LintReport(("blue", "green"), [Finding("f", "x", "z")], ROWS))
+    document = parity_facts(LintReport(("blue", "green"), [Finding("f", "x", "z")], ROWS))
     assert json.loads(json.dumps(document)) == {
         "ok": False,
         "findings": [{"where": "f", "what": "x", "todo": "z"}],
