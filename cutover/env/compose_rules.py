@@ -96,10 +96,13 @@ def use_of(settings: Settings, rendered: Rendered, other: Rendered | None = None
 def compose_findings(use: ComposeUse, rules: Sequence[Rule] | None = None) -> list[Finding]:
     """Return what *rules* (default: all) find in the released services."""
     there = use.model.get("services") or {}
+    asked = [
+        each for each in (RULES if rules is None else rules) if use.two_colors or each not in SIDE_BY_SIDE
+    ]
     return [
         Finding(use.where, f"services.{name}: {what}", todo)
         for name in use.services
-        for rule in (RULES if rules is None else rules)
+        for rule in asked
         for what, todo in (rule(use, name, there[name]) if name in there else ())
     ] + [Finding(use.where, what, todo) for what, todo in missing_services(use)]
 
@@ -197,10 +200,8 @@ def fits_this_machine(use: ComposeUse, name: str, _service: Service) -> Iterator
     """An image that is here is for the architecture of the engine."""
     is_for = str((use.images.get(name) or {}).get("Architecture") or "")
     if use.architecture and is_for and is_for != use.architecture:
-        yield (
-            f"its image is for {is_for}, this engine is {use.architecture}",
-            f"build it for linux/{use.architecture}",
-        )
+        what = f"its image is for {is_for}, this engine is {use.architecture}"
+        yield what, f"build it for linux/{use.architecture}"
 
 
 # --- two colors -------------------------------------------------------------------------------------------------
@@ -209,18 +210,12 @@ def fits_this_machine(use: ComposeUse, name: str, _service: Service) -> Iterator
 def name_is_free(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """No `container_name` that both colors would need."""
     given, twin = service.get("container_name"), (use.other.get("services") or {}).get(name) or {}
-    if (
-        use.two_colors
-        and given
-        and (given == twin.get("container_name") if use.other else use.project not in given)
-    ):
+    if given and (given == twin.get("container_name") if use.other else use.project not in given):
         yield f"container_name {given}: both colors cannot have it", "remove the line"
 
 
 def ports_of_their_own(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """Each color publishes its own ports."""
-    if not use.two_colors:
-        return
     rows = [row for row in raw_ports(use.raw(name)) if row[1]]
     fixed = {port for _, port, _ in rows if "$" not in port}
     for row in service.get("ports") or ():
@@ -248,27 +243,20 @@ def one_port_each(_use: ComposeUse, _name: str, service: Service) -> Iterator[Fa
         if "-" in port:
             yield f"publishes one of the ports {port}, so no check knows which", "publish one port"
         elif port and replicas > 1:
-            yield (
-                f"{replicas} replicas cannot all publish port {port}",
-                "replicas: 1, or publish no fixed port",
-            )
+            todo = "replicas: 1, or publish no fixed port"
+            yield f"{replicas} replicas cannot all publish port {port}", todo
 
 
 def data_is_there(use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
     """No volume that users would meet empty after a switch."""
-    if not use.two_colors:
-        return
     for row in service.get("volumes") or ():
         name = str(row.get("source") or row.get("target") or "")
         if row.get("type") != "volume" or name in use.own_volumes:
             continue
         if not row.get("source"):
-            yield (
-                f"{row.get('target')} is an unnamed volume: each release starts it empty",
-                f"name it: data:{row.get('target')}",
-            )
-            continue
-        if not use.is_shared("volumes", name):
+            what = f"{row.get('target')} is an unnamed volume: each release starts it empty"
+            yield what, f"name it: data:{row.get('target')}"
+        elif not use.is_shared("volumes", name):
             what = f"volume {name} ({row.get('target')}) belongs to one color: users would meet it empty after a switch"
             keep = f'[volumes] per_color = ["{name}"] in cutover.toml if nobody misses it'
             yield what, f"volumes: {name}: name: <a fixed name>, or {keep}"
@@ -276,8 +264,6 @@ def data_is_there(use: ComposeUse, _name: str, service: Service) -> Iterator[Fau
 
 def one_writer(use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
     """No data of one process under two colors that run at the same time."""
-    if not use.two_colors:
-        return
     mounts = [
         row
         for row in service.get("volumes") or ()
@@ -293,17 +279,14 @@ def one_writer(use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]
         if not files and store not in STORES:
             continue
         why = f"{files[0]} names a database file in it" if files else f"{store} keeps it for one process"
-        what = (
-            f"both colors would write to {row.get('source')} ({target.rstrip('/')}) while they overlap: {why}"
-        )
+        where = f"{row.get('source')} ({target.rstrip('/')})"
+        what = f"both colors would write to {where} while they overlap: {why}"
         todo = f'[volumes] shared = ["{row.get("source")}"] in cutover.toml if two may, else release in place'
         yield what, todo
 
 
 def answers_to_its_own_name(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """On a network that both colors share, each color has a name of its own."""
-    if not use.two_colors:
-        return
     networks = use.model.get("networks") or {}
     for key, row in (service.get("networks") or {}).items():
         if not use.is_shared("networks", key):
@@ -339,10 +322,8 @@ def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fa
     elif re.search(r"\bcurl\b", text) and not re.search(r"\s(?:-\w*f|--fail)", text):
         yield f"its healthcheck {text!r} passes on every status, 500 too", "curl --fail"
     if LOCALHOST.search(text) and name not in use.healthy:
-        yield (
-            "its healthcheck asks localhost, which may be ::1 where the service listens on IPv4",
-            "use 127.0.0.1",
-        )
+        what = "its healthcheck asks localhost, which may be ::1 where the service listens on IPv4"
+        yield what, "use 127.0.0.1"
 
 
 # --- namespaces, users, logs, dependencies -----------------------------------------------------------------------
@@ -353,20 +334,16 @@ def namespaces_are_its_own(use: ComposeUse, name: str, service: Service) -> Iter
     for key in ("network_mode", "pid", "ipc"):
         given = str(service.get(key) or "")
         if key == "network_mode" and given == "host":
-            yield (
-                "network_mode: host publishes no port, so both colors would listen on one",
-                "networks and ports",
-            )
+            what = "network_mode: host publishes no port, so both colors would listen on one"
+            yield what, "networks and ports"
         kind, _, of = given.partition(":")
         if kind == "service" and of not in use.services:
             yield f"{key}: {given} is not released with it", f"add {of!r} to services in cutover.toml"
         elif kind == "container":
             yield f"{key}: {given} is another project's container", "a network of its own, or service:NAME"
     for given in service.get("volumes_from") or ():
-        yield (
-            f"volumes_from {given} depends on a container that a release may replace",
-            "mount the volume by its name",
-        )
+        what = f"volumes_from {given} depends on a container that a release may replace"
+        yield what, "mount the volume by its name"
     for other, its in (use.model.get("services") or {}).items():
         keys = [key for key in ("network_mode", "pid", "ipc") if its.get(key) == f"service:{name}"]
         if other not in use.services and keys:
@@ -397,10 +374,8 @@ def log_can_be_read(_use: ComposeUse, _name: str, service: Service) -> Iterator[
     elif str(options.get("cache-disabled")).lower() == "true":
         yield f"logging: {driver} without its cache cannot be read", "remove cache-disabled"
     elif address.startswith(("tcp", "tls")) and str(options.get("fluentd-async")).lower() != "true":
-        yield (
-            f"logging: no container starts while {address} does not answer",
-            "an udp:// address, or fluentd-async",
-        )
+        what = f"logging: no container starts while {address} does not answer"
+        yield what, "an udp:// address, or fluentd-async"
 
 
 def dependencies_run(use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
@@ -428,6 +403,10 @@ REFUSING: tuple[Rule, ...] = (
 """With these faults a release would fail after something has changed, or take data from users."""
 UNASKED: tuple[Rule, ...] = (health_is_asked, log_can_be_read)
 """With these faults a release is possible, but a check of it asks less than it could: told in the plan."""
+SIDE_BY_SIDE: tuple[Rule, ...] = (
+    name_is_free, ports_of_their_own, data_is_there, one_writer, answers_to_its_own_name,
+)  # fmt: skip
+"""What matters only if blue and green run at the same time."""
 RULES: tuple[Rule, ...] = (
     *REFUSING, fits_this_machine, one_writer, answers_to_its_own_name,
     health_is_asked, namespaces_are_its_own, user_is_known, log_can_be_read,

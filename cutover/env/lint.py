@@ -6,7 +6,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK, STARS
+from cutover.core.text import near
 from cutover.env.envfile import read_env_file
 from cutover.system import process
 from cutover.system.compose import Rendered, named_files, override_beside, render
@@ -84,10 +85,7 @@ class LintReport:
 
 def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintReport:
     """Check the env file of each color; *environment* is that of the caller. A finding never contains a value."""
-
-    def where(color: str) -> str:
-        return _shown_path(settings.colors[color].env_file)
-
+    where = {color: str(near(each.env_file)) for color, each in settings.colors.items()}
     findings: list[Finding] = []
     values_of: dict[str, Mapping[str, str]] = {}
     template: Mapping[str, str] = {}
@@ -101,7 +99,7 @@ def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintRe
         findings += found
         if values is not None:
             values_of[color] = values
-            findings += incomplete(values, template, where(color))
+            findings += incomplete(values, template, where[color])
 
     own = (settings.env_keys.port, "COMPOSE_PROJECT_NAME", "COLOR")
     database = (settings.database.url_key,) if settings.database else ()
@@ -131,7 +129,7 @@ def _lint_color(
 ) -> tuple[Mapping[str, str] | None, list[Finding]]:
     # The variables are None if the file cannot be read.
     path = settings.colors[color].env_file
-    where = _shown_path(path)
+    where = str(near(path))
     if not path.is_file():
         todo = f"write it from the template (colors.{color}.env_file)"
         return None, [Finding(where, "no such file", todo)]
@@ -205,11 +203,6 @@ def is_tracked(path: Path) -> bool:
     """Whether git tracks *path*; False without git or outside of a repository."""
     argv = ("git", "-c", "safe.directory=*", "ls-files", "--error-unmatch", "--", path.name)
     return process.run(argv, deadline_s=GIT_DEADLINE_S, cwd=str(path.parent)).ok
-
-
-def _shown_path(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 # --- rules ------------------------------------------------------------------------------------------------------
@@ -330,7 +323,7 @@ def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, col
 
 
 def compare_colors(
-    colors: Values, where: Callable[[str], str], *, apart: Iterable[str], shared: Iterable[str]
+    colors: Values, where: Mapping[str, str], *, apart: Iterable[str], shared: Iterable[str]
 ) -> list[Finding]:
     """Return a finding for each key that a color lacks, and for each wrong value.
 
@@ -338,7 +331,7 @@ def compare_colors(
     """
     keys = dict.fromkeys(key for values in colors.values() for key in values)
     found = [
-        Finding(where(name), f"{key} is missing, another color has it", "add it, or take it from both")
+        Finding(where[name], f"{key} is missing, another color has it", "add it, or take it from both")
         for name, values in colors.items()
         for key in keys
         if key not in values
@@ -350,7 +343,7 @@ def compare_colors(
     for some, same_is_wrong, what, todo in rules:
         for (one, first), (two, second) in combinations(colors.items(), 2):
             found += [
-                Finding(where(two), f"{key} is {what} {one}'s", todo)
+                Finding(where[two], f"{key} is {what} {one}'s", todo)
                 for key in some
                 if key in first and key in second and (first[key] or second[key])
                 if (first[key] == second[key]) is same_is_wrong

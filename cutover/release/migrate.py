@@ -29,12 +29,14 @@ from cutover.database.base import (
 )
 from cutover.database.postgres import PostgresUrl
 from cutover.gate.container_checks import health_budget
+from cutover.gate.http_checks import endpoint, ready, version
 from cutover.release.colors import Situation
 from cutover.release.gate_run import run_gate
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import compose, docker, process
 from cutover.system.compose import Compose, Rendered
 from cutover.system.container import Container
+from cutover.system.http import HttpClient
 
 STDIN = Path("-")
 START_TIMEOUT_S = 60.0
@@ -296,14 +298,11 @@ def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) ->
 
 
 def _http_checks(settings: Settings, tag: str, url: str, name: str, budget_s: float) -> Iterator[Verdict]:
-    from cutover.gate.http_checks import endpoint, version
-    from cutover.system.http import HttpClient
-
     control = ControlProbe(lambda: docker.inspect(name) is not None, "the engine knows its container")
     with HttpClient(url, settings.gate.request_timeout) as http:
-        ready = _wait_ready(http, control, settings, name, budget_s)
-        yield ready
-        if not ready.ok:
+        first = _wait_ready(http, control, settings, name, budget_s)
+        yield first
+        if not first.ok:
             return
         if settings.version:
             yield version(http, control, settings.version, tag or None)
@@ -311,10 +310,10 @@ def _http_checks(settings: Settings, tag: str, url: str, name: str, budget_s: fl
             yield endpoint(http, control, each)
 
 
-def _wait_ready(http: Any, control: ControlProbe, settings: Settings, name: str, budget_s: float) -> Verdict:
+def _wait_ready(
+    http: HttpClient, control: ControlProbe, settings: Settings, name: str, budget_s: float
+) -> Verdict:
     """First yes within *budget_s*, else the last answer; ends at once when the container has exited."""
-    from cutover.gate.http_checks import ready
-
     end = time.monotonic() + budget_s
     while True:
         verdict = ready(http, control, settings.ready)

@@ -177,7 +177,7 @@ def test_sees_what_the_shell_would_override(environment: dict[str, str], count: 
 def test_compares_the_colors(blue: dict[str, str], green: dict[str, str], expected: list[str]) -> None:
     """Colors have own ports, the same data, and the same keys."""
     colors = {"blue": blue, "green": green}
-    found = lint.compare_colors(colors, str, apart=("P",), shared=("D",))
+    found = lint.compare_colors(colors, {each: each for each in colors}, apart=("P",), shared=("D",))
     assert [f"{finding.where}: {finding.what}" for finding in found] == expected
 
 
