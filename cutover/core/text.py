@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -19,6 +20,9 @@ MAX_QUOTED = 60
 MOST_PARTS = 6
 # A number, a UUID, a hash, a token: one of many values of the same route.
 ROUTE_ID = re.compile(r"\d+|[0-9a-fA-F-]{8,}|(?=[^/]*\d)[\w.~%@=+-]{16,}|[\w~%@=+-]{32,}")
+MESSAGE_KEYS = ("message", "msg", "event", "error")
+"""Keys of a JSON log line that hold its text."""
+OMITTED_KEYS = frozenset({"time", "timestamp", "@timestamp", "ts", "logger", "level"})
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -95,6 +99,19 @@ def quoted(text: str) -> str:
     """Return *text* in quotes and in one short line, without control characters."""
     shown = repr(text[:MAX_QUOTED])
     return f"{shown} and {len(text) - MAX_QUOTED} more characters" if len(text) > MAX_QUOTED else shown
+
+
+def log_line_message(line: str) -> str:
+    """Return level, message and other fields of a JSON log line, without its time; other lines as they are."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    key = next((each for each in MESSAGE_KEYS if entry.get(each)), "") if isinstance(entry, dict) else ""
+    if not key:
+        return line
+    rest = [f"{name}={value}" for name, value in entry.items() if name not in {key, *OMITTED_KEYS}]
+    return " ".join(str(part) for part in (entry.get("level"), entry[key], *rest) if part)
 
 
 def utc(at: float) -> str:

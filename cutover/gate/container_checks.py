@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,9 +10,8 @@ from signal import Signals
 from typing import Any
 
 from cutover.core.errors import EngineUnavailable
-from cutover.core.text import approx_duration, seconds_of
+from cutover.core.text import approx_duration, log_line_message, seconds_of
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, shortened, unknown, yes
-from cutover.gate.log_checks import MESSAGE_KEYS
 from cutover.system import docker
 from cutover.system.container import HEALTHCHECK_RETRIES, LOCALHOST, Container
 
@@ -27,7 +25,6 @@ STANDING_S = 1.0
 STEADY_S = 600.0  # earlier restarts of a container that is up for longer do not count
 READY_BUDGET_S = 60.0  # how long a container without a HEALTHCHECK may start
 READY_PAUSE_S = 0.2
-OMITTED_KEYS = frozenset({"time", "timestamp", "@timestamp", "ts", "logger", "level"})
 STATUS_TEXT = {"paused": "paused: it answers nobody", "created": "created, but never started"}
 ALIVE = frozenset({"created", "running"})  # created: the engine is about to start it
 ANY_ADDRESS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  addresses that are read, not bound
@@ -359,19 +356,6 @@ def with_log_tail(verdict: Verdict, container_id: str, engine: EngineAccess = EN
     reason = f"{verdict.reason}; last log line: {shortened(log_line_message(shown[-1]), 120)}"
     evidence = {**verdict.evidence, "log": [shortened(each) for each in shown]}
     return replace(verdict, reason=reason, evidence=evidence)
-
-
-def log_line_message(line: str) -> str:
-    """Return level, message and other fields of a JSON log line, without its time; other lines as they are."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return line
-    key = next((each for each in MESSAGE_KEYS if entry.get(each)), "") if isinstance(entry, dict) else ""
-    if not key:
-        return line
-    rest = [f"{name}={value}" for name, value in entry.items() if name not in {key, *OMITTED_KEYS}]
-    return " ".join(str(part) for part in (entry.get("level"), entry[key], *rest) if part)
 
 
 def container_evidence(found: Container) -> dict[str, Any]:

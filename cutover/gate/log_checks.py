@@ -22,7 +22,7 @@ from typing import Any
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineUnavailable
 from cutover.core.stats import more_often
-from cutover.core.text import approx_duration, seconds_of
+from cutover.core.text import MESSAGE_KEYS, approx_duration, seconds_of
 from cutover.core.verdict import Verdict, no, not_asked, shortened, unknown, yes
 from cutover.system import docker
 from cutover.system.container import Container
@@ -46,7 +46,6 @@ LEVEL = re.compile(
     r"|\[(?:debug|info|notice|warn|error|crit|alert|emerg)\]"
 )
 NO_LEVEL = "no line has a level: [logs] level_key says where it is"
-MESSAGE_KEYS = ("message", "msg", "event", "error")
 EXCEPTION_KEYS = ("exception", "exc_info", "traceback", "stack", "stack_trace", "error.stack_trace")
 VARIES = (
     (re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.IGNORECASE), "<uuid>"),

@@ -48,6 +48,7 @@ from cutover.watch.traffic import (
     judge_busy_host,
     latency_bounds,
     old_traffic,
+    own_paths,
     traffic_checks,
 )
 

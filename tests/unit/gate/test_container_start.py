@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cutover.core.text import log_line_message
 from cutover.core.verdict import Outcome
-from cutover.gate.container_checks import judge_not_started, log_line_message
+from cutover.gate.container_checks import judge_not_started
 from cutover.system.container import Container
 from tests.helpers.containers import FAILED, STARTING, UNHEALTHY, container
 
