@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks import write
 from benchmarks.common import REPO, Rows, asked, begin, built, merged, publish, say, table
-from cutover.release.hold import HOLD_FILE, Hold, Moment
+from cutover.release.history import HOLD_FILE, Hold, Moment
 from cutover.release.state import State
 from cutover.system.files import write_atomically
 from examples.stand import Stand

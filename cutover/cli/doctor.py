@@ -19,15 +19,15 @@ from cutover.core.config import Settings, find_config, load_config
 from cutover.core.errors import ConfigError, EngineUnavailable, Failed
 from cutover.core.masking import MASK
 from cutover.core.text import count
-from cutover.core.verdict import Outcome
+from cutover.core.verdict import Finding, Outcome
 from cutover.env.adoption import Choices, candidates, names_of, other_project, read_project
 from cutover.env.compose_rules import REFUSING, ComposeUse, Rule, compose_findings, use_of
 from cutover.env.envfile import SecretSources, render_env_file
-from cutover.env.lint import Finding, LintReport, is_tracked, lint_env_files, parity_table
+from cutover.env.lint import LintReport, is_tracked, lint_env_files, parity_table
 from cutover.gate.environment_checks import disk_room
 from cutover.release import deploy_checks, preflight
 from cutover.release.colors import Colors, inspect_colors
-from cutover.release.hold import Moment
+from cutover.release.history import Moment
 from cutover.release.running import previous_of
 from cutover.release.state import State
 from cutover.system import compose, docker, process

@@ -31,7 +31,7 @@ MODULES = {
     "retire": "operations",
     "rollback": "operations",
     "snapshot": "snapshot",
-    "stats": "stats",
+    "stats": "status",
     "status": "status",
 }
 """Command -> the module of this folder where it is called `NAME_command`."""

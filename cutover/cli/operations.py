@@ -14,8 +14,7 @@ from cutover.proxy.base import other
 from cutover.release.colors import inspect_colors, main_container
 from cutover.release.confirm import confirm
 from cutover.release.gate_run import pytest_child
-from cutover.release.history import unresolved
-from cutover.release.hold import Moment
+from cutover.release.history import Moment, unresolved
 from cutover.release.rollback import (
     finish_record,
     keep_as_it_is,

@@ -1,4 +1,4 @@
-"""Verdict: the result of one check, with its reason and evidence."""
+"""Verdict: the result of one check, with its reason and evidence; Finding: what is wrong in a file, and what to do."""
 
 from __future__ import annotations
 
@@ -90,6 +90,18 @@ def unknown(question: str, reason: str, *, expected: str = "", seen: str = "", *
 def not_asked(question: str, reason: str) -> Verdict:
     """Return a verdict for a check that does not apply to this target or configuration; it does not count."""
     return Verdict(question, Outcome.NOT_ASKED, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One problem: where it is, what it is, and what to do."""
+
+    where: str
+    what: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}: {self.todo}"
 
 
 def shortened(text: str, most: int = 300) -> str:

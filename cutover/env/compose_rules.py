@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cutover.core.config import Settings
-from cutover.env.lint import Finding
+from cutover.core.verdict import Finding
 from cutover.system.compose import COMPLETED, Rendered
 from cutover.system.container import LOCALHOST, health_command, proves_nothing
 

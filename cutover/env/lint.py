@@ -16,6 +16,7 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK, STARS
 from cutover.core.text import near
+from cutover.core.verdict import Finding
 from cutover.env.envfile import read_env_file
 from cutover.system import process
 from cutover.system.compose import Rendered, named_files, override_beside, render
@@ -47,18 +48,6 @@ URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s,]*", re.IGNORECASE)
 NEED_A_HOST = frozenset({"http", "https", "ws", "wss"})
 """Other schemes have a default host (`postgresql:///db`) or none at all (`sqlite:///x`)."""
 ENCODE = "percent-encode what the password holds (@ : / ? # % and spaces)"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One problem: where it is, what it is, and what to do."""
-
-    where: str
-    what: str
-    todo: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}: {self.todo}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ from cutover.core.target import ReleaseRequest
 from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.proxy.base import Live
 from cutover.release.colors import BeforeRelease, ask_live, inspect_colors, main_container, situation_of
-from cutover.release.history import END_EVENTS
-from cutover.release.hold import Hold, Moment
+from cutover.release.history import END_EVENTS, Hold, Moment
 from cutover.release.notify import send_event
 from cutover.release.prune import prune_releases
 from cutover.release.rollback import revert_open_release, write_down

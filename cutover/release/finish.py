@@ -53,8 +53,7 @@ from cutover.gate.container_checks import wait_healthy, why_not_by_health
 from cutover.release.changes import PreviousRelease, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
-from cutover.release.history import Record, Unrecorded
-from cutover.release.hold import Hold, Moment
+from cutover.release.history import Hold, Moment, Record, Unrecorded
 from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
 from cutover.release.prune import prune_releases, unpin_images

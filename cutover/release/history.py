@@ -1,9 +1,11 @@
-"""The record of each release (tag, image, container, time, person), and the journal as lines of JSON."""
+"""What the state directory keeps, as values: the record of each release, a held release, the journal."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 from cutover.core.errors import ConfigError
 from cutover.core.evidence import read_json_lines
 from cutover.core.result import NEEDS_OPERATOR
-from cutover.core.text import stamp
+from cutover.core.text import duration, stamp, utc
 from cutover.system.container import Container
 from cutover.system.files import write_atomically
 
@@ -151,3 +153,86 @@ def _closed_at(root: Path, release: str) -> str | None:
     with contextlib.suppress(OSError):
         return stamp((root / f"closed.{release}").stat().st_ctime)
     return None
+
+
+# --- a held release ----------------------------------------------------------------------------------------
+HOLD_FILE = "held"
+GUARD_SLOTS = ("guard.1", "guard.2")
+"""The locks of the two guards of a held release: whoever finds the other's lock free starts it again."""
+BOOT_ID, UPTIME = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/uptime")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A point in time that can be compared although the clock is set, or the host boots, in between."""
+
+    epoch_s: float
+    """Seconds since 1970 by the clock."""
+    boot: str
+    """The ID of the kernel's boot."""
+    uptime_s: float
+    """Seconds since that boot, also those in which the host was suspended."""
+
+    @classmethod
+    def now(cls) -> Moment:
+        """The current moment."""
+        boot = BOOT_ID.read_text(encoding="ascii").strip()
+        return cls(time.time(), boot, float(UPTIME.read_text(encoding="ascii").split()[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A release that passed everything and stays open until *seconds* after *begun*, when its guard reverts it.
+
+    A confirmation before that commits it and writes down *left*.
+    """
+
+    left: Unrecorded
+    begun: Moment
+    seconds: float
+    old: str | None = None
+    """The color that was live before a switch, which a confirmation retires."""
+
+    @property
+    def release(self) -> str:
+        """The id of the release."""
+        return self.left.release
+
+    def left_s(self, now: Moment) -> float:
+        """Seconds until the deadline, negative after it.
+
+        A step of the clock moves no deadline: within one boot the uptime decides, after a reboot the clock.
+        """
+        same_boot = now.boot == self.begun.boot and now.uptime_s >= self.begun.uptime_s
+        passed = now.uptime_s - self.begun.uptime_s if same_boot else now.epoch_s - self.begun.epoch_s
+        return self.seconds - passed
+
+    def until(self, now: Moment) -> float:
+        """The deadline in seconds since 1970, by the clock of *now*."""
+        return now.epoch_s + self.left_s(now)
+
+    def line(self, now: Moment) -> str:
+        """`sha-2 on green is held by ana@web-1 until 2026-01-31 04:35:10 UTC (for 12 min 3 s)`."""
+        facts, left = self.left.facts, self.left_s(now)
+        rest = f"for {duration(left)}" if left > 0 else "the time is over"
+        held = f"{facts['tag']} on {facts['color']} is held by {facts['who']}"
+        return f"{held} until {utc(self.until(now))} ({rest})"
+
+    @property
+    def way_out(self) -> str:
+        """The two commands that end it."""
+        return f"`cutover confirm {self.release}` keeps it, `cutover rollback` reverts it"
+
+    def as_text(self) -> str:
+        """The text of its file: the first line is read by guard.sh, the rest is the JSON text for `parse`."""
+        begun = self.begun
+        # In whole seconds, and never too early: a shell has no fractions.
+        clock = f"{math.ceil(begun.epoch_s + self.seconds)}"
+        uptimes = (f"{math.floor(begun.uptime_s)}", f"{math.ceil(begun.uptime_s + self.seconds)}")
+        return f"{' '.join((self.release, clock, begun.boot, *uptimes))}\n{json.dumps(asdict(self))}\n"
+
+    @classmethod
+    def parse(cls, text: str) -> Hold:
+        """The value of which *text* was made; raises ValueError, TypeError or KeyError for a damaged one."""
+        row = json.loads(text.partition("\n")[2])
+        return cls(Unrecorded.of(row["left"]), Moment(**row["begun"]), row["seconds"], row["old"])

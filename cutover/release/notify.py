@@ -11,8 +11,8 @@ from cutover.core.config import Settings
 from cutover.core.evidence import Evidence
 from cutover.core.masking import MASK
 from cutover.core.text import near
-from cutover.release.approval import both_times, zone_of
 from cutover.release.colors import Situation
+from cutover.release.plan import both_times, zone_of
 from cutover.release.state import who
 from cutover.release.transaction import Reporter
 from cutover.system import process

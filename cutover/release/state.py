@@ -20,15 +20,18 @@ from cutover.core.errors import ConfigError, Locked, OperatorNeeded
 from cutover.core.masking import MASK
 from cutover.core.text import now
 from cutover.release.history import (
+    GUARD_SLOTS,
+    HOLD_FILE,
     JOURNAL_FILE,
     UNRECORDED_FILE,
+    Hold,
+    Moment,
     Record,
     Unrecorded,
     read_journal,
     read_records,
     write_records,
 )  # fmt: skip
-from cutover.release.hold import GUARD_SLOTS, HOLD_FILE, Hold, Moment
 from cutover.system import process
 from cutover.system.container import Container
 from cutover.system.files import (

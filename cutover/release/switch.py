@@ -31,11 +31,10 @@ from cutover.proxy.drain import (
     proxy_connections,
 )
 from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
-from cutover.release.approval import ask_approval
 from cutover.release.changes import PreviousRelease, back_lines, ensure_line
 from cutover.release.colors import Colors, Situation, control_for, main_container, tag_of, target_named
 from cutover.release.history import Record
-from cutover.release.plan import ReleasePlan
+from cutover.release.plan import ReleasePlan, ask_approval
 from cutover.release.running import previous_of
 from cutover.release.state import State, who
 from cutover.release.transaction import Reporter, Transaction

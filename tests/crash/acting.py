@@ -14,8 +14,7 @@ from pathlib import Path
 from cutover.core.change import Change, line
 from cutover.core.text import now
 from cutover.release import state as state_module
-from cutover.release.history import Unrecorded
-from cutover.release.hold import Hold, Moment
+from cutover.release.history import Hold, Moment, Unrecorded
 from cutover.release.state import State
 from cutover.system import process
 

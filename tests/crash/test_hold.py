@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cutover.release.hold import HOLD_FILE, Moment
+from cutover.release.history import HOLD_FILE, Moment
 from cutover.release.state import did_revert
 from cutover.system.files import write_atomically
 from tests.crash.acting import ID, hold

@@ -14,8 +14,7 @@ from cutover.cli import doctor
 from cutover.cli.doctor import as_lines, doctor_command, engine_findings, state_findings
 from cutover.core.config import load_config
 from cutover.core.errors import ConfigError, EngineUnavailable
-from cutover.core.verdict import no, yes
-from cutover.env.lint import Finding
+from cutover.core.verdict import Finding, no, yes
 from cutover.release import deploy_checks, preflight
 from cutover.system import compose, docker, process
 from tests.helpers.containers import container

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from cutover.cli.doctor import env_command, parity_facts, parity_lines
 from cutover.core.errors import ConfigError
-from cutover.env.lint import Finding, LintReport, ParityRow
+from cutover.core.verdict import Finding
+from cutover.env.lint import LintReport, ParityRow
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from cutover.cli.stats import delivery_stats, stats_command, stats_lines
+from cutover.cli.status import delivery_stats, stats_command, stats_lines
 from cutover.core.text import seconds_of
 
 Row = dict[str, Any]

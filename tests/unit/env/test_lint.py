@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cutover.core.verdict import Finding
 from cutover.env import lint
 from cutover.env.lint import parity_rows, parity_table
 
@@ -17,7 +18,7 @@ PINNED = (
 )  # fmt: skip
 
 
-def told(findings: list[lint.Finding]) -> list[str]:
+def told(findings: list[Finding]) -> list[str]:
     """The problems without the advice."""
     return [finding.what for finding in findings]
 

@@ -12,8 +12,7 @@ from cutover.core.errors import ConfigError, Failed, Locked
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live
 from cutover.release.confirm import _ended_before, _too_late, judge_serving
-from cutover.release.history import Record, Unrecorded
-from cutover.release.hold import HOLD_FILE, Hold, Moment
+from cutover.release.history import HOLD_FILE, Hold, Moment, Record, Unrecorded
 from cutover.release.state import State
 from cutover.system.files import write_atomically
 from tests.helpers.containers import container
