@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cutover.cli.main import files_option, tell
+from cutover.core.config import load_config
 from cutover.core.errors import ConfigError, EngineUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cutover.env.adoption import Choices, ComposeProject, Draft
+from cutover.env.adoption import Choices, ComposeProject, candidates, draft, read_project, readiness_path
+from cutover.system import docker
+from cutover.system.files import write_atomically
 
 PROJECT = r"[a-z0-9][a-z0-9_-]*"
 PROXIES = ("nginx", "traefik", "haproxy", "none")
@@ -56,16 +56,14 @@ def init_command(  # noqa: PLR0913, PLR0917  # one for each option
     The compose file is read through Compose, with COMPOSE_FILE and an override file beside it. The changes that it
     needs are printed as a diff. A file that exists is never overwritten, and no container is touched.
     """
-    from cutover.env.adoption import draft, read_project
-
     found = read_project(Path.cwd(), files, os.environ)
     choices = choose(found, services, ready, project or found.name, proxy)
     require_same(found.folder / "cutover.toml", choices)
     drafted = draft(found, choices, shipped_proxies())
     written, kept = write_files(found.folder, drafted.files)
     fill_in = [each for each in drafted.fill_in if each.split(":", maxsplit=1)[0] in written]
-    if write_compose:
-        change_compose(drafted)
+    for path, (_, text) in drafted.compose.items() if write_compose else ():
+        write_atomically(path, text, mode=path.stat().st_mode & 0o777)
     facts = {
         "project": choices.project, "services": choices.services, "written": written, "kept": kept,
         "fill_in": fill_in, "diff": drafted.diff(found), "by_hand": drafted.by_hand,
@@ -78,29 +76,12 @@ def choose(
     found: ComposeProject, services: tuple[str, ...], ready: str | None, project: str, proxy: str
 ) -> Choices:
     """Return the choices, from options, the compose file, or the person at the terminal; raises ConfigError."""
-    from cutover.env.adoption import Choices, candidates, readiness_path
-
     unknown = [name for name in services if name not in found.services]
     if unknown:
-        raise ConfigError(
-            f"--service {unknown[0]}: the compose file has {', '.join(found.services) or 'no service'}"
-        )
-    asks, likely = is_terminal(), candidates(found)
-    if not services:
-        if not likely:
-            raise ConfigError(
-                "no service to release: the compose file has only databases; name one with --service"
-            )
-        if len(likely) > 1 and not asks:
-            raise ConfigError(
-                f"which service gets the traffic? --service={likely[0]} or {', '.join(likely[1:])}"
-            )
-        main = (
-            click.prompt("Service that gets the traffic", type=click.Choice(likely))
-            if asks and likely[1:]
-            else ""
-        )
-        services = (main or likely[0],)
+        known = ", ".join(found.services) or "no service"
+        raise ConfigError(f"--service {unknown[0]}: the compose file has {known}")
+    asks = is_terminal()
+    services = services or (main_service(candidates(found), asks=asks),)
     image = image_here(str(found.services[services[0]].get("image") or ""))
     path = ready or readiness_path(found.services[services[0]], image)
     if not path:
@@ -112,6 +93,20 @@ def choose(
     return Choices(services, path, project, proxy, image)
 
 
+def main_service(likely: list[str], *, asks: bool) -> str:
+    """Return which of the *likely* services gets the traffic, by the person at the terminal if it *asks*."""
+    if not likely:
+        raise ConfigError(
+            "no service to release: the compose file has only databases; name one with --service"
+        )
+    first, *others = likely
+    if others and not asks:
+        raise ConfigError(f"which service gets the traffic? --service={first} or {', '.join(others)}")
+    if not others:
+        return first
+    return str(click.prompt("Service that gets the traffic", type=click.Choice(likely)))
+
+
 def is_terminal() -> bool:
     """Whether a person can be asked."""
     return sys.stdin.isatty()
@@ -119,24 +114,18 @@ def is_terminal() -> bool:
 
 def require_same(path: Path, choices: Choices) -> None:
     """Raise ConfigError if there is a configuration of other colors or services: half of each would fit nothing."""
-    from cutover.core.config import load_config
-
     try:
         settings = load_config(path)
     except ConfigError:
         return  # missing, or kept as it is
     colors = {"blue", "green"} if choices.two_colors else {"blue"}
     if set(settings.colors) != colors or settings.services != choices.services:
-        what = f"{' and '.join(settings.colors)}, services {', '.join(settings.services)}"
-        raise ConfigError(
-            f"{path.name} exists, for {what}: give --proxy and --service that fit it, or remove it"
-        )
+        what = f"{path.name} exists, for {' and '.join(settings.colors)}, services {', '.join(settings.services)}"
+        raise ConfigError(f"{what}: give --proxy and --service that fit it, or remove it")
 
 
 def image_here(reference: str) -> Mapping[str, Any] | None:
     """`docker image inspect` of *reference*, None without the image or the engine."""
-    from cutover.system import docker
-
     try:
         return docker.inspect_image(reference) if reference else None
     except (EngineUnavailable, ConfigError):
@@ -170,29 +159,17 @@ def write_files(folder: Path, files: Mapping[str, str]) -> tuple[list[str], list
     return written, kept
 
 
-def change_compose(drafted: Draft) -> None:
-    """Write the changed compose files, with the mode that they have."""
-    from cutover.system.files import write_atomically
-
-    for path, (_, text) in drafted.compose.items():
-        write_atomically(path, text, mode=path.stat().st_mode & 0o777)
-
-
 def lines_of(facts: Mapping[str, Any], choices: Choices) -> list[str]:
     """What was written, what the compose file needs, and what to do next."""
     how = f"blue and green behind {choices.proxy}" if choices.two_colors else "in place"
-    lines = [
-        f"{choices.project}: {choices.services[0]} gets the traffic, releases {how}, ready is {choices.ready}"
-    ]
+    main = f"{choices.services[0]} gets the traffic"
+    lines = [f"{choices.project}: {main}, releases {how}, ready is {choices.ready}"]
     lines += [f"  wrote    {name}" for name in facts["written"]]
     lines += [f"  kept     {name}: it exists, and is not overwritten" for name in facts["kept"]]
     lines += [f"  fill in  {key}" for key in facts["fill_in"]]
     if facts["diff"]:
-        done, needed = (
-            "  changed  the compose file:",
-            "  needed   in the compose file (--write-compose does it):",
-        )
-        lines.append(done if facts["compose_written"] else needed)
+        needed = "  needed   in the compose file (--write-compose does it):"
+        lines.append("  changed  the compose file:" if facts["compose_written"] else needed)
         lines += ["", *facts["diff"].splitlines(), ""]
     lines += [f"  by hand  {each}" for each in facts["by_hand"]]
     steps = [PROXY_STEP] if choices.two_colors else []

@@ -175,11 +175,8 @@ def candidates(project: ComposeProject) -> list[str]:
         for name, service in project.services.items()
         if split_image(str(service.get("image") or ""))[0].rsplit("/", 1)[-1] not in STORES
     }
-    published = [
-        name
-        for name, service in rows.items()
-        if any(row.get("published") for row in service.get("ports") or ())
-    ]
+    ports = {name: service.get("ports") or () for name, service in rows.items()}
+    published = [name for name, each in ports.items() if any(row.get("published") for row in each)]
     built = [name for name in published if rows[name].get("build")]
     return built if len(built) == 1 else published or list(rows)
 
@@ -251,14 +248,10 @@ def names_of(project: ComposeProject, choices: Choices) -> Names:
     """Return the variables that the compose file uses for tag and port, or those that it shall use."""
     main = choices.services[0]
     tag = variable_of(split_image(str(project.raw(main).get("image") or ""))[1]) or "IMAGE_TAG"
-    port, number = "", 0
-    for row in project.services[main].get("ports") or ():
-        if str(row.get("published") or "").split("-")[0].isdigit():
-            number = int(str(row["published"]).split("-")[0])
-            break
-    for _, host, _ in raw_ports(project.raw(main)):
-        port = variable_of(host)
-        break
+    rows = project.services[main].get("ports") or ()
+    firsts = (str(row.get("published") or "").split("-")[0] for row in rows)
+    number = next((int(each) for each in firsts if each.isdigit()), 0)
+    port = next((variable_of(host) for _, host, _ in raw_ports(project.raw(main))), "")
     return Names(tag, port or (port_variable(main) if choices.two_colors else ""), number)
 
 
@@ -282,9 +275,8 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
     if choices.two_colors:
         for name in PROXY_FILES[choices.proxy]:
             text = (shipped / choices.proxy / name).read_text(encoding="utf-8")
-            files[f"proxy/{name}"] = _proxy_text(
-                text, choices.project, {color: ports[color][names.port] for color in colors}
-            )
+            number_of = {color: ports[color][names.port] for color in colors}
+            files[f"proxy/{name}"] = _proxy_text(text, choices.project, number_of)
     return Draft(files, compose, tuple(fill_in), by_hand)
 
 
@@ -346,11 +338,7 @@ PROXY_TABLES: dict[str, dict[str, Any]] = {
 
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
-        return (
-            "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
-            if value
-            else "{}"
-        )
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(each) for each in value) + "]"
     return json.dumps(value)
@@ -422,6 +410,10 @@ class TextFile:
             here = found[1]
         return found
 
+    def replace(self, node: yaml.Node, new: str) -> None:
+        """Replace *node* by the text *new*."""
+        self.edits.append((node.start_mark.index, node.end_mark.index, new))
+
     def replace_scalar(self, node: yaml.Node, value: str) -> None:
         """Replace *node* by *value*, quoted as it was, or where it must be."""
         quote = getattr(node, "style", None)
@@ -429,8 +421,18 @@ class TextFile:
         plain = quote not in {"'", '"'} and old == node.value
         before = self.text.rfind("\n", 0, node.start_mark.index) + 1
         in_flow = any(letter in self.text[before : node.start_mark.index] for letter in "[{")
-        new = f'"{value}"' if not plain or in_flow or value[0] in "\"'{[&*!|>%@`" else value
-        self.edits.append((node.start_mark.index, node.end_mark.index, new))
+        self.replace(node, f'"{value}"' if not plain or in_flow or value[0] in "\"'{[&*!|>%@`" else value)
+
+    def insert_below(self, key: yaml.Node, value: yaml.Node, line: str) -> bool:
+        """Insert *line* (`key: value`) as the first one below *key*, also if *value* is empty; False if it cannot."""
+        if isinstance(value, yaml.ScalarNode) and not value.value:
+            at = self.text.index(":", key.end_mark.index) + 1
+            self.edits.append((at, at, f"\n{' ' * (key.start_mark.column + 2)}{line}"))
+            return True
+        if isinstance(value, yaml.MappingNode) and not value.value:
+            self.replace(value, f"{{{line}}}")
+            return True
+        return self.insert_first(value, line)
 
     def insert_first(self, mapping: yaml.Node, line: str) -> bool:
         """Insert *line* (`key: value`) as the first one of a block mapping; False for any other node."""
@@ -517,11 +519,8 @@ class ComposeEdits:
                 self.by_hand.append(f"services.{service}: remove container_name")
 
     def _publish_by_variable(self, service: str) -> None:
-        rows = [
-            (text, row)
-            for text, _, value in self._places("services", service, "ports")
-            for row in value.value
-        ]
+        places = self._places("services", service, "ports")
+        rows = [(text, row) for text, _, value in places for row in value.value]
         published = [(text, row, found) for text, row in rows if (found := _published(row))]
         for number, (text, row, (host, inner)) in enumerate(published):
             main = number == 0 and service == self.choices.services[0]
@@ -532,42 +531,22 @@ class ComposeEdits:
             if isinstance(row, yaml.ScalarNode):
                 wanted = f"127.0.0.1:{variable}:{inner}"
                 if wanted != row.value:
-                    text.edits.append((row.start_mark.index, row.end_mark.index, f'"{wanted}"'))
+                    text.replace(row, f'"{wanted}"')
             elif variable != host:
                 (node,) = (value for key, value in row.value if key.value == "published")
-                text.edits.append((node.start_mark.index, node.end_mark.index, f'"{variable}"'))
+                text.replace(node, f'"{variable}"')
 
     def _share_volumes(self, service: str) -> None:
         volumes = self.project.model.get("volumes") or {}
         for row in self.project.services[service].get("volumes") or ():
             name = str(row.get("source") or "")
             real = volumes.get(name) or {}
-            if (
-                row.get("type") != "volume"
-                or real.get("external")
-                or real.get("name") != f"{self.project.name}_{name}"
-            ):
+            own = real.get("name") == f"{self.project.name}_{name}" and not real.get("external")
+            if row.get("type") != "volume" or not own:
                 continue
-            line, done = f"name: {real['name']}", False
-            for text, key, value in self._places("volumes", name):
-                if isinstance(value, yaml.ScalarNode) and not value.value:
-                    indent = "\n" + " " * (key.start_mark.column + 2)
-                    at = self.text_end(text, key)
-                    text.edits.append((at, at, indent + line))
-                    done = True
-                elif isinstance(value, yaml.MappingNode) and not value.value:
-                    text.edits.append((value.start_mark.index, value.end_mark.index, f"{{{line}}}"))
-                    done = True
-                else:
-                    done = text.insert_first(value, line)
-                break
-            if not done:
+            line, places = f"name: {real['name']}", [*self._places("volumes", name)]
+            if not places or not places[0][0].insert_below(*places[0][1:], line):
                 self.by_hand.append(f"volumes.{name}: {line}")
-
-    @staticmethod
-    def text_end(text: TextFile, key: yaml.Node) -> int:
-        """The position after the colon of *key*."""
-        return text.text.index(":", key.end_mark.index) + 1
 
     def _share_network(self) -> None:
         """Share the networks on which the service meets services that are not released with it."""
