@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
@@ -43,15 +42,13 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
 
     The checklists are those named by --tests, else the folders `smoke` and `checks` here, else the shipped ones.
     """
-    wanted, more = (
-        (image_tag, (tag, *pytest_options)) if image_tag and tag else (image_tag or tag, pytest_options)
-    )
+    wanted = image_tag or tag
+    more = (tag, *pytest_options) if image_tag and tag else pytest_options
     if not wanted or wanted.startswith("-"):
         raise click.UsageError("name the image tag to release, like: cutover release sha-4f1c2aa")
     if in_place + stage + staged + bool(hosts) > 1:
-        raise click.UsageError(
-            "--in-place, --stage, --staged and --hosts are four kinds of release: choose one"
-        )
+        kinds = "--in-place, --stage, --staged and --hosts"
+        raise click.UsageError(f"{kinds} are four kinds of release: choose one")
     if staged:
         # Imported here, because it asks the engine and is slow to import.
         from cutover.cli.main import settings_of
@@ -67,17 +64,10 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
         *([f"--watch={watch}"] if watch else []),
         *(["--plan"] if plan else []),
     )
-    tests = tests or shipped_tests(in_place=in_place or stage)
+    tests = tests or gate_run.checklists("smoke", *(() if in_place or stage else ("checks",)))
     if stage:
         tests = tuple(gate_run.without_checks(tests))
     replace_process(gate_run.pytest_argv(tests, (*options, *more)))
-
-
-def shipped_tests(*, in_place: bool, here: Path = Path()) -> tuple[str, ...]:
-    """The folders `smoke` and (with a switch) `checks` of *here*; for one that is missing, the installed package."""
-    names = ("smoke",) if in_place else ("smoke", "checks")
-    found = [name if (here / name).is_dir() else f"cutover.{name}" for name in names]
-    return tuple(found) if found == [*names] else ("--pyargs", *found)
 
 
 def replace_process(

@@ -334,11 +334,8 @@ def _sentences(result: SessionResult) -> Iterable[str]:
 def _cost(result: SessionResult) -> Iterable[str]:
     if result.failed_requests:
         during = f" in {duration(result.failed_s)}" if result.failed_s is not None else ""
-        least = (
-            f"at least {result.failed_requests:,} failed request{'s' if result.failed_requests > 1 else ''}"
-        )
-        seen = least if result.failed_unknown else count(result.failed_requests, "failed request")
-        yield f"Users saw {seen}{during}{f': {result.failed_unknown}' if result.failed_unknown else ''}."
+        least, why = ("at least ", f": {result.failed_unknown}") if result.failed_unknown else ("", "")
+        yield f"Users saw {least}{count(result.failed_requests, 'failed request')}{during}{why}."
     elif result.failed_unknown:
         yield f"How many requests of users failed is unknown: {result.failed_unknown}."
     elif result.failed_requests == 0 and result.status is Status.ROLLED_BACK:

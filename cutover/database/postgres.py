@@ -42,19 +42,14 @@ RESTORE_INFIX = "_cutover_new_"
 SWAP_ATTEMPTS = 5
 DUMP_LOCK_TIMEOUT_S = 30
 DIGEST_MAX_BYTES = 64 << 20  # larger tables are compared by their row counts, not by their rows
-PSQL = tuple(
-    shlex.split(
-        "psql --no-psqlrc --quiet --no-align --tuples-only --field-separator='\t' --set=ON_ERROR_STOP=1"
-    )
-)
+PSQL = (
+    "psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--field-separator=\t", "--set=ON_ERROR_STOP=1",
+)  # fmt: skip
 END_MARK = "cutover:end"
 CONTENTS = ("tables", "sequences", "objects", "revision")
 CONNECTION_ERRORS = (
-    "connection to server",
-    "could not translate host name",
-    "No such container",
-    "executable file not found",
-)
+    "connection to server", "could not translate host name", "No such container", "executable file not found",
+)  # fmt: skip
 
 
 # --- location ------------------------------------------------------------------------------------------------------
@@ -179,9 +174,8 @@ class PsqlSession:
         end, mark, output = time.monotonic() + deadline_s, f"{END_MARK}\n".encode(), b""
         while not (output == mark or output.endswith(b"\n" + mark)):
             if not select.select([self._stdout], [], [], max(0.0, end - time.monotonic()))[0]:
-                raise Failed(
-                    f"PostgreSQL did not answer within {deadline_s:g} s ({self._errors() or 'no output'})"
-                )
+                said = self._errors() or "no output"
+                raise Failed(f"PostgreSQL did not answer within {deadline_s:g} s ({said})")
             chunk = os.read(self._stdout.fileno(), 1 << 16)
             if not chunk:
                 self._process.wait()
@@ -215,11 +209,8 @@ def find_database_container(networks: Sequence[str], name: str) -> str:
             attached = api.inspect_container(row["Id"])["NetworkSettings"]["Networks"]
             names = [row["Names"][0].lstrip("/")]
             for network in (attached[each] for each in attached if each in networks):
-                names += [
-                    *(network.get("Aliases") or ()),
-                    *(network.get("DNSNames") or ()),
-                    network["IPAddress"],
-                ]
+                given = (*(network.get("Aliases") or ()), *(network.get("DNSNames") or ()))
+                names += [*given, network["IPAddress"]]
             if name in names:
                 return str(row["Id"])[:12]
     return ""

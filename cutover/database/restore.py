@@ -42,11 +42,10 @@ def choose_snapshot(folder: Path, name: str | None) -> SnapshotFile:
     names = ", ".join(each.name for each in snapshots) or "none"
     if name is None:
         verified = [each for each in snapshots if each.verified]
-        if not verified:
-            raise ConfigError(
-                f"{folder}: no verified snapshot; name one of {names}, or run: cutover snapshot create"
-            )
-        return verified[0]
+        if verified:
+            return verified[0]
+        way_out = f"name one of {names}, or run: cutover snapshot create"
+        raise ConfigError(f"{folder}: no verified snapshot; {way_out}")
     path = folder / name  # an absolute path stays as it is
     if not path.is_file():
         raise ConfigError(f"{path}: no such snapshot; there are {names}")
@@ -69,9 +68,8 @@ def restore_snapshot(database: ServiceDatabase, snapshot: SnapshotFile) -> Resto
     if snapshot.kind != store.kind:
         raise ConfigError(f"{snapshot.name} is of {snapshot.kind}, the database is {store.kind}")
     if sha256_of(snapshot.path) != snapshot.sha256:
-        raise Failed(
-            f"{snapshot.name} is not the file that was written: its checksum differs; nothing was changed"
-        )
+        why = "is not the file that was written: its checksum differs"
+        raise Failed(f"{snapshot.name} {why}; nothing was changed")
     if isinstance(store, PostgresStore):
         return _restore_postgres(database, store, snapshot)
     return _restore_sqlite(database, store, snapshot)
@@ -111,9 +109,8 @@ def undo_restore(database: ServiceDatabase, aside: str) -> RestoreResult:
     if not isinstance(store, PostgresStore):
         raise ConfigError("to undo a restore of SQLite, restore the snapshot that it took before")
     if not aside.startswith(f"{store.name}_") or not store.oid(aside):
-        raise ConfigError(
-            f"the server has no database {aside!r} that was put aside from {store.name}; nothing was changed"
-        )
+        what = f"no database {aside!r} that was put aside from {store.name}"
+        raise ConfigError(f"the server has {what}; nothing was changed")
     now_aside = shorten_name(store.name, f"_restored_{_utc_suffix()}")
     store.swap(aside, now_aside)
     return _swapped(database, store, now_aside, begun)
@@ -138,9 +135,7 @@ def _restore_sqlite(database: ServiceDatabase, store: SqliteStore, snapshot: Sna
     before = database.take()
     store.replace_by(snapshot.path, database.settings.snapshot.budget)
     head = store.head()
-    if head != snapshot.contents.head:
-        raise Failed(
-            f"{store.name} is at revision {head or 'none'} after the restore, expected {snapshot.contents.head}"
-        )
+    if head != (expected := snapshot.contents.head):
+        raise Failed(f"{store.name} is at revision {head or 'none'} after the restore, expected {expected}")
     look, undo = shlex.join(("sqlite3", "-readonly", str(before.path))), database.restore_command(before.name)
     return RestoreResult(store.name, time.monotonic() - begun, before.name, look, undo, head)

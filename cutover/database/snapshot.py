@@ -62,13 +62,9 @@ class DatabaseContents:
         """Number of rows in all tables."""
         return sum(table.rows for table in self.tables.values())
 
-    def as_json(self) -> dict[str, Any]:
-        """JSON values: names, counts and digests, never a row."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DatabaseContents:
-        """Inverse of `as_json`; raises ValueError for anything else."""
+        """The contents of which *values* were made by `asdict`; raises ValueError for anything else."""
         return TypeAdapter(cls).validate_python(values)
 
 

@@ -38,7 +38,7 @@ def _quote(name: str) -> str:
 
 
 def read_contents(connection: sqlite3.Connection, schema_table: str) -> dict[str, Any]:
-    """Contents of the database, in the form of `DatabaseContents.as_json`."""
+    """Contents of the database, in the form of `DatabaseContents.from_json`."""
     size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
     is_small, tables = size <= DIGEST_MAX_BYTES, {}
     for name in _object_names(connection, "table"):

@@ -251,9 +251,8 @@ def _firing_since(rules: Sequence[Mapping[str, Any]], labels: Mapping[str, str])
     for rule in rules:
         if rule.get("state") == "firing":
             firing = [each for each in rule.get("alerts") or [] if each.get("state") == "firing"]
-            found += firing or [
-                {"labels": rule.get("labels") or {}}
-            ]  # without a list the rule stands for itself
+            # Without a list the rule stands for itself.
+            found += firing or [{"labels": rule.get("labels") or {}}]
     mine = (each for each in found if labels.items() <= each["labels"].items())
     return [seconds_of(str(each.get("activeAt", ""))) or math.inf for each in mine]
 

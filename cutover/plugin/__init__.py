@@ -36,14 +36,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     """Take the lock of a release first: a session that finds it taken ends at once, with exit code 12."""
     config.stash[options.ASKED_AT] = time.monotonic()
     request = _parsed_request(config)
-    local = request is not None and not request.hosts  # the hosts of a release each have a lock of their own
-    if (
-        request is None
-        or not local
-        or not request.changes_something
-        or request.plan
-        or options.only_looks(config)
-    ):
+    # The hosts of a release each have a lock of their own.
+    if request is None or request.hosts or not request.changes_something:
+        return None
+    if request.plan or options.only_looks(config):
         return None
     # Imported here, as below, because it is slow and not needed in other pytest sessions of the environment.
     from cutover.core.errors import ConfigError, Locked
@@ -54,9 +50,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
         options.hold_lock(config, options.load_settings(config, request), request)
     except Locked as locked:
         out = LastingStream(sys.stdout)  # pytest's own terminal does not exist yet
-        out.write(
-            "\n".join([*refused_lines("LOCKED", str(locked), locked.exit_code, look_of_terminal()), ""])
-        )
+        lines = refused_lines("LOCKED", str(locked), locked.exit_code, look_of_terminal())
+        out.write("\n".join([*lines, ""]))
         out.flush()
         return locked.exit_code
     except ConfigError as problem:

@@ -73,10 +73,8 @@ class ChecklistRow:
         """Add a phase of the test; a repeated phase does not improve its outcome."""
         self.seconds += report.duration
         if hasattr(report, "wasxfail"):
-            self.said = (
-                self.said
-                or f"marked xfail ({report.wasxfail or 'no reason'}): the mark decides, not the service"
-            )
+            why = report.wasxfail or "no reason"
+            self.said = self.said or f"marked xfail ({why}): the mark decides, not the service"
         elif report.skipped and isinstance(report.longrepr, tuple):
             self.said = self.said or f"skipped: {report.longrepr[2].removeprefix('Skipped: ')}"
         if self.phases.get(report.when, "passed") == "passed":
@@ -159,27 +157,25 @@ class Checklist:
         self.rows[nodeid].not_asked = why
         self.unasked.setdefault(why, []).append(nodeid)
 
+    @property
+    def required(self) -> list[Required]:
+        """The required tests with their outcomes."""
+        asked = {name: row for name, row in self.rows.items() if not row.not_asked}
+        return [Required(name, row.stage, row.outcome) for name, row in asked.items()]
+
     def not_passed(self, before: int) -> list[str]:
         """The tests of earlier stages that did not pass."""
-        return [
-            name
-            for name, row in self.rows.items()
-            if row.stage < before and not row.not_asked and row.outcome is not Outcome.YES
-        ]
+        early = (each for each in self.required if each.stage < before)
+        return [each.test for each in early if each.outcome is not Outcome.YES]
 
     def answered(self, stage: int) -> list[ChecklistRow]:
         """The tests of *stage* that have an outcome."""
-        return [
-            row
-            for row in self.rows.values()
-            if row.stage == stage and row.outcome is not None and not row.not_asked
-        ]
+        asked = (row for row in self.rows.values() if row.stage == stage and not row.not_asked)
+        return [row for row in asked if row.outcome is not None]
 
     def outcomes(self, request: ReleaseRequest, pytest_exit: int, trouble: Outcome | None) -> Outcomes:
         """The outcomes by which the release is decided."""
-        required = [
-            Required(name, row.stage, row.outcome) for name, row in self.rows.items() if not row.not_asked
-        ]
+        required = self.required
         stages = {GATE} | ({THROUGH_PROXY, WATCH} if request.switch else set())
         if not request.changes_something:
             stages = {each.stage for each in required} or {GATE}

@@ -121,14 +121,11 @@ class CollectionHooks:
             return
         for key in ("off", "report_only"):
             if "version" in getattr(settings.checks, key):
-                raise pytest.UsageError(
-                    f'--expect={expect} with [checks] {key} = ["version"]: remove one of both'
-                )
+                both = f'--expect={expect} with [checks] {key} = ["version"]'
+                raise pytest.UsageError(f"{both}: remove one of both")
         if not any("version" in mark.args for item in items for mark in item.iter_markers("requires")):
-            why = "no test of this session compares the version"
-            raise pytest.UsageError(
-                f"--expect={expect}: {why}; name smoke, and in cutover.toml add [version]"
-            )
+            why = f"--expect={expect}: no test of this session compares the version"
+            raise pytest.UsageError(f"{why}; name smoke, and in cutover.toml add [version]")
 
     def _refuse_selection(self, lost: list[str]) -> None:
         """Refuse a release if a plugin or a conftest has deselected tests; a gate is then no longer whole."""
@@ -363,9 +360,8 @@ class ReleaseHooks:
         try:
             yield
         except Exception as error:  # noqa: BLE001  # as above
-            self.session.console.lines(
-                [printable(f"warning: {what} could not be written: {type(error).__name__}: {error}")]
-            )
+            text = f"warning: {what} could not be written: {type(error).__name__}: {error}"
+            self.session.console.lines([printable(text)])
 
 
 def mask_report(report: pytest.TestReport) -> None:

@@ -66,9 +66,8 @@ def find_live(settings: Settings, proxy: Proxy | None) -> Live:
     running = [color for color, each in found.items() if each is not None and each.running]
     if len(running) == 1:
         return Live(running[0], "the only color that runs")
-    return Live(
-        None, f"without a proxy live is the only running color, and {' and '.join(running) or 'none'} runs"
-    )
+    runs = " and ".join(running) or "none"
+    return Live(None, f"without a proxy live is the only running color, and {runs} runs")
 
 
 def in_use(there: Mapping[str, Container | None]) -> dict[str, Container]:

@@ -17,12 +17,17 @@ from cutover.system import process
 GATE_DEADLINE_S = 180.0
 GATE_PLUGINS = ("cutover.plugin", "pytest_timeout")
 ALL_PLUGINS = ("cutover.plugin", "pytest_html.plugin", "pytest_metadata.plugin", "pytest_timeout")
-SHIPPED_GATE = "smoke"
+
+
+def checklists(*names: str, here: Path = Path()) -> tuple[str, ...]:
+    """The folders *names* of *here* (`smoke`, `checks`) as pytest arguments; if missing, the installed ones."""
+    found = tuple(name if (here / name).is_dir() else f"cutover.{name}" for name in names)
+    return found if found == names else ("--pyargs", *found)
 
 
 def shipped_gate() -> tuple[str, ...]:
-    """The shipped gate as pytest arguments: the folder `smoke` here, else the one in the installed package."""
-    return (SHIPPED_GATE,) if Path(SHIPPED_GATE).is_dir() else ("--pyargs", "cutover.smoke")
+    """The checklist `smoke` as pytest arguments."""
+    return checklists("smoke")
 
 
 def without_checks(paths: Sequence[str]) -> list[str]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from cutover.core.errors import ConfigError
 from cutover.core.evidence import read_json_lines
 from cutover.core.result import NEEDS_OPERATOR
@@ -89,13 +91,8 @@ class Unrecorded:
 
     @classmethod
     def parse(cls, text: str) -> Unrecorded:
-        """The value of which *text* was made; raises ValueError, TypeError or KeyError for a damaged one."""
-        return cls.of(json.loads(text))
-
-    @classmethod
-    def of(cls, row: dict[str, Any]) -> Unrecorded:
-        """The value of the same fields in JSON; raises as `parse` does."""
-        return cls(**row | {"record": Record(**row["record"]) if row["record"] else None})
+        """The value of which *text* was made; raises ValueError for a damaged one."""
+        return TypeAdapter(cls).validate_json(text)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -233,6 +230,5 @@ class Hold:
 
     @classmethod
     def parse(cls, text: str) -> Hold:
-        """The value of which *text* was made; raises ValueError, TypeError or KeyError for a damaged one."""
-        row = json.loads(text.partition("\n")[2])
-        return cls(Unrecorded.of(row["left"]), Moment(**row["begun"]), row["seconds"], row["old"])
+        """The value of which *text* was made; raises ValueError for a damaged one."""
+        return TypeAdapter(cls).validate_json(text.partition("\n")[2])

@@ -308,7 +308,7 @@ class State:
         """The open release if it waits for its confirmation or its deadline, else None."""
         try:
             found = Hold.parse((self.root / HOLD_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError):
             return None
         return found if found.release == self.open_release() else None
 
@@ -386,7 +386,7 @@ class State:
         """What a committed release has left to be written down; None if it is all written."""
         try:
             left = Unrecorded.parse((self.root / UNRECORDED_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError):
             return None
         return None if self.open_release() == left.release else left
 

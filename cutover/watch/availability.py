@@ -81,9 +81,8 @@ class Prober:
         return "shared" if self._same_failure(answer, other) else "failed"
 
     def _same_failure(self, answer: HttpResponse | None, other: HttpResponse | NoResponse) -> bool:
-        if isinstance(
-            other, NoResponse
-        ):  # refused: the old color is gone, which is no failure that both share
+        if isinstance(other, NoResponse):
+            # Refused: the old color is gone, which is no failure that both share.
             return answer is None and other.kind == "timeout"
         same = answer is not None and other.status == answer.status
         return same and bool(ready_problem(other, self.wanted))

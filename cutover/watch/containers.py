@@ -58,17 +58,15 @@ def judge_restarted(first: ContainerLife | None, now: Container | None) -> Verdi
         seen = f"container {first.id[:12]} was replaced by {now.short}"
         return no(question, seen, expected="the same container", seen=seen, **container_evidence(now))
     if now.status not in ALIVE:
-        return no(
-            question, describe_exit(now), expected="running", seen=now.status, **container_evidence(now)
-        )
+        exit_ = describe_exit(now)
+        return no(question, exit_, expected="running", seen=now.status, **container_evidence(now))
     if life_of(now) != first:
         times = max(1, now.restart_count - first.restart_count)
         why = ", out of memory" if now.oom_killed else f", last exit code {now.exit_code}"
         seen = f"started anew {times} time{'s' if times > 1 else ''} since the watch began{why}"
         return no(question, seen, expected="no restart", seen=seen, **container_evidence(now))
-    return yes(
-        question, f"none, running since {now.started_at[:19]}", expected="none", **container_evidence(now)
-    )
+    since = f"none, running since {now.started_at[:19]}"
+    return yes(question, since, expected="none", **container_evidence(now))
 
 
 def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:

@@ -57,6 +57,10 @@ class RouteCounts:
             if len(self.connections[kind]) < LEAST_CONNECTIONS:
                 self.connections[kind].add(request.connection)
 
+    def describe(self, kind: str) -> str:
+        """What happened to the bad requests of *kind*, in words."""
+        return {"refused": f"answered {self.status}", "given up": "given up by the client"}.get(kind, kind)
+
     def windows(self, kind: str) -> Iterator[tuple[int, int]]:
         """Bad and all requests: in all, and in the newest ten seconds that had any."""
         yield self.bad[kind], self.seen
@@ -109,31 +113,19 @@ class RouteComparison:
         self.told.pop(route, None)
         for kind in KINDS:
             for bad, seen in now.windows(kind):
+                said = f"{route}: {bad} of {seen} requests {now.describe(kind)}"
                 if old is None or route == OTHER:
                     if bad >= LEAST_BAD and bad >= MANY * seen:
-                        self.told[route] = (
-                            f"{_said(route, kind, bad, seen, now)}; the old color was not asked for it"
-                        )
+                        self.told[route] = f"{said}; the old color was not asked for it"
                     continue
                 jumped = bad >= LEAST_BAD and bad / seen >= old.bad[kind] / old.seen + JUMP
                 if not jumped or more_often(bad, seen, old.bad[kind], old.seen) > level:
                     continue
-                text = (
-                    f"{_said(route, kind, bad, seen, now)}, the old color had {old.bad[kind]} of {old.seen}"
-                )
+                text = f"{said}, the old color had {old.bad[kind]} of {old.seen}"
                 if len(now.connections[kind]) < LEAST_CONNECTIONS:
                     self.told[route] = f"{text}; all of them on {len(now.connections[kind])} connections"
                 else:
                     self.worse = self.worse or text
-
-
-def _said(route: str, kind: str, bad: int, seen: int, counts: RouteCounts) -> str:
-    what = {
-        "refused": f"answered {counts.status}",
-        "given up": "given up by the client",
-        "cut short": "cut short",
-    }[kind]
-    return f"{route}: {bad} of {seen} requests {what}"
 
 
 def judge_routes(found: RouteComparison, quiet: str = "") -> Verdict:

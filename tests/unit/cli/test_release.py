@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from cutover.cli import release
+from cutover.release import gate_run
 
 PLUGINS = (
     "-p",
@@ -58,22 +59,22 @@ def test_becomes_a_pytest_session(
 
 
 @pytest.mark.parametrize(
-    ("folders", "in_place", "expected"),
+    ("folders", "names", "expected"),
     [
-        (("smoke", "checks"), False, ("smoke", "checks")),
-        ((), False, ("--pyargs", "cutover.smoke", "cutover.checks")),
-        (("smoke",), False, ("--pyargs", "smoke", "cutover.checks")),
-        ((), True, ("--pyargs", "cutover.smoke")),
-        (("smoke",), True, ("smoke",)),
+        (("smoke", "checks"), ("smoke", "checks"), ("smoke", "checks")),
+        ((), ("smoke", "checks"), ("--pyargs", "cutover.smoke", "cutover.checks")),
+        (("smoke",), ("smoke", "checks"), ("--pyargs", "smoke", "cutover.checks")),
+        ((), ("smoke",), ("--pyargs", "cutover.smoke")),
+        (("smoke",), ("smoke",), ("smoke",)),
     ],
 )
 def test_own_folders_win_over_the_shipped_ones(
-    folders: tuple[str, ...], in_place: bool, expected: tuple[str, ...], tmp_path: Path
+    folders: tuple[str, ...], names: tuple[str, ...], expected: tuple[str, ...], tmp_path: Path
 ) -> None:
     """A team's own `smoke` and `checks` are asked in place of those that the wheel carries."""
     for name in folders:
         (tmp_path / name).mkdir()
-    assert release.shipped_tests(in_place=in_place, here=tmp_path) == expected
+    assert gate_run.checklists(*names, here=tmp_path) == expected
 
 
 def test_loads_no_foreign_plugin() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,7 @@ def test_reads_what_psql_prints() -> None:
 def test_survives_its_json() -> None:
     """Contents survive being written as JSON and read back."""
     contents = parse_contents(LINES.splitlines())
-    assert DatabaseContents.from_json(json.loads(json.dumps(contents.as_json()))) == contents
+    assert DatabaseContents.from_json(json.loads(json.dumps(asdict(contents)))) == contents
 
 
 @pytest.mark.parametrize(
