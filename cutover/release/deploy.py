@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cutover.core.change import Change
 from cutover.core.config import Settings
+from cutover.core.config_schema import parse_duration
 from cutover.core.errors import Failed
 from cutover.core.target import ControlProbe, Target
 from cutover.core.text import now
@@ -270,8 +271,6 @@ def require_identity(found: Container, image: str, config_hash: str, tag: str) -
 
 def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[str, object]:
     """The HEALTHCHECK that a container will have: that of the image, overridden by the Compose file."""
-    from cutover.core.config_schema import parse_duration
-
     image = (docker.inspect_image(reference) or {}).get("Config", {}).get("Healthcheck") or {}
     said = rendered.service(service).get("healthcheck") or {}
     names = {"start_period": "StartPeriod", "interval": "Interval", "timeout": "Timeout"}

@@ -25,6 +25,7 @@ from cutover.system import compose, docker, process, swarm
 from cutover.system.compose import Rendered
 from cutover.system.container import Container, health_command
 from cutover.system.files import is_private
+from cutover.system.registry import ensure_image, local_image
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
 PROJECT_LABELS = ("project", "project.working_dir", "project.config_files")
@@ -59,14 +60,13 @@ def plan_deploy(situation: Situation) -> DeployPlan:
             f"{color} is live: say --target=live to replace it in place, --target=idle to release without a gap"
         )
     rendered = compose.render(settings, color, request.deploy)
-    found = dict[str, None]()
+    found = list[str]()
     try:
-        for problem in problems(situation.colors, rendered):
-            found[problem] = None
+        found.extend(problems(situation.colors, rendered))
     except EngineUnavailable as error:
-        found[str(error)] = None
+        found.append(str(error))
     if found:
-        raise ConfigError("\n".join(found))
+        raise ConfigError("\n".join(dict.fromkeys(found)))
     images = images_of(settings, rendered, pull=not request.plan)
     previous, unrestorable, exact = None, "", not request.allow_no_rollback
     try:
@@ -135,9 +135,7 @@ def compose_problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
     beside = colors.rendered.get(live) if live and live != rendered.color else None
     tag, running = rendered.variables.get(settings.env_keys.tag, ""), running_services(settings, rendered)
     use = use_of(settings, rendered, beside, tag=tag, running=running)
-    if compose_findings(
-        use, REFUSING
-    ):  # read once more, because the file as it is written shows the line to change
+    if compose_findings(use, REFUSING):  # read once more: the file as it is written shows the line to change
         use = replace(use, source=compose.read_source(settings, rendered.color))
     yield from map(str, compose_findings(use, REFUSING))
 
@@ -214,8 +212,6 @@ def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> d
 
     Without *pull* nothing is fetched, and the ID of an image that is not on this host is empty.
     """
-    from cutover.system.registry import ensure_image, local_image
-
     one_shots = compose.one_shots_of(settings, rendered)
     names = {each: rendered.image(each) for each in (*settings.services, *settings.workers, *one_shots)}
     found = {service: ensure_image(name) if pull else local_image(name) for service, name in names.items()}

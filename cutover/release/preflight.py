@@ -18,7 +18,7 @@ from cutover.release.changes import PreviousRelease
 from cutover.release.colors import Colors, Situation
 from cutover.release.compare import require_readable
 from cutover.release.gate_run import without_checks
-from cutover.release.hold import Moment
+from cutover.release.history import Moment
 from cutover.release.plan import ReleasePlan
 from cutover.release.running import previous_of
 from cutover.release.state import State

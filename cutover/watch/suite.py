@@ -48,7 +48,6 @@ from cutover.watch.traffic import (
     judge_busy_host,
     latency_bounds,
     old_traffic,
-    own_paths,
     traffic_checks,
 )
 
