@@ -81,7 +81,7 @@ TYPES = {
     "tuple[Batch, ...]": "list of numbers or shares", "tuple[Period, ...]": "list of durations above 0s",
     "tuple[Token, ...]": "list of texts",
     "tuple[DifferenceKind, ...]": "list of kinds, see compare.md", "dict[Token, HeaderValue]": "table of texts",
-    "dict[Token, str]": "table of texts",
+    "dict[Token, str]": "table of texts", "dict[str, HostName]": "table of names",
     "str": "text", "int": "integer", "float": "number", "bool": "true or false", "Any": "any value",
     "Duration": "duration", "ConfigPath": "path",
     "tuple[ConfigPath, ...]": "list of paths", "tuple[str, ...]": "list of texts",

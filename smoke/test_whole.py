@@ -3,7 +3,7 @@
 import pytest
 
 from cutover.core.verdict import AssertVerdict
-from cutover.gate.container_checks import restarts, unchanged
+from cutover.gate.container_checks import access_to, restarts, unchanged
 from cutover.system.container import Container
 
 pytestmark = [pytest.mark.requires("container"), pytest.mark.asks("restarts", "unchanged")]
@@ -16,7 +16,7 @@ def test_no_restart(
     every = (container, *sibling_containers)
     assert_verdict(
         {
-            "restarts": lambda: [restarts(each.id) for each in every],
+            "restarts": lambda: [restarts(each.id, access_to(each)) for each in every],
             "unchanged": lambda: [unchanged(each) for each in every],
         }
     )

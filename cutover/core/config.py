@@ -99,11 +99,7 @@ class Settings(schema.Section):
         if self.freeze and driver != "nginx" and not (driver == "command" and self.freeze.marker):
             need = '[freeze] needs a driver that answers writes with 503: "nginx", or "command" with freeze.marker'
             yield f"{need}; here is {driver}"
-        if self.platform.kind == "swarm":
-            asked = {"workers": bool(self.workers), "[migrate]": self.migrate is not None}
-            asked['[proxy] driver = "port-swap"'] = driver == "port-swap"
-            if found := [name for name, wanted in asked.items() if wanted]:
-                yield f'[platform] kind = "swarm" cannot do {", ".join(found)}; leave it out'
+        yield from self._platform_problems(driver)
         yield from self._names_used_twice()
         if problem := self.watch_problem(self.watch.duration):
             yield f"watch.duration: {problem}"
@@ -120,6 +116,15 @@ class Settings(schema.Section):
             yield f"hosts.hold: {problem}"
         if self.ready.tcp and self.proxy:
             yield "[ready] tcp: a proxy accepts connections for a dead service too; with [proxy] give [ready] path"
+
+    def _platform_problems(self, driver: str) -> Iterator[str]:
+        if self.platform.nodes and self.platform.kind != "swarm":
+            yield '[platform] nodes needs kind = "swarm"; other hosts are named in [hosts]'
+        if self.platform.kind == "swarm":
+            asked = {"workers": bool(self.workers), "[migrate]": self.migrate is not None}
+            asked['[proxy] driver = "port-swap"'] = driver == "port-swap"
+            if found := [name for name, wanted in asked.items() if wanted]:
+                yield f'[platform] kind = "swarm" cannot do {", ".join(found)}; leave it out'
 
     def _names_used_twice(self) -> Iterator[str]:
         names = [*self.services, *self.workers]

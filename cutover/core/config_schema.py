@@ -388,6 +388,10 @@ class Platform(Section):
 
     kind: Literal["compose", "swarm"] = "compose"
     """`swarm`: each color is a stack of the Swarm whose manager is this engine; the compose file is converted."""
+    nodes: dict[str, HostName] = {}
+    """Host name of another node of the Swarm → its ssh name: its containers are asked there."""
+    ssh_config: ConfigPath | None = None
+    """Another configuration file of ssh for them."""
 
 
 class Checks(Section):

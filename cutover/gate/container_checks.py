@@ -45,6 +45,16 @@ class EngineAccess:
 ENGINE_ACCESS = EngineAccess()
 
 
+def access_to(found: Container) -> EngineAccess:
+    """The engine that runs *found*, with its own clock."""
+    at = found.engine
+    return EngineAccess(
+        inspect=lambda container_id: docker.inspect(container_id, at),
+        logs=lambda container_id: docker.logs(container_id, tail=LOG_TAIL_LINES, engine=at),
+        now=lambda: docker.daemon_time(at),
+    )
+
+
 # --- identity
 @dataclass(frozen=True, slots=True)
 class ExpectedIdentity:
@@ -408,11 +418,12 @@ def judge_restarts(found: Container | None, now: float) -> Verdict:
     return yes("restarts", f"none for {approx_duration(age)} (restarted {times})", **evidence)
 
 
-def stays_up(before: Container, min_healthy_s: float, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
+def stays_up(before: Container, min_healthy_s: float, engine: EngineAccess | None = None) -> Verdict:
     """Observe the container until *min_healthy_s* seconds after its start, by the clock of the engine.
 
     One that became healthy later than that is observed for one second more.
     """
+    engine = engine or access_to(before)
     try:
         begun, now = engine.clock(), seconds_of(engine.now())
         while True:
@@ -439,8 +450,9 @@ def healthy_since(found: Container) -> float:
     return good
 
 
-def unchanged(before: Container, engine: EngineAccess = ENGINE_ACCESS) -> Verdict:
+def unchanged(before: Container, engine: EngineAccess | None = None) -> Verdict:
     """Check that the container was not restarted or replaced since *before* was read."""
+    engine = engine or access_to(before)
     try:
         return judge_stays_up(before, engine.inspect(before.id), None).named("unchanged")
     except EngineUnavailable as error:

@@ -230,16 +230,16 @@ def read_baseline(old: Container, rules: Logs) -> LogBaseline | None:
     """Read the log of *old* before a recreate deletes it; None if it cannot be read."""
     started, stopped = seconds_of(old.started_at), seconds_of(old.finished_at)
     try:
-        ended = max(stopped, seconds_of(docker.daemon_time()) if old.running else 0.0)
-        tail = docker.logs(old.id, since=started - ROUNDING_S, tail=rules.max_lines)
+        ended = max(stopped, seconds_of(docker.daemon_time(old.engine)) if old.running else 0.0)
+        tail = docker.logs(old.id, since=started - ROUNDING_S, tail=rules.max_lines, engine=old.engine)
         recent = log_window(tail, rules, started, ended)
         if not docker.is_cut(tail, rules.max_lines):
             return recent
         # `until` ends the stream at the first later line: the rest of the log is not read.
-        head = docker.logs(old.id, since=started - ROUNDING_S, until=started + START_LOG_S, tail=None)
+        read_until = started + START_LOG_S
+        head = docker.logs(old.id, since=started - ROUNDING_S, until=read_until, tail=None, engine=old.engine)
     except EngineUnavailable:
         return None
-    read_until = started + START_LOG_S
     if docker.is_cut(head, docker.MOST_HEAD_LINES):
         read_until = max(started, split_stamp(head[-1])[0])
     first = scan_window(head, rules, started, min(read_until, ended - recent.seconds))
@@ -274,9 +274,9 @@ def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Ver
     Without a baseline, the earlier log of the same container is used.
     """
     try:
-        now = seconds_of(docker.daemon_time())
+        now = seconds_of(docker.daemon_time(found.engine))
         started = seconds_of(found.started_at)
-        lines = docker.logs(found.id, since=started - ROUNDING_S, tail=rules.max_lines)
+        lines = docker.logs(found.id, since=started - ROUNDING_S, tail=rules.max_lines, engine=found.engine)
     except EngineUnavailable as error:
         if docker.NO_READING in str(error):
             return not_asked("logs", f"{found.name}: {error}")

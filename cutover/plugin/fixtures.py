@@ -25,6 +25,7 @@ from cutover.release.running import identity_of_target
 from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
+from cutover.system.nodes import nodes_of
 from cutover.watch.check import WatchCheck, WatchResult
 
 if TYPE_CHECKING:
@@ -186,10 +187,11 @@ def container(target: Target) -> Container:
 @pytest.fixture(scope="session")
 def sibling_containers(cutover_session: CutoverSession, target: Target) -> tuple[Container, ...]:
     """The containers of the target's other `services` and replicas, which are one release with it."""
-    others = cutover_session.settings.services[1:]
+    others, nodes = cutover_session.settings.services[1:], nodes_of(cutover_session.settings.platform)
     first = [_container_of(replace(target, service=each)) for each in others]
     further = [docker.replicas(target.project or "", each)[1:] for each in (target.service, *others)]
-    return (*first, *chain(*further))
+    elsewhere = [nodes.replicas(target.project or "", each) for each in (target.service, *others)]
+    return (*first, *chain(*further), *chain(*elsewhere))
 
 
 def _container_of(target: Target) -> Container:

@@ -19,6 +19,7 @@ from cutover.core.text import now
 from cutover.core.verdict import Outcome, Verdict
 from cutover.env.compose_rules import health_command_of
 from cutover.gate.container_checks import (
+    access_to,
     judge_from_outside,
     judge_not_started,
     stays_up,
@@ -40,9 +41,10 @@ from cutover.release.state import State, who
 from cutover.release.transaction import Containers, Reporter, Transaction
 from cutover.system import docker, registry
 from cutover.system.compose import Rendered
-from cutover.system.container import Container
+from cutover.system.container import HERE, Container
 from cutover.system.files import write_atomically
 from cutover.system.http import HttpClient
+from cutover.system.nodes import nodes_of
 from cutover.system.platform import project_of
 from cutover.system.process import CompletedCommand
 
@@ -86,10 +88,11 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
         report.evidence.fact("released_at", time.time())
         updates = _updates(settings, rendered)
         done = tx.apply(change)
+        elsewhere = list[Container]()
         if done.ok and settings.platform.kind == "swarm":
-            _require_tasks(situation, rendered, updates, report)
+            elsewhere = _require_tasks(situation, rendered, updates, report)
         found = {each: docker.replicas(rendered.project, each) for each in settings.services}
-        started = [*chain(*found.values())]
+        started = [*chain(*found.values()), *elsewhere]
         if not (done.ok and all(found.values()) and all(each.running for each in started)):
             seconds = (time.monotonic() - begun, wait_s)
             raise _not_started(situation, report, done, _first_bad(found), seconds)
@@ -188,21 +191,30 @@ def _updates(settings: Settings, rendered: Rendered) -> dict[str, str]:
 
 def _require_tasks(
     situation: Situation, rendered: Rendered, updates: Mapping[str, str], report: Reporter
-) -> None:
-    """Raise Failed unless all tasks of all services run their image, and at least one of each is on this node."""
+) -> list[Container]:
+    """Return the containers on other nodes.
+
+    Raises Failed unless all tasks of all services run their image, and at least one of each is on this node.
+    """
+    nodes, elsewhere = nodes_of(situation.settings.platform), list[Container]()
     for service in situation.settings.services:
         began, config_hash = updates.get(service, ""), rendered.hashes.get(service, "")
         expected = ExpectedTasks(rendered.image(service), config_hash, began)
         found = docker.swarm_service(f"{rendered.project}_{service}")
         report.require(judge_tasks(found, expected), "deploy::tasks", situation.target.name)
-        here = sum(each.running for each in docker.containers(rendered.project, service))
-        everywhere = found.desired if found else 0
+        here = [each for each in docker.containers(rendered.project, service) if each.running]
         if not here:
             way_out = "deploy: {mode: global}, or a placement constraint"
             raise Failed(f"no task of {service} runs on this node, so that none can be checked: {way_out}")
-        if everywhere > here:
-            text = f"{service}: {here} of {everywhere} tasks run here; container, logs and resources of the others"
-            report.line("T-10m", "tasks", text, None, "not asked")
+        there = nodes.replicas(rendered.project, service)
+        elsewhere += there
+        ids = {each.id for each in (*here, *there)}
+        for task in found.tasks if found else ():
+            if task.container not in ids:
+                why = nodes.why_not(task.node) or "it has another container by now"
+                text = f"container, logs and resources of {service} on {task.node}: {why}"
+                report.line("T-10m", "tasks", text, None, "not asked")
+    return elsewhere
 
 
 def _first_bad(found: Mapping[str, Sequence[Container]]) -> Container | None:
@@ -230,11 +242,11 @@ def _wait_stable(situation: Situation, found: Container, wait_s: float, report: 
     """Wait until *found* is healthy and stays up; how it was asked if its HEALTHCHECK does not tell, else empty."""
     settings, target, ready_by = situation.settings, situation.target.name, ""
     if found.asks_health:
-        verdict = wait_healthy(found.id, wait_s)
+        verdict = wait_healthy(found.id, wait_s, access_to(found))
         if verdict.outcome is Outcome.NO:
             verdict = _from_outside(situation, found, verdict)
         report.require(verdict, "deploy::healthy", target)
-    elif found.service == settings.service:  # a worker gets no requests
+    elif found.service == settings.service and found.engine == HERE:  # others get no requests of ours
         ask, what = partial(_ask_ready, situation), settings.ready.asked
         report.require(wait_ready(found.id, ask, what, wait_s), "deploy::ready", target)
         ready_by = f"by {what}: {why_not_by_health(found)}"
@@ -243,7 +255,7 @@ def _wait_stable(situation: Situation, found: Container, wait_s: float, report: 
 
 
 def _from_outside(situation: Situation, found: Container, verdict: Verdict) -> Verdict:
-    if found.service != situation.settings.service or not found.health_command:
+    if found.service != situation.settings.service or found.engine != HERE or not found.health_command:
         return verdict
     return judge_from_outside(verdict, found, _ask_ready(situation), situation.settings.ready.asked)
 

@@ -18,6 +18,23 @@ HEALTHCHECK_RETRIES = 3  # default of the engine
 
 
 @dataclass(frozen=True, slots=True)
+class Engine:
+    """The engine of this process, or that of another node of its Swarm."""
+
+    node: str = ""
+    """The host name of the other node; empty for the engine of this process."""
+    address: str = ""
+    """`unix:///…`; empty for what the docker CLI uses here."""
+
+    def __str__(self) -> str:
+        return f"the Docker engine of {self.node}" if self.node else "the Docker engine"
+
+
+HERE = Engine()
+"""The engine of this process."""
+
+
+@dataclass(frozen=True, slots=True)
 class Container:
     """One container, reduced to what may be shown in a report."""
 
@@ -47,6 +64,8 @@ class Container:
     user: str
     stop_timeout: int | None
     labels: Mapping[str, str]
+    engine: Engine = HERE
+    """Where it is asked."""
 
     @property
     def short(self) -> str:
@@ -142,8 +161,8 @@ def proves_nothing(command: str) -> bool:
     return ALWAYS_TRUE.search(command) is not None
 
 
-def read_container(attributes: Mapping[str, Any]) -> Container:
-    """Return the container of one `docker inspect` response."""
+def read_container(attributes: Mapping[str, Any], engine: Engine = HERE) -> Container:
+    """Return the container of one `docker inspect` response of *engine*."""
     state, config, limits = attributes["State"], attributes["Config"], attributes["HostConfig"]
     labels = config.get("Labels") or {}
     return Container(
@@ -167,6 +186,7 @@ def read_container(attributes: Mapping[str, Any]) -> Container:
         user=config.get("User", ""),
         stop_timeout=config.get("StopTimeout"),
         labels=labels,
+        engine=engine,
     )
 
 

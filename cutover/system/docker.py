@@ -1,4 +1,7 @@
-"""The Docker engine by its API: containers by label, images, logs. Every call has a deadline."""
+"""The Docker engine by its API: containers by label, images, logs. Every call has a deadline.
+
+What takes an engine asks that of this process unless another one is given.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ import h11
 
 from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import shortened
-from cutover.system.container import Container, read_container
+from cutover.system.container import HERE, Container, Engine, read_container
 from cutover.system.http import HttpClient
 from cutover.system.process import DEFAULT_HOST, clean_environment, docker_host
 
@@ -47,22 +50,26 @@ def engine_errors(what: str = "the Docker engine does not answer") -> Iterator[N
         raise EngineUnavailable(f"{what}: {error}") from error
 
 
-def new_client(deadline_s: int = API_DEADLINE_S) -> DockerClient:
+def new_client(deadline_s: int = API_DEADLINE_S, engine: Engine = HERE) -> DockerClient:
     """Return a new SDK client; raises EngineUnavailable if the engine does not answer."""
     import docker  # imported here because it takes 150 ms
     from docker.errors import DockerException
 
+    environment = clean_environment({"DOCKER_HOST": engine.address} if engine.address else None)
     try:
-        return docker.from_env(timeout=deadline_s, environment=clean_environment())
+        return docker.from_env(timeout=deadline_s, environment=environment)
     except DockerException as error:
-        address = docker_host() or DEFAULT_HOST
-        raise EngineUnavailable(f"the Docker engine at {address} does not answer: {_cause(error)}") from error
+        raise EngineUnavailable(f"{_name(engine)} does not answer: {_cause(error)}") from error
+
+
+def _name(engine: Engine) -> str:
+    return str(engine) if engine.node else f"{engine} at {docker_host() or DEFAULT_HOST}"
 
 
 @cache
-def client() -> DockerClient:
-    """Return the shared SDK client of this process; raises EngineUnavailable."""
-    found = new_client()
+def client(engine: Engine = HERE) -> DockerClient:
+    """Return the SDK client for *engine* that this process shares; raises EngineUnavailable."""
+    found = new_client(engine=engine)
     atexit.register(found.close)
     return found
 
@@ -81,26 +88,33 @@ class _NotFound(EngineUnavailable):
     pass
 
 
-def _get(path: str, query: Mapping[str, Any] | None = None, deadline_s: float = API_DEADLINE_S) -> bytes:
+def _get(
+    path: str,
+    query: Mapping[str, Any] | None = None,
+    deadline_s: float = API_DEADLINE_S,
+    engine: Engine = HERE,
+) -> bytes:
     """Body of a GET request to the engine; raises EngineUnavailable, _NotFound for a path that is not there."""
-    return b"".join(_stream(path, query or {}, deadline_s))
+    return b"".join(_stream(path, query or {}, deadline_s, engine))
 
 
-def _get_json(path: str, query: Mapping[str, Any] | None = None) -> Any:
-    body = _get(path, query)
+def _get_json(path: str, query: Mapping[str, Any] | None = None, engine: Engine = HERE) -> Any:
+    body = _get(path, query, engine=engine)
     try:
         return json.loads(body)
     except ValueError as error:
         said = shortened(body.decode(errors="replace"), 60) or "nothing"
-        raise EngineUnavailable(f"the Docker engine answers GET {path} with no JSON: {said}") from error
+        raise EngineUnavailable(f"{engine} answers GET {path} with no JSON: {said}") from error
 
 
-def _stream(path: str, query: Mapping[str, Any], deadline_s: float) -> Generator[bytes, None, None]:
+def _stream(
+    path: str, query: Mapping[str, Any], deadline_s: float, engine: Engine
+) -> Generator[bytes, None, None]:
     """The body of `_get` as it arrives."""
-    address = docker_host() or DEFAULT_HOST
+    address = engine.address or docker_host() or DEFAULT_HOST
     # Without the SDK where that is possible: its import takes longer than all requests of a gate.
     if address.startswith("unix://"):
-        answer = _stream_socket(address, f"{path}?{urlencode(query)}", deadline_s)
+        answer = _stream_socket(engine, address, f"{path}?{urlencode(query)}", deadline_s)
     else:
         answer = _stream_sdk(path, query, deadline_s)
     with closing(answer):
@@ -113,7 +127,7 @@ def _stream(path: str, query: Mapping[str, Any], deadline_s: float) -> Generator
                 refused += data
     if status >= HTTPStatus.BAD_REQUEST:
         error = _NotFound if status == HTTPStatus.NOT_FOUND else EngineUnavailable
-        raise error(f"the Docker engine answers {status}: {refused.decode(errors='replace').strip()}")
+        raise error(f"{engine} answers {status}: {refused.decode(errors='replace').strip()}")
 
 
 def _stream_sdk(
@@ -129,7 +143,9 @@ def _stream_sdk(
                 yield response.status_code, data
 
 
-def _stream_socket(address: str, target: str, deadline_s: float) -> Generator[tuple[int, bytes], None, None]:
+def _stream_socket(
+    engine: Engine, address: str, target: str, deadline_s: float
+) -> Generator[tuple[int, bytes], None, None]:
     status = 0
     try:
         with closing(_socket_client(address).exchange("GET", target, {}, b"", deadline_s)) as events:
@@ -141,7 +157,7 @@ def _stream_socket(address: str, target: str, deadline_s: float) -> Generator[tu
                     yield status, bytes(event.data)
     except OSError as error:
         why = _cause(error) or "timed out"
-        raise EngineUnavailable(f"the Docker engine at {address} does not answer: {why}") from error
+        raise EngineUnavailable(f"{_name(engine)} does not answer: {why}") from error
 
 
 @cache
@@ -151,22 +167,24 @@ def _socket_client(address: str) -> HttpClient:
     return found
 
 
-def answers() -> bool:
+def answers(engine: Engine = HERE) -> bool:
     """Whether the engine answers within a second."""
     try:
-        _get("/_ping", deadline_s=PING_DEADLINE_S)
+        _get("/_ping", deadline_s=PING_DEADLINE_S, engine=engine)
     except EngineUnavailable:
         return False
     return True
 
 
-def _listed(filters: Mapping[str, Sequence[str]], *, every: bool, port: int = 0) -> list[Container]:
-    rows = _get_json("/containers/json", {"all": int(every), "filters": json.dumps(filters)})
-    found = (inspect(row["Id"]) for row in rows if not port or port in published_in(row))
+def _listed(
+    filters: Mapping[str, Sequence[str]], *, every: bool, port: int = 0, engine: Engine = HERE
+) -> list[Container]:
+    rows = _get_json("/containers/json", {"all": int(every), "filters": json.dumps(filters)}, engine)
+    found = (inspect(row["Id"], engine) for row in rows if not port or port in published_in(row))
     return [each for each in found if each is not None]  # one may be removed since it was listed
 
 
-def containers(project: str, service: str | None = None) -> list[Container]:
+def containers(project: str, service: str | None = None, engine: Engine = HERE) -> list[Container]:
     """Return the containers of a Compose project (or of its *service*), without one-off ones.
 
     Raises EngineUnavailable.
@@ -174,27 +192,29 @@ def containers(project: str, service: str | None = None) -> list[Container]:
     labels = [f"com.docker.compose.project={project}", "com.docker.compose.oneoff=False"]
     if service:
         labels.append(f"com.docker.compose.service={service}")
-    return _listed({"label": labels}, every=True)
+    return _listed({"label": labels}, every=True, engine=engine)
 
 
-def the_container(project: str, service: str, number: int | None = None) -> Container | None:
+def the_container(
+    project: str, service: str, number: int | None = None, engine: Engine = HERE
+) -> Container | None:
     """Return the serving container: the running one, else the newest; None if there is none.
 
     With *number* only that replica counts. Raises EngineUnavailable.
     """
-    found = [each for each in replicas(project, service) if number in (None, each.number)]
+    found = [each for each in replicas(project, service, engine) if number in (None, each.number)]
     return found[0] if found else None
 
 
-def replicas(project: str, service: str) -> list[Container]:
+def replicas(project: str, service: str, engine: Engine = HERE) -> list[Container]:
     """Return the serving container, then the other replicas by number; raises EngineUnavailable."""
-    return _one_per_number(containers(project, service))
+    return _one_per_number(containers(project, service, engine))
 
 
-def numbers(project: str) -> dict[str, list[int]]:
+def numbers(project: str, engine: Engine = HERE) -> dict[str, list[int]]:
     """Return service → replica numbers, in the order of `replicas`; raises EngineUnavailable."""
     found: dict[str, list[Container]] = {}
-    for each in containers(project):
+    for each in containers(project, engine=engine):
         found.setdefault(each.service, []).append(each)
     return {service: [each.number for each in _one_per_number(there)] for service, there in found.items()}
 
@@ -211,17 +231,17 @@ def by_service(project: str, services: Sequence[str]) -> dict[str, Container | N
     return {each: the_container(project, each) for each in services}
 
 
-def inspect(container_id: str) -> Container | None:
+def inspect(container_id: str, engine: Engine = HERE) -> Container | None:
     """Return the container with that id, None if it was removed; raises EngineUnavailable."""
     try:
-        return read_container(attributes(container_id))
+        return read_container(attributes(container_id, engine), engine)
     except _NotFound:
         return None
 
 
-def attributes(container_id: str) -> dict[str, Any]:
+def attributes(container_id: str, engine: Engine = HERE) -> dict[str, Any]:
     """Return `docker inspect` of a container, which must be there; raises EngineUnavailable."""
-    found: dict[str, Any] = _get_json(f"/containers/{container_id}/json")
+    found: dict[str, Any] = _get_json(f"/containers/{container_id}/json", engine=engine)
     return found
 
 
@@ -253,13 +273,18 @@ def data_root() -> Path:
     return Path(_get_json("/info")["DockerRootDir"])
 
 
-def daemon_time() -> str:
+def daemon_time(engine: Engine = HERE) -> str:
     """Return the clock of the engine (RFC 3339), by which log windows are cut; raises EngineUnavailable."""
-    return str(_get_json("/info")["SystemTime"])
+    return str(_get_json("/info", engine=engine)["SystemTime"])
 
 
 def logs(
-    container_id: str, *, since: float | None = None, until: float | None = None, tail: int | None = 5000
+    container_id: str,
+    *,
+    since: float | None = None,
+    until: float | None = None,
+    tail: int | None = 5000,
+    engine: Engine = HERE,
 ) -> list[str]:
     """Return the last *tail* log lines with time stamps (None: the first 20,000); raises EngineUnavailable.
 
@@ -267,13 +292,12 @@ def logs(
     """
     query = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": tail or "all", "since": since, "until": until}
     given = {key: value for key, value in query.items() if value is not None}
-    path = f"/containers/{container_id}"
     driver = ""
     try:
-        found = _get_json(f"{path}/json")
+        found = attributes(container_id, engine)
         tty = found["Config"]["Tty"]
         driver = ((found.get("HostConfig") or {}).get("LogConfig") or {}).get("Type", "")
-        with closing(_stream(f"{path}/logs", given, LOG_DEADLINE_S)) as raw:
+        with closing(_stream(f"/containers/{container_id}/logs", given, LOG_DEADLINE_S, engine)) as raw:
             lines = _lines(raw if tty else _frames(raw))
             return _first(lines) if tail is None else _last(lines)
     except EngineUnavailable as error:
@@ -365,8 +389,21 @@ def published_in(row: Mapping[str, Any]) -> set[int]:
 
 # --- Swarm -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
+class SwarmNode:
+    """A node of the Swarm."""
+
+    id: str
+    name: str
+    """Its host name."""
+    state: str
+    """`ready`, `down`, `disconnected` or `unknown`."""
+    availability: str
+    """`active`, `pause` or `drain`."""
+
+
+@dataclass(frozen=True, slots=True)
 class SwarmTask:
-    """A task that should run."""
+    """A task of a service."""
 
     state: str
     """`running`, which a task with a HEALTHCHECK is only once it is healthy, `starting`, `pending`, `failed`, …"""
@@ -377,6 +414,12 @@ class SwarmTask:
     """The host name of its node; empty as long as it has none."""
     why: str
     """What the engine says of its state, after a colon; empty if nothing."""
+    desired: str = "running"
+    """`running`, or `shutdown` for a task that was replaced or whose node is down."""
+    slot: int = 0
+    """Its number, which a task keeps that takes its place; 0 with `mode: global`."""
+    container: str = ""
+    """The id of its container; empty as long as it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,14 +437,39 @@ class SwarmService:
 
 def swarm_service(name: str) -> SwarmService | None:
     """Return a service of the Swarm, None if there is none of that name; raises EngineUnavailable."""
-    rows = json.loads(_get("/services", {"filters": json.dumps({"name": [name]}), "status": "true"}))
+    rows = _get_json("/services", {"filters": json.dumps({"name": [name]}), "status": "true"})
     service = next((each for each in rows if each["Spec"]["Name"] == name), None)  # the filter is a prefix
     if service is None:
         return None
     wanted = {"service": [name], "desired-state": ["running"]}
-    tasks = json.loads(_get("/tasks", {"filters": json.dumps(wanted)}))
-    names = {each["ID"]: each["Description"]["Hostname"] for each in json.loads(_get("/nodes"))}
-    return read_service(service, tasks, names)
+    tasks = _get_json("/tasks", {"filters": json.dumps(wanted)})
+    return read_service(service, tasks, {each.id: each.name for each in swarm_nodes()})
+
+
+def swarm_tasks(name: str, nodes: Sequence[SwarmNode]) -> list[SwarmTask]:
+    """Return all tasks of a service that the Swarm remembers, also those that ended; raises EngineUnavailable."""
+    names = {each.id: each.name for each in nodes}
+    return [_task(row, names) for row in _get_json("/tasks", {"filters": json.dumps({"service": [name]})})]
+
+
+def swarm_nodes() -> list[SwarmNode]:
+    """Return the nodes of the Swarm; raises EngineUnavailable."""
+    return [read_node(row) for row in _get_json("/nodes")]
+
+
+def read_node(row: Mapping[str, Any]) -> SwarmNode:
+    """Return one node of a response of the engine."""
+    return SwarmNode(
+        row["ID"],
+        row["Description"]["Hostname"],
+        (row.get("Status") or {}).get("State", "unknown"),
+        row["Spec"].get("Availability", "active"),
+    )
+
+
+def node_id(engine: Engine = HERE) -> str:
+    """Return the ID that the engine has as a node of its Swarm, empty for none; raises EngineUnavailable."""
+    return str((_get_json("/info", engine=engine).get("Swarm") or {}).get("NodeID", ""))
 
 
 def read_service(
@@ -429,4 +497,7 @@ def _task(task: Mapping[str, Any], nodes: Mapping[str, str]) -> SwarmTask:
         (spec.get("Labels") or {}).get("com.docker.compose.config-hash", ""),
         nodes.get(node, node),
         f": {why}" if why else "",
+        task.get("DesiredState", "running"),
+        int(task.get("Slot") or 0),
+        (status.get("ContainerStatus") or {}).get("ContainerID", ""),
     )

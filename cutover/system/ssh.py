@@ -59,8 +59,7 @@ class SshHost:
         if fault := host_fault(self.name):
             raise ConfigError(fault)
 
-    @property
-    def _options(self) -> Argv:
+    def _options(self, **more: str) -> Argv:
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",
@@ -73,19 +72,26 @@ class SshHost:
             "ForwardX11": "no",
             "RequestTTY": "no",
             "LogLevel": "ERROR",
-        }
+        } | more
         given = (word for key, value in options.items() for word in ("-o", f"{key}={value}"))
         return ("ssh", *(("-F", str(self.config)) if self.config else ()), *given)
 
     def argv(self, script: str) -> Argv:
         """The command that runs a line of POSIX shell on the host."""
         remote = f"sh -c {shlex.quote(script)}"
-        return (*self._options, "-o", "ControlMaster=auto", "--", self.name, remote)
+        return (*self._options(ControlMaster="auto"), "--", self.name, remote)
+
+    def forward_argv(self, local: Path, remote: str) -> Argv:
+        """The command that makes the socket *remote* of the host the socket *local* of this one, in the background."""
+        options = self._options(
+            ControlMaster="auto", ControlPersist="no", ExitOnForwardFailure="yes", StreamLocalBindUnlink="yes"
+        )
+        return (*options, "-f", "-N", "-L", f"{local}:{remote}", "--", self.name)
 
     @property
     def close_argv(self) -> Argv:
         """The command that ends the connection."""
-        return (*self._options, "-O", "exit", "--", self.name)
+        return (*self._options(), "-O", "exit", "--", self.name)
 
     def run(
         self, script: str, *, deadline_s: float, stdin: int | None = None, mask: bool = True
@@ -125,10 +131,12 @@ def unreached(done: CompletedCommand) -> str:
     """Why *done* says nothing about the host, in one line; empty if the command ran there to its end."""
     if done.code not in {UNREACHED, process.TIMED_OUT}:
         return ""
-    for pattern, meaning in REASONS:
-        if pattern.search(done.err):
-            return meaning
-    return f"no answer: {done.last_line}"
+    return misconfigured(done) or f"no answer: {done.last_line}"
+
+
+def misconfigured(done: CompletedCommand) -> str:
+    """What a person must change before the host of *done* can be reached; empty if it may just be away."""
+    return next((meaning for pattern, meaning in REASONS if pattern.search(done.err)), "")
 
 
 def in_folder(path: str, *words: str, **environment: str) -> str:

@@ -55,7 +55,7 @@ def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) 
         {"name": each.name, "kind": each.kind, "url": each.url, "url_key": each.url_key, "path": each.path}
         for each in wanted
     ]
-    code, out, err = _run_inside(container.id, ["python3", "-I", "-S", "-c", script, json.dumps(rows)])
+    code, out, err = _run_inside(container, ["python3", "-I", "-S", "-c", script, json.dumps(rows)])
     try:
         answers: dict[str, Mapping[str, Any]] = json.loads(out)
     except ValueError:
@@ -73,11 +73,11 @@ def _read_answer(row: Mapping[str, Any]) -> DependencyAnswer:
     return DependencyAnswer(row.get("ms"), str(row.get("error", "")))
 
 
-def _run_inside(container_id: str, argv: Sequence[str]) -> tuple[int, str, str]:
+def _run_inside(container: Container, argv: Sequence[str]) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of *argv* run inside the container; raises EngineUnavailable."""
-    with docker.engine_errors(f"nothing can be run in {container_id[:12]}"):
-        api = docker.client().api
-        made = api.exec_create(container_id, list(argv))["Id"]
+    with docker.engine_errors(f"nothing can be run in {container.short}"):
+        api = docker.client(container.engine).api
+        made = api.exec_create(container.id, list(argv))["Id"]
         out, err = api.exec_start(made, demux=True)
         code = int(api.exec_inspect(made)["ExitCode"] or 0)
     return code, (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")

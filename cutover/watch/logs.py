@@ -19,6 +19,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 from cutover.core.config_schema import Logs
@@ -273,7 +274,11 @@ class LogSource(Source[list[list[LoggedError]]]):
         own, self.before = self._up_to_switch(live), self._up_to_switch(old)
         known = self.before or own
         self.known = known.signatures if known else frozenset()
-        self.readers = [LogReader(each.id, self.rules, self.since) if each else None for each in (live, old)]
+        self.readers = [self._reader(each) if each else None for each in (live, old)]
+
+    def _reader(self, container: Container) -> LogReader:
+        ask = partial(docker.logs, engine=container.engine)
+        return LogReader(container.id, self.rules, self.since, ask=ask)
 
     def _up_to_switch(self, container: Container | None) -> LogWindow | None:
         seen = read_baseline(container, self.rules) if container else None

@@ -31,7 +31,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.stats import minima, quantile, theil_sen
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.system import docker
-from cutover.system.container import ZERO_TIME, Container
+from cutover.system.container import HERE, ZERO_TIME, Container, Engine
 from cutover.watch.check import Source, WatchCheck
 from cutover.watch.containers import ContainerSource
 
@@ -64,10 +64,10 @@ class Usage:
     """Processes that the kernel has killed for the limit; None where that is not counted."""
 
 
-def read_usage(container_id: str, root: Path = CGROUP_ROOT) -> Usage | None:
+def read_usage(container_id: str, engine: Engine = HERE) -> Usage | None:
     """A reading of the container, None while it does not run; raises EngineUnavailable."""
-    found = usage_of_cgroup(container_id, root)
-    return found if found is not None else usage_of_engine(container_id)
+    found = usage_of_cgroup(container_id) if engine == HERE else None
+    return found if found is not None else usage_of_engine(container_id, engine)
 
 
 def usage_of_cgroup(container_id: str, root: Path = CGROUP_ROOT) -> Usage | None:
@@ -103,13 +103,13 @@ def _without_cache(used: int, inactive: int) -> int:
     return used - inactive if inactive < used else used
 
 
-def usage_of_engine(container_id: str) -> Usage | None:
+def usage_of_engine(container_id: str, engine: Engine = HERE) -> Usage | None:
     """The reading from `docker stats`; None for a container that does not run; raises EngineUnavailable."""
     from docker.errors import NotFound
 
     with docker.engine_errors():
         try:
-            stats = docker.client().api.stats(container_id, stream=False)
+            stats = docker.client(engine).api.stats(container_id, stream=False)
         except NotFound:
             return None
     return usage_of_stats(stats)
@@ -160,7 +160,9 @@ class UsageSource(Source[Usage | None]):
     containers: ContainerSource
     evidence: Evidence
     color: str
-    read: Callable[[str], Usage | None] = read_usage
+    service: str = ""
+    """Which of several containers of the color it is; empty for the one that takes the traffic."""
+    read: Callable[[str, Engine], Usage | None] = read_usage
     beside: UsageSource | None = None
     """The old color's, polled for the charts alone."""
     every_s: float = field(default=1.0, kw_only=True)
@@ -180,7 +182,12 @@ class UsageSource(Source[Usage | None]):
         self.ask = self._read
 
     def _read(self) -> Usage | None:
-        return self.read(self.containers.last.id) if self.containers.last else None
+        found = self.containers.last
+        return self.read(found.id, found.engine) if found else None
+
+    @property
+    def _of(self) -> str:
+        return f" of {self.service}" if self.service else ""
 
     @property
     def polls(self) -> int:
@@ -212,10 +219,10 @@ class UsageSource(Source[Usage | None]):
         last = self._newest
         if last is not None and answer.at > last.at and answer.cpu_s >= last.cpu_s:
             used = (answer.cpu_s - last.cpu_s) / (answer.at - last.at)
-            self.evidence.sample("cpu cores", self.color, used)
+            self.evidence.sample(f"cpu cores{self._of}", self.color, used)
         elif last is not None:
             self.window = None  # the container was restarted: its CPU time began anew
-        self.evidence.sample("memory MB", self.color, answer.memory / MB)
+        self.evidence.sample(f"memory MB{self._of}", self.color, answer.memory / MB)
         self._newest = answer
         self.window = self.window or answer
         if answer.at - self.window.at >= CPU_WINDOW_S:
@@ -323,7 +330,7 @@ def resource_checks(source: UsageSource, slo: Slo) -> list[WatchCheck]:
                 judge(container) if container else not_asked(name, "no container seen yet, or none any more")
             )
 
-        return WatchCheck(name, source, judge_if_seen)
+        return WatchCheck(name, source, judge_if_seen, service=source.service)
 
     return [
         check("cpu", lambda now: judge_cpu(tuple(source.cores), now, slo.cpu)),

@@ -17,8 +17,9 @@ from cutover.gate.http_checks import ask_ready
 from cutover.proxy.access_log import LogTail
 from cutover.proxy.base import own_paths
 from cutover.system import docker
-from cutover.system.container import Container
+from cutover.system.container import HERE, Container, Engine
 from cutover.system.http import HttpClient, NoResponse
+from cutover.system.nodes import nodes_of
 from cutover.watch.availability import (
     SERVER_ERROR,
     EndpointComparison,
@@ -132,15 +133,12 @@ class WatchSuite:
         return checks
 
     @cached_property
-    def siblings(self) -> dict[str, tuple[Find, str]]:
-        """Name -> finder and service of every other container of the release."""
+    def siblings(self) -> dict[str, Sibling]:
+        """Name -> every other container of the release."""
         return self._siblings(workers=True)
 
-    def _siblings(self, *, workers: bool) -> dict[str, tuple[Find, str]]:
-        return {
-            name: (partial(docker.the_container, self.live.project or "", service, number), service)
-            for name, (service, number) in siblings(self.settings, self.live, workers=workers).items()
-        }
+    def _siblings(self, *, workers: bool) -> dict[str, Sibling]:
+        return siblings(self.settings, self.live, workers=workers) | elsewhere(self.settings, self.live)
 
     @cached_property
     def old_client(self) -> HttpClient | None:
@@ -292,7 +290,7 @@ class WatchSuite:
     def _containers(self, find: Find) -> Iterator[WatchCheck]:
         """The checks by the engine, of both colors' containers."""
         live = self._container_source("", find)
-        others = {name: self._container_source(name, each) for name, (each, _) in self.siblings.items()}
+        others = {name: self._container_source(name, each.find) for name, each in self.siblings.items()}
 
         def with_siblings(check: WatchCheck) -> WatchCheck:
             beside = tuple(sibling_check(check.name, *each) for each in others.items())
@@ -307,15 +305,25 @@ class WatchSuite:
             old = ContainerSource(find_old, pace_s=PACES["engine"])
             yield old_color_check(old, self.old.name)
             usage.beside = UsageSource(old, self.evidence, self.old.name)
-        for check in resource_checks(usage, self.settings.slo):
-            yield with_siblings(check) if check.name == "oom" else check
+        slo = self.settings.slo
+        beside = {
+            name: resource_checks(UsageSource(others[name], self.evidence, self.color, name), slo)
+            for name, each in self.siblings.items()
+            if each.engine != HERE
+        }
+        for number, check in enumerate(resource_checks(usage, slo)):
+            further = tuple(each[number] for each in beside.values())
+            if check.name == "oom":
+                here = {name: each for name, each in others.items() if name not in beside}
+                further += tuple(sibling_check(check.name, *each) for each in here.items())
+            yield replace(check, siblings=further)
 
     def _logs(self, find: Find) -> Iterator[WatchCheck]:
         """The checks by the logs of both colors, of each service."""
         others = self.siblings.items()
         sources = [
             self._log_source(find, self.live.service),
-            *(self._log_source(each, service, name) for name, (each, service) in others),
+            *(self._log_source(each.find, each.service, name) for name, each in others),
         ]
         for check, *further in zip(*map(log_checks, sources), strict=True):
             yield self._excused(replace(check, siblings=tuple(further)))
@@ -351,11 +359,25 @@ class WatchSuite:
         return replace(check, excuse=Excuse(trouble, reset or check.reset)) if trouble else check
 
 
-def siblings(settings: Settings, live: Target, *, workers: bool = True) -> dict[str, tuple[str, int | None]]:
-    """Name -> service and replica of every other container that is one release with the one of *live*.
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """Another container that is one release with that of the target."""
 
-    These are the other services, the further replicas of each, and the workers where the traffic is. A replica
-    of None is the only one.
+    project: str
+    service: str
+    number: int | None
+    """Its replica; None if it is the only one."""
+    engine: Engine = HERE
+
+    def find(self) -> Container | None:
+        """The container as it is now; raises EngineUnavailable."""
+        return docker.the_container(self.project, self.service, self.number, self.engine)
+
+
+def siblings(settings: Settings, live: Target, *, workers: bool = True) -> dict[str, Sibling]:
+    """Name -> every other container on this host that is one release with the one of *live*.
+
+    These are the other services, the further replicas of each, and the workers where the traffic is.
     """
     moved = settings.workers if workers and live.kind == "live" else ()
     try:
@@ -367,10 +389,27 @@ def siblings(settings: Settings, live: Target, *, workers: bool = True) -> dict[
         there = numbers.get(service, [])
         replicas[service] = there if there[1:] else [None]
     return {
-        f"{service} {number}" if number else service: (service, number)
+        f"{service} {number}" if number else service: Sibling(live.project or "", service, number)
         for service, found in replicas.items()
         for number in found
     }
+
+
+def elsewhere(settings: Settings, live: Target) -> dict[str, Sibling]:
+    """Name -> every container on another node of the Swarm that is one release with the one of *live*."""
+    found, project = dict[str, Sibling](), live.project or ""
+    for node, each in nodes_of(settings.platform).asked.items() if project else ():
+        try:
+            numbers = docker.numbers(project, each.engine)
+        except EngineUnavailable:  # the checks of the containers say so themselves
+            numbers = {service: [0] for service in settings.services}
+        for service in settings.services:
+            there = numbers.get(service, [])
+            for number in there:
+                name = f"{service} {number}" if there[1:] else service
+                only = number if there[1:] else None
+                found[f"{name} on {node}"] = Sibling(project, service, only, each.engine)
+    return found
 
 
 def _http_client(settings: Settings, target: Target) -> HttpClient:

@@ -219,6 +219,11 @@ def _configure(folder: Path, servers: dict[str, Server], key: Path, toml: str) -
     """Write what the coordinator has: cutover.toml and the files of ssh."""
     here = folder / "coordinator"
     (here / "cutover.toml").write_text(toml)
+    write_ssh_config(here, servers, key)
+
+
+def write_ssh_config(here: Path, servers: Mapping[str, Server], key: Path) -> Path:
+    """Write a configuration of ssh for *servers* by their names, with their host keys; its path."""
     known, blocks = [], []
     for name, server in servers.items():
         known.append(f"[127.0.0.1]:{server.port} {server.host_key}\n")
@@ -227,10 +232,12 @@ def _configure(folder: Path, servers: dict[str, Server], key: Path, toml: str) -
         f"Host *\n    User root\n    IdentityFile {key}\n    IdentitiesOnly yes\n    IdentityAgent none\n"
     )
     (here / "known_hosts").write_text("".join(known))
-    (here / "ssh_config").write_text(
+    path = here / "ssh_config"
+    path.write_text(
         "".join(blocks)
         + common
         + f"    UserKnownHostsFile {here / 'known_hosts'}\n    GlobalKnownHostsFile /dev/null\n"
     )
     if shutil.which("ssh") is None:
         raise RuntimeError("ssh is missing: install openssh-client")
+    return path

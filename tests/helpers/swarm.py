@@ -86,7 +86,8 @@ def swarm(folder: Path, count: int, ports: Sequence[int] = ()) -> Iterator[list[
     try:
         for each in nodes:
             open_ = ports if each is nodes[0] else ()
-            published = [word for port in open_ for word in ("--publish", f"127.0.0.1:{port}:{port}")]
+            doors = ("127.0.0.1::22", *(f"127.0.0.1:{port}:{port}" for port in open_))
+            published = [word for door in doors for word in ("--publish", door)]
             place = (
                 "--hostname",
                 each.name,

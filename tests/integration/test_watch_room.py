@@ -17,6 +17,7 @@ from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome, Verdict
 from cutover.system import docker
+from cutover.system.container import Engine
 from cutover.watch.check import at_once
 from cutover.watch.containers import ContainerSource
 from cutover.watch.resources import LEAK_NEEDS_S, Usage, UsageSource, read_usage, resource_checks
@@ -55,16 +56,16 @@ def container(request: pytest.FixtureRequest) -> Iterator[str]:
     subprocess.run(("docker", "rm", "--force", "--volumes", name), check=False, capture_output=True)
 
 
-def a_second_is_a_minute(container_id: str) -> Usage | None:
+def a_second_is_a_minute(container_id: str, engine: Engine) -> Usage | None:
     """A real reading with its time multiplied by 60."""
-    found = read_usage(container_id)
+    found = read_usage(container_id, engine)
     return replace(found, at=found.at * MINUTES_A_SECOND) if found else None
 
 
 def judged(container: str) -> Verdict:
     """Verdict of the leak check once there are enough readings."""
     containers = ContainerSource(partial(docker.inspect, container), start=at_once)
-    usage = UsageSource(containers, Evidence(), "green", a_second_is_a_minute, start=at_once)
+    usage = UsageSource(containers, Evidence(), "green", read=a_second_is_a_minute, start=at_once)
     leak = next(each for each in resource_checks(usage, Slo()) if each.name == "leak")
     end = time.monotonic() + DEADLINE_S
     while usage.anonymous.seconds < LEAK_NEEDS_S and time.monotonic() < end:

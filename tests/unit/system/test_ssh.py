@@ -12,7 +12,7 @@ import pytest
 
 from cutover.core.errors import ConfigError
 from cutover.system.process import TIMED_OUT, CompletedCommand
-from cutover.system.ssh import UNREACHED, SshHost, connections, in_folder, tied, unreached
+from cutover.system.ssh import UNREACHED, SshHost, connections, in_folder, misconfigured, tied, unreached
 
 WEB = SshHost("deploy@web-1", Path("/run/c/0"))
 
@@ -26,6 +26,14 @@ def test_a_command_line_is_strict_and_ends_its_options_before_the_host() -> None
     }
     assert "-F" not in argv
     assert SshHost("web-1", Path("/run/c/0"), Path("/etc/x")).argv("true")[:3] == ("ssh", "-F", "/etc/x")
+
+
+def test_a_socket_of_the_host_becomes_one_here() -> None:
+    """It ends as soon as it is not possible, and an old socket of that name is replaced."""
+    argv = WEB.forward_argv(Path("/run/c/0.engine"), "/var/run/docker.sock")
+    assert argv[-6:] == ("-f", "-N", "-L", "/run/c/0.engine:/var/run/docker.sock", "--", "deploy@web-1")
+    assert {"ExitOnForwardFailure=yes", "StreamLocalBindUnlink=yes", "StrictHostKeyChecking=yes"} < {*argv}
+    assert [each for each in argv if each.startswith("ControlPersist")] == ["ControlPersist=no"]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +68,7 @@ def test_what_ssh_says_becomes_one_line(code: int, err: str, meaning: str) -> No
     said = unreached(done(code, err))
     assert meaning in said
     assert bool(said) is bool(meaning)
+    assert bool(misconfigured(done(code, err))) is (bool(meaning) and not meaning.startswith("no answer"))
     assert "\n" not in said
 
 

@@ -9,7 +9,7 @@ import pytest
 from cutover.core.config import Settings
 from cutover.core.target import Target
 from cutover.system import docker
-from cutover.system.container import Container
+from cutover.system.container import HERE, Container, Engine
 from cutover.watch.suite import siblings
 from tests.helpers.containers import container
 
@@ -35,7 +35,8 @@ THERE = [
 def there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the engine list the containers in THERE."""
 
-    def containers(_project: str, service: str | None = None) -> list[Container]:
+    def containers(_project: str, service: str | None = None, engine: Engine = HERE) -> list[Container]:
+        assert engine == HERE
         return [each for each in THERE if service in {None, each.service}]
 
     monkeypatch.setattr(docker, "containers", containers)

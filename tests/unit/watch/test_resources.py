@@ -14,7 +14,7 @@ from cutover.core.config_schema import Slo
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.verdict import Outcome
-from cutover.system.container import Container
+from cutover.system.container import Container, Engine
 from cutover.watch.check import at_once
 from cutover.watch.containers import ContainerSource
 from cutover.watch.resources import (
@@ -125,7 +125,7 @@ def usage(readings: Sequence[Usage | Exception | None]) -> UsageSource:
     """A source that reads one of *readings* at each poll."""
     rest = list(readings)
 
-    def read(_container_id: str) -> Usage | None:
+    def read(_container_id: str, _engine: Engine) -> Usage | None:
         answer = rest.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -133,7 +133,7 @@ def usage(readings: Sequence[Usage | Exception | None]) -> UsageSource:
 
     containers = ContainerSource(lambda: LIMITED, start=at_once)
     containers.poll(0.0)
-    return UsageSource(containers, Evidence(), "green", read, start=at_once)
+    return UsageSource(containers, Evidence(), "green", read=read, start=at_once)
 
 
 def test_windows_of_cpu_time() -> None:
