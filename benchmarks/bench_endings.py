@@ -316,6 +316,7 @@ def attempt(on: Ground, one: Case) -> tuple[Seen, str]:
         make_old(on, one, live, client.ask().tag)
         status: Any = on.status()
         before, verified = client.ask().tag, bool(status["colors"][live].get("verified"))
+        ran = {color: on.tags(color) for color in cases.COLORS}
         choices = [each for each in GOOD_TAGS if each not in {before, *on.tags(other(live))}]
         asked = choices[0] if one.release == cases.GOOD else BROKEN_TAGS[one.release]
         with edited(on, one, live):
@@ -334,7 +335,7 @@ def attempt(on: Ground, one: Case) -> tuple[Seen, str]:
             began=acting.landed, broke=bool(acting.broke_at) and acting.broke_at < ended - 1, at_end=at_end,
             settled=[client.ask() for _ in range(6)], new_failed=sum(each.status >= SERVER_ERROR for each in new),
             running={color: on.tags(color) for color in cases.COLORS}, status=on.status(),
-            status_code=on.cutover("status").code, way_out=way_out,
+            status_code=on.cutover("status").code, ran_before=ran, way_out=way_out,
         )  # fmt: skip
         if code == OPERATOR and seen.run:
             seen = replace(seen, way_out=_led_out(on, seen.run, client))

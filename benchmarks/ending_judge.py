@@ -88,6 +88,8 @@ class Seen:
     status: Mapping[str, Any]
     """`cutover status --json` at that time."""
     status_code: int
+    ran_before: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """`running` before the session."""
     way_out: Mapping[str, Any] = field(default_factory=dict)
     """After 11 or `cutover recover`: `run`, its exit `code`, and `status_code` and what users get (`served`) then."""
 
@@ -95,6 +97,11 @@ class Seen:
     def asked_runs(self) -> list[str]:
         """The colors on which the release that was asked for runs."""
         return [color for color, tags in self.running.items() if self.asked in tags]
+
+    @property
+    def asked_left(self) -> list[str]:
+        """Those on which it did not run before the session."""
+        return [color for color in self.asked_runs if self.asked not in self.ran_before.get(color, ())]
 
 
 def findings(case: Case, seen: Seen) -> list[str]:
@@ -138,7 +145,7 @@ def _code(case: Case, seen: Seen) -> Iterator[str]:
     if seen.code == OK:
         yield from _released(case, seen)
     elif seen.code == OPERATOR:
-        if _served(seen.at_end) == [seen.before] and not seen.asked_runs:
+        if _served(seen.at_end) == [seen.before] and not seen.asked_left:
             yield f"exit 11, but users had {seen.before} all the time around the end, as before: {seen.sentence}"
         if not seen.run:
             yield "exit 11 without a command"
@@ -154,8 +161,8 @@ def _death(case: Case, seen: Seen) -> Iterator[str]:
         yield "no exit code, although nobody killed the session"
     if after not in ([seen.before], [seen.asked]):
         yield f"after the death users get {' and '.join(after)}, neither {seen.before} nor {seen.asked}"
-    if after == [seen.before] and seen.asked_runs and case.place != STAGED:
-        yield f"after the death {seen.asked} still runs on {seen.asked_runs[0]}"
+    if after == [seen.before] and seen.asked_left and case.place != STAGED:
+        yield f"after the death {seen.asked} still runs on {seen.asked_left[0]}"
 
 
 def _released(case: Case, seen: Seen) -> Iterator[str]:
@@ -171,8 +178,8 @@ def _as_before(seen: Seen) -> Iterator[str]:
     after = _served(seen.settled)
     if after != [seen.before]:
         yield f"exit {seen.code}, but users get {' and '.join(after)} in place of {seen.before}"
-    if seen.asked_runs:
-        yield f"exit {seen.code}, but {seen.asked} still runs on {seen.asked_runs[0]}"
+    if seen.asked_left:
+        yield f"exit {seen.code}, but {seen.asked} still runs on {seen.asked_left[0]}"
     if "as before" in seen.sentence and seen.before not in seen.sentence:
         yield f"the last lines do not name {seen.before}: {seen.sentence}"
 
