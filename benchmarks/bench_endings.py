@@ -1,6 +1,6 @@
 """Check the endings of seeded releases beside faults: whether exit code, last lines and status are true.
 
-    python -m benchmarks.bench_endings [--count N] [--first K] [--part I/N] [--seed S] [--only K] [--dry]
+    python -m benchmarks.bench_endings [--count N] [--first K] [--part I/N] [--left] [--seed S] [--only K]
 
 Each release is drawn from its seed and number (`ending_cases.py`): a good or a bad release, on the idle color with a
 switch, in place, or without a proxy; a fault before, at or after the switch; an old release that may itself be unwell;
@@ -582,6 +582,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=300, help="how many (300)")
     parser.add_argument("--first", type=int, default=1, help="the number of the first (1)")
     parser.add_argument("--part", default="1/1", metavar="I/N", help="only each N-th, from the I-th (1/1)")
+    parser.add_argument("--left", action="store_true", help="only those without a stored true result")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, metavar="K", help="only this number")
     parser.add_argument("--dry", action="store_true", help="print only")
@@ -616,6 +617,8 @@ def main() -> int:
             if stop.is_set():
                 break
             one = case(given.seed, number)
+            if given.left and merged(SECTION, {}).get(one.name, {}).get("false") == []:
+                continue
             row = measure(grounds, one, where)
             rows[one.name] = row
             if not given.dry:

@@ -83,7 +83,7 @@ LOST = replace(
         (BAD_CASE, LOST),
         (replace(BAD_CASE, edit=TAG_OF_LIVE), replace(REVERTED, code=4, word="", sentence="")),
     ],
-    ids=["0", "1", "11", "4"],
+    ids=["0", "1", "1 beside a copy", "11", "4"],
 )
 def test_a_true_ending(one: Case, seen: Seen) -> None:
     """A release that is kept, one that is reverted, one that could not be, and one that is refused for an edited file."""
