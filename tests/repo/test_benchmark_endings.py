@@ -79,7 +79,15 @@ LOST = replace(
     [
         (GOOD_CASE, RELEASED),
         (BAD_CASE, REVERTED),
-        (BAD_CASE, replace(REVERTED, running={"blue": [OLD], "green": [NEW]}, ran_before={"green": [NEW]})),
+        (
+            BAD_CASE,
+            replace(
+                REVERTED,
+                running={"blue": [OLD], "green": [NEW]},
+                ran_before={"green": [NEW]},
+                status=status("blue", OLD, "reverted", other=NEW),
+            ),
+        ),
         (BAD_CASE, LOST),
         (replace(BAD_CASE, edit=TAG_OF_LIVE), replace(REVERTED, code=4, word="", sentence="")),
     ],
