@@ -1,6 +1,7 @@
 """Several servers, each with sshd, a Docker engine and nginx in a container, and a coordinator's folder beside them.
 
-The Python of the tests, with the package and its dependencies, is mounted into each server at the same path.
+The Python of the tests, with the package and its dependencies, is mounted into each server at the same path, and all
+share one folder of compiled files: each session would else compile the whole package, which nothing caches.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ hold = "{hold}"
 ssh_config = "ssh_config"
 """
 SETUP = r"""
+printf 'SetEnv PYTHONPYCACHEPREFIX=%s\n' "$PYTHONPYCACHEPREFIX" >>/etc/ssh/sshd_config
+kill -HUP "$(cat /run/sshd.pid)"
 install -d -m 755 /srv/recall/proxy /var/lib/cutover /var/lib/cutover/recall-live
 install -d -m 700 /var/lib/cutover/recall ~/.ssh
 cd /var/lib/cutover/recall-live && touch here blue
@@ -116,12 +119,14 @@ class Fleet:
         kept = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(("CUTOVER_", "PYTEST_", "GITHUB_"))
+            if not key.startswith(("CUTOVER_", "PYTEST_", "GITHUB_", "PYTHON"))
         }
+        ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CUTOVER_WHO": "ana", "PYTHONUNBUFFERED": "1"}
+        ours |= compiled(self.folder.parent)
         return subprocess.Popen(
             self.words(tag, *more, hosts=hosts),
             cwd=self.folder,
-            env=kept | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CUTOVER_WHO": "ana"},
+            env=kept | ours,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -166,13 +171,18 @@ class Fleet:
         return time.monotonic() - begun
 
 
+def compiled(folder: Path) -> dict[str, str]:
+    """The variable by which Python keeps compiled files below *folder*, at the same path here and on the servers."""
+    return {"PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+
+
 @contextmanager
 def fleet(
     folder: Path, images: Sequence[str], *, hold: str = "10m", names: Sequence[str] = ()
 ) -> Iterator[Fleet]:
     """Servers that run the first of *images* (of recall) on blue, with a coordinator's folder; removed afterwards."""
     names = names or ("web-1", "web-2", "web-3")
-    for each in ("image", "coordinator"):
+    for each in ("image", "coordinator", "compiled"):
         (folder / each).mkdir()
     key = folder / "key"
     subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
@@ -181,6 +191,8 @@ def fleet(
     servers = {name: Server(f"cutover-test-{name}-{suffix}") for name in names}
     mounted = {str(Path(each).resolve()) for each in (sys.prefix, sys.base_prefix, ROOT)}
     volumes = [word for each in sorted(mounted) for word in ("--volume", f"{each}:{each}:ro")]
+    for key_, path in compiled(folder).items():
+        volumes += ["--volume", f"{path}:{path}", "--env", f"{key_}={path}"]
     try:
         with ThreadPoolExecutor(len(names)) as pool:
             values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml}
