@@ -32,7 +32,8 @@ from cutover.release.verify import journaled, require_reverted
 @click.command("confirm")
 @common
 @click.argument("release", required=False, metavar="[ID]")
-def confirm_command(config: str | None, as_json: bool, release: str | None) -> int:
+@click.option("--check", is_flag=True, help="Only ask whether it can be confirmed now; it stays held.")
+def confirm_command(config: str | None, as_json: bool, release: str | None, check: bool) -> int:
     """Keep the release that is held (`--hold`), before its guard reverts it at the deadline.
 
     A release that is confirmed already stays so. Exit 1: it was reverted, or it does not serve any more.
@@ -40,7 +41,7 @@ def confirm_command(config: str | None, as_json: bool, release: str | None) -> i
     settings = settings_of(config)
     state = State(settings.state)
     state.prepare()
-    done = confirm(settings, state, release)
+    done = confirm(settings, state, release, check=check)
     tell(as_json, dict(done.facts), [done.sentence, *(f"note   {each}" for each in done.notes)])
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 
+from cutover import __version__
 from cutover.cli.main import common, settings_of, tell
 from cutover.core.config import Settings
 from cutover.core.config_schema import parse_duration
@@ -23,6 +25,7 @@ from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live, other
 from cutover.release.colors import Colors, ask_live, inspect_colors, main_container
 from cutover.release.history import END_EVENTS, Moment, read_journal, unresolved
+from cutover.release.lease import current_lease
 from cutover.release.rollback import plan_rollback
 from cutover.release.state import State
 from cutover.release.verify import ASK_AGAIN, label_of, served_after
@@ -66,7 +69,11 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
     state = State(settings.state)
     agreed = here.proxy.agreed() if here and here.proxy else None
     live = here.live if here else _live_without_files(settings, problem)
+    lease = current_lease(state, time.time())
     return {
+        "version": __version__,
+        "config": hashlib.sha256(settings.source.read_bytes()).hexdigest(),
+        "state": str(state.root),
         "project": settings.project,
         "problem": problem,
         "has_proxy": settings.proxy is not None,
@@ -80,6 +87,7 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "guard": state.guard_lives(state.open_release() or "-"),
         "guard_said": _guard_said(state),
         "hold": _hold(state),
+        "lease": asdict(lease) | {"said": lease.line} if lease else None,
         **_needs_operator(settings, state, here),
         "last": next((row for row in reversed(state.history()) if row.get("event") in ENDS), None),
         "rollback": _rollback_now(state, here) if here and state.root.is_dir() else None,
@@ -202,6 +210,7 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
         rows.append(f"  since  {MASK(facts['resolved'])}")
     if facts["cold"]:
         rows.append(f"  back   {facts['cold']}")
+    rows += [f"  hosts  {MASK(facts['lease']['said'])}"] if facts["lease"] else []
     return [*rows, f"  open   {_open(facts)}"]
 
 

@@ -599,6 +599,9 @@ class Hosts(Section):
     """How long each batch is watched; the last duration counts for all further batches; default: `[watch] duration`."""
     hold: Period = 3600.0
     """How long a switched server waits for the others; then it reverts by itself."""
+    migrate_on: Literal["first", "all"] | None = None
+    """Where `[snapshot]`, `[migrate]` and one-shot services run: on the first server, before the others are staged, as
+    for one database of all; or on each. Default: `first` with `[migrate]` or `[snapshot]`, else `all`."""
     ssh_config: ConfigPath | None = None
     """Another configuration file of ssh."""
     leave: tuple[str, ...] = ()

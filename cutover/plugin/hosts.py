@@ -66,7 +66,14 @@ class CoordinatorHooks:
         """Hooks for the hosts that the session names; raises ConfigError."""
         settings, asked = session.settings, session.request
         hosts = chosen_hosts(asked.hosts, settings)
-        plan = plan_hosts(settings, hosts, asked.deploy or "", watch_s=asked.watch_s, hold_s=asked.hold_s)
+        plan = plan_hosts(
+            settings,
+            hosts,
+            asked.deploy or "",
+            watch_s=asked.watch_s,
+            hold_s=asked.hold_s,
+            migrate=asked.migrate,
+        )
         own = [each for each in asked.paths if each != "--pyargs"]
         # The shipped checklists are found by each host itself: in its checkout or in its installed package.
         tests = () if {*own} <= SHIPPED else asked.paths
@@ -107,6 +114,8 @@ class CoordinatorHooks:
             ours.evidence.fact(key, value)
         line = Who(ours.settings.project, f"{count(len(plan.hosts), 'host')}", "", plan.tag, who())
         ours.console.lines([first_line(line, look_of_terminal())])
+        if len(plan.stages) > 1:
+            self._step("", "migration", f"on {plan.hosts[0]}, once for all hosts", 0.0, "not asked")
         for number, batch in enumerate(plan.batches, 1):
             text = f"{', '.join(batch.hosts)}: watched for {duration(batch.watch_s)}"
             self._step("", f"batch {number}", text, 0.0, "not asked")

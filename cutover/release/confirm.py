@@ -36,11 +36,12 @@ class Confirmation:
     """What was not done after the commit."""
 
 
-def confirm(settings: Settings, state: State, wanted: str | None) -> Confirmation:
+def confirm(settings: Settings, state: State, wanted: str | None, *, check: bool = False) -> Confirmation:
     """Commit the held release, named *wanted* if that is given; one that is committed already stays so.
 
-    Raises Failed if it was or is now reverted or does not run any more, ConfigError for an unknown release, Locked
-    while a session runs, and EngineUnavailable if what runs cannot be asked.
+    With *check* it is only asked whether it can be committed now. Raises Failed if it was or is now reverted or does
+    not run any more, ConfigError for an unknown release, Locked while a session runs, and EngineUnavailable if what
+    runs cannot be asked.
     """
     with state.locked(lock_owner("a confirmation")):
         held = state.held()
@@ -54,6 +55,9 @@ def confirm(settings: Settings, state: State, wanted: str | None) -> Confirmatio
         if not serving.ok:
             kind = Failed if serving.outcome is Outcome.NO else Inconclusive
             raise kind(f"{serving.reason}; it is not confirmed: `cutover rollback` reverts it now")
+        if check:
+            facts = {"confirmed": None, "release": held.release, "left_s": held.left_s(Moment.now())}
+            return Confirmation(f"{serving.reason}: {held.release} can be confirmed", facts)
         if not state.close(held.release, held.left):
             return _ended_before(state, held.release, None)
         return _after_commit(settings, state, held)

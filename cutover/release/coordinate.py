@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from cutover import __version__
 from cutover.core.config import Settings
 from cutover.core.config_schema import Hosts
 from cutover.core.errors import ConfigError, Locked
-from cutover.core.result import INCONCLUSIVE, OK
+from cutover.core.result import INCONCLUSIVE, LOCKED
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import duration
 from cutover.core.verdict import Outcome
@@ -33,6 +33,7 @@ from cutover.release.hosts import (
     HostsPlan,
     HostState,
     HostStep,
+    host_facts,
     host_state,
     judge_end,
     next_action,
@@ -42,8 +43,9 @@ from cutover.release.hosts import (
 )
 from cutover.system import process
 from cutover.system.process import CompletedCommand
-from cutover.system.ssh import SshHost, agent_environment, in_folder, tied, unreached
+from cutover.system.ssh import UNREACHED, SshHost, agent_environment, in_folder, tied, unreached
 
+T = TypeVar("T")
 ASK_DEADLINE_S = 60.0
 SILENT_S = 60.0
 """How long a host that does not answer is asked again at the end."""
@@ -51,10 +53,11 @@ ASK_AGAIN_S = 1.0
 REVERT_DEADLINE_S = 900.0
 RENEW_S = 40.0
 SESSION_MARGIN_S = 120.0
+SKIP_MIGRATIONS = "--skip-migrations"
 MOST_REPORT = 50_000_000
 MOST_FILES = 200
-LAST_MOMENT_S = 3.0
-"""How long before its deadline a release is no longer confirmed."""
+LAST_MOMENT_S = 10.0
+"""How long a host takes to be rolled back: before the first deadline there must be time for all that are confirmed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +99,20 @@ class HostsRequest:
         """The folder of this release's reports on each host."""
         return f"{self.table.path.rstrip('/')}/reports/hosts-{self.id}"
 
-    def session(self, phase: HostPhase, watch_s: float) -> str:
+    def session(self, action: HostAction) -> str:
         """The session of a phase on a host; it ends in order if its connection or the coordinator ends."""
         words: tuple[str, ...] = ("release", self.plan.tag, "--stage")
-        if phase is HostPhase.SWITCH:
-            holds = (f"--watch={watch_s:g}s", f"--hold={self.plan.hold_s:g}s")
+        if action.phase is HostPhase.SWITCH:
+            holds = (f"--watch={action.watch_s:g}s", f"--hold={self.plan.hold_s:g}s")
             words = ("release", self.plan.tag, "--staged", *holds)
-        return tied(self.script(*words, *self.options, phase=phase))
+        more = () if self.plan.migrates(action) else (SKIP_MIGRATIONS,)
+        return tied(self.script(*words, *self.options, *more, phase=action.phase))
 
 
 def host_options(request: ReleaseRequest, tests: Sequence[str]) -> tuple[str, ...]:
     """The options of `cutover release` by which a host does what *request* asks for, with the checklists *tests*."""
     flags = {
         "--allow-no-rollback": request.allow_no_rollback,
-        "--skip-migrations": not request.migrate,
         "--allow-breaking-migration": request.allow_breaking_migration,
     }
     return (*(f"--tests={each}" for each in tests), *(name for name, given in flags.items() if given))
@@ -142,7 +145,9 @@ class Coordinator:
     interrupted: bool = False
     reverted_for: str = ""
     """Why the hosts are reverted; empty if they are not."""
-    _held_since: float | None = None
+    _held: dict[str, str] = field(default_factory=dict)
+    """The hosts that have switched, each with the id of the release that it holds."""
+    _held_since: dict[str, float] = field(default_factory=dict)
     _lifelines: set[int] = field(default_factory=set)
     _ending: bool = False
     _final: bool = False
@@ -157,8 +162,7 @@ class Coordinator:
     # --- before -------------------------------------------------------------------------------------------------
     def preflight(self) -> None:
         """Ask all hosts side by side; raises Locked, or ConfigError with everything that is wrong."""
-        with ThreadPoolExecutor(len(self.plan.hosts)) as pool:
-            found = [*pool.map(self._ask_first, self.plan.hosts)]
+        found = self._each(self._ask_first, self.plan.hosts)
         if taken := taken_by(found):
             raise Locked(taken)
         digest = hashlib.sha256(self.request.settings.source.read_bytes()).hexdigest()
@@ -167,50 +171,44 @@ class Coordinator:
         self.facts = {each.host: each for each in found}
         self.before = {each.host: each.state for each in found}
 
+    def _each(self, ask: Callable[[str], T], hosts: Sequence[str]) -> list[T]:
+        """What *ask* returns for each of *hosts*, asked side by side."""
+        with ThreadPoolExecutor(max(1, len(hosts))) as pool:
+            return [*pool.map(ask, hosts)]
+
     def _ask_first(self, host: str) -> HostFacts:
-        done = self.hosts[host].run(self.request.script("lease", "--json"), deadline_s=ASK_DEADLINE_S)
-        facts = _json(done)
-        if (
-            problem := unreached(done)
-            or (facts is None and f"`cutover` does not run there: {done.last_line}")
-            or ""
-        ):
-            return HostFacts(host, problem=problem)
-        facts, lease = facts or {}, ""
-        if found := facts.get("lease"):
-            lease = f"{found.get('who')} is releasing {found.get('what')}"
-        state = self._ask(host)
-        given = {key: str(facts.get(name) or "") for key, name in
-                 (("version", "version"), ("config", "config"), ("folder", "state"))}  # fmt: skip
-        return HostFacts(host, lease=lease, state=state, problem=state.silent, **given)
+        done = self._status(host)
+        return host_facts(
+            host, _json(done), unreached(done) or f"`cutover` does not run there: {done.last_line}"
+        )
 
     def _ask(self, host: str) -> HostState:
-        done = self.hosts[host].run(self.request.script("status", "--json"), deadline_s=ASK_DEADLINE_S)
+        done = self._status(host)
         facts = _json(done)
-        if facts is None:
-            return HostState(silent=unreached(done) or done.last_line)
-        return host_state(facts)
+        return HostState(silent=unreached(done) or done.last_line) if facts is None else host_state(facts)
+
+    def _status(self, host: str) -> CompletedCommand:
+        return self.hosts[host].run(self.request.script("status", "--json"), deadline_s=ASK_DEADLINE_S)
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[None]:
         """Have all hosts while the body runs; raises Locked, with none of them taken, if another release has one."""
-        taken: list[str] = []
         ended = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(ended,), daemon=True)
+        # Of two coordinators one gets the first host, and the other one then asks for no more.
+        first, *others = sorted(self.plan.hosts)
+        taken: list[str] = []
         try:
-            # In one order for all, so that of two coordinators one gets all hosts.
-            for host in sorted(self.plan.hosts):
-                done = self._claim(host)
-                if not done.ok:
-                    facts = _json(done) or {}
-                    raise Locked(f"{host}: {facts.get('taken') or unreached(done) or done.last_line}")
-                taken.append(host)
+            for hosts in filter(None, ([first], others)):
+                answers = dict(zip(hosts, self._each(self._claim, hosts), strict=True))
+                taken += [host for host, done in answers.items() if done.ok]
+                if refused := {host: done for host, done in answers.items() if not done.ok}:
+                    raise _not_claimed(refused)
             renewing.start()
             yield
         finally:
             ended.set()
-            with ThreadPoolExecutor(len(self.plan.hosts)) as pool:
-                pool.map(self._give_back, taken)
+            self._each(self._give_back, taken)
 
     def _claim(self, host: str) -> CompletedCommand:
         script = self.request.script("lease", self.request.id, f"--what={self.request.what}", "--json")
@@ -223,8 +221,7 @@ class Coordinator:
 
     def _renew(self, ended: threading.Event) -> None:
         while not ended.wait(RENEW_S):
-            with ThreadPoolExecutor(len(self.plan.hosts)) as pool:
-                pool.map(self._claim, self.plan.hosts)
+            self._each(self._claim, self.plan.hosts)
 
     # --- the release --------------------------------------------------------------------------------------------
     def run(self) -> HostsEnd:
@@ -235,10 +232,9 @@ class Coordinator:
                     self._confirm(action)
                 case HostPhase.REVERT:
                     self._revert(action)
-                case _:
+                case _ if not self._lost():
                     self._sessions(action)
-        with ThreadPoolExecutor(len(self.plan.hosts)) as pool:
-            after = dict(zip(self.plan.hosts, pool.map(self._ask, self.plan.hosts), strict=True))
+        after = dict(zip(self.plan.hosts, self._each(self._ask, self.plan.hosts), strict=True))
         return judge_end(
             self.plan,
             self.steps,
@@ -251,8 +247,10 @@ class Coordinator:
     @property
     def _left_s(self) -> float:
         """How long the first hold still lasts."""
-        since = self.clock() if self._held_since is None else self._held_since
-        return self.plan.hold_s - (self.clock() - since)
+        return self._hold_left_s(min(self._held_since.values(), default=self.clock()))
+
+    def _hold_left_s(self, since: float) -> float:
+        return max(0.0, self.plan.hold_s - (self.clock() - since))
 
     def interrupt(self) -> None:
         """End the sessions on the hosts, in order, and revert what was switched; from any thread."""
@@ -267,6 +265,25 @@ class Coordinator:
                 os.close(lifeline)
             self._lifelines.clear()
 
+    def _lost(self) -> bool:
+        """Whether a switched host holds the release no more, or cannot be asked: then no further host is switched."""
+        lost = [each for each in self._each(self._still_held, [*self._held]) if each is not None]
+        for each in lost:
+            self._note(each)
+        return bool(lost)
+
+    def _still_held(self, host: str) -> HostStep | None:
+        """Why the host is not good any more; None if it holds. By its file, because a Python takes much longer."""
+        begun = self.clock()
+        script = f"cat {shlex.quote(self.facts[host].folder)}/open"
+        done = self.hosts[host].run(script, deadline_s=ASK_DEADLINE_S)
+        if done.out.strip() == self._held[host]:
+            return None
+        silence = unreached(done)
+        said = silence or f"it holds {self._held[host]} no more"
+        outcome = Outcome.UNKNOWN if silence else Outcome.NO
+        return HostStep(host, HostPhase.SWITCH, outcome, said, seconds=self.clock() - begun)
+
     def _note(self, step: HostStep, folder: Path | None = None) -> None:
         self.steps.append(step)
         self.told(HostReport(step, folder, self.before[step.host].idle))
@@ -276,7 +293,7 @@ class Coordinator:
         self._ending = self.interrupted
         with ThreadPoolExecutor(len(action.hosts)) as pool:
             waiting: set[Future[HostReport]] = {
-                pool.submit(self._session, host, action.phase, action.watch_s) for host in action.hosts
+                pool.submit(self._session, host, action) for host in action.hosts
             }
             while waiting:
                 ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -286,15 +303,15 @@ class Coordinator:
                     if report.step.outcome is not Outcome.YES:
                         self._end_sessions()
 
-    def _session(self, host: str, phase: HostPhase, watch_s: float) -> HostReport:
+    def _session(self, host: str, action: HostAction) -> HostReport:
         begun = self.clock()
-        if phase is HostPhase.SWITCH and self.request.table.leave:
-            step = self._switched_out_of_the_balancer(host, watch_s)
+        if action.phase is HostPhase.SWITCH and self.request.table.leave:
+            step = self._switched_out_of_the_balancer(host, action)
         else:
-            step = self._judged(host, phase, self._tied(host, phase, watch_s))
-        return HostReport(replace(step, seconds=self.clock() - begun), self._fetch(host, phase))
+            step = self._judged(host, action.phase, self._tied(host, action))
+        return HostReport(replace(step, seconds=self.clock() - begun), self._fetch(host, action.phase))
 
-    def _tied(self, host: str, phase: HostPhase, watch_s: float) -> CompletedCommand:
+    def _tied(self, host: str, action: HostAction) -> CompletedCommand:
         reads, writes = os.pipe()
         with self._mutex:
             if self._ending:
@@ -303,9 +320,7 @@ class Coordinator:
                 self._lifelines.add(writes)
         deadline_s = self.request.settings.release_timeout + SESSION_MARGIN_S
         try:
-            return self.hosts[host].run(
-                self.request.session(phase, watch_s), deadline_s=deadline_s, stdin=reads
-            )
+            return self.hosts[host].run(self.request.session(action), deadline_s=deadline_s, stdin=reads)
         finally:
             os.close(reads)
             with self._mutex:
@@ -333,11 +348,11 @@ class Coordinator:
             )
         if phase is HostPhase.SWITCH:
             with self._mutex:
-                self._held_since = self.clock() if self._held_since is None else self._held_since
+                self._held_since[host], self._held[host] = self.clock(), state.hold
         return HostStep(host, phase, Outcome.YES, said, done.code)
 
     # --- the balancer -------------------------------------------------------------------------------------------
-    def _switched_out_of_the_balancer(self, host: str, watch_s: float) -> HostStep:
+    def _switched_out_of_the_balancer(self, host: str, action: HostAction) -> HostStep:
         """Take the host out, begin its session, and put it back as soon as it has switched: users are watched then."""
         table, problem = self.request.table, ""
         seen = self._switches(host)
@@ -346,7 +361,7 @@ class Coordinator:
             self._own(table.join, host)
             return HostStep(host, HostPhase.SWITCH, Outcome.NO, f"leave: {left.last_line}", left.code)
         with ThreadPoolExecutor(1) as pool:
-            session = pool.submit(self._tied, host, HostPhase.SWITCH, watch_s)
+            session = pool.submit(self._tied, host, action)
             while not session.done() and self._switches(host) <= seen:
                 time.sleep(ASK_AGAIN_S)
             # Also the undo of `leave`, if the session ended without a switch.
@@ -371,24 +386,19 @@ class Coordinator:
 
     # --- confirm and revert -------------------------------------------------------------------------------------
     def _confirm(self, action: HostAction) -> None:
-        """Confirm on all hosts, by one process that goes on alone if this one is killed."""
+        """Confirm, once all hosts say that they can be; by one process that goes on alone if this one is killed."""
         self._final = True
-        with ThreadPoolExecutor(len(action.hosts)) as pool:
-            states = dict(zip(action.hosts, pool.map(self._ask, action.hosts), strict=True))
-        lost = [host for host, state in states.items() if state.hold_tag != self.plan.tag]
-        if lost:
-            for host in lost:
-                self._note(
-                    HostStep(host, HostPhase.CONFIRM, Outcome.UNKNOWN, f"not confirmed: {states[host].text}")
-                )
+        refused = [
+            each for each in self._each(self._may_confirm, action.hosts) if each.outcome is not Outcome.YES
+        ]
+        if refused:
+            for each in refused:
+                self._note(each)
             return
-        begun, left_s = self.clock(), max(0.0, self._left_s - LAST_MOMENT_S)
+        begun, left_s = self.clock(), max(0.0, self._left_s - LAST_MOMENT_S * len(action.hosts))
         answers = self.folder / "confirm"
         answers.mkdir(exist_ok=True)
-        argvs = {
-            host: self.hosts[host].argv(self.request.script("confirm", states[host].hold, "--json"))
-            for host in action.hosts
-        }
+        argvs = {host: self.hosts[host].argv(self._confirmation(host)) for host in action.hosts}
         process.run(
             ("sh", "-c", confirm_script(argvs, answers, left_s)),
             deadline_s=left_s + ASK_DEADLINE_S,
@@ -397,25 +407,42 @@ class Coordinator:
         for host in action.hosts:
             self._note(_confirmed(host, answers, self.clock() - begun))
 
+    def _confirmation(self, host: str, *more: str) -> str:
+        return self.request.script("confirm", self._held[host], "--json", *more)
+
+    def _may_confirm(self, host: str) -> HostStep:
+        begun = self.clock()
+        done = self.hosts[host].run(self._confirmation(host, "--check"), deadline_s=ASK_DEADLINE_S)
+        return _of_confirmation(host, done, self.clock() - begun)
+
     def _revert(self, action: HostAction) -> None:
         """Roll the hosts back one by one, in the order of *action*; each is asked afterwards."""
         self._final, self.reverted_for = True, action.why
-        for host in action.hosts:
-            begun = self.clock()
-            step = self._rolled_back(host)
-            self._note(replace(step, seconds=self.clock() - begun))
+        silent = [host for host in action.hosts if not self._rolled_back(host, 0.0)]
+        for host in silent:  # the others have not waited for it
+            self._rolled_back(host, SILENT_S)
 
-    def _rolled_back(self, host: str) -> HostStep:
-        before, patience = self.before[host], self.clock() + SILENT_S
-        state = self._ask(host)
-        while way_to_revert(before, state) == "wait" and self.clock() < patience:
-            if not state.silent:  # it reverts by itself, which may take its time
-                patience = max(patience, self.clock() + ASK_AGAIN_S * 2)
+    def _rolled_back(self, host: str, patience_s: float) -> bool:
+        """Roll a host back and note the step; False, without one, if it is silent and there is *patience_s* left."""
+        begun = self.clock()
+        step = self._roll_back(host, begun + patience_s)
+        if step.code is None and step.outcome is Outcome.UNKNOWN and not patience_s:
+            return False
+        self._note(replace(step, seconds=self.clock() - begun))
+        return True
+
+    def _roll_back(self, host: str, patience: float) -> HostStep:
+        before = self.before[host]
+        state, end = self._ask(host), self.clock() + REVERT_DEADLINE_S
+        # One that is busy reverts by itself, which may take its time.
+        while way_to_revert(before, state) == "wait" and self.clock() < (patience if state.silent else end):
             time.sleep(ASK_AGAIN_S)
             state = self._ask(host)
         if state.silent:
-            left = duration(max(0.0, self._left_s))
-            why = f"{state.silent}; unless it was confirmed, it reverts by itself within {left}"
+            left = duration(self._hold_left_s(self._held_since.get(host, self.clock())))
+            sent = any(each.phase is HostPhase.CONFIRM and each.host == host for each in self.steps)
+            but = "unless its confirmation has reached it, " if sent else ""
+            why = f"{state.silent}; {but}it reverts by itself within {left}"
             return HostStep(host, HostPhase.REVERT, Outcome.UNKNOWN, why)
         if way_to_revert(before, state) == "nothing":
             return HostStep(host, HostPhase.REVERT, Outcome.YES, f"{state.text}, as before")
@@ -459,16 +486,32 @@ def confirm_script(argvs: Mapping[str, Sequence[str]], answers: Path, left_s: fl
 
 
 def _confirmed(host: str, answers: Path, seconds: float) -> HostStep:
-    code, said = None, "no answer"
+    """The step by what the script wrote down."""
+    code, said = UNREACHED, "no answer"
     with contextlib.suppress(OSError, ValueError):
         said = (answers / f"{host}.out").read_text(encoding="utf-8", errors="replace").strip()
         code = int((answers / f"{host}.code").read_text(encoding="utf-8"))
-    if code == OK:
-        return HostStep(host, HostPhase.CONFIRM, Outcome.YES, "confirmed", code, seconds)
-    done = CompletedCommand(("ssh",), 255 if code is None else code, "", said)
-    silence = unreached(done)
-    outcome = Outcome.UNKNOWN if silence else Outcome.NO
-    return HostStep(host, HostPhase.CONFIRM, outcome, silence or done.last_line, code, seconds)
+    return _of_confirmation(host, CompletedCommand(("ssh",), code, "", said), seconds)
+
+
+def _of_confirmation(host: str, done: CompletedCommand, seconds: float) -> HostStep:
+    if done.ok:
+        return HostStep(host, HostPhase.CONFIRM, Outcome.YES, "confirmed", done.code, seconds)
+    if silence := unreached(done):
+        return HostStep(host, HostPhase.CONFIRM, Outcome.UNKNOWN, silence, seconds=seconds)
+    outcome = Outcome.UNKNOWN if done.code == INCONCLUSIVE else Outcome.NO
+    return HostStep(host, HostPhase.CONFIRM, outcome, done.last_line, done.code, seconds)
+
+
+def _not_claimed(refused: Mapping[str, CompletedCommand]) -> Locked | ConfigError:
+    """The error of hosts that could not be claimed: another release has one, or it cannot be written there."""
+    lines = {
+        host: unreached(done) or done.last_line.removeprefix("cutover: ") for host, done in refused.items()
+    }
+    locked = [host for host, done in refused.items() if done.code == LOCKED]
+    if locked:
+        return Locked(f"{locked[0]}: {lines[locked[0]]}")
+    return ConfigError("\n".join(f"{host}: {line}" for host, line in lines.items()))
 
 
 def unpack(content: bytes, folder: Path) -> None:

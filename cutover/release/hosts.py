@@ -43,11 +43,24 @@ class HostsPlan:
     hold_s: float
     drain_s: float = 0.0
     project: str = "the service"
+    migrate_on: Literal["first", "all", "none"] = "all"
+    """Where the migration runs when a release is staged."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
         """All hosts, in the order in which they are switched."""
         return tuple(host for batch in self.batches for host in batch.hosts)
+
+    @property
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """Hosts that are staged side by side: all, or those that do not migrate after the one that does."""
+        first, rest = self.hosts[:1], self.hosts[1:]
+        return (first, rest) if rest and self.migrate_on == "first" else (self.hosts,)
+
+    def migrates(self, action: HostAction) -> bool:
+        """Whether the sessions of *action* migrate the database."""
+        first = self.migrate_on == "first" and action.hosts == self.stages[0]
+        return self.migrate_on == "all" or (first and action.phase is HostPhase.STAGE)
 
     @property
     def where(self) -> str:
@@ -171,6 +184,7 @@ def plan_hosts(
     *,
     watch_s: float | None = None,
     hold_s: float | None = None,
+    migrate: bool = True,
 ) -> HostsPlan:
     """The plan of a release of *tag* on *hosts*; raises ConfigError if the hold is shorter than the watches."""
     table = settings.hosts
@@ -184,7 +198,9 @@ def plan_hosts(
         batches.append(HostBatch(tuple(rest[:size]), watch))
         del rest[:size]
     drain_s = settings.proxy.drain_timeout if settings.proxy else 0.0
-    return HostsPlan(tag, tuple(batches), hold, drain_s, settings.project)
+    migrates = settings.migrate is not None or settings.snapshot.enabled
+    migrate_on = (table.migrate_on or ("first" if migrates else "all")) if migrate else "none"
+    return HostsPlan(tag, tuple(batches), hold, drain_s, settings.project, migrate_on)
 
 
 def host_state(facts: Mapping[str, Any]) -> HostState:
@@ -207,6 +223,21 @@ def host_state(facts: Mapping[str, Any]) -> HostState:
         hold_tag=str(hold.get("tag") or ""),
         busy=busy,
         operator=str(facts.get("needs_operator") or facts.get("problem") or ""),
+    )
+
+
+def host_facts(host: str, status: Mapping[str, Any] | None, silence: str) -> HostFacts:
+    """What a host said, by the JSON of its `cutover status`; without one it is *silence*."""
+    if status is None:
+        return HostFacts(host, problem=silence)
+    lease = status.get("lease") or {}
+    return HostFacts(
+        host,
+        version=str(status.get("version") or "of another kind"),
+        config=str(status.get("config") or ""),
+        folder=str(status.get("state") or ""),
+        lease=str(lease.get("said") or ""),
+        state=host_state(status),
     )
 
 
@@ -252,16 +283,17 @@ def next_action(
     bad = not_good(steps)
     if bad or interrupted:
         why = f"{bad[0].host}: {bad[0].said}" if bad else "the session was interrupted"
-        return _revert(plan, done[HostPhase.SWITCH], why)
-    if not done[HostPhase.STAGE]:
-        return HostAction(HostPhase.STAGE, plan.hosts)
+        return _revert(plan, steps, why)
+    for hosts in plan.stages:
+        if not done[HostPhase.STAGE].issuperset(hosts):
+            return HostAction(HostPhase.STAGE, hosts)
     for batch in plan.batches:
         if done[HostPhase.SWITCH].issuperset(batch.hosts):
             continue
         needed = batch.watch_s + plan.drain_s + HOLD_MARGIN_S
         if done[HostPhase.SWITCH] and left_s < needed:
             why = f"the hold of the first host ends in {duration(max(0.0, left_s))}, before the next batch is watched"
-            return _revert(plan, done[HostPhase.SWITCH], why)
+            return _revert(plan, steps, why)
         return HostAction(HostPhase.SWITCH, batch.hosts, batch.watch_s)
     return None if done[HostPhase.CONFIRM] else HostAction(HostPhase.CONFIRM, plan.hosts)
 
@@ -271,15 +303,18 @@ def not_good(steps: Iterable[HostStep]) -> list[HostStep]:
     return [each for each in steps if each.outcome in {Outcome.NO, Outcome.UNKNOWN}]
 
 
-def _revert(plan: HostsPlan, switched: Iterable[str], why: str) -> HostAction | None:
-    touched = {*switched}
-    hosts = tuple(host for host in reversed(plan.hosts) if host in touched)
-    return HostAction(HostPhase.REVERT, hosts, why=why) if hosts else None
+def _revert(plan: HostsPlan, steps: Sequence[HostStep], why: str) -> HostAction | None:
+    """The switched hosts, the last one first; those that were silent at the end, because the others do not wait."""
+    last = {each.host: each for each in steps if each.phase is not HostPhase.STAGE}
+    silent = {host for host, each in last.items() if each.outcome is Outcome.UNKNOWN and each.code is None}
+    hosts = [host for host in reversed(plan.hosts) if host in last]
+    hosts.sort(key=silent.__contains__)
+    return HostAction(HostPhase.REVERT, tuple(hosts), why=why) if hosts else None
 
 
 def way_to_revert(before: HostState, now: HostState) -> Literal["nothing", "roll back", "wait"]:
     """What a host that was switched needs to be as before: nothing, `cutover rollback`, or time to revert by itself."""
-    if now.silent or now.busy:
+    if now.silent or (now.busy and not now.operator):
         return "wait"
     if now.hold or not _as_before(before, now):
         return "roll back"

@@ -42,12 +42,15 @@ def current_lease(state: State, now: float) -> Lease | None:
 
 
 def take_lease(state: State, lease: Lease, now: float) -> None:
-    """Take or renew a lease; raises Locked if another one is valid."""
+    """Take or renew a lease; raises Locked if another one is valid, ConfigError if the disk is full."""
     with _locked(state):
         found = current_lease(state, now)
         if found is not None and found.id != lease.id:
             raise Locked(f"{found.line}; nothing was changed")
-        write_atomically(state.root / LEASE_FILE, json.dumps(asdict(lease)))
+        try:
+            write_atomically(state.root / LEASE_FILE, json.dumps(asdict(lease)))
+        except OSError as error:
+            raise state.unwritable(error) from error
 
 
 def end_lease(state: State, lease_id: str) -> None:
@@ -60,7 +63,10 @@ def end_lease(state: State, lease_id: str) -> None:
 
 @contextlib.contextmanager
 def _locked(state: State) -> Iterator[None]:
-    handle = os.open(state.root / "coordinator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        handle = os.open(state.root / "coordinator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise state.unwritable(error) from error
     if not flock(handle, time.monotonic() + LOCK_PATIENCE_S):
         close_lock(handle)
         raise Locked("another coordinator is taking this host; nothing was changed")

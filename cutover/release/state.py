@@ -113,7 +113,7 @@ class State:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
             self._copy_shell_files()
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
 
     def _copy_shell_files(self) -> None:
         for shipped in (resources.files("cutover.release") / "scripts").iterdir():
@@ -148,7 +148,7 @@ class State:
         try:
             handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
         deadline = max(
             (asked_at or time.monotonic()) + SESSION_LOCK_PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S
         )
@@ -159,7 +159,7 @@ class State:
             write_atomically(self.root / "owner.json", json.dumps(dict(owner)))
         except OSError as error:
             close_lock(handle)
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
         return handle
 
     def session_runs(self) -> bool:
@@ -218,9 +218,10 @@ class State:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self.close(release_id)
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
 
-    def _unwritable(self, error: OSError) -> ConfigError:
+    def unwritable(self, error: OSError) -> ConfigError:
+        """The error of a state directory that cannot be written, such as on a full disk, before anything changed."""
         return ConfigError(
             f"state directory {self.root} cannot be written: {error.strerror}; nothing was changed"
         )
@@ -330,7 +331,7 @@ class State:
                 self.guard(release_id, max_s)
             write_atomically(self.root / "undo.new", undo_script(changes, process.engine_environment()))
         except OSError as error:
-            text = f"{change.name}: {self._unwritable(error)}"
+            text = f"{change.name}: {self.unwritable(error)}"
             return process.CompletedCommand(change.do, NOT_WRITTEN, "", text)
         argv = self._script("step.sh", release_id, f"{change.budget_s:g}", *change.do)
         return process.run(argv, deadline_s=change.budget_s + KILL_MARGIN_S)

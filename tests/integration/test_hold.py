@@ -80,6 +80,7 @@ def test_a_hold_that_is_rolled_back(stand: Stand) -> None:
     assert "would be refused now" in stand.pytest(*SESSION, f"--deploy={V2}", "--plan").out
     assert "its guard runs" in stand.cutover("recover").out
     assert stand.cutover("confirm", "nope").code == 4
+    assert "can be confirmed" in stand.cutover("confirm", release, "--check").out
     assert stand.ask()["version"] == V2
     assert "IMAGE_TAG=" + V2 not in stand.env_file("green").read_text()
     done = stand.cutover("rollback")

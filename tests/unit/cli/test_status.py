@@ -77,7 +77,7 @@ def test_status_says_where_the_way_back_leads(way: dict[str, Any] | None, said: 
 def test_an_end_with_11_is_repeated_with_its_command() -> None:
     """And how to stop a guard that retries; once users are served as before, the last line is corrected."""
     usual = facts(
-        project="recall", asked_s=0.1, last=None, releasing=None, hold=None, open="7", guard=True, guard_said="x", run="sh revert.sh",
+        project="recall", asked_s=0.1, last=None, releasing=None, hold=None, lease=None, open="7", guard=True, guard_said="x", run="sh revert.sh",
         rollback=None, cold="", resolved=None, needs_operator="the undo failed",
     )  # fmt: skip
     colors = {

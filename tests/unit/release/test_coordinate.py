@@ -10,13 +10,14 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cutover.core.config import Settings
 from cutover.core.target import ReleaseRequest
 from cutover.release.coordinate import HostsRequest, confirm_script, host_options, unpack
-from cutover.release.hosts import HostBatch, HostPhase, HostsPlan
+from cutover.release.hosts import HostAction, HostBatch, HostPhase, HostsPlan
 
 PLAN = HostsPlan("sha-2", (HostBatch(("web-1",), 60.0),), 600.0)
 SETTINGS = Settings.model_validate(
@@ -32,10 +33,12 @@ SETTINGS = Settings.model_validate(
 
 def test_a_session_on_a_host_is_one_line_of_shell() -> None:
     """Phase 1 stages, phase 2 switches under hold; both end with their connection."""
-    request = HostsRequest(SETTINGS, PLAN, "id", "ana o'x", ("--skip-migrations",))
-    stage, switch = (request.session(phase, 60.0) for phase in (HostPhase.STAGE, HostPhase.SWITCH))
-    assert "cutover release sha-2 --stage --skip-migrations" in stage
-    assert "cutover release sha-2 --staged --watch=60s --hold=600s --skip-migrations" in switch
+    request = HostsRequest(SETTINGS, PLAN, "id", "ana o'x", ("--allow-no-rollback",))
+    stage, switch = (
+        request.session(HostAction(phase, ("web-1",), 60.0)) for phase in (HostPhase.STAGE, HostPhase.SWITCH)
+    )
+    assert "cutover release sha-2 --stage --allow-no-rollback" in stage
+    assert "cutover release sha-2 --staged --watch=60s --hold=600s --allow-no-rollback" in switch
     for line in (stage, switch):
         assert line.startswith("exec 3<&0; ")
         assert "cd '/srv/the shop/'" in line
@@ -43,10 +46,28 @@ def test_a_session_on_a_host_is_one_line_of_shell() -> None:
     assert "CUTOVER_REPORTS='/srv/the shop/reports/hosts-id/stage'" in stage
 
 
+@pytest.mark.parametrize(
+    ("migrate_on", "skipped"),
+    [("first", (False, True, True)), ("all", (False, False, False)), ("none", (True, True, True))],
+)
+def test_one_database_is_migrated_by_one_host(migrate_on: Any, skipped: tuple[bool, ...]) -> None:
+    """The session of the first host migrates, those of the others and of the switch do not."""
+    batch = HostBatch(("web-1", "web-2"), 60.0)
+    request = HostsRequest(
+        SETTINGS, HostsPlan("sha-2", (batch,), 600.0, migrate_on=migrate_on), "id", "ana", ()
+    )
+    actions = (
+        HostAction(HostPhase.STAGE, ("web-1",)),
+        HostAction(HostPhase.STAGE, ("web-2",)),
+        HostAction(HostPhase.SWITCH, ("web-1",)),
+    )
+    assert tuple("--skip-migrations" in request.session(each) for each in actions) == skipped
+
+
 def test_options_of_the_coordinator_reach_the_hosts() -> None:
     """What is allowed here is allowed there; checklists of a team's own are named."""
     asked = ReleaseRequest(("idle",), deploy="sha-2", switch=True, migrate=False, allow_no_rollback=True)
-    assert host_options(asked, ()) == ("--allow-no-rollback", "--skip-migrations")
+    assert host_options(asked, ()) == ("--allow-no-rollback",)
     assert host_options(ReleaseRequest(("idle",)), ("ops/gate",)) == ("--tests=ops/gate",)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from cutover.release.hosts import (
     HostState,
     HostStep,
     chosen_hosts,
+    host_facts,
     host_state,
     judge_end,
     next_action,
@@ -83,6 +85,23 @@ def test_switched_hosts_are_reverted_in_reverse_order(outcome: Outcome) -> None:
     assert action == HostAction(REVERT, ("web-3", "web-2", "web-1"), why=f"web-2: it said {outcome}")
 
 
+def test_a_silent_host_is_reverted_last() -> None:
+    """The others do not wait for it, because their users are served by the bad release."""
+    done = (*STAGED, *steps(SWITCH, "web-1", "web-2"), *steps(SWITCH, "web-3", outcome=UNKNOWN, code=None))
+    action = next_action(PLAN, done, LONG_S)
+    assert action is not None
+    assert action.hosts == ("web-2", "web-1", "web-3")
+
+
+def test_one_database_is_migrated_before_the_other_hosts_are_staged() -> None:
+    """The first host alone, then the others side by side; if its migration fails, nobody else is staged."""
+    plan = replace(PLAN, migrate_on="first")
+    assert next_action(plan, (), LONG_S) == HostAction(STAGE, ("web-1",))
+    assert next_action(plan, steps(STAGE, "web-1"), LONG_S) == HostAction(STAGE, ("web-2", "web-3"))
+    assert next_action(plan, STAGED, LONG_S) == HostAction(SWITCH, ("web-1",), 60.0)
+    assert next_action(plan, steps(STAGE, "web-1", outcome=NO), LONG_S) is None
+
+
 def test_a_confirmation_that_fails_reverts_all() -> None:
     """Hosts that have been confirmed already are reverted too, so that all serve one release."""
     done = (*ALL_SWITCHED, *steps(CONFIRM, "web-1", "web-3"), *steps(CONFIRM, "web-2", outcome=NO, code=1))
@@ -122,6 +141,10 @@ SILENT = HostState(silent="no answer")
         (SILENT, "wait"),
         (HostState("green", "sha-2", busy="release id-1 is open"), "wait"),
         (HostState(), "roll back"),
+        (
+            HostState("green", "sha-2", busy="release id-1 is open", operator="the revert was given up"),
+            "roll back",
+        ),
     ],
 )
 def test_only_what_is_not_as_before_is_rolled_back(now: HostState, way: str) -> None:
@@ -138,6 +161,27 @@ def test_a_status_is_read() -> None:
     owner = {"who": "bo", "what": "sha-3 to green", "since": "now"}
     assert "bo is releasing sha-3" in host_state({"live": "blue", "colors": colors, "releasing": owner}).busy
     assert host_state({"live": None, "colors": {}, "needs_operator": "why"}).operator == "why"
+
+
+def test_the_facts_of_a_host_are_read() -> None:
+    """One answer says everything that a coordinator asks before; a host that gives none has a problem."""
+    facts = {
+        "version": "1.0",
+        "config": "digest",
+        "state": "/state",
+        "live": "blue",
+        "colors": {"blue": {"tag": "sha-1"}},
+    }
+    found = host_facts("web-1", facts | {"lease": {"said": "bo is releasing sha-3 on several hosts"}}, "")
+    assert found == HostFacts(
+        "web-1",
+        "1.0",
+        "digest",
+        "/state",
+        "bo is releasing sha-3 on several hosts",
+        HostState("blue", "sha-1"),
+    )
+    assert host_facts("web-1", None, "no answer") == HostFacts("web-1", problem="no answer")
 
 
 GOOD = HostFacts("web-1", "1.0", "digest", "/state", state=OLD)
@@ -241,13 +285,14 @@ def test_an_interrupted_release_ends_with_2() -> None:
     assert end(done, HELD, OLD, OLD, interrupted=True)[1] == 11
 
 
-def settings(**hosts: object) -> Settings:
+def settings(more: dict[str, object] | None = None, **hosts: object) -> Settings:
     """The settings of three hosts."""
     table = {"names": ALL, "path": "/srv/recall", **hosts}
     proxy = {"driver": "nginx", "url": "http://127.0.0.1", "drain_timeout": "5s"}
     colors = {"blue": {"env_file": Path(".env")}}
     return Settings.model_validate(
         {"project": "recall", "colors": colors, "proxy": proxy, "watch": {"duration": "1m"}, "hosts": table}
+        | (more or {})
     )
 
 
@@ -268,3 +313,21 @@ def test_a_plan_has_batches_with_their_watches() -> None:
     assert plan_hosts(settings(), ALL[:1], "sha-2", hold_s=90.0).hosts == ALL[:1]
     with pytest.raises(ConfigError, match=r"^--hold: 1 min 10 s is too short"):
         plan_hosts(settings(), ALL, "sha-2", hold_s=70.0)
+
+
+@pytest.mark.parametrize(
+    ("more", "given", "migrate_on"),
+    [
+        ({}, None, "all"),
+        ({"migrate": {"command": ["alembic", "upgrade", "head"]}}, None, "first"),
+        ({"migrate": {"command": ["alembic", "upgrade", "head"]}}, "all", "all"),
+        ({}, "first", "first"),
+    ],
+)
+def test_a_migration_runs_once_unless_each_host_has_a_database(
+    more: dict[str, object], given: str | None, migrate_on: str
+) -> None:
+    """The default is one database of all hosts; --skip-migrations leaves it alone on all."""
+    found = settings(more, migrate_on=given)
+    assert plan_hosts(found, ALL, "sha-2").migrate_on == migrate_on
+    assert plan_hosts(found, ALL, "sha-2", migrate=False).migrate_on == "none"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.errors import Locked
+from cutover.core.errors import ConfigError, Locked
 from cutover.release.lease import LEASE_FILE, Lease, current_lease, end_lease, take_lease
 from cutover.release.state import State
+from tests.helpers.disks import fill, small
 
 MINE, OTHER = (
     Lease("1", "ana@web-1", "sha-2 to web-1", 160.0),
@@ -48,3 +49,13 @@ def test_a_damaged_lease_is_none(tmp_path: Path) -> None:
     assert current_lease(state, 1.0) is None
     take_lease(state, MINE, 1.0)
     assert current_lease(state, 1.0) == MINE
+
+
+def test_a_full_disk_refuses_the_claim(tmp_path: Path) -> None:
+    """One line before anything is changed, so that no host of the release is switched."""
+    with small(tmp_path / "disk", "size=64k,nr_inodes=8") as folder:
+        fill(folder)
+        with pytest.raises(
+            ConfigError, match=r"cannot be written: No space left on device; nothing was changed"
+        ):
+            take_lease(State(folder), MINE, 1.0)
