@@ -1,4 +1,4 @@
-"""`cutover report html`, `report postmortem`, `report comment` and `journal`: what a session left."""
+"""`cutover report changes`, `html`, `postmortem` and `comment`, and `cutover journal`: what sessions left."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from cutover.core.errors import ConfigError, Inconclusive
 from cutover.core.masking import MASK, printable
 from cutover.release.history import read_journal
 from cutover.report import github
-from cutover.report.facts import read_report_folder
-from cutover.report.page import BLOB, render_page
+from cutover.report.facts import ReportFolder, folder_of_release, read_report_folder
+from cutover.report.page import BLOB, render_changes, render_page
 from cutover.report.postmortem import draft_postmortem
+from cutover.report.two_sessions import COLUMN, change_lines, changes_between
 from cutover.report.write import limit_mode
 
 if TYPE_CHECKING:
@@ -31,9 +32,63 @@ folder_argument = click.argument("folder", type=click.Path(path_type=Path), defa
 
 
 # --- report ------------------------------------------------------------------------------------------------------
-@click.group("report")
+class _Reports(click.Group):
+    """`cutover report A B` is `cutover report changes A B`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        words = args if self.get_command(ctx, args[0]) else ["changes", *args]
+        return super().resolve_command(ctx, words)
+
+
+@click.group("report", cls=_Reports)
 def report_command() -> None:
-    """Write a session's page again, draft a postmortem, or comment on a ticket."""
+    """Tell what changed between two sessions, write a page again, draft a postmortem, or comment on a ticket."""
+
+
+@report_command.command("changes")
+@click.argument("first")
+@click.argument("second", default="latest")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), metavar="FILE", help="Write it as a page, too."
+)
+@common
+def changes_command(first: str, second: str, page: Path | None, config: str | None, as_json: bool) -> int:
+    """Tell what changed between two finished sessions: answers, checks, and figures of users.
+
+    FIRST and SECOND are folders of reports, their names below `reports`, or ids of releases as in `cutover journal`;
+    without SECOND it is the latest session. `cutover report FIRST SECOND` does the same.
+    """
+    before, after = (_session(name, config) for name in (first, second))
+    if before.path.resolve() == after.path.resolve():
+        raise ConfigError(f"{first} and {second} are the same session, {after.path}; name another one")
+    found = changes_between(before, after)
+    if page is not None:
+        _write_page(page, render_changes(found))
+    lines = [*change_lines(found), *([f"{'page':<{COLUMN}}{page}"] if page else [])]
+    tell(as_json, found.as_json() | ({"page": str(page)} if page else {}), lines)
+    return 0
+
+
+def _session(name: str, config: str | None) -> ReportFolder:
+    """The session in the folder *name*, in the folder of that name below `reports`, or of the release with this id."""
+    if Path(name).is_dir():
+        return read_report_folder(Path(name))
+    try:
+        reports = settings_of(config).reports
+    except ConfigError as error:
+        raise ConfigError(
+            f"{name}: no such folder of a report; no session of this name either: {error}"
+        ) from error
+    if (reports / name).is_dir():
+        return read_report_folder(reports / name)
+    if found := folder_of_release(reports, name):
+        return read_report_folder(found)
+    raise ConfigError(
+        f"{name}: no folder of a report, no session in {reports} and no release of one; "
+        f"commands of `cutover report` are {', '.join(sorted(report_command.commands))}"
+    )
 
 
 @report_command.command("html")
@@ -48,14 +103,18 @@ def html_command(folder: Path, output: Path | None, as_json: bool) -> int:
     seen, page = read_report_folder(folder), folder / "report.html"
     keep = page.is_file() and BLOB.search(page.read_text(encoding="utf-8", errors="replace")) is not None
     file = output or (folder / "again.html" if keep else page)
-    try:
-        file.write_text(render_page(seen.evidence, seen.result, seen.undo, seen.journal), encoding="utf-8")
-        limit_mode(file)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
+    _write_page(file, render_page(seen.evidence, seen.result, seen.undo, seen.journal))
     facts = {"report": str(file), "status": str(seen.result.status), "lost": seen.evidence.lost}
     tell(as_json, facts, [f"{seen.result.status}  {file}"])
     return 0
+
+
+def _write_page(file: Path, page: str) -> None:
+    try:
+        file.write_text(page, encoding="utf-8", errors="replace")
+        limit_mode(file)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
 
 
 # --- postmortem --------------------------------------------------------------------------------------------------

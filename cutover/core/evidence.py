@@ -57,12 +57,16 @@ class Check:
     @property
     def comparable(self) -> tuple[str, str]:
         """The test without its target, and the question: equal for the same check before and after the switch."""
-        found = PARAMETERS.search(self.test)
-        if found is None:
-            return self.test, self.verdict.question
-        rest = found[1].replace(self.target, "", 1).strip("-")
-        base = self.test[: found.start()]
-        return (f"{base}[{rest}]" if rest else base), self.verdict.question
+        return without_target(self.test, self.target), self.verdict.question
+
+
+def without_target(test: str, target: str) -> str:
+    """The node id *test* without *target* among its parameters."""
+    found = PARAMETERS.search(test)
+    if found is None:
+        return test
+    rest, base = found[1].replace(target, "", 1).strip("-"), test[: found.start()]
+    return f"{base}[{rest}]" if rest else base
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ A session records any of these with `evidence.fact(name, value)` as soon as it k
 from __future__ import annotations
 
 import contextlib
+import json
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -110,6 +111,12 @@ def tags(facts: Mapping[str, Any]) -> list[str]:
     return [tag for key in ("from", "to") if (tag := fact_text(fact_mapping(facts, key), "tag"))]
 
 
+def comparison_of(evidence: Evidence) -> Mapping[str, Any]:
+    """The evidence of the check `compare`, empty if nothing was compared."""
+    found = (check.verdict.evidence for check in evidence.checks if check.verdict.question == "compare")
+    return next((each for each in found if "differences" in each), {})
+
+
 def versions() -> dict[str, str]:
     """The versions of what ran here."""
     found = {"Python": platform.python_version(), "system": platform.platform(terse=True)}
@@ -197,6 +204,19 @@ def read_report_folder(path: Path) -> ReportFolder:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
     evidence.facts.setdefault("logs", saved_logs(path))
     return ReportFolder(path, evidence, result_of(evidence), undo, read_json_lines(path / "journal.jsonl"))
+
+
+def folder_of_release(reports: Path, release: str) -> Path | None:
+    """The newest folder below *reports* whose session made the release with this id; None if there is none."""
+    row = {"kind": "fact", "key": "release", "value": release}
+    for file in sorted(reports.glob("*/evidence.jsonl"), reverse=True):
+        if file.parent.is_symlink():
+            continue  # `latest`
+        # A killed session may have left half a line.
+        with contextlib.suppress(OSError, ValueError), file.open(encoding="utf-8", errors="replace") as lines:
+            if any(release in line and json.loads(line) == row for line in lines):
+                return file.parent
+    return None
 
 
 def saved_logs(path: Path) -> dict[str, str]:

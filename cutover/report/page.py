@@ -28,6 +28,7 @@ from cutover.core.text import count, duration
 from cutover.core.verdict import Outcome
 from cutover.report import charts, facts
 from cutover.report.escape import clean, html_cut, html_json, html_text, one_line, template_environment
+from cutover.report.two_sessions import SessionChanges
 
 Journal = Sequence[Mapping[str, Any]]
 MOST_BYTES = 3_000_000
@@ -37,6 +38,7 @@ PARTS = (
     "title", "band", "todo", "each_host", "from_to", "who_when", "timeline", "proof", "failed", "compared",
     "every_check", "not_asked", "sides", "watch", "logs", "undo_script", "journal_entries", "version_list",
 )  # fmt: skip
+PARTS_OF_CHANGES = ("both_sessions", "changed_answers", "changed_checks", "figures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def page_title(evidence: Evidence, result: SessionResult) -> str:
 
 def render_page(evidence: Evidence, result: SessionResult, undo: str = "", journal: Journal = ()) -> str:
     """The whole page, without pytest-html's table."""
-    return _alone(evidence, result, _main(evidence, result, undo, journal))
+    return _alone(page_title(evidence, result), _main(evidence, result, undo, journal))
 
 
 def finish_page(
@@ -81,17 +83,23 @@ def finish_page(
     """
     evidence.facts.setdefault("logs", facts.saved_logs(file.parent))
     main = _main(evidence, result, undo, journal)
-    alone = _alone(evidence, result, main)
+    alone = _alone(page_title(evidence, result), main)
     theirs = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     merged = merge_pytest_page(theirs, main, page_title(evidence, result), evidence.checks)
     page = _with_policy(merged) if merged is not None else alone
     _replace(file, page if len(page.encode()) <= MOST_BYTES else alone)
 
 
-def _alone(evidence: Evidence, result: SessionResult, main: str) -> str:
+def render_changes(found: SessionChanges) -> str:
+    """The page of what changed between two sessions."""
+    titles = (page_title(each.evidence, each.result) for each in (found.first, found.second))
+    return _alone(" → ".join(titles), _bounded({"changes": found}, PARTS_OF_CHANGES))
+
+
+def _alone(title: str, main: str) -> str:
     return _with_policy(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        f"<title>{html_text(page_title(evidence, result))}</title></head><body>{main}</body></html>\n"
+        f"<title>{html_text(title)}</title></head><body>{main}</body></html>\n"
     )
 
 
@@ -108,27 +116,26 @@ def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal
         "journal": journal,
         "times": facts.times(evidence.facts),
         "asked": asked,
-        "comparison": _comparison(evidence),
+        "comparison": facts.comparison_of(evidence),
         "bad": sorted(
             (check for check in evidence.checks if check.bad), key=lambda check: check.verdict.rank
         ),
         "reported": [check for check in unasked if check.verdict.evidence],
     }
+    return _bounded(values, PARTS)
+
+
+def _bounded(values: Mapping[str, Any], parts: Sequence[str]) -> str:
+    """Those macros of the template that *parts* names, as short as they must be."""
     inner = ""
     for limits in TIGHTER:
         module: Any = _template().make_module({**values, "limits": limits, "shortened": limits != TIGHTER[0]})
-        inner = "".join(_part(getattr(module, name)) for name in PARTS)
+        inner = "".join(_part(getattr(module, name)) for name in parts)
         if len(inner.encode()) <= MOST_BYTES * 0.8:
             break
     files = resources.files("cutover.report")
     style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return f'<style>{style}</style><main class="cutover">{inner}</main><script>{script}</script>'
-
-
-def _comparison(evidence: Evidence) -> Mapping[str, Any]:
-    """The evidence of the check `compare`, empty if nothing was compared."""
-    found = (check.verdict.evidence for check in evidence.checks if check.verdict.question == "compare")
-    return next((each for each in found if "differences" in each), {})
 
 
 def _part(macro: Callable[[], str]) -> str:
@@ -162,6 +169,8 @@ def _template() -> Any:
         "mapping": facts.fact_mapping,
         "moment": facts.fact_time,
         "span": facts.span,
+        "tags": facts.tags,
+        "times_of": facts.times,
         "tests_not_asked": tests_not_asked,
     }
     return environment.get_template("report.html.j2")

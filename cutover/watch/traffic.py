@@ -283,11 +283,16 @@ def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, neede
         return not_asked(question, f"reported: {got} failed, but {was}: not this release")
     if test.sure:
         reason = f"expected {expected}, got {got}; {was}"
-        return no(question, reason, expected=expected, seen=got, failed=counts.failed)
+        return no(
+            question, reason, expected=expected, seen=got, failed=counts.failed, requests=counts.requests
+        )
     if counts.requests < needed:
         return not_asked(question, f"{counts.requests} requests, needs {needed}")
     reason = f"{counts.failed} of {counts.requests} requests failed; {was}"
-    return yes(question, reason, expected=expected, seen=f"{counts.failed} of {counts.requests}")
+    seen_all = f"{counts.failed} of {counts.requests}"
+    return yes(
+        question, reason, expected=expected, seen=seen_all, failed=counts.failed, requests=counts.requests
+    )
 
 
 def latency_bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:

@@ -1,4 +1,4 @@
-"""`cutover report html`: three subcommands behind one name."""
+"""`cutover report html`: four subcommands behind one name."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from cutover.cli.main import cutover
     ("words", "said"),
     [
         (("report", "--help"), "comment"),
+        (("report", "changes", "--help"), "two finished sessions"),
         (("report", "html", "--help"), "evidence.jsonl"),
         (("report", "postmortem", "--help"), "postmortem"),
         (("report", "comment", "--help"), "--ticket"),
     ],
 )
 def test_groups_what_is_made_of_a_session(words: tuple[str, ...], said: str) -> None:
-    """html, postmortem and comment are below `report`."""
+    """changes, html, postmortem and comment are below `report`."""
     done = CliRunner().invoke(cutover, words)
     assert (done.exit_code, said in done.output) == (0, True), done.output
 
