@@ -1,21 +1,27 @@
-"""What a comparison of two releases finds, beside a gate alone and a plain diff of two answers.
+"""What a comparison of two releases finds, beside a gate, schemathesis and a plain diff of two answers.
 
-    .venv/bin/python -m benchmarks.bench_compare [changes] [noise] [speed] [--dry]
+    .venv/bin/python -m benchmarks.bench_compare [changes] [noise] [schemathesis] [speed] [--dry]
 
 Each change and each noise of `benchmarks/compare_league.py` is served beside the shop as it is. Found: it is reported;
 false: a healthy service fails under the default rule. Exit code 1 if fewer than 27 changes are found or one is false.
+schemathesis gets the OpenAPI document of the old release (`benchmarks/compare_openapi.py`); without the command
+`schemathesis` (`uv tool install schemathesis`) its row keeps what was measured before.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks import write
-from benchmarks.common import Rows, asked, merged, publish, say, table
+from benchmarks import compare_openapi, write
+from benchmarks.common import LONGEST_S, Rows, asked, merged, publish, say, table
 from benchmarks.compare_league import CHANGES, NOISY, REQUESTS, Change, served
 from cutover.core.config_schema import Compare, Endpoint
 from cutover.core.target import ControlProbe
@@ -34,6 +40,8 @@ GATE = (
     Endpoint(path="/about"),
 )
 SPEED = 1000
+SCHEMATHESIS = "schemathesis"
+NAMED = re.compile(r"^- (ST\d+ .*)$", re.MULTILINE)
 
 
 def both(old: Sequence[Change], new: Sequence[Change]) -> tuple[Comparison, Verdict, bool, bool]:
@@ -44,7 +52,7 @@ def both(old: Sequence[Change], new: Sequence[Change]) -> tuple[Comparison, Verd
         HttpClient(old_url, 5.0) as live,
         HttpClient(new_url, 5.0) as idle,
     ):
-        rows = ask_both(REQUESTS, live, idle, QUICK)
+        rows = [*ask_both(REQUESTS, live, idle, QUICK)]
         control = ControlProbe(lambda: True)
         passes = all(endpoint(idle, control, each).outcome is Outcome.YES for each in GATE)
         same = all(_plain(live, path) == _plain(idle, path) for path in (each.path for each in REQUESTS))
@@ -85,11 +93,45 @@ def measure_noise(where: str) -> dict[str, Any]:
     return {"cases": rows, "where": where}
 
 
+def measure_schemathesis(where: str) -> dict[str, Any]:
+    """Which changes and which healthy services schemathesis names, with its defaults and a fixed seed."""
+    command = shutil.which(SCHEMATHESIS)
+    if command is None:
+        say(f"{SCHEMATHESIS}: not measured; install it: uv tool install {SCHEMATHESIS}")
+        return {}
+    version = subprocess.run(
+        (command, "--version"), check=True, capture_output=True, text=True
+    ).stdout.split()[-1]
+    rows: dict[str, Any] = {"as it is": {}, "changes": {}, "noise": {}}
+    for kind, n, name, change in _services():
+        # It keeps a folder of its own where it runs.
+        with served(*change) as url, TemporaryDirectory() as folder:
+            done = subprocess.run(
+                (command, "run", f"{url}{compare_openapi.PATH}", "--no-color", "--seed=7", "--max-failures=1"),
+                cwd=folder, check=False, capture_output=True, text=True, timeout=LONGEST_S,
+            )  # fmt: skip
+        if done.returncode not in {0, 1}:
+            raise RuntimeError(f"{SCHEMATHESIS} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        said = sorted(set(NAMED.findall(done.stdout)))
+        rows[kind][name] = {"held_out": bool(n % 2), "named": bool(done.returncode), "said": said}
+        say(f"{name or 'the shop as it is'}: {', '.join(said) or 'nothing'}")
+    if rows["as it is"][""]["named"]:
+        raise RuntimeError(f"{SCHEMATHESIS} fails the old release: {rows['as it is']}")
+    return rows | {"version": version, "where": where}
+
+
+def _services() -> Iterator[tuple[str, int, str, tuple[Change, ...]]]:
+    """Kind, number, name and changes of each service: the old release first, then the league's."""
+    yield "as it is", 0, "", ()
+    yield from (("changes", n, name, (change,)) for n, (name, change) in enumerate(CHANGES.items()))
+    yield from (("noise", n, name, (noise(),)) for n, (name, noise) in enumerate(NOISY.items()))
+
+
 def measure_speed(where: str) -> dict[str, Any]:
     """Seconds that 1,000 comparisons take beside the requests' own time."""
     with served() as url, HttpClient(url, 5.0) as client:
         begun = time.monotonic()
-        rows = ask_both(REQUESTS, client, client, QUICK)
+        rows = [*ask_both(REQUESTS, client, client, QUICK)]
         asking_s = (time.monotonic() - begun) * SPEED / len(rows)
     many: list[Compared] = []
     for n in range(SPEED):
@@ -118,17 +160,20 @@ def told(rows: Rows) -> list[str]:
     ]
     lines += ["differently each time. It was frozen before tuning; the odd half of it is held out.", ""]
     if changes and noise:
-        cells = []
+        cells: list[tuple[str, ...]] = []
         for name, found, false in (
             ("`compare`, reported", "found", "reported"),
             ("`compare`, default rule", "fails", "false"),
             ("gate alone", "gate", "gate"),
             ("plain diff of two answers", "diff", "diff"),
         ):
+            cells.append((name, *_shares(changes, found), *_shares(noise, false)))
+        if theirs := rows.get("schemathesis"):
             cells.append((
-                name, _share(changes, found), _share(changes, found, held_out=True),
-                _share(noise, false), _share(noise, false, held_out=True),
+                f"schemathesis {theirs['version']}", *_shares(theirs["changes"], "named"), *_shares(theirs["noise"], "named"),
             ))  # fmt: skip
+        else:
+            cells.append(("schemathesis", *["not measured"] * 4))
         head = ("", "changes found", "of those held out", "healthy ones named", "of those held out")
         lines += [*table(head, cells), ""]
         missed = [name for name, row in changes.items() if not row["found"]]
@@ -144,17 +189,22 @@ def told(rows: Rows) -> list[str]:
     return lines
 
 
-def _share(cases: dict[str, Any], key: str, *, held_out: bool = False) -> str:
-    rows = [row for row in cases.values() if row["held_out"] or not held_out]
-    return f"{sum(bool(row[key]) for row in rows)} of {len(rows)}"
+def _shares(cases: dict[str, Any], key: str) -> tuple[str, str]:
+    """How many of all, and of those held out."""
+    both = [*cases.values()], [row for row in cases.values() if row["held_out"]]
+    every, held_out = (f"{sum(bool(row[key]) for row in rows)} of {len(rows)}" for rows in both)
+    return every, held_out
 
 
 def main() -> int:
     """Measure, print and write the results; 1 if a goal is missed."""
-    measures = {"changes": measure_changes, "noise": measure_noise, "speed": measure_speed}
+    measures = {
+        "changes": measure_changes, "noise": measure_noise, "schemathesis": measure_schemathesis, "speed": measure_speed,
+    }  # fmt: skip
     given = asked(__doc__, tuple(measures))
     where = write.machine()
-    rows = merged(SECTION, {name: measures[name](where) for name in given.names})
+    fresh = {name: measures[name](where) for name in given.names}
+    rows = merged(SECTION, {name: row for name, row in fresh.items() if row})
     publish(SECTION, told(rows), rows, dry=given.dry)
     found = sum(row["found"] for row in rows.get("changes", {}).get("cases", {}).values())
     false = sum(row["false"] for row in rows.get("noise", {}).get("cases", {}).values())

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from benchmarks.compare_openapi import refused
 from cutover.core.text import stamp
 from cutover.gate.compare_requests import CompareRequest
 from tests.helpers.http_service import Answer, Asked, serving
@@ -266,7 +267,9 @@ def served(*changes: Change) -> Iterator[str]:
 
     def answer(asked: Asked) -> Answer:
         parts = urlsplit(asked.path)
-        query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        if (other := refused(asked, parts.path, query)) is not None:
+            return other
         reply = shop(parts.path, query)
         for change in changes:
             reply = change(parts.path, query, reply)

@@ -75,8 +75,8 @@ def serving(answer: Callable[[Asked], Answer]) -> Iterator[Service]:
             if self.command != "HEAD":
                 self.wfile.write(found.body)
 
-        do_HEAD = do_GET  # noqa: N815  # the names that http.server calls
-        do_POST = do_GET  # noqa: N815  # as above
+        # The names that http.server calls.
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_QUERY = do_GET  # noqa: N815
 
         def log_message(self, *_words: object) -> None:
             """Log nothing."""
