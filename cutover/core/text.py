@@ -124,7 +124,10 @@ def seconds_of(stamp: str) -> float:
     found = STAMP.match(stamp)
     if not found or found[1].startswith("0001-"):
         return 0.0
-    whole = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00")).timestamp()
+    try:
+        whole = datetime.fromisoformat(found[1] + found[3].replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):  # the 13th month
+        return 0.0
     return whole + float(f"0.{found[2] or 0}")
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from cutover.core.errors import ConfigError
-from cutover.core.text import route_of
+from cutover.core.text import quoted, route_of
 
 SAFE = ("GET", "HEAD")
 CREDENTIALS = frozenset({
@@ -24,6 +26,11 @@ OF_THE_CONNECTION = frozenset({
 })  # fmt: skip
 """Headers that belong to another connection, or for which an answer may have no body."""
 MOST_FILE_BYTES = 50_000_000
+MOST_YAML = 1_000_000
+"""Letters; a parser of YAML takes a second for some 100,000."""
+MOST_REFERENCES = 20
+METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
+FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +46,14 @@ class CompareRequest:
     @property
     def route(self) -> str:
         """The method, and the path with `*` for each ID."""
-        return route_of(self.method, urlsplit(self.path).path)
+        return route_of(self.method, self.path.partition("?")[0])
 
     @property
     def label(self) -> str:
         """`GET /search?q=…`: as reports show it, without the values of its query."""
-        parts = urlsplit(self.path)
-        names = "&".join(f"{name}=…" for name, _ in parse_qsl(parts.query, keep_blank_values=True))
-        return f"{self.method} {parts.path}{f'?{names}' if names else ''}"
+        path, _, query = self.path.partition("?")
+        names = "&".join(f"{name}=…" for name, _ in parse_qsl(query, keep_blank_values=True))
+        return f"{self.method} {path}{f'?{names}' if names else ''}"
 
     @property
     def key(self) -> tuple[str, str, bytes]:
@@ -55,8 +62,12 @@ class CompareRequest:
 
 
 def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    """*headers*, names in lower case, without those of a user or of a connection."""
-    names = {name.lower(): value for name, value in headers.items() if not name.startswith(":")}
+    """*headers*, names in lower case, without those of a user or of a connection, and those that are not ASCII."""
+    names = {
+        name.lower(): value
+        for name, value in headers.items()
+        if not name.startswith(":") and name.isascii() and value.isascii()
+    }
     return {key: value for key, value in names.items() if key not in CREDENTIALS | OF_THE_CONNECTION}
 
 
@@ -77,56 +88,79 @@ def sample_by_route(
 
 # --- files ---------------------------------------------------------------------------------------------------------
 def requests_of_file(path: Path) -> list[CompareRequest]:
-    """The requests of a HAR (`.har`), or of lines of JSON with method, path, headers, body; raises ConfigError."""
-    text = text_of(path, "compare.file")
+    """The requests of a HAR (`.har`), or of lines of JSON with method, path, headers, body; raises ConfigError.
+
+    A HAR has requests to other hosts too: those to the host that it names most are taken.
+    """
+    text, number = text_of(path, "compare.file"), 0
     try:
         if path.suffix == ".har":
-            rows = [each["request"] for each in json.loads(text)["log"]["entries"]]
-            return [_of_har(each) for each in rows]
-        lines = [line for line in text.splitlines() if line.strip()]
-        return [_of_line(json.loads(line)) for line in lines]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _of_har(json.loads(text))
+        found = []
+        for number, line in enumerate(text.splitlines(), 1):  # noqa: B007  # for the message
+            found += [_of_line(json.loads(line))] if line.strip() else []
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = 'a HAR, or lines like {"method": "GET", "path": "/items/7"}'
-        raise ConfigError(f"{path} (compare.file): {_problem(error)}; it must be {what}") from error
+        where = f"line {number}: " if number else ""
+        raise ConfigError(f"{path} (compare.file): {where}{_problem(error)}; it must be {what}") from error
+    return found
 
 
 def _problem(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
 def text_of(path: Path, key: str) -> str:
     """The text of a file that *key* of cutover.toml names; raises ConfigError."""
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} ({key}): no regular file")
         if path.stat().st_size > MOST_FILE_BYTES:
             raise ConfigError(
                 f"{path} ({key}): more than {MOST_FILE_BYTES // 1_000_000} MB; take a part of it"
             )
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path} ({key}): {(error.strerror or str(error)).lower()}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} ({key}): not UTF-8: {error}") from error
 
 
-def _of_har(row: Mapping[str, Any]) -> CompareRequest:
-    parts = urlsplit(str(row["url"]))
+def _of_har(document: Any) -> list[CompareRequest]:
+    rows = [(urlsplit(str(each["request"]["url"])), each["request"]) for each in document["log"]["entries"]]
+    of_service = [each for each in rows if each[0].scheme in {"http", "https"}]
+    hosts = Counter(url.netloc for url, _ in of_service)
+    most = max(hosts, key=hosts.__getitem__, default="")
+    return [_of_entry(url, row) for url, row in of_service if url.netloc == most]
+
+
+def _of_entry(url: SplitResult, row: Mapping[str, Any]) -> CompareRequest:
     headers = {str(each["name"]): str(each["value"]) for each in row.get("headers") or ()}
     body = str((row.get("postData") or {}).get("text") or "").encode()
-    path = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
-    return CompareRequest(str(row["method"]).upper(), path, without_credentials(headers), body)
+    path = f"{url.path or '/'}{f'?{url.query}' if url.query else ''}"
+    return CompareRequest(_method(row["method"]), path, without_credentials(headers), body)
+
+
+def _method(given: object) -> str:
+    name = str(given).upper()
+    if not METHOD.fullmatch(name):
+        raise ValueError(f"{quoted(name)} is no method")
+    return name
 
 
 def _of_line(row: Mapping[str, Any]) -> CompareRequest:
     path, body = str(row["path"]), row.get("body")
     if not path.startswith("/"):
-        raise ValueError(f"path {path!r} does not begin with /")
+        raise ValueError(f"path {quoted(path)} does not begin with /")
     headers = without_credentials({str(key): str(value) for key, value in (row.get("headers") or {}).items()})
     if body is None or isinstance(body, str):
         data = (body or "").encode()
     else:
         data = json.dumps(body, ensure_ascii=False).encode()
         headers.setdefault("content-type", "application/json")
-    return CompareRequest(str(row.get("method", "GET")).upper(), path, headers, data)
+    return CompareRequest(_method(row.get("method", "GET")), path, headers, data)
 
 
 # --- OpenAPI -------------------------------------------------------------------------------------------------------
@@ -135,11 +169,42 @@ def requests_of_openapi(text: str, where: str) -> list[CompareRequest]:
     import yaml  # only for a service with [compare] openapi
 
     try:
-        document = yaml.safe_load(text)  # JSON is YAML
+        document = _parsed(text)
         paths = document["paths"].items()
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{where} (compare.openapi): no OpenAPI document: {_problem(error)}") from error
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{where} (compare.openapi): no OpenAPI document: it has no paths") from error
-    return [each for path, item in paths for each in _of_path(document, str(path), item or {})]
+    base = _base_path(document)
+    return [
+        each
+        for path, item in paths
+        if str(path).startswith("/") and isinstance(item, Mapping)
+        for each in _of_path(document, f"{base}{path}", item)
+    ]
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        if len(text) > MOST_YAML:
+            raise ValueError(
+                f"more than {MOST_YAML // 1_000_000} MB of YAML; take JSON, or a part of it"
+            ) from None
+        return yaml.load(text, FastLoader)  # noqa: S506  # a safe one
+
+
+def _base_path(document: Mapping[str, Any]) -> str:
+    """What all paths begin with: the path of the first of `servers`, or `basePath` of an old document."""
+    servers = document.get("servers")
+    first = servers[0] if isinstance(servers, list) and servers else {}
+    url = first.get("url") if isinstance(first, Mapping) else ""
+    try:
+        base = urlsplit(str(url or document.get("basePath") or "")).path.rstrip("/")
+    except ValueError:
+        return ""
+    return base if base.startswith("/") and "{" not in base else ""
 
 
 def _of_path(document: Mapping[str, Any], path: str, item: Mapping[str, Any]) -> Iterator[CompareRequest]:
@@ -149,43 +214,54 @@ def _of_path(document: Mapping[str, Any], path: str, item: Mapping[str, Any]) ->
             continue
         parameters = [
             _resolved(document, each)
-            for each in (*(item.get("parameters") or ()), *(operation.get("parameters") or ()))
+            for owner in (item, operation)
+            if isinstance(listed := owner.get("parameters"), list)
+            for each in listed
         ]
         filled, query, whole = path, {}, True
         for each in parameters:
             name, place, value = str(each.get("name")), each.get("in"), _example(document, each)
             if place == "path" and value is not None:
-                filled = filled.replace(f"{{{name}}}", quote(str(value), safe=""))
+                filled = filled.replace(f"{{{name}}}", quote(_spelled(value), safe=""))
             elif place == "query" and value is not None:
-                query[name] = str(value)
+                query[name] = [*map(_spelled, value)] if isinstance(value, list) else _spelled(value)
             elif each.get("required") and place in {"path", "query", "header"}:
                 whole = False
         if whole and "{" not in filled:
-            yield CompareRequest(method, f"{filled}?{urlencode(query)}" if query else filled)
+            yield CompareRequest(method, f"{filled}?{urlencode(query, doseq=True)}" if query else filled)
+
+
+def _spelled(value: object) -> str:
+    """A value as it is sent: `true`, not `True`."""
+    return value if isinstance(value, str) else json.dumps(value, default=str).strip('"')
 
 
 def _resolved(document: Mapping[str, Any], part: Any) -> Mapping[str, Any]:
-    reference = part.get("$ref") if isinstance(part, Mapping) else None
+    """*part*, or what its `$ref` leads to within the document; empty if that has no end."""
     found: Any = part
-    if isinstance(reference, str) and reference.startswith("#/"):
+    for _ in range(MOST_REFERENCES):
+        reference = found.get("$ref") if isinstance(found, Mapping) else None
+        if not isinstance(reference, str):
+            return found if isinstance(found, Mapping) else {}
+        if not reference.startswith("#/"):
+            return {}
         found = document
         for key in reference[2:].split("/"):
-            found = (
-                found.get(key.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, Mapping) else {}
-            )
-    return found if isinstance(found, Mapping) else {}
+            name = key.replace("~1", "/").replace("~0", "~")
+            found = found.get(name, {}) if isinstance(found, Mapping) else {}
+    return {}
 
 
 def _example(document: Mapping[str, Any], parameter: Mapping[str, Any]) -> Any:
     """The first example, default or allowed value of a parameter; None without one."""
-    schema = _resolved(document, parameter.get("schema") or {})
+    schema = _resolved(document, parameter.get("schema") or parameter)  # an old document has no `schema`
     named = parameter.get("examples")
-    of_names = [each.get("value") for each in named.values()] if isinstance(named, Mapping) else []
+    of_names = [*map(partial(_resolved, document), named.values())] if isinstance(named, Mapping) else []
     listed = schema.get("examples")
     choices = schema.get("enum")
     found = (
         parameter.get("example"),
-        *of_names,
+        *(each.get("value") for each in of_names),
         schema.get("example"),
         *(listed if isinstance(listed, list) else ()),
         schema.get("default"),

@@ -5,20 +5,23 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cutover.core.config_schema import Compare
-from cutover.core.text import count
+from cutover.core.text import count, duration
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.gate.compare_requests import CompareRequest
 from cutover.gate.comparison import Answer, Compared, Comparison, answer_of, compare_all
-from cutover.system.http import HttpClient
+from cutover.system.http import HttpClient, NoResponse
 
 QUESTION = "compare"
 AT_ONCE = 4
+MOST_WAITING = 8
+"""Requests that were begun and are not compared yet: their answers are in memory."""
 OLD, NEW = "old", "new"
 # Mostly between the two old ones, so that what changes with time changes between these too.
 ORDERS = ((OLD, NEW, OLD), (OLD, NEW, OLD), (NEW, OLD, OLD), (OLD, OLD, NEW))
@@ -64,10 +67,11 @@ def ask_both(
     wanted: Compare,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> list[Compared]:
+) -> Iterator[Compared]:
     """Send each request to *old* twice and to *new* once, in a mixed order, within count, rate and time of *wanted*.
 
-    The rate is that of the requests which *old*, the release that users have, gets.
+    The rate is that of the requests which *old*, the release that users have, gets. What is not answered when the time
+    is over is left out.
     """
     pace = _Pace(wanted.rate, clock() + wanted.within, clock, sleep)
     order = random.Random(SEED)  # noqa: S311  # the same order each time
@@ -79,14 +83,28 @@ def ask_both(
             return None
         answers: dict[str, list[Answer | None]] = {OLD: [], NEW: []}
         for turn in turns:
-            client = old if turn == OLD else new
-            got = client.send(request.method, request.path, headers=request.headers, body=request.body)
+            client, left = old if turn == OLD else new, pace.until - clock()
+            if left <= 0:
+                return None
+            got = client.send(
+                request.method, request.path, headers=request.headers, body=request.body,
+                deadline_s=min(left, client.deadline_s),
+            )  # fmt: skip
+            if isinstance(got, NoResponse) and clock() >= pace.until:
+                return None
             answers[turn].append(answer_of(got, wanted.headers))
         first, second = answers[OLD]
         return Compared(request.route, request.label, (first, second), answers[NEW][0])
 
+    waiting: deque[Future[Compared | None]] = deque()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return [each for each in pool.map(ask, rows) if each is not None]
+        for row in rows:
+            waiting.append(pool.submit(ask, row))
+            if len(waiting) >= MOST_WAITING and (done := waiting.popleft().result()):
+                yield done
+        while waiting:
+            if done := waiting.popleft().result():
+                yield done
 
 
 def compare(
@@ -100,11 +118,8 @@ def compare(
     if not requests:
         return not_asked(QUESTION, "no request is known: neither from the access log nor from [compare]")
     rows = ask_both(requests, old, new, wanted)
-    return judge_comparison(
-        compare_all(rows, names=names, ignore=wanted.ignore, now=time.time()),
-        wanted,
-        left_out=min(len(requests), wanted.count) - len(rows),
-    )
+    found = compare_all(rows, names=names, ignore=wanted.ignore, now=time.time())
+    return judge_comparison(found, wanted, left_out=min(len(requests), wanted.count) - found.asked)
 
 
 def judge_comparison(found: Comparison, wanted: Compare, left_out: int = 0) -> Verdict:
@@ -112,19 +127,20 @@ def judge_comparison(found: Comparison, wanted: Compare, left_out: int = 0) -> V
     skipped = sum(found.not_compared.values())
     why = ", ".join(f"{times:,} × {reason}" for reason, times in sorted(found.not_compared.items()))
     if not found.compared:
-        return not_asked(
-            QUESTION, f"none of {count(skipped, 'request')} could be compared: {why or 'no time'}"
-        )
+        what = f"none of {count(skipped + left_out, 'request')} could be compared"
+        return not_asked(QUESTION, f"{what}: {why or f'no answer within {duration(wanted.within)}'}")
     evidence: dict[str, Any] = {
         "differences": [asdict(each) | {"text": each.text} for each in found.groups[:MOST_GROUPS]],
         "more_differences": max(0, len(found.groups) - MOST_GROUPS),
         "noise": [*found.noise[:MOST_NOISE]],
         "compared": found.compared,
         "routes": found.routes,
+        "refused": found.refused,
         "not_compared": dict(found.not_compared) | ({"no time was left": left_out} if left_out else {}),
         "notice": bool(found.groups),
     }
     on = f"{count(found.compared, 'request')} on {count(found.routes, 'route')}"
+    on += f", {found.refused:,} refused without a login" if found.refused else ""
     bad = found.of_kinds(wanted.fail_on)
     shown = "; ".join(each.text for each in (bad or found.groups)[:3])
     more = len(bad or found.groups) - 3

@@ -10,12 +10,12 @@ import hashlib
 import json
 import re
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from itertools import islice
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
 from cutover.core.config_schema import DifferenceKind
 from cutover.core.stats import binomial_tail
@@ -23,17 +23,25 @@ from cutover.core.text import count, duration, seconds_of
 from cutover.system.http import HttpResponse, NoResponse
 
 KINDS: tuple[DifferenceKind, ...] = get_args(DifferenceKind)
-SERVER_ERROR, SUCCESS, LIMITED = 500, range(200, 300), frozenset({429})
+SERVER_ERROR, LIMITED, REFUSED = 500, frozenset({429}), frozenset({401, 403})
+NO_JSON = object()
 JSON_NAMES = {type(None): "null", bool: "boolean", str: "text", int: "number", float: "number"}
+MOST_EPOCH = 1e14
 RECENT_S = 3600.0
 """A time stamp that is newer than this tells when something was made, not what."""
 MOST_ELEMENTS = 2000
 MOST_SHOWN = 200
+MOST_LETTERS = 1_000_000
+"""A longer body is compared by its hash."""
+MOST_DIFFERENCES = 300
+"""Two bodies with more of them differ as a whole."""
 IDENTITIES = ("id", "uuid", "key", "slug", "name", "path")
 """Fields that tell which element of a list is which."""
 SLOWER_FACTOR, SLOWER_S, SLOWER_PAIRS, SLOWER_ALPHA = 1.5, 0.02, 8, 0.001
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
-TOKEN = re.compile(r"[0-9a-fA-F]{12,}|(?=[^ ]*\d)(?=[^ ]*[A-Za-z])[\w.~+/=-]{20,}")
+HEX = re.compile(r"[0-9a-fA-F]{12,}")
+TOKEN = re.compile(rf"{HEX.pattern}|[\w.~+/=-]{{20,}}")
+DIGIT, LETTER = re.compile(r"\d"), re.compile(r"[A-Za-z]")
 NUMBERED = re.compile(r"\d+")
 ATTRIBUTES = ("id", "name", "type", "href", "src", "action", "role", "rel")
 
@@ -47,6 +55,8 @@ class Answer:
     """Those of the allow list, names in lower case."""
     body: str
     seconds: float = 0.0
+    by_hash: bool = False
+    """Whether *body* stands for a body that is too long to compare: its length and hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,13 @@ class Comparison:
     routes: int = 0
     not_compared: Mapping[str, int] = field(default_factory=dict)
     """Why -> how many requests could not be compared."""
+    refused: int = 0
+    """How many of the compared ones the old release refuses without a login: 401 or 403."""
+
+    @property
+    def asked(self) -> int:
+        """How many requests were sent."""
+        return self.compared + sum(self.not_compared.values())
 
     def of_kinds(self, kinds: Iterable[str]) -> tuple[DifferenceGroup, ...]:
         """The groups of these kinds."""
@@ -117,52 +134,77 @@ def answer_of(got: HttpResponse | NoResponse, headers: Iterable[str]) -> Answer 
     if isinstance(got, NoResponse):
         return None
     kept = {name: got.headers[name] for name in headers if name in got.headers}
+    if "location" in kept:
+        kept["location"] = _local(kept["location"], got.url)
+    if len(got.body) > MOST_LETTERS:
+        return Answer(got.status, kept, _digest(got.body), got.seconds, by_hash=True)
     return Answer(got.status, kept, got.body, got.seconds)
 
 
 # --- all requests ------------------------------------------------------------------------------------------------
 def compare_all(
-    rows: Sequence[Compared], *, names: Sequence[str] = (), ignore: Sequence[str] = (), now: float = 0.0
+    rows: Iterable[Compared], *, names: Sequence[str] = (), ignore: Sequence[str] = (), now: float = 0.0
 ) -> Comparison:
-    """Compare all *rows*; *names* are those of both releases, their tags and colors, *now* is in seconds since 1970.
+    """Compare all *rows*, each as it comes: the bodies of the one before are gone by then.
+
+    *names* are those of both releases, their tags and colors, *now* is in seconds since 1970.
 
     *ignore* has fields, `items[].score`, or fields of one route, `GET /memories/*: items[].score`; `*` is any name.
     """
     noise: dict[str, set[tuple[DifferenceKind, str]]] = defaultdict(set)
-    found: list[tuple[Compared, list[Difference]]] = []
+    found: list[tuple[_Request, list[Difference]]] = []
+    timed: dict[str, list[_Timed]] = defaultdict(list)
+    refused = 0
     skipped: dict[str, int] = defaultdict(int)
     routes: dict[str, int] = defaultdict(int)
     values = _Values(tuple(names), now)
     for row in rows:
         first, second = row.old
+        one = _Request(row.route, row.request)
+        if first and second and row.new and row.new.status == first.status == second.status:
+            timed[row.route].append(_Timed(row.request, max(first.seconds, second.seconds), row.new.seconds))
         if why := _why_not(row):
             skipped[why] += 1
             continue
         assert first is not None  # noqa: S101  # `_why_not`
         assert second is not None  # noqa: S101
         routes[row.route] += 1
+        refused += first.status in REFUSED
         noise[row.route] |= {(each.kind, each.where) for each in values.differences(first, second)}
         if row.new is None:
-            found.append((row, [Difference("5xx", "", str(first.status), "no answer")]))
+            found.append((one, [Difference("5xx", "", str(first.status), "no answer")]))
             continue
         # A difference counts only if the new answer differs from both.
         both = {(each.kind, each.where) for each in values.differences(second, row.new)}
         mine = [each for each in values.differences(first, row.new) if (each.kind, each.where) in both]
-        found.append((row, mine))
-    shown = [
-        (row, each)
-        for row, differences in found
+        found.append((one, mine))
+    kept = [
+        (one, each)
+        for one, differences in found
         for each in differences
-        if not _is_noise(each, noise[row.route]) and not _is_ignored(row.route, each.where, ignore)
+        if not _is_noise(each, noise[one.route]) and not _is_ignored(one.route, each.where, ignore)
     ]
-    groups = [*_grouped(shown, routes), *_slower(rows)]
+    groups = [*_grouped(kept, routes), *_slower(timed)]
     groups.sort(key=lambda each: (KINDS.index(each.kind), -each.times, each.route, each.where))
     noisy = tuple(
-        f"{route}: {where or 'the body'}"
+        f"{route}: {shown(where) or 'the body'}"
         for route in sorted(noise)
         for where in sorted({at for _, at in noise[route]})
     )
-    return Comparison(tuple(groups), noisy, sum(routes.values()), len(routes), dict(skipped))
+    return Comparison(tuple(groups), noisy, sum(routes.values()), len(routes), dict(skipped), refused)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Request:
+    route: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    label: str
+    old: float
+    new: float
 
 
 def _why_not(row: Compared) -> str:
@@ -207,41 +249,37 @@ def _is_ignored(route: str, where: str, ignore: Sequence[str]) -> bool:
 
 
 def _grouped(
-    shown: Sequence[tuple[Compared, Difference]], routes: Mapping[str, int]
+    kept: Sequence[tuple[_Request, Difference]], routes: Mapping[str, int]
 ) -> Iterator[DifferenceGroup]:
-    alike: dict[tuple[str, DifferenceKind, str], list[tuple[Compared, Difference]]] = defaultdict(list)
-    for row, each in shown:
-        alike[row.route, each.kind, each.where].append((row, each))
+    alike: dict[tuple[str, DifferenceKind, str], list[tuple[_Request, Difference]]] = defaultdict(list)
+    for one, each in kept:
+        alike[one.route, each.kind, each.where].append((one, each))
     for (route, kind, where), rows in alike.items():
-        requests = {id(row) for row, _ in rows}
-        row, first = rows[0]
+        one, first = rows[0]
+        times = len({each for each, _ in rows})
         yield DifferenceGroup(
-            route, kind, where, len(requests), routes[route], row.request, first.old, first.new
+            route, kind, shown(where), times, routes[route], one.label, first.old, first.new
         )
 
 
-def _slower(rows: Sequence[Compared]) -> Iterator[DifferenceGroup]:
+def _slower(timed: Mapping[str, Sequence[_Timed]]) -> Iterator[DifferenceGroup]:
     """Routes whose new answers take clearly longer than both old answers to the same requests.
 
     Sure by a sign test at 0.001, and by the medians: half as long again, and 20 ms more.
     """
-    timed: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    examples: dict[str, str] = {}
-    for row in rows:
-        first, second = row.old
-        if first and second and row.new and row.new.status == first.status == second.status:
-            timed[row.route].append((max(first.seconds, second.seconds), row.new.seconds))
-            examples.setdefault(row.route, row.request)
     for route, pairs in timed.items():
         if len(pairs) < SLOWER_PAIRS:
             continue
-        old, new = statistics.median(one for one, _ in pairs), statistics.median(two for _, two in pairs)
-        longer = sum(after > before for before, after in pairs)
+        old, new = (
+            statistics.median(each.old for each in pairs),
+            statistics.median(each.new for each in pairs),
+        )
+        longer = sum(each.new > each.old for each in pairs)
         # Of three answers of one release the last is the slowest in a third of all cases.
         sure = binomial_tail(longer, len(pairs), 1 / 3) < SLOWER_ALPHA
         if sure and new > SLOWER_FACTOR * old and new > old + SLOWER_S:
             took = duration(old), duration(new)
-            yield DifferenceGroup(route, "slower", "", longer, len(pairs), examples[route], *took)
+            yield DifferenceGroup(route, "slower", "", longer, len(pairs), pairs[0].label, *took)
 
 
 SAID: Mapping[DifferenceKind, str] = {
@@ -283,12 +321,11 @@ class _Values:
             elif name == "etag":
                 was, is_now = ("present" if each else "" for each in (was, is_now))
             if name == "location":
-                if self._same(_local(was), _local(is_now)):
-                    continue
-                yield Difference("redirect", name, shown(was), shown(is_now))
+                if not self._same(was, is_now):
+                    yield Difference("redirect", name, shown(was), shown(is_now))
             elif name == "content-type":
                 if _media(was) != _media(is_now):
-                    yield Difference("type", name, was or "absent", is_now or "absent")
+                    yield Difference("type", name, shown(was) or "absent", shown(is_now) or "absent")
             elif not self._same(was, is_now):
                 yield Difference("header", name, shown(was), shown(is_now))
 
@@ -298,20 +335,36 @@ class _Values:
         media = _media(old.headers.get("content-type", ""))[0]
         if media != _media(new.headers.get("content-type", ""))[0]:
             return  # said by the header
-        if media == "application/json" or media.endswith("+json"):
-            try:
-                before, after = json.loads(old.body), json.loads(new.body)
-            except ValueError:
-                before = after = None
-            if before is not None or after is not None:
-                yield from self._json("", before, after)
-                return
-        if media in {"text/html", "application/xhtml+xml"}:
-            yield from self._html(old.body, new.body)
+        parts: Iterator[Difference] | None = None
+        if old.by_hash or new.by_hash:
+            parts = None
+        elif media == "application/json" or media.endswith("+json"):
+            parts = self._documents(old.body, new.body)
+        elif media in {"text/html", "application/xhtml+xml"}:
+            parts = self._html(old.body, new.body)
+        try:
+            found = None if parts is None else [*islice(parts, MOST_DIFFERENCES + 1)]
+        except (ValueError, RecursionError):
+            found = None  # no JSON, or nested too deeply
+        if found is not None and len(found) <= MOST_DIFFERENCES:
+            yield from found
         elif not self._same(old.body, new.body):
-            yield Difference("body", "", _digest(old.body), _digest(new.body))
+            yield Difference(
+                "body", "", *(each.body if each.by_hash else _digest(each.body) for each in (old, new))
+            )
 
     # --- JSON ---
+    def _documents(self, old: str, new: str) -> Iterator[Difference]:
+        before, after = _document(old), _document(new)
+        if (before is NO_JSON) is not (after is NO_JSON):
+            yield Difference(
+                "type", "body", *("no JSON" if each is NO_JSON else "JSON" for each in (before, after))
+            )
+        elif before is NO_JSON:
+            raise ValueError("neither is JSON")
+        else:
+            yield from self._json("", before, after)
+
     def _json(self, path: str, old: Any, new: Any) -> Iterator[Difference]:
         if isinstance(old, dict) and isinstance(new, dict):
             for key in dict.fromkeys((*old, *new)):
@@ -354,7 +407,7 @@ class _Values:
 
     def _same(self, old: Any, new: Any) -> bool:
         """Whether two values differ in no more than an ID, a token, the time of the answer, or the release's name."""
-        if old == new:
+        if old == new or (old != old and new != new):  # noqa: PLR0124  # NaN
             return True
         if not isinstance(old, str) or not isinstance(new, str):
             return self._both_recent(old, new)
@@ -365,7 +418,7 @@ class _Values:
     def _plain(self, text: str) -> str:
         for name in self.names:
             text = text.replace(name, "{name}")
-        return TOKEN.sub("{token}", UUID.sub("{id}", text))
+        return TOKEN.sub(_token, UUID.sub("{id}", text))
 
     def _both_recent(self, old: Any, new: Any) -> bool:
         """Whether both are times of the same form within the last hour: of the answer, or of the start of a process."""
@@ -390,6 +443,8 @@ class _Elements(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.found: dict[str, list[str]] = defaultdict(list)
         self.open: list[str] = []
+        self.times: Counter[str] = Counter()
+        """How often each element is open."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
@@ -399,15 +454,18 @@ class _Elements(HTMLParser):
         self.found[path].append(shown_values)
         if tag not in VOID:
             self.open.append(tag)
+            self.times[tag] += 1
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in self.open:
-            while self.open.pop() != tag:
-                pass
+        while self.times[tag]:
+            closed = self.open.pop()
+            self.times[closed] -= 1
+            if closed == tag:
+                return
 
     def handle_data(self, data: str) -> None:
         text = " ".join(data.split())
-        if text and (not self.open or self.open[-1] not in {"script", "style"}):
+        if text:
             self.found["/".join([*self.open[-3:], "text"])].append(text)
 
 
@@ -416,11 +474,21 @@ VOID = frozenset({
 })  # fmt: skip
 
 
+UNSEEN = re.compile(
+    r"(<(script|style)\b[^>]*(?:>|\Z)).*?(?=</\2|\Z)|<!--.*?(?:-->|\Z)|<[!?][^>]*(?:>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What a page does not show: scripts, comments and declarations; `HTMLParser` fails on some of the last."""
+
+
 def elements_of(page: str) -> dict[str, list[str]]:
     """Path of an element or a text -> what its occurrences say, in their order."""
+    plain = UNSEEN.sub(r"\1", page)
+    end = plain.rfind(">") + 1
     parser = _Elements()
-    parser.feed(page)
+    parser.feed(plain[:end])
     parser.close()
+    parser.handle_data(plain[end:])  # for a tag that has no end the parser would look again and again
     return dict(parser.found)
 
 
@@ -455,14 +523,32 @@ def _key(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
+def _document(body: str) -> Any:
+    """The JSON value, or NO_JSON; raises ValueError for a number that is too long."""
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError:
+        return NO_JSON
+
+
 def _media(content_type: str) -> tuple[str, str]:
     kind, _, rest = content_type.lower().partition(";")
     return kind.strip(), rest.partition("charset=")[2].strip(' "')
 
 
-def _local(url: str) -> str:
-    parts = urlsplit(url)
-    return url if not parts.netloc else url.replace(f"{parts.scheme}://{parts.netloc}", "", 1)
+def _local(target: str, asked: str) -> str:
+    """*target* of a redirect without the address that was *asked*: each color has another one."""
+    own = "/".join(asked.split("/", 3)[:3])  # http://127.0.0.1:8001
+    rest = target.removeprefix(own)
+    return rest if rest[:1] in {"", "/", "?", "#"} else target
+
+
+def _token(found: re.Match[str]) -> str:
+    """A token has letters and digits; what has not may contain one."""
+    text = found[0]
+    if HEX.fullmatch(text) or (DIGIT.search(text) and LETTER.search(text)):
+        return "{token}"
+    return HEX.sub("{token}", text)
 
 
 def _digest(body: str) -> str:
@@ -481,5 +567,7 @@ def _epoch(value: object) -> float:
     if isinstance(value, str):
         return seconds_of(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    if not 0 <= value < MOST_EPOCH:  # also NaN, and what no float can hold
         return 0.0
     return float(value) / 1000 if value > 1e11 else float(value)  # noqa: PLR2004  # of milliseconds

@@ -88,6 +88,30 @@ def test_a_har(tmp_path: Path) -> None:
         ("x.jsonl", "[1]", "list indices must be integers"),
         ("x.har", "{}", "'log' is missing"),
         ("x.har", '{"log": {"entries": [{}]}}', "'request' is missing"),
+        (
+            "x.har",
+            '{"log": {"entries": [{"request": {"url": "http://[", "method": "GET"}}]}}',
+            "Invalid IPv6 URL",
+        ),
+        (
+            "x.har",
+            '{"log": {"entries": [{"request": {"url": "http://x/", "method": "GÉT /"}}]}}',
+            "'GÉT /' is no method",
+        ),
+        ("x.har", '{"log": {"entries": 7}}', "'int' object is not iterable"),
+        (
+            "x.har",
+            '{"log": {"entries": [{"request": {"url": "http://x/", "method": "GET", "headers": ["a"]}}]}}',
+            "string indices",
+        ),
+        ("x.har", "[" * 10_000, "nested too deeply"),
+        (
+            "x.jsonl",
+            '{"path": "/a"}\n\n{"path": "/b", "method": "two words"}',
+            "line 3: 'TWO WORDS' is no method",
+        ),
+        ("x.jsonl", '{"path": "/a", "body": "\\ud800"}', "line 1: 'utf-8' codec can't encode"),
+        ("x.jsonl", "[" * 10_000, "line 1: nested too deeply"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -100,13 +124,30 @@ def test_a_bad_file_is_one_line(tmp_path: Path, name: str, text: str, said: str)
     assert "\n" not in str(error.value)
 
 
+def test_a_har_of_a_browser(tmp_path: Path) -> None:
+    """Its other hosts, its data and sockets, headers beyond ASCII and the mark of Windows are left out."""
+    urls = ["https://cdn.example/x.js", "data:image/png;base64,AA", "data:,", "wss://shop.example/live"]
+    urls += ["https://shop.example", "https://shop.example//[?q"]
+    headers = [{"name": "X-Name", "value": "Zoë"}, {"name": "X-Mode", "value": "1"}]
+    rows = [{"request": {"method": "GET", "url": url, "headers": headers}} for url in urls]
+    file = tmp_path / "recorded.har"
+    file.write_text(json.dumps({"log": {"entries": rows}}), encoding="utf-8-sig")
+    found = requests_of_file(file)
+    assert found == [CompareRequest("GET", path, {"x-mode": "1"}) for path in ("/", "//[?q")]
+    assert [each.label for each in found] == ["GET /", "GET //[?q=…"]
+    assert len(sample_by_route(found, 9, ("GET",))) == 2
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    """Also one that is no text."""
+    """Also one that is no text, or no file."""
     with pytest.raises(ConfigError, match=r"none.jsonl \(compare.file\): no such file"):
         requests_of_file(tmp_path / "none.jsonl")
     (tmp_path / "x.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
         requests_of_file(tmp_path / "x.jsonl")
+    for path in (tmp_path, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="no regular file"):
+            requests_of_file(path)
 
 
 OPENAPI = """
@@ -146,8 +187,53 @@ def test_an_openapi_document(as_json: bool) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["", "[]", "a: [", "openapi: 3.0.3", "paths: 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "a: [", "openapi: 3.0.3", "paths: 1", "{" * 10_000, "[" * 10_000, "a: 2026-13-41", "x: !!python/object:a.b {}",
+        "\x00", "a: b: c", "? [a]\n: 1\n? {b: c}\n: 2", f"paths: {{a: {'x' * 1_000_000}}}", f'{{"paths": {"[" * 20_000}',
+    ],
+)  # fmt: skip
 def test_no_openapi_document(text: str) -> None:
     """One line that names it."""
-    with pytest.raises(ConfigError, match=r"api.yml \(compare.openapi\): no OpenAPI document"):
+    with pytest.raises(ConfigError, match=r"api.yml \(compare.openapi\): no OpenAPI document: .") as error:
         requests_of_openapi(text, "api.yml")
+    assert "\n" not in str(error.value)
+
+
+LOOP = {"$ref": "#/components/parameters/loop"}
+NAMED = {"name": "id", "in": "path", "required": True}
+
+
+@pytest.mark.parametrize(
+    ("document", "found"),
+    [
+        ({"paths": {"/a": {"get": {"parameters": [LOOP]}}}, "components": {"parameters": {"loop": LOOP}}}, ["GET /a"]),
+        ({"paths": {"/a/{id}": {"get": {"parameters": [NAMED | {"schema": {"$ref": "#/s"}}]}}}, "s": {"$ref": "#/s"}}, []),
+        ({"paths": {"/a/{id}": {"get": {"parameters": [NAMED | {"schema": {"$ref": "#/s"}}]}}},
+          "s": {"$ref": "#/t"}, "t": {"default": 7}}, ["GET /a/7"]),
+        ({"paths": {"/a": {"get": {"parameters": [{"$ref": "other.yml#/p"}]}}}}, ["GET /a"]),
+        ({"paths": {"/a": [1], "/b": "text", "/c": None, "x-own": {"get": {}}, "/d": {"get": []}, "/e": {"get": {"parameters": 7}}}},
+         ["GET /e"]),
+        ({"paths": {"/a": {"get": {"parameters": ["text", 7, None]}}}}, ["GET /a"]),
+        ({"paths": {"/a/{id}": {"get": {"parameters": [NAMED | {"schema": "text", "examples": {"x": "text"}}]}}}}, []),
+        ({"paths": {"/a": {"get": {"parameters": [{"name": "q", "in": "query", "example": True}]}}}}, ["GET /a?q=true"]),
+        ({"paths": {"/a": {"get": {"parameters": [{"name": "q", "in": "query", "example": ["x", 2]}]}}}}, ["GET /a?q=x&q=2"]),
+        ({"servers": [{"url": "https://shop.example/api/v1/"}], "paths": {"/a": {"get": {}}}}, ["GET /api/v1/a"]),
+        ({"servers": [{"url": "http://["}], "paths": {"/a": {"get": {}}}}, ["GET /a"]),
+        ({"servers": [{"url": "/{stage}"}], "paths": {"/a": {"get": {}}}}, ["GET /a"]),
+        ({"swagger": "2.0", "basePath": "/v2", "paths": {"/a/{id}": {"get": {"parameters": [NAMED | {"default": 7}]}}}},
+         ["GET /v2/a/7"]),
+    ],
+)  # fmt: skip
+def test_an_openapi_document_of_odd_parts(document: dict[str, Any], found: list[str]) -> None:
+    """References that lead nowhere, parts of another type, extensions: what can be asked is."""
+    assert [f"{each.method} {each.path}" for each in requests_of_openapi(json.dumps(document), "x")] == found
+
+
+def test_a_bomb_of_yaml() -> None:
+    """Names that stand for ten others each are not written out."""
+    lines = ["a0: &a0 {x: y}", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 30))]
+    assert [
+        each.path for each in requests_of_openapi("\n".join([*lines, "paths: {/a: {get: {}}}"]), "x")
+    ] == ["/a"]

@@ -55,7 +55,7 @@ def test_each_request_goes_twice_to_the_old_and_once_to_the_new_release() -> Non
     """In a mixed order, as requests of ours, and with what a file says."""
     posted = CompareRequest("POST", "/items/9", {"x-mode": "1"}, b"{}")
     with release(good) as (old, to_old), release(good) as (new, to_new):
-        rows = ask_both([*REQUESTS, posted], old, new, QUICK)
+        rows = [*ask_both([*REQUESTS, posted], old, new, QUICK)]
     assert len(rows) == 13
     lines = lines_of(to_new)
     assert sorted(lines) == sorted([*(f"GET /items/{n}" for n in range(12)), "POST /items/9"])
@@ -73,7 +73,7 @@ def test_the_old_release_gets_no_more_than_the_rate() -> None:
         slept.append(seconds)
 
     with release(good) as (old, to_old), release(good) as (new, _):
-        rows = ask_both(REQUESTS, old, new, Compare(rate=4.0, within=2.0), lambda: now[0], sleep)
+        rows = [*ask_both(REQUESTS, old, new, Compare(rate=4.0, within=2.0), lambda: now[0], sleep)]
     assert len(rows) == 4  # at 0, 0.5, 1 and 1.5 s
     assert len(to_old) == 8
     assert sorted(slept) == [0.0, 0.5, 1.0, 1.5]
@@ -82,7 +82,7 @@ def test_the_old_release_gets_no_more_than_the_rate() -> None:
 def test_no_more_than_the_count() -> None:
     """The first ones of the sample."""
     with release(good) as (old, _), release(good) as (new, to_new):
-        ask_both(REQUESTS, old, new, Compare(rate=5000.0, count=3))
+        assert len([*ask_both(REQUESTS, old, new, Compare(rate=5000.0, count=3))]) == 3
     assert sorted(lines_of(to_new)) == ["GET /items/0", "GET /items/1", "GET /items/2"]
 
 
