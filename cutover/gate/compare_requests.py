@@ -30,7 +30,6 @@ MOST_YAML = 1_000_000
 """Letters; a parser of YAML takes a second for some 100,000."""
 MOST_REFERENCES = 20
 METHOD = re.compile(r"[A-Z]+(?:-[A-Z]+)*")
-FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,9 @@ def _parsed(text: str) -> Any:
             raise ValueError(
                 f"more than {MOST_YAML // 1_000_000} MB of YAML; take JSON, or a part of it"
             ) from None
-        return yaml.load(text, FastLoader)  # noqa: S506  # a safe one
+        import yaml  # only for a document that is not JSON
+
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # a safe one
 
 
 def _base_path(document: Mapping[str, Any]) -> str:
