@@ -6,9 +6,9 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -104,13 +104,13 @@ def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[st
     """Return the findings for one rendered color, one line each; *environment* is that of the caller."""
     where, values = str(settings.colors[rendered.color].env_file), rendered.variables
     template = read_env_file(settings.env_template) if settings.env_template else {}
-    found = [
-        *incomplete(values, template, where),
-        *_lint_values(values, environment, where, rendered.color, settings.data_profiles),
-        *unmerged(settings, values, environment, where),
-        *_lint_rendered(settings, rendered, where),
-    ]
-    return [str(finding) for finding in found]
+    found = (
+        incomplete(values, template, where),
+        _lint_values(values, environment, where, rendered.color, settings.data_profiles),
+        unmerged(settings, values, environment, where),
+        _lint_rendered(settings, rendered, where),
+    )
+    return [*map(str, chain(*found))]
 
 
 def _lint_color(
@@ -122,7 +122,7 @@ def _lint_color(
     if not path.is_file():
         todo = f"write it from the template (colors.{color}.env_file)"
         return None, [Finding(where, "no such file", todo)]
-    findings = _lint_access(path, where)
+    findings = [*_lint_access(path, where)]
     try:
         values = read_env_file(path)
     except ConfigError as error:
@@ -131,7 +131,7 @@ def _lint_color(
     findings += _lint_values(values, environment, where, color, settings.data_profiles)
     findings += unmerged(settings, values, environment, where)
     try:
-        findings += _lint_rendered(settings, render(settings, color), where)
+        findings += [*_lint_rendered(settings, render(settings, color), where)]
     except ConfigError as error:
         findings.append(Finding(where, str(error).removeprefix(f"{path}: "), "correct it"))
     return values, findings
@@ -143,49 +143,39 @@ def _lint_values(
     where: str,
     color: str,
     data_profiles: Iterable[str],
-) -> list[Finding]:
-    urls = (
-        Finding(where, f"{key} is no URL that can be read: {fault[0]}", fault[1])
-        for key, value in values.items()
-        if (fault := url_fault(value))
-    )
-    return [
-        *placeholders(values, where),
-        *urls,
-        *exported(values, environment, where),
-        *own_data(values, data_profiles, where, color),
-    ]
+) -> Iterator[Finding]:
+    yield from placeholders(values, where)
+    for key, value in values.items():
+        if fault := url_fault(value):
+            yield Finding(where, f"{key} is no URL that can be read: {fault[0]}", fault[1])
+    yield from exported(values, environment, where)
+    yield from own_data(values, data_profiles, where, color)
 
 
-def _lint_rendered(settings: Settings, rendered: Rendered, where: str) -> list[Finding]:
+def _lint_rendered(settings: Settings, rendered: Rendered, where: str) -> Iterator[Finding]:
     service, services = settings.service, rendered.model["services"]
     if service not in services:
         what = f"services names {service!r}, which {settings.compose_file} does not have"
-        return [Finding(str(settings.source), what, f"it has {', '.join(services)}")]
-    names = {each: rendered.image(each) for each in settings.services if each in services}
-    found = [
-        Finding(where, f"service {each!r}: {fault}", "correct its image")
-        for each, name in names.items()
-        if (fault := reference_fault(name))
-    ]
-    found += unpinned(rendered.image(service), rendered.tag(service), where, settings.env_keys.tag)
+        yield Finding(str(settings.source), what, f"it has {', '.join(services)}")
+        return
+    for each in settings.services:
+        if each in services and (fault := reference_fault(rendered.image(each))):
+            yield Finding(where, f"service {each!r}: {fault}", "correct its image")
+    yield from unpinned(rendered.image(service), rendered.tag(service), where, settings.env_keys.tag)
     if not rendered.port(service):
         what = f"service {service!r} publishes no port"
-        found.append(Finding(str(settings.compose_file), what, "publish one on 127.0.0.1"))
-    return found
+        yield Finding(str(settings.compose_file), what, "publish one on 127.0.0.1")
 
 
-def _lint_access(path: Path, where: str) -> list[Finding]:
-    found, us = [], os.geteuid()
-    if path.stat().st_uid not in {us, 0}:
-        todo = f"chown {us} {where} && chmod 600 {where}"
-        found.append(Finding(where, f"belongs to user {path.stat().st_uid}", todo))
+def _lint_access(path: Path, where: str) -> Iterator[Finding]:
+    us, owner = os.geteuid(), path.stat().st_uid
+    if owner not in {us, 0}:
+        yield Finding(where, f"belongs to user {owner}", f"chown {us} {where} && chmod 600 {where}")
     elif not is_private(path):
         mode = f"mode {path.stat().st_mode & 0o777:04o}"
-        found.append(Finding(where, f"{mode}, others may read it", f"chmod 600 {where}"))
+        yield Finding(where, f"{mode}, others may read it", f"chmod 600 {where}")
     if is_tracked(path):
-        found.append(Finding(where, "is tracked by git", f"git rm --cached {where}, and renew what it holds"))
-    return found
+        yield Finding(where, "is tracked by git", f"git rm --cached {where}, and renew what it holds")
 
 
 def is_tracked(path: Path) -> bool:
@@ -213,37 +203,31 @@ def _credentials(value: str) -> list[str]:
     return [*user.split(":", 1), host.rsplit(":", 1)[0]]
 
 
-def incomplete(values: Mapping[str, str], template: Mapping[str, str], where: str) -> list[Finding]:
-    """Return a finding for each key of *template* that is not in *values*. An empty value is allowed.
+def incomplete(values: Mapping[str, str], template: Mapping[str, str], where: str) -> Iterator[Finding]:
+    """Yield a finding for each key of *template* that is not in *values*. An empty value is allowed.
 
     A value that must not be empty is declared in the Compose file: `${DATABASE_URL:?}`.
     """
-    found = []
-    for key in template:
-        if key not in values:
-            close = difflib.get_close_matches(key, values.keys() - template.keys(), n=1)
-            todo = f"is {close[0]} meant?" if close else "add it"
-            found.append(Finding(where, f"{key} is missing, the template has it", todo))
-    return found
+    for key in (each for each in template if each not in values):
+        close = difflib.get_close_matches(key, values.keys() - template.keys(), n=1)
+        todo = f"is {close[0]} meant?" if close else "add it"
+        yield Finding(where, f"{key} is missing, the template has it", todo)
 
 
-def placeholders(values: Mapping[str, str], where: str) -> list[Finding]:
-    """Return a finding for each value that is still a placeholder or a reference."""
-    found = []
+def placeholders(values: Mapping[str, str], where: str) -> Iterator[Finding]:
+    """Yield a finding for each value that is still a placeholder or a reference."""
     for key, value in values.items():
         if REFERENCE.search(value):
-            found.append(Finding(where, f"{key} still holds a reference", "write it by `cutover env render`"))
+            yield Finding(where, f"{key} still holds a reference", "write it by `cutover env render`")
         elif is_placeholder(value):
-            found.append(Finding(where, f"{key} still holds its placeholder", "give it its value"))
-    return found
+            yield Finding(where, f"{key} still holds its placeholder", "give it its value")
 
 
-def unpinned(image: str, tag: str, where: str, tag_key: str) -> list[Finding]:
-    """Return a finding for a tag that is moved to other images."""
-    if "@sha256:" in image or not FLOATING.fullmatch(tag):
-        return []
-    what = f"{tag_key}={tag or '(empty)'} is not pinned"
-    return [Finding(where, what, "use a tag that never moves, like sha-<commit>")]
+def unpinned(image: str, tag: str, where: str, tag_key: str) -> Iterator[Finding]:
+    """Yield a finding for a tag that is moved to other images."""
+    if "@sha256:" not in image and FLOATING.fullmatch(tag):
+        what = f"{tag_key}={tag or '(empty)'} is not pinned"
+        yield Finding(where, what, "use a tag that never moves, like sha-<commit>")
 
 
 def url_fault(value: str) -> tuple[str, str] | None:
@@ -265,21 +249,20 @@ def url_fault(value: str) -> tuple[str, str] | None:
     return ("its port is 0", "name the port") if port == 0 else None
 
 
-def exported(values: Mapping[str, str], environment: Mapping[str, str], where: str) -> list[Finding]:
-    """Return a finding for each variable of the shell that would override the file in a manual `docker compose`."""
-    return [
-        Finding(where, f"{key} is exported in this shell with another value, which would win", f"unset {key}")
-        for key, value in values.items()
-        if key in environment and environment[key] != value
-    ]
+def exported(values: Mapping[str, str], environment: Mapping[str, str], where: str) -> Iterator[Finding]:
+    """Yield a finding for each variable of the shell that would override the file in a manual `docker compose`."""
+    for key, value in values.items():
+        if environment.get(key, value) != value:
+            what = f"{key} is exported in this shell with another value, which would win"
+            yield Finding(where, what, f"unset {key}")
 
 
 def unmerged(
     settings: Settings, values: Mapping[str, str], environment: Mapping[str, str], where: str
-) -> list[Finding]:
-    """Return a finding for compose files that `docker compose up` would merge and a release would not."""
+) -> Iterator[Finding]:
+    """Yield a finding for compose files that `docker compose up` would merge and a release would not."""
     base, ours = settings.source.parent, [settings.compose_file, *settings.compose_overrides]
-    found, chosen = [], "compose_overrides" in settings.model_fields_set
+    chosen = "compose_overrides" in settings.model_fields_set
     for origin, variables in ((where, values), ("the shell", environment)):
         named = named_files(variables)
         chosen = chosen or bool(named)
@@ -288,56 +271,48 @@ def unmerged(
             what = f"COMPOSE_FILE names {', '.join(named)}, and a release uses {_names(ours, base)}"
             further = f", compose_overrides = {json.dumps(named[1:])}" if named[1:] else ""
             todo = f"compose_file = {json.dumps(named[0])}{further} in cutover.toml, or unset COMPOSE_FILE"
-            found.append(Finding(origin, what, todo))
+            yield Finding(origin, what, todo)
     beside = override_beside(settings.compose_file)
     if beside and not chosen:
         what = f"docker compose merges it onto {settings.compose_file.name}, and a release would not"
         name = json.dumps(_names([beside], base))
         todo = f"compose_overrides = [{name}] in cutover.toml, or compose_overrides = [] to leave it out"
-        found.append(Finding(_names([beside], base), what, todo))
-    return found
+        yield Finding(_names([beside], base), what, todo)
 
 
 def _names(paths: Sequence[Path], base: Path) -> str:
     return ", ".join(str(each.relative_to(base) if each.is_relative_to(base) else each) for each in paths)
 
 
-def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, color: str) -> list[Finding]:
-    """Return a finding if *color* would start its own empty database."""
-    wanted = sorted(set(values.get("COMPOSE_PROFILES", "").split(",")) & set(profiles))
-    if not wanted:
-        return []
-    what = f"COMPOSE_PROFILES={','.join(wanted)}: {color} would start its own empty {wanted[0]}"
-    return [Finding(where, what, "move it to .env.deploy, both colors share the data")]
+def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, color: str) -> Iterator[Finding]:
+    """Yield a finding if *color* would start its own empty database."""
+    if wanted := sorted(set(values.get("COMPOSE_PROFILES", "").split(",")) & set(profiles)):
+        what = f"COMPOSE_PROFILES={','.join(wanted)}: {color} would start its own empty {wanted[0]}"
+        yield Finding(where, what, "move it to .env.deploy, both colors share the data")
 
 
 def compare_colors(
     colors: Values, where: Mapping[str, str], *, apart: Iterable[str], shared: Iterable[str]
-) -> list[Finding]:
-    """Return a finding for each key that a color lacks, and for each wrong value.
+) -> Iterator[Finding]:
+    """Yield a finding for each key that a color lacks, and for each wrong value.
 
     Keys of *apart* must differ between two colors; keys of *shared* (URLs of shared data) must not.
     """
     keys = dict.fromkeys(key for values in colors.values() for key in values)
-    found = [
-        Finding(where[name], f"{key} is missing, another color has it", "add it, or take it from both")
-        for name, values in colors.items()
-        for key in keys
-        if key not in values
-    ]
+    for name, values in colors.items():
+        for key in (each for each in keys if each not in values):
+            what = f"{key} is missing, another color has it"
+            yield Finding(where[name], what, "add it, or take it from both")
     rules = (
         (apart, True, "the same as", "give each color its own"),
         (shared, False, "another than", "both colors must use the same data"),
     )
     for some, same_is_wrong, what, todo in rules:
         for (one, first), (two, second) in combinations(colors.items(), 2):
-            found += [
-                Finding(where[two], f"{key} is {what} {one}'s", todo)
-                for key in some
-                if key in first and key in second and (first[key] or second[key])
-                if (first[key] == second[key]) is same_is_wrong
-            ]
-    return found
+            for key in (each for each in some if each in first and each in second):
+                given = first[key] or second[key]
+                if given and (first[key] == second[key]) is same_is_wrong:
+                    yield Finding(where[two], f"{key} is {what} {one}'s", todo)
 
 
 # --- the colors side by side ------------------------------------------------------------------------------------

@@ -52,21 +52,9 @@ SETTLE_POLL_S = 1.0
 ASK_AGAIN = "cutover recover"
 """The command that asks once more whether users are served as before, and can record that a person accepts it."""
 POLL_S = 0.02  # short, because the proxy's own delay is measured here
-NOT_SEEN_BY_USERS = frozenset(
-    {
-        "alerts",
-        "disk",
-        "health",
-        "identity",
-        "listens",
-        "logs",
-        "restarts",
-        "settled",
-        "tls",
-        "unchanged",
-        "user",
-    }
-)
+NOT_SEEN_BY_USERS = frozenset({
+    "alerts", "disk", "health", "identity", "listens", "logs", "restarts", "settled", "tls", "unchanged", "user",
+})  # fmt: skip
 """Questions of the shipped gate whose answer does not say what users get."""
 LATENCY = "latency of "
 
@@ -139,26 +127,28 @@ def engine_causes(record: Record | None, service: str, found: Mapping[str, Conta
 
     For the main *service* also that it is not the container of *record* any more.
     """
-    causes = []
-    for name, each in found.items():
-        if each is None:
-            if record is not None and name == service:
-                causes.append(
-                    f"{name} of {record.color} is gone: somebody removed the container that we started"
-                )
-        elif record is not None and name == service and each.id != record.container:
-            what = f"{each.name} ({describe_container(each)}) since {each.started_at[:19]}Z"
-            causes.append(
-                f"{name} of {record.color} is not the container that we started: somebody started {what}"
-            )
-        elif not each.running:
-            causes.append(f"{each.name}: {describe_exit(each)}")
-        elif each.restart_count:
-            why = ", the last time for its memory limit" if each.oom_killed else ""
-            causes.append(
-                f"{each.name} ended by itself and was started again: {each.restart_count} times{why}"
-            )
-    return causes
+    return [
+        cause
+        for name, each in found.items()
+        if (cause := _cause(record if name == service else None, name, each))
+    ]
+
+
+def _cause(record: Record | None, name: str, found: Container | None) -> str:
+    if found is None:
+        return (
+            f"{name} of {record.color} is gone: somebody removed the container that we started"
+            if record
+            else ""
+        )
+    if record is not None and found.id != record.container:
+        what = f"{found.name} ({describe_container(found)}) since {found.started_at[:19]}Z"
+        return f"{name} of {record.color} is not the container that we started: somebody started {what}"
+    if not found.running:
+        return f"{found.name}: {describe_exit(found)}"
+    why = ", the last time for its memory limit" if found.oom_killed else ""
+    again = f"{found.name} ended by itself and was started again: {found.restart_count} times{why}"
+    return again if found.restart_count else ""
 
 
 # --- after a revert, by the session that did it --------------------------------------------------------------------

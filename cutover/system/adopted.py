@@ -152,9 +152,8 @@ class _Service:
         found |= {key: value for name, key in HOST_KEYS.items() if (value := self.host.get(name))}
         found |= dict(self._identity()) | dict(self._limits()) | dict(self._network())
         found |= {"volumes": self._volumes(), "tmpfs": self._tmpfs(), "security_opt": self._security()}
-        return {
-            key: value for key, value in found.items() if value or (value is not None and key in ZERO_KEYS)
-        }
+        zero = {key for key in ZERO_KEYS if found.get(key) is not None}
+        return {key: value for key, value in found.items() if value or key in zero}
 
     def lost(self) -> Iterator[str]:
         """What no key of Compose says."""
@@ -246,30 +245,23 @@ class _Service:
             yield "init", host["Init"]
         if host.get("ShmSize") != SHM_BYTES:
             yield "shm_size", host.get("ShmSize")
-        yield (
-            "ulimits",
-            {row["Name"]: {"soft": row["Soft"], "hard": row["Hard"]} for row in host.get("Ulimits") or ()},
-        )
-        yield (
-            "devices",
-            [
-                f"{row['PathOnHost']}:{row['PathInContainer']}:{row['CgroupPermissions']}"
-                for row in host.get("Devices") or ()
-            ],
-        )
+        ulimits: dict[str, Any] = {}
+        for row in host.get("Ulimits") or ():
+            ulimits[row["Name"]] = {"soft": row["Soft"], "hard": row["Hard"]}
+        yield "ulimits", ulimits
+        devices = [
+            (row["PathOnHost"], row["PathInContainer"], row["CgroupPermissions"])
+            for row in host.get("Devices") or ()
+        ]
+        yield "devices", [":".join(each) for each in devices]
         requests = [_device_request(each) for each in host.get("DeviceRequests") or ()]
         if requests:
             yield "deploy", {"resources": {"reservations": {"devices": requests}}}
-        weight = {"weight": host["BlkioWeight"]} if host.get("BlkioWeight") else {}
-        rows = {ours: host[theirs] for theirs, ours in BLKIO_KEYS.items() if host.get(theirs)}
-        yield (
-            "blkio_config",
-            weight
-            | {
-                key: [{name.lower(): value for name, value in row.items()} for row in each]
-                for key, each in rows.items()
-            },
-        )
+        blkio: dict[str, Any] = {"weight": host["BlkioWeight"]} if host.get("BlkioWeight") else {}
+        for theirs, ours in BLKIO_KEYS.items():
+            if rows := host.get(theirs):
+                blkio[ours] = [{name.lower(): value for name, value in row.items()} for row in rows]
+        yield "blkio_config", blkio
 
     def _security(self) -> list[str]:
         given = [each for each in self.host.get("SecurityOpt") or () if not _inline_seccomp(each)]
@@ -317,14 +309,10 @@ class _Service:
         if mode in OWN_NETWORK or mode.startswith("container:"):
             return
         joined = (self.running.attributes.get("NetworkSettings") or {}).get("Networks") or {}
-        first = {"priority": 1} if len(joined) > 1 else {}
-        yield (
-            "networks",
-            {
-                name: self._endpoint(row or {}) | (first if name == mode else {})
-                for name, row in joined.items()
-            },
-        )
+        networks = {name: self._endpoint(row or {}) for name, row in joined.items()}
+        if len(joined) > 1 and mode in networks:
+            networks[mode]["priority"] = 1
+        yield "networks", networks
         links = {each.lstrip("/") for row in joined.values() for each in (row or {}).get("Links") or ()}
         yield "external_links", sorted(links)
 

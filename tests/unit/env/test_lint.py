@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from cutover.core.verdict import Finding
@@ -18,7 +20,7 @@ PINNED = (
 )  # fmt: skip
 
 
-def told(findings: list[Finding]) -> list[str]:
+def told(findings: Iterable[Finding]) -> list[str]:
     """The problems without the advice."""
     return [finding.what for finding in findings]
 
@@ -147,7 +149,7 @@ def test_names_a_slip_of_the_pen() -> None:
 )
 def test_wants_a_tag_that_does_not_move(image: str, tag: str, count: int) -> None:
     """A tag that is moved to other images is found; an image with a digest needs no tag."""
-    assert len(lint.unpinned(image, tag, "f", "IMAGE_TAG")) == count
+    assert len([*lint.unpinned(image, tag, "f", "IMAGE_TAG")]) == count
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_wants_a_tag_that_does_not_move(image: str, tag: str, count: int) -> Non
 )
 def test_sees_what_the_shell_would_override(environment: dict[str, str], count: int) -> None:
     """An exported variable overrides the file, also an empty one."""
-    assert len(lint.exported({"IMAGE_TAG": "sha-1"}, environment, "f")) == count
+    assert len([*lint.exported({"IMAGE_TAG": "sha-1"}, environment, "f")]) == count
 
 
 @pytest.mark.parametrize(
