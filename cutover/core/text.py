@@ -131,9 +131,9 @@ def seconds_of(stamp: str) -> float:
     return whole + float(f"0.{found[2] or 0}")
 
 
-def near(path: Path) -> Path:
-    """*path* relative to the working directory if it lies below it, else unchanged."""
-    here = Path.cwd()
+def near(path: Path, base: Path | None = None) -> Path:
+    """*path* relative to *base* (default: the working directory) if it lies below it, else unchanged."""
+    here = base or Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 

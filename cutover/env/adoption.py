@@ -16,6 +16,7 @@ from cutover.core.config import default_state_root
 from cutover.core.config_schema import EnvKeys
 from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK
+from cutover.core.text import near
 from cutover.env.compose_rules import (
     STORES,
     Service,
@@ -71,7 +72,7 @@ class ComposeProject:
 
     def shown(self, path: Path) -> str:
         """*path* relative to the folder if it is below it."""
-        return str(path.relative_to(self.folder) if path.is_relative_to(self.folder) else path)
+        return str(near(path, self.folder))
 
     @property
     def services(self) -> Mapping[str, Service]:

@@ -281,7 +281,7 @@ def unmerged(
 
 
 def _names(paths: Sequence[Path], base: Path) -> str:
-    return ", ".join(str(each.relative_to(base) if each.is_relative_to(base) else each) for each in paths)
+    return ", ".join(str(near(each, base)) for each in paths)
 
 
 def own_data(values: Mapping[str, str], profiles: Iterable[str], where: str, color: str) -> Iterator[Finding]:

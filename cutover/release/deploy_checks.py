@@ -81,14 +81,12 @@ def plan_deploy(situation: Situation) -> DeployPlan:
 def unasked_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
     """What the checks of this release cannot ask, or ask in another way, one line each."""
     rendered, service = plan.rendered, settings.service
-    found = {
-        each: docker.inspect_image(rendered.image(each)) for each in (*settings.services, *settings.workers)
-    }
+    names = (*settings.services, *settings.workers)
+    found = {each: docker.inspect_image(rendered.image(each)) for each in names}
     images = {each: image for each, image in found.items() if image}
     yield from map(str, compose_findings(use_of(settings, rendered, images=images), UNASKED))
-    if service in images and not health_command(
-        health_command_of(rendered.service(service), images[service])
-    ):
+    test = health_command_of(rendered.service(service), images.get(service))
+    if service in images and not health_command(test):
         yield f"{service} has no HEALTHCHECK: {settings.ready.asked} takes its place"
 
 
