@@ -9,9 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import Any, TypeVar
 
 from cutover.core.errors import ConfigError
 from cutover.core.evidence import read_json_lines
@@ -20,6 +18,7 @@ from cutover.core.text import duration, stamp, utc
 from cutover.system.container import Container
 from cutover.system.files import write_atomically
 
+T = TypeVar("T")
 JOURNAL_FILE, GUARD_LOG, UNRECORDED_FILE = "journal.jsonl", "guard.log", "unrecorded.json"
 GUARD_REVERTED = "reverted: "
 """How a line of the guard's log begins that names a release which it reverted."""
@@ -92,7 +91,13 @@ class Unrecorded:
     @classmethod
     def parse(cls, text: str) -> Unrecorded:
         """The value of which *text* was made; raises ValueError for a damaged one."""
-        return TypeAdapter(cls).validate_json(text)
+        return _read(cls, text)
+
+
+def _read(kind: type[T], text: str) -> T:
+    from pydantic import TypeAdapter  # only where a file is there
+
+    return TypeAdapter(kind).validate_json(text)
 
 
 def read_records(path: Path) -> list[Record]:
@@ -231,4 +236,4 @@ class Hold:
     @classmethod
     def parse(cls, text: str) -> Hold:
         """The value of which *text* was made; raises ValueError for a damaged one."""
-        return TypeAdapter(cls).validate_json(text.partition("\n")[2])
+        return _read(cls, text.partition("\n")[2])

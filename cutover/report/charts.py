@@ -225,9 +225,9 @@ def timeline_buckets(proof: Mapping[str, Any]) -> dict[float, Bucket]:
     }
 
 
-def coarser(found: Mapping[float, Bucket], most: int = MOST_BUCKETS) -> tuple[dict[float, Bucket], float]:
-    """The same requests in at most *most* buckets, and the length of a bucket in seconds."""
-    times = max(1, -(-round((max(found) - min(found)) / BUCKET_S + 1) // most)) if found else 1
+def coarser(found: Mapping[float, Bucket]) -> tuple[dict[float, Bucket], float]:
+    """The same requests in at most 240 buckets, and the length of a bucket in seconds."""
+    times = max(1, -(-round((max(found) - min(found)) / BUCKET_S + 1) // MOST_BUCKETS)) if found else 1
     wide: dict[float, dict[str, int]] = defaultdict(lambda: {"blue": 0, "green": 0, "failed": 0})
     for at, bucket in found.items():
         place = (round(at / BUCKET_S) // times) * BUCKET_S * times
