@@ -136,11 +136,8 @@ def engine_causes(record: Record | None, service: str, found: Mapping[str, Conta
 
 def _cause(record: Record | None, name: str, found: Container | None) -> str:
     if found is None:
-        return (
-            f"{name} of {record.color} is gone: somebody removed the container that we started"
-            if record
-            else ""
-        )
+        gone = "is gone: somebody removed the container that we started"
+        return f"{name} of {record.color} {gone}" if record else ""
     if record is not None and found.id != record.container:
         what = f"{found.name} ({describe_container(found)}) since {found.started_at[:19]}Z"
         return f"{name} of {record.color} is not the container that we started: somebody started {what}"
