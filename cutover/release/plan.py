@@ -108,12 +108,9 @@ def release_differences(before: Rendered, after: Rendered, settings: Settings) -
         old, new = before.environment(service), after.environment(service)
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
-                was, becomes = (
-                    STARS
-                    if key in each and key not in settings.env_keys.unmasked
-                    else each.get(key, "(none)")
-                    for each in (old, new)
-                )
+                hidden = key not in settings.env_keys.unmasked
+                shown = (STARS if hidden and key in each else each.get(key, "(none)") for each in (old, new))
+                was, becomes = shown
                 yield f"environment{name} {key}: {was} → {becomes}"
 
 
