@@ -62,7 +62,7 @@ from cutover.watch.check import WatchCheck, WatchResult
 if TYPE_CHECKING:
     from cutover.release.deploy import Deployed
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +327,7 @@ class CutoverSession:
             lambda _: revert_open_release(self.settings, tx.state, tx.id, "the rollback fixture")
         )
 
-    def _run_step(self, act: Callable[[ActiveRelease], T]) -> T:
+    def _run_step(self, act: Callable[[ActiveRelease], _T]) -> _T:
         """Do a step; if it fails, the session ends with its one error instead of one for each test."""
         release = self.release()
         trouble: CutoverError

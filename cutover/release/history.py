@@ -18,7 +18,7 @@ from cutover.core.text import duration, stamp, utc
 from cutover.system.container import Container
 from cutover.system.files import write_atomically
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 JOURNAL_FILE, GUARD_LOG, UNRECORDED_FILE = "journal.jsonl", "guard.log", "unrecorded.json"
 GUARD_REVERTED = "reverted: "
 """How a line of the guard's log begins that names a release which it reverted."""
@@ -94,7 +94,7 @@ class Unrecorded:
         return _read(cls, text)
 
 
-def _read(kind: type[T], text: str) -> T:
+def _read(kind: type[_T], text: str) -> _T:
     from pydantic import TypeAdapter  # only where a file is there
 
     return TypeAdapter(kind).validate_json(text)
