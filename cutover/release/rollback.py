@@ -63,6 +63,7 @@ from cutover.release.verify import (
 )
 from cutover.release.workers import WorkerFiles, last_file, move_workers
 from cutover.system import compose, docker, process
+from cutover.system.compose import Rendered
 from cutover.system.container import GRACE_S
 from cutover.system.http import fetch
 from cutover.system.platform import project_of
@@ -395,7 +396,7 @@ def roll_back(settings: Settings, state: State) -> RollbackResult:
         if left is not None:  # opened in between, by a session that died: the lock is ours
             return _revert_by_command(settings, state, left)
         finish_record(settings, state)
-        colors = inspect_colors(settings)
+        colors = _colors_now_or_recorded(settings, state)
         try:
             if not docker.answers() and (to := warm_release(state, colors)) is not None:
                 return _flip_without_engine(state, colors, to)
@@ -413,6 +414,29 @@ def roll_back(settings: Settings, state: State) -> RollbackResult:
     if result.code == LOCKED:
         raise Locked(state.lock_line())
     return result
+
+
+def _colors_now_or_recorded(settings: Settings, state: State) -> Colors:
+    """Both colors as today's files say; if these are broken, as the release files say that were deployed last.
+
+    Going back to what runs already needs no compose file of today. Raises ConfigError if no release is recorded.
+    """
+    try:
+        return inspect_colors(settings)
+    except ConfigError:
+        recorded = {color: found for color in settings.colors if (found := _newest_file(settings, state, color))}
+        if not recorded:
+            raise
+        return inspect_colors(settings, recorded)
+
+
+def _newest_file(settings: Settings, state: State, color: str) -> Rendered | None:
+    for row in reversed(state.records(color)):
+        path = state.release_path(color, row.file)
+        if row.file and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            return Rendered(color, settings.compose_project(color), text, json.loads(text), {})
+    return None
 
 
 def roll_back_to(settings: Settings, state: State, tag: str) -> RollbackResult:

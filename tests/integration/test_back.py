@@ -135,3 +135,21 @@ def test_status_shows_what_is_open_although_a_file_is_broken(stand: Stand) -> No
     assert done.code == 4, done.out
     assert "open   nothing" in done.out
     assert f"live   {stand.ask()['color']}" in done.out
+
+
+def test_a_rollback_flips_back_although_today_s_files_are_broken(stand: Stand) -> None:
+    """A compose file that does not parse: users get what they had, and the gate is said not to have been asked."""
+    before = str(stand.ask()["version"])
+    cut_over(stand, V2)
+    file = stand.folder / "deploy" / "docker-compose.yml"
+    text = file.read_text()
+    try:
+        file.write_text(text + "  broken: [\n")
+        done = stand.cutover("rollback")
+    finally:
+        file.write_text(text)
+    assert done.code == 0, done.out
+    assert f"runs {before} on " in done.out
+    assert "(flipped in " in done.out
+    assert "smoke[live] not asked" in done.out
+    serves(stand, before, None)
