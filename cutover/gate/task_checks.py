@@ -1,15 +1,19 @@
-"""Whether a service of a Swarm runs what it should, by all its tasks and by the update that the engine reports."""
+"""Whether a service of a Swarm runs what it should, and what became of a task whose node went down."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cutover.core.errors import EngineUnavailable
+from cutover.core.text import seconds_of
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.system.docker import SwarmService
+from cutover.system.docker import SwarmNode, SwarmService, SwarmTask
 
 ROLLED_BACK = frozenset({"rollback_started", "rollback_paused", "rollback_completed"})
 QUESTION = "tasks"
+ENDED = frozenset({"failed", "rejected"})
+TO_RUN = frozenset({"running", "ready"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +62,45 @@ def judge_tasks(found: SwarmService | None, expected: ExpectedTasks) -> Verdict:
 
 def _nodes(names: Sequence[str]) -> str:
     return ", ".join(sorted({*names}))
+
+
+@dataclass(frozen=True, slots=True)
+class MovedTask:
+    """What became of a task whose node does not run tasks any more."""
+
+    why: str
+    """What happened to the node: `web-2 is down`."""
+    to: SwarmTask | None
+    """The task in its place; None if the Swarm starts none."""
+
+
+def moved_task(container_id: str, tasks: Sequence[SwarmTask], nodes: Sequence[SwarmNode]) -> MovedTask | None:
+    """What became of the task with that container, among all *tasks* of its service.
+
+    None if nothing happened to its node: then it ended by itself. Raises EngineUnavailable if that is not certain.
+    """
+    task = next((each for each in tasks if each.container == container_id), None)
+    why = _lost(task.node, nodes) if task else ""
+    if task is None or not why:
+        return None
+    if not task.slot:  # mode: global
+        return MovedTask(why, None)
+    begun = seconds_of(task.created)
+    later = [each for each in tasks if each.slot == task.slot and seconds_of(each.created) > begun]
+    if bad := next((each for each in later if each.state in ENDED), None):
+        raise EngineUnavailable(
+            f"{why}, and the task in its place {bad.state} on {bad.node or 'no node'}{bad.why}"
+        )
+    return MovedTask(why, next((each for each in later if each.desired in TO_RUN), None))
+
+
+def _lost(name: str, nodes: Sequence[SwarmNode]) -> str:
+    """Why the node *name* runs no tasks any more; empty if it should run them."""
+    node = next((each for each in nodes if each.name == name), None)
+    if node is None:
+        return f"{name} left the Swarm"
+    if node.state == "unknown":  # after the death of a leader
+        raise EngineUnavailable(f"the Swarm does not know yet whether {name} is up")
+    if node.state != "ready":
+        return f"{name} is {node.state}"
+    return f"{name} was drained" if node.availability == "drain" else ""

@@ -12,6 +12,7 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.config_schema import OFF, Checks, Endpoint
+from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Asks, AssertVerdict, Outcome, Verdict, not_asked
@@ -190,7 +191,10 @@ def sibling_containers(cutover_session: CutoverSession, target: Target) -> tuple
     others, nodes = cutover_session.settings.services[1:], nodes_of(cutover_session.settings.platform)
     first = [_container_of(replace(target, service=each)) for each in others]
     further = [docker.replicas(target.project or "", each)[1:] for each in (target.service, *others)]
-    elsewhere = [nodes.replicas(target.project or "", each) for each in (target.service, *others)]
+    try:
+        elsewhere = [nodes.replicas(target.project or "", each) for each in (target.service, *others)]
+    except EngineUnavailable as error:  # its node was asked before
+        raise NotAnswered(str(error)) from None
     return (*first, *chain(*further), *chain(*elsewhere))
 
 

@@ -390,6 +390,8 @@ def watch(
     if seen.ended_by and (ended := seen.verdicts.get(seen.ended_by)):
         text, outcome = f"{ended.question}: {ended.reason}", str(ended.outcome)
     report.line("T+15m", f"watch {target.color or target.name}", text, begun, outcome)
+    for note in dict.fromkeys(note for each in checks for note in each.notes):
+        report.line("T+15m", "tasks", note, None, "not asked")
     return seen
 
 

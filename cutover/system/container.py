@@ -32,6 +32,8 @@ class Engine:
 
 HERE = Engine()
 """The engine of this process."""
+LOST = "lost"
+"""The status of a container that went with its node, if nobody can be asked for the one in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Container:
     labels: Mapping[str, str]
     engine: Engine = HERE
     """Where it is asked."""
+    moved: str = ""
+    """How the Swarm lost the node of its task, and where the task is now; empty if nothing happened to the node."""
 
     @property
     def short(self) -> str:

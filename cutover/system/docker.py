@@ -10,7 +10,7 @@ import json
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -399,6 +399,8 @@ class SwarmNode:
     """`ready`, `down`, `disconnected` or `unknown`."""
     availability: str
     """`active`, `pause` or `drain`."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What a placement constraint may ask: `node.role`, `node.platform.arch`, `node.labels.…` → its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +422,7 @@ class SwarmTask:
     """Its number, which a task keeps that takes its place; 0 with `mode: global`."""
     container: str = ""
     """The id of its container; empty as long as it has none."""
+    created: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,12 +462,17 @@ def swarm_nodes() -> list[SwarmNode]:
 
 def read_node(row: Mapping[str, Any]) -> SwarmNode:
     """Return one node of a response of the engine."""
-    return SwarmNode(
-        row["ID"],
-        row["Description"]["Hostname"],
-        (row.get("Status") or {}).get("State", "unknown"),
-        row["Spec"].get("Availability", "active"),
-    )
+    said, spec = row["Description"], row["Spec"]
+    platform = said.get("Platform") or {}
+    facts = {
+        "node.id": row["ID"], "node.hostname": said["Hostname"], "node.role": spec.get("Role", ""),
+        "node.platform.os": platform.get("OS", ""), "node.platform.arch": platform.get("Architecture", ""),
+    }  # fmt: skip
+    own, engines = spec.get("Labels") or {}, (said.get("Engine") or {}).get("Labels") or {}
+    facts |= {f"node.labels.{key}": value for key, value in own.items()}
+    facts |= {f"engine.labels.{key}": value for key, value in engines.items()}
+    state = (row.get("Status") or {}).get("State", "unknown")
+    return SwarmNode(row["ID"], said["Hostname"], state, spec.get("Availability", "active"), facts)
 
 
 def node_id(engine: Engine = HERE) -> str:
@@ -500,4 +508,5 @@ def _task(task: Mapping[str, Any], nodes: Mapping[str, str]) -> SwarmTask:
         task.get("DesiredState", "running"),
         int(task.get("Slot") or 0),
         (status.get("ContainerStatus") or {}).get("ContainerID", ""),
+        task.get("CreatedAt", ""),
     )

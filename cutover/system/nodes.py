@@ -14,7 +14,7 @@ from pathlib import Path
 from cutover.core.config_schema import Platform
 from cutover.core.errors import ConfigError
 from cutover.system import docker, process
-from cutover.system.container import Container, Engine
+from cutover.system.container import HERE, Container, Engine
 from cutover.system.docker import SwarmNode
 from cutover.system.ssh import SshHost, agent_environment, connections, misconfigured, unreached
 
@@ -61,6 +61,14 @@ class Nodes:
     """By host name."""
     silent: Mapping[str, str] = field(default_factory=dict)
     """Host name -> why it could not be reached when the session began."""
+    own: str = ""
+    """The host name of the node of this process, if any is named."""
+
+    def engine(self, node: str) -> Engine | None:
+        """The engine of *node*; None if it is not asked."""
+        if node == self.own:
+            return HERE
+        return self.asked[node].engine if node in self.asked else None
 
     def why_not(self, node: str) -> str:
         """Why the engine of *node* is not asked; empty if it is."""
@@ -87,7 +95,8 @@ def nodes_of(platform: Platform) -> Nodes:
 def _connected(named: tuple[tuple[str, str], ...], config: Path | None) -> Nodes:
     if not named:
         return Nodes()
-    ids = node_ids([name for name, _ in named], docker.swarm_nodes())
+    nodes = docker.swarm_nodes()
+    ids = node_ids([name for name, _ in named], nodes)
     stack, own = ExitStack(), docker.node_id()
     hosts = stack.enter_context(connections(list(dict.fromkeys(ssh for _, ssh in named)), config))
     atexit.register(stack.close)
@@ -102,7 +111,8 @@ def _connected(named: tuple[tuple[str, str], ...], config: Path | None) -> Nodes
     for name, each in asked.items():
         if (found := docker.node_id(each.engine)) != ids[name]:
             raise ConfigError(f"{each}: the engine there is another node of the Swarm ({found or 'none'})")
-    return Nodes(asked, {each.engine.node: why for each, why in silent.items() if why})
+    own_name = next((each.name for each in nodes if each.id == own), "")
+    return Nodes(asked, {each.engine.node: why for each, why in silent.items() if why}, own_name)
 
 
 def node_ids(named: Sequence[str], there: Sequence[SwarmNode]) -> dict[str, str]:

@@ -52,6 +52,8 @@ class Source(Generic[T]):
     """Number of answers and silences so far."""
     silence: str = ""
     """Why the last call of *ask* got no answer; empty if it got one."""
+    note: str = ""
+    """What happened that decides nothing and is to be reported; empty if nothing did."""
     running: int = 0
     """Calls of *ask* that have not been collected."""
     _asked_at: float = float("-inf")
@@ -188,6 +190,11 @@ class WatchCheck:
         """The verdict on all that the source has seen so far."""
         verdict = self._judged()
         return self.excuse.apply(verdict) if self.excuse else verdict
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be reported beside the verdict, also of the siblings."""
+        return [each.source.note for each in (self, *self.siblings) if each.source.note]
 
     def reset(self) -> None:
         """Forget what was counted, also for the siblings."""

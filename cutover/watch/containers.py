@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
+from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.text import seconds_of
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
 from cutover.gate.container_checks import (
@@ -16,10 +20,108 @@ from cutover.gate.container_checks import (
     judge_health,
     life_of,
 )
-from cutover.system.container import Container
+from cutover.gate.task_checks import MovedTask, moved_task
+from cutover.system import docker
+from cutover.system.container import HERE, LOST, Container
+from cutover.system.nodes import Nodes
 from cutover.watch.check import Source, WatchCheck
 
 SAME_SECONDS = 30.0  # between two probes of a HEALTHCHECK
+# A node that dies is silent until the Swarm calls it down (13 s), a leader until there is another one (21 s): four
+# silences in a row, which end a watch, must be longer.
+SILENCE_S = 12.0
+Find = Callable[[], Container | None]
+
+
+@dataclass(slots=True, eq=False)
+class TaskFinder:
+    """Finds the container of a task of a Swarm, also where the Swarm has moved it because its node went down.
+
+    Such a task is no failure of the release: the container says so in `moved`, and its life begins anew. As long as
+    it runs nowhere where it could be asked, its status is `lost`.
+    """
+
+    service: str
+    """The name of the service in the Swarm."""
+    find: Find
+    """Finds the container on the node where it was when the watch began."""
+    nodes: Nodes
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    first: Container | None = None
+    """The container whose life is watched."""
+    moved: str = ""
+    away: bool = False
+    """Whether its node was silent since *first* was seen last."""
+    lost: bool = False
+
+    def __call__(self) -> Container | None:
+        """The container now, None if it ended by itself and is gone; raises EngineUnavailable."""
+        try:
+            found = self.find()
+        except EngineUnavailable as error:
+            return self._while_silent(error)
+        known = self.first is None or (
+            found is not None and found.id == self.first.id and found.status in ALIVE
+        )
+        if known or (self.lost and found is not None):
+            self.first, self.away, self.lost = found, False, False
+            return replace(found, moved=self.moved) if found else None
+        if (moved := self._ask_swarm()) is not None:
+            return self._follow(moved)
+        if self.lost:
+            return self._as_lost()
+        if self.away:
+            raise EngineUnavailable(
+                f"its engine was silent, and {self.service} has another container since: why is not known"
+            )
+        return found
+
+    def _while_silent(self, error: EngineUnavailable) -> Container | None:
+        if self.first is None or self.first.engine == HERE:
+            raise error
+        node = self.nodes.asked[self.first.engine.node]
+        until = self.clock() + (SILENCE_S if self.away else 0.0)
+        self.away = True
+        while True:
+            try:
+                if (moved := self._ask_swarm()) is not None:
+                    return self._follow(moved)
+                if self.clock() >= until or not node.connect():
+                    raise error
+            except ConfigError as refused:
+                raise EngineUnavailable(str(refused)) from refused
+            except EngineUnavailable:
+                if self.clock() >= until:
+                    raise
+            self.sleep(1.0)
+
+    def _ask_swarm(self) -> MovedTask | None:
+        if self.first is None:
+            return None
+        nodes = docker.swarm_nodes()
+        return moved_task(self.first.id, docker.swarm_tasks(self.service, nodes), nodes)
+
+    def _follow(self, moved: MovedTask) -> Container:
+        self.lost, to = True, moved.to
+        if to is None:
+            self.moved = f"{moved.why}; the task of {self.service} there is not started elsewhere"
+        elif to.state != "running":
+            where = f" on {to.node}" if to.node else ""
+            self.moved = f"{moved.why}; the task of {self.service} there is {to.state}{where}{to.why}"
+        else:
+            self.moved = f"{moved.why}; the task of {self.service} there was moved to {to.node}"
+            if (engine := self.nodes.engine(to.node)) is None:
+                self.moved += f", which is not asked: {self.nodes.why_not(to.node)}"
+            elif found := docker.inspect(to.container, engine):
+                self.find = partial(docker.inspect, to.container, engine)
+                self.first, self.away, self.lost = found, False, False
+                return replace(found, moved=self.moved)
+        return self._as_lost()
+
+    def _as_lost(self) -> Container:
+        assert self.first is not None  # noqa: S101  only a container that was seen can be lost
+        return replace(self.first, status=LOST, moved=self.moved)
 
 
 @dataclass(eq=False)
@@ -39,7 +141,8 @@ class ContainerSource(Source[Container | None]):
     def take(self, answer: Container | None) -> None:
         """Compare the container with its last state."""
         if answer is not None:
-            if self.first is None:
+            self.note = answer.moved
+            if self.first is None or (answer.moved and answer.id != self.first.id):
                 self.first, self.first_oom = life_of(answer), answer.oom_killed
             self.unhealthy += answer.health_status == "unhealthy" != self._health_status
         self._health_status = answer.health_status if answer else ""
@@ -57,6 +160,8 @@ def judge_restarted(first: ContainerLife | None, now: Container | None) -> Verdi
     if now.id != first.id:
         seen = f"container {first.id[:12]} was replaced by {now.short}"
         return no(question, seen, expected="the same container", seen=seen, **container_evidence(now))
+    if now.status == LOST:
+        return not_asked(question, f"reported: {now.moved}")
     if now.status not in ALIVE:
         exit_ = describe_exit(now)
         return no(question, exit_, expected="running", seen=now.status, **container_evidence(now))
@@ -65,12 +170,14 @@ def judge_restarted(first: ContainerLife | None, now: Container | None) -> Verdi
         why = ", out of memory" if now.oom_killed else f", last exit code {now.exit_code}"
         seen = f"started anew {times} time{'s' if times > 1 else ''} since the watch began{why}"
         return no(question, seen, expected="no restart", seen=seen, **container_evidence(now))
-    since = f"none, running since {now.started_at[:19]}"
+    since = f"none, running since {now.started_at[:19]}{f'; {now.moved}' if now.moved else ''}"
     return yes(question, since, expected="none", **container_evidence(now))
 
 
 def judge_flaps(now: Container | None, unhealthy: int) -> Verdict:
     """No once the HEALTHCHECK of the live color has called it unhealthy: its retries are patience enough."""
+    if now is not None and now.status == LOST:
+        return not_asked("health", f"reported: {now.moved}")
     verdict = judge_health(now, None)
     if verdict.outcome in {Outcome.UNKNOWN, Outcome.NOT_ASKED}:
         return not_asked("health", verdict.reason)

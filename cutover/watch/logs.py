@@ -39,7 +39,7 @@ from cutover.gate.log_checks import (
     worst_stretch,
 )
 from cutover.system import docker
-from cutover.system.container import Container
+from cutover.system.container import LOST, Container
 from cutover.watch.check import Source, WatchCheck
 
 LOG_ALPHA = 0.001
@@ -252,20 +252,25 @@ class LogSource(Source[list[list[LoggedError]]]):
     def _read_both(self) -> list[list[LoggedError]]:
         if self.readers[0] is None:
             self._begin()
-        live = self._read(self.readers[0], self.live)
+        live = self._read(0, self.live)
         try:  # the old color is only compared with: what cannot be read of it is no reason to switch back
-            return [live, self._read(self.readers[1], self.old) if self.old else []]
+            return [live, self._read(1, self.old) if self.old else []]
         except EngineUnavailable:
             return [live, []]
 
-    def _read(self, reader: LogReader | None, find: Callable[[], Container | None]) -> list[LoggedError]:
+    def _read(self, color: int, find: Callable[[], Container | None]) -> list[LoggedError]:
         """The new errors of one container; none of one that is gone, which is the business of "restarts"."""
+        reader = self.readers[color]
         try:
             return reader.read() if reader else []
         except EngineUnavailable:
             container = find()  # raises again if the whole engine is silent
-            if container is not None and reader is not None and container.id == reader.container_id:
+            if container is None or reader is None or container.status == LOST:
+                return []
+            if container.id == reader.container_id:
                 raise
+            if container.moved:
+                self.readers[color] = self._reader(container)
             return []
 
     def _begin(self) -> None:

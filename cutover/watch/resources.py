@@ -31,7 +31,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.stats import minima, quantile, theil_sen
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.system import docker
-from cutover.system.container import HERE, ZERO_TIME, Container, Engine
+from cutover.system.container import HERE, LOST, ZERO_TIME, Container, Engine
 from cutover.watch.check import Source, WatchCheck
 from cutover.watch.containers import ContainerSource
 
@@ -183,7 +183,7 @@ class UsageSource(Source[Usage | None]):
 
     def _read(self) -> Usage | None:
         found = self.containers.last
-        return self.read(found.id, found.engine) if found else None
+        return self.read(found.id, found.engine) if found and found.status != LOST else None
 
     @property
     def _of(self) -> str:
@@ -326,9 +326,9 @@ def resource_checks(source: UsageSource, slo: Slo) -> list[WatchCheck]:
     def check(name: str, judge: Callable[[Container], Verdict]) -> WatchCheck:
         def judge_if_seen(found: UsageSource) -> Verdict:
             container = found.containers.last
-            return (
-                judge(container) if container else not_asked(name, "no container seen yet, or none any more")
-            )
+            if container is None or container.status == LOST:
+                return not_asked(name, "no container seen yet, or none any more")
+            return judge(container)
 
         return WatchCheck(name, source, judge_if_seen, service=source.service)
 

@@ -35,6 +35,8 @@ from cutover.watch.availability import (
 from cutover.watch.check import Excuse, OldColorTrouble, Source, WatchCheck, never_asked
 from cutover.watch.containers import (
     ContainerSource,
+    Find,
+    TaskFinder,
     container_checks,
     old_color_check,
     shared_health_trouble,
@@ -59,7 +61,6 @@ TRAFFIC_S = 0.25  # the log is read so often: a look costs little
 TROUBLE_S = 1.0  # the old color is asked before a no counts: a longer deadline would delay the switch back
 EARLY = frozenset({"availability", "color", "5xx", "routes", "latency", "restarts", "health"})
 """The checks that run from the switch on, also while it is proved, through the second gate and the drain."""
-Find = Callable[[], Container | None]
 
 
 def check_names(settings: Settings) -> list[str]:
@@ -138,7 +139,12 @@ class WatchSuite:
         return self._siblings(workers=True)
 
     def _siblings(self, *, workers: bool) -> dict[str, Sibling]:
-        return siblings(self.settings, self.live, workers=workers) | elsewhere(self.settings, self.live)
+        return siblings(self.settings, self.live, workers=workers) | self.elsewhere
+
+    @cached_property
+    def elsewhere(self) -> dict[str, Sibling]:
+        """Those on other nodes, found once: a node that dies later is asked for what it had."""
+        return elsewhere(self.settings, self.live)
 
     @cached_property
     def old_client(self) -> HttpClient | None:
@@ -195,7 +201,11 @@ class WatchSuite:
     @cached_property
     def health_trouble(self) -> OldColorTrouble | None:
         """Whether the HEALTHCHECK of the old color fails in the same seconds, or it is slow or in trouble too."""
-        slowness, find, find_old = self.slowness, _finder(self.live), _finder(self.old)
+        slowness, find, find_old = (
+            self.slowness,
+            _finder(self.settings, self.live),
+            _finder(self.settings, self.old),
+        )
         if slowness is None or find is None or find_old is None:
             return slowness
         return OldColorTrouble(lambda: shared_health_trouble(find(), find_old()) or slowness())
@@ -219,7 +229,7 @@ class WatchSuite:
         """Every check that this target can be asked."""
         yield from self._requests()
         yield from self._traffic()
-        find = _finder(self.live)
+        find = _finder(self.settings, self.live)
         if find is not None:
             yield from self._containers(find)
             yield from self._logs(find)
@@ -290,7 +300,10 @@ class WatchSuite:
     def _containers(self, find: Find) -> Iterator[WatchCheck]:
         """The checks by the engine, of both colors' containers."""
         live = self._container_source("", find)
-        others = {name: self._container_source(name, each.find) for name, each in self.siblings.items()}
+        others = {
+            name: self._container_source(name, each.finder(self.settings))
+            for name, each in self.siblings.items()
+        }
 
         def with_siblings(check: WatchCheck) -> WatchCheck:
             beside = tuple(sibling_check(check.name, *each) for each in others.items())
@@ -300,7 +313,7 @@ class WatchSuite:
         yield with_siblings(restarts)
         yield self._excused(with_siblings(health), self.health_trouble)
         usage = UsageSource(live, self.evidence, self.color)
-        find_old = _finder(self.old)
+        find_old = _finder(self.settings, self.old)
         if find_old is not None and self.old is not None:
             old = ContainerSource(find_old, pace_s=PACES["engine"])
             yield old_color_check(old, self.old.name)
@@ -323,13 +336,13 @@ class WatchSuite:
         others = self.siblings.items()
         sources = [
             self._log_source(find, self.live.service),
-            *(self._log_source(each.find, each.service, name) for name, each in others),
+            *(self._log_source(each.finder(self.settings), each.service, name) for name, each in others),
         ]
         for check, *further in zip(*map(log_checks, sources), strict=True):
             yield self._excused(replace(check, siblings=tuple(further)))
 
     def _log_source(self, find: Find, service: str, name: str = "") -> LogSource:
-        old = _finder(replace(self.old, service=service) if self.old else None)
+        old = _finder(self.settings, replace(self.old, service=service) if self.old else None)
         return LogSource(
             find, old, self.settings.logs, self.since, self.evidence, self.color, name, pace_s=PACES["logs"]
         )
@@ -337,7 +350,11 @@ class WatchSuite:
     @cached_property
     def dependencies(self) -> DependencySource | None:
         """The dependencies, asked from inside both colors."""
-        wanted, find, find_old = self.settings.dependencies, _finder(self.live), _finder(self.old)
+        wanted, find, find_old = (
+            self.settings.dependencies,
+            _finder(self.settings, self.live),
+            _finder(self.settings, self.old),
+        )
         if not wanted or find is None:
             return None
         return DependencySource(
@@ -361,7 +378,7 @@ class WatchSuite:
 
 @dataclass(frozen=True, slots=True)
 class Sibling:
-    """Another container that is one release with that of the target."""
+    """A container of the release: that of the target, or another one that is one release with it."""
 
     project: str
     service: str
@@ -372,6 +389,12 @@ class Sibling:
     def find(self) -> Container | None:
         """The container as it is now; raises EngineUnavailable."""
         return docker.the_container(self.project, self.service, self.number, self.engine)
+
+    def finder(self, settings: Settings) -> Find:
+        """Finds the container each time anew, on a Swarm also on another node than before."""
+        if settings.platform.kind != "swarm":
+            return self.find
+        return TaskFinder(f"{self.project}_{self.service}", self.find, nodes_of(settings.platform))
 
 
 def siblings(settings: Settings, live: Target, *, workers: bool = True) -> dict[str, Sibling]:
@@ -418,11 +441,11 @@ def _http_client(settings: Settings, target: Target) -> HttpClient:
     return HttpClient(target.base_url, settings.ready.timeout, verify, keep_alive=False)
 
 
-def _finder(target: Target | None) -> Find | None:
+def _finder(settings: Settings, target: Target | None) -> Find | None:
     """Finds the container of *target* each time anew; None if the target has no container."""
     if target is None or target.project is None:
         return None
-    return partial(docker.the_container, target.project, target.service)
+    return Sibling(target.project, target.service, None).finder(settings)
 
 
 def not_ready(old: HttpClient, wanted: Ready) -> str:

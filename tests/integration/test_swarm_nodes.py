@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,25 @@ from pathlib import Path
 import pytest
 
 from examples.releases import build
+from examples.stand import latest
 from tests.helpers.ssh_hosts import write_ssh_config
 from tests.helpers.ssh_server import Server, docker
 from tests.helpers.swarm import COMPOSE, Node, SwarmStand, swarm
 
 pytestmark = pytest.mark.engine
 GOOD, NEXT = "sha-5a00001", "sha-5a00002"
+WAIT_S = 120.0
+POWER_CUT = """\
+import os, subprocess
+
+def test_power_cut():
+    shown = ("docker", "service", "ps", "{project}_jobs", "--filter", "desired-state=running", "--format", "{{{{.Node}}}}")
+    names = subprocess.run(shown, capture_output=True, text=True).stdout.split()
+    outside = {{key: value for key, value in os.environ.items() if key != "DOCKER_HOST"}}
+    for node in {{*names}} - {{"{first}"}}:
+        subprocess.run(("docker", "kill", node), check=True, capture_output=True, env=outside)
+"""
+"""A checklist by which the other node of `jobs` dies in the gate; the gate after the revert finds none."""
 JOBS = """\
   jobs:
     image: ${IMAGE_REPO:-recall/api}:${IMAGE_TAG:?}
@@ -56,6 +71,41 @@ class Place:
         """Host name of each node -> its ssh name."""
         return {each.name: f"web-{number}" for number, each in enumerate(self.nodes, 1)}
 
+    def heal(self) -> None:
+        """Start the nodes that were killed, and wait until all are ready and reach each other."""
+        for each in self.nodes:
+            docker("start", each.name)
+            each.wait()
+        self.until(
+            "node", "ls", "--format", "{{.Status}} {{.ManagerStatus}}",
+            good=lambda said: sorted(said.splitlines()) == ["Ready Leader", "Ready Reachable", "Ready Reachable"],
+        )  # fmt: skip
+        servers = {ssh: Server(name) for name, ssh in self.ssh_names.items()}
+        write_ssh_config(self.ssh_config.parent, servers, self.ssh_config.parent / "key")  # ports are new
+
+    def until(self, *words: str, good: Callable[[str], bool]) -> None:
+        """Wait until the output of a docker command for the Swarm is *good*."""
+        deadline, said = time.monotonic() + WAIT_S, "no answer"
+        while time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.SubprocessError):
+                if good(said := self.stand.engine(*words)):
+                    return
+            time.sleep(0.3)  # poll: the Swarm raises no event here
+        raise AssertionError(f"docker {' '.join(words)}: {said}")
+
+    def start(self, tag: str, watch: str) -> subprocess.Popen[str]:
+        """Start a release to the idle color, and wait until its watch begins."""
+        before = self.report
+        session = self.stand.start(
+            "smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", f"--watch={watch}"
+        )
+        deadline = time.monotonic() + WAIT_S
+        while self.report == before or '"drain ' not in self.evidence():
+            assert session.poll() is None, session.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.1)  # poll: a step of another process raises no event here
+        return session
+
     def node_of_jobs(self, color: str) -> Node:
         """The other node on which `jobs` of *color* runs."""
         names = self.stand.engine(
@@ -63,9 +113,15 @@ class Place:
         )  # fmt: skip
         return next(each for each in self.nodes[1:] if each.name in names.split())
 
+    @property
+    def report(self) -> Path:
+        """The folder of the last session."""
+        return latest(self.stand.folder)
+
     def evidence(self) -> str:
         """The evidence of the last session."""
-        return (self.stand.folder / "reports/latest/evidence.jsonl").read_text()
+        path = self.report / "evidence.jsonl"
+        return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +171,11 @@ def test_containers_are_asked_on_their_nodes(place: Place) -> None:
     done = place.stand.pytest("smoke", "--target=blue", f"--deploy={GOOD}")
     assert done.code == 0, done.out
     assert "container, logs and resources of" not in done.out, done.out
-    there = place.node_of_jobs("blue").docker("ps", "--quiet", "--filter", "name=_jobs.")
-    rows = [row for row in map(json.loads, place.evidence().splitlines()) if there in json.dumps(row)]
-    assert {"healthy", "settled", "logs", "restarts", "unchanged"} <= {row.get("question") for row in rows}, (
-        rows
-    )
+    shown = ("--filter", "name=_jobs.", "--format", "{{.ID}} {{.Names}}")
+    there = place.node_of_jobs("blue").docker("ps", *shown).split()
+    rows = [json.loads(row) for row in place.evidence().splitlines() if any(name in row for name in there)]
+    asked = {row["verdict"]["question"] for row in rows}
+    assert {"healthy", "settled", "logs", "restarts", "unchanged"} <= asked
 
 
 def test_a_node_that_cannot_be_meant_is_refused(place: Place) -> None:
@@ -137,3 +193,66 @@ def test_a_node_that_cannot_be_meant_is_refused(place: Place) -> None:
         assert reason in " ".join(done.out.split()), done.out
     place.settings(place.ssh_names)
     assert place.stand.engine("service", "ls", "--quiet") == before
+
+
+def test_a_node_that_dies_in_the_gate_is_unknown(place: Place, tmp_path: Path) -> None:
+    """Its containers cannot be asked any more: exit code 10, and the release is reverted."""
+    stand = place.stand
+    (tmp_path / "test_power_cut.py").write_text(
+        POWER_CUT.format(project=stand.project("green"), first=place.nodes[0].name)
+    )
+    done = stand.pytest(str(tmp_path), "smoke", "--target=idle", f"--deploy={NEXT}")
+    place.heal()
+    assert done.code == 10, done.out
+    assert "the Docker engine of" in done.out
+    assert stand.engine("service", "ls", "--quiet", "--filter", f"name={stand.project('green')}") == ""
+    assert stand.ask()["version"] == GOOD
+
+
+def test_a_task_that_moves_in_the_watch_is_followed(place: Place) -> None:
+    """Its node dies; the Swarm starts it on the third node, where it is asked: that is told, and the release stays."""
+    session = place.start(NEXT, "50s")
+    node = place.node_of_jobs("green")
+    docker("kill", node.name)
+    said, _ = session.communicate(timeout=WAIT_S)
+    place.heal()
+    assert session.returncode == 0, said
+    (third,) = {each.name for each in place.nodes[1:]} - {node.name}
+    green = f"{place.stand.project('green')}_jobs"
+    assert f"{node.name} is down; the task of {green} there was moved to {third}" in " ".join(said.split())
+    assert f"memory MB of jobs on {node.name}" in place.evidence()
+    assert place.stand.ask()["version"] == NEXT
+
+
+def test_the_death_of_the_leader_changes_nothing(place: Place) -> None:
+    """The Swarm is mute for many seconds; what runs is asked without it, and the release stays."""
+    stand, first = place.stand, place.nodes[0]
+    first.docker("node", "demote", first.name)
+    refused = stand.pytest("smoke", "--target=idle", f"--deploy={GOOD}")
+    other = next(
+        each
+        for each in place.nodes[1:]
+        if "Leader" in each.docker("node", "ls", "--filter", f"name={each.name}")
+    )
+    other.docker("node", "promote", first.name)
+    assert refused.code == 4, refused.out
+    assert "this node is no manager" in refused.out
+    place.heal()
+    first.docker("node", "update", "--availability", "drain", other.name)
+    place.until(
+        "node", "ps", other.name, "--filter", "desired-state=running", "--quiet", good=lambda said: said == ""
+    )
+    session = place.start(GOOD, "25s")
+    docker("kill", other.name)
+    said, _ = session.communicate(timeout=WAIT_S)
+    assert session.returncode == 0, said
+    assert stand.ask()["version"] == GOOD
+
+
+def test_a_swarm_without_a_quorum_is_refused(place: Place) -> None:
+    """Two of three managers are away: exit code 4 in one line, nothing changed."""
+    docker("kill", place.node_of_jobs("blue").name)
+    done = place.stand.pytest("smoke", "--target=idle", f"--deploy={NEXT}")
+    place.heal()
+    assert done.code == 4, done.out
+    assert place.stand.ask()["version"] == GOOD

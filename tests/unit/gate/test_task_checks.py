@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome
-from cutover.gate.task_checks import ExpectedTasks, judge_tasks
-from cutover.system.docker import SwarmService, SwarmTask, read_service
+from cutover.gate.task_checks import ExpectedTasks, MovedTask, judge_tasks, moved_task
+from cutover.system.docker import SwarmNode, SwarmService, SwarmTask, read_service
 
 OLD, NEW = "recall/api:sha-1", "recall/api:sha-2"
 BEFORE, OURS = "2026-11-29T14:00:00Z", "2026-11-29T15:00:00Z"
@@ -66,17 +67,83 @@ def test_reads_the_answers_of_the_engine() -> None:
     }
     spec = {"ContainerSpec": {"Image": NEW, "Labels": {"com.docker.compose.config-hash": "4f1c"}}}
     tasks = [
-        {"Status": {"State": "running"}, "Spec": spec, "NodeID": "n1"},
+        {
+            "Status": {"State": "running", "ContainerStatus": {"ContainerID": "c1"}},
+            "Spec": spec,
+            "NodeID": "n1",
+            "Slot": 2,
+            "DesiredState": "shutdown",
+            "CreatedAt": OURS,
+        },
         {"Status": {"State": "pending", "Err": "no suitable node"}, "Spec": spec},
     ]
     assert read_service(service, tasks, {"n1": "web-1"}) == SwarmService(
         NEW,
         2,
         (
-            SwarmTask("running", NEW, "4f1c", "web-1", ""),
+            SwarmTask("running", NEW, "4f1c", "web-1", "", "shutdown", 2, "c1", OURS),
             SwarmTask("pending", NEW, "4f1c", "", ": no suitable node"),
         ),
         "",
         "",
         "",
     )
+
+
+def at(second: int, slot: int, node: str, **more: Any) -> SwarmTask:
+    """A task that was created in that second, with a container of that name."""
+    task = SwarmTask("running", NEW, "4f1c", node, "", slot=slot, container=f"c{slot}{second}")
+    return replace(task, created=f"2026-11-29T15:00:{second:02d}.5Z", **more)
+
+
+def node(name: str, state: str = "ready", availability: str = "active") -> SwarmNode:
+    """A node of the Swarm."""
+    return SwarmNode(f"id of {name}", name, state, availability)
+
+
+ORPHAN, MOVED = at(1, 2, "web-2", desired="shutdown"), at(9, 2, "web-3")
+BESIDE = (at(1, 1, "web-1"), at(2, 3, "web-2", desired="shutdown"), at(3, 2, "web-3", desired="shutdown"))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "later", "moved"),
+    [
+        ([node("web-2")], (MOVED,), None),
+        ([node("web-2", "down")], (MOVED,), MovedTask("web-2 is down", MOVED)),
+        ([node("web-2", "disconnected")], (), MovedTask("web-2 is disconnected", None)),
+        ([node("web-2", availability="drain")], (MOVED,), MovedTask("web-2 was drained", MOVED)),
+        ([node("web-2", availability="pause")], (MOVED,), None),
+        ([node("web-1")], (MOVED,), MovedTask("web-2 left the Swarm", MOVED)),
+    ],
+    ids=["it ended by itself", "down", "away, not started yet", "drained", "paused", "removed"],
+)
+def test_a_task_is_moved_by_what_happens_to_its_node(
+    nodes: list[SwarmNode], later: tuple[SwarmTask, ...], moved: MovedTask | None
+) -> None:
+    """The task in its place has the same slot and is newer; without trouble of the node it ended by itself."""
+    assert moved_task(ORPHAN.container, [*BESIDE, ORPHAN, *later], nodes) == moved
+
+
+def test_a_global_task_is_started_nowhere_else() -> None:
+    """With `mode: global` each node has one task, and a node that is down none."""
+    tasks = [replace(each, slot=0) for each in (ORPHAN, MOVED)]
+    assert moved_task(ORPHAN.container, tasks, [node("web-2", "down")]) == MovedTask("web-2 is down", None)
+
+
+def test_a_task_that_nobody_knows_was_not_moved() -> None:
+    """Its service was removed."""
+    assert moved_task("c0", [ORPHAN, MOVED], [node("web-2", "down")]) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "reason"),
+    [
+        ("unknown", MOVED, "does not know yet whether web-2 is up"),
+        ("down", replace(MOVED, state="failed", why=": exit 1"), "web-2 is down, and the task in its place failed on web-3: exit 1"),
+        ("down", replace(MOVED, state="rejected", node=""), "the task in its place rejected on no node"),
+    ],
+)  # fmt: skip
+def test_what_is_not_certain_is_unknown(state: str, last: SwarmTask, reason: str) -> None:
+    """A new leader has not heard of all nodes yet; a task that fails on a healthy node may be the release's fault."""
+    with pytest.raises(EngineUnavailable, match=reason):
+        moved_task(ORPHAN.container, [ORPHAN, last], [node("web-2", state), node("web-3")])

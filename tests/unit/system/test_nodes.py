@@ -30,7 +30,8 @@ def test_a_node_is_named_by_its_host_name() -> None:
         "Status": {"State": "ready"},
         "Spec": {"Availability": "active"},
     }
-    assert read_node(row) == THERE[0]
+    found = read_node(row)
+    assert (found.id, found.name, found.state, found.availability) == ("n0", "web-1", "ready", "active")
 
 
 @pytest.mark.parametrize(
