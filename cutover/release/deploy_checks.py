@@ -34,8 +34,6 @@ PROJECT_LABELS = ("project", "project.working_dir", "project.config_files")
 def check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
     """Check and report what the deploy will run; raises ConfigError with all for which it is refused."""
     begun, settings = time.monotonic(), situation.settings
-    if settings.platform.kind == "swarm":
-        swarm.require_manager()
     with ThreadPoolExecutor(1) as pool:
         version = pool.submit(compose.require_compose)
         plan = plan_deploy(situation)
@@ -68,6 +66,8 @@ def plan_deploy(situation: Situation) -> DeployPlan:
     if found:
         raise ConfigError("\n".join(dict.fromkeys(found)))
     images = images_of(settings, rendered, pull=not request.plan)
+    if settings.platform.kind == "swarm":
+        require_platforms(settings, rendered)
     previous, unrestorable, exact = None, "", not request.allow_no_rollback
     try:
         previous = previous_of(situation.colors, color, keep=not request.plan, exact=exact)
@@ -203,6 +203,20 @@ def can_bind(port: int, address: str = "127.0.0.1") -> bool:
     except OSError as error:
         return error.errno != errno.EADDRINUSE
     return True
+
+
+def require_platforms(settings: Settings, rendered: Rendered) -> None:
+    """Raise ConfigError if a node of the Swarm may get a task whose image is for another kind of processor."""
+    nodes, found = docker.swarm_nodes(), list[str]()
+    for service in settings.services:
+        name = rendered.image(service)
+        image, deploy = docker.inspect_image(name), rendered.service(service).get("deploy") or {}
+        if image is not None:
+            platform = f"{image.get('Os', 'linux')}/{image.get('Architecture', '')}"
+            constraints = (deploy.get("placement") or {}).get("constraints") or ()
+            found.append(swarm.platform_problem(service, name, platform, constraints, nodes))
+    if wrong := [*filter(None, found)]:
+        raise ConfigError("\n".join(wrong))
 
 
 def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> dict[str, str]:

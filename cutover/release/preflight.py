@@ -23,6 +23,7 @@ from cutover.release.plan import ReleasePlan
 from cutover.release.running import previous_of
 from cutover.release.state import State
 from cutover.release.transaction import Reporter
+from cutover.system import swarm
 from cutover.system.nodes import nodes_of
 
 
@@ -34,7 +35,9 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
     """
     request, settings = situation.request, situation.settings
     require_readable(settings)
-    nodes_of(settings.platform)
+    if settings.platform.kind == "swarm" and (request.deploy is not None or settings.platform.nodes):
+        swarm.require_manager()
+        nodes_of(settings.platform)
     old = None
     if request.switch:
         require_named_color(situation.colors)

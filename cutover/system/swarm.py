@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from cutover.core.errors import ConfigError
 from cutover.system import process
 from cutover.system.container import Container
+from cutover.system.docker import SwarmNode
 from cutover.system.process import Argv
 
 Service = Mapping[str, Any]
@@ -47,6 +49,11 @@ MIN_CLI = 26
 ANSWER_S = 15.0
 """A Swarm without a leader does not answer."""
 LABEL = "com.docker.compose."
+ARCHITECTURES = {
+    "x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armv6l": "arm", "i686": "386", "ppc64le": "ppc64le",
+    "s390x": "s390x", "riscv64": "riscv64",
+}  # fmt: skip
+"""What a node says of its processor → how an image calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +193,42 @@ def why_no_manager(swarm: Mapping[str, Any]) -> str:
         managers = ", ".join(each["Addr"] for each in swarm.get("RemoteManagers") or ())
         return f"this node is no manager: run it on one ({managers}), or docker node promote this one"
     return ""
+
+
+def platform_problem(
+    service: str, image: str, platform: str, constraints: Sequence[str], nodes: Sequence[SwarmNode]
+) -> str:
+    """Why *image*, which is for *platform* (`linux/amd64`), may be started on a node that cannot run it; or empty.
+
+    *constraints* are those of `deploy.placement`; a node that is drained gets no task.
+    """
+    wrong = {
+        each.name: its
+        for each in nodes
+        if each.availability != "drain"
+        and all(fits(each, text) for text in constraints)
+        and (its := _platform_of(each)) not in {platform, ""}
+    }
+    if not wrong:
+        return ""
+    there = ", ".join(f"{name} is {its}" for name, its in sorted(wrong.items()))
+    arch = next((name for name, short in ARCHITECTURES.items() if f"linux/{short}" == platform), platform)
+    way_out = f'deploy.placement.constraints: ["node.platform.arch == {arch}"]'
+    return f"services.{service}: {image} is for {platform}, and {there}: {way_out}"
+
+
+def fits(node: SwarmNode, constraint: str) -> bool:
+    """Whether a placement *constraint* lets a task run on *node*; true for one that only the Swarm can tell."""
+    key, operator, value = (each.strip() for each in re.split(r"(==|!=)", constraint, maxsplit=1))
+    name = key if ".labels." in key else key.lower()
+    if name == "node.ip":
+        return True
+    return (node.facts.get(name, "").casefold() == value.casefold()) is (operator == "==")
+
+
+def _platform_of(node: SwarmNode) -> str:
+    kind, arch = (node.facts.get(f"node.platform.{each}", "") for each in ("os", "arch"))
+    return f"{kind}/{ARCHITECTURES.get(arch, arch)}" if kind and arch else ""
 
 
 def stack_of(

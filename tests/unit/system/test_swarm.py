@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from cutover.core.errors import ConfigError
-from cutover.system.swarm import Content, Stack, contents_of, stack_of, why_no_manager, why_too_old
+from cutover.system.docker import SwarmNode, read_node
+from cutover.system.swarm import (
+    Content,
+    Stack,
+    contents_of,
+    fits,
+    platform_problem,
+    stack_of,
+    why_no_manager,
+    why_too_old,
+)
 
 FILE = Path("/state/releases/blue/1.yml")
 PORT = {"mode": "host", "target": 8000, "published": "8001", "protocol": "tcp"}
@@ -267,3 +277,60 @@ def test_a_stack_names_configs_that_exist() -> None:
     assert made["configs"] == {"app": {"name": "app-1", "external": True}}
     assert made["secrets"] == {"key": {"name": "key-2", "external": True}}
     assert made["services"]["api"]["configs"][1] == {"source": "inline", "target": "/etc/x", "mode": 0o440}
+
+
+def node(name: str, arch: str, availability: str = "active", **labels: str) -> dict[str, Any]:
+    """A node as the engine describes it."""
+    return {
+        "ID": f"id-{name}",
+        "Description": {
+            "Hostname": name,
+            "Platform": {"Architecture": arch, "OS": "linux"},
+            "Engine": {"Labels": {"disk": "ssd"}},
+        },
+        "Spec": {"Role": "worker", "Availability": availability, "Labels": labels},
+        "Status": {"State": "ready"},
+    }
+
+
+MIXED = [read_node(node("web-1", "x86_64")), read_node(node("pi", "aarch64", zone="b"))]
+
+
+@pytest.mark.parametrize(
+    ("constraints", "nodes", "problem"),
+    [
+        ([], MIXED, "pi is linux/arm64"),
+        (["node.platform.os == linux", "node.ip == 10.0.0.0/8"], MIXED, "pi is linux/arm64"),
+        (["node.platform.arch == x86_64"], MIXED, ""),
+        (["node.labels.zone!=b"], MIXED, ""),
+        ([], MIXED[:1], ""),
+        ([], [MIXED[0], read_node(node("pi", "aarch64", "drain"))], ""),
+        ([], [MIXED[0], read_node(node("new", ""))], ""),
+    ],
+)
+def test_a_node_that_cannot_run_the_image_is_named(
+    constraints: list[str], nodes: list[SwarmNode], problem: str
+) -> None:
+    """Only nodes that the constraints let have a task count; the way out is such a constraint."""
+    said = platform_problem("api", "recall/api:sha-1", "linux/amd64", constraints, nodes)
+    assert bool(said) is bool(problem)
+    assert problem in said
+    assert not said or said.endswith('constraints: ["node.platform.arch == x86_64"]')
+
+
+@pytest.mark.parametrize(
+    ("constraint", "allowed"),
+    [
+        ("node.hostname == PI", True),
+        ("NODE.ROLE==worker", True),
+        ("node.role != worker", False),
+        ("node.id == id-pi", True),
+        ("node.labels.zone == b", True),
+        ("node.labels.Zone == b", False),
+        ("node.labels.gpu != yes", True),
+        ("engine.labels.disk == ssd", True),
+    ],
+)
+def test_constraints_are_read_as_the_swarm_does(constraint: str, *, allowed: bool) -> None:
+    """Values and fixed keys without regard to case, labels as they are; a label that is not there is empty."""
+    assert fits(MIXED[1], constraint) is allowed
