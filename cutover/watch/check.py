@@ -184,12 +184,16 @@ class WatchCheck:
         for each in self.siblings:
             each.poll(now)
         if self.excuse is not None:
-            self.excuse.update(self._judged())
+            self.excuse.update(self._judged()[0])
 
     def verdict(self) -> Verdict:
         """The verdict on all that the source has seen so far."""
-        verdict = self._judged()
-        return self.excuse.apply(verdict) if self.excuse else verdict
+        return self.judged()[0]
+
+    def judged(self) -> tuple[Verdict, int]:
+        """The verdict, and how often the source of what decides it was polled: while that stays, it is nothing new."""
+        verdict, source = self._judged()
+        return self.excuse.apply(verdict) if self.excuse else verdict, source.polls
 
     @property
     def notes(self) -> list[str]:
@@ -201,9 +205,11 @@ class WatchCheck:
         for each in (self, *self.siblings):
             each.source.reset()
 
-    def _judged(self) -> Verdict:
-        found = [self._of_source(), *(each.verdict() for each in self.siblings)]
-        bad = (each for outcome in (Outcome.NO, Outcome.UNKNOWN) for each in found if each.outcome is outcome)
+    def _judged(self) -> tuple[Verdict, Source[Any]]:
+        found = [(self._of_source(), self.source), *((each.verdict(), each.source) for each in self.siblings)]
+        bad = (
+            each for outcome in (Outcome.NO, Outcome.UNKNOWN) for each in found if each[0].outcome is outcome
+        )
         return next(bad, found[0])
 
     def _of_source(self) -> Verdict:
@@ -253,28 +259,28 @@ class _Row:
     unknowns: int = 0
     """Unknown verdicts in a row."""
     counted: int = -1
-    """`polls` of the source when the check was judged last."""
+    """`polls` of the deciding source when the check was judged last."""
     raised: Verdict | None = None
     """The verdict for the last exception; it holds until the source has answered again."""
 
     def judge(self, now: float) -> Verdict:
         """Poll and judge the check, schedule its next poll, and count unknown verdicts in a row."""
-        raised = False
+        raised, source = False, self.check.source
+        polls = source.polls
         try:
             self.check.poll(now)
-            verdict = self.check.verdict()
+            verdict, polls = self.check.judged()
         except Exception as error:  # noqa: BLE001 - a bug in one check must not end the watch with a traceback
             raised = True
             verdict = unknown(self.check.name, f"could not be asked: {type(error).__name__}: {error}")
-        source = self.check.source
         self.due += source.every_s
         if self.due <= now:  # after a pause a check is polled once, not once for each missed poll
             self.due = now + source.every_s
         # A source that still waits for its answer has nothing new: its unknown verdict counts once.
-        is_new = raised or source.polls != self.counted
+        is_new = raised or polls != self.counted
         if not is_new and self.raised is not None:
             return self.raised
-        self.raised, self.counted = verdict if raised else None, source.polls
+        self.raised, self.counted = verdict if raised else None, polls
         if verdict.outcome is not Outcome.UNKNOWN:
             self.unknowns = 0
         elif is_new:

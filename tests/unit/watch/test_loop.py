@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
+from cutover.core.errors import EngineUnavailable
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.watch.check import BackgroundWatch, Source, WatchCheck, at_once, run_watch
 
 YES, NO, UNKNOWN, NOT_ASKED = (
@@ -221,3 +222,20 @@ def test_in_the_background_it_can_be_stopped_and_go_on() -> None:
         stopped = len(source.at)
         assert run_watch([check(source)], 0.0).ended_by
         assert len(source.at) == stopped + 1
+
+
+def test_a_silent_sibling_counts_by_its_own_answers() -> None:
+    """Its one silence is not counted again each time when another container answers."""
+
+    def silent() -> None:
+        raise EngineUnavailable("the Docker engine of web-2 does not answer")
+
+    away = Source(silent, pace_s=12.0, start=at_once)
+    there = Source(lambda: None, start=at_once)
+    sibling = WatchCheck("restarts", away, lambda _: yes("restarts", "none"), service="jobs on web-2")
+    check = WatchCheck("restarts", there, lambda _: yes("restarts", "none"), siblings=(sibling,))
+    time = Time()
+    result = run_watch([check], 11.0, clock=time.clock, sleep=time.sleep)
+    assert result.ended_by == ""
+    assert result.verdicts["restarts"].outcome is Outcome.UNKNOWN
+    assert there.count > 4 > away.count
