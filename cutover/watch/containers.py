@@ -23,7 +23,7 @@ from cutover.gate.container_checks import (
 from cutover.gate.task_checks import MovedTask, moved_task
 from cutover.system import docker
 from cutover.system.container import HERE, LOST, Container
-from cutover.system.nodes import Nodes
+from cutover.system.nodes import NodeEngine, Nodes
 from cutover.watch.check import Source, WatchCheck
 
 SAME_SECONDS = 30.0  # between two probes of a HEALTHCHECK
@@ -87,13 +87,10 @@ class TaskFinder:
             try:
                 if (moved := self._ask_swarm()) is not None:
                     return self._follow(moved)
-                if self.clock() >= until or not node.connect():
-                    raise error
-            except ConfigError as refused:
-                raise EngineUnavailable(str(refused)) from refused
-            except EngineUnavailable:
-                if self.clock() >= until:
-                    raise
+            except EngineUnavailable as mute:
+                error = mute
+            if self.clock() >= until or _answers_again(node):
+                raise error
             self.sleep(1.0)
 
     def _ask_swarm(self) -> MovedTask | None:
@@ -122,6 +119,13 @@ class TaskFinder:
     def _as_lost(self) -> Container:
         assert self.first is not None  # noqa: S101  only a container that was seen can be lost
         return replace(self.first, status=LOST, moved=self.moved)
+
+
+def _answers_again(node: NodeEngine) -> bool:
+    try:
+        return not node.connect()
+    except ConfigError:
+        return False
 
 
 @dataclass(eq=False)

@@ -168,6 +168,22 @@ def test_silence_is_told_at_once_and_then_seldom(fake: FakeSwarm) -> None:
         assert fake.now - begun == seconds
 
 
+def test_a_connection_that_was_lost_is_made_again(fake: FakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as the engine answers, the container is asked there, and has not changed."""
+    ask = restarts(finder(fake, "web-2"))
+    fake.there = SILENT
+    assert ask()[0] is Outcome.UNKNOWN
+
+    def connect(_self: NodeEngine) -> str:
+        fake.there = FIRST
+        return ""
+
+    monkeypatch.setattr(NodeEngine, "connect", connect)
+    assert ask()[0] is Outcome.UNKNOWN
+    assert fake.now == 0.0
+    assert ask()[0] is Outcome.YES
+
+
 def test_the_own_engine_is_asked_for_its_own_containers_only(fake: FakeSwarm) -> None:
     """While it is silent, nothing else can be asked either."""
     fake.there = replace(FIRST, engine=HERE)
