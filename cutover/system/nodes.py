@@ -16,7 +16,7 @@ from cutover.core.errors import ConfigError
 from cutover.system import docker, process
 from cutover.system.container import HERE, Container, Engine
 from cutover.system.docker import SwarmNode
-from cutover.system.ssh import SshHost, agent_environment, connections, misconfigured, unreached
+from cutover.system.ssh import SshHost, connections, misconfigured, unreached
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_DEADLINE_S = 20.0
@@ -41,10 +41,12 @@ class NodeEngine:
             if self.host.socket.exists():
                 self.host.close()  # a connection that hangs would be used once more
             socket = Path(self.engine.address.removeprefix("unix://"))
-            argv = self.host.forward_argv(socket, REMOTE_SOCKET)
-            done = process.run(argv, deadline_s=CONNECT_DEADLINE_S, environment=agent_environment())
+            done = self.host.run("true", deadline_s=CONNECT_DEADLINE_S)
             if problem := misconfigured(done):
                 raise ConfigError(f"{self}: {problem}")
+            if done.ok:
+                argv = self.host.forward_argv(socket, REMOTE_SOCKET)
+                done = process.run(argv, deadline_s=CONNECT_DEADLINE_S)
             if not done.ok:
                 return unreached(done) or done.last_line
             return "" if docker.answers(self.engine) else f"no engine answers at {REMOTE_SOCKET} there"

@@ -59,7 +59,8 @@ class SshHost:
         if fault := host_fault(self.name):
             raise ConfigError(fault)
 
-    def _options(self, **more: str) -> Argv:
+    @property
+    def _options(self) -> Argv:
         options = {
             "BatchMode": "yes",
             "StrictHostKeyChecking": "yes",
@@ -71,27 +72,28 @@ class SshHost:
             "ForwardAgent": "no",
             "ForwardX11": "no",
             "RequestTTY": "no",
+            "StreamLocalBindUnlink": "yes",
             "LogLevel": "ERROR",
-        } | more
+        }
         given = (word for key, value in options.items() for word in ("-o", f"{key}={value}"))
         return ("ssh", *(("-F", str(self.config)) if self.config else ()), *given)
 
     def argv(self, script: str) -> Argv:
         """The command that runs a line of POSIX shell on the host."""
         remote = f"sh -c {shlex.quote(script)}"
-        return (*self._options(ControlMaster="auto"), "--", self.name, remote)
+        return (*self._options, "-o", "ControlMaster=auto", "--", self.name, remote)
 
     def forward_argv(self, local: Path, remote: str) -> Argv:
-        """The command that makes the socket *remote* of the host the socket *local* of this one, in the background."""
-        options = self._options(
-            ControlMaster="auto", ControlPersist="no", ExitOnForwardFailure="yes", StreamLocalBindUnlink="yes"
-        )
-        return (*options, "-f", "-N", "-L", f"{local}:{remote}", "--", self.name)
+        """The command that makes the socket *remote* of the host the socket *local* of this one.
+
+        The connection must be there. It ends a while after the last use, also if nobody is left to close it.
+        """
+        return (*self._options, "-O", "forward", "-L", f"{local}:{remote}", "--", self.name)
 
     @property
     def close_argv(self) -> Argv:
         """The command that ends the connection."""
-        return (*self._options(), "-O", "exit", "--", self.name)
+        return (*self._options, "-O", "exit", "--", self.name)
 
     def run(
         self, script: str, *, deadline_s: float, stdin: int | None = None, mask: bool = True
