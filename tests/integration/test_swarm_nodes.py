@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,8 @@ class Place:
     stand: SwarmStand
     nodes: list[Node]
     ssh_config: Path
+    first: str = ""
+    """The output of the first release."""
 
     def settings(self, names: dict[str, str]) -> None:
         """Let `[platform] nodes` be *names*."""
@@ -145,7 +147,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         found = Place(made, nodes, ssh(folder, nodes))
         found.settings(found.ssh_names)
         try:
-            yield found
+            done = made.pytest("smoke", "--target=blue", f"--deploy={GOOD}")
+            assert done.code == 0, done.out
+            yield replace(found, first=done.out)
         finally:
             made.docker("rm", "--force", f"{made.name}-proxy", check=False)
 
@@ -168,9 +172,7 @@ def ssh(folder: Path, nodes: list[Node]) -> Path:
 
 def test_containers_are_asked_on_their_nodes(place: Place) -> None:
     """Identity, health, restarts and log of a task on another node are judged as those of one here."""
-    done = place.stand.pytest("smoke", "--target=blue", f"--deploy={GOOD}")
-    assert done.code == 0, done.out
-    assert "container, logs and resources of" not in done.out, done.out
+    assert "container, logs and resources of" not in place.first, place.first
     shown = ("--filter", "name=_jobs.", "--format", "{{.ID}} {{.Names}}")
     there = place.node_of_jobs("blue").docker("ps", *shown).split()
     rows = [json.loads(row) for row in place.evidence().splitlines() if any(name in row for name in there)]
