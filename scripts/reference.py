@@ -82,6 +82,7 @@ TYPES = {
     "tuple[Token, ...]": "list of texts",
     "tuple[DifferenceKind, ...]": "list of kinds, see compare.md", "dict[Token, HeaderValue]": "table of texts",
     "dict[Token, str]": "table of texts", "dict[str, HostName]": "table of names",
+    "dict[HostName, FrontUrl]": "table of URLs",
     "str": "text", "int": "integer", "float": "number", "bool": "true or false", "Any": "any value",
     "Duration": "duration", "ConfigPath": "path",
     "tuple[ConfigPath, ...]": "list of paths", "tuple[str, ...]": "list of texts",

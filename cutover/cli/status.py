@@ -80,6 +80,9 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "keeps_old": settings.proxy is not None and settings.watch.old_color == "keep",
         "live": live.color,
         "live_how": live.how,
+        "fronts": {name: each.color for name, each in here.proxy.by_front().items()}
+        if here and here.proxy
+        else {},
         "proxy": None if agreed is None or agreed.outcome is Outcome.YES else agreed.reason,
         "colors": {color: _color(settings, state, color) for color in settings.colors},
         "open": state.open_release(),
@@ -194,6 +197,10 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
         rows.append(f"  live   unknown: {facts['live_how']}")
     if facts["proxy"]:
         rows.append(f"  proxy  {facts['proxy']}")
+    rows += [
+        f"  front  {name:<6} sends users to {color or 'an unknown color'}"
+        for name, color in facts["fronts"].items()
+    ]
     served = live is not None and (facts["colors"].get(live) or {}).get("runs", False)
     if live is not None and not served:
         rows.append(f"  live   nobody is served: traffic would go to {live}, where nothing runs")

@@ -126,6 +126,13 @@ class Settings(schema.Section):
             if found := [name for name, wanted in asked.items() if wanted]:
                 yield f'[platform] kind = "swarm" cannot do {", ".join(found)}; leave it out'
 
+        if self.platform.fronts and driver not in {"nginx", "traefik"}:
+            yield f'[platform] fronts needs [proxy] driver = "nginx" or "traefik"; here is {driver}'
+        log = self.proxy.access_log if self.proxy else None
+        others = {"[freeze]": self.freeze, "[hosts]": self.hosts, "[proxy] access_log": log}
+        if self.platform.fronts and (cannot := [name for name, value in others.items() if value]):
+            yield f"[platform] fronts cannot do {', '.join(cannot)}; leave it out"
+
     def _names_used_twice(self) -> Iterator[str]:
         names = [*self.services, *self.workers]
         if twice := sorted({each for each in names if names.count(each) > 1}):

@@ -85,6 +85,7 @@ Regex = Annotated[str, AfterValidator(_compiles)]
 UrlPath = Annotated[str, AfterValidator(_is_path)]
 """The path of a URL, with its query."""
 HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
+FrontUrl = Annotated[HttpUrl, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 HostName = Annotated[str, AfterValidator(_is_host)]
 """The name of a host, as ssh knows it."""
@@ -390,8 +391,10 @@ class Platform(Section):
     """`swarm`: each color is a stack of the Swarm whose manager is this engine; the compose file is converted."""
     nodes: dict[str, HostName] = {}
     """Host name of another node of the Swarm → its ssh name: its containers are asked there."""
+    fronts: dict[HostName, FrontUrl] = Field(default_factory=dict)
+    """Nodes with the proxy, by their ssh names: the URL at which each is asked. They are switched in this order."""
     ssh_config: ConfigPath | None = None
-    """Another configuration file of ssh for them."""
+    """Another configuration file of ssh, for `nodes` and `fronts`."""
 
 
 class Checks(Section):

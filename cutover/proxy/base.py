@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from importlib import import_module
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
+from cutover.proxy.place import HERE, Front, Place
 from cutover.system.http import HttpResponse, NoResponse, TlsVerify, fetch
+from cutover.system.ssh import SshHost
 
+Said = TypeVar("Said")
 COLORS = ("blue", "green")
 DRIVERS = {"nginx": "Nginx", "traefik": "Traefik", "command": "CommandProxy", "port-swap": "PortSwap"}
 """`[proxy] driver` and the class of its module."""
@@ -119,37 +123,42 @@ def named_color(response: HttpResponse | NoResponse, header: str) -> str:
 
 
 class Proxy(ABC):
-    """One driver. It holds no state: the state is the proxy's own.
+    """What sends the users to a color. It holds no state: the state is the proxy's own.
 
     The defaults are those of a proxy that runs between users and both colors.
     """
 
-    name: ClassVar[str]
-    """The name in `[proxy] driver`."""
-    color_line: ClassVar[str] = "the proxy has to add {header} with the color that it sent the request to"
-    """How a response gets the header that names its color; `{header}` is `[proxy] color_header`."""
     has_gap: ClassVar[bool] = False
     """Whether users get no response while the switch takes place."""
     keeps_old_color: ClassVar[bool] = True
     """Whether the old color still runs after the switch, and on its own port."""
     client: ProxyClient
+    """Asks at the address that users reach the service by."""
 
+    @property
+    @abstractmethod
+    def drivers(self) -> tuple[Driver, ...]:
+        """Each proxy, in the order in which they are switched."""
+
+    @abstractmethod
     def live(self) -> Live:
         """The live color, by a request through the proxy."""
-        return self.client.live()
 
     @abstractmethod
     def agreed(self) -> Verdict:
         """Yes if the proxy's answer and its marker, file or status command name the same color."""
 
     @abstractmethod
-    def switch(self, to: str) -> Change:
-        """The change that sends new requests to *to*, and its undo; both do nothing when run twice."""
-
     def color_problem(self) -> str:
         """Why a switch could not be verified, and the line that names the color; empty if the live color is named."""
-        why = self.client.why_unnamed()
-        return f"{why}: {self.color_line.format(header=self.client.color_header)}" if why else ""
+
+    def by_front(self) -> dict[str, Live]:
+        """The live color by each node of `[platform] fronts`; empty without any."""
+        return {}
+
+    def chooses(self, color: str) -> bool:
+        """Whether the control location says that the proxy would choose *color* now."""
+        return all(each.client.proxy_color() == color for each in self.drivers)
 
     def control(self) -> ControlProbe:
         """Whether the proxy itself answers."""
@@ -162,6 +171,86 @@ class Proxy(ABC):
     def on_commit(self, _to: str, _ports: Mapping[str, int]) -> dict[str, int]:
         """The ports to write into the env files when a switch is committed, from the rendered ones."""
         return {}
+
+
+class Driver(Proxy):
+    """One proxy."""
+
+    name: ClassVar[str]
+    """The name in `[proxy] driver`."""
+    color_line: ClassVar[str] = "the proxy has to add {header} with the color that it sent the request to"
+    """How a response gets the header that names its color; `{header}` is `[proxy] color_header`."""
+    place: Place = HERE
+    """Where it runs."""
+
+    @property
+    def drivers(self) -> tuple[Driver, ...]:
+        """Itself."""
+        return (self,)
+
+    def live(self) -> Live:
+        """The live color, by a request through the proxy."""
+        return self.client.live()
+
+    @abstractmethod
+    def switch(self, to: str) -> Change:
+        """The change that sends new requests to *to*, and its undo; both do nothing when run twice."""
+
+    def color_problem(self) -> str:
+        """Why a switch could not be verified, and the line that names the color; empty if the live color is named."""
+        why = self.client.why_unnamed()
+        return f"{why}: {self.color_line.format(header=self.client.color_header)}" if why else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fronts(Proxy):
+    """The same proxy on several nodes: each is asked and switched."""
+
+    client: ProxyClient
+    drivers: tuple[Driver, ...]
+
+    def live(self) -> Live:
+        """The live color if all nodes name the same one."""
+        return judge_fronts(self.by_front())
+
+    def by_front(self) -> dict[str, Live]:
+        """The live color by each node."""
+        return self._each(lambda driver: driver.live())
+
+    def agreed(self) -> Verdict:
+        """Yes if all nodes name the same color, and each of them in all places."""
+        found = self._each(lambda driver: driver.agreed())
+        for name, verdict in found.items():
+            if not verdict.ok:
+                return replace(verdict, reason=f"{name}: {verdict.reason}")
+        live = self.live()
+        said = {name: verdict.reason for name, verdict in found.items()}
+        if live.color is None:
+            return no("proxy", live.how, **said)
+        return yes("proxy", f"{', '.join(found)}: {live.color}", seen=live.color, **said)
+
+    def color_problem(self) -> str:
+        """The problem of the first node that has one."""
+        found = self._each(lambda driver: driver.color_problem())
+        return next((f"{name}: {why}" for name, why in found.items() if why), "")
+
+    def _each(self, ask: Callable[[Driver], Said]) -> dict[str, Said]:
+        """What *ask* says of each node, asked at the same time."""
+        with ThreadPoolExecutor(len(self.drivers)) as pool:
+            names = [driver.place.name for driver in self.drivers]
+            return dict(zip(names, pool.map(ask, self.drivers), strict=True))
+
+
+def judge_fronts(found: Mapping[str, Live]) -> Live:
+    """The color that all fronts name; if they differ, what each one says."""
+    silent = {name: live for name, live in found.items() if live.color is None}
+    if silent:
+        return Live(None, "; ".join(f"{name}: {live.how}" for name, live in silent.items()))
+    colors = {live.color for live in found.values()}
+    if len(colors) > 1:
+        said = ", ".join(f"{name} sends users to {live.color}" for name, live in found.items())
+        return Live(None, f"{said}: end the open release (cutover status), else switch one of them by hand")
+    return Live(colors.pop(), f"{', '.join(found)} agree")
 
 
 def other(color: str) -> str:
@@ -189,8 +278,18 @@ def driver(settings: Settings, ports: dict[str, int]) -> Proxy | None:
         return None
     name = settings.proxy.driver
     module = import_module(f"cutover.proxy.{name.replace('-', '_')}")
-    made: Proxy = getattr(module, DRIVERS[name]).of(settings, ports)
-    return made
+    made: Driver = getattr(module, DRIVERS[name]).of(settings, ports)
+    return on_fronts(made, settings) if settings.platform.fronts else made
+
+
+def on_fronts(made: Driver, settings: Settings) -> Fronts:
+    """The driver *made* on each node of `[platform] fronts`; raises ConfigError for a bad name."""
+    config, drivers = settings.platform.ssh_config, list[Driver]()
+    for name, url in settings.platform.fronts.items():
+        place, client = Front(SshHost(name, None, config)), replace(made.client, url=url.rstrip("/"))
+        # A driver with a place is a dataclass.
+        drivers.append(replace(made, place=place, client=client))  # type: ignore[type-var]
+    return Fronts(made.client, tuple(drivers))
 
 
 def own_paths(settings: Settings) -> frozenset[str]:

@@ -11,7 +11,7 @@ from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.proxy.base import COLORS, Live, Proxy, ProxyClient, other
+from cutover.proxy.base import COLORS, Driver, Live, ProxyClient, other
 from cutover.system import process
 from cutover.system.process import CompletedCommand
 
@@ -20,7 +20,7 @@ STATUS_DEADLINE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class CommandProxy(Proxy):
+class CommandProxy(Driver):
     """HAProxy's runtime socket, a cloud's load balancer, or whatever else has a command line."""
 
     there: Argv

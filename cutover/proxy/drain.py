@@ -17,6 +17,7 @@ from cutover.core.config_schema import Proxy as ProxyTable
 from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, yes
 from cutover.proxy.access_log import LogTail
+from cutover.proxy.place import HERE, Front, Place
 from cutover.system import process
 
 QUIET_S = 0.5
@@ -36,15 +37,16 @@ SHELL_POLL_S = 0.2
 SHELL_BUDGET_S = 5.0
 
 
-def drain_line(port: int, budget_s: float = SHELL_BUDGET_S) -> str:
-    """An undo line that waits for the requests in flight on *port*, before a later line stops their container.
+def drain_line(port: int, budget_s: float = SHELL_BUDGET_S, place: Place = HERE) -> str:
+    """An undo line that waits for the requests of *place* in flight on *port*, before a later line stops their color.
 
     It takes at most *budget_s* and a second, and never fails: users are back on the other color already, and requests
     that still run then have the grace period of the container.
     """
-    remote = f"(0100007F|01000000):{port:04X} 0[12] "
+    remote = f"{place.color_address}:{port:04X} 0[12] "
     turns = f"{budget_s / SHELL_POLL_S:.0f}"
-    return line("sh", "-c", WAIT_IN_SHELL, "sh", remote, turns, within_s=budget_s + 30)
+    wait = place.argv(("sh", "-c", WAIT_IN_SHELL, "sh", remote, turns))
+    return line(*wait, within_s=budget_s + 30 + place.reach_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +195,11 @@ def drain(
     port: int,
     stopped: Callable[[], bool] = lambda: False,
     budget_s: float | None = None,
+    fronts: Sequence[Front] = (),
 ) -> Drained:
-    """Wait until *proxy* has no request in flight on *port* of *color*, at most *budget_s*.
+    """Wait until *proxy*, which runs on *fronts* or here, has no request in flight on *port* of *color*.
 
-    The default is `[proxy] drain_timeout`. It ends early when *stopped* returns True.
+    At most *budget_s*, by default `[proxy] drain_timeout`. It ends early when *stopped* returns True.
     """
     proxy_port = port_of(proxy)
     tail = LogTail(proxy.access_log) if proxy.access_log else None
@@ -206,12 +209,20 @@ def drain(
 
     drained = wait_until_idle(
         color,
-        lambda: requests_in_flight(proxy_port, port),
+        lambda: on_fronts(fronts, port) if fronts else requests_in_flight(proxy_port, port),
         budget_s=proxy.drain_timeout if budget_s is None else budget_s,
         finished=finished,
         stopped=stopped,
     )
     return replace(drained, trouble=tail.trouble if tail else "")
+
+
+def on_fronts(fronts: Sequence[Front], port: int) -> int | None:
+    """How many requests *fronts* have on *port*: one for each connection; None if one of them cannot be asked."""
+    try:
+        return sum(each.in_flight(port) for each in fronts)
+    except OSError:
+        return None
 
 
 def requests_in_flight(proxy_port: int, port: int) -> int | None:

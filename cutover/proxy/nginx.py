@@ -10,7 +10,8 @@ from typing import Self
 from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.verdict import Verdict, unknown
-from cutover.proxy.base import COLORS, Live, Proxy, ProxyClient, judge_agreement, other
+from cutover.proxy.base import COLORS, Driver, Live, ProxyClient, judge_agreement, other
+from cutover.proxy.place import HERE, Place
 
 MARKER_HEADER = "X-Cutover-Marker"
 SENTINEL = "here"
@@ -25,11 +26,12 @@ FLIP_BUDGET_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Nginx(Proxy):
+class Nginx(Driver):
     """The stock nginx with `deploy/proxy/nginx/cutover.conf`."""
 
     marker: Path
     client: ProxyClient
+    place: Place = HERE
     name = "nginx"
     color_line = (
         "add_header {header} $color always; in its location / (as deploy/proxy/nginx/cutover.conf has it)"
@@ -43,12 +45,13 @@ class Nginx(Proxy):
     def agreed(self) -> Verdict:
         """Yes if the marker directory, nginx and the application name the same color."""
         seen = self.client.ask_control().headers.get(MARKER_HEADER.lower(), "")
-        return judge_nginx(read_marker(self.marker), self.live(), seen)
+        return judge_nginx(read_marker(self.marker, self.place), self.live(), seen)
 
     def switch(self, to: str) -> Change:
         """One rename in the marker directory; the undo is the opposite one."""
-        undo = line(*flip(self.marker, other(to)), within_s=FLIP_BUDGET_S)
-        return Change("switch", f"{other(to)} → {to}", flip(self.marker, to), (undo,), FLIP_BUDGET_S)
+        there, back = (self.place.argv(flip(self.marker, color)) for color in (to, other(to)))
+        budget_s = FLIP_BUDGET_S + self.place.reach_s
+        return Change("switch", f"{other(to)} → {to}", there, (line(*back, within_s=budget_s),), budget_s)
 
 
 def flip(marker: Path, to: str) -> Argv:
@@ -56,11 +59,10 @@ def flip(marker: Path, to: str) -> Argv:
     return ("sh", "-c", FLIP, "sh", str(marker), other(to), to)
 
 
-def read_marker(marker: Path) -> Live:
-    """What the marker directory of this host says."""
+def read_marker(marker: Path, place: Place = HERE) -> Live:
+    """What the marker directory of *place* says."""
     try:
-        mode = marker.stat().st_mode
-        names = {entry.name for entry in marker.iterdir()}
+        names, mode = place.folder(marker)
     except OSError as error:
         return Live(None, f"{marker}: {(error.strerror or str(error)).lower()}")
     return judge_marker(str(marker), names, mode)

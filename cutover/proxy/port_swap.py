@@ -14,7 +14,7 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict
-from cutover.proxy.base import Live, Proxy, ProxyClient, other
+from cutover.proxy.base import Driver, Live, ProxyClient, other
 from cutover.proxy.command import judge_status, printed_color
 from cutover.system import process
 from cutover.system.compose import Compose
@@ -42,7 +42,7 @@ FREE_PORT = (
 
 
 @dataclass(frozen=True, slots=True)
-class PortSwap(Proxy):
+class PortSwap(Driver):
     """The runbook's variant without a proxy: stop the old color, recreate the other one on the users' port."""
 
     live_port: int

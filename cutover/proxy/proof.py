@@ -47,6 +47,11 @@ HANGS_S = 2.0
 HANGS_RATIO = 10.0
 LEAST_HANGING = 3
 SERVER_ERROR = 500
+COUNTS = (
+    "requests", "answered", "wrong", "failed", "failed_before", "failed_in_gap", "posts", "open_connections",
+    "new_connections", "reopened", "hanging",
+)  # fmt: skip
+"""The fields of a report that are added up over several proxies."""
 
 
 # --- pure: samples and their summary ---
@@ -182,6 +187,29 @@ def summarize_switch(
         ),
         way_is_good=way_is_good or any(each.status for each in after),
         **counts,
+    )
+
+
+def together(reports: Sequence[SwitchReport]) -> SwitchReport:
+    """One report about the switch of several proxies; the times are the longest ones."""
+    if len(reports) == 1:
+        return reports[0]
+    rows = Counter[tuple[int, int]]()
+    for each in reports:
+        for step, *numbers in each.timeline:
+            rows.update({(step, column): number for column, number in enumerate(numbers)})
+    firsts = [each.first_answer_ms for each in reports]
+    return SwitchReport(
+        to=reports[0].to,
+        **{name: sum(getattr(each, name) for each in reports) for name in COUNTS},
+        first_answer_ms=None if None in firsts else max(filter(None, firsts), default=0.0),
+        longest_gap_ms=max(each.longest_gap_ms for each in reports),
+        waited_ms=max(each.waited_ms for each in reports),
+        timeline=tuple(
+            (step, rows[step, 0], rows[step, 1], rows[step, 2]) for step in sorted({at for at, _ in rows})
+        ),
+        errors=tuple(dict.fromkeys(error for each in reports for error in each.errors))[:MAX_ERRORS],
+        way_is_good=all(each.way_is_good for each in reports),
     )
 
 
@@ -369,9 +397,9 @@ class SwitchProbe:
     _address: HttpAddress = field(init=False)
 
     @classmethod
-    def of(cls, settings: Settings, *, has_gap: bool) -> Self:
-        """The probe that `[proxy]` describes; it posts nothing while writes are frozen."""
-        proxy, client = settings.proxy, ProxyClient.of(settings)
+    def of(cls, settings: Settings, client: ProxyClient, *, has_gap: bool) -> Self:
+        """The probe that `[proxy]` describes, at the URL of *client*; it posts nothing while writes are frozen."""
+        proxy = settings.proxy
         assert proxy is not None  # noqa: S101 - there is no switch without a [proxy]
         post = "" if settings.freeze else proxy.probe_post_path
         numbers = proxy.open_connections, proxy.new_connections

@@ -10,7 +10,8 @@ from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict
-from cutover.proxy.base import COLORS, Live, Proxy, ProxyClient, judge_agreement, other
+from cutover.proxy.base import COLORS, Driver, Live, ProxyClient, judge_agreement, other
+from cutover.proxy.place import HERE, Place
 
 # A copy and a rename: atomic. On a full disk a hard link instead, so that the undo needs no space; not always,
 # because an editor that writes in place would then change the prepared file too. -p keeps the mode for Traefik.
@@ -25,11 +26,12 @@ MOVE_BUDGET_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Traefik(Proxy):
+class Traefik(Driver):
     """Traefik with `deploy/proxy/traefik`: it reads FILE; FILE.blue and FILE.green are prepared."""
 
     file: Path
     client: ProxyClient
+    place: Place = HERE
     name = "traefik"
     color_line = (
         "headers: customResponseHeaders: {header}: <color> in a middleware of its router, in both prepared files "
@@ -46,12 +48,13 @@ class Traefik(Proxy):
 
     def agreed(self) -> Verdict:
         """Yes if the file in place and the response name the same color."""
-        return judge_agreement("file", read_dynamic_file(self.file), self.live())
+        return judge_agreement("file", read_dynamic_file(self.file, self.place), self.live())
 
     def switch(self, to: str) -> Change:
         """Move the prepared file of *to* into place; the undo moves the other one."""
-        undo = line(*move(self.file, other(to)), within_s=MOVE_BUDGET_S)
-        return Change("switch", f"{other(to)} → {to}", move(self.file, to), (undo,), MOVE_BUDGET_S)
+        there, back = (self.place.argv(move(self.file, color)) for color in (to, other(to)))
+        budget_s = MOVE_BUDGET_S + self.place.reach_s
+        return Change("switch", f"{other(to)} → {to}", there, (line(*back, within_s=budget_s),), budget_s)
 
 
 def move(file: Path, to: str) -> Argv:
@@ -59,13 +62,13 @@ def move(file: Path, to: str) -> Argv:
     return ("sh", "-c", MOVE, "sh", str(file), other(to), to)
 
 
-def read_dynamic_file(file: Path) -> Live:
-    """The color whose prepared file is in place."""
+def read_dynamic_file(file: Path, place: Place = HERE) -> Live:
+    """The color whose prepared file is in force at *place*."""
     try:
-        there = file.read_bytes()
-        texts = {color: file.with_name(f"{file.name}.{color}").read_bytes() for color in COLORS}
+        there = place.content(file)
+        texts = {color: place.content(file.with_name(f"{file.name}.{color}")) for color in COLORS}
     except OSError as error:
-        return Live(None, f"{error.filename}: {(error.strerror or str(error)).lower()}")
+        return Live(None, f"{error.filename or file}: {(error.strerror or str(error)).lower()}")
     return judge_dynamic_file(str(file), there, texts)
 
 

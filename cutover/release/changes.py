@@ -109,10 +109,27 @@ def ensure_line(state: Path, project: Project, service: str, old: PreviousReleas
     return line("sh", script, project.project, service, *argv, within_s=old.wait_s + 60)
 
 
-def back_lines(state: Path, flip: Sequence[str], ensure: str, port: int, path: str) -> tuple[str, ...]:
-    """Undo lines of a switch: *flip* leads back to the color on *port*, which is started by the line *ensure*.
-
-    The flip needs no engine if that color answers on its port; *ensure* comes after it then, else also before it.
-    """
+def answers_line(state: Path, ensure: str, port: int, path: str) -> str:
+    """Undo line that starts the color on *port* by the line *ensure*, unless it answers: that needs no engine."""
     answers = line("sh", str(state / "answers.sh"), str(port), path, within_s=ANSWER_BUDGET_S)
-    return (f"{answers} || {ensure}", *flip, ensure)
+    return f"{answers} || {ensure}"
+
+
+def back_lines(
+    backs: Sequence[tuple[str, Sequence[str]]], before: str = "", ensure: str = ""
+) -> tuple[tuple[str, ...], ...]:
+    """Undo lines of the switch of each proxy: its name and the lines that switch it back and drain it.
+
+    *before* comes first, *ensure* when all are switched back. The undo of the first proxy is run last: it waits for
+    the others, which are switched back at the same time, and fails if one of them has failed.
+    """
+    before_all, after_all = tuple(filter(None, [before])), tuple(filter(None, [ensure]))
+    if len(backs) == 1:
+        (_, (flip, *rest)), *_ = backs
+        return ((*before_all, flip, *after_all, *rest),)
+    each = [
+        (*before_all, f'{{ {" && ".join(lines)}; }} & backs="${{backs-}} {name}:$!"') for name, lines in backs
+    ]
+    wait = 'failed=; for each in $backs; do wait "${each##*:}" || failed="$failed ${each%:*}"; done'
+    tell = '[ -z "$failed" ] || { echo "could not be switched back:$failed" >&2; exit 1; }'
+    return ((*each[0], wait, *after_all, tell), *each[1:])

@@ -48,7 +48,7 @@ from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import check_switch, require_agreed
 from cutover.release.running import previous_of
 from cutover.release.state import State, did_revert, lock_owner, who
-from cutover.release.switch import require_proxy, switch, switch_change
+from cutover.release.switch import require_proxy, switch, switch_all
 from cutover.release.transaction import Reporter, Transaction
 from cutover.release.verify import (
     ASK_AGAIN,
@@ -492,9 +492,7 @@ def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
         if plan.how == "start":
             _start_stopped(tx, settings, to)
         begun = time.monotonic()
-        done = tx.apply(switch_change(colors, to.color, old))
-        if not done.ok:
-            raise Failed(f"the flip to {to.color} failed: {done.last_line}")
+        switch_all(tx, colors, to.color, old)
         require_live(settings, proxy, to.color)
         seconds = time.monotonic() - begun
         old_file = old.file if old else last_file(state, other(to.color))
@@ -582,10 +580,8 @@ def _flip_without_engine(state: State, colors: Colors, to: Record) -> RollbackRe
     require_agreed(proxy)
     live = colors.live.color
     tx = Transaction(state, settings.release_timeout, "a rollback", BeforeRelease(live, None), to.color)
-    done = tx.apply(switch_change(colors, to.color, None))
     try:
-        if not done.ok:
-            raise Failed(f"the flip to {to.color} failed: {done.last_line}")
+        switch_all(tx, colors, to.color, None)
         require_live(settings, proxy, to.color)
     except CutoverError as error:
         raise _failed_flip(tx, settings, error) from error

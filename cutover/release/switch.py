@@ -30,8 +30,9 @@ from cutover.proxy.drain import (
     port_of,
     proxy_connections,
 )
+from cutover.proxy.place import Front
 from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
-from cutover.release.changes import PreviousRelease, back_lines, ensure_line
+from cutover.release.changes import PreviousRelease, answers_line, back_lines, ensure_line
 from cutover.release.colors import Colors, Situation, control_for, main_container, tag_of, target_named
 from cutover.release.history import Record
 from cutover.release.plan import ReleasePlan, ask_approval
@@ -46,6 +47,7 @@ from cutover.system.platform import project_of
 from cutover.watch.check import BackgroundWatch, WatchCheck, WatchResult, run_watch
 
 if TYPE_CHECKING:
+    from cutover.proxy.proof import SwitchReport
     from cutover.release.deploy import Deployed
     from cutover.watch.suite import WatchSuite
 
@@ -122,35 +124,51 @@ def _switch_and_prove(
     background: BackgroundWatch,
 ) -> None:
     settings, to, proxy = situation.settings, situation.color, require_proxy(situation.colors)
-    target = situation.target.name
-    from cutover.proxy.proof import SwitchProbe  # asyncio
+    target, places = situation.target.name, [each.place.name for each in proxy.drivers]
+    from cutover.proxy.proof import SwitchProbe, together  # asyncio
 
-    probing = closing(SwitchProbe.of(settings, has_gap=proxy.has_gap))
-    with _frozen(tx, settings, report) as freeze, probing as probe:
-        report.require(probe.begin(), "switch::open connections", target, 1)
+    with _frozen(tx, settings, report) as freeze, ExitStack() as probing:
+        probes = [
+            probing.enter_context(closing(SwitchProbe.of(settings, each.client, has_gap=proxy.has_gap)))
+            for each in proxy.drivers
+        ]
+        for place, probe in zip(places, probes, strict=True):
+            report.require(probe.begin(), f"switch::open connections{_at(place)}", target, 1)
         if not proxy.keeps_old_color:
             _prepare_port_swap(tx, situation.colors, to, deployed)
         freeze.require_in_time()
-        probe.about_to_switch()
         with report.step("T-0", "switch") as text:
             begun = time.monotonic()
             report.evidence.fact("released_at", time.time())
-            done = tx.apply(switch_change(situation.colors, to, plan.old))
-            if not done.ok:
-                raise Failed(f"the switch to {to} failed: {done.last_line}")
+            for change, probe in zip(switch_changes(situation.colors, to, plan.old), probes, strict=True):
+                probe.about_to_switch()
+                _apply_switch(tx, change, to)
             seconds = time.monotonic() - begun
             require_live(settings, proxy, to)
             background.start()
             if not proxy.keeps_old_color:
                 _record_port_swap(tx, settings, to)
             report.evidence.fact("switched_at", time.time())
-            text.append(f"{situation.before.live} → {to}, done and seen after {1000 * seconds:.0f} ms")
-        with report.step("T-0", "proof") as text:
-            proof = probe.prove(to, lambda: background.ended is not None)
-            report.evidence.fact("proof", proof.as_json())
-            require_well(background, target, report)
-            verdict = report.require(proof.verdict(), "switch::proof", target, 1)
-            text.append(f"{verdict.reason} ({to})")
+            where = f" on {', '.join(filter(None, places))}" if any(places) else ""
+            text.append(f"{situation.before.live} → {to}{where}, done and seen after {1000 * seconds:.0f} ms")
+        proofs: list[SwitchReport] = []
+        for place, probe in zip(places, probes, strict=True):
+            with report.step("T-0", f"proof{_at(place)}") as text:
+                proofs.append(probe.prove(to, lambda: background.ended is not None))
+                report.evidence.fact("proof", together(proofs).as_json())
+                require_well(background, target, report)
+                verdict = report.require(proofs[-1].verdict(), f"switch::proof{_at(place)}", target, 1)
+                text.append(f"{verdict.reason} ({to})")
+
+
+def _at(place: str) -> str:
+    return f"[{place}]" if place else ""
+
+
+def _apply_switch(tx: Transaction, change: Change, to: str) -> None:
+    done = tx.apply(change)
+    if not done.ok:
+        raise Failed(f"the switch to {to} failed: {done.last_line}")
 
 
 def _suite_after(situation: Situation, evidence: Evidence) -> WatchSuite:
@@ -178,25 +196,44 @@ def require_proxy(colors: Colors) -> Proxy:
     return colors.proxy
 
 
-def switch_change(colors: Colors, to: str, old: PreviousRelease | None) -> Change:
-    """Change that switches traffic to *to*. Undo: switch back, make sure of the old color, drain the new color."""
+def switch_all(tx: Transaction, colors: Colors, to: str, old: PreviousRelease | None) -> None:
+    """Switch the traffic to *to* by each proxy in turn; raises Failed at the first one that does not switch."""
+    for change in switch_changes(colors, to, old):
+        _apply_switch(tx, change, to)
+
+
+def switch_changes(colors: Colors, to: str, old: PreviousRelease | None) -> tuple[Change, ...]:
+    """A change for each proxy that sends its users to *to*, in order.
+
+    Undo: switch back, make sure of the old color, drain the new color. All are switched back at the same time, also
+    if one of them cannot be reached; the containers of the release are left alone then.
+    """
     proxy, settings = require_proxy(colors), colors.settings
-    change = proxy.switch(to)
+    changes = [(each, each.switch(to)) for each in proxy.drivers]
     if not proxy.keeps_old_color:
-        return change  # a port swap starts the old color itself, on the users' port
-    undo = change.undo
+        return tuple(change for _, change in changes)  # it starts the old color itself, on the users' port
+    backs = tuple(
+        (each.place.name, (*change.undo, drain_line(colors.port(to), place=each.place)))
+        for each, change in changes
+    )
+    ensure, answers = "", ""
     if old is not None:
         ensure = ensure_line(settings.state, project_of(settings, other(to), old.file), settings.service, old)
-        undo = back_lines(settings.state, undo, ensure, colors.port(other(to)), proxy.client.path)
-    return replace(change, undo=(*undo, drain_line(colors.port(to))))
+        answers = answers_line(settings.state, ensure, colors.port(other(to)), proxy.client.path)
+    undos = back_lines(backs, answers, ensure)
+    return tuple(replace(change, undo=undo) for (_, change), undo in zip(changes, undos, strict=True))
 
 
 def back_change(colors: Colors, to: str) -> Change:
     """Change that does nothing; its undo sends the traffic and the workers to *to*."""
-    there = require_proxy(colors).switch(to)
+    drivers, port = require_proxy(colors).drivers, colors.port(other(to))
+    backs = tuple(
+        (each.place.name, (line(*there.do, within_s=there.budget_s), drain_line(port, place=each.place)))
+        for each in drivers
+        for there in [each.switch(to)]
+    )
     undo = (
-        line(*there.do, within_s=there.budget_s),
-        drain_line(colors.port(other(to))),
+        *(each for undo in reversed(back_lines(backs)) for each in undo),
         *move_back_lines(State(colors.settings.state), colors.settings, to),
     )
     return Change(SWITCH, f"back to {to}", ("true",), undo, BACK_BUDGET_S)
@@ -350,8 +387,13 @@ def _drain(
     budget_s: float | None = None,
 ) -> Drained:
     # Where the switch has stopped the old color, its requests had the grace period of the container.
-    stopped = not require_proxy(colors).keeps_old_color
-    return Drained(color, 0.0) if stopped else drain(proxy, color, colors.port(color), ended, budget_s)
+    if not require_proxy(colors).keeps_old_color:
+        return Drained(color, 0.0)
+    return drain(proxy, color, colors.port(color), ended, budget_s, _fronts(colors))
+
+
+def _fronts(colors: Colors) -> list[Front]:
+    return [each.place for each in require_proxy(colors).drivers if isinstance(each.place, Front)]
 
 
 def build_watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
@@ -435,7 +477,7 @@ def retire(colors: Colors, color: str) -> Verdict:
         if not drained.ok:
             return no("retire", f"{color} was not stopped: {drained.reason}")
         said = f" ({drained.reason})"
-        if seen.left:
+        if seen.left and not _fronts(colors):
             doors = port_of(proxy), colors.port(color)
             closed = close_gradually(
                 partial(proxy_connections, *doors), close_connection, proxy.drain_timeout / 2

@@ -113,7 +113,7 @@ def wait_live(
 def require_live(settings: Settings, proxy: Proxy, to: str) -> None:
     """Return once the proxy says that *to* is live; raises Failed or Inconclusive after 10 s."""
     # First the proxy itself, which answers at once: a release that hangs would keep its users waiting here.
-    if proxy.client.proxy_color() == to:
+    if proxy.chooses(to):
         return
     live = wait_live(settings, proxy, to)
     if live.color is None:

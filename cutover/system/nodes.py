@@ -38,7 +38,7 @@ class NodeEngine:
         with self._lock:
             if docker.answers(self.engine):
                 return ""
-            if self.host.socket.exists():
+            if self.host.socket and self.host.socket.exists():
                 self.host.close()  # a connection that hangs would be used once more
             socket = Path(self.engine.address.removeprefix("unix://"))
             done = self.host.run("true", deadline_s=CONNECT_DEADLINE_S)

@@ -48,10 +48,14 @@ REASONS = (
 
 @dataclass(frozen=True, slots=True)
 class SshHost:
-    """A host by its ssh name, with the control socket of its connection; raises ConfigError for a bad name."""
+    """A host by its ssh name, with the control socket of its connection; raises ConfigError for a bad name.
+
+    Without a socket each command has a connection of its own, and no agent: so it works in an undo, which may be run
+    after a reboot, when nobody is signed in.
+    """
 
     name: str
-    socket: Path
+    socket: Path | None
     config: Path | None = None
     """The configuration file of ssh; None: its own."""
 
@@ -67,8 +71,7 @@ class SshHost:
             "ConnectTimeout": CONNECT_S,
             "ServerAliveInterval": ALIVE_S,
             "ServerAliveCountMax": ALIVE_TIMES,
-            "ControlPath": self.socket,
-            "ControlPersist": PERSIST_S,
+            **self._connection,
             "ForwardAgent": "no",
             "ForwardX11": "no",
             "RequestTTY": "no",
@@ -78,10 +81,17 @@ class SshHost:
         given = (word for key, value in options.items() for word in ("-o", f"{key}={value}"))
         return ("ssh", *(("-F", str(self.config)) if self.config else ()), *given)
 
+    @property
+    def _connection(self) -> dict[str, object]:
+        if self.socket is None:
+            return {"ControlPath": "none", "IdentityAgent": "none"}
+        return {"ControlPath": self.socket, "ControlPersist": PERSIST_S}
+
     def argv(self, script: str) -> Argv:
         """The command that runs a line of POSIX shell on the host."""
         remote = f"sh -c {shlex.quote(script)}"
-        return (*self._options, "-o", "ControlMaster=auto", "--", self.name, remote)
+        master = ("-o", "ControlMaster=auto") if self.socket else ()
+        return (*self._options, *master, "--", self.name, remote)
 
     def forward_argv(self, local: Path, remote: str) -> Argv:
         """The command that makes the socket *remote* of the host the socket *local* of this one.
@@ -172,6 +182,6 @@ def connections(names: Sequence[str], config: Path | None = None) -> Iterator[di
         yield hosts
     finally:
         for host in hosts.values():
-            if host.socket.exists():
+            if host.socket and host.socket.exists():
                 host.close()
         shutil.rmtree(folder, ignore_errors=True)

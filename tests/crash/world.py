@@ -13,7 +13,14 @@ from pathlib import Path
 from cutover.core.change import Change
 from cutover.proxy.base import other
 from cutover.proxy.nginx import flip, read_marker
-from cutover.release.changes import PreviousRelease, back_lines, ensure_line, stop_change, up_change
+from cutover.release.changes import (
+    PreviousRelease,
+    answers_line,
+    back_lines,
+    ensure_line,
+    stop_change,
+    up_change,
+)
 from cutover.release.state import State
 from cutover.system import process
 from cutover.system.compose import Compose
@@ -163,5 +170,6 @@ class World:
         if previous:
             compose = Compose(f"recall_{old}", previous.file)
             ensure = ensure_line(self.state.root, compose, "api", previous)
-            undo = back_lines(self.state.root, undo, ensure, port, "/readyz")
+            before = answers_line(self.state.root, ensure, port, "/readyz")
+            (undo,) = back_lines([("", undo)], before, ensure)
         return Change("switch", "flip", there, undo, 60.0)

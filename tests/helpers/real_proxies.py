@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutover.proxy.base import Proxy, ProxyClient
+from cutover.proxy.base import Driver, ProxyClient
 from cutover.proxy.command import CommandProxy
 from cutover.proxy.nginx import Nginx
 from cutover.proxy.proof import ProbePlan, SwitchProbe, SwitchReport
@@ -30,7 +30,7 @@ DEADLINE_S = 60.0
 class Running:
     """A running proxy with its driver and the two colors behind it."""
 
-    driver: Proxy
+    driver: Driver
     way: ProxyClient
     port: int
     log: Path

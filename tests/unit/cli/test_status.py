@@ -18,6 +18,7 @@ def facts(**more: Any) -> dict[str, Any]:
         "problem": "",
         "live": "blue",
         "proxy": None,
+        "fronts": {},
         "has_proxy": True,
         "colors": colors,
     }
@@ -92,6 +93,13 @@ def test_an_end_with_11_is_repeated_with_its_command() -> None:
         _lines(later | {"resolved": "blue serves sha-1, as before; it ended with 11: x"}, "2025-09-04")
     )
     assert "OPERATOR" not in said
+    assert "front" not in said
+    (fronts,) = (
+        each
+        for each in _lines(later | {"fronts": {"web-1": "blue"}, "colors": colors}, "2025-09-04")
+        if "web-1" in each
+    )
+    assert fronts == "  front  web-1  sends users to blue"
     assert "since  blue serves sha-1, as before" in said
 
 

@@ -78,6 +78,15 @@ BAD_TOP_VALUES = {
         'platform = { kind = "swarm" }\nworkers = ["mail"]',
         ('kind = "swarm" cannot do workers',),
     ),
+    "fronts without a proxy": (
+        'platform = { fronts = { web-1 = "http://10.0.0.1" } }',
+        ("fronts needs [proxy]", "here is no proxy"),
+    ),
+    "a front that is no name": (
+        'platform = { fronts = { "web 1" = "http://10.0.0.1" } }',
+        ("platform.fronts", "is no ssh name of a host"),
+    ),
+    "a front without a URL": ('platform = { fronts = { web-1 = "" } }', ("platform.fronts.web-1",)),
     "a guard without patience": ('release_timeout = "0s"', ("release_timeout", "longer than 0s")),
 }
 

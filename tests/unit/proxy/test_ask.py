@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.proxy.base import Proxy, ProxyClient, named_color
+from cutover.proxy.base import Driver, ProxyClient, named_color
 from cutover.proxy.command import CommandProxy
 from cutover.proxy.nginx import Nginx
 from cutover.proxy.port_swap import PortSwap
@@ -116,7 +116,7 @@ def test_the_live_color_is_named(version: bytes, problem: str, tmp_path: Path) -
         ),
     ],
 )
-def test_how_a_response_names_its_color(driver: Proxy, line: str) -> None:
+def test_how_a_response_names_its_color(driver: Driver, line: str) -> None:
     """Each driver knows the line of its proxy's configuration, with the header of `[proxy] color_header`."""
     assert line in driver.color_line.format(header="X-Color")
 

@@ -112,8 +112,9 @@ def test_without_status_words_the_proxys_own_word_is_compared(word: str, outcome
 )
 def test_each_driver_is_found_by_its_name(proxy: dict[str, object]) -> None:
     """`[proxy] driver` names a file of the package, and its switch has a way back."""
-    made = driver(proxy_settings(**proxy), PORTS)
-    assert made is not None
+    found = driver(proxy_settings(**proxy), PORTS)
+    assert found is not None
+    (made,) = found.drivers
     assert made.name == proxy["driver"]
     change = made.switch("green")
     assert change.do

@@ -1,0 +1,108 @@
+"""Releases on a Swarm whose traffic is switched by two nodes, over ssh."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from examples.releases import build
+from examples.stand import latest
+from tests.helpers.color_servers import wait_until
+from tests.helpers.load import Ask, load
+from tests.helpers.swarm_fronts import FrontsStand, fronts_stand
+
+pytestmark = pytest.mark.engine
+GOOD, NEXT, BREAKS_LATER = "sha-5a00001", "sha-5a00002", "sha-5a0bad3"
+VERSION = (Ask("GET", "/version"),)
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontsStand]:
+    """A Swarm of two nodes with nginx, on which the first release runs."""
+    images = [build(GOOD), build(NEXT), build(BREAKS_LATER, "breaks-later", seconds=9999)]
+    with fronts_stand(tmp_path_factory.mktemp("fronts"), f"fronts{uuid.uuid4().hex[:6]}", images) as made:
+        first = made.pytest("smoke", "--target=blue", f"--deploy={GOOD}")
+        assert first.code == 0, first.out
+        yield made
+
+
+def release(stand: FrontsStand, tag: str, *more: str) -> str:
+    """Release *tag* to the idle color and watch it; exit code and output in one text."""
+    done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", *more)
+    return f"{done.out}\nexit code {done.code}"
+
+
+def both(tag: str) -> dict[str, str]:
+    """*tag* for the users of both fronts."""
+    return {"web-1": tag, "web-2": tag}
+
+
+def test_a_front_that_ssh_does_not_know_is_refused(stand: FrontsStand) -> None:
+    """One line names it before anything is changed."""
+    text = stand.config.read_text()
+    stand.config.write_text(text.replace("web-2 =", "web-9 ="))
+    try:
+        said = release(stand, NEXT)
+    finally:
+        stand.config.write_text(text)
+    assert "exit code 4" in said, said
+    assert "web-9: no host of that name: name it as `ssh` knows it" in said
+    assert stand.status()["colors"]["green"]["tag"] is None  # type: ignore[index]
+
+
+def test_good_release_is_switched_to_on_both_fronts(stand: FrontsStand) -> None:
+    """Users of neither front lose a request; each front has its proof."""
+    with (
+        load(stand.front("web-1"), connections=10, rate=50, asks=VERSION) as one,
+        load(stand.front("web-2"), connections=10, rate=50, asks=VERSION) as two,
+    ):
+        said = release(stand, NEXT)
+    assert "exit code 0" in said, said
+    for users in (one, two):
+        assert users.failed == []
+        assert users.by("green") > 0
+        assert users.by("blue") > 0
+    rows = (json.loads(row) for row in (latest(stand.folder) / "evidence.jsonl").read_text().splitlines())
+    asked = {row.get("test") for row in rows}
+    assert {"switch::proof[web-1]", "switch::proof[web-2]"} < asked, asked
+    assert "on web-1, web-2, done and seen" in said
+    status = stand.status()
+    assert (status["live"], status["fronts"]) == ("green", {"web-1": "green", "web-2": "green"})
+    assert stand.tags() == both(NEXT)
+
+
+def test_a_second_front_that_fails_flips_the_first_back(stand: FrontsStand) -> None:
+    """The marker of the second one cannot be renamed: users of both have the old release again."""
+    second = stand.nodes["web-2"]
+    stand.run(second, f"mount --bind {stand.marker} {stand.marker}; mount -o remount,bind,ro {stand.marker}")
+    try:
+        said = release(stand, GOOD)
+    finally:
+        stand.run(second, f"umount {stand.marker}")
+    assert "exit code 1" in said, said
+    assert "the switch to blue failed" in said
+    assert stand.tags() == both(NEXT)
+    undo = (stand.state / "undo.sh").read_text()
+    assert undo.index("web-2:$!") < undo.index("web-1:$!")
+    assert stand.status()["fronts"] == {"web-1": "green", "web-2": "green"}
+
+
+def test_bad_release_is_reverted_on_both_fronts(stand: FrontsStand) -> None:
+    """The watch sees the 500s; both fronts go back, then `cutover rollback` leads to the release before."""
+    words = ("smoke", "checks", "--target=idle", f"--deploy={BREAKS_LATER}", "--switch", "--watch=5m")
+    with stand.start(*words) as session:
+        wait_until(lambda: stand.tags() == both(BREAKS_LATER), "both fronts have switched")
+        for node in stand.nodes.values():
+            found = node.docker("ps", "--quiet", "--filter", f"ancestor=recall/api:{BREAKS_LATER}").split()
+            for each in found:
+                node.docker("exec", each, "touch", "/tmp/break")
+        said, _ = session.communicate(timeout=300)
+    assert session.returncode == 1, said
+    assert "switch and deploy reverted" in said
+    assert stand.tags() == both(NEXT)
+    done = stand.cutover("rollback")
+    assert done.code == 0, done.out
+    assert stand.tags() == both(GOOD)
