@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable
@@ -26,6 +27,9 @@ from cutover.system.compose import Rendered
 from cutover.system.container import Container, health_command
 from cutover.system.files import is_private
 from cutover.system.registry import ensure_image, local_image
+
+if TYPE_CHECKING:
+    from cutover.system.registry import ImageFact
 
 MIN_FREE_BYTES = 64 * 1024 * 1024
 PROJECT_LABELS = ("project", "project.working_dir", "project.config_files")
@@ -65,9 +69,13 @@ def plan_deploy(situation: Situation) -> DeployPlan:
         found.append(str(error))
     if found:
         raise ConfigError("\n".join(dict.fromkeys(found)))
-    images = images_of(settings, rendered, pull=not request.plan)
+    facts = images_of(settings, rendered, pull=not request.plan)
+    images = {service: image.id if image else "" for service, image in facts.items()}
     if settings.platform.kind == "swarm":
         require_platforms(settings, rendered)
+        # Each node resolves a name by itself, maybe later, when the tag has moved.
+        digests = {each: image.digest for each in settings.services if (image := facts[each])}
+        rendered = compose.with_digests(rendered, digests)
     previous, unrestorable, exact = None, "", not request.allow_no_rollback
     try:
         previous = previous_of(situation.colors, color, keep=not request.plan, exact=exact)
@@ -88,6 +96,9 @@ def unasked_lines(settings: Settings, plan: DeployPlan) -> Iterator[str]:
     test = health_command_of(rendered.service(service), images.get(service))
     if service in images and not health_command(test):
         yield f"{service} has no HEALTHCHECK: {settings.ready.asked} takes its place"
+    for each in settings.services if settings.platform.kind == "swarm" else ():
+        if "@" not in (name := rendered.image(each)):
+            yield f"{name} has no digest, because it is from no registry: each node runs what it has under this name"
 
 
 def prepare_engine(settings: Settings, plan: DeployPlan) -> None:
@@ -219,12 +230,11 @@ def require_platforms(settings: Settings, rendered: Rendered) -> None:
         raise ConfigError("\n".join(wrong))
 
 
-def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> dict[str, str]:
-    """Service -> the ID of its image; raises ConfigError for an image that does not exist or fits another machine.
+def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> dict[str, ImageFact | None]:
+    """Service -> its image; raises ConfigError for an image that does not exist or fits another machine.
 
-    Without *pull* nothing is fetched, and the ID of an image that is not on this host is empty.
+    Without *pull* nothing is fetched, and there is none where the image is not on this host.
     """
     one_shots = compose.one_shots_of(settings, rendered)
     names = {each: rendered.image(each) for each in (*settings.services, *settings.workers, *one_shots)}
-    found = {service: ensure_image(name) if pull else local_image(name) for service, name in names.items()}
-    return {service: image.id if image else "" for service, image in found.items()}
+    return {service: ensure_image(name) if pull else local_image(name) for service, name in names.items()}

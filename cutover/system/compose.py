@@ -201,6 +201,25 @@ def as_stack(settings: Settings, rendered: Rendered) -> Rendered:
     return replace(rendered, text=text, hashes=hashes, contents=contents)
 
 
+def with_digests(rendered: Rendered, digests: Mapping[str, str]) -> Rendered:
+    """Return *rendered* with the image of each service of *digests* named by it too: `repository:tag@sha256:…`.
+
+    The config hash stays that of the name in the compose file, so that it does not depend on this host.
+    """
+    names = {
+        service: f"{name}@{digest.partition('@')[2]}"
+        for service, digest in digests.items()
+        if digest and "@" not in (name := rendered.image(service))
+    }
+    text, model = json.loads(rendered.text), dict(rendered.model)
+    for file in (text, model):
+        file["services"] = {
+            service: dict(row) | ({"image": names[service]} if service in names else {})
+            for service, row in file["services"].items()
+        }
+    return replace(rendered, text=json.dumps(text, indent=2, ensure_ascii=False), model=model)
+
+
 def _require_active(settings: Settings, rendered: Rendered) -> None:
     """Raise ConfigError if a released service is only there with a profile that is not active."""
     there = rendered.model.get("services") or {}

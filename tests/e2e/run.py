@@ -29,9 +29,9 @@ from tests.e2e.services import ALERTS, push, registry, watch
 from tests.e2e.steps import ROWS, Day, Unexpected
 from tests.e2e.writer import Writer, writing
 from tests.helpers import wheelhouse
+from tests.helpers.registry_image import NAME, TOKEN
 from tests.helpers.shared_services import OLDER
 from tests.helpers.ssh_server import Wanted, server
-from tests.integration.test_registry import NAME, TOKEN
 
 PER_SECOND = 25
 CATCH_UP = 4

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from examples.building import have
 from examples.images import image
 from examples.stand import RUN_S
+from tests.helpers.registry_image import NAME, TOKEN, registry_image
 from tests.helpers.shared_services import RELEASES, made
 from tests.helpers.ssh_server import Server, docker
 from tests.integration.test_monitoring import RULES, RUN_ALL
-from tests.integration.test_registry import DOCKERFILE, NAME, TOKEN
 
 UNAUTHORIZED = 401
 PORTS = {"prometheus": 9090, "alertmanager": 9093, "blackbox": 9115}
@@ -52,7 +51,7 @@ def eventually(until: Callable[[], object], what: str, deadline_s: float = 300) 
 def registry(web: Server, port: int, empty: Path) -> Iterator[str]:
     """Debian's registry with one user in the network of *web*; its address is the same here and on *web*."""
     empty.mkdir()
-    name, reference = f"{web.name}-registry", have("cutover-registry:2", DOCKERFILE, empty)
+    name, reference = f"{web.name}-registry", registry_image(empty)
     where = ("--network", f"container:{web.name}", "--env", f"REGISTRY_HTTP_ADDR=:{port}")
     docker("run", "--detach", "--name", name, *where, reference)
     try:

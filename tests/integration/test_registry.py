@@ -16,23 +16,13 @@ import pytest
 
 from cutover.core.errors import ConfigError
 from cutover.system import registry
-from examples import building
 from tests.helpers import workflows
+from tests.helpers.registry_image import NAME, TOKEN, registry_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.engine
-
-NAME, TOKEN = "ana", "canary-registry-token"
-DOCKERFILE = f"""
-FROM debian:bookworm-slim
-RUN apt-get update && apt-get install --yes --no-install-recommends docker-registry apache2-utils \\
-    && rm -rf /var/lib/apt/lists/* && htpasswd -Bbn {NAME} {TOKEN} > /etc/docker/registry/users
-ENV REGISTRY_AUTH=htpasswd REGISTRY_AUTH_HTPASSWD_REALM=test
-ENV REGISTRY_AUTH_HTPASSWD_PATH=/etc/docker/registry/users
-CMD ["docker-registry", "serve", "/etc/docker/registry/config.yml"]
-"""
 
 
 def docker(*words: str) -> str:
@@ -53,7 +43,7 @@ class Registry:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     """Debian's registry on a free port of 127.0.0.1, with one user."""
     empty = tmp_path_factory.mktemp("empty")
-    image = building.have("cutover-registry:2", DOCKERFILE, empty)
+    image = registry_image(empty)
     name = f"cutover-test-registry-{secrets.token_hex(4)}"
     docker("run", "--detach", "--rm", "--name", name, "--publish", "127.0.0.1::5000", image)
     try:

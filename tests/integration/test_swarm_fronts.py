@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +17,9 @@ from examples.releases import build
 from examples.stand import latest
 from tests.helpers.color_servers import wait_until
 from tests.helpers.load import Ask, load
+from tests.helpers.registry_image import registry_image
+from tests.helpers.ssh_server import docker
+from tests.helpers.swarm import Node
 from tests.helpers.swarm_fronts import FrontsStand, fronts_stand
 
 pytestmark = pytest.mark.engine
@@ -69,6 +77,7 @@ def test_good_release_is_switched_to_on_both_fronts(stand: FrontsStand) -> None:
     asked = {row.get("test") for row in rows}
     assert {"switch::proof[web-1]", "switch::proof[web-2]"} < asked, asked
     assert "on web-1, web-2, done and seen" in said
+    assert f"recall/api:{NEXT} has no digest" in said
     status = stand.status()
     assert (status["live"], status["fronts"]) == ("green", {"web-1": "green", "web-2": "green"})
     assert stand.tags() == both(NEXT)
@@ -106,3 +115,62 @@ def test_bad_release_is_reverted_on_both_fronts(stand: FrontsStand) -> None:
     done = stand.cutover("rollback")
     assert done.code == 0, done.out
     assert stand.tags() == both(GOOD)
+
+
+def test_an_image_of_a_registry_is_named_by_its_digest(stand: FrontsStand, tmp_path: Path) -> None:
+    """The stack file and every task name the content that was resolved once, beside the tag."""
+    repository = "127.0.0.1:5000/recall/api"
+    with registries(stand, tmp_path):
+        first = stand.nodes["web-1"]
+        first.docker("tag", f"recall/api:{NEXT}", f"{repository}:{NEXT}")
+        first.docker("push", "--quiet", f"{repository}:{NEXT}")
+        for color in ("blue", "green"):
+            env_file = stand.env_file(color)
+            env_file.write_text(
+                env_file.read_text().replace("IMAGE_REPO=recall/api", f"IMAGE_REPO={repository}")
+            )
+        done = stand.pytest("smoke", "--target=idle", f"--deploy={NEXT}")
+    assert done.code == 0, done.out
+    assert "has no digest" not in done.out
+    shown = ("service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format", "{{.Image}}")
+    (image,) = {*stand.engine(*shown, f"{stand.project('green')}_api").split()}
+    assert re.fullmatch(rf"{repository}:{NEXT}@sha256:[0-9a-f]{{64}}", image)
+    files = sorted((stand.state / "releases" / "green").glob("*.yml"))
+    assert any(image in each.read_text() for each in files)
+    assert stand.status()["colors"]["green"]["tag"] == NEXT  # type: ignore[index]
+
+
+def registry_answers(node: Node) -> bool:
+    """Whether the registry of *node* does."""
+    words = ("docker", "exec", node.name, "curl", "--silent", "--fail", "http://127.0.0.1:5000/v2/")
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+@contextmanager
+def registries(stand: FrontsStand, folder: Path) -> Iterator[None]:
+    """The same registry on port 5000 of each node, which needs no certificate there; removed afterwards."""
+    name, made = f"{stand.name}-registry", list[str]()
+    config = "version: 0.1\nstorage: {filesystem: {rootdirectory: /data}}\nhttp: {addr: 127.0.0.1:5000}\n"
+    without = (
+        "-u",
+        "REGISTRY_AUTH",
+        "-u",
+        "REGISTRY_AUTH_HTPASSWD_REALM",
+        "-u",
+        "REGISTRY_AUTH_HTPASSWD_PATH",
+    )
+    serve = (
+        f"printf '%s' '{config}' >/config.yml; exec env {' '.join(without)} docker-registry serve /config.yml"
+    )
+    image = registry_image(folder)
+    try:
+        for node in stand.nodes.values():
+            place = ("--network", f"container:{node.name}", "--volume", f"{name}:/data")
+            made.append(f"{name}-{node.name}")
+            docker("run", "--detach", "--name", made[-1], *place, image, "sh", "-c", serve)
+            wait_until(partial(registry_answers, node), "the registry answers")
+        yield
+    finally:
+        for each in made:
+            docker("rm", "--force", each)
+        docker("volume", "rm", "--force", name)

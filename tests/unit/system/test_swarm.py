@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cutover.core.errors import ConfigError
+from cutover.system.compose import Rendered, with_digests
 from cutover.system.docker import SwarmNode, read_node
 from cutover.system.swarm import (
     Content,
@@ -334,3 +336,20 @@ def test_a_node_that_cannot_run_the_image_is_named(
 def test_constraints_are_read_as_the_swarm_does(constraint: str, *, allowed: bool) -> None:
     """Values and fixed keys without regard to case, labels as they are; a label that is not there is empty."""
     assert fits(MIXED[1], constraint) is allowed
+
+
+def test_an_image_is_named_by_its_digest_beside_its_tag() -> None:
+    """File and model name it, the tag stays readable, and what has no digest, or has one already, stays as it is."""
+    images = {"api": "ghcr.io/o/api:sha-1", "mail": "mail:1", "web": "web@sha256:77"}
+    services = {name: {"image": image} for name, image in images.items()}
+    text = json.dumps({"services": services})
+    digests = {"api": "ghcr.io/o/api@sha256:ab", "mail": "", "web": "web@sha256:99"}
+    found = with_digests(
+        Rendered("blue", "recall_blue", text, {"services": services}, {}, {"api": "hash"}), digests
+    )
+    assert found.image("api") == "ghcr.io/o/api:sha-1@sha256:ab"
+    assert found.tag("api") == "sha-1"
+    assert [found.image(each) for each in ("mail", "web")] == ["mail:1", "web@sha256:77"]
+    assert json.loads(found.text)["services"]["api"]["image"] == found.image("api")
+    assert found.hashes == {"api": "hash"}
+    assert services["api"]["image"] == "ghcr.io/o/api:sha-1"
