@@ -121,10 +121,14 @@ class Settings(schema.Section):
         if self.platform.nodes and self.platform.kind != "swarm":
             yield '[platform] nodes needs kind = "swarm"; other hosts are named in [hosts]'
         if self.platform.kind == "swarm":
-            asked = {"workers": bool(self.workers), "[migrate]": self.migrate is not None}
-            asked['[proxy] driver = "port-swap"'] = driver == "port-swap"
+            one_off = "a one-off container cannot join the networks of a stack: migrate before the release"
+            asked = {
+                "workers (a stack is deployed as a whole, so they would run on both colors)": bool(self.workers),
+                f"[migrate] ({one_off})": self.migrate is not None,
+                '[proxy] driver = "port-swap" (a stack is not recreated on another port)': driver == "port-swap",
+            }
             if found := [name for name, wanted in asked.items() if wanted]:
-                yield f'[platform] kind = "swarm" cannot do {", ".join(found)}; leave it out'
+                yield f'[platform] kind = "swarm" cannot do {"; ".join(found)}; leave it out'
 
         if self.platform.fronts and driver not in {"nginx", "traefik"}:
             yield f'[platform] fronts needs [proxy] driver = "nginx" or "traefik"; here is {driver}'

@@ -282,7 +282,7 @@ def problems(name: str, service: Service) -> Iterator[str]:
         condition = how.get("condition", "")
         if condition != "service_started":
             what = (
-                "run it before, or in [migrate]"
+                "run it to its end before the release"
                 if condition == "service_completed_successfully"
                 else "let the service wait for it itself"
             )

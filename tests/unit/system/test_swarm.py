@@ -137,7 +137,7 @@ def test_a_port_is_a_number() -> None:
         ),
         (
             {"depends_on": {"job": {"condition": "service_completed_successfully"}}},
-            "depends_on job (service_completed_successfully) on Swarm: all tasks are started at once: run it before",
+            "depends_on job (service_completed_successfully) on Swarm: all tasks are started at once: run it to its end before",
         ),
     ],
 )
