@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -149,8 +149,9 @@ def _switch_and_prove(
             if not proxy.keeps_old_color:
                 _record_port_swap(tx, settings, to)
             report.evidence.fact("switched_at", time.time())
-            where = f" on {', '.join(filter(None, places))}" if any(places) else ""
-            text.append(f"{situation.before.live} → {to}{where}, done and seen after {1000 * seconds:.0f} ms")
+            text.append(
+                f"{situation.before.live} → {to}{_on(places)}, done and seen after {1000 * seconds:.0f} ms"
+            )
         proofs: list[SwitchReport] = []
         for place, probe in zip(places, probes, strict=True):
             with report.step("T-0", f"proof{_at(place)}") as text:
@@ -163,6 +164,10 @@ def _switch_and_prove(
 
 def _at(place: str) -> str:
     return f"[{place}]" if place else ""
+
+
+def _on(places: Sequence[str]) -> str:
+    return f" on {', '.join(filter(None, places))}" if any(places) else ""
 
 
 def _apply_switch(tx: Transaction, change: Change, to: str) -> None:
@@ -221,7 +226,10 @@ def switch_changes(colors: Colors, to: str, old: PreviousRelease | None) -> tupl
         ensure = ensure_line(settings.state, project_of(settings, other(to), old.file), settings.service, old)
         answers = answers_line(settings.state, ensure, colors.port(other(to)), proxy.client.path)
     undos = back_lines(backs, answers, ensure)
-    return tuple(replace(change, undo=undo) for (_, change), undo in zip(changes, undos, strict=True))
+    return tuple(
+        replace(change, text=f"{change.text}{_on([each.place.name])}", undo=undo)
+        for (each, change), undo in zip(changes, undos, strict=True)
+    )
 
 
 def back_change(colors: Colors, to: str) -> Change:

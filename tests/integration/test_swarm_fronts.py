@@ -103,7 +103,7 @@ def test_bad_release_is_reverted_on_both_fronts(stand: FrontsStand) -> None:
     """The watch sees the 500s; both fronts go back, then `cutover rollback` leads to the release before."""
     words = ("smoke", "checks", "--target=idle", f"--deploy={BREAKS_LATER}", "--switch", "--watch=5m")
     with stand.start(*words) as session:
-        wait_until(lambda: stand.tags() == both(BREAKS_LATER), "both fronts have switched")
+        wait_until(lambda: stand.tags() == both(BREAKS_LATER), "both fronts have switched", 240)
         for node in stand.nodes.values():
             found = node.docker("ps", "--quiet", "--filter", f"ancestor=recall/api:{BREAKS_LATER}").split()
             for each in found:

@@ -71,6 +71,7 @@ def test_each_front_has_a_change_with_its_undo(tmp_path: Path) -> None:
     both = {"blue": rendered("blue", 8000), "green": rendered("green", 8001)}
     first, second = switch_changes(Colors(settings, both, proxy, BLUE), "green", None)
     assert (first.do[-2], second.do[-2]) == ("web-1", "deploy@web-2")
+    assert second.text == "blue → green on deploy@web-2"
     text = undo_script([first, second])
     assert text.index("deploy@web-2:$!") < text.index(" web-1:$!") < text.index("wait ")
 
