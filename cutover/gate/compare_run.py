@@ -49,14 +49,16 @@ class _Pace:
     next_at: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wait(self, requests: int) -> bool:
-        """Wait for the turn of *requests*; False if it would be too late."""
+    def wait(self) -> bool:
+        """Wait for the turn of one request; False if it would be too late.
+
+        Who is late gives the others no less: a turn is counted from when it was taken.
+        """
         with self.lock:
-            at = max(self.next_at, self.clock())
-            if at >= self.until:
+            if max(self.next_at, self.clock()) >= self.until:
                 return False
-            self.next_at = at + requests / self.rate
-        self.sleep(max(0.0, at - self.clock()))
+            self.sleep(max(0.0, self.next_at - self.clock()))
+            self.next_at = max(self.next_at, self.clock()) + 1 / self.rate
         return True
 
 
@@ -79,10 +81,10 @@ def ask_both(
 
     def ask(row: tuple[CompareRequest, tuple[str, ...]]) -> Compared | None:
         request, turns = row
-        if not pace.wait(turns.count(OLD)):
-            return None
         answers: dict[str, list[Answer | None]] = {OLD: [], NEW: []}
         for turn in turns:
+            if turn == OLD and not pace.wait():
+                return None
             client, left = old if turn == OLD else new, pace.until - clock()
             if left <= 0:
                 return None

@@ -66,7 +66,7 @@ def test_each_request_goes_twice_to_the_old_and_once_to_the_new_release() -> Non
 
 
 def test_the_old_release_gets_no_more_than_the_rate() -> None:
-    """Two of each request count; what has no turn in time is left out."""
+    """Each one has a turn of its own; what has none in time is left out."""
     now, slept = [100.0], list[float]()
 
     def sleep(seconds: float) -> None:
@@ -74,9 +74,9 @@ def test_the_old_release_gets_no_more_than_the_rate() -> None:
 
     with release(good) as (old, to_old), release(good) as (new, _):
         rows = [*ask_both(REQUESTS, old, new, Compare(rate=4.0, within=2.0), lambda: now[0], sleep)]
-    assert len(rows) == 4  # at 0, 0.5, 1 and 1.5 s
     assert len(to_old) == 8
-    assert sorted(slept) == [0.0, 0.5, 1.0, 1.5]
+    assert sorted(slept) == [n / 4 for n in range(8)]
+    assert 0 < len(rows) <= 4  # others may have been begun
 
 
 def test_no_more_than_the_count() -> None:
