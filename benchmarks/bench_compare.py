@@ -1,22 +1,27 @@
 """What a comparison of two releases finds, beside a gate, schemathesis and a plain diff of two answers.
 
-    .venv/bin/python -m benchmarks.bench_compare [changes] [noise] [schemathesis] [speed] [--dry]
+    .venv/bin/python -m benchmarks.bench_compare [changes] [noise] [schemathesis] [speed] [load] [--dry]
 
 Each change and each noise of `benchmarks/compare_league.py` is served beside the shop as it is. Found: it is reported;
 false: a healthy service fails under the default rule. Exit code 1 if fewer than 27 changes are found or one is false.
 schemathesis gets the OpenAPI document of the old release (`benchmarks/compare_openapi.py`); without the command
-`schemathesis` (`uv tool install schemathesis`) its row keeps what was measured before.
+`schemathesis` (`uv tool install schemathesis`) its row keeps what was measured before. load: users of the live release,
+with a comparison at the default rate beside them and without one in turn, each part in a process of its own.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -29,7 +34,10 @@ from cutover.core.verdict import Outcome, Verdict
 from cutover.gate.compare_run import ask_both, judge_comparison
 from cutover.gate.comparison import Answer, Compared, Comparison, compare_all
 from cutover.gate.http_checks import endpoint
+from cutover.proxy.access_log import OUR_AGENT
 from cutover.system.http import HttpClient, HttpResponse
+from tests.helpers.http_service import Asked as Request
+from tests.helpers.load import Ask, load, percentile
 
 SECTION = "compare"
 FOUND_GOAL = 27
@@ -40,6 +48,14 @@ GATE = (
     Endpoint(path="/about"),
 )
 SPEED = 1000
+USERS, USERS_RATE, ROUNDS, ROUND_S = 20, 50, 8, 8.0
+SPAWN = multiprocessing.get_context("spawn")
+USERS_ASK = (
+    Ask("GET", "/items/7"),
+    Ask("GET", "/items?page=2", every=2),
+    Ask("GET", "/search?q=12", every=3),
+)
+BESIDE = Compare(within=ROUND_S)
 SCHEMATHESIS = "schemathesis"
 NAMED = re.compile(r"^- (ST\d+ .*)$", re.MULTILINE)
 
@@ -147,6 +163,73 @@ def measure_speed(where: str) -> dict[str, Any]:
     return {"seconds": time.monotonic() - begun, "asking_s": asking_s, "where": where}
 
 
+def measure_load(where: str) -> dict[str, Any]:
+    """Latency of users of the live release without and with a comparison beside them, and the rate of the latter."""
+    spans: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
+    with (
+        _apart(_serve) as (live, old_url),
+        _apart(_serve) as (_, new_url),
+        load(old_url, connections=USERS, rate=USERS_RATE, asks=USERS_ASK) as users,
+    ):
+        time.sleep(2.0)  # all connections are open
+        for _ in range(ROUNDS):
+            begun = time.monotonic()
+            time.sleep(ROUND_S)
+            spans["without"].append((begun, time.monotonic()))
+            with _apart(_compare, old_url, new_url) as (comparison, _):
+                begun = time.monotonic()
+                comparison.recv()
+                spans["with"].append((begun, time.monotonic()))
+        live.send("")
+        times: list[float] = live.recv()
+    latency = {
+        name: [each for span in found for each in users.latencies(*span)] for name, found in spans.items()
+    }
+    rows: dict[str, Any] = {
+        name: {"requests": len(found)}
+        | {f"p{share}": percentile(sorted(found), share / 100) for share in (50, 95, 99)}
+        for name, found in latency.items()
+    }
+    most = max(bisect_left(times, at + 1.0) - n for n, at in enumerate(times))
+    more = {"failed": len(users.failed), "asked": len(times), "most_in_a_second": most}
+    return rows | more | {"where": where}
+
+
+def _compare(pipe: Connection, old_url: str, new_url: str) -> None:
+    """Compare as a release does, at the default rate; tell when it begins and ends."""
+    with HttpClient(old_url, 5.0) as live, HttpClient(new_url, 5.0) as idle:
+        pipe.send("begun")
+        compare_all(ask_both(REQUESTS, live, idle, BESIDE), now=time.time())
+        pipe.send("ended")
+
+
+def _serve(pipe: Connection) -> None:
+    """Serve the shop until something comes through *pipe*; then send when the comparison asked."""
+    times: list[float] = []
+
+    def heard(asked: Request) -> None:
+        if asked.headers.get("user-agent") == OUR_AGENT:
+            times.append(time.monotonic())
+
+    with served(heard=heard) as url:
+        pipe.send(url)
+        pipe.recv()
+        pipe.send(sorted(times))
+
+
+@contextmanager
+def _apart(target: Callable[..., None], *given: str) -> Iterator[tuple[Connection, str]]:
+    """*target* in a process of its own, so that it shares no interpreter with the users; the first that it sends."""
+    ours, theirs = SPAWN.Pipe()
+    process = SPAWN.Process(target=target, args=(theirs, *given), daemon=True)
+    process.start()
+    try:
+        yield ours, ours.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
 def told(rows: Rows) -> list[str]:
     """Markdown lines of the section."""
     changes, noise = (rows.get(name, {}).get("cases", {}) for name in ("changes", "noise"))
@@ -186,6 +269,20 @@ def told(rows: Rows) -> list[str]:
             "",
             f"Comparing {SPEED:,} requests takes {speed['seconds']:.2f} s beside their own {speed['asking_s']:.1f} s (goal: 10 s).",
         ]
+    if users := rows.get("load"):
+        without, beside = users["without"], users["with"]
+        lines += [
+            "",
+            *table(
+                (f"users of the live release, {USERS_RATE} requests a second", "requests", "p50", "p95", "p99"),
+                [(name, f"{row['requests']:,}", *(f"{row[key] * 1000:.1f} ms" for key in ("p50", "p95", "p99")))
+                 for name, row in (("no comparison", without), ("a comparison beside them", beside))],
+            ),
+            "",
+            f"{users['failed']} of them failed. The comparison is at the default rate of {BESIDE.rate:g} requests a second:",
+            f"the live release got {users['asked']:,} of it, at most {users['most_in_a_second']} within a second.",
+            f"Each row is {ROUNDS} times {ROUND_S:g} s, in turn.",
+        ]  # fmt: skip
     return lines
 
 
@@ -200,6 +297,7 @@ def main() -> int:
     """Measure, print and write the results; 1 if a goal is missed."""
     measures = {
         "changes": measure_changes, "noise": measure_noise, "schemathesis": measure_schemathesis, "speed": measure_speed,
+        "load": measure_load,
     }  # fmt: skip
     given = asked(__doc__, tuple(measures))
     where = write.machine()

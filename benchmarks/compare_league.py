@@ -262,10 +262,11 @@ NOISY: dict[str, Noise] = {
 
 
 @contextmanager
-def served(*changes: Change) -> Iterator[str]:
-    """The URL of a shop with *changes*, in the order in which they are made."""
+def served(*changes: Change, heard: Callable[[Asked], None] = lambda _: None) -> Iterator[str]:
+    """The URL of a shop with *changes*, in the order in which they are made; *heard* gets each request."""
 
     def answer(asked: Asked) -> Answer:
+        heard(asked)
         parts = urlsplit(asked.path)
         query = {key: values[0] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
         if (other := refused(asked, parts.path, query)) is not None:
