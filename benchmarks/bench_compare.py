@@ -262,7 +262,8 @@ def told(rows: Rows) -> list[str]:
         missed = [name for name, row in changes.items() if not row["found"]]
         named = [f"{name} ({row['said']})" for name, row in noise.items() if row["reported"]]
         lines += [
-            f"Not found: {', '.join(missed) or 'none'}. Reported of healthy ones: {'; '.join(named) or 'nothing'}."
+            f"Not found: {', '.join(missed) or 'none'}. Reported of healthy ones: {'; '.join(named) or 'nothing'}.",
+            "schemathesis has its defaults, a fixed seed, and the OpenAPI document of the old release.",
         ]
     if speed := rows.get("speed"):
         lines += [
