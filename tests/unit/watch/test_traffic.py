@@ -84,6 +84,8 @@ def test_failed_requests(
     verdict = judge_errors(found, test, old, needed=100)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
+    if outcome is not NOT_ASKED:  # the figures of a session
+        assert verdict.evidence == {"failed": found.failed, "requests": found.requests}
 
 
 def window(p95: float) -> LatencyWindow:
