@@ -59,7 +59,7 @@ def _of_log(settings: Settings) -> Iterator[CompareRequest]:
     ours = own_paths(settings)
     for each in newest_requests(log):
         answered = HTTPStatus.OK <= each.status < HTTPStatus.INTERNAL_SERVER_ERROR
-        if answered and each.color and each.path.startswith("/") and not each.is_ours(ours):
+        if answered and each.color and not each.is_ours(ours):
             yield CompareRequest(each.method, f"{each.path}?{each.query}" if each.query else each.path)
 
 
