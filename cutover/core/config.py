@@ -123,9 +123,12 @@ class Settings(schema.Section):
         if self.platform.kind == "swarm":
             one_off = "a one-off container cannot join the networks of a stack: migrate before the release"
             asked = {
-                "workers (a stack is deployed as a whole, so they would run on both colors)": bool(self.workers),
+                "workers (a stack is deployed as a whole, so they would run on both colors)": bool(
+                    self.workers
+                ),
                 f"[migrate] ({one_off})": self.migrate is not None,
-                '[proxy] driver = "port-swap" (a stack is not recreated on another port)': driver == "port-swap",
+                '[proxy] driver = "port-swap" (a stack is not recreated on another port)': driver
+                == "port-swap",
             }
             if found := [name for name, wanted in asked.items() if wanted]:
                 yield f'[platform] kind = "swarm" cannot do {"; ".join(found)}; leave it out'

@@ -424,7 +424,9 @@ def _colors_now_or_recorded(settings: Settings, state: State) -> Colors:
     try:
         return inspect_colors(settings)
     except ConfigError:
-        recorded = {color: found for color in settings.colors if (found := _newest_file(settings, state, color))}
+        recorded = {
+            color: found for color in settings.colors if (found := _newest_file(settings, state, color))
+        }
         if not recorded:
             raise
         return inspect_colors(settings, recorded)

@@ -24,8 +24,8 @@ FOLDERS = {
     *("cli", "core", "database", "env", "gate", "plugin", "proxy", "release", "report", "system", "watch"),
 }
 TOP_FILES = {"__init__.py", "__main__.py", "py.typed"}
-MAX_MODULES = 128
-MAX_LINES = 30_500  # what it is; lower it when something is deleted
+MAX_MODULES = 126
+MAX_LINES = 29_700  # what it is; lower it when something is deleted
 MAX_FLOORS = 8
 MAX_DEFINITIONS = 3
 # Packages that only these folders of cutover/ may import.
