@@ -90,8 +90,8 @@ class Settings(schema.Section):
 
     @model_validator(mode="after")
     def _tables_fit_together(self) -> Settings:
-        for problem in self._problems():
-            raise ValueError(problem)
+        if problems := [*self._problems()]:
+            raise ValueError("\n".join(problems))
         return self
 
     def _problems(self) -> Iterator[str]:
@@ -259,7 +259,10 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Set
         below = {each["loc"][:length] for each in found for length in range(len(each["loc"]))}
         # A list without its bad items can be too short as well: what is wrong inside says more.
         mistakes = dict.fromkeys(
-            _mistake(each) for each in found if each["loc"] not in below or not each["loc"]
+            line
+            for each in found
+            if each["loc"] not in below or not each["loc"]
+            for line in _mistake(each).splitlines()
         )
         raise ConfigError("\n".join(f"{path}: {each}" for each in mistakes)) from error
     if problems := [*_path_problems(settings), *_check_name_problems(settings)]:

@@ -476,7 +476,7 @@ def _who_serves(settings: Settings) -> str:
         _, live = ask_live(settings)
     except CutoverError as error:
         return f"what serves now could not be asked: {error}"
-    return f"{live.color} serves now" if live.color else f"what serves now is unknown: {live.how}"
+    return f"{live.color} serves now: {live.how}" if live.color else f"what serves now is unknown: {live.how}"
 
 
 def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:

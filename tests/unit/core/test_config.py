@@ -120,6 +120,15 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert "gate.samples" in "".join(lines)
 
 
+def test_all_contradictions_between_tables_are_told_at_once(tmp_path: Path) -> None:
+    """Each table is right by itself: each contradiction has a line of its own."""
+    text = f'workers = ["mail"]\n{BASE}[platform]\nkind = "swarm"\n[slo]\np50 = "3s"\np95 = "1s"\n'
+    lines = refusal(tmp_path / "cutover.toml", text).splitlines()
+    assert len(lines) == 2
+    assert "workers" in lines[0]
+    assert "slo.p50 is 3s, longer than slo.p95" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("key", "table"),
     [
