@@ -68,7 +68,7 @@ def test_a_release_that_answers_the_same(stand: Stand) -> None:
 
 
 def test_a_difference_is_told_and_decides_nothing(stand: Stand) -> None:
-    """One line in the terminal, and a part of the page with both answers side by side."""
+    """One line in the terminal, and a part of the page with both answers side by side; also by the checklist alone."""
     done = staged(stand, GONE)
     assert done.code == 0, done.out
     assert "smoke[idle] compare: 4 requests on 4 routes: 1 difference, reported only: GET" in said(done)
@@ -76,6 +76,11 @@ def test_a_difference_is_told_and_decides_nothing(stand: Stand) -> None:
     page = (latest(stand.folder) / "report.html").read_text()
     assert "What changes for users" in page
     assert re.search(r"GET /version: field .{1,12}built_as.{1,12} is gone, 1 of 1", page)
+    done = stand.pytest("smoke/test_compare.py", "--target=idle")
+    assert done.code == 0, done.out
+    assert 'field "built_as" is gone' in said(done)
+    done = stand.pytest("smoke/test_compare.py", "--target=live")
+    assert "live is what users have: there is nothing to compare it with" in said(done)
 
 
 def test_an_error_that_users_do_not_have_now_fails_the_release(stand: Stand) -> None:
@@ -92,16 +97,6 @@ def test_an_error_that_users_do_not_have_now_fails_the_release(stand: Stand) -> 
     assert found == []
     assert CANARY not in done.out
     assert "GET /slow?seconds=…&amp;token=…" in (latest(stand.folder) / "report.html").read_text()
-
-
-def test_the_checklist_alone(stand: Stand) -> None:
-    """A person asks what is on the idle color; of the live one there is nothing to compare."""
-    assert staged(stand, GONE).code == 0
-    done = stand.pytest("smoke/test_compare.py", "--target=idle")
-    assert done.code == 0, done.out
-    assert 'field "built_as" is gone' in said(done)
-    done = stand.pytest("smoke/test_compare.py", "--target=live")
-    assert "live is what users have: there is nothing to compare it with" in said(done)
 
 
 def test_a_bad_file_is_one_line(stand: Stand) -> None:
