@@ -183,8 +183,11 @@ def response_events(exchange: h11.Connection, data: bytes) -> Iterator[ResponseE
 
 
 def can_reuse(exchange: h11.Connection) -> bool:
-    """Whether the connection may carry another request; its state is then ready for it."""
-    if exchange.our_state is exchange.their_state is h11.DONE:
+    """Whether the connection may carry another request; its state is then ready for it.
+
+    Bytes beyond the length that an answer has declared would be read as the next one.
+    """
+    if exchange.our_state is exchange.their_state is h11.DONE and not exchange.trailing_data[0]:
         exchange.start_next_cycle()
         return True
     return False
@@ -344,7 +347,7 @@ def decoded_body(body: bytes, headers: Headers) -> str:
     charset = headers.get("content-type", "").partition("charset=")[2].split(";")[0].strip(' "')
     try:
         return body.decode(charset or "utf-8", errors="replace")
-    except LookupError:
+    except (LookupError, UnicodeError):  # an unknown charset, or one that cannot replace: idna, punycode
         return body.decode("utf-8", errors="replace")
 
 

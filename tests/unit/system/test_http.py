@@ -251,6 +251,20 @@ def test_a_connection_is_kept_while_the_server_keeps_it(
     assert len(counts) == connections
 
 
+def test_bytes_beyond_the_declared_length_are_no_next_answer() -> None:
+    """The next request gets a connection of its own, so that it is not answered with what was left over."""
+    with kept([LENGTH_2 + b"and more"], close_after_each=False) as (url, counts), HttpClient(url, 30) as http:
+        assert [http.send("GET", "/x").body for _ in range(2)] == ["ok", "ok"]
+    assert len(counts) == 2
+
+
+@pytest.mark.parametrize("charset", ["idna", "punycode", "undefined", "no-such"])
+def test_a_charset_that_cannot_be_used_is_read_as_utf_8(charset: str) -> None:
+    """No answer of a service ends a check with a traceback."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset={charset}\r\ncontent-length: 2\r\n\r\n"
+    assert once(says(head.encode() + "é".encode())).body == "é"
+
+
 def test_a_body_may_be_compressed_all_the_same() -> None:
     """A server that ignores `accept-encoding: identity` is read."""
     body = gzip.compress(b'{"ready": true}')
