@@ -54,12 +54,12 @@ path = "/metrics"
 driver = "nginx"
 url = "http://127.0.0.1:8080"
 access_log = "/var/log/nginx/cutover.log"
-drain_timeout = "5s"
+drain_timeout = "2s"
 open_connections = 5
 new_connections = 5
 
 [watch]
-duration = "5s"
+duration = "3s"
 
 [slo]
 min_requests = 20
@@ -68,6 +68,7 @@ max_error_rate = 0.01
 [hosts]
 names = [{names}]
 path = "/srv/recall"
+batches = ["1", "100%"]
 hold = "{hold}"
 ssh_config = "ssh_config"
 """
@@ -163,9 +164,9 @@ class Fleet:
         return found
 
     def wait_for(self, expected: dict[str, str], within_s: float = WAIT_S) -> float:
-        """Wait until the users of each host get the expected tag; how many seconds it took."""
+        """Wait until the users of each of these hosts get the expected tag; how many seconds it took."""
         begun = time.monotonic()
-        while (found := self.tags()) != expected:
+        while (found := {host: self.tag(host) for host in expected}) != expected:
             assert time.monotonic() - begun < within_s, f"{found}, expected {expected}"
             time.sleep(0.2)  # poll: a switch in another machine raises no event here
         return time.monotonic() - begun
