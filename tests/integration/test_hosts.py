@@ -356,3 +356,39 @@ def test_a_coordinator_that_is_killed_before_a_switch_changes_nothing(web: Fleet
     kill(process)
     give_back(web, *HOSTS)
     assert web.tags() == all_serve(before)
+
+
+def start_confirming(web: Fleet, tag: str) -> subprocess.Popen[str]:
+    """A coordinator that has just begun to confirm on web-1 and web-2."""
+    process = web.start(tag, "--watch=2s", "--hold=60s", hosts="web-1,web-2")
+    read_until(process, "switch[web-2]")
+    begun = report_of(web) / "confirm"
+    until(lambda: begun.exists() or process.poll() is not None, "it confirms")
+    return process
+
+
+def test_a_coordinator_that_is_killed_while_it_confirms_has_confirmed_all(web: Fleet, before: str) -> None:
+    """The process that confirms goes on, and all hosts keep the release."""
+    tag = next_after(before)
+    kill(start_confirming(web, tag))
+    until(lambda: all(is_closed(web, host) for host in HOSTS), "all are confirmed")
+    assert [web.tag(host) for host in ("web-1", "web-2")] == [tag, tag]
+    give_back(web, "web-1", "web-2")
+    for host in ("web-1", "web-2"):
+        run_on(web, host, ".venv/bin/cutover rollback")
+    assert web.tags() == all_serve(before)
+
+
+def test_a_host_that_falls_silent_while_it_is_confirmed_takes_back_the_others(
+    web: Fleet, before: str
+) -> None:
+    """Those that are confirmed are rolled back without waiting for it, and it too when its cable is back."""
+    process = start_confirming(web, next_after(before))
+    with cut(web, "web-2"):
+        said = read_until(process, "revert[web-1]")
+        assert "as before" in said.partition("revert[web-1]")[2], said
+        assert web.tag("web-1") == before
+    said += process.communicate(timeout=WAIT_S)[0]
+    assert process.returncode == 10, said
+    assert "web-2: confirm: no answer" in " ".join(said.split()), said
+    assert web.tags() == all_serve(before)
