@@ -21,13 +21,17 @@ Service = Mapping[str, Any]
 KEPT = frozenset({
     "cap_add", "cap_drop", "command", "dns", "dns_opt", "dns_search", "entrypoint", "environment", "extra_hosts",
     "healthcheck", "hostname", "image", "init", "isolation", "logging", "read_only", "stdin_open", "stop_grace_period",
-    "stop_signal", "sysctls", "tmpfs", "tty", "ulimits", "user", "working_dir",
+    "stop_signal", "sysctls", "tty", "ulimits", "user", "working_dir",
 })  # fmt: skip
 """Keys of a service that a stack has, with the same meaning."""
 CONVERTED = frozenset({
     "configs", "cpus", "deploy", "depends_on", "labels", "mem_limit", "mem_reservation", "networks", "pids_limit",
-    "ports", "restart", "scale", "secrets", "volumes",
+    "ports", "restart", "scale", "secrets", "tmpfs", "volumes",
 })  # fmt: skip
+# A stack has no key tmpfs: `docker stack deploy` ignores it. What every tmpfs mount of a task has:
+TMPFS_DEFAULTS = frozenset({"rw", "mode=1777", "mode=01777", "noexec", "nosuid", "nodev"})
+TMPFS_SIZE = re.compile(r"size=(\d+)([kmg]?)b?", re.IGNORECASE)
+UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 DROPPED = frozenset({"profiles", "pull_policy", "expose"})
 """Keys that say nothing about a container which runs already."""
 REASONS = {
@@ -289,6 +293,10 @@ def problems(name: str, service: Service) -> Iterator[str]:
             yield f"{where}: depends_on {other} ({condition}) on Swarm: all tasks are started at once: {what}"
     for row in service.get("ports") or ():
         yield from (f"{where}: {each}" for each in _port_problems(row))
+    for text in service.get("tmpfs") or ():
+        if unknown := _tmpfs(text)[2]:
+            what = f"a task gets only a size, beside {', '.join(sorted(TMPFS_DEFAULTS))}"
+            yield f"{where}: tmpfs {text} on Swarm: {what}: leave {', '.join(unknown)} out"
 
 
 def _port_problems(row: Mapping[str, Any]) -> Iterator[str]:
@@ -310,7 +318,10 @@ def _service(service: Service, project: str, name: str, config_hash: str) -> dic
         "labels": dict(service.get("labels") or {}) | labels,
         "networks": {key: _without_none(each or {}) for key, each in (service.get("networks") or {}).items()},
         "ports": [_port(row) for row in service.get("ports") or ()],
-        "volumes": [_mount(each) for each in service.get("volumes") or ()],
+        "volumes": [
+            *(_mount(each) for each in service.get("volumes") or ()),
+            *(_tmpfs_mount(each) for each in service.get("tmpfs") or ()),
+        ],
         "deploy": _deploy(service),
         **{f"{kind}s": [_mounted(row) for row in service.get(f"{kind}s") or ()] for kind in KINDS},
     }
@@ -372,6 +383,23 @@ def _mount(row: Mapping[str, Any]) -> dict[str, Any]:
     }
     nocopy = (row.get("volume") or {}).get("nocopy")
     return kept | ({"volume": {"nocopy": nocopy}} if nocopy else {})
+
+
+def _tmpfs(text: str) -> tuple[str, int | None, list[str]]:
+    """Where a tmpfs of Compose is mounted, its size in bytes, and the options that a task cannot have."""
+    target, _, options = text.partition(":")
+    size, unknown = None, list[str]()
+    for option in filter(None, options.split(",")):
+        if found := TMPFS_SIZE.fullmatch(option):
+            size = int(found[1]) * UNITS[found[2].lower()]
+        elif option not in TMPFS_DEFAULTS:
+            unknown.append(option)
+    return target, size, unknown
+
+
+def _tmpfs_mount(text: str) -> dict[str, Any]:
+    target, size, _ = _tmpfs(text)
+    return {"type": "tmpfs", "target": target} | ({"tmpfs": {"size": size}} if size else {})
 
 
 def _network(network: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,18 @@ def test_keeps_the_service_and_what_it_uses() -> None:
     }
 
 
+def test_tmpfs_becomes_a_mount() -> None:
+    """A stack ignores the key `tmpfs`, and the container would have no such folder."""
+    volume = {"type": "volume", "source": "data", "target": "/data"}
+    made = api(volumes=[volume], tmpfs=["/tmp:size=16m,mode=1777,noexec,nosuid,nodev", "/run"])
+    assert "tmpfs" not in made
+    assert made["volumes"] == [
+        volume,
+        {"type": "tmpfs", "target": "/tmp", "tmpfs": {"size": 16 * 2**20}},
+        {"type": "tmpfs", "target": "/run"},
+    ]
+
+
 def test_limits_become_resources() -> None:
     """The keys of Compose beside `deploy` count where `deploy` does not say otherwise."""
     given = {"deploy": {"resources": {"limits": {"memory": "1G"}}, "placement": None}}
@@ -146,6 +158,12 @@ def test_refuses_what_swarm_ignores_or_misreads(service: dict[str, Any], said: s
     with pytest.raises(ConfigError) as raised:
         stack(**service)
     assert said in str(raised.value)
+
+
+def test_refuses_what_a_tmpfs_of_a_task_cannot_have() -> None:
+    """Each option that would be lost is named."""
+    with pytest.raises(ConfigError, match=r"tmpfs /run:uid=5,exec on Swarm: .* leave uid=5, exec out"):
+        api(tmpfs=["/run:uid=5,exec", "/tmp:rw"])
 
 
 def test_refuses_all_at_once() -> None:
