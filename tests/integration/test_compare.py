@@ -107,6 +107,6 @@ def test_a_bad_file_is_one_line(stand: Stand) -> None:
     try:
         done = staged(stand, SAME)
         assert done.code == 4, done.out
-        assert f"{file} (compare.file): Expecting property name" in said(done)
+        assert f"{file} (compare.file): line 1: Expecting property name" in said(done)
     finally:
         file.write_text(text)
