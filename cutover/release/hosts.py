@@ -354,12 +354,14 @@ def judge_end(
         host
         for host in plan.hosts
         if not (
-            _serves(after[host], plan.tag)
+            after[host].silent
+            or _serves(after[host], plan.tag)  # it said that it serves it when it confirmed
             if released
             else host not in switched or _as_before(before[host], after[host])
         )
     ]
-    rows = tuple(_row(host, steps, before[host], after[host], host in wrong) for host in plan.hosts)
+    unsure = {*wrong, *(host for host in plan.hosts if after[host].silent)}
+    rows = tuple(_row(host, steps, before[host], after[host], host in unsure) for host in plan.hosts)
     why = tuple((each.host, f"{each.phase}: {each.said}") for each in bad)
     why = why or ((("", reverted_for),) if reverted_for else ())
     if wrong:
@@ -369,8 +371,15 @@ def judge_end(
             Status.ROLLBACK_FAILED, NEEDS_OPERATOR, sentence, why, f"ssh {wrong[0]} cutover status", rows
         )
     if released:
+        silent = [
+            f"{host} confirmed it, and since then {after[host].text}"
+            for host in plan.hosts
+            if after[host].silent
+        ]
         sentence = f"{plan.project} runs {plan.tag} on {count(len(plan.hosts), 'host')}: {plan.where}."
-        return HostsEnd(Status.RELEASED, OK, sentence, (), "", rows)
+        return HostsEnd(
+            Status.RELEASED, OK, " ".join([sentence, *(f"{each}." for each in silent)]), (), "", rows
+        )
     code = INTERRUPTED if interrupted else _exit_code(bad)
     if not switched:
         status = Status.GATE_FAILED if code == FAILED else Status.INCONCLUSIVE
@@ -393,10 +402,10 @@ def _exit_code(bad: Sequence[HostStep]) -> int:
     return FAILED if not bad or any(each.outcome is Outcome.NO for each in bad) else INCONCLUSIVE
 
 
-def _row(host: str, steps: Sequence[HostStep], before: HostState, now: HostState, wrong: bool) -> HostRow:
+def _row(host: str, steps: Sequence[HostStep], before: HostState, now: HostState, unsure: bool) -> HostRow:
     mine = [each for each in steps if each.host == host]
     worst = next(iter(not_good(mine)), mine[-1] if mine else None)
     if worst is None:
         return HostRow(host, "not asked", "nothing was done here", before.text, now.text)
-    outcome = "unknown" if wrong and worst.outcome is Outcome.YES else str(worst.outcome)
+    outcome = "unknown" if unsure and worst.outcome is Outcome.YES else str(worst.outcome)
     return HostRow(host, outcome, f"{worst.phase}: {worst.said}", before.text, now.text)

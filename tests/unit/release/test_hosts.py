@@ -243,12 +243,20 @@ CONFIRMED = (*ALL_SWITCHED, *steps(CONFIRM, *ALL))
 REVERTED = (*STAGED, *steps(SWITCH, "web-1", outcome=NO, code=1), *steps(REVERT, "web-1"))
 
 
+def test_a_host_that_falls_silent_after_it_confirmed_is_named() -> None:
+    """It said that it serves the release, and no rollback failed; since then nobody knows."""
+    now = dict(zip(ALL, (NEW, SILENT, NEW), strict=True))
+    found = judge_end(PLAN, CONFIRMED, dict.fromkeys(ALL, OLD), now)
+    assert found.sentence.endswith("web-2 confirmed it, and since then could not be asked: no answer.")
+    assert [row.outcome for row in found.rows] == ["yes", "unknown", "yes"]
+
+
 @pytest.mark.parametrize(
     ("done", "after", "expected"),
     [
         (CONFIRMED, (NEW, NEW, NEW), (Status.RELEASED, 0)),
         (CONFIRMED, (NEW, OLD, NEW), (Status.ROLLBACK_FAILED, 11)),
-        (CONFIRMED, (NEW, SILENT, NEW), (Status.ROLLBACK_FAILED, 11)),
+        (CONFIRMED, (NEW, SILENT, NEW), (Status.RELEASED, 0)),
         (CONFIRMED, (NEW, HELD, NEW), (Status.ROLLBACK_FAILED, 11)),
         (REVERTED, (OLD, OLD, OLD), (Status.ROLLED_BACK, 1)),
         (REVERTED, (NEW, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
