@@ -6,8 +6,10 @@ what it created.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -64,6 +66,16 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
+
+
+def port_before_a_free_one() -> int:
+    """A free port whose next one is free too; not one that the system gives to clients, which come and go."""
+    while True:
+        port = random.randrange(20_000, 32_000, 2)  # noqa: S311  # no secret
+        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as next_one:
+            one.bind(("0.0.0.0", port))  # noqa: S104  # as the engine does, and at once closed
+            next_one.bind(("0.0.0.0", port + 1))  # noqa: S104
+            return port
 
 
 @dataclass(slots=True)

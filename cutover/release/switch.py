@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 FREEZE = "freeze"
 FREEZE_BUDGET_S = 10.0
+STOP_POLL_S = 0.2
 STOP_DEADLINE_S = 60.0
 BACK_BUDGET_S = 30.0
 
@@ -501,11 +502,17 @@ def stop_color(settings: Settings, color: str) -> Verdict:
     project, services = settings.compose_project(color), (*settings.services, *settings.workers)
     running = [each for each in docker.containers(project) if each.running and each.service in services]
     ids = [each.id for each in running]
-    deadline_s = STOP_DEADLINE_S + max((each.grace_s for each in running), default=0.0)
+    grace_s = max((each.grace_s for each in running), default=0.0)
+    deadline_s = STOP_DEADLINE_S + grace_s
     done = (
         process.run(project_of(settings, color, Path()).halt(running), deadline_s=deadline_s) if ids else None
     )
-    left = [each for each in docker.containers(project) if each.running and each.id in ids]
+    ends = time.monotonic() + grace_s
+    while left := [each for each in docker.containers(project) if each.running and each.id in ids]:
+        # A Swarm has been told then, and its nodes stop their tasks within the grace period.
+        if time.monotonic() >= ends or (done is not None and not done.ok):
+            break
+        time.sleep(STOP_POLL_S)
     if left or (done is not None and not done.ok):
         why = done.last_line if done is not None and not done.ok else "it still runs"
         return no("stop", f"{color} could not be stopped: {why}")

@@ -21,7 +21,7 @@ from pathlib import Path
 from examples import building
 from examples.images import image
 from examples.proxying import SHIPPED, lay_marker
-from examples.stand import free_ports
+from examples.stand import free_ports, port_before_a_free_one
 from tests.helpers.wheelhouse import ROOT
 
 FOLDERS = ROOT / "tests" / "integration" / "others"
@@ -143,7 +143,8 @@ class Trial:
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.port, self.proxy_port = free_ports(2)
+        self.port = port_before_a_free_one()  # `cutover init` gives the next one to the other color
+        (self.proxy_port,) = free_ports(1)
 
     @property
     def how(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from examples.stand import port_before_a_free_one
 from tests.helpers import wheelhouse
 
 if TYPE_CHECKING:
@@ -85,17 +85,9 @@ def environment(tmp_path: Path, wheels: Path) -> dict[str, str]:
     return kept | ours | {"DOCKER_BUILDKIT": "0"}
 
 
-def free_port() -> int:
-    """A free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
-
-
 def test_can_be_followed_word_for_word(repository: Path, environment: dict[str, str]) -> None:
     """Every block runs unchanged except for the port, with the documented exit code and output."""
-    port, said = f"WEB_PORT={free_port()}", ""
+    port, said = f"WEB_PORT={port_before_a_free_one()}", ""
     for block in blocks():
         text = block.text.replace("WEB_PORT=8000", port)
         if block.language == "text":

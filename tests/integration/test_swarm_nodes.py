@@ -230,6 +230,10 @@ def test_the_death_of_the_leader_changes_nothing(place: Place) -> None:
     """The Swarm is mute for many seconds; what runs is asked without it, and the release stays."""
     stand, first = place.stand, place.nodes[0]
     first.docker("node", "demote", first.name)
+    demoted = time.monotonic() + WAIT_S
+    while first.docker("info", "--format", "{{.Swarm.ControlAvailable}}").strip() != "false":
+        assert time.monotonic() < demoted, "it is no manager any more"
+        time.sleep(0.3)  # poll: the engine raises no event here
     refused = stand.pytest("smoke", "--target=idle", f"--deploy={GOOD}")
     other = next(
         each
