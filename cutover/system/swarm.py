@@ -29,7 +29,9 @@ CONVERTED = frozenset({
     "ports", "restart", "scale", "secrets", "tmpfs", "volumes",
 })  # fmt: skip
 # A stack has no key tmpfs: `docker stack deploy` ignores it. What every tmpfs mount of a task has:
-TMPFS_DEFAULTS = frozenset({"rw", "mode=1777", "mode=01777", "noexec", "nosuid", "nodev"})
+TMPFS_DEFAULTS = frozenset({"rw", "noexec", "nosuid", "nodev"})
+# Its mode and owner are those of the folder in the image, and of these only the mode of one is known.
+TMPFS_OPEN = {"/tmp": frozenset({"mode=1777", "mode=01777"})}  # noqa: S108
 TMPFS_SIZE = re.compile(r"size=(\d+)([kmg]?)b?", re.IGNORECASE)
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 DROPPED = frozenset({"profiles", "pull_policy", "expose"})
@@ -295,7 +297,7 @@ def problems(name: str, service: Service) -> Iterator[str]:
         yield from (f"{where}: {each}" for each in _port_problems(row))
     for text in service.get("tmpfs") or ():
         if unknown := _tmpfs(text)[2]:
-            what = f"a task gets only a size, beside {', '.join(sorted(TMPFS_DEFAULTS))}"
+            what = "it has the mode and owner of the folder in the image, and noexec, nosuid, nodev"
             yield f"{where}: tmpfs {text} on Swarm: {what}: leave {', '.join(unknown)} out"
 
 
@@ -392,7 +394,7 @@ def _tmpfs(text: str) -> tuple[str, int | None, list[str]]:
     for option in filter(None, options.split(",")):
         if found := TMPFS_SIZE.fullmatch(option):
             size = int(found[1]) * UNITS[found[2].lower()]
-        elif option not in TMPFS_DEFAULTS:
+        elif option not in TMPFS_DEFAULTS | TMPFS_OPEN.get(target, frozenset()):
             unknown.append(option)
     return target, size, unknown
 

@@ -38,7 +38,7 @@ JOBS = """\
   jobs:
     image: ${IMAGE_REPO:-recall/api}:${IMAGE_TAG:?}
     environment: {IMAGE_TAG: "${IMAGE_TAG:?}", DATABASE_URL: "", REDIS_URL: "", VLLM_ENDPOINT: ""}
-    tmpfs: ["/tmp:size=16m,mode=1777", "/data:size=16m,mode=1777"]
+    tmpfs: ["/tmp:size=16m,mode=1777"]
     stop_grace_period: 2s
     deploy:
       endpoint_mode: dnsrr

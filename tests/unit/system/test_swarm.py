@@ -162,8 +162,10 @@ def test_refuses_what_swarm_ignores_or_misreads(service: dict[str, Any], said: s
 
 def test_refuses_what_a_tmpfs_of_a_task_cannot_have() -> None:
     """Each option that would be lost is named."""
-    with pytest.raises(ConfigError, match=r"tmpfs /run:uid=5,exec on Swarm: .* leave uid=5, exec out"):
-        api(tmpfs=["/run:uid=5,exec", "/tmp:rw"])
+    with pytest.raises(
+        ConfigError, match=r"tmpfs /run:uid=5,exec,mode=1777 on Swarm: .* leave uid=5, exec, mode=1777 out"
+    ):
+        api(tmpfs=["/run:uid=5,exec,mode=1777", "/tmp:rw,mode=1777"])
 
 
 def test_refuses_all_at_once() -> None:
