@@ -211,21 +211,6 @@ def test_a_node_that_dies_in_the_gate_is_unknown(place: Place, tmp_path: Path) -
     assert stand.ask()["version"] == GOOD
 
 
-def test_a_task_that_moves_in_the_watch_is_followed(place: Place) -> None:
-    """Its node dies; the Swarm starts it on the third node, where it is asked: that is told, and the release stays."""
-    session = place.start(NEXT, "50s")
-    node = place.node_of_jobs("green")
-    docker("kill", node.name)
-    said, _ = session.communicate(timeout=WAIT_S)
-    place.heal()
-    assert session.returncode == 0, said
-    (third,) = {each.name for each in place.nodes[1:]} - {node.name}
-    green = f"{place.stand.project('green')}_jobs"
-    assert f"{node.name} is down; the task of {green} there was moved to {third}" in " ".join(said.split())
-    assert f"memory MB of jobs on {node.name}" in place.evidence()
-    assert place.stand.ask()["version"] == NEXT
-
-
 def test_the_death_of_the_leader_changes_nothing(place: Place) -> None:
     """The Swarm is mute for many seconds; what runs is asked without it, and the release stays."""
     stand, first = place.stand, place.nodes[0]
@@ -262,6 +247,11 @@ def test_a_swarm_without_a_quorum_is_refused(place: Place) -> None:
     before = place.stand.ask()
     for each in place.nodes[1:]:
         docker("kill", each.name)
+    deadline = time.monotonic() + WAIT_S
+    with pytest.raises(subprocess.CalledProcessError):  # the last manager notices it after some seconds
+        while time.monotonic() < deadline:
+            place.nodes[0].docker("node", "ls")
+            time.sleep(0.3)  # poll: the engine raises no event here
     done = place.stand.pytest("smoke", "--target=idle", f"--deploy={NEXT}")
     assert done.code == 4, done.out
     assert '[platform] kind = "swarm": the engine says: ' in done.out
