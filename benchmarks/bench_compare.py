@@ -171,7 +171,8 @@ def measure_load(where: str) -> dict[str, Any]:
         _apart(_serve) as (_, new_url),
         load(old_url, connections=USERS, rate=USERS_RATE, asks=USERS_ASK) as users,
     ):
-        time.sleep(2.0)  # all connections are open
+        while len(users.shots) < 2 * USERS:  # each connection has been used
+            time.sleep(0.05)  # poll: the load runs in a thread that signals no single request
         for _ in range(ROUNDS):
             begun = time.monotonic()
             time.sleep(ROUND_S)

@@ -290,8 +290,12 @@ def logs(
 
     At most 16 MB of them, each cut at 16 KiB. *since* and *until* are seconds since 1970 by the clock of the engine.
     """
-    query = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": tail or "all", "since": since, "until": until}
-    given = {key: value for key, value in query.items() if value is not None}
+    given: dict[str, object] = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": tail or "all"}
+    # The engine reads neither an exponent nor a time before 1970, which a container that never started has.
+    times = {"since": since, "until": until}
+    given |= {
+        key: f"{max(0.0, at):.9f}".rstrip("0").rstrip(".") for key, at in times.items() if at is not None
+    }
     driver = ""
     try:
         found = attributes(container_id, engine)

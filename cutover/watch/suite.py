@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from statistics import median
@@ -385,6 +386,8 @@ class Sibling:
     number: int | None
     """Its replica; None if it is the only one."""
     engine: Engine = HERE
+    first: Container | None = None
+    """The container on another node, as it was when it was found: its node may be silent from then on."""
 
     def find(self) -> Container | None:
         """The container as it is now; raises EngineUnavailable."""
@@ -394,7 +397,8 @@ class Sibling:
         """Finds the container each time anew, on a Swarm also on another node than before."""
         if settings.platform.kind != "swarm":
             return self.find
-        return TaskFinder(f"{self.project}_{self.service}", self.find, nodes_of(settings.platform))
+        service, nodes = f"{self.project}_{self.service}", nodes_of(settings.platform)
+        return TaskFinder(service, self.find, nodes, first=self.first)
 
 
 def siblings(settings: Settings, live: Target, *, workers: bool = True) -> dict[str, Sibling]:
@@ -431,7 +435,10 @@ def elsewhere(settings: Settings, live: Target) -> dict[str, Sibling]:
             for number in there:
                 name = f"{service} {number}" if there[1:] else service
                 only = number if there[1:] else None
-                found[f"{name} on {node}"] = Sibling(project, service, only, each.engine)
+                sibling = Sibling(project, service, only, each.engine)
+                with suppress(EngineUnavailable):
+                    sibling = replace(sibling, first=sibling.find())
+                found[f"{name} on {node}"] = sibling
     return found
 
 

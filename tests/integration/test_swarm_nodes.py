@@ -82,8 +82,16 @@ class Place:
             "node", "ls", "--format", "{{.Status}} {{.ManagerStatus}}",
             good=lambda said: sorted(said.splitlines()) == ["Ready Leader", "Ready Reachable", "Ready Reachable"],
         )  # fmt: skip
+        self.until_all_tasks_run()
         servers = {ssh: Server(name) for name, ssh in self.ssh_names.items()}
         write_ssh_config(self.ssh_config.parent, servers, self.ssh_config.parent / "key")  # ports are new
+
+    def until_all_tasks_run(self) -> None:
+        """Wait until each service has as many tasks as it should."""
+        self.until(
+            "service", "ls", "--format", "{{.Replicas}}",
+            good=lambda said: all(len({*each.split()[0].split("/")}) == 1 for each in said.splitlines()),
+        )  # fmt: skip
 
     def until(self, *words: str, good: Callable[[str], bool]) -> None:
         """Wait until the output of a docker command for the Swarm is *good*."""
@@ -211,6 +219,21 @@ def test_a_node_that_dies_in_the_gate_is_unknown(place: Place, tmp_path: Path) -
     assert stand.ask()["version"] == GOOD
 
 
+def test_a_task_that_moves_in_the_watch_is_followed(place: Place) -> None:
+    """Its node dies; the Swarm starts it on the third node, where it is asked: that is told, and the release stays."""
+    session = place.start(NEXT, "50s")
+    node = place.node_of_jobs("green")
+    docker("kill", node.name)
+    said, _ = session.communicate(timeout=WAIT_S)
+    place.heal()
+    assert session.returncode == 0, said
+    (third,) = {each.name for each in place.nodes[1:]} - {node.name}
+    green = f"{place.stand.project('green')}_jobs"
+    assert f"{node.name} is down; the task of {green} there was moved to {third}" in " ".join(said.split())
+    assert f"memory MB of jobs on {node.name}" in place.evidence()
+    assert place.stand.ask()["version"] == NEXT
+
+
 def test_the_death_of_the_leader_changes_nothing(place: Place) -> None:
     """The Swarm is mute for many seconds; what runs is asked without it, and the release stays."""
     stand, first = place.stand, place.nodes[0]
@@ -233,6 +256,7 @@ def test_the_death_of_the_leader_changes_nothing(place: Place) -> None:
     place.until(
         "node", "ps", other.name, "--filter", "desired-state=running", "--quiet", good=lambda said: said == ""
     )
+    place.until_all_tasks_run()
     tag = NEXT if stand.ask()["version"] == GOOD else GOOD
     session = place.start(tag, "25s")
     docker("kill", other.name)

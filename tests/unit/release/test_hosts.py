@@ -244,7 +244,7 @@ REVERTED = (*STAGED, *steps(SWITCH, "web-1", outcome=NO, code=1), *steps(REVERT,
 
 
 def test_a_host_that_falls_silent_after_it_confirmed_is_named() -> None:
-    """It said that it serves the release, and no rollback failed; since then nobody knows."""
+    """A host confirms only while it serves the release; that it could not be asked afterwards is said of it."""
     now = dict(zip(ALL, (NEW, SILENT, NEW), strict=True))
     found = judge_end(PLAN, CONFIRMED, dict.fromkeys(ALL, OLD), now)
     assert found.sentence.endswith("web-2 confirmed it, and since then could not be asked: no answer.")

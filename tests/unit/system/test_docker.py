@@ -168,6 +168,16 @@ def test_a_log_is_read(engine: type[Engine], raw: bytes, *, tty: bool) -> None:
     assert query == {"stdout": ["1"], "stderr": ["1"], "timestamps": ["1"], "tail": ["7"], "since": ["1.5"]}
 
 
+@pytest.mark.parametrize(
+    ("at", "sent"), [(-0.00001, "0"), (0.00001, "0.00001"), (1795981874.25, "1795981874.25"), (60.0, "60")]
+)
+def test_a_time_is_sent_as_the_engine_reads_it(engine: type[Engine], at: float, sent: str) -> None:
+    """Without an exponent, and not before 1970: a container that never started has no time."""
+    engine.answers.update({"/containers/a/json": described("a"), "/containers/a/logs": LOG})
+    docker.logs("a", since=at)
+    assert parse_qs(urlsplit(engine.asked[-1]).query)["since"] == [sent]
+
+
 def test_a_log_that_cannot_be_read_says_why(engine: type[Engine]) -> None:
     """One line names the container, whether it is gone or the engine refuses."""
     with pytest.raises(

@@ -112,6 +112,20 @@ def test_a_task_is_followed_to_another_node(fake: FakeSwarm) -> None:
     assert ask()[:2] == (Outcome.NO, "jobs on web-2: its container is gone")
 
 
+def test_a_container_that_was_known_before_the_first_look_is_followed(fake: FakeSwarm) -> None:
+    """A check that begins when its node is dying is as patient as one that has asked before."""
+    fake.there, nodes = SILENT, Nodes({name: NodeEngine(ENGINES[name], HOST) for name in ("web-2", "web-3")})
+    find = TaskFinder("recall_green_jobs", fake.find, nodes, lambda: fake.now, fake.sleep, first=FIRST)
+    for _ in range(3):
+        with pytest.raises(EngineUnavailable):
+            find()
+    assert fake.now >= 2 * SILENCE_S
+    fake.state, fake.tasks = "down", [replace(TASK, desired="shutdown"), MOVED]
+    assert find() == replace(
+        THERE, moved="web-2 is down; the task of recall_green_jobs there was moved to web-3"
+    )
+
+
 def test_a_task_that_nobody_can_ask_is_reported(fake: FakeSwarm) -> None:
     """It runs on a node without an ssh name: that is told, and decides nothing."""
     ask = restarts(finder(fake, "web-2"))
