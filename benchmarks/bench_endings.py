@@ -1,6 +1,6 @@
 """Check the endings of seeded releases beside faults: whether exit code, last lines and status are true.
 
-    python -m benchmarks.bench_endings [--count N] [--first K] [--part I/N] [--left] [--seed S] [--only K]
+    python -m benchmarks.bench_endings [--count N] [--first K] [--part I/N] [--left] [--seed S] [--only K] [--dry]
 
 Each release is drawn from its seed and number (`ending_cases.py`): a good or a bad release, on the idle color with a
 switch, in place, or without a proxy; a fault before, at or after the switch; an old release that may itself be unwell;

@@ -193,7 +193,7 @@ def measure(site: Site, tag: str, before: str) -> dict[str, Any]:
         begun = time.monotonic()
         code = site.release(tag)
         took = time.monotonic() - begun
-        time.sleep(AFTER_S)
+        time.sleep(AFTER_S)  # the time in which users may still notice something
     return judged([shot for each in users for shot in each.shots], tag, before, begun, code) | {"took": took}
 
 
@@ -246,8 +246,8 @@ def told(rows: Rows) -> list[str]:
 
 
 def seconds(value: float | None) -> str:
-    """`12 s`, or that it was not reached."""
-    return "never" if value is None else f"{value:.1f} s"
+    """`12 s`, or how long it was waited for."""
+    return f"not within {AFTER_S:g} s" if value is None else f"{value:.1f} s"
 
 
 def main() -> int:

@@ -38,6 +38,7 @@ SLOW = (Ask("GET", "/slow?seconds=3"),)
 SLOW_CONNECTIONS, SLOW_RATE = 8, 1
 BEFORE_S, AFTER_S = 5.0, 3.0
 LONGEST_S = 600.0
+MOST_NAMES = 12
 Rows = dict[str, dict[str, Any]]
 
 
@@ -176,7 +177,11 @@ def measured(rows: Rows) -> list[str]:
         runs.setdefault(row["where"], []).append(name)
     if len(runs) == 1:
         return [f"Measured: {next(iter(runs))}."]
-    return [f"- {', '.join(names)}: {where}" for where, names in runs.items()]
+    said = {
+        where: ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names)} rows"
+        for where, names in runs.items()
+    }
+    return [f"- {names}: {where}" for where, names in said.items()]
 
 
 def say(text: str) -> None:

@@ -62,7 +62,7 @@ VARIABLES = {
     "GITHUB_REPOSITORY": "names the run that a comment links to; GitHub Actions sets it",
     "GITHUB_RUN_ID": "as `GITHUB_REPOSITORY`",
     "GITHUB_ACTOR": "as `CUTOVER_WHO`",
-    "SSH_AUTH_SOCK": "the agent of ssh, for the hosts of `--hosts`",
+    "SSH_AUTH_SOCK": "the agent of ssh, for `--hosts` and `[platform] nodes`",
     "NO_COLOR": "no colors",
     "FORCE_COLOR": "colors also where the output is no terminal",
     "VAULT_ADDR": "the Vault of `cutover env render`",
@@ -157,7 +157,10 @@ def keys_of(model: type[BaseModel], names: list[str]) -> Iterator[Key]:
 def values_of(written: str, info: FieldInfo) -> str:
     """The allowed values, from the annotation as it is written and the bounds of the field."""
     if written.startswith("Literal"):
-        return ", ".join(f'`"{each}"`' for each in get_args(info.annotation))
+        literal = next(
+            (each for each in get_args(info.annotation) if get_origin(each) is Literal), info.annotation
+        )
+        return ", ".join(f'`"{each}"`' for each in get_args(literal))
     if written.startswith("dict[Literal"):
         return "table of texts: " + ", ".join(f"`{each}`" for each in get_args(get_args(info.annotation)[0]))
     bounds = [

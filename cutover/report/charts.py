@@ -121,7 +121,7 @@ def title_and_unit(series: str) -> tuple[str, Spell]:
             return title, lambda value: f"{value * 100:.3g} %"
         case "percent" | "%":
             return title, lambda value: f"{value:.3g} %"
-    return series, lambda value: f"{value:,.4g}"
+    return series, lambda value: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004
 
 
 def _seconds(value: float) -> str:

@@ -387,9 +387,9 @@ def test_a_coordinator_that_is_killed_while_it_confirms_has_confirmed_all(web: F
 
 
 def test_a_host_that_falls_silent_while_it_is_confirmed(web: Fleet, before: str) -> None:
-    """Its answer is there before the cut, and all keep the release; else the others are rolled back without waiting.
+    """If its answer came before the cut, all hosts keep the release.
 
-    Then it is too, when its cable is back.
+    Otherwise the others are rolled back at once, and the silent host as soon as it answers again.
     """
     tag = next_after(before)
     process = start_confirming(web, tag)

@@ -37,6 +37,7 @@ def first_column(heading: str) -> list[str]:
 def test_the_page_is_written_from_the_code() -> None:
     """A changed key, option, fixture, hook, command or variable changes the page: python -m scripts.reference."""
     assert reference.page() == REFERENCE
+    assert not re.search(r"typing\.|<class", REFERENCE)
 
 
 def test_lists_each_key() -> None:

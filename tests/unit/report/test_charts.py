@@ -121,6 +121,8 @@ def test_zeros_are_said_in_words() -> None:
         ("5xx share", 0.048, ("5xx", "4.8 %")),
         ("cpu percent", 20, ("cpu", "20 %")),
         ("memory MB", 181, ("memory", "181 MB")),
+        ("requests of users", 41204, ("requests of users", "41,204")),
+        ("requests of users", 642, ("requests of users", "642")),
         ("cpu cores", 0.25, ("cpu", "0.25 cores")),
         ("x seconds", 0.25, ("x", "250 ms")),
         ("x seconds", 90, ("x", "1 min 30 s")),
