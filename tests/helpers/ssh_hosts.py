@@ -151,11 +151,7 @@ class Fleet:
 
     def tag(self, host: str) -> str:
         """The tag that users of *host* get; empty without an answer."""
-        try:
-            with urllib.request.urlopen(self.url(host) + "/version", timeout=5) as answer:  # noqa: S310  # our own http
-                return str(json.load(answer)["version"])
-        except (OSError, ValueError):
-            return ""
+        return tag_at(self.url(host))
 
     def status(self, host: str) -> dict[str, Any]:
         """`cutover status --json` of *host*."""
@@ -233,6 +229,15 @@ def _configure(folder: Path, servers: dict[str, Server], key: Path, toml: str) -
     here = folder / "coordinator"
     (here / "cutover.toml").write_text(toml)
     write_ssh_config(here, servers, key)
+
+
+def tag_at(url: str) -> str:
+    """The tag that users of *url* get; empty without an answer."""
+    try:
+        with urllib.request.urlopen(f"{url}/version", timeout=5) as answer:  # noqa: S310  # our own http
+            return str(json.load(answer)["version"])
+    except (OSError, ValueError):
+        return ""
 
 
 def write_ssh_config(here: Path, servers: Mapping[str, Server], key: Path) -> Path:

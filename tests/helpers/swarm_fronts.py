@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import subprocess
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from examples.stand import Stand
-from tests.helpers.ssh_server import ROOT, docker
+from tests.helpers.ssh_hosts import tag_at, write_ssh_config
+from tests.helpers.ssh_server import ROOT, Server, docker
 from tests.helpers.swarm import Node, SwarmStand, swarm
 
 LOG = "/var/log/nginx/cutover.log"
@@ -45,24 +45,18 @@ class FrontsStand(SwarmStand):
         key = self.folder / "key"
         subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
         given = {"KEY": key.with_suffix(".pub").read_text(), "MARKER": str(self.marker), "CONFIG": config}
-        for node in self.nodes.values():
-            self.run(node, SETUP, **given)
+        values = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+        servers = {name: Server(node.name) for name, node in self.nodes.items()}
+        for each in servers.values():
+            each.run(values + SETUP, user="root")
         SwarmStand.make(self)
-        self._write_ssh_config(key)
+        write_ssh_config(self.folder / "deploy", servers, key)
         compose = self.folder / "deploy" / "docker-compose.yml"
         text = compose.read_text().replace(
             "    read_only: true\n", ""
         )  # a release is broken by a file in /tmp
         compose.write_text(text.replace("endpoint_mode: dnsrr", "endpoint_mode: dnsrr, mode: global"))
         return self
-
-    def run(self, node: Node, script: str, **environment: str) -> str:
-        """Output of a shell script on *node*, which must succeed."""
-        given = [word for pair in environment.items() for word in ("--env", "=".join(pair))]
-        words = ("docker", "exec", "--interactive", *given, node.name, "sh", "-eu")
-        done = subprocess.run(words, input=script, text=True, capture_output=True, timeout=60, check=False)
-        assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
-        return done.stdout
 
     def toml(self) -> str:
         """The configuration, with the fronts of the nodes."""
@@ -74,43 +68,19 @@ class FrontsStand(SwarmStand):
     def _start_proxy(self) -> None:
         """The proxies run on the nodes."""
 
-    def _write_ssh_config(self, key: Path) -> None:
-        deploy = self.folder / "deploy"
-        blocks = "".join(f"Host {name}\n    HostName {address(node)}\n" for name, node in self.nodes.items())
-        known = "".join(f"{address(node)} {host_key(node)}\n" for node in self.nodes.values())
-        (deploy / "known_hosts").write_text(known)
-        (deploy / "ssh_config").write_text(
-            f"{blocks}Host *\n    User root\n    IdentityFile {key}\n    IdentitiesOnly yes\n"
-            f"    UserKnownHostsFile {deploy / 'known_hosts'}\n    GlobalKnownHostsFile /dev/null\n"
-        )
-
     def front(self, name: str) -> str:
         """The URL of the proxy of a node."""
         return f"http://{address(self.nodes[name])}:8080"
 
     def tags(self) -> dict[str, str]:
         """The tag that users of each front get; empty without an answer."""
-        return {name: _tag(self.front(name)) for name in self.nodes}
-
-
-def _tag(url: str) -> str:
-    try:
-        with urllib.request.urlopen(f"{url}/version", timeout=5) as answer:  # noqa: S310  # our own http
-            return str(json.load(answer)["version"])
-    except (OSError, ValueError):
-        return ""
+        return {name: tag_at(self.front(name)) for name in self.nodes}
 
 
 def address(node: Node) -> str:
     """The address of a node, which this machine reaches."""
     shown = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     return docker("inspect", "--format", shown, node.name)
-
-
-def host_key(node: Node) -> str:
-    """The public key of its sshd, read on the node."""
-    text = docker("exec", node.name, "cat", "/etc/ssh/ssh_host_ed25519_key.pub")
-    return " ".join(text.split()[:2])
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from examples.stand import latest
 from tests.helpers.color_servers import wait_until
 from tests.helpers.load import Ask, load
 from tests.helpers.registry_image import registry_image
-from tests.helpers.ssh_server import docker
+from tests.helpers.ssh_server import Server, docker
 from tests.helpers.swarm import Node
 from tests.helpers.swarm_fronts import FrontsStand, fronts_stand
 
@@ -37,20 +37,39 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontsStand]:
         yield made
 
 
+@pytest.fixture
+def before(stand: FrontsStand) -> str:
+    """The tag that users of both fronts get before the test."""
+    found = {*stand.tags().values()}
+    assert len(found) == 1, found
+    return found.pop()
+
+
+def next_after(tag: str) -> str:
+    """A good release that is not *tag*."""
+    return NEXT if tag == GOOD else GOOD
+
+
 def release(stand: FrontsStand, tag: str, *more: str) -> str:
     """Release *tag* to the idle color and watch it; exit code and output in one text."""
     done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", *more)
     return f"{done.out}\nexit code {done.code}"
 
 
-def both(tag: str) -> dict[str, str]:
-    """*tag* for the users of both fronts."""
-    return {"web-1": tag, "web-2": tag}
+def both(value: str) -> dict[str, str]:
+    """*value* for both fronts."""
+    return {"web-1": value, "web-2": value}
+
+
+def colors(stand: FrontsStand) -> tuple[str, str]:
+    """The live and the idle color."""
+    live = str(stand.status()["live"])
+    return live, "blue" if live == "green" else "green"
 
 
 def test_a_front_that_ssh_does_not_know_is_refused(stand: FrontsStand) -> None:
     """One line names it before anything is changed."""
-    text = stand.config.read_text()
+    text, before = stand.config.read_text(), stand.status()["colors"]
     stand.config.write_text(text.replace("web-2 =", "web-9 ="))
     try:
         said = release(stand, NEXT)
@@ -58,49 +77,56 @@ def test_a_front_that_ssh_does_not_know_is_refused(stand: FrontsStand) -> None:
         stand.config.write_text(text)
     assert "exit code 4" in said, said
     assert "web-9: no host of that name: name it as `ssh` knows it" in said
-    assert stand.status()["colors"]["green"]["tag"] is None  # type: ignore[index]
+    assert stand.status()["colors"] == before
 
 
-def test_good_release_is_switched_to_on_both_fronts(stand: FrontsStand) -> None:
+def test_good_release_is_switched_to_on_both_fronts(stand: FrontsStand, before: str) -> None:
     """Users of neither front lose a request; each front has its proof."""
+    tag, (live, idle) = next_after(before), colors(stand)
     with (
         load(stand.front("web-1"), connections=10, rate=50, asks=VERSION) as one,
         load(stand.front("web-2"), connections=10, rate=50, asks=VERSION) as two,
     ):
-        said = release(stand, NEXT)
+        said = release(stand, tag)
     assert "exit code 0" in said, said
     for users in (one, two):
         assert users.failed == []
-        assert users.by("green") > 0
-        assert users.by("blue") > 0
+        assert users.by(live) > 0
+        assert users.by(idle) > 0
     rows = (json.loads(row) for row in (latest(stand.folder) / "evidence.jsonl").read_text().splitlines())
     asked = {row.get("test") for row in rows}
     assert {"switch::proof[web-1]", "switch::proof[web-2]"} < asked, asked
     assert "on web-1, web-2, done and seen" in said
-    assert f"recall/api:{NEXT} has no digest" in said
+    assert f"recall/api:{tag} has no digest" in said
     status = stand.status()
-    assert (status["live"], status["fronts"]) == ("green", {"web-1": "green", "web-2": "green"})
-    assert stand.tags() == both(NEXT)
+    assert (status["live"], status["fronts"]) == (idle, both(idle))
+    assert stand.tags() == both(tag)
 
 
-def test_a_second_front_that_fails_flips_the_first_back(stand: FrontsStand) -> None:
+def test_a_second_front_that_fails_flips_the_first_back(stand: FrontsStand, before: str) -> None:
     """The marker of the second one cannot be renamed: users of both have the old release again."""
-    second = stand.nodes["web-2"]
-    stand.run(second, f"mount --bind {stand.marker} {stand.marker}; mount -o remount,bind,ro {stand.marker}")
+    live, idle = colors(stand)
+    second = Server(stand.nodes["web-2"].name)
+    read_only = f"mount --bind {stand.marker} {stand.marker}; mount -o remount,bind,ro {stand.marker}"
+    second.run(read_only, user="root")
     try:
-        said = release(stand, GOOD)
+        said = release(stand, next_after(before))
     finally:
-        stand.run(second, f"umount {stand.marker}")
+        second.run(f"umount {stand.marker}", user="root")
     assert "exit code 1" in said, said
-    assert "the switch to blue failed" in said
-    assert stand.tags() == both(NEXT)
+    assert f"the switch to {idle} failed" in said
+    assert stand.tags() == both(before)
     undo = (stand.state / "undo.sh").read_text()
     assert undo.index("web-2:$!") < undo.index("web-1:$!")
-    assert stand.status()["fronts"] == {"web-1": "green", "web-2": "green"}
+    assert stand.status()["fronts"] == both(live)
 
 
-def test_bad_release_is_reverted_on_both_fronts(stand: FrontsStand) -> None:
+def test_bad_release_is_reverted_on_both_fronts(stand: FrontsStand, before: str) -> None:
     """The watch sees the 500s; both fronts go back, then `cutover rollback` leads to the release before."""
+    earlier = next_after(before)
+    if stand.status()["rollback"]["how"] is None:  # type: ignore[index]
+        assert "exit code 0" in release(stand, earlier)
+        before, earlier = earlier, before
     words = ("smoke", "checks", "--target=idle", f"--deploy={BREAKS_LATER}", "--switch", "--watch=5m")
     with stand.start(*words) as session:
         wait_until(lambda: stand.tags() == both(BREAKS_LATER), "both fronts have switched", 240)
@@ -111,15 +137,15 @@ def test_bad_release_is_reverted_on_both_fronts(stand: FrontsStand) -> None:
         said, _ = session.communicate(timeout=300)
     assert session.returncode == 1, said
     assert "switch and deploy reverted" in said
-    assert stand.tags() == both(NEXT)
+    assert stand.tags() == both(before)
     done = stand.cutover("rollback")
     assert done.code == 0, done.out
-    assert stand.tags() == both(GOOD)
+    assert stand.tags() == both(earlier)
 
 
 def test_an_image_of_a_registry_is_named_by_its_digest(stand: FrontsStand, tmp_path: Path) -> None:
     """The stack file and every task name the content that was resolved once, beside the tag."""
-    repository = "127.0.0.1:5000/recall/api"
+    repository, (_, idle) = "127.0.0.1:5000/recall/api", colors(stand)
     with registries(stand, tmp_path):
         first = stand.nodes["web-1"]
         first.docker("tag", f"recall/api:{NEXT}", f"{repository}:{NEXT}")
@@ -133,11 +159,11 @@ def test_an_image_of_a_registry_is_named_by_its_digest(stand: FrontsStand, tmp_p
     assert done.code == 0, done.out
     assert "has no digest" not in done.out
     shown = ("service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format", "{{.Image}}")
-    (image,) = {*stand.engine(*shown, f"{stand.project('green')}_api").split()}
+    (image,) = {*stand.engine(*shown, f"{stand.project(idle)}_api").split()}
     assert re.fullmatch(rf"{repository}:{NEXT}@sha256:[0-9a-f]{{64}}", image)
-    files = sorted((stand.state / "releases" / "green").glob("*.yml"))
+    files = sorted((stand.state / "releases" / idle).glob("*.yml"))
     assert any(image in each.read_text() for each in files)
-    assert stand.status()["colors"]["green"]["tag"] == NEXT  # type: ignore[index]
+    assert stand.status()["colors"][idle]["tag"] == NEXT  # type: ignore[index]
 
 
 def registry_answers(node: Node) -> bool:

@@ -1,9 +1,13 @@
-"""A release on several hosts, with each answer lost or bad at each step and the coordinator killed at each: what is served."""
+"""The decisions of `release/hosts.py` with each answer lost or bad at each step, and the coordinator killed at each.
+
+`Fleet` stands for the hosts and for the loop that asks them; tests/integration/test_hosts.py covers these.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from cutover.core.result import Status
 from cutover.core.verdict import Outcome
@@ -141,20 +145,23 @@ def runs() -> Iterator[tuple[Fleet, HostsEnd | None]]:
             waiting += [(*given, *[GOOD] * (number - len(given)), fault) for fault in FAULTS]
 
 
-RUNS = [*runs()]
+@cache
+def all_runs() -> list[tuple[Fleet, HostsEnd | None]]:
+    """Those of `runs`, made once."""
+    return [*runs()]
 
 
 def test_the_runs_have_each_fault_at_each_step() -> None:
     """A run without a fault releases; there are hundreds of others."""
-    assert len(RUNS) > 500
-    fleet, end = RUNS[0]
+    assert len(all_runs()) > 500
+    fleet, end = all_runs()[0]
     assert end is not None
     assert (end.status, fleet.states) == (Status.RELEASED, dict.fromkeys(ALL, NEW))
 
 
 def test_what_a_coordinator_says_is_what_the_hosts_serve() -> None:
     """0: all serve the new release. 1, 10: each is as before. 11: each that is not as it should be is named."""
-    for fleet, end in RUNS:
+    for fleet, end in all_runs():
         if end is None:
             continue
         told = (fleet.script.met, end.sentence)
@@ -171,7 +178,7 @@ def test_what_a_coordinator_says_is_what_the_hosts_serve() -> None:
 
 def test_all_hosts_serve_one_release_when_the_holds_are_over() -> None:
     """Whatever fails; but a confirmation whose answer is lost, or that some hosts never get, cannot be taken back."""
-    for fleet, _ in RUNS:
+    for fleet, _ in all_runs():
         faults = [each for each in fleet.script.met if each != GOOD]
         sent = [each for each in fleet.confirmations if each != GOOD]
         if not sent:
@@ -184,6 +191,6 @@ def test_all_hosts_serve_one_release_when_the_holds_are_over() -> None:
 
 def test_a_coordinator_that_is_killed_splits_nobody() -> None:
     """At no step: before the confirmations all revert, from then on all keep the release."""
-    for fleet, _ in RUNS:
+    for fleet, _ in all_runs():
         if [each for each in fleet.script.met if each != GOOD] == [KILLED]:
             assert fleet.served == ({"sha-2"} if fleet.confirmations else {"sha-1"}), fleet.script.met
