@@ -52,7 +52,7 @@ class _Pace:
     def wait(self) -> bool:
         """Wait for the turn of one request; False if it would be too late.
 
-        Who is late gives the others no less: a turn is counted from when it was taken.
+        The pause to the next turn begins when this one is taken, so that a delay causes no burst.
         """
         with self.lock:
             if max(self.next_at, self.clock()) >= self.until:

@@ -145,7 +145,7 @@ def answer_of(got: HttpResponse | NoResponse, headers: Iterable[str]) -> Answer 
 def compare_all(
     rows: Iterable[Compared], *, names: Sequence[str] = (), ignore: Sequence[str] = (), now: float = 0.0
 ) -> Comparison:
-    """Compare all *rows*, each as it comes: the bodies of the one before are gone by then.
+    """Compare *rows* one by one; bodies are dropped after each, so that few are in memory.
 
     *names* are those of both releases, their tags and colors, *now* is in seconds since 1970.
 

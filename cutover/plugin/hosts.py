@@ -115,7 +115,10 @@ class CoordinatorHooks:
         line = Who(ours.settings.project, f"{count(len(plan.hosts), 'host')}", "", plan.tag, who())
         ours.console.lines([first_line(line, look_of_terminal())])
         if len(plan.stages) > 1:
-            self._step("", "migration", f"on {plan.hosts[0]}, once for all hosts", 0.0, "not asked")
+            text = (
+                f"{plan.hosts[0]} is staged alone: migration, snapshot and one-shot services run only there"
+            )
+            self._step("", "first", text, 0.0, "not asked")
         for number, batch in enumerate(plan.batches, 1):
             text = f"{', '.join(batch.hosts)}: watched for {duration(batch.watch_s)}"
             self._step("", f"batch {number}", text, 0.0, "not asked")

@@ -52,7 +52,7 @@ SELECTING_OPTIONS = {
     "noconftest": "--noconftest",  # the checks of a team are there
 }
 SELECTING_INI = ("python_files", "python_classes", "python_functions", "norecursedirs", "testpaths")
-ONE_SESSION = "a session holds one lock and tells one story"
+ONE_SESSION = "a release is one process: it holds one lock and writes one report"
 FOREIGN_OPTIONS = {
     "numprocesses": ("-n", ONE_SESSION, "-n0"),
     "tx": ("--tx", ONE_SESSION, "-n0"),

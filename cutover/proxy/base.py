@@ -15,11 +15,11 @@ from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.proxy.place import HERE, Front, Place
+from cutover.proxy.place import THIS_HOST, Front, Place
 from cutover.system.http import HttpResponse, NoResponse, TlsVerify, fetch
 from cutover.system.ssh import SshHost
 
-Said = TypeVar("Said")
+_Said = TypeVar("_Said")
 COLORS = ("blue", "green")
 DRIVERS = {"nginx": "Nginx", "traefik": "Traefik", "command": "CommandProxy", "port-swap": "PortSwap"}
 """`[proxy] driver` and the class of its module."""
@@ -180,7 +180,7 @@ class Driver(Proxy):
     """The name in `[proxy] driver`."""
     color_line: ClassVar[str] = "the proxy has to add {header} with the color that it sent the request to"
     """How a response gets the header that names its color; `{header}` is `[proxy] color_header`."""
-    place: Place = HERE
+    place: Place = THIS_HOST
     """Where it runs."""
 
     @property
@@ -223,7 +223,10 @@ class Fronts(Proxy):
         for name, verdict in found.items():
             if not verdict.ok:
                 return replace(verdict, reason=f"{name}: {verdict.reason}")
-        live = self.live()
+        # The yes of each names the color that answered.
+        live = judge_fronts(
+            {name: Live(str(verdict.seen), verdict.reason) for name, verdict in found.items()}
+        )
         said = {name: verdict.reason for name, verdict in found.items()}
         if live.color is None:
             return no("proxy", live.how, **said)
@@ -234,7 +237,7 @@ class Fronts(Proxy):
         found = self._each(lambda driver: driver.color_problem())
         return next((f"{name}: {why}" for name, why in found.items() if why), "")
 
-    def _each(self, ask: Callable[[Driver], Said]) -> dict[str, Said]:
+    def _each(self, ask: Callable[[Driver], _Said]) -> dict[str, _Said]:
         """What *ask* says of each node, asked at the same time."""
         with ThreadPoolExecutor(len(self.drivers)) as pool:
             names = [driver.place.name for driver in self.drivers]

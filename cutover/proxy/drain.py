@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from itertools import pairwise
@@ -17,7 +18,7 @@ from cutover.core.config_schema import Proxy as ProxyTable
 from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, yes
 from cutover.proxy.access_log import LogTail
-from cutover.proxy.place import HERE, Front, Place
+from cutover.proxy.place import THIS_HOST, Front, Place
 from cutover.system import process
 
 QUIET_S = 0.5
@@ -37,7 +38,7 @@ SHELL_POLL_S = 0.2
 SHELL_BUDGET_S = 5.0
 
 
-def drain_line(port: int, budget_s: float = SHELL_BUDGET_S, place: Place = HERE) -> str:
+def drain_line(port: int, budget_s: float = SHELL_BUDGET_S, place: Place = THIS_HOST) -> str:
     """An undo line that waits for the requests of *place* in flight on *port*, before a later line stops their color.
 
     It takes at most *budget_s* and a second, and never fails: users are back on the other color already, and requests
@@ -46,7 +47,7 @@ def drain_line(port: int, budget_s: float = SHELL_BUDGET_S, place: Place = HERE)
     remote = f"{place.color_address}:{port:04X} 0[12] "
     turns = f"{budget_s / SHELL_POLL_S:.0f}"
     wait = place.argv(("sh", "-c", WAIT_IN_SHELL, "sh", remote, turns))
-    return line(*wait, within_s=budget_s + 30 + place.reach_s)
+    return f"{{ {line(*wait, within_s=budget_s + 30 + place.reach_s)} || :; }}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def drain(
 
     drained = wait_until_idle(
         color,
-        lambda: on_fronts(fronts, port) if fronts else requests_in_flight(proxy_port, port),
+        lambda: in_flight_on(fronts, port) if fronts else requests_in_flight(proxy_port, port),
         budget_s=proxy.drain_timeout if budget_s is None else budget_s,
         finished=finished,
         stopped=stopped,
@@ -217,10 +218,12 @@ def drain(
     return replace(drained, trouble=tail.trouble if tail else "")
 
 
-def on_fronts(fronts: Sequence[Front], port: int) -> int | None:
+def in_flight_on(fronts: Sequence[Front], port: int) -> int | None:
     """How many requests *fronts* have on *port*: one for each connection; None if one of them cannot be asked."""
     try:
-        return sum(each.in_flight(port) for each in fronts)
+        with ThreadPoolExecutor(len(fronts)) as pool:
+            counts: list[int] = [*pool.map(lambda each: each.in_flight(port), fronts)]
+            return sum(counts)
     except OSError:
         return None
 

@@ -11,7 +11,7 @@ from cutover.core.change import Argv, Change, line
 from cutover.core.config import Settings
 from cutover.core.verdict import Verdict, unknown
 from cutover.proxy.base import COLORS, Driver, Live, ProxyClient, judge_agreement, other
-from cutover.proxy.place import HERE, Place
+from cutover.proxy.place import THIS_HOST, Place
 
 MARKER_HEADER = "X-Cutover-Marker"
 SENTINEL = "here"
@@ -31,7 +31,7 @@ class Nginx(Driver):
 
     marker: Path
     client: ProxyClient
-    place: Place = HERE
+    place: Place = THIS_HOST
     name = "nginx"
     color_line = (
         "add_header {header} $color always; in its location / (as deploy/proxy/nginx/cutover.conf has it)"
@@ -59,7 +59,7 @@ def flip(marker: Path, to: str) -> Argv:
     return ("sh", "-c", FLIP, "sh", str(marker), other(to), to)
 
 
-def read_marker(marker: Path, place: Place = HERE) -> Live:
+def read_marker(marker: Path, place: Place = THIS_HOST) -> Live:
     """What the marker directory of *place* says."""
     try:
         names, mode = place.folder(marker)

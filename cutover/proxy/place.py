@@ -14,9 +14,13 @@ from cutover.system.ssh import SshHost, unreached
 REACH_S = 20.0
 """What a connection may take in addition to the command itself."""
 ANSWER_S = 10.0
+COUNT_DEADLINE_S = 5.0
+"""A drain counts again and again, and users may have to be switched back meanwhile."""
 FOLDER = 'stat -c %f -- "$1" && ls -A -- "$1"'
 # Lines of /proc/net/tcp: number, local address, remote address, state. States as in `drain.IN_FLIGHT`.
-IN_FLIGHT = "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -Ec '[0-9A-F]+:{port:04X} 0[128] ' || :"
+COUNT_IN_FLIGHT = (
+    "cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -Ec '[0-9A-F]+:{port:04X} 0[128] ' || :"
+)
 
 
 class Place(Protocol):
@@ -65,7 +69,7 @@ class Here:
         return path.read_bytes()
 
 
-HERE = Here()
+THIS_HOST = Here()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +100,13 @@ class Front:
 
     def in_flight(self, port: int) -> int:
         """Return how many connections it has to *port* of a color; raises OSError."""
-        return int(self._run(("sh", "-c", IN_FLIGHT.format(port=port))).out)
+        said = self._run(("sh", "-c", COUNT_IN_FLIGHT.format(port=port)), COUNT_DEADLINE_S).out.strip()
+        if not said.isdecimal():
+            raise OSError(f"{self.name}: its connections cannot be counted: {said or 'no answer'}")
+        return int(said)
 
-    def _run(self, words: Argv) -> CompletedCommand:
-        done = self.host.run(shlex.join(words), deadline_s=ANSWER_S + REACH_S, mask=False)
+    def _run(self, words: Argv, deadline_s: float = ANSWER_S + REACH_S) -> CompletedCommand:
+        done = self.host.run(shlex.join(words), deadline_s=deadline_s, mask=False)
         if not done.ok:
             raise OSError(f"{self.name}: {unreached(done) or done.last_line}")
         return done

@@ -11,7 +11,7 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Verdict
 from cutover.proxy.base import COLORS, Driver, Live, ProxyClient, judge_agreement, other
-from cutover.proxy.place import HERE, Place
+from cutover.proxy.place import THIS_HOST, Place
 
 # A copy and a rename: atomic. On a full disk a hard link instead, so that the undo needs no space; not always,
 # because an editor that writes in place would then change the prepared file too. -p keeps the mode for Traefik.
@@ -31,7 +31,7 @@ class Traefik(Driver):
 
     file: Path
     client: ProxyClient
-    place: Place = HERE
+    place: Place = THIS_HOST
     name = "traefik"
     color_line = (
         "headers: customResponseHeaders: {header}: <color> in a middleware of its router, in both prepared files "
@@ -62,7 +62,7 @@ def move(file: Path, to: str) -> Argv:
     return ("sh", "-c", MOVE, "sh", str(file), other(to), to)
 
 
-def read_dynamic_file(file: Path, place: Place = HERE) -> Live:
+def read_dynamic_file(file: Path, place: Place = THIS_HOST) -> Live:
     """The color whose prepared file is in force at *place*."""
     try:
         there = place.content(file)

@@ -25,8 +25,8 @@ def known_requests(settings: Settings, live: HttpClient, tell: Callable[[str], N
     """A sample of the requests of `[compare]`, of each route as many; raises ConfigError for a file without any.
 
     Those of a file come first, because a team has chosen them. Of a request in the log only method, path and query are
-    known, and only GET and HEAD are taken. *tell* hears why the *live* release gave no OpenAPI document: that is no
-    fault of the new one, so that the other requests are compared.
+    known, and only GET and HEAD are taken. *tell* is called with the reason if the *live* release
+    serves no OpenAPI document; the other requests are compared all the same.
     """
     wanted = settings.compare
     if wanted is None:

@@ -48,6 +48,8 @@ def confirm(settings: Settings, state: State, wanted: str | None, *, check: bool
         if held is None or wanted not in {None, held.release}:
             return _ended_before(state, wanted, held)
         if held.left_s(Moment.now()) <= 0:
+            if check:
+                raise Failed(f"{held.release} was not confirmed in time: its guard reverts it now")
             return _too_late(settings, state, held)
         found = main_container(settings, str(held.left.facts["color"]))
         # The compose and env files of today may be broken by now, and say nothing of who serves.

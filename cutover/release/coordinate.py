@@ -45,7 +45,7 @@ from cutover.system import process
 from cutover.system.process import CompletedCommand
 from cutover.system.ssh import UNREACHED, SshHost, agent_environment, in_folder, tied, unreached
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 ASK_DEADLINE_S = 60.0
 SILENT_S = 60.0
 """How long a host that does not answer is asked again at the end."""
@@ -57,7 +57,7 @@ SKIP_MIGRATIONS = "--skip-migrations"
 MOST_REPORT = 50_000_000
 MOST_FILES = 200
 LAST_MOMENT_S = 10.0
-"""How long a host takes to be rolled back: before the first deadline there must be time for all that are confirmed."""
+"""Time to roll one host back. Confirmations are repeated only while all could still be rolled back by the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ class Coordinator:
         self.facts = {each.host: each for each in found}
         self.before = {each.host: each.state for each in found}
 
-    def _each(self, ask: Callable[[str], T], hosts: Sequence[str]) -> list[T]:
+    def _each(self, ask: Callable[[str], _T], hosts: Sequence[str]) -> list[_T]:
         """What *ask* returns for each of *hosts*, asked side by side."""
         with ThreadPoolExecutor(max(1, len(hosts))) as pool:
             return [*pool.map(ask, hosts)]
@@ -200,14 +200,16 @@ class Coordinator:
         taken: list[str] = []
         try:
             for hosts in filter(None, ([first], others)):
+                taken += hosts  # also one whose answer is lost; giving back what another release has changes nothing
                 answers = dict(zip(hosts, self._each(self._claim, hosts), strict=True))
-                taken += [host for host, done in answers.items() if done.ok]
                 if refused := {host: done for host, done in answers.items() if not done.ok}:
                     raise _not_claimed(refused)
             renewing.start()
             yield
         finally:
             ended.set()
+            if renewing.is_alive():
+                renewing.join()  # a claim that is on its way would arrive after the end
             self._each(self._give_back, taken)
 
     def _claim(self, host: str) -> CompletedCommand:
@@ -423,7 +425,7 @@ class Coordinator:
             self._rolled_back(host, SILENT_S)
 
     def _rolled_back(self, host: str, patience_s: float) -> bool:
-        """Roll a host back and note the step; False, without one, if it is silent and there is *patience_s* left."""
+        """Roll a host back and note the step; False, without a step, for a silent one with *patience_s* 0."""
         begun = self.clock()
         step = self._roll_back(host, begun + patience_s)
         if step.code is None and step.outcome is Outcome.UNKNOWN and not patience_s:

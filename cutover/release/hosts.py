@@ -53,7 +53,7 @@ class HostsPlan:
 
     @property
     def stages(self) -> tuple[tuple[str, ...], ...]:
-        """Hosts that are staged side by side: all, or those that do not migrate after the one that does."""
+        """Groups of hosts, staged one after another: all at once, or first the host that migrates, then the rest."""
         first, rest = self.hosts[:1], self.hosts[1:]
         return (first, rest) if rest and self.migrate_on == "first" else (self.hosts,)
 
@@ -304,7 +304,7 @@ def not_good(steps: Iterable[HostStep]) -> list[HostStep]:
 
 
 def _revert(plan: HostsPlan, steps: Sequence[HostStep], why: str) -> HostAction | None:
-    """The switched hosts, the last one first; those that were silent at the end, because the others do not wait."""
+    """Revert the switched hosts, the last one first; those that did not answer come last: the others do not wait."""
     last = {each.host: each for each in steps if each.phase is not HostPhase.STAGE}
     silent = {host for host, each in last.items() if each.outcome is Outcome.UNKNOWN and each.code is None}
     hosts = [host for host in reversed(plan.hosts) if host in last]
@@ -371,15 +371,10 @@ def judge_end(
             Status.ROLLBACK_FAILED, NEEDS_OPERATOR, sentence, why, f"ssh {wrong[0]} cutover status", rows
         )
     if released:
-        silent = [
-            f"{host} confirmed it, and since then {after[host].text}"
-            for host in plan.hosts
-            if after[host].silent
-        ]
         sentence = f"{plan.project} runs {plan.tag} on {count(len(plan.hosts), 'host')}: {plan.where}."
-        return HostsEnd(
-            Status.RELEASED, OK, " ".join([sentence, *(f"{each}." for each in silent)]), (), "", rows
-        )
+        for host in (each for each in plan.hosts if after[each].silent):
+            sentence += f" {host} confirmed it, and since then {after[host].text}."
+        return HostsEnd(Status.RELEASED, OK, sentence, (), "", rows)
     code = INTERRUPTED if interrupted else _exit_code(bad)
     if not switched:
         status = Status.GATE_FAILED if code == FAILED else Status.INCONCLUSIVE

@@ -419,7 +419,7 @@ def roll_back(settings: Settings, state: State) -> RollbackResult:
 def _colors_now_or_recorded(settings: Settings, state: State) -> Colors:
     """Both colors as today's files say; if these are broken, as the release files say that were deployed last.
 
-    Going back to what runs already needs no compose file of today. Raises ConfigError if no release is recorded.
+    Going back to what runs already needs no compose file of today. Raises ConfigError unless each color has one.
     """
     try:
         return inspect_colors(settings)
@@ -427,7 +427,7 @@ def _colors_now_or_recorded(settings: Settings, state: State) -> Colors:
         recorded = {
             color: found for color in settings.colors if (found := _newest_file(settings, state, color))
         }
-        if not recorded:
+        if len(recorded) < len(settings.colors):
             raise
         return inspect_colors(settings, recorded)
 

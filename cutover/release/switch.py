@@ -504,16 +504,15 @@ def stop_color(settings: Settings, color: str) -> Verdict:
     ids = [each.id for each in running]
     grace_s = max((each.grace_s for each in running), default=0.0)
     deadline_s = STOP_DEADLINE_S + grace_s
-    done = (
-        process.run(project_of(settings, color, Path()).halt(running), deadline_s=deadline_s) if ids else None
-    )
+    commands = project_of(settings, color, Path()).stop_without_file(services, running)
+    done = [process.run(argv, deadline_s=deadline_s) for argv in commands]
+    failed = next((each.last_line for each in done if not each.ok), "")
     ends = time.monotonic() + grace_s
     while left := [each for each in docker.containers(project) if each.running and each.id in ids]:
         # A Swarm has been told then, and its nodes stop their tasks within the grace period.
-        if time.monotonic() >= ends or (done is not None and not done.ok):
+        if time.monotonic() >= ends or failed:
             break
         time.sleep(STOP_POLL_S)
-    if left or (done is not None and not done.ok):
-        why = done.last_line if done is not None and not done.ok else "it still runs"
-        return no("stop", f"{color} could not be stopped: {why}")
+    if left or failed:
+        return no("stop", f"{color} could not be stopped: {failed or 'it still runs'}")
     return yes("stop", f"{color} is stopped")

@@ -103,6 +103,12 @@ def fact_time(facts: Mapping[str, Any], key: str) -> float | None:
         with contextlib.suppress(ValueError):
             return datetime.fromisoformat(value).timestamp()
         return None
+    return fact_number(facts, key)
+
+
+def fact_number(facts: Mapping[str, Any], key: str) -> float | None:
+    """The fact as a number; None if it is none."""
+    value = facts.get(key)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 

@@ -234,7 +234,7 @@ def _with_policy(page: str) -> str:
 BLOB = re.compile(r'(data-jsonblob=")([^"]*)(")')
 TITLES = re.compile(r'(<(?:title|h1) id="(?:head-)?title">).*?(</(?:title|h1)>)', re.DOTALL)
 ID_CELL, CELL_END = '<td class="col-testId">', "</td>"
-MOST_LOG = 20_000
+MOST_CAPTURED = 20_000
 HEADING = (
     '<section class="cutover" id="tests"><h2>Tests, as pytest saw them</h2>'
     "<noscript><p>This table needs JavaScript; every check is in the list above.</p></noscript></section>"
@@ -282,9 +282,9 @@ def _safe_row(result: dict[str, Any], ids: list[int]) -> dict[str, Any]:
     row: dict[str, Any] = _masked(result)
     row["resultsTableRow"] = [_safe_cell(each, ids) for each in row["resultsTableRow"]]
     log = row.get("log", "")
-    if len(log) > MOST_LOG:
-        left = f"\n… {len(log) - MOST_LOG:,} letters left out …\n"
-        row["log"] = log[: MOST_LOG // 2] + left + log[-MOST_LOG // 2 :]
+    if len(log) > MOST_CAPTURED:
+        left = f"\n… {len(log) - MOST_CAPTURED:,} letters left out …\n"
+        row["log"] = log[: MOST_CAPTURED // 2] + left + log[-MOST_CAPTURED // 2 :]
     return row
 
 

@@ -185,13 +185,13 @@ def _numbers(seen: ReportFolder) -> dict[str, float | None]:
     medians = {name: median(each.value for each in line) if line else None for name, line in lines.items()}
     of_users = [each.verdict.evidence for each in evidence.checks if each.verdict.question == "5xx"]
     last: Mapping[str, Any] = next((each for each in reversed(of_users) if each.get("requests")), {})
-    requests, failed = facts.fact_time(last, "requests"), facts.fact_time(last, "failed")
+    requests, failed = facts.fact_number(last, "requests"), facts.fact_number(last, "failed")
     lasted = facts.span(evidence)
     return {
         "requests of users": requests,
         "failed requests share": failed / requests if requests and failed is not None else None,
         **medians,
-        "longest gap of the switch ms": facts.fact_time(
+        "longest gap of the switch ms": facts.fact_number(
             facts.fact_mapping(evidence.facts, "proof"), "longest_gap_ms"
         ),
         "duration seconds": lasted[1] - lasted[0] if lasted else None,

@@ -74,9 +74,9 @@ class Compose:
         """Return the argv that stops *services* within their stop_grace_period."""
         return self.words("stop", *services)
 
-    def halt(self, running: Sequence[Container]) -> Argv:
-        """Return the argv that stops the *running* containers, for which no release file is needed."""
-        return ("docker", "stop", *(each.id for each in running))
+    def stop_without_file(self, _services: Sequence[str], running: Sequence[Container]) -> list[Argv]:
+        """Return the argv that stops the *running* containers."""
+        return [("docker", "stop", *(each.id for each in running))] if running else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Engine:
 HERE = Engine()
 """The engine of this process."""
 LOST = "lost"
-"""The status of a container that went with its node, if nobody can be asked for the one in its place."""
+"""Status of a container whose node is down, while the task in its place does not run or cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Container:
     engine: Engine = HERE
     """Where it is asked."""
     moved: str = ""
-    """How the Swarm lost the node of its task, and where the task is now; empty if nothing happened to the node."""
+    """What happened to the node of its task, and where the task runs now; empty if nothing happened."""
 
     @property
     def short(self) -> str:

@@ -440,6 +440,8 @@ class SwarmService:
     """The state of its last update, as `completed` or `rollback_completed`; empty if it had none."""
     update_began: str
     update_said: str
+    is_global: bool = False
+    """One task a node, and no number of tasks."""
 
 
 def swarm_service(name: str) -> SwarmService | None:
@@ -496,6 +498,7 @@ def read_service(
         update=update.get("State", ""),
         update_began=update.get("StartedAt", ""),
         update_said=update.get("Message", ""),
+        is_global="Global" in (service["Spec"].get("Mode") or {}),
     )
 
 

@@ -51,6 +51,10 @@ class NodeEngine:
                 return unreached(done) or done.last_line
             return "" if docker.answers(self.engine) else f"no engine answers at {REMOTE_SOCKET} there"
 
+    def in_use(self, project: str, service: str) -> list[Container]:
+        """The containers of *service* that are in use there, and not those that are left of earlier tasks."""
+        return [each for each in docker.replicas(project, service, self.engine) if each.in_use]
+
     def __str__(self) -> str:
         return f"[platform] nodes: {self.engine.node} ({self.host.name})"
 
@@ -74,15 +78,13 @@ class Nodes:
 
     def why_not(self, node: str) -> str:
         """Why the engine of *node* is not asked; empty if it is."""
-        if node in self.asked:
+        if node == self.own or node in self.asked:
             return ""
         return self.silent.get(node, "[platform] nodes has no ssh name of it")
 
     def replicas(self, project: str, service: str) -> list[Container]:
         """The containers of *service* on these nodes; raises EngineUnavailable."""
-        return [
-            found for each in self.asked.values() for found in docker.replicas(project, service, each.engine)
-        ]
+        return [found for each in self.asked.values() for found in each.in_use(project, service)]
 
 
 def nodes_of(platform: Platform) -> Nodes:

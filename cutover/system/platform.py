@@ -33,8 +33,8 @@ class Project(Protocol):
     def stop(self, *services: str) -> Argv:
         """Return the argv that stops *services* within their stop_grace_period."""
 
-    def halt(self, running: Sequence[Container]) -> Argv:
-        """Return the argv that stops the *running* containers, for which no release file is needed."""
+    def stop_without_file(self, services: Sequence[str], running: Sequence[Container]) -> list[Argv]:
+        """Return what stops *services*, whose containers on this host are *running*, if no release file is at hand."""
 
 
 def project_of(settings: Settings, color: str, file: Path) -> Project:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutover.core.errors import ConfigError
-from cutover.system import process
+from cutover.system import docker, process
 from cutover.system.container import Container
 from cutover.system.docker import SwarmNode
 from cutover.system.process import Argv
@@ -93,9 +93,18 @@ class Stack:
         """Return the argv that stops all tasks of *services*; what the stack is stays."""
         return ("docker", "service", "scale", *(f"{self.project}_{each}=0" for each in services))
 
-    def halt(self, running: Sequence[Container]) -> Argv:
-        """Return the argv that stops the services of *running*: a task that is stopped would be started again."""
-        return self.stop(*dict.fromkeys(each.service for each in running))
+    def stop_without_file(self, services: Sequence[str], _running: Sequence[Container]) -> list[Argv]:
+        """Return what stops the tasks of *services* on all nodes; a stopped container would be started again.
+
+        A global service cannot be scaled: it is removed, and its release file makes it again. Raises EngineUnavailable.
+        """
+        found = {each: docker.swarm_service(f"{self.project}_{each}") for each in services}
+        scaled = [name for name, each in found.items() if each is not None and not each.is_global]
+        removed = [
+            f"{self.project}_{name}" for name, each in found.items() if each is not None and each.is_global
+        ]
+        remove: Argv = ("docker", "service", "rm", *removed)
+        return [argv for argv, names in ((self.stop(*scaled), scaled), (remove, removed)) if names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +215,12 @@ def platform_problem(
 ) -> str:
     """Why *image*, which is for *platform* (`linux/amd64`), may be started on a node that cannot run it; or empty.
 
-    *constraints* are those of `deploy.placement`; a node that is drained gets no task.
+    *constraints* are those of `deploy.placement`; a node that is drained or paused gets no task.
     """
     wrong = {
         each.name: its
         for each in nodes
-        if each.availability != "drain"
+        if each.availability == "active"
         and all(fits(each, text) for text in constraints)
         and (its := _platform_of(each)) not in {platform, ""}
     }
@@ -225,7 +234,10 @@ def platform_problem(
 
 def fits(node: SwarmNode, constraint: str) -> bool:
     """Whether a placement *constraint* lets a task run on *node*; true for one that only the Swarm can tell."""
-    key, operator, value = (each.strip() for each in re.split(r"(==|!=)", constraint, maxsplit=1))
+    parts = [each.strip() for each in re.split(r"(==|!=)", constraint, maxsplit=1)]
+    if len(parts) == 1:
+        return True  # the engine refuses it in its own words
+    key, operator, value = parts
     name = key if ".labels." in key else key.lower()
     if name == "node.ip":
         return True

@@ -191,7 +191,7 @@ class WatchCheck:
         return self.judged()[0]
 
     def judged(self) -> tuple[Verdict, int]:
-        """The verdict, and how often the source of what decides it was polled: while that stays, it is nothing new."""
+        """The verdict, and the poll count of the source that it comes from; the same count means the same answer."""
         verdict, source = self._judged()
         return self.excuse.apply(verdict) if self.excuse else verdict, source.polls
 

@@ -61,10 +61,10 @@ class TaskFinder:
             found = self.find()
         except EngineUnavailable as error:
             return self._while_silent(error)
-        known = self.first is None or (
-            found is not None and found.id == self.first.id and found.status in ALIVE
-        )
-        if known or (self.lost and found is not None):
+        alive = found is not None and found.status in ALIVE
+        same = self.first is None or (found is not None and found.id == self.first.id and alive)
+        # A node that comes back still has the ended container of the task that it lost.
+        if same or (self.lost and alive):
             self.first, self.away, self.lost = found, False, False
             return replace(found, moved=self.moved) if found else None
         if (moved := self._ask_swarm()) is not None:

@@ -426,19 +426,16 @@ def elsewhere(settings: Settings, live: Target) -> dict[str, Sibling]:
     """Name -> every container on another node of the Swarm that is one release with the one of *live*."""
     found, project = dict[str, Sibling](), live.project or ""
     for node, each in nodes_of(settings.platform).asked.items() if project else ():
-        try:
-            numbers = docker.numbers(project, each.engine)
-        except EngineUnavailable:  # the checks of the containers say so themselves
-            numbers = {service: [0] for service in settings.services}
         for service in settings.services:
-            there = numbers.get(service, [])
-            for number in there:
-                name = f"{service} {number}" if there[1:] else service
-                only = number if there[1:] else None
-                sibling = Sibling(project, service, only, each.engine)
-                with suppress(EngineUnavailable):
-                    sibling = replace(sibling, first=sibling.find())
-                found[f"{name} on {node}"] = sibling
+            there: list[Container | None] = [
+                None
+            ]  # a silent node: the checks of the containers say so themselves
+            with suppress(EngineUnavailable):
+                there = [*each.in_use(project, service)]
+            for first in there:
+                number = first.number if first and there[1:] else None
+                name = f"{service} {number}" if number else service
+                found[f"{name} on {node}"] = Sibling(project, service, number, each.engine, first)
     return found
 
 

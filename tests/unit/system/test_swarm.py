@@ -327,6 +327,7 @@ MIXED = [read_node(node("web-1", "x86_64")), read_node(node("pi", "aarch64", zon
         (["node.labels.zone!=b"], MIXED, ""),
         ([], MIXED[:1], ""),
         ([], [MIXED[0], read_node(node("pi", "aarch64", "drain"))], ""),
+        ([], [MIXED[0], read_node(node("pi", "aarch64", "pause"))], ""),
         ([], [MIXED[0], read_node(node("new", ""))], ""),
     ],
 )
@@ -351,6 +352,7 @@ def test_a_node_that_cannot_run_the_image_is_named(
         ("node.labels.Zone == b", False),
         ("node.labels.gpu != yes", True),
         ("engine.labels.disk == ssd", True),
+        ("node.role=manager", True),
     ],
 )
 def test_constraints_are_read_as_the_swarm_does(constraint: str, *, allowed: bool) -> None:

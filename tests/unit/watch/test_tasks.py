@@ -144,6 +144,8 @@ def test_a_global_task_is_lost_with_its_node_and_comes_back_with_it(fake: FakeSw
     assert "is not started elsewhere" in ask()[1]
     fake.there, fake.state = None, "ready"
     assert ask()[0] is Outcome.NOT_ASKED
+    fake.there = replace(FIRST, status="exited")  # the node still has the container that it lost
+    assert ask()[0] is Outcome.NOT_ASKED
     fake.there = NEXT
     assert ask()[0] is Outcome.YES
 
