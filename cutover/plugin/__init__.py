@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Generator, Sequence
@@ -70,10 +71,13 @@ def pytest_configure(config: pytest.Config) -> None:
     request = _parsed_request(config)
     if request is None:
         return
+    gc.disable()  # what is imported stays, so a collection would find nothing
     rendering = options.begin_rendering(config, request)
     from cutover.plugin import fixtures, hooks
     from cutover.plugin.session import SESSION, CutoverSession
 
+    gc.freeze()
+    gc.enable()
     session = CutoverSession.create(config, request, rendering)
     config.stash[SESSION] = session
     config.add_cleanup(session.close)

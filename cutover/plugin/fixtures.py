@@ -27,7 +27,6 @@ from cutover.system import docker
 from cutover.system.container import Container
 from cutover.system.http import HttpClient
 from cutover.system.nodes import nodes_of
-from cutover.watch.check import WatchCheck, WatchResult
 
 if TYPE_CHECKING:
     import httpx
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 
     from cutover.gate.compare_requests import CompareRequest
     from cutover.gate.compare_run import LiveRelease
+    from cutover.watch.check import WatchCheck, WatchResult
 
 
 # --- the session -----------------------------------------------------------------------------------------------------

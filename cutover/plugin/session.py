@@ -39,28 +39,20 @@ from cutover.release.finish import SessionEnd, release_files, url_result
 from cutover.release.notify import send_event
 from cutover.release.plan import ReleasePlan, plan_lines
 from cutover.release.preflight import preflight, recover_dead_session, report_obstacles
-from cutover.release.rollback import finish_record, revert_open_release
 from cutover.release.running import baselines_of_verified
 from cutover.release.state import State, who
-from cutover.release.switch import (
-    Interrupt,
-    Switched,
-    build_watch_checks,
-    drain_old,
-    require_well,
-    switch,
-    watch,
-)
 from cutover.release.transaction import Reporter, Transaction, outcome_of_error
 from cutover.release.verify import failing, journaled
 from cutover.report.terminal import refused_lines
 from cutover.report.write import point_latest_to, write_report
 from cutover.system.compose import Rendered
 from cutover.system.files import make_private
-from cutover.watch.check import WatchCheck, WatchResult
 
+# The modules of a deploy, a switch, a watch and a revert are imported where they are needed: a gate needs none.
 if TYPE_CHECKING:
     from cutover.release.deploy import Deployed
+    from cutover.release.switch import Switched
+    from cutover.watch.check import WatchCheck, WatchResult
 
 _T = TypeVar("_T")
 
@@ -229,6 +221,8 @@ class CutoverSession:
         if request.plan:
             report_obstacles(state, report)
         elif request.changes_something:
+            from cutover.release.rollback import finish_record
+
             self.hold_lock()
             with journaled(state):
                 recover_dead_session(state, report)
@@ -264,7 +258,7 @@ class CutoverSession:
     def deploy(self) -> str | None:
         """Deploy the requested tag, if there is one; the tag."""
         if self.request.deploy is not None and self._deployed is None:
-            from cutover.release.deploy import deploy  # with the migration: a gate needs neither
+            from cutover.release.deploy import deploy
 
             self._deployed = self._run_step(lambda on: deploy(on.tx, on.situation, on.plan, on.report))
             self.stage_begun = time.monotonic()
@@ -273,6 +267,8 @@ class CutoverSession:
     def switch(self) -> bool:
         """Switch the traffic, if it was requested; whether it was."""
         if self.request.switch and self._switched is None:
+            from cutover.release.switch import Interrupt, switch
+
             interrupt = Interrupt(self.signals.interrupt, self.signals.interruptible)
             self._switched = self._run_step(
                 lambda on: switch(on.tx, on.situation, on.plan, self._deployed, on.report, interrupt)
@@ -287,11 +283,15 @@ class CutoverSession:
         """The checks of the watch; after a switch they go on where the watch in the background is."""
         if self._switched is not None and target.color == self._switched.color:
             return self._switched.suite.checks()
+        from cutover.release.switch import build_watch_checks
+
         return build_watch_checks(self.release().situation.colors, target, self.evidence)
 
     def watch(self, target: Target, checks: list[WatchCheck]) -> WatchResult:
         """Drain the old color after a switch, then watch; once for the whole session."""
         if self._watched is None:
+            from cutover.release.switch import drain_old, require_well, watch
+
             report, progress = self.release().report, partial(self.console.progress, self.watch_seconds)
             background = self._switched.background if self._switched else None
             if background is not None:
@@ -312,6 +312,8 @@ class CutoverSession:
     def note_end(self) -> None:
         """Record the verdict by which the watch in the background has ended the session, as its trouble."""
         if self._switched is not None and self.trouble is None:
+            from cutover.release.switch import require_well
+
             on = self.release()
             try:
                 require_well(self._switched.background, on.situation.target.name, on.report)
@@ -323,6 +325,8 @@ class CutoverSession:
         tx = self.release().tx
         if not tx.changed:
             return ""
+        from cutover.release.rollback import revert_open_release
+
         return self._run_step(
             lambda _: revert_open_release(self.settings, tx.state, tx.id, "the rollback fixture")
         )

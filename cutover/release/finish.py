@@ -56,11 +56,8 @@ from cutover.release.gate_run import run_gate
 from cutover.release.history import Hold, Moment, Record, Unrecorded
 from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
-from cutover.release.prune import prune_releases, unpin_images
-from cutover.release.rollback import keep_adopted, keep_live, live_before_operator, note_live, on_top
 from cutover.release.running import previous_of
 from cutover.release.state import State, did_revert, lock_owner, who
-from cutover.release.switch import back_change, retire_old
 from cutover.release.transaction import REVERT_PATIENCE_S, Reporter, Transaction
 from cutover.release.verify import (
     ASK_AGAIN,
@@ -214,6 +211,8 @@ class SessionEnd:
         """Write down what users have from now on, if the target is live; a full disk does not stop that."""
         try:
             if (live := self._live_from_now_on()) is not None:
+                from cutover.release.rollback import keep_live
+
                 keep_live(self.situation.settings, **live)
         except (CutoverError, OSError) as error:
             self.report.line("", "live history", f"not written: {error}", None, "unknown")
@@ -226,12 +225,16 @@ class SessionEnd:
             state.keep_record(record)
             set_env_value(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)
             with contextlib.suppress(EngineUnavailable):
+                from cutover.release.prune import prune_releases
+
                 prune_releases(settings, state)
         except OSError as error:
             text = f"not written: {error.strerror}: {error.filename}"
             self.report.line("", "record", text, begun, "unknown")
 
     def _record_adopted(self) -> None:
+        from cutover.release.rollback import keep_adopted
+
         plan, situation = self.plan, self.situation
         if plan.deploy is not None and plan.deploy.previous is not None:
             keep_adopted(situation.settings, self.tx.state, plan.deploy.rendered.color, plan.deploy.previous)
@@ -239,6 +242,8 @@ class SessionEnd:
             keep_adopted(situation.settings, self.tx.state, situation.before.live, plan.old)
 
     def _after_commit(self) -> None:
+        from cutover.release.switch import retire_old
+
         begun = time.monotonic()
         try:
             retire_old(self.situation, self.report)
@@ -285,6 +290,8 @@ class SessionEnd:
         passed = [gate.reason] if gate and gate.outcome is not Outcome.NO else []
         self.report.line("", "undo", "; ".join([self._undone(), now_there, *passed]), begun)
         with contextlib.suppress(CutoverError, OSError):
+            from cutover.release.prune import unpin_images
+
             unpin_images(settings, tx.state)  # nobody goes back to a bad release
         result = self._result(Status.ROLLED_BACK, code) if ours else self._reverted_by_another()
         causes = tuple(Reason("", each) for each in self.causes if not _is_said(each, result.reasons))
@@ -590,6 +597,9 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
 
     Its journal entry says what users are to have, for whoever reverts it.
     """
+    from cutover.release.rollback import live_before_operator, note_live, on_top
+    from cutover.release.switch import back_change
+
     settings, state, color = situation.settings, situation.state, record.color
     path = state.release_path(color, record.file)
     if not path.is_file() or docker.image_id(record.image) is None:

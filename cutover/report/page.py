@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from cutover.core.evidence import Check, Evidence, Step, by_test, outcome_counts, tests_not_asked
@@ -28,7 +28,9 @@ from cutover.core.text import count, duration
 from cutover.core.verdict import Outcome
 from cutover.report import charts, facts
 from cutover.report.escape import clean, html_cut, html_json, html_text, one_line, template_environment
-from cutover.report.two_sessions import SessionChanges
+
+if TYPE_CHECKING:
+    from cutover.report.two_sessions import SessionChanges
 
 Journal = Sequence[Mapping[str, Any]]
 MOST_BYTES = 3_000_000
