@@ -31,6 +31,7 @@ from tests.helpers.ssh_hosts import Fleet, fleet
 SECTION = "hosts"
 FIRST, SECOND = "sha-4400001", "sha-4400002"
 RATE, CONNECTIONS = 200.0, 20
+TIMEOUT_S = 30  # a container that starts beside 15 others on two cores answers its HEALTHCHECK late
 EVERY_S = 0.2
 
 
@@ -78,7 +79,8 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     names = [f"web-{number}" for number in range(1, case.hosts + 1)]
     for tag in (FIRST, SECOND):
         build(tag)
-    with fleet(folder, [f"{REPO}:{tag}" for tag in (FIRST, SECOND)], names=names) as web:
+    images = [f"{REPO}:{tag}" for tag in (FIRST, SECOND)]
+    with fleet(folder, images, names=names, timeout_s=TIMEOUT_S) as web:
         with contextlib.ExitStack() as stack:
             users = [
                 stack.enter_context(load(web.url(name), connections=CONNECTIONS, rate=RATE, longest_s=900))
@@ -138,7 +140,7 @@ def main() -> int:
     rows: Rows = {}
     for name in wanted.names:
         with tempfile.TemporaryDirectory(prefix="hosts-") as folder:
-            rows[name] = measure(CASES[name], Path(folder)) | {"where": write.machine()}
+            rows[name] = {"where": write.machine(), **measure(CASES[name], Path(folder))}
         say(f"{name}: {rows[name]}")
     every = merged(SECTION, rows)
     publish(SECTION, told(every), every, dry=wanted.dry)

@@ -258,7 +258,7 @@ def main() -> int:
     for way in wanted.names:
         with tempfile.TemporaryDirectory(prefix="swarm-") as folder, SITES[way](Path(folder), images) as site:
             for kind, tag, before in (("good", GOOD, FIRST), ("bad", BAD, GOOD)):
-                rows[f"{way}, {kind}"] = measure(site, tag, before) | {"where": write.machine()}
+                rows[f"{way}, {kind}"] = {"where": write.machine(), **measure(site, tag, before)}
                 say(f"{way}, {kind}: {rows[f'{way}, {kind}']}")
     every = merged(SECTION, rows)
     publish(SECTION, told(every), every, dry=wanted.dry)

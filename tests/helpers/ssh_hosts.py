@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FOLDER = "/srv/recall"
 STATE = "/var/lib/cutover/recall"
 WAIT_S = 120.0
+MOST_AT_ONCE = 4
+"""So many servers are prepared at the same time."""
 TOML = """\
 project = "recall"
 shared_network = "recall_shared"
@@ -46,6 +48,7 @@ json = {{ service = "recall", version = "{{tag}}" }}
 
 [gate]
 min_uptime = "1s"
+request_timeout = "{timeout_s}s"
 
 [[endpoints]]
 path = "/metrics"
@@ -82,7 +85,8 @@ ln -s "$PREFIX" /srv/recall/.venv
 ln -s "$ROOT/smoke" "$ROOT/checks" /srv/recall/
 sed 's,listen 127.0.0.1:8080,listen 8080,' "$ROOT/deploy/proxy/nginx/cutover.conf" >/etc/nginx/conf.d/cutover.conf
 nginx
-cp "$ROOT/deploy/docker-compose.yml" /srv/recall/docker-compose.yml
+sed "s/^    stop_grace_period: 10s/&\n    healthcheck: {timeout: ${TIMEOUT_S}s}/" \
+    "$ROOT/deploy/docker-compose.yml" >/srv/recall/docker-compose.yml
 printf '%s\n' "$KEY" >~/.ssh/authorized_keys
 printf '%s' "$TOML" >/srv/recall/cutover.toml
 for color in blue green; do
@@ -175,15 +179,18 @@ def compiled(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def fleet(
-    folder: Path, images: Sequence[str], *, hold: str = "10m", names: Sequence[str] = ()
+    folder: Path, images: Sequence[str], *, hold: str = "10m", names: Sequence[str] = (), timeout_s: int = 5
 ) -> Iterator[Fleet]:
-    """Servers that run the first of *images* (of recall) on blue, with a coordinator's folder; removed afterwards."""
+    """Servers that run the first of *images* (of recall) on blue, with a coordinator's folder; removed afterwards.
+
+    *timeout_s*: what the HEALTHCHECK and a request of the gate may take.
+    """
     names = names or ("web-1", "web-2", "web-3")
     for each in ("image", "coordinator", "compiled"):
         (folder / each).mkdir()
     key = folder / "key"
     subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
-    toml = TOML.format(names=", ".join(f'"{each}"' for each in names), hold=hold)
+    toml = TOML.format(names=", ".join(f'"{each}"' for each in names), hold=hold, timeout_s=timeout_s)
     built, suffix = image(folder / "image"), secrets.token_hex(3)
     servers = {name: Server(f"cutover-test-{name}-{suffix}") for name in names}
     mounted = {str(Path(each).resolve()) for each in (sys.prefix, sys.base_prefix, ROOT)}
@@ -191,8 +198,8 @@ def fleet(
     for key_, path in compiled(folder).items():
         volumes += ["--volume", f"{path}:{path}", "--env", f"{key_}={path}"]
     try:
-        with ThreadPoolExecutor(len(names)) as pool:
-            values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml}
+        with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
+            values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml, "TIMEOUT_S": str(timeout_s)}
             jobs = [
                 pool.submit(_prepare, server, name, (*volumes, built), images, values)
                 for name, server in servers.items()
