@@ -242,7 +242,12 @@ def _said_back(way: dict[str, Any] | None, color: str) -> str:
     if way["how"] == "flip" and way.get("seconds") is not None:
         where = f" (rehearsed on {way['host']})" if way.get("host") else ""
         return f" · roll back takes about {duration(way['seconds'])}{where}"
-    what = {"flip": "flips to it", "start": "starts it and flips", "deploy": f"deploys {way['tag']} here"}
+    what = {
+        "flip": "flips to it",
+        "start": "starts it and flips",
+        "restore": f"puts {way['tag']} back as it ran before its first release",
+        "deploy": f"deploys {way['tag']} here",
+    }
     return f" · roll back {what[way['how']]}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,17 @@ class PreviousRelease:
     ) -> PreviousRelease:
         """How the services that *ran* are restored from *file*, with *container* in place of their own ids."""
         ids = {service: container or each.id for service, each in ran.items()}
-        images = {each.image_name: each.image for each in ran.values()}
+        # The engine may know the image by another name than the file, as Podman does: localhost/app:1 for app:1.
+        named = image_names(text or (file.read_text(encoding="utf-8") if file.is_file() else ""))
+        images = {named.get(service, each.image_name): each.image for service, each in ran.items()}
         # One that was not healthy will not become so: do not wait for it, or its fix could never be released.
         return cls(file, ids, images, wait_s if all(each.well for each in ran.values()) else 0.0, text, lost)
+
+
+def image_names(text: str) -> dict[str, str]:
+    """Service -> the image that the release file *text* names for it; nothing for an empty text."""
+    rows = json.loads(text)["services"] if text else {}
+    return {service: str(each["image"]) for service, each in rows.items() if each.get("image")}
 
 
 def up_change(  # noqa: PLR0913  # facts that only the caller knows

@@ -86,6 +86,11 @@ def color_named(colors: Colors, name: str) -> str:
     if name in {"live", "idle"}:
         if colors.live.color is None:
             raise ConfigError(f"target {name!r}: {colors.live.how}")
+        if name == "idle" and len(known) == 1:
+            only = f"{colors.settings.source} has {known[0]} alone, so there is no idle color"
+            raise ConfigError(
+                f"{only}: replace what runs, with cutover release TAG --in-place or --target=live"
+            )
         name = colors.live.color if name == "live" else other(colors.live.color)
     if name not in known:
         raise ConfigError(

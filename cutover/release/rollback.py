@@ -30,7 +30,7 @@ from cutover.core.text import now
 from cutover.core.verdict import Verdict
 from cutover.env.envfile import set_env_value
 from cutover.proxy.base import Live, other
-from cutover.release.changes import PreviousRelease, up_change
+from cutover.release.changes import PreviousRelease, image_names, up_change
 from cutover.release.colors import (
     BeforeRelease,
     Colors,
@@ -64,9 +64,10 @@ from cutover.release.verify import (
 from cutover.release.workers import WorkerFiles, last_file, move_workers
 from cutover.system import compose, docker, process
 from cutover.system.compose import Rendered
-from cutover.system.container import GRACE_S
+from cutover.system.container import GRACE_S, Container
 from cutover.system.http import fetch
 from cutover.system.platform import project_of
+from cutover.system.process import CompletedCommand
 from cutover.system.registry import ensure_image
 
 LIVE_HISTORY = "live-history.json"
@@ -244,13 +245,13 @@ def keep_adopted(settings: Settings, state: State, color: str, previous: Previou
     if not name.startswith(ADOPTED) or any(row.file == name for row in state.records(color)):
         return
     reference = _image_name(previous.file, settings.service)
-    image = previous.images.get(reference) or reference
+    image = previous.images[reference]
     tag, container = tag_of(reference) or image[7:19], previous.containers[settings.service]
     state.keep_record(Record(color, tag, image, "", container, name, verified=False, by=who(), at=now()))
 
 
 def _image_name(file: Path, service: str) -> str:
-    return str(json.loads(file.read_text(encoding="utf-8"))["services"][service]["image"])
+    return image_names(file.read_text(encoding="utf-8"))[service]
 
 
 def running_record(settings: Settings, state: State, color: str) -> Record | None:
@@ -561,9 +562,7 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
         )
         found = main_container(settings, to.color)
         if not done.ok or found is None or not found.running or found.image != to.image:
-            raise Failed(
-                f"{to.tag} did not start on {to.color}: {done.last_line or 'something else runs there'}"
-            )
+            raise Failed(f"{to.tag} did not start on {to.color}: {_why_not_there(done, found)}")
     except CutoverError as error:
         raise _failed_flip(tx, settings, error) from error
     if not tx.commit():
@@ -615,7 +614,18 @@ def _start_stopped(tx: Transaction, settings: Settings, to: Record) -> None:
     done = tx.apply(change)
     found = running_record(settings, tx.state, to.color)
     if not done.ok or found is None or not same_release(to, found):
-        raise Failed(f"{to.tag} did not start on {to.color}: {done.last_line or 'something else runs there'}")
+        raise Failed(
+            f"{to.tag} did not start on {to.color}: {_why_not_there(done, main_container(settings, to.color))}"
+        )
+
+
+def _why_not_there(done: CompletedCommand, found: Container | None) -> str:
+    """Why the release that *done* was to start is not what *found* runs."""
+    if not done.ok:
+        return done.last_line
+    if found is None:
+        return "nothing runs there"
+    return f"{found.image_name} ({found.image[7:19]}) is there, {found.status}"
 
 
 def _failed_flip(tx: Transaction, settings: Settings, error: CutoverError) -> CutoverError:

@@ -86,6 +86,9 @@ def test_what_ran_is_put_back_exactly(stand: Stand) -> None:
     good = stand.release(NEXT, "live")
     assert good.code == 0, good.out
     assert stand.ask(color="blue")["version"] == NEXT
+    status = stand.cutover("status")
+    assert status.code == 0, status.out
+    assert f"roll back puts {GOOD} back as it ran before its first release" in " ".join(status.out.split())
 
     back = stand.cutover("rollback")
     assert back.code == 0, back.out

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from cutover.cli.status import _lines, _said_back, code_of, cold_rollback
 from cutover.core.text import clock_of
+from cutover.release.rollback import RollbackPlan
 
 
 def facts(**more: Any) -> dict[str, Any]:
@@ -67,12 +68,22 @@ def test_a_time_of_another_day_has_its_date(stamp: str, said: str) -> None:
             " · roll back takes about 2.1 ms (rehearsed on web-1)",
         ),
         ({"how": "start", "color": "green", "tag": "sha-1"}, " · roll back starts it and flips"),
+        (
+            {"how": "restore", "color": "green", "tag": "sha-1"},
+            " · roll back puts sha-1 back as it ran before its first release",
+        ),
         ({"how": "deploy", "color": "green", "tag": "sha-1"}, " · roll back deploys sha-1 here"),
     ],
 )
 def test_status_says_where_the_way_back_leads(way: dict[str, Any] | None, said: str) -> None:
     """On the line of the color that it leads to, with the time where it was measured."""
     assert _said_back(way, "green") == said
+
+
+@pytest.mark.parametrize("how", get_args(get_type_hints(RollbackPlan)["how"]))
+def test_status_knows_each_way_back(how: str) -> None:
+    """A way that it has no words for would end it with a traceback."""
+    assert _said_back({"how": how, "color": "green", "tag": "sha-1"}, "green").startswith(" · roll back ")
 
 
 def test_an_end_with_11_is_repeated_with_its_command() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from dataclasses import replace
@@ -13,6 +14,7 @@ from cutover.core.change import PROMISE, UNDO_END, Change, line, undo_script
 from cutover.release.changes import PreviousRelease, ensure_line, undo_lines, up_change
 from cutover.system.compose import Compose
 from cutover.system.swarm import Stack
+from tests.helpers.containers import container
 
 
 def change(name: str, *undo: str) -> Change:
@@ -73,6 +75,18 @@ FLAGS = ("--detach", "--no-deps", "--pull", "never", "--wait", "--wait-timeout",
 PREVIOUS = PreviousRelease(
     Path("/s/releases/green/1.yml"), {"api": "c1"}, {"recall:sha-1": "sha256:11"}, 20.0
 )
+
+
+@pytest.mark.parametrize(
+    "known_as", ["recall:sha-1", "localhost/recall:sha-1", "docker.io/library/recall:sha-1"]
+)
+def test_images_are_named_as_in_the_release_file(tmp_path: Path, known_as: str) -> None:
+    """The file is started again by that name; an engine may know the image by another one, as Podman does."""
+    file = tmp_path / "1.yml"
+    file.write_text(json.dumps({"services": {"api": {"image": "recall:sha-1"}}}))
+    ran = {"api": replace(container(), image="sha256:11", image_name=known_as)}
+    for text in ("", file.read_text()):
+        assert PreviousRelease.of(file, ran, 20.0, text=text).images == {"recall:sha-1": "sha256:11"}
 
 
 def test_up_is_compose_up() -> None:
