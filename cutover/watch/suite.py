@@ -197,7 +197,7 @@ class WatchSuite:
             pairs = [*self.probes.counts.pairs]
             return judge_busy_host(traffic.windows.closed, bounds, pairs, self.calm_s) or slowness()
 
-        return OldColorTrouble(ask)
+        return self._unless_paused(ask)
 
     @cached_property
     def health_trouble(self) -> OldColorTrouble | None:
@@ -209,7 +209,7 @@ class WatchSuite:
         )
         if slowness is None or find is None or find_old is None:
             return slowness
-        return OldColorTrouble(lambda: shared_health_trouble(find(), find_old()) or slowness())
+        return self._unless_paused(lambda: shared_health_trouble(find(), find_old()) or slowness())
 
     def _trouble(self, *, slow: bool) -> OldColorTrouble | None:
         old = self.old_client
@@ -224,7 +224,12 @@ class WatchSuite:
             of_dependencies = self.dependencies.trouble_of_old if self.dependencies else str
             return not_ready(old, self.settings.ready) or of_dependencies() or compare(slow=slow)
 
-        return OldColorTrouble(ask)
+        return self._unless_paused(ask)
+
+    def _unless_paused(self, ask: Callable[[], str]) -> OldColorTrouble:
+        """What *ask* says of the old color; nothing while its container is paused, which no new release causes."""
+        find = _finder(self.settings, self.old)
+        return OldColorTrouble(lambda: "" if is_paused(find) else ask())
 
     def _asked(self) -> Iterator[WatchCheck]:
         """Every check that this target can be asked."""
@@ -450,6 +455,15 @@ def _finder(settings: Settings, target: Target | None) -> Find | None:
     if target is None or target.project is None:
         return None
     return Sibling(target.project, target.service, None).finder(settings)
+
+
+def is_paused(find: Find | None) -> bool:
+    """Whether the container that *find* finds is paused; False if the engine does not say."""
+    try:
+        found = find() if find else None
+    except EngineUnavailable:
+        return False
+    return found is not None and found.status == "paused"
 
 
 def not_ready(old: HttpClient, wanted: Ready) -> str:

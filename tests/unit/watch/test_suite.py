@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 from cutover.core.config import Settings
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
+from cutover.watch import suite as watch_suite
 from cutover.watch.suite import EARLY, WatchSuite, check_names, default_checks
+from tests.helpers.containers import container
 
 LIVE = Target("live", "live", "http://127.0.0.1:9", "green", "recall_green", through_proxy=True)
 OLD = Target("blue", "color", "http://127.0.0.1:9", "blue", "recall_blue")
@@ -52,3 +56,19 @@ def test_the_watch_goes_on_where_the_early_checks_are(tmp_path: Path) -> None:
     assert all(later[name].source is each.source for name, each in early.items())
     assert [each.service for each in early["restarts"].siblings] == []
     assert [each.service for each in later["restarts"].siblings] == ["jobs"]
+
+
+@pytest.mark.parametrize(("status", "excuses"), [("running", True), ("paused", False)])
+def test_a_paused_old_color_excuses_nothing(
+    monkeypatch: pytest.MonkeyPatch, status: str, excuses: bool
+) -> None:
+    """It answers nobody for a reason of its own; one that runs and does not answer may share the trouble."""
+    monkeypatch.setattr(watch_suite, "TROUBLE_S", 0.05)
+    monkeypatch.setattr(watch_suite, "_finder", lambda *_: lambda: container(Status=status))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        old = replace(OLD, base_url=f"http://127.0.0.1:{mute.getsockname()[1]}")
+        settings = Settings.model_validate(FULL)
+        made = WatchSuite(settings, LIVE, old, ControlProbe(lambda: True), Evidence(), 0.0)
+        for trouble in (made.trouble, made.slowness, made.health_trouble):
+            assert trouble is not None
+            assert bool(trouble()) is excuses
