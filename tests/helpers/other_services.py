@@ -322,6 +322,7 @@ def tried(other: Other, folder: Path, programs: Path, *, proxied: bool) -> Trial
         trial.settle()
         trial.take_over()
         trial.serves(SECOND)
+        trial.run("cutover", "status")  # it names the way back to what was taken over
         assert "RELEASED" in trial.run("cutover", "release", THIRD, *watch)
         trial.serves(THIRD)
         out = trial.run("cutover", "release", BAD, *watch, code=1)
