@@ -121,12 +121,10 @@ class Settings(schema.Section):
         if self.platform.nodes and self.platform.kind != "swarm":
             yield '[platform] nodes needs kind = "swarm"; other hosts are named in [hosts]'
         if self.platform.kind == "swarm":
-            one_off = "a one-off container cannot join the networks of a stack: migrate before the release"
             asked = {
                 "workers (a stack is deployed as a whole, so they would run on both colors)": bool(
                     self.workers
                 ),
-                f"[migrate] ({one_off})": self.migrate is not None,
                 '[proxy] driver = "port-swap" (a stack is not recreated on another port)': driver
                 == "port-swap",
             }

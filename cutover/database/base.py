@@ -180,7 +180,7 @@ def open_store(
     except EngineUnavailable as error:
         raise Inconclusive(str(error)) from error
     if not container and not process.run(("pg_dump", "--version"), deadline_s=10).ok:
-        missing = f"no container on the service's networks is called {location.host!r}, and there is no pg_dump here"
+        missing = f"no container here on the service's networks is called {location.host!r}, and there is no pg_dump"
         raise ConfigError(f"{missing}: name one that has pg_dump in {settings.source}: [database] container")
     return PostgresStore(PostgresTools(location, container), config.schema_table)
 

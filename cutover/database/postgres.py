@@ -207,7 +207,8 @@ def find_database_container(networks: Sequence[str], name: str) -> str:
         api = docker.client().api
         for row in api.containers(filters={"network": list(networks)}) if networks else ():
             attached = api.inspect_container(row["Id"])["NetworkSettings"]["Networks"]
-            names = [row["Names"][0].lstrip("/")]
+            task_of = (row.get("Labels") or {}).get("com.docker.swarm.service.name", "")
+            names = [row["Names"][0].lstrip("/"), task_of, f"tasks.{task_of}"]
             for network in (attached[each] for each in attached if each in networks):
                 given = (*(network.get("Aliases") or ()), *(network.get("DNSNames") or ()))
                 names += [*given, network["IPAddress"]]

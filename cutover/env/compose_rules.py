@@ -9,8 +9,9 @@ from typing import Any
 
 from cutover.core.config import Settings
 from cutover.core.verdict import Finding
-from cutover.system.compose import COMPLETED, Rendered
+from cutover.system.compose import Rendered
 from cutover.system.container import LOCALHOST, health_command, proves_nothing
+from cutover.system.swarm import COMPLETED
 
 Service = Mapping[str, Any]
 Fault = tuple[str, str]

@@ -34,7 +34,7 @@ from cutover.gate.task_checks import ExpectedTasks, judge_tasks
 from cutover.release.changes import ensure_line, up_change
 from cutover.release.colors import Situation, tag_of
 from cutover.release.history import Record
-from cutover.release.migrate import migrate_database, run_one_shots
+from cutover.release.migrate import migrate_database, one_off_file, run_one_shots
 from cutover.release.plan import DeployPlan, ReleasePlan
 from cutover.release.running import hashes_of, wait_for
 from cutover.release.state import State, who
@@ -76,8 +76,9 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
         said = f"{planned.tag} runs already and is verified: nothing to do"
         report.line("T-10m", f"deploy {rendered.color}", said, begun)
         return Deployed(target)
-    migrate_database(tx, situation, rendered, path, report)
-    run_one_shots(tx, situation, rendered, path, report)
+    with one_off_file(situation, rendered, path) as file:
+        migrate_database(tx, situation, rendered, file, report)
+        run_one_shots(tx, situation, rendered, file, report)
     baselines = _read_baselines(settings, (rendered.color, situation.before.live))
     before = docker.by_service(rendered.project, settings.services)
     tx.note_containers(rendered.color, before)

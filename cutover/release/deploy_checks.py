@@ -65,6 +65,8 @@ def plan_deploy(situation: Situation) -> DeployPlan:
     found = list[str]()
     try:
         found.extend(problems(situation.colors, rendered))
+        if request.migrate:
+            found.extend(one_off_problems(settings, rendered))
     except EngineUnavailable as error:
         found.append(str(error))
     if found:
@@ -74,7 +76,7 @@ def plan_deploy(situation: Situation) -> DeployPlan:
     if settings.platform.kind == "swarm":
         require_platforms(settings, rendered)
         # Each node resolves a name by itself, maybe later, when the tag has moved.
-        digests = {each: image.digest for each in settings.services if (image := facts[each])}
+        digests = {service: image.digest for service, image in facts.items() if image}
         rendered = compose.with_digests(rendered, digests)
     previous, unrestorable, exact = None, "", not request.allow_no_rollback
     try:
@@ -138,6 +140,30 @@ def problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
     yield from taken_ports(settings, rendered)
 
 
+def one_off_problems(settings: Settings, rendered: Rendered) -> Iterator[str]:
+    """Why a one-off container of the release cannot be run, one line each; raises EngineUnavailable."""
+    there, migrate = rendered.model.get("services") or {}, settings.migrate
+    if migrate and migrate.service not in there:
+        has = f"the compose file of {rendered.color} has {', '.join(there)}"
+        yield f"migrate.service in {settings.source} is {migrate.service!r}, and {has}"
+        return
+    if not rendered.is_stack:
+        return
+    services = compose.one_off_services(settings, rendered)
+    try:
+        model = compose.one_off_model(rendered, services, settings.state)
+    except ConfigError as error:
+        yield str(error)
+        return
+    joined = {key: name for name, each in model["services"].items() for key in each.get("networks") or ()}
+    for key, service in joined.items():
+        name = str(model["networks"][key].get("name", key))
+        found = docker.network(name)
+        missing = found is None and name == settings.shared_network  # which the preflight makes
+        if not missing and (problem := swarm.network_problem(key, name, found, service)):
+            yield problem
+
+
 def compose_problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
     """Why the compose file cannot be released, one line each; names, ports and volumes only beside a live color."""
     live, settings = colors.live.color, colors.settings
@@ -164,7 +190,8 @@ def running_services(settings: Settings, rendered: Rendered) -> set[str] | None:
     }
     beside = [each for network in sorted(networks) for each in docker.joined(network)]
     there = [each for each in (*docker.containers(rendered.project), *beside) if each.running]
-    return {name for each in there for name in (each.service, each.name)}
+    tasks = [docker.swarm_names(network) for network in networks] if rendered.is_stack else []
+    return {name for each in there for name in (each.service, each.name)}.union(*tasks)
 
 
 def taken_ports(settings: Settings, rendered: Rendered) -> Iterator[str]:
@@ -235,6 +262,6 @@ def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> d
 
     Without *pull* nothing is fetched, and there is none where the image is not on this host.
     """
-    one_shots = compose.one_shots_of(settings, rendered)
-    names = {each: rendered.image(each) for each in (*settings.services, *settings.workers, *one_shots)}
+    one_offs = (compose.one_off_services if rendered.is_stack else compose.one_shots_of)(settings, rendered)
+    names = {each: rendered.image(each) for each in (*settings.services, *settings.workers, *one_offs)}
     return {service: ensure_image(name) if pull else local_image(name) for service, name in names.items()}

@@ -6,10 +6,10 @@ The rehearsal touches neither the service nor its database. Endpoints that write
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,19 +30,49 @@ from cutover.database.base import (
 from cutover.database.postgres import PostgresUrl
 from cutover.gate.container_checks import health_budget
 from cutover.gate.http_checks import endpoint, ready, version
-from cutover.release.colors import Situation
+from cutover.release.colors import Situation, main_container
 from cutover.release.gate_run import run_gate
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import compose, docker, process
 from cutover.system.compose import Compose, Rendered
 from cutover.system.container import Container
+from cutover.system.files import make_private, write_atomically
 from cutover.system.http import HttpClient
 
 STDIN = Path("-")
 START_TIMEOUT_S = 60.0
 POLL_S = 0.25
-REMOVED_KEYS = ("depends_on", "container_name", "ports", "profiles")
-"""Keys of the Compose service that a one-off container does not get."""
+ONE_OFF = "one-off"
+"""Beside the release files, or in the state directory: what one-off containers of a stack are run from."""
+
+
+@contextlib.contextmanager
+def one_off_file(situation: Situation, new: Rendered, release_file: Path) -> Iterator[Path]:
+    """The file that one-off containers are run from: *release_file*, for a stack one that Compose can read.
+
+    That one is private and removed at the end. Raises ConfigError.
+    """
+    settings = situation.settings
+    names = compose.one_off_services(settings, new) if situation.request.migrate else []
+    if not names or not new.is_stack:
+        yield release_file
+        return
+    folder, file = settings.state / ONE_OFF, release_file.with_name(f"{ONE_OFF}.yml")
+    try:
+        services = [*dict.fromkeys([settings.service, *names])]  # the first one says where the database is
+        _write_contents(new, services, folder)
+        write_atomically(file, json.dumps(compose.one_off_model(new, services, folder)))
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_contents(rendered: Rendered, services: Sequence[str], folder: Path) -> None:
+    for each in compose.one_off_contents(rendered, services):
+        make_private(folder)
+        # The user of the container, whose id we do not know, reads it; the folder keeps other users out.
+        write_atomically(folder / each.name, each.data, mode=0o444)
 
 
 def migrate_database(
@@ -107,7 +137,7 @@ def _require_rehearsal(
     if before.live is None:
         return
     # Before a first release the proxy names a color on which nothing runs that could be checked.
-    live = compose.render(situation.settings, before.live, before.tag) if before.tag else None
+    live = _live_release(situation.settings, before.live, before.tag) if before.tag else None
     with report.step("T-15m", "rehearsal") as text:
         verdicts = rehearse_migration(database, new, live)
         rows = [evidence.check(f"prepare::{each.question}", before.live, 0, each, 0.0) for each in verdicts]
@@ -120,6 +150,14 @@ def _require_rehearsal(
             raise kind(f"on the restored copy: {reason}; nothing was changed", check=bad[0].id)
         passes = f"{before.tag} passes {len(verdicts)} checks" if live else "no release has to run on it"
         text.append(f"on the restored copy: new schema applied, {passes}")
+
+
+def _live_release(settings: Settings, color: str, tag: str) -> Rendered:
+    live = compose.render(settings, color, tag)
+    running = main_container(settings, color) if live.is_stack else None
+    if running is None or "@" not in running.image_name:
+        return live
+    return compose.with_digests(live, {settings.service: running.image_name})  # the tag may have moved
 
 
 def _migrate(
@@ -193,15 +231,14 @@ class CopyAccess:
     mounted_at: str = ""
 
 
-def compose_on_copy(rendered: Rendered, service: str, access: CopyAccess) -> str:
+def compose_on_copy(rendered: Rendered, service: str, access: CopyAccess, folder: Path) -> str:
     """Compose file, as JSON for stdin, with *service* alone and on the scratch copy.
 
-    It holds secrets, which must not be on a command line. `$` is doubled, as Compose wants to read it.
+    It holds secrets, which must not be on a command line. `$` is doubled, as Compose wants to read it. *folder* is
+    where the configs and secrets of a stack are written.
     """
-    model: dict[str, Any] = {key: value for key, value in rendered.model.items() if key != "services"}
-    one: dict[str, Any] = copy.deepcopy(dict(rendered.service(service)))
-    for key in REMOVED_KEYS:
-        one.pop(key, None)
+    model = compose.one_off_model(rendered, [service], folder)
+    one: dict[str, Any] = model["services"][service]
     one["environment"] = dict(one.get("environment") or {}) | {
         key: value.replace("$", "$$") for key, value in access.variables.items()
     }
@@ -209,7 +246,7 @@ def compose_on_copy(rendered: Rendered, service: str, access: CopyAccess) -> str
         others = [each for each in one.get("volumes") or () if each.get("target") != access.mounted_at]
         mount = {"type": "bind", "source": str(access.folder), "target": access.mounted_at}
         one["volumes"] = [*others, mount]
-    return json.dumps(model | {"services": {service: one}})
+    return json.dumps(model)
 
 
 def _copy_access(database: ServiceDatabase, rendered: Rendered, service: str) -> CopyAccess:
@@ -239,7 +276,8 @@ def _rehearse_migrate(database: ServiceDatabase, new: Rendered, container: str) 
     question, settings = "rehearsal: migrate", database.settings
     if settings.migrate is None:
         return yes(question, "no [migrate] command: the schema stays")
-    text = compose_on_copy(new, settings.service, _copy_access(database, new, settings.service))
+    service, folder = settings.migrate.service, database.state_dir / ONE_OFF
+    text = compose_on_copy(new, service, _copy_access(database, new, service), folder)
     options = database.migration_options(new)
     project = Compose(new.project, STDIN)
     change = migration_change(database.state_dir, project, settings.migrate, container, options=options)
@@ -279,7 +317,9 @@ def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) ->
     port = settings.gate.container_port or live.inner_port(service)
     flags = ("--detach", "--no-deps", "--name", name, "--publish", f"127.0.0.1::{port}", "-T")
     argv = Compose(live.project, STDIN).words("run", *flags, service)
-    text = compose_on_copy(live, service, _copy_access(database, live, service))
+    folder = database.state_dir / ONE_OFF
+    _write_contents(live, [service], folder)
+    text = compose_on_copy(live, service, _copy_access(database, live, service), folder)
     # In another folder Compose could read a .env file that is there.
     done = process.run(argv, deadline_s=START_TIMEOUT_S, stdin=text.encode(), cwd=str(database.state_dir))
     found = docker.inspect(name)

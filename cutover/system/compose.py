@@ -19,13 +19,14 @@ from cutover.core.masking import MASK, secrets_in, secrets_of
 from cutover.system import process
 from cutover.system.container import GRACE_S, Container
 from cutover.system.process import Argv
-from cutover.system.swarm import Content, contents_of, stack_of
+from cutover.system.swarm import COMPLETED, Content, contents_of, one_offs_of, stack_of
 
 COMPOSE_DEADLINE_S = 30.0
 MOST_SECRET_BYTES = 65_536  # of a file that is mounted: a secret is short
 MIN_VERSION = (2, 28)
 """The oldest Compose that is tested."""
-COMPLETED = "service_completed_successfully"
+NOT_ONE_OFF = ("depends_on", "links", "container_name", "ports", "profiles")
+"""Keys of a service that a one-off container does not get: they name other services, or what only one may have."""
 REPLACED = "\ufffd"
 """What Compose makes of a byte that is not UTF-8."""
 MISSING = re.compile(r"required variable \S+ is missing a value")
@@ -94,6 +95,11 @@ class Rendered:
     """Service → its config hash, if `text` is not what Compose could hash: a stack."""
     contents: tuple[Content, ...] = ()
     """The configs and secrets that a stack names."""
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether `text` is a stack of Docker Swarm; `model` is what Compose rendered all the same."""
+        return bool(self.hashes)
 
     def service(self, name: str) -> Mapping[str, Any]:
         """Return one service of the model; raises ConfigError if there is none of that name."""
@@ -352,6 +358,38 @@ def one_shots_of(settings: Settings, rendered: Rendered) -> list[str]:
     own = settings.migrate.service if settings.migrate else ""
     found = rendered.one_shots((*settings.services, *settings.workers))
     return [name for name in found if name != own]
+
+
+def one_off_services(settings: Settings, rendered: Rendered) -> list[str]:
+    """Return all services that a release runs in one-off containers: migration, its rehearsal, one-shot services."""
+    migrate, snapshot = settings.migrate, settings.snapshot
+    rehearsed = [settings.service] if migrate and snapshot.enabled and snapshot.rehearse else []
+    own = [migrate.service, *rehearsed] if migrate else []
+    return [*dict.fromkeys([*own, *one_shots_of(settings, rendered)])]
+
+
+def one_off_contents(rendered: Rendered, services: Sequence[str]) -> tuple[Content, ...]:
+    """Return the configs and secrets of *services* that are files for their one-off containers; raises ConfigError.
+
+    Compose reads them where the compose file says; only for a stack they are written, as in a task readable for
+    every user.
+    """
+    if not rendered.is_stack:
+        return ()
+    return contents_of(rendered.model, rendered.project, services, rendered.variables)
+
+
+def one_off_model(rendered: Rendered, services: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Return the model with *services* alone, as `docker compose run` takes it; raises ConfigError.
+
+    *folder* is where `one_off_contents` are.
+    """
+    alone = {
+        name: {key: value for key, value in rendered.service(name).items() if key not in NOT_ONE_OFF}
+        for name in services
+    }
+    model = dict(rendered.model) | {"services": alone}
+    return one_offs_of(model, one_off_contents(rendered, services), folder) if rendered.is_stack else model
 
 
 def render_colors(settings: Settings) -> dict[str, Rendered]:

@@ -367,6 +367,15 @@ def joined(network: str) -> list[Container]:
     return _listed({"network": [network]}, every=False)
 
 
+def network(name: str) -> dict[str, Any] | None:
+    """Return `docker network inspect`, None if there is none of that name; raises EngineUnavailable."""
+    try:
+        found: dict[str, Any] = _get_json(f"/networks/{quote(name)}")
+    except _NotFound:
+        return None
+    return found
+
+
 def top(container_id: str) -> list[dict[str, str]]:
     """Return the processes of a container as the `ps` of the engine's host lists them; raises EngineUnavailable.
 
@@ -453,6 +462,19 @@ def swarm_service(name: str) -> SwarmService | None:
     wanted = {"service": [name], "desired-state": ["running"]}
     tasks = _get_json("/tasks", {"filters": json.dumps(wanted)})
     return read_service(service, tasks, {each.id: each.name for each in swarm_nodes()})
+
+
+def swarm_names(network_name: str) -> set[str]:
+    """Return the names that running services of the Swarm have on a network; raises EngineUnavailable."""
+    targets = {network_name, (network(network_name) or {}).get("Id", "")}
+    return {
+        name
+        for row in _get_json("/services", {"status": "true"})
+        if (row.get("ServiceStatus") or {}).get("RunningTasks")
+        for each in row["Spec"]["TaskTemplate"].get("Networks") or ()
+        if each.get("Target") in targets
+        for name in (row["Spec"]["Name"], *(each.get("Aliases") or ()))
+    }
 
 
 def swarm_tasks(name: str, nodes: Sequence[SwarmNode]) -> list[SwarmTask]:

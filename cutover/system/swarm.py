@@ -43,11 +43,14 @@ REASONS = {
     "security_opt": "Swarm ignores it: set it for the engine of each node (no-new-privileges in daemon.json)",
     "memswap_limit": "Swarm has no limit of swap: leave it out",
 }
+COMPLETED = "service_completed_successfully"
 CONDITIONS = {"no": "none", "always": "any", "unless-stopped": "any", "on-failure": "on-failure"}
 """`restart` of Compose → `condition` of a stack."""
 SETTLE_S = 30.0
 """How long the engine may need beside the start: it stops the tasks before, and looks at the new ones for 5 s."""
 KINDS: tuple[Literal["config", "secret"], ...] = ("config", "secret")
+MOUNTED = tuple(f"{kind}s" for kind in KINDS)
+"""Their keys in a compose file."""
 MOST_NAME = 64
 """How long the name of a config or a secret may be."""
 MIN_CLI = 26
@@ -262,7 +265,7 @@ def stack_of(
     its config hashes by service.
     """
     there = model.get("services") or {}
-    found = [problem for name in services for problem in problems(name, there[name])]
+    found = [problem for name in services for problem in problems(name, there[name], services)]
     if found:
         raise ConfigError("\n".join(found))
     made = {name: _service(there[name], project, name, hashes.get(name, "")) for name in services}
@@ -289,8 +292,56 @@ def stack_of(
     return {key: value for key, value in stack.items() if value}
 
 
-def problems(name: str, service: Service) -> Iterator[str]:
-    """Why a stack cannot have *service* as it is, one line for each key."""
+def one_offs_of(model: Mapping[str, Any], contents: Collection[Content], folder: Path) -> dict[str, Any]:
+    """Return a rendered Compose *model* for `docker compose run` on a manager, beside a stack.
+
+    A network of the stack is left out: before the first deploy it is not there, it holds nothing but tasks of the
+    stack, and no other container can join it. Without another one a container is on the engine's own network.
+    *contents*, the configs and secrets, are files in *folder*.
+    """
+    external = {
+        key: each for key, each in (model.get("networks") or {}).items() if (each or {}).get("external")
+    }
+    files = {
+        f"{kind}s": {each.key: {"file": str(folder / each.name)} for each in contents if each.kind == kind}
+        for kind in KINDS
+    }
+    services = {name: _off_stack(each, external) for name, each in model["services"].items()}
+    return dict(model) | files | {"services": services, "networks": external}
+
+
+def _off_stack(service: Service, external: Collection[str]) -> dict[str, Any]:
+    kept = {key: value for key, value in service.items() if key not in {"networks", "deploy", *MOUNTED}}
+    # Compose warns of each key that only Swarm knows.
+    resources = (service.get("deploy") or {}).get("resources")
+    kept |= {"deploy": {"resources": resources}} if resources else {}
+    for kind in MOUNTED:
+        if rows := service.get(kind):
+            kept[kind] = [{key: row[key] for key in ("source", "target") if key in row} for row in rows]
+    joined = {key: how for key, how in (service.get("networks") or {}).items() if key in external}
+    return kept | {"networks": joined} if joined else {"network_mode": "bridge"} | kept
+
+
+def network_problem(key: str, name: str, network: Mapping[str, Any] | None, service: str) -> str:
+    """Why a one-off container of *service* cannot join `networks.<key>`, which Swarm calls *name*; empty if it can.
+
+    *network* is what the engine says of it, None if it has none of that name.
+    """
+    create = "docker network create --driver overlay --attachable"
+    joins = f"networks.{key}: {service} runs in a one-off container, which joins {name}"
+    if network is None:
+        return f"{joins}, and there is no such network: {create} {name}"
+    if network.get("Scope") != "swarm":
+        way_out = f"{create} NAME, and name that one"
+        return f"{joins}, a {network.get('Driver')} network of this node only: {way_out}"
+    if not network.get("Attachable"):
+        way_out = f"attachable: true where it is declared, or {create} NAME, and name that one"
+        return f"{joins}, and it is not attachable: {way_out}"
+    return ""
+
+
+def problems(name: str, service: Service, services: Collection[str]) -> Iterator[str]:
+    """Why a stack of *services* cannot have *service* as it is, one line for each key."""
     where = f"services.{name}"
     for key, value in service.items():
         if key in KEPT | CONVERTED | DROPPED or not value:
@@ -298,13 +349,11 @@ def problems(name: str, service: Service) -> Iterator[str]:
         yield f"{where}: {key} on Swarm: {REASONS.get(key, 'a stack has no such key: leave it out')}"
     for other, how in (service.get("depends_on") or {}).items():
         condition = how.get("condition", "")
-        if condition != "service_started":
-            what = (
-                "run it to its end before the release"
-                if condition == "service_completed_successfully"
-                else "let the service wait for it itself"
-            )
-            yield f"{where}: depends_on {other} ({condition}) on Swarm: all tasks are started at once: {what}"
+        what = f"{where}: depends_on {other} ({condition}) on Swarm: all tasks are started at once"
+        if condition not in {"service_started", COMPLETED}:
+            yield f"{what}: let the service wait for it itself"
+        elif condition == COMPLETED and other in services:
+            yield f"{what}: leave {other} out of services in cutover.toml, and it is run before them"
     for row in service.get("ports") or ():
         yield from (f"{where}: {each}" for each in _port_problems(row))
     for text in service.get("tmpfs") or ():

@@ -129,6 +129,15 @@ def test_all_contradictions_between_tables_are_told_at_once(tmp_path: Path) -> N
     assert "slo.p50 is 3s, longer than slo.p95" in lines[1]
 
 
+def test_a_swarm_may_migrate(tmp_path: Path) -> None:
+    """A migration before the release, with a snapshot, is nothing that a Swarm cannot do."""
+    path = tmp_path / "cutover.toml"
+    path.write_text(
+        f'{BASE}[platform]\nkind = "swarm"\n[migrate]\ncommand = ["up"]\n[snapshot]\nenabled = true\n'
+    )
+    assert load_config(path, {"CUTOVER_STATE_DIR": str(tmp_path / "state")}).migrate is not None
+
+
 @pytest.mark.parametrize(
     ("key", "table"),
     [

@@ -42,7 +42,7 @@ def test_the_copy_replaces_the_database_and_nothing_else() -> None:
         networks={"shared": None},
     )
     access = CopyAccess({"DATABASE_URL": "postgresql://u:s3cret$one@db/scratch"})
-    model = json.loads(compose_on_copy(rendered, "api", access))
+    model = json.loads(compose_on_copy(rendered, "api", access, Path("/x")))
     assert model["services"] == {
         "api": {
             "image": "recall/api:sha-2",
@@ -77,7 +77,8 @@ def test_the_copy_of_a_file_is_mounted_over_the_volume(tmp_path: Path) -> None:
         {"type": "volume", "source": "data", "target": "/data"},
         {"type": "bind", "source": "/x", "target": "/x"},
     ]
-    text = compose_on_copy(_rendered(volumes=volumes), "api", CopyAccess(folder=tmp_path, mounted_at="/data"))
+    access = CopyAccess(folder=tmp_path, mounted_at="/data")
+    text = compose_on_copy(_rendered(volumes=volumes), "api", access, Path("/x"))
     assert json.loads(text)["services"]["api"]["volumes"] == [
         {"type": "bind", "source": "/x", "target": "/x"},
         {"type": "bind", "source": str(tmp_path), "target": "/data"},

@@ -12,6 +12,7 @@ from cutover.core.config import Settings, load_config
 from cutover.core.errors import ConfigError
 from cutover.system import compose, process
 from cutover.system.compose import Rendered, has_known_hash
+from cutover.system.swarm import COMPLETED
 
 OLD = """\
 #!/bin/sh
@@ -120,7 +121,7 @@ def test_knows_each_published_port(
 
 def waits(*names: str, **more: str) -> dict[str, Any]:
     """A service that waits for *names* to complete, and for the others of its own condition."""
-    rows = dict.fromkeys(names, compose.COMPLETED) | more
+    rows = dict.fromkeys(names, COMPLETED) | more
     return {"depends_on": {name: {"condition": how} for name, how in rows.items()}}
 
 
@@ -132,7 +133,7 @@ def waits(*names: str, **more: str) -> dict[str, Any]:
         ({"api": waits("seed", "migrate"), "seed": waits("migrate"), "migrate": {}}, ["migrate", "seed"]),
         ({"api": waits(db="service_healthy"), "db": waits("init"), "init": {}}, []),  # db is not started by a release
         ({"api": waits("worker"), "worker": waits("chown")}, ["chown"]),  # worker is released with it
-        ({"api": {"depends_on": {"seed": {"condition": compose.COMPLETED, "required": False}}}}, []),
+        ({"api": {"depends_on": {"seed": {"condition": COMPLETED, "required": False}}}}, []),
     ],
 )  # fmt: skip
 def test_one_shot_services_come_in_the_order_of_compose(
@@ -140,6 +141,43 @@ def test_one_shot_services_come_in_the_order_of_compose(
 ) -> None:
     """What a released service waits for to complete runs before it, and what that waits for still earlier."""
     assert rendered(services).one_shots(("api", "worker")) == expected
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        ({}, ["seed"]),
+        ({"migrate": {"command": ["up"], "service": "tools"}}, ["tools", "seed"]),
+        ({"migrate": {"command": ["up"], "service": "seed"}}, ["seed"]),
+        ({"migrate": {"command": ["up"]}, "snapshot": {"enabled": True}}, ["api", "seed"]),
+        ({"migrate": {"command": ["up"], "service": "tools"}, "snapshot": {"enabled": True}}, ["tools", "api", "seed"]),
+        ({"snapshot": {"enabled": True}}, ["seed"]),
+    ],
+)  # fmt: skip
+def test_services_that_run_in_one_off_containers(tables: dict[str, Any], expected: list[str]) -> None:
+    """The migration, with a rehearsal also the live release on the copy, and the one-shot services."""
+    settings = Settings.model_validate({"project": "p", "colors": {"blue": {"env_file": "/b"}}} | tables)
+    services = {"api": waits("seed"), "seed": {}, "tools": {}}
+    assert compose.one_off_services(settings, rendered(services)) == expected
+
+
+def test_a_one_off_container_of_a_stack_has_files_for_its_secrets(tmp_path: Path) -> None:
+    """Compose reads a secret as its owner only, a task as every user: the file is one of ours."""
+    (tmp_path / "key").write_text("s3cret")
+    api = {
+        "image": "r/api:sha-1",
+        "secrets": [{"source": "key", "target": "/run/secrets/key", "mode": "0400"}],
+    }
+    model = {"services": {"api": api, "db": {}}, "secrets": {"key": {"file": str(tmp_path / "key")}}}
+    stack = Rendered("blue", "p_blue", "", model, {}, {"api": "hash"})
+    (content,) = compose.one_off_contents(stack, ["api"])
+    made = compose.one_off_model(stack, ["api"], tmp_path / "one-off")
+    assert made["secrets"] == {"key": {"file": str(tmp_path / "one-off" / content.name)}}
+    assert made["services"]["api"]["secrets"] == [{"source": "key", "target": "/run/secrets/key"}]
+    assert list(made["services"]) == ["api"]
+    plain = Rendered("blue", "p_blue", "", model, {})
+    assert compose.one_off_contents(plain, ["api"]) == ()
+    assert compose.one_off_model(plain, ["api"], tmp_path)["secrets"] == model["secrets"]
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,20 @@ def test_containers_are_listed_and_inspected(engine: type[Engine]) -> None:
     ]
 
 
+def test_names_of_running_services_on_a_network(engine: type[Engine]) -> None:
+    """Their own and their aliases there; not those of a service without a task, or on another network."""
+
+    def service(name: str, target: str, running: int) -> dict[str, Any]:
+        networks = [{"Target": target, "Aliases": [name.partition("_")[2]]}]
+        spec = {"Name": name, "TaskTemplate": {"Networks": networks}}
+        return {"Spec": spec, "ServiceStatus": {"RunningTasks": running}}
+
+    there = [service("data_db", "n1", 1), service("data_cache", "n1", 0), service("other_mail", "n2", 1)]
+    engine.answers.update({"/networks/shared": {"Id": "n1"}, "/services": there})
+    assert docker.swarm_names("shared") == {"data_db", "db"}
+    assert docker.network("none") is None
+
+
 def test_a_port_is_found_in_the_list_of_the_engine(engine: type[Engine]) -> None:
     """Without the filter `publish`, which Podman refuses; UDP and unpublished ports are others."""
     rows = {

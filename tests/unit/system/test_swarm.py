@@ -16,6 +16,8 @@ from cutover.system.swarm import (
     Stack,
     contents_of,
     fits,
+    network_problem,
+    one_offs_of,
     platform_problem,
     stack_of,
     why_no_manager,
@@ -148,8 +150,8 @@ def test_a_port_is_a_number() -> None:
             "depends_on db (service_healthy) on Swarm: all tasks are started at once: let the service wait",
         ),
         (
-            {"depends_on": {"job": {"condition": "service_completed_successfully"}}},
-            "depends_on job (service_completed_successfully) on Swarm: all tasks are started at once: run it to its end before",
+            {"depends_on": {"api": {"condition": "service_completed_successfully"}}},
+            "depends_on api (service_completed_successfully) on Swarm: all tasks are started at once: leave api out of",
         ),
     ],
 )
@@ -176,11 +178,12 @@ def test_refuses_all_at_once() -> None:
 
 
 def test_drops_what_says_nothing_about_a_container() -> None:
-    """Profiles and the pull policy have decided already; an order of starts is not needed by `service_started`."""
+    """Profiles and the pull policy have decided already; what must complete is run before a stack is deployed."""
+    started, completed = "service_started", "service_completed_successfully"
     given = {
         "profiles": ["x"],
         "pull_policy": "never",
-        "depends_on": {"db": {"condition": "service_started"}},
+        "depends_on": {"db": {"condition": started}, "seed": {"condition": completed}},
     }
     assert set(api(**given)) == {"image", "labels", "deploy"}
 
@@ -299,6 +302,63 @@ def test_a_stack_names_configs_that_exist() -> None:
     assert made["configs"] == {"app": {"name": "app-1", "external": True}}
     assert made["secrets"] == {"key": {"name": "key-2", "external": True}}
     assert made["services"]["api"]["configs"][1] == {"source": "inline", "target": "/etc/x", "mode": 0o440}
+
+
+NETWORKS = {
+    "default": {"name": "recall_blue_default"},
+    "own": {"name": "recall_own", "attachable": True, "driver": "overlay"},
+    "shared": {"name": "recall_shared", "external": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        (
+            {"networks": {"default": None, "shared": {"aliases": ["x"]}}},
+            {"networks": {"shared": {"aliases": ["x"]}}},
+        ),
+        ({"networks": {"default": None, "own": None}}, {"network_mode": "bridge"}),
+        ({"network_mode": "host"}, {"network_mode": "host"}),
+        ({"networks": {"shared": None}, "deploy": {"mode": "global"}}, {"networks": {"shared": None}}),
+        (
+            {"deploy": {"replicas": 2, "resources": {"limits": {"cpus": 1}}}},
+            {"network_mode": "bridge", "deploy": {"resources": {"limits": {"cpus": 1}}}},
+        ),
+        (
+            {"configs": [{"source": "app", "target": "/a", "mode": "0440"}], "read_only": True},
+            {"network_mode": "bridge", "configs": [{"source": "app", "target": "/a"}], "read_only": True},
+        ),
+    ],
+)
+def test_a_one_off_container_stays_beside_the_stack(
+    service: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    """It joins the networks that are there before the stack, and has no key that only Swarm knows."""
+    model = {"name": "recall_blue", "services": {"api": service}, "networks": NETWORKS}
+    made = one_offs_of(model, [Content("config", "app", "app-1", b"")], FILE.parent)
+    assert made["services"]["api"] == expected
+    assert made["networks"] == {"shared": NETWORKS["shared"]}
+    assert made["configs"] == {"app": {"file": str(FILE.parent / "app-1")}}
+
+
+@pytest.mark.parametrize(
+    ("network", "problem"),
+    [
+        ({"Scope": "swarm", "Driver": "overlay", "Attachable": True}, ""),
+        ({"Scope": "swarm", "Driver": "overlay", "Attachable": False}, "it is not attachable: attachable: true where"),
+        ({"Scope": "local", "Driver": "bridge", "Attachable": False}, "a bridge network of this node only: docker"),
+        (None, "there is no such network: docker network create --driver overlay --attachable recall_shared"),
+    ],
+)  # fmt: skip
+def test_a_network_that_a_one_off_container_cannot_join(network: dict[str, Any] | None, problem: str) -> None:
+    """The line names the network by its key, the service that joins it, and the way out."""
+    said = network_problem("shared", "recall_shared", network, "api")
+    assert bool(said) is bool(problem)
+    assert problem in said
+    assert not said or said.startswith(
+        "networks.shared: api runs in a one-off container, which joins recall_shared"
+    )
 
 
 def node(name: str, arch: str, availability: str = "active", **labels: str) -> dict[str, Any]:

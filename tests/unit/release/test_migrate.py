@@ -1,0 +1,110 @@
+"""What one-off containers beside a stack are run from, and why they could not be run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutover.core.config import Settings
+from cutover.core.target import ReleaseRequest, Target
+from cutover.proxy.base import Live
+from cutover.release.colors import BeforeRelease, Colors, Situation
+from cutover.release.deploy_checks import one_off_problems
+from cutover.release.migrate import one_off_file
+from cutover.system import docker
+from cutover.system.compose import Rendered
+
+
+def settings(state: Path, **tables: Any) -> Settings:
+    """Settings of a project with a migration."""
+    given = {"project": "shop", "state_dir": state, "colors": {"blue": {"env_file": "/b"}}}
+    return Settings.model_validate(given | {"migrate": {"command": ["up"]}} | tables)
+
+
+def stack(hashes: dict[str, str] | None = None, **service: Any) -> Rendered:
+    """A release of a stack whose service is on a network and has a secret."""
+    api = {"image": "shop:1", "networks": {"shared": None}, "secrets": [{"source": "key", "target": "/k"}]}
+    model = {
+        "services": {"api": api | service, "db": {"image": "postgres"}},
+        "networks": {"shared": {"name": "shop_shared", "external": True}},
+        "secrets": {"key": {"environment": "KEY"}},
+    }
+    given = {"api": "hash"} if hashes is None else hashes
+    return Rendered("blue", "shop_blue", "{}", model, {"KEY": "s3cret"}, given)
+
+
+def situation(given: Settings, *, migrate: bool = True) -> Situation:
+    """A deploy to blue."""
+    target = Target(
+        name="blue", kind="color", base_url="http://127.0.0.1:1", color="blue", project="shop_blue"
+    )
+    request = ReleaseRequest(("blue",), deploy="1", migrate=migrate)
+    return Situation(
+        given, request, Colors(given, {}, None, Live(None, "")), target, BeforeRelease(None, None)
+    )
+
+
+def test_one_off_containers_of_a_stack_have_a_private_file(tmp_path: Path) -> None:
+    """It is there as long as they run, with the secret of the compose file, and is removed with it."""
+    release = tmp_path / "releases" / "blue" / "1.yml"
+    release.parent.mkdir(parents=True)
+    with one_off_file(situation(settings(tmp_path)), stack(), release) as file:
+        model = json.loads(file.read_text())
+        secret = Path(model["secrets"]["key"]["file"])
+        assert file.parent == release.parent  # by its name the lock of the migration knows the color
+        assert (file.stat().st_mode & 0o777, secret.stat().st_mode & 0o777) == (0o600, 0o444)
+        assert secret.parent.stat().st_mode & 0o777 == 0o700
+        assert secret.read_text() == "s3cret"
+        assert list(model["services"]) == ["api"]
+    assert not file.exists()
+    assert not secret.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("hashes", "tables", "migrate"), [({}, {}, True), (None, {"migrate": None}, True), (None, {}, False)]
+)
+def test_others_are_run_from_the_release_file(
+    tmp_path: Path, hashes: dict[str, str] | None, tables: dict[str, Any], migrate: bool
+) -> None:
+    """With Compose, and where nothing is run."""
+    release = tmp_path / "1.yml"
+    given = situation(settings(tmp_path, **tables), migrate=migrate)
+    with one_off_file(given, stack(hashes), release) as file:
+        assert file == release
+        assert [*tmp_path.iterdir()] == []
+
+
+ATTACHABLE = {"Scope": "swarm", "Driver": "overlay", "Attachable": True}
+
+
+@pytest.mark.parametrize(
+    ("network", "tables", "service", "problem"),
+    [
+        (ATTACHABLE, {}, {}, ""),
+        (ATTACHABLE | {"Attachable": False}, {}, {}, "networks.shared: api runs in a one-off container"),
+        (ATTACHABLE | {"Attachable": False}, {"migrate": None}, {}, ""),
+        (None, {}, {}, "there is no such network"),
+        (None, {"shared_network": "shop_shared"}, {}, ""),
+        (None, {}, {"networks": {"default": None}}, ""),
+        (ATTACHABLE, {}, {"secrets": [{"source": "other"}]}, "secrets.other: has no content"),
+        (ATTACHABLE, {"migrate": {"command": ["up"], "service": "web"}}, {}, "is 'web', and the compose file of blue has api, db"),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_beside_a_stack_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    network: dict[str, Any] | None,
+    tables: dict[str, Any],
+    service: dict[str, Any],
+    problem: str,
+) -> None:
+    """A network that is missing or not attachable, unless the preflight makes it; a secret that nobody has here."""
+    monkeypatch.setattr(docker, "network", lambda _: network)
+    rendered = stack(**service)
+    rendered.model["secrets"]["other"] = {"external": True}
+    found = [*one_off_problems(settings(tmp_path, **tables), rendered)]
+    assert len(found) == bool(problem)
+    assert problem in "".join(found)
