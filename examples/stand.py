@@ -95,6 +95,8 @@ class Stand:
     """Whether releases run migrations; without them the gate requests only an endpoint that needs no table."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables for the env files of both colors."""
+    inside: Sequence[str] = ()
+    """What a session is run by, as `nsenter` with its arguments."""
     ports: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -281,7 +283,7 @@ duration = "3s"
 
     def pytest_words(self, *arguments: str) -> tuple[str, ...]:
         """Command line of a pytest session in the checkout."""
-        return (sys.executable, "-m", "pytest", *PLUGINS, *arguments)
+        return (*self.inside, sys.executable, "-m", "pytest", *PLUGINS, *arguments)
 
     def pytest(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Result:
         """Run a pytest session to its end."""
@@ -301,8 +303,8 @@ duration = "3s"
     def cutover(self, *arguments: str) -> Result:
         """Run a `cutover` command."""
         done = subprocess.run(
-            (sys.executable, "-m", "cutover", *arguments), capture_output=True, text=True, timeout=RUN_S, check=False,
-            env=self.shell(), cwd=REPOSITORY, stdin=subprocess.DEVNULL,
+            (*self.inside, sys.executable, "-m", "cutover", *arguments), capture_output=True, text=True, timeout=RUN_S,
+            check=False, env=self.shell(), cwd=REPOSITORY, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         return Result(done.returncode, done.stdout + done.stderr)
 

@@ -155,7 +155,10 @@ def one_off_problems(settings: Settings, rendered: Rendered) -> Iterator[str]:
     except ConfigError as error:
         yield str(error)
         return
-    joined = {key: name for name, each in model["services"].items() for key in each.get("networks") or ()}
+    joined: dict[str, str] = {}
+    for service, each in model["services"].items():
+        for key in each.get("networks") or ():
+            joined.setdefault(key, service)
     for key, service in joined.items():
         name = str(model["networks"][key].get("name", key))
         found = docker.network(name)

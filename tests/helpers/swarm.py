@@ -53,8 +53,12 @@ class Node:
     @property
     def host(self) -> str:
         """`DOCKER_HOST` of its engine, reached through its root directory: no port is open for it."""
-        pid = docker("inspect", "--format", "{{.State.Pid}}", self.name)
-        return f"unix://{Path('/proc', pid, 'root', 'run', 'docker.sock')}"
+        return f"unix://{Path('/proc', self.pid, 'root', 'run', 'docker.sock')}"
+
+    @property
+    def pid(self) -> str:
+        """Its first process."""
+        return docker("inspect", "--format", "{{.State.Pid}}", self.name)
 
     def docker(self, *words: str) -> str:
         """Output of a docker command in the node, which must succeed."""
@@ -78,8 +82,13 @@ class Node:
 
 
 @contextmanager
-def swarm(folder: Path, count: int, ports: Sequence[int] = ()) -> Iterator[list[Node]]:
-    """A Swarm of *count* managers; the first one's *ports* are published on 127.0.0.1. Removed afterwards."""
+def swarm(
+    folder: Path, count: int, ports: Sequence[int] = (), mounts: Sequence[Path] = ()
+) -> Iterator[list[Node]]:
+    """A Swarm of *count* managers; the first one's *ports* are published on 127.0.0.1. Removed afterwards.
+
+    *mounts* are folders that the nodes see as this machine does.
+    """
     network = f"cutover-test-swarm-{secrets.token_hex(4)}"
     built, nodes = image(folder), [Node(f"{network}-{number}") for number in range(1, count + 1)]
     docker("network", "create", network)
@@ -88,6 +97,7 @@ def swarm(folder: Path, count: int, ports: Sequence[int] = ()) -> Iterator[list[
             open_ = ports if each is nodes[0] else ()
             doors = ("127.0.0.1::22", *(f"127.0.0.1:{port}:{port}" for port in open_))
             published = [word for door in doors for word in ("--publish", door)]
+            published += [f"--volume={path}:{path}" for path in mounts]
             place = (
                 "--hostname",
                 each.name,
