@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,6 +24,8 @@ DRAIN_S = 1.0
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CONTEXT_DEADLINE_S = 30.0
 TIMED_OUT = 124  # the same exit code as timeout(1)
+PROGRESS = re.compile(r"(Container|Network|Volume) \S+\s+[A-Z][a-z]+(\s+[\d.]+s)?")
+"""What Docker Compose prints of its progress, which is the reason of no failure: `Container recall-api-1  Started`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class CompletedCommand:
     def last_line(self) -> str:
         """The last line of standard error, else of standard output: it usually names the reason."""
         lines = [line.strip() for text in (self.out, self.err) for line in text.splitlines()]
-        return next(filter(None, reversed(lines)), f"exit {self.code} without a word")
+        said = (line for line in reversed(lines) if line and not PROGRESS.fullmatch(line))
+        return next(said, f"exit {self.code} without a word")
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

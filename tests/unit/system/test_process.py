@@ -27,6 +27,8 @@ LONG_S = 60.0
         (("false",), 1, "", "exit 1 without a word"),
         (("sh", "-c", "echo said; echo why >&2; exit 7"), 7, "said\n", "why"),
         (("sh", "-c", "echo one; echo two"), 0, "one\ntwo\n", "two"),
+        (("sh", "-c", "echo why >&2; echo ' Container a-b-1  Created ' >&2; exit 3"), 3, "", "why"),
+        (("sh", "-c", "echo 'Network a_default Created 0.1s' >&2; exit 3"), 3, "", "exit 3 without a word"),
         (("sh", "-c", "printf 'why\\n\\n \\n' >&2; exit 1"), 1, "", "why"),
         (("printf", "\\377"), 0, "\ufffd", "\ufffd"),
         (("no-such-command",), 127, "", "no-such-command: No such file or directory"),
