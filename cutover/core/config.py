@@ -133,8 +133,7 @@ class Settings(schema.Section):
 
         if self.platform.fronts and driver not in {"nginx", "traefik"}:
             yield f'[platform] fronts needs [proxy] driver = "nginx" or "traefik"; here is {driver}'
-        log = self.proxy.access_log if self.proxy else None
-        others = {"[freeze]": self.freeze, "[hosts]": self.hosts, "[proxy] access_log": log}
+        others = {"[freeze]": self.freeze, "[hosts]": self.hosts}
         if self.platform.fronts and (cannot := [name for name, value in others.items() if value]):
             yield f"[platform] fronts cannot do {', '.join(cannot)}; leave it out"
 
@@ -278,8 +277,9 @@ def _path_problems(settings: Settings) -> Iterator[str]:
         there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
         if not there.is_dir():
             yield f"{key}: {there} is a file, and a folder is needed"
-    if proxy and proxy.access_log and proxy.access_log.exists() and not proxy.access_log.is_file():
-        yield f"proxy.access_log: {proxy.access_log} is no regular file; name the file that the proxy appends to"
+    log = proxy.access_log if proxy and not settings.platform.fronts else None
+    if log and log.exists() and not log.is_file():
+        yield f"proxy.access_log: {log} is no regular file; name the file that the proxy appends to"
 
 
 def _check_name_problems(settings: Settings) -> Iterator[str]:

@@ -308,7 +308,7 @@ class Proxy(Section):
     dynamic_file: ConfigPath | None = None
     """traefik: the dynamic configuration file, replaced atomically."""
     access_log: ConfigPath | None = None
-    """The access log of the proxy, from which errors and latency of users are counted."""
+    """The access log of the proxy, from which errors and latency of users are counted; with fronts that of each."""
     health_path: UrlPath = "/__cutover/alive"
     """A location that the proxy answers itself: it tells a dead proxy from a dead service."""
     color_header: Token = "X-Color"

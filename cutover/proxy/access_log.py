@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from cutover.proxy.base import COLORS
+from cutover.core.config import Settings
+from cutover.proxy.base import COLORS, clients
+from cutover.proxy.place import THIS_HOST, Follower, Place, of_each
 
 MAX_LINE_BYTES = 64 * 1024
-NEWEST_BYTES = 1 << 22  # about 20,000 requests
-BUFFER_BYTES = 256 * 1024
 # Longer than a proxy buffers lines (nginx: access_log … flush=5s).
 LOG_DELAY_S = 10.0
 LOG_POLL_S = 0.02
@@ -53,6 +54,8 @@ class LoggedRequest:
     """What is sent again to compare two releases; no report shows its values."""
     cut: bool = False
     """Whether the answer ended before it was complete."""
+    place: str = ""
+    """The node whose proxy logged it; empty for this host."""
 
     @property
     def failure(self) -> Failure:
@@ -136,128 +139,166 @@ def _color(name: object) -> str:
     return word if word in COLORS else ""
 
 
+@dataclass(frozen=True, slots=True)
+class AccessLog:
+    """The access log of the proxy at one place."""
+
+    path: Path
+    place: Place = THIS_HOST
+
+    def __str__(self) -> str:
+        return f"{self.place.name}: {self.path}" if self.place.name else str(self.path)
+
+    def requests(self, lines: Iterable[bytes], ahead_s: float = 0.0) -> Iterator[LoggedRequest]:
+        """The requests in *lines*, by the clock of this host, which that of the log is *ahead_s* ahead of."""
+        name = self.place.name
+        for line in lines:
+            request = parse_log_line(line.decode(errors="replace"))
+            if request is not None and name:
+                # Each proxy numbers the connections of its own.
+                connection, ts = f"{name} {request.connection}", request.ts - ahead_s
+                request = replace(request, ts=ts, connection=connection, place=name)
+            if request is not None:
+                yield request
+
+    def trouble(self, error: OSError) -> str:
+        """Why it cannot be read; empty if there is none yet, since the proxy may not have written."""
+        if isinstance(error, FileNotFoundError):
+            return ""
+        return f"{self} cannot be read: {error.strerror.lower() if error.strerror else error}"
+
+
+def access_logs(settings: Settings) -> tuple[AccessLog, ...]:
+    """`[proxy] access_log` of each proxy; empty if it is not named."""
+    path = settings.proxy.access_log if settings.proxy else None
+    return tuple(AccessLog(path, place) for place in clients(settings)) if path else ()
+
+
 @dataclass(slots=True)
 class LogTail:
     """Reads the requests that are appended to a log, across rotation and truncation, in constant memory.
 
-    It begins at the end that the file has now (`from_start=True`: at its beginning). A missing file counts as empty:
-    the proxy may not have written yet. So does a file that cannot be read, and `trouble` says why.
+    It begins at the end that the file has now. A missing file counts as empty: the proxy may not have written yet.
+    So does a file that cannot be read, and `trouble` says why.
     """
 
-    path: Path
-    from_start: bool = False
+    log: AccessLog
     trouble: str = field(default="", init=False)
-    _file: BinaryIO | None = field(default=None, init=False)
+    missing: bool = field(default=False, init=False)
+    _file: Follower = field(init=False)
+    _lines: deque[bytes] = field(default_factory=deque, init=False)
     _rest: bytes = field(default=b"", init=False)
+    _ahead_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._open()
-        if self._file is not None and not self.from_start:
-            self._file.seek(0, os.SEEK_END)
+        self._file = self.log.place.follow(self.log.path)
 
     def read_new(self, limit: int = 20_000) -> list[LoggedRequest]:
         """At most *limit* requests since the last call, the oldest first; the next call continues from there."""
-        found: list[LoggedRequest] = []
-        for line in self._lines():
-            request = parse_log_line(line)
-            if request is not None:
-                found.append(request)
-            if len(found) >= limit:
-                break
-        return found
+        return list(islice(self.log.requests(self._whole_lines(), self._ahead_s), limit))
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-        self._file, self._rest = None, b""
+        self._file.close()
 
-    def __del__(self) -> None:
-        self.close()
+    def _whole_lines(self) -> Iterator[bytes]:
+        while self._lines or self._read_on():
+            while self._lines:
+                yield self._lines.popleft()
 
-    def _lines(self) -> Iterator[str]:
-        if self._file is None:
-            self._open()
-        while self._file is not None:
-            line = self._file.readline(MAX_LINE_BYTES)
-            if line.endswith(b"\n"):
-                whole, self._rest = self._rest + line, b""
-                yield whole.decode(errors="replace")
-            elif line:  # an incomplete line, or one that is too long to be a request
-                self._rest = (self._rest + line)[-MAX_LINE_BYTES:]
-            elif not self._rotated():
-                return
-
-    def _open(self) -> None:
+    def _read_on(self) -> bool:
+        """Whether there was more to read."""
         try:
-            self._file = self.path.open("rb", buffering=BUFFER_BYTES)
-            self.trouble = ""
+            piece = self._file.read()
         except OSError as error:
-            self._note_trouble(error)
-
-    def _note_trouble(self, error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):
-            self.trouble = f"{self.path} cannot be read: {(error.strerror or str(error)).lower()}"
-
-    def _rotated(self) -> bool:
-        assert self._file is not None  # noqa: S101 - the caller has read from it
-        try:
-            there = self.path.stat()
-        except OSError as error:
-            self._note_trouble(error)
+            self.trouble, self.missing = self.log.trouble(error), isinstance(error, FileNotFoundError)
             return False
-        mine = os.fstat(self._file.fileno())
-        if (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-            self.close()
-            self._open()
-            return self._file is not None
-        if mine.st_size < self._file.tell():  # truncated
-            self._file.seek(0)
-            self._rest = b""
-            return True
-        return False
+        self.trouble, self.missing, self._ahead_s = "", False, piece.ahead_s
+        *whole, rest = ((b"" if piece.anew else self._rest) + piece.content).split(b"\n")
+        self._lines.extend(whole)
+        self._rest = rest[-MAX_LINE_BYTES:]  # an incomplete line, or one that is too long to be a request
+        return bool(piece.content)
 
 
-def newest_requests(path: Path) -> Iterator[LoggedRequest]:
-    """The requests in the last 4 MiB of the log, the oldest first; none if there is no log."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - NEWEST_BYTES))
-            text = file.read(NEWEST_BYTES).decode(errors="replace")
-    except OSError:
-        return
-    yield from filter(None, map(parse_log_line, text.splitlines()))
+@dataclass(frozen=True, slots=True)
+class LogTails:
+    """The tails of the logs of all proxies."""
+
+    tails: tuple[LogTail, ...]
+
+    @classmethod
+    def of(cls, logs: Sequence[AccessLog]) -> LogTails:
+        """Tails that begin at the ends that the files have now."""
+        return cls(tuple(of_each(LogTail, logs)))
+
+    def read_new(self) -> list[LoggedRequest]:
+        """The requests since the last call; of one that was not read meanwhile they come later."""
+        found = [each for tail in self.tails for each in tail.read_new()]
+        return sorted(found, key=_end) if len(self.tails) > 1 else found
+
+    @property
+    def trouble(self) -> str:
+        """Why some of them cannot be read; empty if all can."""
+        return "; ".join(each.trouble for each in self.tails if each.trouble)
+
+    def without(self, places: Container[str]) -> str:
+        """The logs of other *places* than these; empty without any."""
+        return " and ".join(str(each.log) for each in self.tails if each.log.place.name not in places)
+
+
+def newest_requests(logs: Sequence[AccessLog]) -> tuple[list[LoggedRequest], dict[AccessLog, str]]:
+    """The requests in the last 4 MiB of each log, the oldest first; and why a log could not be read."""
+
+    def read(log: AccessLog) -> tuple[list[LoggedRequest], str]:
+        try:
+            piece = log.place.newest(log.path)
+        except OSError as error:
+            return [], log.trouble(error)
+        return [*log.requests(piece.content.splitlines(), piece.ahead_s)], ""
+
+    found = dict(zip(logs, of_each(read, logs), strict=True))
+    requests = [each for newest, _ in found.values() for each in newest]
+    troubles = {log: trouble for log, (_, trouble) in found.items() if trouble}
+    return sorted(requests, key=_end) if len(logs) > 1 else requests, troubles
+
+
+def _end(request: LoggedRequest) -> float:
+    return request.ts
 
 
 def why_log_lacks(
-    path: Path,
+    log: AccessLog,
     request: Callable[[str, str], object],
     *,
     within_s: float = LOG_DELAY_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Why the log at *path* does not show the requests of ours; empty if it does.
+    """Why *log* does not show the requests of ours; empty if it does.
 
     *request* sends requests through the proxy: it gets a path that nobody else asks for and a user agent of its own,
     and one of the two must be in the log. Other lines prove nothing: they may be those of another service.
     """
-    nonce, tail, others = secrets.token_hex(8), LogTail(path), 0
+    nonce, tail, others = secrets.token_hex(8), LogTail(log), 0
     token, agent = f"/__cutover/{nonce}", f"{OUR_AGENT}/{nonce}"
     request(token, agent)
     until = clock() + within_s
-    while not tail.trouble:
+    while True:
         found = tail.read_new()
         if any(each.path == token or each.agent == agent for each in found):
             return ""
         others += len(found)
+        if tail.trouble and not log.place.name:
+            return f"{tail.trouble}; who releases must be in its group"
+        if tail.trouble:
+            denied = tail.trouble.endswith("permission denied")
+            return f"{tail.trouble}{'; who signs in there must be in its group' if denied else ''}"
         if clock() < until:
             sleep(LOG_POLL_S)
         elif others:
-            return f"{path} shows {others} other requests, but not the ones that were just made: is it this proxy's?"
-        elif path.exists():
-            why = "is it this proxy's, in the format of deploy/proxy?"
-            return f"{path} does not show the request that was just made: {why}"
+            return f"{log} shows {others} other requests, but not the ones that were just made: is it this proxy's?"
+        elif tail.missing:
+            return f"{log} is not there: which file does the proxy log to?"
         else:
-            return f"{path} is not there: which file does the proxy log to?"
-    return f"{tail.trouble}; who releases must be in its group"
+            why = "is it this proxy's, in the format of deploy/proxy?"
+            return f"{log} does not show the request that was just made: {why}"

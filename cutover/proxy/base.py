@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from importlib import import_module
@@ -15,9 +14,8 @@ from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.proxy.place import THIS_HOST, Front, Place
+from cutover.proxy.place import THIS_HOST, Place, fronts_of, of_each
 from cutover.system.http import HttpResponse, NoResponse, TlsVerify, fetch
-from cutover.system.ssh import SshHost
 
 _Said = TypeVar("_Said")
 COLORS = ("blue", "green")
@@ -239,9 +237,8 @@ class Fronts(Proxy):
 
     def _each(self, ask: Callable[[Driver], _Said]) -> dict[str, _Said]:
         """What *ask* says of each node, asked at the same time."""
-        with ThreadPoolExecutor(len(self.drivers)) as pool:
-            names = [driver.place.name for driver in self.drivers]
-            return dict(zip(names, pool.map(ask, self.drivers), strict=True))
+        names = [driver.place.name for driver in self.drivers]
+        return dict(zip(names, of_each(ask, self.drivers), strict=True))
 
 
 def judge_fronts(found: Mapping[str, Live]) -> Live:
@@ -287,12 +284,27 @@ def driver(settings: Settings, ports: dict[str, int]) -> Proxy | None:
 
 def on_fronts(made: Driver, settings: Settings) -> Fronts:
     """The driver *made* on each node of `[platform] fronts`; raises ConfigError for a bad name."""
-    config, drivers = settings.platform.ssh_config, list[Driver]()
-    for name, url in settings.platform.fronts.items():
-        place, client = Front(SshHost(name, None, config)), replace(made.client, url=url.rstrip("/"))
-        # A driver with a place is a dataclass.
-        drivers.append(replace(made, place=place, client=client))  # type: ignore[type-var]
+    # A driver with a place is a dataclass.
+    drivers = (
+        replace(made, place=place, client=client)  # type: ignore[type-var]
+        for place, client in clients(settings).items()
+    )
     return Fronts(made.client, tuple(drivers))
+
+
+def clients(settings: Settings) -> dict[Place, ProxyClient]:
+    """The client of each proxy of `[proxy]` by the place where it runs; raises ConfigError for a bad name."""
+    client, urls = ProxyClient.of(settings), settings.platform.fronts
+    if not urls:
+        return {THIS_HOST: client}
+    fronts = fronts_of(settings.platform)
+    return {each: replace(client, url=urls[each.name].rstrip("/")) for each in fronts}
+
+
+def ask_fronts(settings: Settings) -> None:
+    """Send a request to each node of `[platform] fronts`, so that its log shows one of ours."""
+    if settings.platform.fronts:
+        of_each(ProxyClient.answering, clients(settings).values())
 
 
 def own_paths(settings: Settings) -> frozenset[str]:

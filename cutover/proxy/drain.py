@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, ip_address
 from itertools import pairwise
@@ -14,11 +13,12 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cutover.core.change import line
-from cutover.core.config_schema import Proxy as ProxyTable
+from cutover.core.config import Settings
 from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, yes
-from cutover.proxy.access_log import LogTail
-from cutover.proxy.place import THIS_HOST, Front, Place
+from cutover.proxy.access_log import LogTails, access_logs
+from cutover.proxy.base import clients
+from cutover.proxy.place import THIS_HOST, Front, Place, of_each
 from cutover.system import process
 
 QUIET_S = 0.5
@@ -184,48 +184,55 @@ def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests
         number = in_flight()
 
 
-def port_of(proxy: ProxyTable) -> int:
-    """The port on which the proxy listens."""
-    parts = urlsplit(proxy.url)
+def port_of(url: str) -> int:
+    """The port on which the proxy at *url* listens."""
+    parts = urlsplit(url)
     return parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def drain(
-    proxy: ProxyTable,
+    settings: Settings,
     color: str,
     port: int,
     stopped: Callable[[], bool] = lambda: False,
     budget_s: float | None = None,
-    fronts: Sequence[Front] = (),
 ) -> Drained:
-    """Wait until *proxy*, which runs on *fronts* or here, has no request in flight on *port* of *color*.
+    """Wait until the proxy, here or on each front, has no request in flight on *port* of *color*.
 
     At most *budget_s*, by default `[proxy] drain_timeout`. It ends early when *stopped* returns True.
     """
-    proxy_port = port_of(proxy)
-    tail = LogTail(proxy.access_log) if proxy.access_log else None
+    proxy, tails = settings.proxy, LogTails.of(access_logs(settings))
+    assert proxy is not None  # noqa: S101 - without one nothing is drained
+    doors = {place: port_of(client.url) for place, client in clients(settings).items()}
 
     def finished() -> int:
-        return sum(each.color == color for each in tail.read_new()) if tail else 0
+        return sum(each.color == color for each in tails.read_new())
 
     drained = wait_until_idle(
         color,
-        lambda: in_flight_on(fronts, port) if fronts else requests_in_flight(proxy_port, port),
+        lambda: in_flight_at(doors, port),
         budget_s=proxy.drain_timeout if budget_s is None else budget_s,
         finished=finished,
         stopped=stopped,
     )
-    return replace(drained, trouble=tail.trouble if tail else "")
+    return replace(drained, trouble=tails.trouble)
 
 
-def in_flight_on(fronts: Sequence[Front], port: int) -> int | None:
-    """How many requests *fronts* have on *port*: one for each connection; None if one of them cannot be asked."""
+def in_flight_at(doors: Mapping[Place, int], port: int) -> int | None:
+    """How many requests the proxies that listen at *doors* have on *port*: one for each connection.
+
+    None if one of them cannot be asked, or its connections cannot be seen.
+    """
+
+    def ask(place: Place) -> int | None:
+        return (place.in_flight if isinstance(place, Front) else requests_in_flight)(doors[place], port)
+
     try:
-        with ThreadPoolExecutor(len(fronts)) as pool:
-            counts: list[int] = [*pool.map(lambda each: each.in_flight(port), fronts)]
-            return sum(counts)
+        counts = of_each(ask, doors)
     except OSError:
         return None
+    known = [each for each in counts if each is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def requests_in_flight(proxy_port: int, port: int) -> int | None:

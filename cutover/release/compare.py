@@ -16,7 +16,7 @@ from cutover.gate.compare_requests import (
     sample_by_route,
     text_of,
 )
-from cutover.proxy.access_log import newest_requests
+from cutover.proxy.access_log import access_logs, newest_requests
 from cutover.proxy.base import own_paths
 from cutover.system.http import HttpClient
 
@@ -25,8 +25,8 @@ def known_requests(settings: Settings, live: HttpClient, tell: Callable[[str], N
     """A sample of the requests of `[compare]`, of each route as many; raises ConfigError for a file without any.
 
     Those of a file come first, because a team has chosen them. Of a request in the log only method, path and query are
-    known, and only GET and HEAD are taken. *tell* is called with the reason if the *live* release
-    serves no OpenAPI document; the other requests are compared all the same.
+    known, and only GET and HEAD are taken. *tell* is called with the reason if a log cannot be read, or the *live*
+    release serves no OpenAPI document; the other requests are compared all the same.
     """
     wanted = settings.compare
     if wanted is None:
@@ -36,7 +36,7 @@ def known_requests(settings: Settings, live: HttpClient, tell: Callable[[str], N
         chosen += _of_service(wanted.openapi, live, tell)
     elif wanted.openapi:
         chosen += _of_openapi_file(settings, wanted.openapi)
-    seen = [each for each in (_of_log(settings) if wanted.log else ()) if each.method in SAFE]
+    seen = [each for each in (_of_log(settings, tell) if wanted.log else ()) if each.method in SAFE]
     first = sample_by_route(chosen, wanted.count, wanted.methods)
     known = {each.key for each in first}
     rest = (each for each in sample_by_route(seen, wanted.count, wanted.methods) if each.key not in known)
@@ -52,12 +52,12 @@ def require_readable(settings: Settings) -> None:
         _of_openapi_file(settings, wanted.openapi)
 
 
-def _of_log(settings: Settings) -> Iterator[CompareRequest]:
-    log = settings.proxy.access_log if settings.proxy else None
-    if log is None:
-        return
+def _of_log(settings: Settings, tell: Callable[[str], None]) -> Iterator[CompareRequest]:
     ours = own_paths(settings)
-    for each in newest_requests(log):
+    requests, troubles = newest_requests(access_logs(settings))
+    for trouble in troubles.values():
+        tell(f"{trouble}; no request is taken from it")
+    for each in requests:
         answered = HTTPStatus.OK <= each.status < HTTPStatus.INTERNAL_SERVER_ERROR
         if answered and each.color and not each.is_ours(ours):
             yield CompareRequest(each.method, f"{each.path}?{each.query}" if each.query else each.path)

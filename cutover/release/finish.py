@@ -522,21 +522,19 @@ def _flips(tx: Transaction) -> bool:
 
 
 def _users_cost(situation: Situation, evidence: Evidence) -> tuple[UsersCost, str]:
-    """What users got since the switch by the proxy's log, and why that is not known or not all of it."""
+    """What users got since the switch by the log of each proxy, and why that is not known or not all of it."""
+    from cutover.proxy.access_log import access_logs
     from cutover.proxy.base import own_paths
     from cutover.watch.traffic import UsersCost, cost_since
 
     settings, color = situation.settings, situation.target.color
     switched = [step.at - step.seconds for step in evidence.steps if step.name == "switch"]
-    log = settings.proxy.access_log if settings.proxy else None
     if settings.proxy is None or color is None or not switched:
         return UsersCost(), "no switch was seen"
-    if log is None:
+    if not (logs := access_logs(settings)):
         return UsersCost(), f"{settings.source} has no [proxy] access_log"
-    cost = cost_since(log, color, switched[-1], own_paths(settings))
-    if not cost.shown:
-        return cost, f"{log} shows no request since the switch"
-    return cost, str(evidence.facts.get("proxy_silent", ""))
+    cost = cost_since(logs, color, switched[-1], own_paths(settings))
+    return cost, cost.unknown or str(evidence.facts.get("proxy_silent", ""))
 
 
 # --- verified releases -----------------------------------------------------------------------------------------------

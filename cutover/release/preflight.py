@@ -12,8 +12,9 @@ from cutover.core.config import Settings
 from cutover.core.config_schema import OFF
 from cutover.core.errors import ConfigError
 from cutover.core.verdict import Outcome, Verdict
-from cutover.proxy.access_log import why_log_lacks
-from cutover.proxy.base import Proxy, ProxyClient
+from cutover.proxy.access_log import access_logs, why_log_lacks
+from cutover.proxy.base import Proxy, clients
+from cutover.proxy.place import of_each
 from cutover.release.changes import PreviousRelease
 from cutover.release.colors import Colors, Situation
 from cutover.release.compare import require_readable
@@ -96,12 +97,14 @@ def require_named_color(colors: Colors) -> None:
 
 def log_problem(colors: Colors) -> str:
     """Why `[proxy] access_log` does not show the requests of users, whose failures would go unnoticed; or empty."""
-    proxy = colors.settings.proxy
+    logs, settings = access_logs(colors.settings), colors.settings
     # A port swap has no proxy that could log.
-    if proxy and proxy.access_log and colors.proxy and colors.proxy.keeps_old_color:
-        why = why_log_lacks(proxy.access_log, ProxyClient.of(colors.settings).ask_marked)
-        return f"[proxy] access_log: {why}" if why else ""
-    return ""
+    if not logs or colors.proxy is None or not colors.proxy.keeps_old_color:
+        return ""
+    asked = clients(settings)
+    found = of_each(lambda log: why_log_lacks(log, asked[log.place].ask_marked), logs)
+    why = "; ".join(filter(None, found))
+    return f"[proxy] access_log: {why}" if why else ""
 
 
 BOOT_UNITS = ("/etc/systemd/system", "/lib/systemd/system", "/etc/cron.d", "/var/spool/cron/crontabs")

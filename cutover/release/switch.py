@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from cutover.core.change import SWITCH, Change, line
 from cutover.core.config import Settings
-from cutover.core.config_schema import Proxy as ProxyTable
 from cutover.core.errors import ConfigError, EngineUnavailable, Failed
 from cutover.core.evidence import Evidence
 from cutover.core.target import Target
@@ -30,7 +29,6 @@ from cutover.proxy.drain import (
     port_of,
     proxy_connections,
 )
-from cutover.proxy.place import Front
 from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_releases
 from cutover.release.changes import PreviousRelease, answers_line, back_lines, ensure_line
 from cutover.release.colors import Colors, Situation, control_for, main_container, tag_of, target_named
@@ -382,27 +380,19 @@ def drain_old(situation: Situation, background: BackgroundWatch, report: Reporte
     if settings.proxy is None or old is None:
         return
     with report.step("T-0", f"drain {old}") as text:
-        seen = _drain(situation.colors, settings.proxy, old, lambda: background.ended is not None)
+        seen = _drain(situation.colors, old, lambda: background.ended is not None)
         verdict = seen.verdict(settings.proxy.on_drain_timeout)
         require_well(background, situation.target.name, report)
         text.append(report.require(verdict, "switch::drain", old, 1).reason)
 
 
 def _drain(
-    colors: Colors,
-    proxy: ProxyTable,
-    color: str,
-    ended: Callable[[], bool] = lambda: False,
-    budget_s: float | None = None,
+    colors: Colors, color: str, ended: Callable[[], bool] = lambda: False, budget_s: float | None = None
 ) -> Drained:
     # Where the switch has stopped the old color, its requests had the grace period of the container.
     if not require_proxy(colors).keeps_old_color:
         return Drained(color, 0.0)
-    return drain(proxy, color, colors.port(color), ended, budget_s, _fronts(colors))
-
-
-def _fronts(colors: Colors) -> list[Front]:
-    return [each.place for each in require_proxy(colors).drivers if isinstance(each.place, Front)]
+    return drain(colors.settings, color, colors.port(color), ended, budget_s)
 
 
 def build_watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
@@ -481,13 +471,13 @@ def retire(colors: Colors, color: str) -> Verdict:
     settings, said = colors.settings, ""
     if (proxy := settings.proxy) is not None:
         cuts = proxy.on_drain_timeout == "continue"
-        seen = _drain(colors, proxy, color, budget_s=proxy.drain_timeout / 2 if cuts else None)
+        seen = _drain(colors, color, budget_s=proxy.drain_timeout / 2 if cuts else None)
         drained = seen.verdict(proxy.on_drain_timeout)
         if not drained.ok:
             return no("retire", f"{color} was not stopped: {drained.reason}")
         said = f" ({drained.reason})"
-        if seen.left and not _fronts(colors):
-            doors = port_of(proxy), colors.port(color)
+        if seen.left and not settings.platform.fronts:
+            doors = port_of(proxy.url), colors.port(color)
             closed = close_gradually(
                 partial(proxy_connections, *doors), close_connection, proxy.drain_timeout / 2
             )

@@ -9,7 +9,8 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -151,6 +152,11 @@ def run(
     return CompletedCommand(
         tuple(words), code, hide(out.decode(errors="replace")), hide(err.decode(errors="replace"))
     )
+
+
+def in_thread(work: Callable[[], None]) -> None:
+    """Run *work* in a daemon thread: unlike the threads of a pool, it does not delay the end of the process."""
+    threading.Thread(target=work, daemon=True, name="cutover-watch").start()
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
 import os
@@ -10,7 +11,8 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from cutover.core.errors import ConfigError
@@ -58,6 +60,8 @@ class SshHost:
     socket: Path | None
     config: Path | None = None
     """The configuration file of ssh; None: its own."""
+    agent: bool = True
+    """Whether a key of the agent may sign in."""
 
     def __post_init__(self) -> None:
         if fault := host_fault(self.name):
@@ -85,7 +89,8 @@ class SshHost:
     def _connection(self) -> dict[str, object]:
         if self.socket is None:
             return {"ControlPath": "none", "IdentityAgent": "none"}
-        return {"ControlPath": self.socket, "ControlPersist": PERSIST_S}
+        kept: dict[str, object] = {"ControlPath": self.socket, "ControlPersist": PERSIST_S}
+        return kept if self.agent else {**kept, "IdentityAgent": "none"}
 
     def argv(self, script: str) -> Argv:
         """The command that runs a line of POSIX shell on the host."""
@@ -131,6 +136,15 @@ class SshHost:
     def close(self) -> None:
         """End the connection, if there is one."""
         process.run(self.close_argv, deadline_s=CLOSE_DEADLINE_S)
+
+
+@cache
+def kept_connection(name: str, config: Path | None) -> SshHost:
+    """The host *name* over one connection until this process ends, without the agent, as an undo reaches it."""
+    stack = contextlib.ExitStack()
+    host = stack.enter_context(connections([name], config))[name]
+    atexit.register(stack.close)
+    return replace(host, agent=False)
 
 
 def agent_environment() -> dict[str, str]:

@@ -12,16 +12,12 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome, Verdict, not_asked, unknown
+from cutover.system.process import in_thread
 
 T = TypeVar("T")
 Start = Callable[[Callable[[], None]], None]
 ANSWER_GRACE_S = 0.05  # most answers arrive at once: waiting this long for them saves a whole interval
 TROUBLE_KEPT_S = 1.0  # several checks fail in the same moment: one look at the old color serves them all
-
-
-def in_thread(work: Callable[[], None]) -> None:
-    """Run *work* in a daemon thread: unlike the threads of a pool, it does not delay the end of the process."""
-    threading.Thread(target=work, daemon=True, name="cutover-watch").start()
 
 
 def at_once(work: Callable[[], None]) -> None:

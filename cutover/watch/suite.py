@@ -15,8 +15,8 @@ from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.gate.environment_checks import alerts
 from cutover.gate.http_checks import ask_ready
-from cutover.proxy.access_log import LogTail
-from cutover.proxy.base import own_paths
+from cutover.proxy.access_log import LogTails, access_logs
+from cutover.proxy.base import ask_fronts, own_paths
 from cutover.system import docker
 from cutover.system.container import HERE, Container, Engine
 from cutover.system.http import HttpClient, NoResponse
@@ -155,10 +155,10 @@ class WatchSuite:
     @cached_property
     def before(self) -> OldTraffic:
         """What users of the old color got."""
-        log = self.settings.proxy.access_log if self.settings.proxy else None
-        if log is None or self.old is None:
+        logs = access_logs(self.settings)
+        if not logs or self.old is None:
             return OldTraffic()
-        return old_traffic(log, self.old.color or "", self.since, self.own_paths)
+        return old_traffic(logs, self.old.color or "", self.since, self.own_paths)
 
     @cached_property
     def own_paths(self) -> frozenset[str]:
@@ -292,12 +292,17 @@ class WatchSuite:
     @cached_property
     def traffic(self) -> TrafficSource | None:
         """The access log of the proxy, if it has one that is read."""
-        proxy = self.settings.proxy
-        if proxy is None or proxy.access_log is None or self.live.color is None:
+        logs = access_logs(self.settings)
+        if not logs or self.live.color is None:
             return None
+        tails = LogTails.of(logs)
+        if self.live.through_proxy:
+            ask_fronts(
+                self.settings
+            )  # our probes may reach only one of them, and each log must show a request
         return TrafficSource(
-            LogTail(proxy.access_log), self.live.color, self.since, self.own_paths, self.evidence,
-            self.settings.slo, self.before, self.probes, probed=self.live.through_proxy, every_s=TRAFFIC_S,
+            tails, self.live.color, self.since, self.own_paths, self.evidence, self.settings.slo, self.before,
+            self.probes, probed=self.live.through_proxy, every_s=TRAFFIC_S,
         )  # fmt: skip
 
     def _container_source(self, name: str, find: Find) -> ContainerSource:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential, more_often, quantile
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
-from cutover.proxy.access_log import FAILED_STATUS, LOG_DELAY_S, LoggedRequest, LogTail, newest_requests
+from cutover.proxy.access_log import (
+    FAILED_STATUS,
+    LOG_DELAY_S,
+    AccessLog,
+    LoggedRequest,
+    LogTails,
+    newest_requests,
+)
 from cutover.watch.check import Source, Start, WatchCheck, at_once
 from cutover.watch.routes import RouteComparison, Routes, judge_routes
 
@@ -102,13 +108,13 @@ class LatencyWindows:
 
 @dataclass(eq=False)
 class TrafficSource(Source[list[LoggedRequest]]):
-    """Reads the access log once for all checks of it; memory stays constant.
+    """Reads the access logs once for all checks of them; memory stays constant.
 
     Our own requests are not users'; they are those for *own_paths* where the log does not name their user agent.
     """
 
     ask: Callable[[], list[LoggedRequest]] = field(init=False)
-    log: LogTail
+    logs: LogTails
     live: str
     since: float
     own_paths: frozenset[str]
@@ -126,7 +132,8 @@ class TrafficSource(Source[list[LoggedRequest]]):
     routes: RouteComparison = field(init=False)
     answered: deque[tuple[float, int]] = field(default_factory=deque)
     """When the log was read in the last ten seconds (monotonic), and how many requests of users it had until then."""
-    shown: bool = False
+    shown: set[str] = field(default_factory=set)
+    """The places whose log has shown a request of ours."""
     begun: float | None = None
     log_trouble: str = ""
     """Why the log says nothing about users; empty if it does, or while it may be too early."""
@@ -136,7 +143,7 @@ class TrafficSource(Source[list[LoggedRequest]]):
     expected: ClassVar[str] = "the proxy's access log"
 
     def __post_init__(self) -> None:
-        self.ask = self.log.read_new
+        self.ask = self.logs.read_new
         self.reset()
         self.reset_latency()
         self.reset_routes()
@@ -171,15 +178,15 @@ class TrafficSource(Source[list[LoggedRequest]]):
         self.answered.append((now, self.counts.requests))
         while self.answered[0][0] < now - QUIET_S:
             self.answered.popleft()
-        early = self.shown or not self.probed or now - self.begun < LOG_DELAY_S
-        not_shown = "" if early else f"{self.log.path} does not show our own probes"
-        self.log_trouble = self.log.trouble or not_shown
+        early = not self.probed or now - self.begun < LOG_DELAY_S
+        hidden = "" if early else self.logs.without(self.shown)
+        self.log_trouble = self.logs.trouble or (f"{hidden} does not show our own probes" if hidden else "")
         if self.log_trouble and now - self.log_troubled_at >= AGAIN_S:
             self.log_troubles, self.log_troubled_at = self.log_troubles + 1, now
 
     def take(self, answer: list[LoggedRequest]) -> None:
         """Count users' requests and keep them as samples."""
-        self.shown = self.shown or any(each.is_ours(self.own_paths) for each in answer)
+        self.shown |= {each.place for each in answer if each.is_ours(self.own_paths)}
         fresh = [request for request in answer if self._is_users(request)]
         for request in fresh:
             self.counts.add(request.ts, failed=request.status >= FAILED_STATUS)
@@ -228,40 +235,41 @@ def quiet_users(found: TrafficSource) -> str:
     )
 
 
-def _newest(path: Path, color: str) -> Iterator[LoggedRequest]:
-    """The newest requests that *color* answered."""
-    return (each for each in newest_requests(path) if each.color == color)
-
-
-def old_traffic(path: Path, color: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
-    """What users of *color* got up to *until* (epoch seconds), by the newest part of the log."""
-    found = [each for each in _newest(path, color) if each.ts < until and not each.is_ours(own_paths)]
+def old_traffic(logs: Sequence[AccessLog], color: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
+    """What users of *color* got up to *until* (epoch seconds), by the newest part of each log."""
+    newest, _ = newest_requests(logs)
+    found = [
+        each for each in newest if each.color == color and each.ts < until and not each.is_ours(own_paths)
+    ]
     latency = Histogram()
     for request in found:
         latency.add(request.seconds)
     failed = sum(request.status >= FAILED_STATUS for request in found)
-    newest = [each.ts for each in found if each.ts >= until - OLD_SPAN_S]
-    recent = (len(newest), until - newest[0]) if newest else (0, 0.0)
+    ends = [each.ts for each in found if each.ts >= until - OLD_SPAN_S]
+    recent = (len(ends), until - ends[0]) if ends else (0, 0.0)
     return OldTraffic(len(found), failed, latency, Routes.of(found), recent)
 
 
 @dataclass(frozen=True, slots=True)
 class UsersCost:
-    """What a release has cost its users, by the access log."""
+    """What a release has cost its users, by the access logs."""
 
     failed: int = 0
     """Requests that were answered with an error, given up by the client, or cut short."""
     span_s: float = 0.0
     """From the first of them to the last."""
-    shown: int = 0
-    """Requests since the switch, ours too: with none, the log says nothing."""
+    unknown: str = ""
+    """Why that may not be all: a log cannot be read, or shows no request since the switch, not even ours."""
 
 
-def cost_since(path: Path, color: str, since: float, own_paths: frozenset[str]) -> UsersCost:
+def cost_since(logs: Sequence[AccessLog], color: str, since: float, own_paths: frozenset[str]) -> UsersCost:
     """What users of *color* got since *since* (epoch); our own requests are left out."""
-    requests = [each for each in _newest(path, color) if each.ts >= since]
+    newest, troubles = newest_requests(logs)
+    requests = [each for each in newest if each.color == color and each.ts >= since]
     at = [each.ts for each in requests if each.failure and not each.is_ours(own_paths)]
-    return UsersCost(len(at), max(at) - min(at) if at else 0.0, len(requests))
+    shown = {each.place for each in requests}
+    silent = {log: f"{log} shows no request since the switch" for log in logs if log.place.name not in shown}
+    return UsersCost(len(at), max(at) - min(at) if at else 0.0, "; ".join((silent | troubles).values()))
 
 
 def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, needed: int) -> Verdict:

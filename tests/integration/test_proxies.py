@@ -15,7 +15,7 @@ from typing import BinaryIO, Literal
 import pytest
 
 from cutover.core.verdict import Outcome
-from cutover.proxy.access_log import LoggedRequest, LogTail, why_log_lacks
+from cutover.proxy.access_log import AccessLog, LoggedRequest, LogTail, why_log_lacks
 from cutover.proxy.drain import (
     Connection,
     close_connection,
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.engine
 def test_no_request_fails_while_it_switches(start: Start, colors: Colors, tmp_path: Path) -> None:
     """100 keep-alive connections, half POST, some slow: no request fails in three switches and two runs of the undo."""
     with start(tmp_path, colors) as seen:
-        log = LogTail(seen.log, from_start=True)
+        log = LogTail(AccessLog(seen.log))
         with load(seen.way.url, connections=100, rate=150, asks=(*HALF_POST, SLOW)) as users:
 
             def some_more() -> None:
@@ -263,8 +263,8 @@ def plain_websocket(port: int) -> Iterator[None]:
 def test_the_log_tells_how_a_user_failed(start: Start, colors: Colors, tmp_path: Path) -> None:
     """It names answers that the client gave up, answers that were cut short, and which requests are ours."""
     with start(tmp_path, colors) as seen:
-        assert why_log_lacks(seen.log, seen.way.ask_marked) == ""
-        log = LogTail(seen.log)
+        assert why_log_lacks(AccessLog(seen.log), seen.way.ask_marked) == ""
+        log = LogTail(AccessLog(seen.log))
         with socket.create_connection(("127.0.0.1", seen.port), DEADLINE_S) as user:
             user.sendall(b"GET /cut HTTP/1.1\r\nHost: x\r\n\r\n")
             while user.recv(65536):

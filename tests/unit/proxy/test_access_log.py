@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cutover.proxy.access_log import LoggedRequest, LogTail, parse_log_line, why_log_lacks
+from cutover.proxy.access_log import AccessLog, LoggedRequest, LogTail, parse_log_line, why_log_lacks
+from cutover.proxy.place import (
+    THIS_HOST,
+    FrontFile,
+    Piece,
+    Place,
+    Position,
+    clock_ahead,
+    parse_piece,
+)
+from tests.helpers.proxy_drivers import near
 
 NGINX = {
     "ts": "1764111600.250", "connection": "17",
@@ -97,9 +108,18 @@ def test_passes_over_other_lines(line: str) -> None:
     assert parse_log_line(line) is None
 
 
+NEAR = near("web-1")
+
+
+@pytest.fixture(params=[THIS_HOST, NEAR], ids=["this host", "a front"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> AccessLog:
+    """A log that nobody has written to yet."""
+    return AccessLog(tmp_path / "log", request.param)
+
+
 def numbers(tail: LogTail, **more: int) -> list[int]:
     """The connections of the new requests."""
-    return [int(each.connection) for each in tail.read_new(**more)]
+    return [int(each.connection.removeprefix("web-1 ")) for each in tail.read_new(**more)]
 
 
 def write(path: Path, *connections: int, end: str = "\n") -> None:
@@ -108,102 +128,163 @@ def write(path: Path, *connections: int, end: str = "\n") -> None:
         log.write("".join(nginx(connection=str(each)) + end for each in connections))
 
 
-def test_tail_begins_at_the_end(tmp_path: Path) -> None:
+def test_tail_begins_at_the_end(log: AccessLog) -> None:
     """What was there before is not new, what comes later is, once."""
-    log = tmp_path / "log"
-    write(log, 1, 2)
+    write(log.path, 1, 2)
     tail = LogTail(log)
     assert numbers(tail) == []
-    write(log, 3)
+    write(log.path, 3)
     assert numbers(tail) == [3]
     assert numbers(tail) == []
-    assert numbers(LogTail(log, from_start=True)) == [1, 2, 3]
 
 
-def test_tail_waits_for_a_whole_line(tmp_path: Path) -> None:
+def test_tail_waits_for_a_whole_line(log: AccessLog) -> None:
     """Half a line counts when its other half has come."""
-    log = tmp_path / "log"
-    tail = LogTail(log, from_start=True)
-    write(log, 1, end="")
+    tail = LogTail(log)
+    write(log.path, 1, end="")
     assert numbers(tail) == []
-    write(log, end="")
-    with log.open("a") as more:
+    with log.path.open("a") as more:
         more.write("\n")
     assert numbers(tail) == [1]
 
 
-def test_tail_follows_a_rotation(tmp_path: Path) -> None:
+def test_tail_follows_a_rotation(log: AccessLog) -> None:
     """Nothing is lost when the log is moved away, also not what was written to the old one afterwards."""
-    log = tmp_path / "log"
-    write(log, 1)
-    tail = LogTail(log, from_start=True)
+    tail = LogTail(log)
+    write(log.path, 1)
     assert numbers(tail) == [1]
-    old = log.rename(tmp_path / "log.1")
+    old = log.path.rename(log.path.with_name("log.1"))
     assert numbers(tail) == []
     write(old, 2)
-    write(log, 3)
-    assert numbers(tail) == [2, 3]
+    assert numbers(tail) == [2]
+    write(old, 3)
+    write(log.path, 4)
+    assert [*numbers(tail), *numbers(tail)] == [3, 4]
 
 
-def test_tail_follows_a_truncation(tmp_path: Path) -> None:
+def test_tail_follows_a_truncation(log: AccessLog) -> None:
     """A log that was emptied in place is read from its beginning."""
-    log = tmp_path / "log"
-    write(log, 1, 2, 3)
-    tail = LogTail(log, from_start=True)
+    tail = LogTail(log)
+    write(log.path, 1, 2, 3)
     assert numbers(tail) == [1, 2, 3]
-    log.write_text("")
-    write(log, 4)
+    log.path.write_text("")
+    write(log.path, 4)
     assert numbers(tail) == [4]
 
 
-def test_tail_of_a_log_to_come(tmp_path: Path) -> None:
+def test_tail_of_a_log_to_come(log: AccessLog) -> None:
     """A log that is not there yet is empty, and new from its first line on."""
-    tail = LogTail(tmp_path / "log")
+    tail = LogTail(log)
     assert numbers(tail) == []
-    write(tmp_path / "log", 1)
+    assert (tail.missing, tail.trouble) == (True, "")
+    write(log.path, 1)
     assert numbers(tail) == [1]
+    assert not tail.missing
 
 
-def test_tail_gives_no_more_than_asked(tmp_path: Path) -> None:
+def test_tail_gives_no_more_than_asked(log: AccessLog) -> None:
     """A burst comes in portions, so that its memory is bounded."""
-    log = tmp_path / "log"
-    write(log, *range(10))
-    tail = LogTail(log, from_start=True)
+    write(log.path)
+    tail = LogTail(log)
+    write(log.path, *range(10))
     assert [numbers(tail, limit=4) for _ in range(4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], []]
 
 
-def test_tail_survives_a_line_without_end(tmp_path: Path) -> None:
+def test_tail_survives_a_line_without_end(log: AccessLog) -> None:
     """A monstrous line costs no memory, and the next one is read."""
-    log = tmp_path / "log"
-    log.write_bytes(b"x" * 1_000_000 + b"\n")
-    write(log, 1)
-    assert numbers(LogTail(log, from_start=True)) == [1]
-
-
-def test_tail_begins_when_it_is_made(tmp_path: Path) -> None:
-    """What comes between its making and its first read counts."""
-    log = tmp_path / "log"
-    write(log, 1)
     tail = LogTail(log)
-    write(log, 2)
+    log.path.write_bytes(b"x" * 1_000_000 + b"\n")
+    write(log.path, 1)
+    assert numbers(tail) == [1]
+
+
+def test_tail_begins_when_it_is_made(log: AccessLog) -> None:
+    """What comes between its making and its first read counts."""
+    write(log.path, 1)
+    tail = LogTail(log)
+    write(log.path, 2)
     assert numbers(tail) == [2]
     tail.close()
 
 
-def test_tail_of_a_log_that_may_not_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        (THIS_HOST, "{log} cannot be read: is a directory"),
+        (NEAR, "web-1: {log} cannot be read: it is no regular file"),
+    ],
+    ids=["this host", "a front"],
+)
+def test_tail_of_a_log_that_may_not_be_read(place: Place, why: str, tmp_path: Path) -> None:
     """It is empty and says why, also when it became so by a rotation; it is read again when it may be."""
     log = tmp_path / "log"
+    tail = LogTail(AccessLog(log, place))
     write(log, 1)
-    tail = LogTail(log, from_start=True)
     assert numbers(tail) == [1]
-    log.unlink()
+    (tmp_path / "old").mkdir()
+    log.rename(tmp_path / "old" / "log")
     log.mkdir()  # what nobody can read as a file, not even root
     assert numbers(tail) == []
-    assert tail.trouble == f"{log} cannot be read: is a directory"
+    assert tail.trouble == why.format(log=log)
     log.rmdir()
     write(log, 2)
     assert numbers(tail) == [2]
     assert tail.trouble == ""
+
+
+def test_a_log_of_any_size_is_read_piece_by_piece(tmp_path: Path) -> None:
+    """Of a front at most as many bytes are asked for as wanted; each piece begins where the last one ended."""
+    path = tmp_path / "a log; it's \u00fc"
+    content = bytes(range(256)) * 1024
+    path.write_bytes(content)
+    at, piece = NEAR.read(path, Position("", 200_000), 70_000)
+    assert piece.content == content[-200_000:][:70_000]
+    for size in (70_001, 59_999, 0):
+        before = at.offset
+        at, piece = NEAR.read(path, at, 70_001)
+        assert (piece.content, piece.anew) == (content[before : before + size], False)
+    assert at.offset == len(content)
+    assert NEAR.newest(path).content == content
+
+
+@pytest.mark.parametrize(
+    ("there", "asked", "answered", "ahead"),
+    [(100, 100.2, 100.3, 0.0), (99, 100.0, 100.2, 0.0), (130, 100.0, 100.5, 29.5), (70, 100.0, 100.5, -29.0)],
+)
+def test_the_clock_of_a_front_is_compared(there: int, asked: float, answered: float, ahead: float) -> None:
+    """As far as it is surely off, which is what the end of a request is corrected by."""
+    assert clock_ahead(there, asked, answered) == ahead
+    _, piece = parse_piece(f"1:2 0 {there}\n", Position(), asked, answered)
+    (found,) = AccessLog(Path("log"), NEAR).requests([nginx().encode()], piece.ahead_s)
+    assert found.ts == 1764111600.25 - ahead
+    assert (found.place, found.connection) == ("web-1", "web-1 17")
+
+
+def test_a_front_is_read_once_a_second_and_delays_nobody() -> None:
+    """While it is silent the caller goes on, and is told so after five seconds; then it reads what was missed."""
+    now, asked, works = [0.0], list[Position](), list[Callable[[], None]]()
+
+    def ask(at: Position, most: int) -> tuple[Position, Piece]:
+        asked.append(at)
+        return Position("1:2", at.offset + 5), Piece(b"abcd\n" if most else b"")
+
+    file = FrontFile(ask, works.append, lambda: now[0])
+    for now[0] in (0.0, 0.3, 0.9):
+        assert file.read() == Piece()
+    assert (len(asked), len(works)) == (1, 1)
+    works.pop()()
+    assert file.read().content == b"abcd\n"
+    assert works == []
+    now[0] = 1.0
+    assert file.read() == Piece()
+    now[0] = 7.0
+    with pytest.raises(OSError, match="no answer for 6 s"):
+        file.read()
+    works.pop()()
+    assert file.read().content == b"abcd\n"
+    assert asked == [Position(), Position("1:2", 5), Position("1:2", 10)]
+    assert file.read() == Piece()
+    assert len(works) == 1
 
 
 def shown(log: Path, **other: str) -> None:
@@ -242,15 +323,17 @@ def combined(log: Path, _path: str, _agent: str) -> None:
     ],
 )
 def test_the_log_must_show_a_request_of_ours(
-    request_: Callable[[Path, str, str], None], why: str, tmp_path: Path
+    request_: Callable[[Path, str, str], None], why: str, log: AccessLog
 ) -> None:
     """Before anything is changed: a log that shows nothing would let every release pass."""
-    log, now = tmp_path / "log", iter(range(100))
+    now = count()
     said = why_log_lacks(
         log,
-        lambda path, agent: request_(log, path, agent),
+        lambda path, agent: request_(log.path, path, agent),
         clock=lambda: float(next(now)),
         sleep=lambda _s: None,
     )
+    if log.place == NEAR:
+        why = why.replace("is a directory; who releases must be in its group", "it is no regular file")
     assert said.removeprefix(f"{log} ").startswith(why)
     assert bool(said) is bool(why)

@@ -271,9 +271,8 @@ def test_a_proxy_that_cannot_be_seen() -> None:
 def test_a_log_that_may_not_be_read_is_said(door: socket.socket, tmp_path: Path) -> None:
     """The connections are counted all the same: a good release is not reverted for a file's mode."""
     url = f"http://127.0.0.1:{door.getsockname()[1]}"
-    proxy = proxy_settings(driver="nginx", url=url, access_log=str(tmp_path)).proxy
-    assert proxy is not None
-    seen = drain(proxy, "blue", 1).verdict()
+    settings = proxy_settings(driver="nginx", url=url, access_log=str(tmp_path))
+    seen = drain(settings, "blue", 1).verdict()
     assert seen.outcome is Outcome.YES
     assert seen.evidence["access_log"] == f"{tmp_path} cannot be read: is a directory"
 

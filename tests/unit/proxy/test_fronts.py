@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import socket
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from cutover.core.change import line, undo_script
+from cutover.core.config import Settings
+from cutover.core.config_schema import Slo
+from cutover.core.errors import ConfigError
+from cutover.core.evidence import Evidence
+from cutover.core.verdict import Outcome
+from cutover.proxy.access_log import AccessLog, LogTails
 from cutover.proxy.base import Fronts, Live, driver, judge_fronts
+from cutover.proxy.drain import in_flight_at
+from cutover.proxy.place import fronts_of
 from cutover.proxy.proof import SwitchReport, together
 from cutover.release.changes import back_lines
 from cutover.release.colors import Colors
+from cutover.release.preflight import log_problem, require_agreed
 from cutover.release.switch import switch_changes
 from cutover.system.compose import Rendered
-from tests.helpers.proxy_drivers import proxy_settings
+from cutover.watch.check import run_watch
+from cutover.watch.traffic import TrafficSource, UsersCost, cost_since, traffic_checks
+from tests.helpers.proxy_drivers import near, proxy_settings
 
 BLUE, GREEN, SILENT = Live("blue", "it said so"), Live("green", "it said so"), Live(None, "no answer")
 FRONTS = {"web-1": "http://10.0.0.1", "deploy@web-2": "http://10.0.0.2/"}
@@ -24,10 +38,16 @@ FRONTS = {"web-1": "http://10.0.0.1", "deploy@web-2": "http://10.0.0.2/"}
 def fronts(**proxy: object) -> Fronts:
     """The proxy of two nodes."""
     settings = proxy_settings(driver="nginx", url="http://10.0.0.9", **proxy)
-    platform = settings.platform.model_copy(update={"fronts": FRONTS})
-    found = driver(settings.model_copy(update={"platform": platform}), {"blue": 8000, "green": 8001})
+    return fronts_with(settings, {"fronts": FRONTS})[1]
+
+
+def fronts_with(settings: Settings, platform: dict[str, object]) -> tuple[Settings, Fronts]:
+    """*settings* with this `[platform]`, and the proxy of its nodes."""
+    update = {"platform": settings.platform.model_copy(update=platform)}
+    settings = settings.model_copy(update=update)
+    found = driver(settings, {"blue": 8000, "green": 8001})
     assert isinstance(found, Fronts)
-    return found
+    return settings, found
 
 
 @pytest.mark.parametrize(
@@ -114,3 +134,85 @@ def test_proofs_of_several_fronts_are_one_report() -> None:
     assert both.timeline == ((0, 2, 3, 0), (100, 0, 1, 1))
     assert not both.verdict().ok
     assert together([one]) is one
+
+
+@pytest.fixture
+def unreachable(tmp_path: Path) -> dict[str, object]:
+    """A `[platform]` with two fronts where no sshd listens and no proxy either."""
+    config = tmp_path / "ssh_config"
+    config.write_text("Host web-1 web-2\n    HostName 127.0.0.1\n    Port 1\n")
+    urls = {"web-1": "http://127.0.0.1:1", "web-2": "http://127.0.0.1:2"}
+    return {"fronts": urls, "ssh_config": config}
+
+
+def test_an_unreachable_front_is_named_before_anything_changes(
+    unreachable: dict[str, object], tmp_path: Path
+) -> None:
+    """Which color it serves is not certain, and its log shows nothing: each is refused with the reason."""
+    log = tmp_path / "log"
+    settings = proxy_settings(driver="nginx", url="http://10.0.0.9", access_log=str(log))
+    settings, proxy = fronts_with(settings, unreachable)
+    refused = "no answer: ssh: connect to host 127.0.0.1 port 1: Connection refused"
+    with pytest.raises(ConfigError) as caught:
+        require_agreed(proxy)
+    said = f"it is not certain which color is live: web-1: /s/recall-live: web-1: {refused}".lower()
+    assert str(caught.value).lower() == said
+    both = f"web-1: {log} cannot be read: {refused}; web-2: {log} cannot be read: {refused}"
+    assert log_problem(Colors(settings, {}, proxy, BLUE)) == f"[proxy] access_log: {both}"
+
+
+def test_a_front_that_falls_silent_ends_the_watch_as_unknown(
+    unreachable: dict[str, object], tmp_path: Path
+) -> None:
+    """It is named, and what the others show is no "0 failed"; a sure no of the others stays a no."""
+    path = tmp_path / "log"
+    settings, _ = fronts_with(proxy_settings(driver="nginx", url="http://10.0.0.9"), unreachable)
+    silent = AccessLog(path, fronts_of(settings.platform)[1])
+    logs = [AccessLog(path, near("web-1")), silent]
+    traffic = TrafficSource(
+        LogTails.of(logs), "green", 1000.0, frozenset(), Evidence(), Slo.model_validate({}), every_s=1.0
+    )
+    errors, *_ = traffic_checks(traffic)
+    clock = iter(range(1000))
+    seen = run_watch([errors], 300.0, clock=lambda: float(next(clock)), sleep=lambda _s: None)
+    why = (
+        f"web-2: {path} cannot be read: no answer: ssh: connect to host 127.0.0.1 port 1: Connection refused"
+    )
+    assert (seen.ended_by, seen.verdicts["5xx"].outcome) == ("5xx", Outcome.UNKNOWN)
+    assert seen.verdicts["5xx"].reason == why
+    line_of_user = {
+        "ts": 1001, "color": "green", "status": 500, "seconds": 0.1, "connection": "1", "method": "GET",
+        "path": "/m", "upstream_addr": "127.0.0.1:1",
+    }  # fmt: skip
+    path.write_text(f"{json.dumps(line_of_user)}\n" * 9)
+    assert cost_since(logs, "green", 1000.0, frozenset()) == UsersCost(9, 0.0, why)
+    errors.poll(2000.0)
+    assert errors.verdict().outcome is Outcome.NO
+
+
+def test_connections_in_a_network_of_its_own_are_unknown() -> None:
+    """A front whose proxy's port is published by Docker, or where nobody listens on it, counts nothing."""
+    front = near("web-1")
+    with ExitStack() as stack:
+        door, color = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
+        listens, port = door.getsockname()[1], color.getsockname()[1]
+        assert front.in_flight(listens, port) == 0
+        stack.enter_context(socket.create_connection(color.getsockname()))
+        assert front.in_flight(listens, port) == 1
+        assert in_flight_at({front: listens, near("web-2"): listens}, port) == 2
+        forwards = (
+            "sh",
+            "-c",
+            "read -r _; :",
+            "docker-proxy",
+            "-host-port",
+            str(listens),
+            "-container-port",
+            "1",
+        )
+        with subprocess.Popen(forwards, stdin=subprocess.PIPE):
+            assert front.in_flight(listens, port) is None
+            assert in_flight_at({front: listens}, port) is None
+        assert front.in_flight(listens, port) == 1
+        door.close()
+        assert front.in_flight(listens, port) is None

@@ -28,6 +28,9 @@ def test_a_command_line_is_strict_and_ends_its_options_before_the_host() -> None
     alone = {*SshHost("web-1", None).argv("true")}
     assert {"ControlPath=none", "IdentityAgent=none"} < alone
     assert "ControlMaster=auto" not in alone
+    without_agent = SshHost("web-1", Path("/run/c/0"), agent=False).argv("true")
+    assert {"ControlPath=/run/c/0", "ControlMaster=auto", "IdentityAgent=none"} < {*without_agent}
+    assert "IdentityAgent=none" not in argv
     assert SshHost("web-1", Path("/run/c/0"), Path("/etc/x")).argv("true")[:3] == ("ssh", "-F", "/etc/x")
 
 

@@ -12,7 +12,7 @@ from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential
 from cutover.core.verdict import Outcome
-from cutover.proxy.access_log import LogTail
+from cutover.proxy.access_log import AccessLog, LogTails
 from cutover.watch.check import Source
 from cutover.watch.traffic import (
     LatencyWindow,
@@ -28,6 +28,7 @@ from cutover.watch.traffic import (
     old_traffic,
     traffic_checks,
 )
+from tests.helpers.proxy_drivers import near
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 SINCE = 1000.0
@@ -48,6 +49,11 @@ def line(
         "path": path, "upstream": str(seconds), "upstream_addr": "127.0.0.1:1",
     }  # fmt: skip
     return json.dumps(entry | more) + "\n"
+
+
+def tails(path: Path) -> LogTails:
+    """The tail of this log."""
+    return LogTails.of([AccessLog(path)])
 
 
 def counts(per_second: list[tuple[int, int]]) -> tuple[RequestCounts, Sequential]:
@@ -137,9 +143,9 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
     """Only requests of users to the live color since the switch count; their series are kept as samples."""
     log = tmp_path / "access.json"
     log.write_text("".join(line(SINCE - 10 + n / 10, color="blue") for n in range(60)) + line(SINCE - 1, 500))
-    old = old_traffic(log, "blue", SINCE, frozenset())
+    old = old_traffic([AccessLog(log)], "blue", SINCE, frozenset())
     assert (old.requests, old.failed) == (60, 0)
-    reader, evidence = LogTail(log), Evidence()
+    reader, evidence = tails(log), Evidence()
     traffic = TrafficSource(reader, "green", SINCE, frozenset({"/readyz"}), evidence, SLO, old)
     errors, _routes, latency = traffic_checks(traffic)
     with log.open("a") as out:
@@ -162,7 +168,7 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
 
 def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> None:
     """Both checks are unknown without a log; each five seconds without it count once."""
-    traffic = TrafficSource(LogTail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
+    traffic = TrafficSource(tails(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
     errors, _routes, latency = traffic_checks(traffic)
     polls = []
     for now in (0.0, 0.5, 4.5, 5.0):
@@ -175,8 +181,8 @@ def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> N
 def test_a_silent_proxy_is_unknown(tmp_path: Path) -> None:
     """Both checks are unknown while our own probes get no answer; a no that is sure stays a no."""
     log, probes = tmp_path / "access.json", Source(lambda: None, count=7, silence="the proxy does not answer")
+    tail = tails(log)
     log.write_text("".join(line(SINCE + n / 100) for n in range(200)))
-    tail = LogTail(log, from_start=True)
     traffic = TrafficSource(tail, "green", SINCE, frozenset(), Evidence(), SLO, probes=probes)
     errors, _routes, latency = traffic_checks(traffic)
     errors.poll(0.0)
@@ -193,8 +199,9 @@ def test_a_silent_proxy_is_unknown(tmp_path: Path) -> None:
 
 def test_without_a_log_nothing_was_old_traffic(tmp_path: Path) -> None:
     """A log that does not exist yet is no error and has no requests."""
-    assert old_traffic(tmp_path / "none", "blue", SINCE, frozenset()).requests == 0
-    assert cost_since(tmp_path / "none", "blue", SINCE, frozenset()) == UsersCost()
+    assert old_traffic([AccessLog(tmp_path / "none")], "blue", SINCE, frozenset()).requests == 0
+    silent = UsersCost(unknown=f"{tmp_path / 'none'} shows no request since the switch")
+    assert cost_since([AccessLog(tmp_path / "none")], "blue", SINCE, frozenset()) == silent
 
 
 def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
@@ -202,13 +209,13 @@ def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
     log = tmp_path / "access.json"
     rows = [(SINCE - 1, 500), (SINCE + 1, 500), (SINCE + 2, 200), (SINCE + 3.5, 502)]
     log.write_text("".join(line(ts, status) for ts, status in rows) + line(SINCE + 9, 503, path="/readyz"))
-    assert cost_since(log, "green", SINCE, frozenset({"/readyz"})) == UsersCost(2, 2.5, 4)
+    assert cost_since([AccessLog(log)], "green", SINCE, frozenset({"/readyz"})) == UsersCost(2, 2.5)
     with log.open("a") as out:
         out.write(line(SINCE + 4, 500, agent="cutover"))
         out.write(line(SINCE + 4, 503, path="/readyz", agent=""))
         out.write(line(SINCE + 5, 499))
         out.write(line(SINCE + 6, end="cut"))
-    assert cost_since(log, "green", SINCE, frozenset({"/readyz"})) == UsersCost(5, 5.0, 8)
+    assert cost_since([AccessLog(log)], "green", SINCE, frozenset({"/readyz"})) == UsersCost(5, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +237,7 @@ def test_a_log_without_our_own_probes_is_not_the_log(
     """A log without our own probes, which go through the proxy, is unknown after the delay of logging."""
     log = tmp_path / "access.json"
     paths = frozenset({"/readyz"})
-    traffic = TrafficSource(LogTail(log), "green", SINCE, paths, Evidence(), SLO, probed=probed)
+    traffic = TrafficSource(tails(log), "green", SINCE, paths, Evidence(), SLO, probed=probed)
     errors, *_ = traffic_checks(traffic)
     errors.poll(100.0)
     log.write_text(logged)
@@ -240,7 +247,7 @@ def test_a_log_without_our_own_probes_is_not_the_log(
 
 def test_a_log_that_may_not_be_read(tmp_path: Path) -> None:
     """A log that cannot be read is unknown, with the reason."""
-    traffic = TrafficSource(LogTail(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
+    traffic = TrafficSource(tails(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
     errors, *_ = traffic_checks(traffic)
     errors.poll(0.0)
     assert errors.verdict().outcome is Outcome.UNKNOWN
@@ -279,9 +286,9 @@ def test_users_who_may_wait_for_answers_are_told(
     """A request that hangs is in no log yet: surely fewer that end than before the switch are told, never a no."""
     log = tmp_path / "access.json"
     log.write_text("".join(line(SINCE - 60 + n / 5, color="blue") for n in range(300)))
-    old = old_traffic(log, "blue", SINCE, frozenset())
+    old = old_traffic([AccessLog(log)], "blue", SINCE, frozenset())
     assert old.recent == (300, 60.0)
-    traffic = TrafficSource(LogTail(log), "green", SINCE, frozenset(), Evidence(), SLO, old)
+    traffic = TrafficSource(tails(log), "green", SINCE, frozenset(), Evidence(), SLO, old)
     _errors, routes, _latency = traffic_checks(traffic)
     for second in range(seconds):
         with log.open("a") as out:
@@ -290,3 +297,42 @@ def test_users_who_may_wait_for_answers_are_told(
     verdict = routes.verdict()
     assert ("do users wait?" in verdict.reason) is told, verdict
     assert verdict.outcome is not NO
+
+
+def test_the_logs_of_all_fronts_are_one_traffic(tmp_path: Path) -> None:
+    """Users of each are counted together; a front whose log shows no request of ours is named."""
+    one, two = (AccessLog(tmp_path / name, near(name)) for name in ("web-1", "web-2"))
+    ours, paths = line(SINCE, path="/readyz"), frozenset({"/readyz"})
+    one.path.write_text("".join(line(SINCE - 9 + n / 10, color="blue") for n in range(60)))
+    two.path.write_text(
+        "".join(line(SINCE - 9 + n / 10, 500 if n < 30 else 200, color="blue") for n in range(60))
+    )
+    old = old_traffic([one, two], "blue", SINCE, paths)
+    assert (old.requests, old.failed) == (120, 30)
+    tails = LogTails.of([one, two])
+    traffic = TrafficSource(tails, "green", SINCE, paths, Evidence(), SLO, old, probed=True)
+    errors, routes, _latency = traffic_checks(traffic)
+    one.path.write_text(ours + line(SINCE + 1))
+    two.path.write_text("".join(line(SINCE + 1 + n / 10, 404) for n in range(9)))
+    errors.poll(0.0)
+    assert (traffic.counts.requests, traffic.shown) == (10, {"web-1"})
+    # Each nginx has a connection 1.
+    counted = traffic.routes.now.counts["GET /m"]
+    assert counted.connections["refused"] == {"web-2 1"}
+    assert routes.verdict().outcome is not NO
+    errors.poll(11.0)
+    assert errors.verdict().outcome is UNKNOWN
+    assert errors.verdict().reason == f"web-2: {two.path} does not show our own probes"
+    with two.path.open("a") as out:
+        out.write(ours)
+    errors.poll(12.0)
+    errors.poll(13.0)
+    assert errors.verdict().outcome is NOT_ASKED
+    with one.path.open("a") as out:
+        out.writelines(line(SINCE + 20, 500) for _ in range(40))
+    errors.poll(14.0)
+    assert errors.verdict().reason.endswith("(40 of 50); the old color had 30 of 120 before")
+    assert cost_since([one, two], "green", SINCE, paths) == UsersCost(40, 0.0)
+    two.path.unlink()
+    silent = f"{two} shows no request since the switch"
+    assert cost_since([one, two], "green", SINCE, paths) == UsersCost(40, 0.0, silent)
