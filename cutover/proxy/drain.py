@@ -55,7 +55,7 @@ class Drained:
     """How long the drain took, the largest number of requests in flight (`most`) and the number at its end (`left`).
 
     `finished` counts the requests in the access log; `trouble` says why it could not be read. `visible` is False if
-    the proxy's connections cannot be seen from this host: then the drain has waited for its whole budget.
+    the proxy's connections cannot be seen (`where`): then the drain has waited for its whole budget.
     """
 
     color: str
@@ -65,6 +65,7 @@ class Drained:
     finished: int = 0
     visible: bool = True
     trouble: str = ""
+    where: str = "from this host"
 
     def verdict(self, on_timeout: Literal["continue", "revert"] = "continue") -> Verdict:
         """Yes if nothing is in flight; otherwise what *on_timeout* says."""
@@ -73,7 +74,7 @@ class Drained:
         seen |= {"left": self.left, "finished": self.finished}
         seen |= {"access_log": self.trouble} if self.trouble else {}
         if not self.visible:
-            why = "the proxy's connections cannot be seen from this host"
+            why = f"the proxy's connections cannot be seen {self.where}"
             return yes(question, f"waited the whole {self.seconds:.0f} s: {why}", **seen)
         if not self.left and not self.most:
             return yes(question, f"no request in flight after {self.seconds:.1f} s", **seen)
@@ -215,7 +216,10 @@ def drain(
         finished=finished,
         stopped=stopped,
     )
-    return replace(drained, trouble=tails.trouble)
+    fronts = [each.name for each in doors if each.name]
+    return replace(
+        drained, trouble=tails.trouble, where=f"on all of {', '.join(fronts)}" if fronts else drained.where
+    )
 
 
 def in_flight_at(doors: Mapping[Place, int], port: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import shlex
 import time
@@ -30,6 +31,7 @@ CHUNK_BYTES = 256 * 1024
 PACE_S = 1.0
 LOG_DEADLINE_S = 10.0
 SILENT_S = 5.0
+SYSTEM_ERRORS = frozenset(map(os.strerror, errno.errorcode))
 FOLDER = 'stat -c %f -- "$1" && ls -A -- "$1"'
 # The kernel's table has local address, remote address and state. States as in `drain.IN_FLIGHT`; 0A listens.
 # A docker-proxy forwards to a network that the node does not see. [t]: not this command itself.
@@ -246,19 +248,25 @@ class Front:
 
     def newest(self, path: Path) -> Piece:
         """Return the last 4 MiB of the file *path*; raises OSError."""
-        return self.read(path, Position("", PIECE_BYTES))[1]
+        return self.read(path, Position("", PIECE_BYTES), deadline_s=ANSWER_S + REACH_S)[1]
 
     def follow(self, path: Path) -> Follower:
         """Return what reads the file *path* from its present end on; from its beginning if it is yet to come."""
         return FrontFile(partial(self.read, path))
 
-    def read(self, path: Path, at: Position, most: int = PIECE_BYTES) -> tuple[Position, Piece]:
+    def read(
+        self, path: Path, at: Position, most: int = PIECE_BYTES, deadline_s: float = LOG_DEADLINE_S
+    ) -> tuple[Position, Piece]:
         """Return at most *most* bytes of the file *path* after *at*, and where they end; raises OSError."""
         words, asked = read_log(path, at, most), time.time()
-        done = self._ask(words, LOG_DEADLINE_S)
+        done = self._ask(words, deadline_s)
         if not done.ok:
-            raise OSError(unreached(done) or done.last_line.rpartition(": ")[2].lower())
-        return parse_piece(done.out, at, asked, time.time())
+            reason = done.last_line.rpartition(": ")[2]
+            raise OSError(unreached(done) or (reason.lower() if reason in SYSTEM_ERRORS else done.last_line))
+        try:
+            return parse_piece(done.out, at, asked, time.time())
+        except ValueError:  # what a start file of the shell prints, for example
+            raise OSError(f"no log in its answer, which begins with {done.out[:80]!r}") from None
 
     def in_flight(self, door: int, port: int) -> int | None:
         """Return how many connections it has to *port* of a color; None if *door*, where its proxy listens, is unseen.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,17 +21,24 @@ from tests.helpers.load import Ask, load
 from tests.helpers.registry_image import registry_image
 from tests.helpers.ssh_server import Server, docker
 from tests.helpers.swarm import Node
-from tests.helpers.swarm_fronts import FrontsStand, fronts_stand
+from tests.helpers.swarm_fronts import LOG, FrontsStand, compose_fronts_stand, fronts_stand
 
 pytestmark = pytest.mark.engine
-GOOD, NEXT, BREAKS_LATER = "sha-5a00001", "sha-5a00002", "sha-5a0bad3"
+GOOD, NEXT, FAILS_SOME = "sha-5a00001", "sha-5a00002", "sha-5a0bad3"
 VERSION = (Ask("GET", "/version"),)
+UNCHECKED = (Ask("GET", "/slow?seconds=0"),)
+"""A route that no check asks for."""
 
 
 @pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontsStand]:
+def images() -> list[str]:
+    """The releases."""
+    return [build(GOOD), build(NEXT), build(FAILS_SOME, "rare-error")]
+
+
+@pytest.fixture(scope="module")
+def stand(images: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrontsStand]:
     """A Swarm of two nodes with nginx, on which the first release runs."""
-    images = [build(GOOD), build(NEXT), build(BREAKS_LATER, "breaks-later", seconds=9999)]
     with fronts_stand(tmp_path_factory.mktemp("fronts"), f"fronts{uuid.uuid4().hex[:6]}", images) as made:
         first = made.pytest("smoke", "--target=blue", f"--deploy={GOOD}")
         assert first.code == 0, first.out
@@ -80,12 +88,25 @@ def test_a_front_that_ssh_does_not_know_is_refused(stand: FrontsStand) -> None:
     assert stand.status()["colors"] == before
 
 
+def test_a_front_whose_log_cannot_be_read_is_refused(stand: FrontsStand) -> None:
+    """It is named before anything is changed: nobody would see how its users' requests fail."""
+    second, colors_before = Server(stand.nodes["web-2"].name), stand.status()["colors"]
+    second.run(f"mv {LOG} {LOG}.1 && mkdir {LOG}", user="root")
+    try:
+        said = release(stand, NEXT)
+    finally:
+        second.run(f"rmdir {LOG} && mv {LOG}.1 {LOG}", user="root")
+    assert "exit code 4" in said, said
+    assert f"[proxy] access_log: web-2: {LOG} cannot be read: it is no regular file" in said
+    assert stand.status()["colors"] == colors_before
+
+
 def test_good_release_is_switched_to_on_both_fronts(stand: FrontsStand, before: str) -> None:
     """Users of neither front lose a request; each front has its proof."""
     tag, (live, idle) = next_after(before), colors(stand)
     with (
-        load(stand.front("web-1"), connections=10, rate=50, asks=VERSION) as one,
-        load(stand.front("web-2"), connections=10, rate=50, asks=VERSION) as two,
+        load(stand.front("web-1"), connections=5, rate=20, asks=VERSION) as one,
+        load(stand.front("web-2"), connections=5, rate=20, asks=VERSION) as two,
     ):
         said = release(stand, tag)
     assert "exit code 0" in said, said
@@ -93,9 +114,13 @@ def test_good_release_is_switched_to_on_both_fronts(stand: FrontsStand, before: 
         assert users.failed == []
         assert users.by(live) > 0
         assert users.by(idle) > 0
-    rows = (json.loads(row) for row in (latest(stand.folder) / "evidence.jsonl").read_text().splitlines())
+    rows = [json.loads(row) for row in (latest(stand.folder) / "evidence.jsonl").read_text().splitlines()]
     asked = {row.get("test") for row in rows}
     assert {"switch::proof[web-1]", "switch::proof[web-2]"} < asked, asked
+    (watched,) = (row for row in rows if "stays_well[live-5xx]" in str(row.get("test")))
+    until = watched["at"] - time.time() + time.monotonic()
+    alone = [sum(each.color == idle and each.ended < until for each in users.shots) for users in (one, two)]
+    assert max(alone) < watched["verdict"]["evidence"]["requests"] <= one.by(idle) + two.by(idle)
     assert "on web-1, web-2, done and seen" in said
     assert f"recall/api:{tag} has no digest" in said
     status = stand.status()
@@ -121,26 +146,38 @@ def test_a_second_front_that_fails_flips_the_first_back(stand: FrontsStand, befo
     assert stand.status()["fronts"] == both(live)
 
 
-def test_bad_release_is_reverted_on_both_fronts(stand: FrontsStand, before: str) -> None:
-    """The watch sees the 500s; both fronts go back, then `cutover rollback` leads to the release before."""
+def test_a_release_that_fails_users_of_one_front_is_reverted_on_both(stand: FrontsStand, before: str) -> None:
+    """Only the log of the second one shows it; each failed request is counted. Then `cutover rollback` goes further."""
     earlier = next_after(before)
     if stand.status()["rollback"]["how"] is None:  # type: ignore[index]
         assert "exit code 0" in release(stand, earlier)
         before, earlier = earlier, before
-    words = ("smoke", "checks", "--target=idle", f"--deploy={BREAKS_LATER}", "--switch", "--watch=5m")
-    with stand.start(*words) as session:
-        wait_until(lambda: stand.tags() == both(BREAKS_LATER), "both fronts have switched", 240)
-        for node in stand.nodes.values():
-            found = node.docker("ps", "--quiet", "--filter", f"ancestor=recall/api:{BREAKS_LATER}").split()
-            for each in found:
-                node.docker("exec", each, "touch", "/tmp/break")
-        said, _ = session.communicate(timeout=300)
-    assert session.returncode == 1, said
+    with load(stand.front("web-2"), connections=5, rate=20, asks=UNCHECKED) as users:
+        said = release(stand, FAILS_SOME, "--watch=5m")
+    assert "exit code 1" in said, said
     assert "switch and deploy reverted" in said
+    assert "5xx: expected at most" in said
+    assert len(users.failed) > 2
+    assert f"Users saw {len(users.failed)} failed requests" in " ".join(said.split())
     assert stand.tags() == both(before)
     done = stand.cutover("rollback")
     assert done.code == 0, done.out
     assert stand.tags() == both(earlier)
+
+
+@pytest.mark.usefixtures("images")
+def test_fronts_with_compose(tmp_path: Path) -> None:
+    """Colors of plain Compose behind two proxies: both are switched, both are watched, both go back."""
+    with compose_fronts_stand(tmp_path, f"cfront{uuid.uuid4().hex[:6]}") as stand:
+        first = stand.release(GOOD, "blue")
+        assert first.code == 0, first.out
+        with load(stand.urls["web-2"], connections=5, rate=20, asks=UNCHECKED) as users:
+            words = ("smoke", "checks", "--target=idle", f"--deploy={FAILS_SOME}", "--switch", "--watch=5m")
+            done = stand.pytest(*words)
+        assert done.code == 1, done.out
+        assert "on web-1, web-2, done and seen" in done.out
+        assert f"Users saw {len(users.failed)} failed requests" in " ".join(done.out.split())
+        assert stand.tags() == both(GOOD)
 
 
 def test_an_image_of_a_registry_is_named_by_its_digest(stand: FrontsStand, tmp_path: Path) -> None:
