@@ -293,14 +293,16 @@ class CutoverSession:
             from cutover.release.switch import drain_old, require_well, watch
 
             report, progress = self.release().report, partial(self.console.progress, self.watch_seconds)
-            background = self._switched.background if self._switched else None
-            if background is not None:
-                self._run_step(lambda on: drain_old(on.situation, background, on.report))
-                background.stop()  # the watch runs its checks
-                self._run_step(lambda on: require_well(background, on.situation.target.name, on.report))
+            switched = self._switched
+            if switched is not None:
+                self._run_step(lambda on: drain_old(on.situation, switched, on.report))
+                switched.background.stop()  # the watch runs its checks
+                self._run_step(
+                    lambda on: require_well(switched.background, on.situation.target.name, on.report)
+                )
             self._watched = watch(self.settings, target, checks, self.watch_seconds, report, progress)
-            if background is not None and not self._watched.ended_by:
-                background.start()
+            if switched is not None and not self._watched.ended_by:
+                switched.background.start()
         return self._watched
 
     @property

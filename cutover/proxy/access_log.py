@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -225,6 +225,8 @@ class LogTails:
     """The tails of the logs of all proxies."""
 
     tails: tuple[LogTail, ...]
+    ended: Counter[str] = field(default_factory=Counter)
+    """How many requests each color has ended, as far as they were read."""
 
     @classmethod
     def of(cls, logs: Sequence[AccessLog]) -> LogTails:
@@ -234,6 +236,7 @@ class LogTails:
     def read_new(self) -> list[LoggedRequest]:
         """The requests since the last call; of one that was not read meanwhile they come later."""
         found = [each for tail in self.tails for each in tail.read_new()]
+        self.ended.update(each.color for each in found)
         return sorted(found, key=_end) if len(self.tails) > 1 else found
 
     @property

@@ -197,17 +197,25 @@ def drain(
     port: int,
     stopped: Callable[[], bool] = lambda: False,
     budget_s: float | None = None,
+    watched: LogTails | None = None,
 ) -> Drained:
     """Wait until the proxy, here or on each front, has no request in flight on *port* of *color*.
 
-    At most *budget_s*, by default `[proxy] drain_timeout`. It ends early when *stopped* returns True.
+    At most *budget_s*, by default `[proxy] drain_timeout`. It ends early when *stopped* returns True. *watched* are the
+    logs of the proxies if a watch reads them already.
     """
-    proxy, tails = settings.proxy, LogTails.of(access_logs(settings))
+    proxy, tails = settings.proxy, watched or LogTails.of(access_logs(settings))
     assert proxy is not None  # noqa: S101 - without one nothing is drained
     doors = {place: port_of(client.url) for place, client in clients(settings).items()}
 
+    known = tails.ended[color]
+
     def finished() -> int:
-        return sum(each.color == color for each in tails.read_new())
+        nonlocal known
+        if watched is None:
+            tails.read_new()
+        before, known = known, tails.ended[color]
+        return known - before
 
     drained = wait_until_idle(
         color,

@@ -19,6 +19,7 @@ from cutover.core.target import Target
 from cutover.core.text import now
 from cutover.core.verdict import Verdict, no, yes
 from cutover.env.envfile import set_env_value
+from cutover.proxy.access_log import LogTails
 from cutover.proxy.base import Proxy, ProxyClient, other
 from cutover.proxy.drain import (
     Drained,
@@ -75,6 +76,13 @@ class Switched:
     """Builds the checks of the watch, which go on where those of `background` are."""
     background: BackgroundWatch
     """Runs the early checks until the commit, whatever the session does meanwhile."""
+
+    @property
+    def watched_logs(self) -> LogTails | None:
+        """The access logs that the watch in the background reads; None if no check of them runs."""
+        traffic = self.suite.traffic
+        read = traffic is not None and any(each.source is traffic for each in self.background.checks)
+        return traffic.logs if traffic is not None and read else None
 
 
 def switch(
@@ -371,28 +379,34 @@ def _record_port_swap(tx: Transaction, settings: Settings, to: str) -> None:
 
 
 # --- watching ------------------------------------------------------------------------------------------------------
-def drain_old(situation: Situation, background: BackgroundWatch, report: Reporter) -> None:
+def drain_old(situation: Situation, switched: Switched, report: Reporter) -> None:
     """Wait until the old color has no request in flight, at most `[proxy] drain_timeout`; raises Failed.
 
-    It ends at the first sure no of *background*.
+    It ends at the first sure no of the watch in the background.
     """
-    settings, old = situation.settings, situation.before.live
+    settings, old, background = situation.settings, situation.before.live, switched.background
     if settings.proxy is None or old is None:
         return
     with report.step("T-0", f"drain {old}") as text:
-        seen = _drain(situation.colors, old, lambda: background.ended is not None)
+        seen = _drain(
+            situation.colors, old, lambda: background.ended is not None, watched=switched.watched_logs
+        )
         verdict = seen.verdict(settings.proxy.on_drain_timeout)
         require_well(background, situation.target.name, report)
         text.append(report.require(verdict, "switch::drain", old, 1).reason)
 
 
 def _drain(
-    colors: Colors, color: str, ended: Callable[[], bool] = lambda: False, budget_s: float | None = None
+    colors: Colors,
+    color: str,
+    ended: Callable[[], bool] = lambda: False,
+    budget_s: float | None = None,
+    watched: LogTails | None = None,
 ) -> Drained:
     # Where the switch has stopped the old color, its requests had the grace period of the container.
     if not require_proxy(colors).keeps_old_color:
         return Drained(color, 0.0)
-    return drain(colors.settings, color, colors.port(color), ended, budget_s)
+    return drain(colors.settings, color, colors.port(color), ended, budget_s, watched)
 
 
 def build_watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:

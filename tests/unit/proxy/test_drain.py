@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from cutover.core.verdict import Outcome
+from cutover.proxy.access_log import LogTails, access_logs
 from cutover.proxy.drain import (
     Connection,
     Drained,
@@ -275,6 +277,25 @@ def test_a_log_that_may_not_be_read_is_said(door: socket.socket, tmp_path: Path)
     seen = drain(settings, "blue", 1).verdict()
     assert seen.outcome is Outcome.YES
     assert seen.evidence["access_log"] == f"{tmp_path} cannot be read: is a directory"
+
+
+def test_a_drain_reads_no_log_that_the_watch_reads(door: socket.socket, tmp_path: Path) -> None:
+    """It counts what the watch has read since its begin."""
+    log, url = tmp_path / "log", f"http://127.0.0.1:{door.getsockname()[1]}"
+    entry = {"ts": 1, "color": "blue", "status": 200, "seconds": 0.1, "connection": "1", "method": "GET"}
+    line = json.dumps(entry | {"path": "/m", "upstream_addr": "127.0.0.1:1"})
+    settings = proxy_settings(driver="nginx", url=url, access_log=str(log))
+    tails = LogTails.of(access_logs(settings))
+    log.write_text(f"{line}\n")
+    assert len(tails.read_new()) == 1
+    log.write_text(f"{line}\n" * 3)
+
+    def read() -> bool:
+        tails.read_new()
+        return False
+
+    assert drain(settings, "blue", 1, read, watched=tails).finished == 2
+    assert drain(settings, "blue", 1, watched=tails).finished == 0
 
 
 def test_a_revert_waits_for_requests_in_flight() -> None:
