@@ -138,6 +138,7 @@ class TrafficSource(Source[list[LoggedRequest]]):
     log_trouble: str = ""
     """Why the log says nothing about users; empty if it does, or while it may be too early."""
     log_troubles: int = 0
+    probed_polls: int = 0
     log_troubled_at: float = float("-inf")
 
     expected: ClassVar[str] = "the proxy's access log"
@@ -150,8 +151,8 @@ class TrafficSource(Source[list[LoggedRequest]]):
 
     @property
     def polls(self) -> int:
-        """Number of our own probes that ended, and of the times that the log said nothing."""
-        return (self.probes.polls if self.probes else 0) + self.log_troubles
+        """Number of our own probes that ended while the log was read, and of the times that it said nothing."""
+        return self.probed_polls + self.log_troubles
 
     @property
     def silent(self) -> str:
@@ -181,7 +182,9 @@ class TrafficSource(Source[list[LoggedRequest]]):
         early = not self.probed or now - self.begun < LOG_DELAY_S
         hidden = "" if early else self.logs.without(self.shown)
         self.log_trouble = self.logs.trouble or (f"{hidden} does not show our own probes" if hidden else "")
-        if self.log_trouble and now - self.log_troubled_at >= AGAIN_S:
+        if not self.log_trouble:
+            self.probed_polls = self.probes.polls if self.probes else 0
+        elif now - self.log_troubled_at >= AGAIN_S:
             self.log_troubles, self.log_troubled_at = self.log_troubles + 1, now
 
     def take(self, answer: list[LoggedRequest]) -> None:

@@ -167,11 +167,13 @@ def test_the_log_is_read_as_it_grows(tmp_path: Path) -> None:
 
 
 def test_a_log_that_cannot_be_read_counts_each_five_seconds(tmp_path: Path) -> None:
-    """Both checks are unknown without a log; each five seconds without it count once."""
-    traffic = TrafficSource(tails(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO)
+    """Both checks are unknown without a log; each five seconds without it count once, whatever our probes get."""
+    probes = Source(lambda: None)
+    traffic = TrafficSource(tails(tmp_path), "green", SINCE, frozenset(), Evidence(), SLO, probes=probes)
     errors, _routes, latency = traffic_checks(traffic)
     polls = []
     for now in (0.0, 0.5, 4.5, 5.0):
+        probes.count += 1
         errors.poll(now)
         polls.append((errors.source.polls, latency.source.polls))
     assert polls == [(1, 1), (1, 1), (1, 1), (2, 2)]
