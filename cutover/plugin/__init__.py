@@ -71,13 +71,17 @@ def pytest_configure(config: pytest.Config) -> None:
     request = _parsed_request(config)
     if request is None:
         return
+    collects = gc.isenabled()
     gc.disable()  # what is imported stays, so a collection would find nothing
-    rendering = options.begin_rendering(config, request)
-    from cutover.plugin import fixtures, hooks
-    from cutover.plugin.session import SESSION, CutoverSession
+    try:
+        rendering = options.begin_rendering(config, request)
+        from cutover.plugin import fixtures, hooks
+        from cutover.plugin.session import SESSION, CutoverSession
 
-    gc.freeze()
-    gc.enable()
+        gc.freeze()
+    finally:
+        if collects:
+            gc.enable()
     session = CutoverSession.create(config, request, rendering)
     config.stash[SESSION] = session
     config.add_cleanup(session.close)

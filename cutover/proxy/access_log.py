@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -22,6 +22,7 @@ MAX_LINE_BYTES = 64 * 1024
 # Longer than a proxy buffers lines (nginx: access_log … flush=5s).
 LOG_DELAY_S = 10.0
 LOG_POLL_S = 0.02
+LOG_STEP_S = 1.0  # some logs give their times in whole seconds
 FAILED_STATUS = 500
 GAVE_UP = 499  # nginx and Traefik: the client closed the connection before the answer
 LEAST_STATUS = 100
@@ -149,17 +150,15 @@ class AccessLog:
     def __str__(self) -> str:
         return f"{self.place.name}: {self.path}" if self.place.name else str(self.path)
 
-    def requests(self, lines: Iterable[bytes], ahead_s: float = 0.0) -> Iterator[LoggedRequest]:
-        """The requests in *lines*, by the clock of this host, which that of the log is *ahead_s* ahead of."""
-        name = self.place.name
-        for line in lines:
-            request = parse_log_line(line.decode(errors="replace"))
-            if request is not None and name:
-                # Each proxy numbers the connections of its own.
-                connection, ts = f"{name} {request.connection}", request.ts - ahead_s
-                request = replace(request, ts=ts, connection=connection, place=name)
-            if request is not None:
-                yield request
+    def request(self, line: bytes, ahead_s: float = 0.0) -> LoggedRequest | None:
+        """The request in *line*, by the clock of this host, which that of the log is *ahead_s* ahead of."""
+        request, name = parse_log_line(line.decode(errors="replace")), self.place.name
+        if request is None or not name:
+            return request
+        # Each proxy numbers the connections of its own.
+        return replace(
+            request, ts=request.ts - ahead_s, connection=f"{name} {request.connection}", place=name
+        )
 
     def trouble(self, error: OSError) -> str:
         """Why it cannot be read; empty if there is none yet, since the proxy may not have written."""
@@ -186,25 +185,25 @@ class LogTail:
     trouble: str = field(default="", init=False)
     missing: bool = field(default=False, init=False)
     _file: Follower = field(init=False)
-    _lines: deque[bytes] = field(default_factory=deque, init=False)
+    _lines: deque[tuple[bytes, float]] = field(default_factory=deque, init=False)
+    """Each with how far the clock of its place is ahead."""
     _rest: bytes = field(default=b"", init=False)
-    _ahead_s: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self._file = self.log.place.follow(self.log.path)
 
     def read_new(self, limit: int = 20_000) -> list[LoggedRequest]:
         """At most *limit* requests since the last call, the oldest first; the next call continues from there."""
-        return list(islice(self.log.requests(self._whole_lines(), self._ahead_s), limit))
+        return list(islice(filter(None, self._requests()), limit))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _whole_lines(self) -> Iterator[bytes]:
+    def _requests(self) -> Iterator[LoggedRequest | None]:
         while self._lines or self._read_on():
             while self._lines:
-                yield self._lines.popleft()
+                yield self.log.request(*self._lines.popleft())
 
     def _read_on(self) -> bool:
         """Whether there was more to read."""
@@ -213,9 +212,9 @@ class LogTail:
         except OSError as error:
             self.trouble, self.missing = self.log.trouble(error), isinstance(error, FileNotFoundError)
             return False
-        self.trouble, self.missing, self._ahead_s = "", False, piece.ahead_s
+        self.trouble, self.missing = "", False
         *whole, rest = ((b"" if piece.anew else self._rest) + piece.content).split(b"\n")
-        self._lines.extend(whole)
+        self._lines.extend((line, piece.ahead_s) for line in whole)
         self._rest = rest[-MAX_LINE_BYTES:]  # an incomplete line, or one that is too long to be a request
         return bool(piece.content)
 
@@ -225,8 +224,9 @@ class LogTails:
     """The tails of the logs of all proxies."""
 
     tails: tuple[LogTail, ...]
+    since: float = field(default_factory=lambda: time.time() - LOG_STEP_S)
     ended: Counter[str] = field(default_factory=Counter)
-    """How many requests each color has ended, as far as they were read."""
+    """How many requests each color has ended *since* the tails began, as far as they were read."""
 
     @classmethod
     def of(cls, logs: Sequence[AccessLog]) -> LogTails:
@@ -236,7 +236,7 @@ class LogTails:
     def read_new(self) -> list[LoggedRequest]:
         """The requests since the last call; of one that was not read meanwhile they come later."""
         found = [each for tail in self.tails for each in tail.read_new()]
-        self.ended.update(each.color for each in found)
+        self.ended.update(each.color for each in found if each.ts >= self.since)
         return sorted(found, key=_end) if len(self.tails) > 1 else found
 
     @property
@@ -257,7 +257,11 @@ def newest_requests(logs: Sequence[AccessLog]) -> tuple[list[LoggedRequest], dic
             piece = log.place.newest(log.path)
         except OSError as error:
             return [], log.trouble(error)
-        return [*log.requests(piece.content.splitlines(), piece.ahead_s)], ""
+        return [
+            found
+            for line in piece.content.splitlines()
+            if (found := log.request(line, piece.ahead_s)) is not None
+        ], ""
 
     found = dict(zip(logs, of_each(read, logs), strict=True))
     requests = [each for newest, _ in found.values() for each in newest]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cutover.core.change import Change, line
-from cutover.release.colors import can_tag
+from cutover.release.colors import can_tag, tag_of
 from cutover.system.container import GRACE_S, Container
 from cutover.system.platform import Project
 
@@ -46,17 +47,25 @@ class PreviousRelease:
     ) -> PreviousRelease:
         """How the services that *ran* are restored from *file*, with *container* in place of their own ids."""
         ids = {service: container or each.id for service, each in ran.items()}
-        # The engine may know the image by another name than the file, as Podman does: localhost/app:1 for app:1.
         named = image_names(text or (file.read_text(encoding="utf-8") if file.is_file() else ""))
-        images = {named.get(service, each.image_name): each.image for service, each in ran.items()}
+        images = {_name_in(named.get(service, ""), each): each.image for service, each in ran.items()}
         # One that was not healthy will not become so: do not wait for it, or its fix could never be released.
         return cls(file, ids, images, wait_s if all(each.well for each in ran.values()) else 0.0, text, lost)
 
 
 def image_names(text: str) -> dict[str, str]:
-    """Service -> the image that the release file *text* names for it; nothing for an empty text."""
-    rows = json.loads(text)["services"] if text else {}
-    return {service: str(each["image"]) for service, each in rows.items() if each.get("image")}
+    """Service -> the image that the release file *text* names for it; nothing if it is none that we have written."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        return {name: str(each["image"]) for name, each in json.loads(text)["services"].items()}
+    return {}
+
+
+def _name_in(file_name: str, container: Container) -> str:
+    """The name by which the file starts the image of *container*.
+
+    Podman knows app:1 as localhost/app:1. A file with another tag is not the one that *container* was started from.
+    """
+    return file_name if tag_of(file_name) == tag_of(container.image_name) else container.image_name
 
 
 def up_change(  # noqa: PLR0913  # facts that only the caller knows

@@ -18,6 +18,7 @@ from cutover.env.compose_rules import REFUSING, UNASKED, compose_findings, healt
 from cutover.env.lint import lint_release
 from cutover.gate.environment_checks import disk_room
 from cutover.release.colors import Colors, Situation, running_tag
+from cutover.release.migrate import rehearsal_problem
 from cutover.release.plan import DeployPlan, without
 from cutover.release.prune import pin_image
 from cutover.release.running import previous_of
@@ -71,7 +72,7 @@ def plan_deploy(situation: Situation) -> DeployPlan:
         found.append(str(error))
     if found:
         raise ConfigError("\n".join(dict.fromkeys(found)))
-    facts = images_of(settings, rendered, pull=not request.plan)
+    facts = images_of(settings, rendered, migrate=request.migrate, pull=not request.plan)
     images = {service: image.id if image else "" for service, image in facts.items()}
     if settings.platform.kind == "swarm":
         require_platforms(settings, rendered)
@@ -147,6 +148,8 @@ def one_off_problems(settings: Settings, rendered: Rendered) -> Iterator[str]:
         has = f"the compose file of {rendered.color} has {', '.join(there)}"
         yield f"migrate.service in {settings.source} is {migrate.service!r}, and {has}"
         return
+    if problem := rehearsal_problem(settings, rendered):
+        yield problem
     if not rendered.is_stack:
         return
     services = compose.one_off_services(settings, rendered)
@@ -260,11 +263,15 @@ def require_platforms(settings: Settings, rendered: Rendered) -> None:
         raise ConfigError("\n".join(wrong))
 
 
-def images_of(settings: Settings, rendered: Rendered, *, pull: bool = True) -> dict[str, ImageFact | None]:
+def images_of(
+    settings: Settings, rendered: Rendered, *, migrate: bool, pull: bool
+) -> dict[str, ImageFact | None]:
     """Service -> its image; raises ConfigError for an image that does not exist or fits another machine.
 
-    Without *pull* nothing is fetched, and there is none where the image is not on this host.
+    Without *migrate* no migration and no one-shot service is run. Without *pull* nothing is fetched, and there is none
+    where the image is not on this host.
     """
-    one_offs = (compose.one_off_services if rendered.is_stack else compose.one_shots_of)(settings, rendered)
+    needed = compose.one_off_services if rendered.is_stack else compose.one_shots_of
+    one_offs = needed(settings, rendered) if migrate else []
     names = {each: rendered.image(each) for each in (*settings.services, *settings.workers, *one_offs)}
     return {service: ensure_image(name) if pull else local_image(name) for service, name in names.items()}

@@ -20,6 +20,7 @@ from cutover.core.errors import ConfigError, EngineUnavailable, Failed, Inconclu
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.database.base import (
+    Location,
     ServiceDatabase,
     SqliteFile,
     locate,
@@ -53,6 +54,7 @@ def one_off_file(situation: Situation, new: Rendered, release_file: Path) -> Ite
     That one is private and removed at the end. Raises ConfigError.
     """
     settings = situation.settings
+    remove_one_off_files(settings.state)  # those of a session that was killed
     names = compose.one_off_services(settings, new) if situation.request.migrate else []
     if not names or not new.is_stack:
         yield release_file
@@ -64,8 +66,14 @@ def one_off_file(situation: Situation, new: Rendered, release_file: Path) -> Ite
         write_atomically(file, json.dumps(compose.one_off_model(new, services, folder)))
         yield file
     finally:
+        remove_one_off_files(settings.state)
+
+
+def remove_one_off_files(state: Path) -> None:
+    """Remove what one-off containers of a stack were run from: it holds secrets."""
+    for file in state.glob(f"releases/*/{ONE_OFF}.yml"):
         file.unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(state / ONE_OFF, ignore_errors=True)
 
 
 def _write_contents(rendered: Rendered, services: Sequence[str], folder: Path) -> None:
@@ -257,6 +265,39 @@ def _copy_access(database: ServiceDatabase, rendered: Rendered, service: str) ->
         folder, mounted_at = database.folder / database.scratch, PurePosixPath(location.path).parent
         return CopyAccess(folder=folder, mounted_at=str(mounted_at))
     raise ConfigError("there is no copy of the database to rehearse on")
+
+
+def why_not_on_copy(location: Location, rendered: Rendered, main: str, service: str) -> str:
+    """Why *service* would reach the database itself, although *main* is pointed at its copy; empty if it would not."""
+    if service == main:
+        return ""
+    if isinstance(location, PostgresUrl):
+        if copy_variables(location, rendered.environment(service), "copy"):
+            return ""
+        return f"no variable of {service} is a URL of the database {location.name}, as one of {main} is"
+    mounts, folder = _mounts(rendered, main), PurePosixPath(location.path).parent
+    mounted = [each for each in (folder, *folder.parents) if str(each) in mounts.values()]
+    data = {source: target for source, target in mounts.items() if mounted and target == str(mounted[0])}
+    there = _mounts(rendered, service)
+    wrong = next((source for source, target in data.items() if there.get(source, target) != target), None)
+    return f"{service} mounts {wrong} at {there[wrong]}, and {main} at {data[wrong]}" if wrong else ""
+
+
+def _mounts(rendered: Rendered, service: str) -> dict[str, str]:
+    """Source -> where *service* mounts it."""
+    rows = rendered.service(service).get("volumes") or ()
+    return {str(each["source"]): str(each["target"]) for each in rows if each.get("source")}
+
+
+def rehearsal_problem(settings: Settings, rendered: Rendered) -> str:
+    """Why the migration cannot be rehearsed on a copy of the database; empty if it can, or is not rehearsed."""
+    migrate, snapshot = settings.migrate, settings.snapshot
+    if migrate is None or not (snapshot.enabled and snapshot.rehearse):
+        return ""
+    found = locate(settings.database, rendered.environment(settings.service), str(settings.source))
+    why = why_not_on_copy(found, rendered, settings.service, migrate.service) if found else ""
+    way_out = "give both the same, or set snapshot.rehearse = false"
+    return f"the migration cannot be rehearsed on a copy of the database: {why}: {way_out}" if why else ""
 
 
 def copy_variables(location: PostgresUrl, environment: Mapping[str, str], scratch: str) -> dict[str, str]:

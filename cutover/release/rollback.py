@@ -245,13 +245,16 @@ def keep_adopted(settings: Settings, state: State, color: str, previous: Previou
     if not name.startswith(ADOPTED) or any(row.file == name for row in state.records(color)):
         return
     reference = _image_name(previous.file, settings.service)
-    image = previous.images[reference]
+    image = previous.images.get(reference) or reference
     tag, container = tag_of(reference) or image[7:19], previous.containers[settings.service]
     state.keep_record(Record(color, tag, image, "", container, name, verified=False, by=who(), at=now()))
 
 
 def _image_name(file: Path, service: str) -> str:
-    return image_names(file.read_text(encoding="utf-8"))[service]
+    found = image_names(file.read_text(encoding="utf-8")).get(service)
+    if found is None:
+        raise ConfigError(f"{file}: it names no image of {service}, so that nothing can be restored from it")
+    return found
 
 
 def running_record(settings: Settings, state: State, color: str) -> Record | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -60,6 +60,8 @@ class Prober:
     control: ControlProbe
     color_header: str = ""
     old: HttpClient | None = None
+    old_paused: Callable[[], bool] = lambda: False
+    """Whether the container of the old color is paused, which is asked after a failure of both."""
 
     def __call__(self) -> Probe:
         """Send one probe; takes at most the deadlines of the clients."""
@@ -78,7 +80,7 @@ class Prober:
             return "silent"
         if other is None:
             return "failed"
-        return "shared" if self._same_failure(answer, other) else "failed"
+        return "shared" if self._same_failure(answer, other) and not self.old_paused() else "failed"
 
     def _same_failure(self, answer: HttpResponse | None, other: HttpResponse | NoResponse) -> bool:
         if isinstance(other, NoResponse):
@@ -254,10 +256,16 @@ def readable(endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
 
 
 def request_endpoints(
-    wanted: Sequence[Endpoint], http: HttpClient, control: ControlProbe, old: HttpClient | None
+    wanted: Sequence[Endpoint],
+    http: HttpClient,
+    control: ControlProbe,
+    old: HttpClient | None,
+    old_paused: Callable[[], bool] = lambda: False,
 ) -> list[EndpointResult]:
-    """Request each endpoint once, and from the *old* color those that were answered wrongly."""
+    """Request each endpoint once, and from the *old* color, unless it is paused, those that were answered wrongly."""
     results = [EndpointResult(endpoint(http, control, each)) for each in wanted]
+    if any(each.bad for each in results) and old_paused():
+        return results
     return [
         EndpointResult(result.live, endpoint(old, NO_CONTROL, each)) if result.bad and old else result
         for each, result in zip(wanted, results, strict=True)

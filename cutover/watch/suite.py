@@ -228,8 +228,15 @@ class WatchSuite:
 
     def _unless_paused(self, ask: Callable[[], str]) -> OldColorTrouble:
         """What *ask* says of the old color; nothing while its container is paused, which no new release causes."""
-        find = _finder(self.settings, self.old)
-        return OldColorTrouble(lambda: "" if is_paused(find) else ask())
+        return OldColorTrouble(lambda: "" if self.old_paused() else ask())
+
+    def old_paused(self) -> bool:
+        """Whether the container of the old color is paused; False if the engine does not say."""
+        try:
+            found = find() if (find := _finder(self.settings, self.old)) else None
+        except EngineUnavailable:
+            return False
+        return found is not None and found.status == "paused"
 
     def _asked(self) -> Iterator[WatchCheck]:
         """Every check that this target can be asked."""
@@ -259,7 +266,9 @@ class WatchSuite:
             yield color_check(self.probes)
         if wanted := readable(self.settings.endpoints):
             http_client = _http_client(self.settings, self.live)
-            ask = partial(request_endpoints, wanted, http_client, self.control, self.old_client)
+            ask = partial(
+                request_endpoints, wanted, http_client, self.control, self.old_client, self.old_paused
+            )
             yield self._excused(endpoints_check(EndpointSource(ask, pace_s=PACES["endpoints"])))
 
     @cached_property
@@ -270,7 +279,7 @@ class WatchSuite:
         http_client = _http_client(settings, self.live)
         every_s = 1 / settings.watch.probes_per_second
         return ProbeSource(
-            Prober(http_client, settings.ready, self.control, header, self.old_client),
+            Prober(http_client, settings.ready, self.control, header, self.old_client, self.old_paused),
             settings.slo.availability,
             self.evidence,
             self.color,
@@ -460,15 +469,6 @@ def _finder(settings: Settings, target: Target | None) -> Find | None:
     if target is None or target.project is None:
         return None
     return Sibling(target.project, target.service, None).finder(settings)
-
-
-def is_paused(find: Find | None) -> bool:
-    """Whether the container that *find* finds is paused; False if the engine does not say."""
-    try:
-        found = find() if find else None
-    except EngineUnavailable:
-        return False
-    return found is not None and found.status == "paused"
 
 
 def not_ready(old: HttpClient, wanted: Ready) -> str:

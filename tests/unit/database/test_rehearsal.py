@@ -8,9 +8,16 @@ from typing import Any
 
 import pytest
 
+from cutover.core.config_schema import Database
 from cutover.database.base import locate
 from cutover.database.postgres import PostgresUrl
-from cutover.release.migrate import CopyAccess, compose_on_copy, copy_variables, migration_error
+from cutover.release.migrate import (
+    CopyAccess,
+    compose_on_copy,
+    copy_variables,
+    migration_error,
+    why_not_on_copy,
+)
 from cutover.system.compose import Rendered
 from cutover.system.process import CompletedCommand
 
@@ -69,6 +76,44 @@ def test_every_url_of_the_database_is_pointed_at_the_copy() -> None:
         "DATABASE_URL": "postgresql://u:p@db/scratch",
         "SQLALCHEMY_DATABASE_URI": "postgresql+psycopg2://v:q@pool:6432/scratch?sslmode=disable",
     }
+
+
+@pytest.mark.parametrize(
+    ("main", "migrate", "said"),
+    [
+        ({"environment": {"DATABASE_URL": "postgresql://u:p@db/recall"}}, None, ""),
+        (
+            {"environment": {"DATABASE_URL": "postgresql://u:p@db/recall"}},
+            {"environment": {"ALEMBIC_URL": "postgresql+asyncpg://admin:p@db/recall"}},
+            "",
+        ),
+        (
+            {"environment": {"DATABASE_URL": "postgresql://u:p@db/recall"}},
+            {"environment": {"PGHOST": "db", "PGDATABASE": "recall"}},
+            "no variable of migrate is a URL of the database recall, as one of api is",
+        ),
+        ({"volumes": [{"source": "data", "target": "/data"}]}, {"volumes": []}, ""),
+        (
+            {"volumes": [{"source": "data", "target": "/data"}]},
+            {"volumes": [{"source": "data", "target": "/data"}]},
+            "",
+        ),
+        (
+            {"volumes": [{"source": "data", "target": "/data"}]},
+            {"volumes": [{"source": "data", "target": "/srv/data"}]},
+            "migrate mounts data at /srv/data, and api at /data",
+        ),
+    ],
+)
+def test_a_migration_that_would_reach_the_original_is_not_rehearsed(
+    main: dict[str, Any], migrate: dict[str, Any] | None, said: str
+) -> None:
+    """The service of [migrate] may name the database in another way than the one that is pointed at the copy."""
+    model = {"services": {"api": {"image": "a:1"} | main, "migrate": {"image": "a:1"} | (migrate or {})}}
+    rendered = Rendered("green", "recall_green", json.dumps(model), model, {})
+    found = locate(Database(sqlite="/data/recall.db"), rendered.environment("api"), "")
+    assert found is not None
+    assert why_not_on_copy(found, rendered, "api", "api" if migrate is None else "migrate") == said
 
 
 def test_the_copy_of_a_file_is_mounted_over_the_volume(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from cutover.proxy.access_log import (
     AccessLog,
     LoggedRequest,
     LogTail,
+    LogTails,
     newest_requests,
     parse_log_line,
     why_log_lacks,
 )
 from cutover.proxy.place import (
     THIS_HOST,
+    Follower,
     FrontFile,
     Piece,
     Place,
@@ -284,7 +286,8 @@ def test_the_clock_of_a_front_is_compared(there: int, asked: float, answered: fl
     """As far as it is surely off, which is what the end of a request is corrected by."""
     assert clock_ahead(there, asked, answered) == ahead
     _, piece = parse_piece(f"1:2 0 {there}\n", Position(), asked, answered)
-    (found,) = AccessLog(Path("log"), NEAR).requests([nginx().encode()], piece.ahead_s)
+    found = AccessLog(Path("log"), NEAR).request(nginx().encode(), piece.ahead_s)
+    assert found is not None
     assert found.ts == 1764111600.25 - ahead
     assert (found.place, found.connection) == ("web-1", "web-1 17")
 
@@ -314,6 +317,34 @@ def test_a_front_is_read_once_a_second_and_delays_nobody() -> None:
     assert asked == [Position(), Position("1:2", 5), Position("1:2", 10)]
     assert file.read() == Piece()
     assert len(works) == 1
+
+
+def test_the_clock_of_a_front_corrects_what_is_followed() -> None:
+    """Also where the answer arrives between two reads that get none."""
+    works, line = list[Callable[[], None]](), f"{nginx()}\n".encode()
+
+    class Far(NearFront):
+        def follow(self, path: Path) -> Follower:
+            del path
+
+            def ask(at: Position, most: int) -> tuple[Position, Piece]:
+                return Position("1:2", at.offset + 1), Piece(line if most else b"", ahead_s=120.0)
+
+            return FrontFile(ask, works.append, lambda: 0.0)
+
+    tail = LogTail(AccessLog(Path("log"), Far(SshHost("web-1", None))))
+    assert tail.read_new() == []
+    works.pop()()
+    (found,) = tail.read_new()
+    assert found.ts == 1764111600.25 - 120.0
+
+
+def test_what_ended_before_the_tails_began_is_not_counted(tmp_path: Path) -> None:
+    """A node that could not be asked at first delivers the newest part of its log later."""
+    tails = LogTails((LogTail(AccessLog(tmp_path / "log")),), since=1764111600.0)
+    (tmp_path / "log").write_text("".join(f"{nginx(ts=ts)}\n" for ts in ("1764111599.5", "1764111600.5")))
+    assert len(tails.read_new()) == 2
+    assert tails.ended == {"green": 1}
 
 
 def shown(log: Path, **other: str) -> None:

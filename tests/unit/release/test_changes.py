@@ -89,6 +89,24 @@ def test_images_are_named_as_in_the_release_file(tmp_path: Path, known_as: str) 
         assert PreviousRelease.of(file, ran, 20.0, text=text).images == {"recall:sha-1": "sha256:11"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"services": {"api": {"image": "recall:sha-2"}}}',
+        "services: {api: {}} # by hand",
+        '{"services": ',
+        "[]",
+        "",
+    ],
+)
+def test_a_file_that_did_not_start_it_names_no_image(tmp_path: Path, text: str) -> None:
+    """The undo must not give the tag of one release to the image of another one."""
+    file = tmp_path / "1.yml"
+    file.write_text(text)
+    ran = {"api": replace(container(), image="sha256:11", image_name="recall:sha-1")}
+    assert PreviousRelease.of(file, ran, 20.0).images == {"recall:sha-1": "sha256:11"}
+
+
 def test_up_is_compose_up() -> None:
     """The do is one `up` of the rendered file, with a budget of the wait and a margin."""
     made = up_change(Path("/s"), COMPOSE, ("api",), text="green to sha-2", wait_s=20, previous=PREVIOUS)

@@ -63,6 +63,18 @@ def test_one_off_containers_of_a_stack_have_a_private_file(tmp_path: Path) -> No
     assert not secret.parent.exists()
 
 
+def test_what_a_killed_session_left_is_removed(tmp_path: Path) -> None:
+    """The next deploy to any color removes the secrets, also one that runs no one-off container."""
+    left = [tmp_path / "releases" / "green" / "one-off.yml", tmp_path / "one-off" / "key"]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.write_text("s3cret")
+    release = tmp_path / "releases" / "blue" / "1.yml"
+    with one_off_file(situation(settings(tmp_path), migrate=False), stack(), release) as file:
+        assert file == release
+        assert [path for path in left if path.exists()] == []
+
+
 @pytest.mark.parametrize(
     ("hashes", "tables", "migrate"), [({}, {}, True), (None, {"migrate": None}, True), (None, {}, False)]
 )

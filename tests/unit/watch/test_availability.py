@@ -34,6 +34,7 @@ from cutover.watch.availability import (
     judge_availability,
     judge_color,
     readable,
+    request_endpoints,
 )
 from cutover.watch.check import at_once
 from tests.helpers.rude_servers import Talk, nobody, response, serving
@@ -163,6 +164,17 @@ def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool
     assert probe.kind == kind
     assert (probe.old_seconds is None) is not old  # refused or not there: nothing to compare with
     assert probe.color == ("green" if live else None)
+
+
+@pytest.mark.parametrize(("paused", "kind", "shared"), [(False, "shared", True), (True, "failed", False)])
+def test_a_paused_old_color_shares_no_failure(paused: bool, kind: str, shared: bool) -> None:
+    """What it does not answer says nothing about what both colors use."""
+    with service(503) as live_url, service(503) as old_url:
+        live, old = (http.HttpClient(url, 5.0, keep_alive=False) for url in (live_url, old_url))
+        control = ControlProbe(lambda: True)
+        assert Prober(live, Ready(), control, "X-Color", old, lambda: paused)().kind == kind
+        (found,) = request_endpoints([Endpoint(path="/")], live, control, old, lambda: paused)
+    assert (found.bad, found.shared) == (True, shared)
 
 
 def test_each_poll_sends_a_probe() -> None:
