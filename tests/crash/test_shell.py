@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -172,11 +171,13 @@ def test_a_revert_waits_for_an_orphan(place: Place) -> None:
     may_end = place.folder / "end"
     os.mkfifo(may_end)
     (place.state.root / "undo.new").write_text((place.state.root / "undo.sh").read_text())
-    words = ("sh", "-c", 'read -r _ <"$1"; echo late >"$2"', "sh", str(may_end), str(place.thing))
+    begun = place.folder / "begun"
+    script = '>"$3"; read -r _ <"$1"; echo late >"$2"'
+    words = ("sh", "-c", script, "sh", str(may_end), str(place.thing), str(begun))
     step = subprocess.Popen(
         ("sh", str(place.state.root / "step.sh"), str(place.state.root), ID, "60", *words)
     )
-    until(lambda: Path(f"/proc/{step.pid}/comm").read_text() == "timeout\n", "the words run")
+    until(begun.exists, "the words run")
     kill(step.pid)
     step.wait()
     taking = subprocess.Popen(("sh", str(place.state.root / "revert.sh"), str(place.state.root), ID))

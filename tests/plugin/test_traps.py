@@ -347,12 +347,13 @@ def test_a_failed_drain_reverts_the_release(project: Project) -> None:
             'on_drain_timeout = "revert"\n'
         )
     drained = """
+from types import SimpleNamespace
 from cutover.proxy.drain import Drained
 from cutover.release import switch
 from cutover.watch.check import BackgroundWatch
 def test_b(cutover_session, target, monkeypatch):
-    monkeypatch.setattr(switch, "drain", lambda proxy, color, port, *_: Drained(color, 30.0, most=2, left=2))
-    cutover_session._switched = switch.Switched("green", None, BackgroundWatch([]))
+    monkeypatch.setattr(switch, "drain", lambda settings, color, port, *_: Drained(color, 30.0, most=2, left=2))
+    cutover_session._switched = switch.Switched("green", SimpleNamespace(traffic=None), BackgroundWatch([]))
     cutover_session.watch(target, [])
 def test_c(target):
     raise AssertionError("not reached")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -282,7 +283,14 @@ def test_a_log_that_may_not_be_read_is_said(door: socket.socket, tmp_path: Path)
 def test_a_drain_reads_no_log_that_the_watch_reads(door: socket.socket, tmp_path: Path) -> None:
     """It counts what the watch has read since its begin."""
     log, url = tmp_path / "log", f"http://127.0.0.1:{door.getsockname()[1]}"
-    entry = {"ts": 1, "color": "blue", "status": 200, "seconds": 0.1, "connection": "1", "method": "GET"}
+    entry = {
+        "ts": time.time(),
+        "color": "blue",
+        "status": 200,
+        "seconds": 0.1,
+        "connection": "1",
+        "method": "GET",
+    }
     line = json.dumps(entry | {"path": "/m", "upstream_addr": "127.0.0.1:1"})
     settings = proxy_settings(driver="nginx", url=url, access_log=str(log))
     tails = LogTails.of(access_logs(settings))
