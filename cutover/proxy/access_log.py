@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from cutover.core.config import Settings
 from cutover.proxy.base import COLORS, clients
-from cutover.proxy.place import THIS_HOST, Follower, Place, of_each
+from cutover.proxy.place import THIS_HOST, Follower, Place
+from cutover.system.process import of_each
 
 MAX_LINE_BYTES = 64 * 1024
 # Longer than a proxy buffers lines (nginx: access_log … flush=5s).

@@ -14,8 +14,9 @@ from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Verdict, no, unknown, yes
-from cutover.proxy.place import THIS_HOST, Place, fronts_of, of_each
+from cutover.proxy.place import THIS_HOST, Place, fronts_of
 from cutover.system.http import HttpResponse, NoResponse, TlsVerify, fetch
+from cutover.system.process import of_each
 
 _Said = TypeVar("_Said")
 COLORS = ("blue", "green")

@@ -18,8 +18,9 @@ from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, yes
 from cutover.proxy.access_log import LogTails, access_logs
 from cutover.proxy.base import clients
-from cutover.proxy.place import THIS_HOST, Front, Place, of_each
+from cutover.proxy.place import THIS_HOST, Front, Place
 from cutover.system import process
+from cutover.system.process import of_each
 
 QUIET_S = 0.5
 POLL_S = 0.1

@@ -7,20 +7,19 @@ import errno
 import os
 import shlex
 import time
-from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from importlib import resources
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, Protocol
 
 from cutover.core.change import Argv
 from cutover.core.config_schema import Platform
 from cutover.system.process import CompletedCommand, in_thread
 from cutover.system.ssh import SshHost, kept_connection, unreached
 
-_Item = TypeVar("_Item")
-_Found = TypeVar("_Found")
 REACH_S = 20.0
 """What a connection may take in addition to the command itself."""
 ANSWER_S = 10.0
@@ -33,50 +32,6 @@ LOG_DEADLINE_S = 10.0
 SILENT_S = 5.0
 SYSTEM_ERRORS = frozenset(map(os.strerror, errno.errorcode))
 FOLDER = 'stat -c %f -- "$1" && ls -A -- "$1"'
-# The kernel's table has local address, remote address and state. States as in `drain.IN_FLIGHT`; 0A listens.
-# A docker-proxy forwards to a network that the node does not see. [t]: not this command itself.
-COUNT_IN_FLIGHT = """
-sockets=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null)
-doors=$(echo "$sockets" | grep -Ec ": [0-9A-F]+:$1 [0-9A-F]+:0000 0A ")
-published=$(cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c -- "-host-por[t] $2 ")
-if [ "$doors" -eq 0 ] || [ "$published" -gt 0 ]; then echo unseen; exit; fi
-echo "$sockets" | grep -Ec " [0-9A-F]+:$3 0[128] " || :
-"""
-# $1 path, $2 the file that was read so far (device, inode, birth: an inode is used again; - if there was none, empty at
-# the beginning), $3 how many bytes of it (at the beginning: how many of its last bytes are wanted), $4 how many bytes
-# are wanted at most. It prints the file that is read, from where, and the clock; then the bytes, by base64, because
-# output is text here. dd, because another tail than GNU's reads all that comes before.
-READ_LOG = """
-export LC_ALL=C
-path=$1 read=$2 at=$3 most=$4
-id() { stat -L -c '%d:%i:%W %s' -- "$1" 2>&1; }
-now=$(id "$path") || case $now in
-    *': No such file or directory') now='- 0' ;;
-    *) echo "$now" >&2; exit 1 ;;
-esac
-file=$path found=${now% *} size=${now#* }
-if [ "$found" != "$read" ] && [ "${read#-}" ]; then # rotated: first the rest, which has another name
-    inode=${read#*:} inode=${inode%:*}
-    old=$(find "$(dirname -- "$path")" -maxdepth 1 -inum "$inode" 2>/dev/null | head -n 1)
-    rest=$(id "$old") || rest='- 0'
-    if [ "${rest% *}" = "$read" ] && { [ "${rest#* }" -gt "$at" ] || [ "$found" = - ]; }; then
-        file=$old found=$read size=${rest#* }
-    fi
-fi
-if [ -z "$read" ]; then
-    at=$((size > at ? size - at : 0))
-elif [ "$found" != "$read" ] || [ "$size" -lt "$at" ]; then
-    at=0
-fi
-echo "$found $at $(date +%s)"
-[ "$found" != - ] || exit 0
-[ -f "$file" ] || { echo "it is no regular file" >&2; exit 1; }
-exec <"$file" || exit 1
-most=$((size - at < most ? size - at : most)) block=65536
-blocks=$(((at % block + most + block - 1) / block))
-[ "$most" -eq 0 ] || dd bs=$block skip=$((at / block)) count=$blocks 2>/dev/null |
-    tail -c +$((at % block + 1)) | head -c "$most" | base64
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +228,7 @@ class Front:
 
         Raises OSError.
         """
-        words = ("sh", "-c", COUNT_IN_FLIGHT, "sh", f"{door:04X}", str(door), f"{port:04X}")
+        words = ("sh", "-c", _script("count_in_flight"), "sh", f"{door:04X}", str(door), f"{port:04X}")
         said = self._run(words, COUNT_DEADLINE_S).out.strip()
         if said == "unseen":
             return None
@@ -292,14 +247,6 @@ class Front:
         return asked.run(shlex.join(words), deadline_s=deadline_s, mask=False)
 
 
-def of_each(do: Callable[[_Item], _Found], items: Collection[_Item]) -> list[_Found]:
-    """What *do* finds of each of *items*, at the same time."""
-    if len(items) < 2:  # noqa: PLR2004 - one alone needs no thread
-        return [do(each) for each in items]
-    with ThreadPoolExecutor(len(items)) as pool:
-        return [*pool.map(do, items)]
-
-
 def fronts_of(platform: Platform) -> tuple[Front, ...]:
     """The nodes of `[platform] fronts` in order; raises ConfigError for a bad name."""
     return tuple(Front(SshHost(name, None, platform.ssh_config)) for name in platform.fronts)
@@ -307,7 +254,13 @@ def fronts_of(platform: Platform) -> tuple[Front, ...]:
 
 def read_log(path: Path, at: Position, most: int) -> Argv:
     """The command that reads at most *most* bytes of the file *path* after *at*, for `parse_piece`."""
-    return ("sh", "-c", READ_LOG, "sh", str(path), at.file, str(at.offset), str(most))
+    return ("sh", "-c", _script("read_log"), "sh", str(path), at.file, str(at.offset), str(most))
+
+
+@cache
+def _script(name: str) -> str:
+    """The text of a script that is run on a front as it is: nothing is installed there."""
+    return (resources.files("cutover.proxy") / "scripts" / f"{name}.sh").read_text(encoding="utf-8")
 
 
 def parse_piece(said: str, before: Position, asked: float, answered: float) -> tuple[Position, Piece]:

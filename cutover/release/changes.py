@@ -56,7 +56,8 @@ class PreviousRelease:
 def image_names(text: str) -> dict[str, str]:
     """Service -> the image that the release file *text* names for it; nothing if it is none that we have written."""
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        return {name: str(each["image"]) for name, each in json.loads(text)["services"].items()}
+        rows = json.loads(text)["services"].items()
+        return {name: str(each["image"]) for name, each in rows if each.get("image")}
     return {}
 
 

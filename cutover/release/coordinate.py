@@ -42,7 +42,7 @@ from cutover.release.hosts import (
     way_to_revert,
 )
 from cutover.system import process
-from cutover.system.process import CompletedCommand
+from cutover.system.process import CompletedCommand, of_each
 from cutover.system.ssh import UNREACHED, SshHost, agent_environment, in_folder, tied, unreached
 
 _T = TypeVar("_T")
@@ -173,8 +173,7 @@ class Coordinator:
 
     def _each(self, ask: Callable[[str], _T], hosts: Sequence[str]) -> list[_T]:
         """What *ask* returns for each of *hosts*, asked side by side."""
-        with ThreadPoolExecutor(max(1, len(hosts))) as pool:
-            return [*pool.map(ask, hosts)]
+        return of_each(ask, hosts)
 
     def _ask_first(self, host: str) -> HostFacts:
         done = self._status(host)

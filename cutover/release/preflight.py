@@ -14,7 +14,6 @@ from cutover.core.errors import ConfigError
 from cutover.core.verdict import Outcome, Verdict
 from cutover.proxy.access_log import access_logs, why_log_lacks
 from cutover.proxy.base import Proxy, clients
-from cutover.proxy.place import of_each
 from cutover.release.changes import PreviousRelease
 from cutover.release.colors import Colors, Situation
 from cutover.release.compare import require_readable
@@ -26,6 +25,7 @@ from cutover.release.state import State
 from cutover.release.transaction import Reporter
 from cutover.system import swarm
 from cutover.system.nodes import nodes_of
+from cutover.system.process import of_each
 
 
 def preflight(situation: Situation, report: Reporter) -> ReleasePlan:

@@ -18,7 +18,7 @@ from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK, secrets_in, secrets_of
 from cutover.system import process
 from cutover.system.container import GRACE_S, Container
-from cutover.system.process import Argv
+from cutover.system.process import Argv, of_each
 from cutover.system.swarm import COMPLETED, Content, contents_of, one_offs_of, stack_of
 
 COMPOSE_DEADLINE_S = 30.0
@@ -398,8 +398,7 @@ def render_colors(settings: Settings) -> dict[str, Rendered]:
     if not have:
         first = next(iter(settings.colors.values()))
         raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(have, pool.map(lambda color: render(settings, color), have), strict=True))
+    return dict(zip(have, of_each(lambda color: render(settings, color), have), strict=True))
 
 
 def named_files(variables: Mapping[str, str]) -> list[str]:

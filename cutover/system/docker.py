@@ -107,6 +107,15 @@ def _get_json(path: str, query: Mapping[str, Any] | None = None, engine: Engine 
         raise EngineUnavailable(f"{engine} answers GET {path} with no JSON: {said}") from error
 
 
+def _found(path: str, engine: Engine = HERE) -> dict[str, Any] | None:
+    """What the engine says of one thing, None if it has none of that name; raises EngineUnavailable."""
+    try:
+        found: dict[str, Any] = _get_json(path, engine=engine)
+    except _NotFound:
+        return None
+    return found
+
+
 def _stream(
     path: str, query: Mapping[str, Any], deadline_s: float, engine: Engine
 ) -> Generator[bytes, None, None]:
@@ -233,10 +242,8 @@ def by_service(project: str, services: Sequence[str]) -> dict[str, Container | N
 
 def inspect(container_id: str, engine: Engine = HERE) -> Container | None:
     """Return the container with that id, None if it was removed; raises EngineUnavailable."""
-    try:
-        return read_container(attributes(container_id, engine), engine)
-    except _NotFound:
-        return None
+    found = _found(f"/containers/{container_id}/json", engine)
+    return read_container(found, engine) if found is not None else None
 
 
 def attributes(container_id: str, engine: Engine = HERE) -> dict[str, Any]:
@@ -247,11 +254,7 @@ def attributes(container_id: str, engine: Engine = HERE) -> dict[str, Any]:
 
 def inspect_image(reference: str) -> dict[str, Any] | None:
     """Return `docker image inspect`, None if the image is not on this host; raises EngineUnavailable."""
-    try:
-        found: dict[str, Any] = _get_json(f"/images/{quote(reference, safe='/:@')}/json")
-    except _NotFound:
-        return None
-    return found
+    return _found(f"/images/{quote(reference, safe='/:@')}/json")
 
 
 def image_id(reference: str) -> str | None:
@@ -369,11 +372,7 @@ def joined(network: str) -> list[Container]:
 
 def network(name: str) -> dict[str, Any] | None:
     """Return `docker network inspect`, None if there is none of that name; raises EngineUnavailable."""
-    try:
-        found: dict[str, Any] = _get_json(f"/networks/{quote(name)}")
-    except _NotFound:
-        return None
-    return found
+    return _found(f"/networks/{quote(name)}")
 
 
 def top(container_id: str) -> list[dict[str, str]]:

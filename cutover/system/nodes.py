@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +15,7 @@ from cutover.core.errors import ConfigError
 from cutover.system import docker, process
 from cutover.system.container import HERE, Container, Engine
 from cutover.system.docker import SwarmNode
+from cutover.system.process import of_each
 from cutover.system.ssh import SshHost, connections, misconfigured, unreached
 
 REMOTE_SOCKET = "/var/run/docker.sock"
@@ -109,8 +109,7 @@ def _connected(named: tuple[tuple[str, str], ...], config: Path | None) -> Nodes
         for name, ssh in named
         if ids[name] != own
     ]
-    with ThreadPoolExecutor(len(named)) as pool:
-        silent = dict(zip(there, pool.map(NodeEngine.connect, there), strict=True))
+    silent = dict(zip(there, of_each(NodeEngine.connect, there), strict=True))
     asked = {each.engine.node: each for each in there if not silent[each]}
     for name, each in asked.items():
         if (found := docker.node_id(each.engine)) != ids[name]:

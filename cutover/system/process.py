@@ -10,14 +10,18 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from cutover.core.errors import ConfigError
 from cutover.core.masking import MASK
 
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 Argv = tuple[str, ...]
 FIXED_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"
 PASSED_ON = ("HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "LANG")
@@ -157,6 +161,14 @@ def run(
 def in_thread(work: Callable[[], None]) -> None:
     """Run *work* in a daemon thread: unlike the threads of a pool, it does not delay the end of the process."""
     threading.Thread(target=work, daemon=True, name="cutover-watch").start()
+
+
+def of_each(do: Callable[[_Item], _Found], items: Collection[_Item]) -> list[_Found]:
+    """Return what *do* finds of each of *items*, at the same time."""
+    if len(items) < 2:  # noqa: PLR2004 - one alone needs no thread
+        return [do(each) for each in items]
+    with ThreadPoolExecutor(len(items)) as pool:
+        return [*pool.map(do, items)]
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

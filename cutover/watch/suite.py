@@ -306,9 +306,8 @@ class WatchSuite:
             return None
         tails = LogTails.of(logs)
         if self.live.through_proxy:
-            ask_fronts(
-                self.settings
-            )  # our probes may reach only one of them, and each log must show a request
+            # Our probes may reach only one of them, and each log must show a request of ours.
+            ask_fronts(self.settings)
         return TrafficSource(
             tails, self.live.color, self.since, self.own_paths, self.evidence, self.settings.slo, self.before,
             self.probes, probed=self.live.through_proxy, every_s=TRAFFIC_S,

@@ -48,7 +48,7 @@ json = {{ service = "recall", version = "{{tag}}" }}
 
 [gate]
 min_uptime = "1s"
-request_timeout = "{timeout_s}s"
+{gate}
 
 [[endpoints]]
 path = "/metrics"
@@ -85,8 +85,7 @@ ln -s "$PREFIX" /srv/recall/.venv
 ln -s "$ROOT/smoke" "$ROOT/checks" /srv/recall/
 sed 's,listen 127.0.0.1:8080,listen 8080,' "$ROOT/deploy/proxy/nginx/cutover.conf" >/etc/nginx/conf.d/cutover.conf
 nginx
-sed "s/^    stop_grace_period: 10s/&\n    healthcheck: {timeout: ${TIMEOUT_S}s}/" \
-    "$ROOT/deploy/docker-compose.yml" >/srv/recall/docker-compose.yml
+sed "s/^    stop_grace_period: 10s/&$HEALTHCHECK/" "$ROOT/deploy/docker-compose.yml" >/srv/recall/docker-compose.yml
 printf '%s\n' "$KEY" >~/.ssh/authorized_keys
 printf '%s' "$TOML" >/srv/recall/cutover.toml
 for color in blue green; do
@@ -179,18 +178,20 @@ def compiled(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def fleet(
-    folder: Path, images: Sequence[str], *, hold: str = "10m", names: Sequence[str] = (), timeout_s: int = 5
+    folder: Path, images: Sequence[str], *, hold: str = "10m", names: Sequence[str] = (), timeout_s: int = 0
 ) -> Iterator[Fleet]:
     """Servers that run the first of *images* (of recall) on blue, with a coordinator's folder; removed afterwards.
 
-    *timeout_s*: what the HEALTHCHECK and a request of the gate may take.
+    *timeout_s*: what the HEALTHCHECK and a request of the gate may take, if not what they take by default.
     """
     names = names or ("web-1", "web-2", "web-3")
     for each in ("image", "coordinator", "compiled"):
         (folder / each).mkdir()
     key = folder / "key"
     subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
-    toml = TOML.format(names=", ".join(f'"{each}"' for each in names), hold=hold, timeout_s=timeout_s)
+    gate = f'request_timeout = "{timeout_s}s"' if timeout_s else ""
+    healthcheck = f"\\n    healthcheck: {{timeout: {timeout_s}s}}" if timeout_s else ""
+    toml = TOML.format(names=", ".join(f'"{each}"' for each in names), hold=hold, gate=gate)
     built, suffix = image(folder / "image"), secrets.token_hex(3)
     servers = {name: Server(f"cutover-test-{name}-{suffix}") for name in names}
     mounted = {str(Path(each).resolve()) for each in (sys.prefix, sys.base_prefix, ROOT)}
@@ -199,7 +200,7 @@ def fleet(
         volumes += ["--volume", f"{path}:{path}", "--env", f"{key_}={path}"]
     try:
         with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
-            values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml, "TIMEOUT_S": str(timeout_s)}
+            values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml, "HEALTHCHECK": healthcheck}
             jobs = [
                 pool.submit(_prepare, server, name, (*volumes, built), images, values)
                 for name, server in servers.items()

@@ -105,8 +105,8 @@ def test_good_release_is_switched_to_on_both_fronts(stand: FrontsStand, before: 
     """Users of neither front lose a request; each front has its proof."""
     tag, (live, idle) = next_after(before), colors(stand)
     with (
-        load(stand.front("web-1"), connections=5, rate=20, asks=VERSION) as one,
-        load(stand.front("web-2"), connections=5, rate=20, asks=VERSION) as two,
+        load(stand.front("web-1"), connections=10, rate=50, asks=VERSION) as one,
+        load(stand.front("web-2"), connections=10, rate=50, asks=VERSION) as two,
     ):
         said = release(stand, tag)
     assert "exit code 0" in said, said

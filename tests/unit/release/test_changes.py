@@ -83,7 +83,8 @@ PREVIOUS = PreviousRelease(
 def test_images_are_named_as_in_the_release_file(tmp_path: Path, known_as: str) -> None:
     """The file is started again by that name; an engine may know the image by another one, as Podman does."""
     file = tmp_path / "1.yml"
-    file.write_text(json.dumps({"services": {"api": {"image": "recall:sha-1"}}}))
+    built = {"build": {"context": "."}}  # a service that is not released may have no image
+    file.write_text(json.dumps({"services": {"tool": built, "api": {"image": "recall:sha-1"}}}))
     ran = {"api": replace(container(), image="sha256:11", image_name=known_as)}
     for text in ("", file.read_text()):
         assert PreviousRelease.of(file, ran, 20.0, text=text).images == {"recall:sha-1": "sha256:11"}
