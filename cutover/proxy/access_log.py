@@ -238,7 +238,7 @@ class LogTails:
         """The requests since the last call; of one that was not read meanwhile they come later."""
         found = [each for tail in self.tails for each in tail.read_new()]
         self.ended.update(each.color for each in found if each.ts >= self.since)
-        return sorted(found, key=_end) if len(self.tails) > 1 else found
+        return sorted(found, key=lambda each: each.ts) if len(self.tails) > 1 else found
 
     @property
     def trouble(self) -> str:
@@ -267,11 +267,7 @@ def newest_requests(logs: Sequence[AccessLog]) -> tuple[list[LoggedRequest], dic
     found = dict(zip(logs, of_each(read, logs), strict=True))
     requests = [each for newest, _ in found.values() for each in newest]
     troubles = {log: trouble for log, (_, trouble) in found.items() if trouble}
-    return sorted(requests, key=_end) if len(logs) > 1 else requests, troubles
-
-
-def _end(request: LoggedRequest) -> float:
-    return request.ts
+    return sorted(requests, key=lambda each: each.ts) if len(logs) > 1 else requests, troubles
 
 
 def why_log_lacks(
