@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from examples.releases import build
-from examples.stand import Result, Stand, latest
+from examples.stand import REPOSITORY, Result, Stand, latest
 from tests.helpers.live_stand import live_stand
 
 pytestmark = pytest.mark.engine
@@ -52,16 +54,22 @@ def said(done: Result) -> str:
     return " ".join(done.out.split())
 
 
+def compared(stand: Stand) -> dict[str, Any]:
+    """The verdict of the comparison in the last session."""
+    evidence = (latest(stand.folder) / "evidence.jsonl").read_text()
+    rows = [json.loads(line) for line in evidence.splitlines()]
+    (row,) = [each for each in rows if each["kind"] == "check" and each["verdict"]["question"] == "compare"]
+    verdict: dict[str, Any] = row["verdict"]
+    return verdict
+
+
 def test_a_release_that_answers_the_same(stand: Stand) -> None:
     """Tags and colors differ between any two releases and are no difference; users' requests come from the log."""
     for _ in range(3):
         stand.ask("/metrics")
     done = staged(stand, SAME)
     assert done.code == 0, done.out
-    evidence = (latest(stand.folder) / "evidence.jsonl").read_text()
-    rows = [json.loads(line) for line in evidence.splitlines()]
-    (row,) = [each for each in rows if each["kind"] == "check" and each["verdict"]["question"] == "compare"]
-    found = row["verdict"]["evidence"]
+    found = compared(stand)["evidence"]
     assert [each["text"] for each in found["differences"]] == []
     assert found["routes"] == 4  # /metrics is of the log
     assert "built_as" not in " ".join(found["noise"])
@@ -81,6 +89,18 @@ def test_a_difference_is_told_and_decides_nothing(stand: Stand) -> None:
     assert 'field "built_as" is gone' in said(done)
     done = stand.pytest("smoke/test_compare.py", "--target=live")
     assert "live is what users have: there is nothing to compare it with" in said(done)
+
+
+def test_a_team_gives_requests_of_its_own(stand: Stand, tmp_path: Path) -> None:
+    """The example of docs/compare.md, beside a copy of the checklist: its requests are asked in place of all others."""
+    shutil.copytree(REPOSITORY / "smoke", tmp_path / "smoke")
+    (example,) = re.findall(
+        r'```python title="conftest.py"\n(.*?)```', (REPOSITORY / "docs/compare.md").read_text(), re.DOTALL
+    )
+    (tmp_path / "conftest.py").write_text(example)
+    done = stand.pytest("smoke/test_compare.py", "--target=idle", cwd=tmp_path)
+    assert done.code == 0, done.out
+    assert compared(stand)["reason"] == "2 requests on 2 routes: no difference"
 
 
 def test_an_error_that_users_do_not_have_now_fails_the_release(stand: Stand) -> None:
