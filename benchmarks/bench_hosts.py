@@ -31,7 +31,6 @@ from tests.helpers.ssh_hosts import Fleet, fleet
 SECTION = "hosts"
 FIRST, SECOND = "sha-4400001", "sha-4400002"
 RATE, CONNECTIONS = 200.0, 20
-TIMEOUT_S = 30  # a container that starts beside 15 others on two cores answers its HEALTHCHECK late
 EVERY_S = 0.2
 
 
@@ -80,7 +79,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     for tag in (FIRST, SECOND):
         build(tag)
     images = [f"{REPO}:{tag}" for tag in (FIRST, SECOND)]
-    with fleet(folder, images, names=names, timeout_s=TIMEOUT_S) as web:
+    with fleet(folder, images, names=names) as web:
         with contextlib.ExitStack() as stack:
             users = [
                 stack.enter_context(load(web.url(name), connections=CONNECTIONS, rate=RATE, longest_s=900))

@@ -38,6 +38,7 @@ TEST_PACKAGES = {
     "npm": "npm",
 }
 # The tests mostly wait, so run two files at a time. Keep the file order: the last files are short.
+# The weekly run of CI adds `scripts/test -m slow`.
 WHOLE_RUN = (
     "-n",
     "2",
@@ -46,6 +47,8 @@ WHOLE_RUN = (
     "--no-loadscope-reorder",
     "--durations=20",
     "--durations-min=10",
+    "-m",
+    "not slow",
 )
 USAGE = "usage: python3 -m scripts.prepare engine | test [pytest arguments] | demo [arguments]"
 
@@ -135,7 +138,7 @@ def prepare(command: str) -> None:
 
 
 def final_argv(command: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """Command line that replaces this process; without arguments pytest runs all tests, two files at a time."""
+    """Command line that replaces this process; without arguments pytest runs all but slow tests, two files at once."""
     if command == "demo":
         return (PYTHON, "-m", "examples.demo", *arguments)
     return (PYTHON, "-m", "pytest", *(arguments or WHOLE_RUN))

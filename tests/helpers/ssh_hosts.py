@@ -1,7 +1,7 @@
 """Several servers, each with sshd, a Docker engine and nginx in a container, and a coordinator's folder beside them.
 
-The Python of the tests, with the package and its dependencies, is mounted into each server at the same path, and all
-share one folder of compiled files: each session would else compile the whole package, which nothing caches.
+The Python of the tests, with the package and its dependencies, is mounted into each server at the same path, compiled:
+a session could not write what it compiles there, so that each would compile the whole package.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ STATE = "/var/lib/cutover/recall"
 WAIT_S = 120.0
 MOST_AT_ONCE = 4
 """So many servers are prepared at the same time."""
+TIMEOUT_S = 30
+"""What a HEALTHCHECK and a request of the gate may take: all servers share the processors of one machine."""
 TOML = """\
 project = "recall"
 shared_network = "recall_shared"
@@ -48,7 +50,7 @@ json = {{ service = "recall", version = "{{tag}}" }}
 
 [gate]
 min_uptime = "1s"
-{gate}
+request_timeout = "{timeout}s"
 
 [[endpoints]]
 path = "/metrics"
@@ -75,9 +77,9 @@ batches = ["1", "100%"]
 hold = "{hold}"
 ssh_config = "ssh_config"
 """
+# One each second, of two colors on each server, would take a quarter of the machine.
+HEALTHCHECK = f"\\n    healthcheck: {{interval: 3s, timeout: {TIMEOUT_S}s}}"
 SETUP = r"""
-printf 'SetEnv PYTHONPYCACHEPREFIX=%s\n' "$PYTHONPYCACHEPREFIX" >>/etc/ssh/sshd_config
-kill -HUP "$(cat /run/sshd.pid)"
 install -d -m 755 /srv/recall/proxy /var/lib/cutover /var/lib/cutover/recall-live
 install -d -m 700 /var/lib/cutover/recall ~/.ssh
 cd /var/lib/cutover/recall-live && touch here blue
@@ -126,7 +128,6 @@ class Fleet:
             if not key.startswith(("CUTOVER_", "PYTEST_", "GITHUB_", "PYTHON"))
         }
         ours = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CUTOVER_WHO": "ana", "PYTHONUNBUFFERED": "1"}
-        ours |= compiled(self.folder.parent)
         return subprocess.Popen(
             self.words(tag, *more, hosts=hosts),
             cwd=self.folder,
@@ -171,36 +172,26 @@ class Fleet:
         return time.monotonic() - begun
 
 
-def compiled(folder: Path) -> dict[str, str]:
-    """The variable by which Python keeps compiled files below *folder*, at the same path here and on the servers."""
-    return {"PYTHONPYCACHEPREFIX": str(folder / "compiled")}
-
-
 @contextmanager
 def fleet(
-    folder: Path, images: Sequence[str], *, hold: str = "10m", names: Sequence[str] = (), timeout_s: int = 0
+    folder: Path, images: Sequence[str], *, hold: str = "10m", names: Sequence[str] = ()
 ) -> Iterator[Fleet]:
-    """Servers that run the first of *images* (of recall) on blue, with a coordinator's folder; removed afterwards.
-
-    *timeout_s*: what the HEALTHCHECK and a request of the gate may take, if not what they take by default.
-    """
+    """Servers that run the first of *images* (of recall) on blue, with a coordinator's folder; removed afterwards."""
     names = names or ("web-1", "web-2", "web-3")
-    for each in ("image", "coordinator", "compiled"):
+    for each in ("image", "coordinator"):
         (folder / each).mkdir()
+    package = [str(ROOT / each) for each in ("cutover", "smoke", "checks")]
+    subprocess.run((sys.executable, "-m", "compileall", "-q", *package), check=True)
     key = folder / "key"
     subprocess.run(("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)), check=True)
-    gate = f'request_timeout = "{timeout_s}s"' if timeout_s else ""
-    healthcheck = f"\\n    healthcheck: {{timeout: {timeout_s}s}}" if timeout_s else ""
-    toml = TOML.format(names=", ".join(f'"{each}"' for each in names), hold=hold, gate=gate)
+    toml = TOML.format(names=", ".join(f'"{each}"' for each in names), hold=hold, timeout=TIMEOUT_S)
     built, suffix = image(folder / "image"), secrets.token_hex(3)
     servers = {name: Server(f"cutover-test-{name}-{suffix}") for name in names}
     mounted = {str(Path(each).resolve()) for each in (sys.prefix, sys.base_prefix, ROOT)}
     volumes = [word for each in sorted(mounted) for word in ("--volume", f"{each}:{each}:ro")]
-    for key_, path in compiled(folder).items():
-        volumes += ["--volume", f"{path}:{path}", "--env", f"{key_}={path}"]
     try:
         with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
-            values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml, "HEALTHCHECK": healthcheck}
+            values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml, "HEALTHCHECK": HEALTHCHECK}
             jobs = [
                 pool.submit(_prepare, server, name, (*volumes, built), images, values)
                 for name, server in servers.items()

@@ -33,6 +33,7 @@ services:
     cap_drop: [ALL]
     restart: unless-stopped
     stop_grace_period: 10s
+    healthcheck: {interval: 3s, timeout: 10s}  # one each second, of each task, would take half a processor
     pids_limit: 128
     mem_limit: 256m
     cpus: 1.0

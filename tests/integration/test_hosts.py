@@ -29,10 +29,13 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 FIRST, GOOD, NEXT, LATE = "sha-4400001", "sha-4400002", "sha-4400003", "sha-4400004"
 HOSTS = ("web-1", "web-2", "web-3")
+PAIR = HOSTS[:2]
 RATE = 40.0
 # As short as the batches with a watch of 2 s allow.
 HOLD_S, HOLD_OF_ONE_S = 40.0, 22.0
 WAIT_S = 300.0
+STATUS_S = 2.0
+"""Between two calls of `cutover status`, each of which takes half a second of a processor."""
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +99,12 @@ def next_after(tag: str) -> str:
     return GOOD if tag == NEXT else NEXT
 
 
-def until(seen: Callable[[], bool], what: str) -> None:
+def until(seen: Callable[[], bool], what: str, every_s: float = 0.05) -> None:
     """Wait for something."""
     deadline = time.monotonic() + WAIT_S
     while not seen():
         assert time.monotonic() < deadline, what
-        time.sleep(0.05)  # poll: no event
+        time.sleep(every_s)  # poll: no event
 
 
 @contextlib.contextmanager
@@ -130,7 +133,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 def give_back(web: Fleet, *hosts: str) -> None:
     """End the lease of a killed coordinator, which ends by itself within two minutes, when nothing is open any more."""
     for host in hosts:
-        until(lambda host=host: is_closed(web, host), f"{host} is as before")  # type: ignore[misc]
+        until(lambda host=host: is_closed(web, host), f"{host} is as before", STATUS_S)  # type: ignore[misc]
         run_on(web, host, f"rm -f {STATE}/coordinator.json")
 
 
@@ -214,8 +217,8 @@ def test_one_host_that_is_bad_keeps_all_from_switching(web: Fleet, before: str) 
     )
     try:
         with contextlib.ExitStack() as stack:
-            loads = {host: stack.enter_context(load(web.url(host), connections=5, rate=10)) for host in HOSTS}
-            code, said = web.release(next_after(before))
+            loads = {host: stack.enter_context(load(web.url(host), connections=5, rate=10)) for host in PAIR}
+            code, said = web.release(next_after(before), hosts=",".join(PAIR))
     finally:
         run_on(web, "web-2", f"cat kept >.env.{idle}")
     assert code == 1, said
@@ -238,15 +241,14 @@ def test_a_release_that_is_bad_under_traffic_reaches_the_first_batch_only(web: F
     breaking = threading.Thread(target=break_it, daemon=True)
     breaking.start()
     with contextlib.ExitStack() as stack:
-        loads = {host: stack.enter_context(load(web.url(host), connections=10, rate=RATE)) for host in HOSTS}
-        code, said = web.release(LATE, "--watch=20s")
+        loads = {host: stack.enter_context(load(web.url(host), connections=10, rate=RATE)) for host in PAIR}
+        code, said = web.release(LATE, "--watch=20s", hosts=",".join(PAIR))
     breaking.join(30)
     assert code == 1, said
     assert "ROLLED BACK  web-1 " in said
-    assert "web-2 and web-3 never switched" in said
-    assert {shot.release for host in ("web-2", "web-3") for shot in loads[host].shots} == {before}
+    assert "web-2 never switched" in said
+    assert {shot.release for shot in loads["web-2"].shots} == {before}
     assert not loads["web-2"].failed
-    assert not loads["web-3"].failed
     assert web.tags() == all_serve(before)
 
 
@@ -304,6 +306,7 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_changed(web: Fleet, before
     assert web.tags() == all_serve(before)
 
 
+@pytest.mark.slow
 def test_of_two_coordinators_one_is_refused_and_the_other_is_interrupted(web: Fleet, before: str) -> None:
     """Exit 12 names the first one and changes nothing; SIGINT while its second batch switches: 2, all as before."""
     both = [web.start(each, "--watch=5s") for each in {GOOD, NEXT, FIRST} - {before}]
@@ -356,6 +359,7 @@ def test_hosts_that_hold_revert_by_themselves(web: Fleet, before: str) -> None:
     assert web.tags() == all_serve(before)
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_is_killed_before_a_switch_changes_nothing(web: Fleet, before: str) -> None:
     """The hosts that are staged at that moment end their sessions, and nothing stays open."""
     process = web.start(next_after(before))
@@ -374,11 +378,12 @@ def start_confirming(web: Fleet, tag: str) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_is_killed_while_it_confirms_has_confirmed_all(web: Fleet, before: str) -> None:
     """The process that confirms goes on, and all hosts keep the release."""
     tag = next_after(before)
     kill(start_confirming(web, tag))
-    until(lambda: all(is_closed(web, host) for host in HOSTS), "all are confirmed")
+    until(lambda: all(is_closed(web, host) for host in HOSTS), "all are confirmed", STATUS_S)
     assert [web.tag(host) for host in ("web-1", "web-2")] == [tag, tag]
     give_back(web, "web-1", "web-2")
     for host in ("web-1", "web-2"):
@@ -386,6 +391,7 @@ def test_a_coordinator_that_is_killed_while_it_confirms_has_confirmed_all(web: F
     assert web.tags() == all_serve(before)
 
 
+@pytest.mark.slow
 def test_a_host_that_falls_silent_while_it_is_confirmed(web: Fleet, before: str) -> None:
     """If its answer came before the cut, all hosts keep the release.
 

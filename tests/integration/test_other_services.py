@@ -1,6 +1,7 @@
 """Ten services that nobody here wrote: taken over while they run, released, reverted and rolled back.
 
-The trials mostly wait, so those that were selected run at the same time, a few at once.
+The trials mostly wait, so those that were selected run at the same time, a few at once. One of each kind runs always,
+the others with `scripts/test -m slow`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 AT_ONCE = 2  # other tests run beside them
+# No HEALTHCHECK and root; a scratch image; a database with migrations; a worker beside the service; WebSockets.
+IN_EACH_RUN = {("httpbin", True), ("registry", False), ("django", False), ("queue", False), ("events", True)}
 Trials = dict[tuple[str, bool], Future[Trial]]
 WRITE = "CUTOVER_TEST_WRITE_DOCS"
 
@@ -59,7 +62,16 @@ def trials(
 
 
 @pytest.mark.parametrize(
-    ("other", "proxied"), ROWS, ids=[f"{other}-{'blue-green' if two else 'in-place'}" for other, two in ROWS]
+    ("other", "proxied"),
+    [
+        pytest.param(
+            other,
+            two,
+            id=f"{other}-{'blue-green' if two else 'in-place'}",
+            marks=() if (other.name, two) in IN_EACH_RUN else pytest.mark.slow,
+        )
+        for other, two in ROWS
+    ],
 )
 def test_is_taken_over_released_reverted_and_rolled_back(trials: Trials, other: Other, proxied: bool) -> None:
     """A service that runs gets to its first gated release with at most 12 lines; then a good, a bad, and a rollback."""

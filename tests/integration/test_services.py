@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from examples.stand import GOOD, Stand, tags
 pytestmark = pytest.mark.engine
 NEXT, THIRD, BAD, LOUD, LATE = "sha-2222222", "sha-3333333", "sha-bad0c0c", "sha-10ad000", "sha-1a7e000"
 # The api of each is as good as any other. The worker of BAD ends a second after each start; that of LOUD has
-# crashes in its log from the beginning, that of LATE when its gate is over.
+# crashes in its log from the beginning, that of LATE from the moment when it gets a signal.
 WORKER = f"""\
   worker:
     <<: *hardened
@@ -28,7 +30,7 @@ WORKER = f"""\
         case $$BUILT_AS in
           {BAD}) sleep 1; exit 3 ;;
           {LOUD}) crash ;;
-          {LATE}) sleep 20; crash ;;
+          {LATE}) trap crash USR1; while :; do sleep 0.2; done ;;
         esac
         exec sleep infinity
     deploy: {{replicas: 2}}
@@ -92,12 +94,16 @@ def test_a_worker_that_logs_crashes_is_reverted(make: Make) -> None:
     done = stand.release(GOOD, "live")
     assert done.code == 0, done.out
     worker = f"{stand.project('green')}-worker-"
+
+    def crash_when_live() -> None:
+        while stand.ask().get("version") != LATE:
+            time.sleep(0.1)
+        stand.docker("kill", "--signal=USR1", f"{worker}1", f"{worker}2")
+
+    threading.Thread(target=crash_when_live, daemon=True).start()
     for tag, why in (
         (LOUD, rf"smoke/test_logs\.py::test_no_error_spike\[idle\]: .*{worker}\d: \d+ crashes of a new kind"),
-        (
-            LATE,
-            r"new errors: worker \d: crashes of a new kind in \d+ s: \d+ × CRITICAL cannot read the queue",
-        ),
+        (LATE, r"(new|log) errors: worker \d: [^✗]* \d+ × CRITICAL cannot read the queue"),
     ):
         build(tag)
         done = stand.pytest("smoke", "checks", "--target=idle", f"--deploy={tag}", "--switch", "--watch=40s")

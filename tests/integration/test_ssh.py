@@ -202,7 +202,7 @@ def test_what_a_machine_went_down_in_is_reverted_by_its_unit(web: Server) -> Non
 
 
 # Last the one after which the engine keeps a port that nobody uses.
-@pytest.mark.parametrize("moment", ["switch", "up"])
+@pytest.mark.parametrize("moment", ["switch", pytest.param("up", marks=pytest.mark.slow)])
 def test_an_engine_that_dies_in_a_release_leaves_one_release(web: Server, moment: str) -> None:
     """If the engine dies during deploy or watch, one color serves after its restart, and `status` names it."""
     before, journal = live(web), "/var/lib/cutover/recall/journal.jsonl"
