@@ -194,7 +194,7 @@ def _extremes(points: list[Sample]) -> list[Sample]:
 def load_evidence(file: Path) -> Evidence:
     """The evidence in *file*; damaged lines, as a killed session leaves them, are counted as lost. Raises OSError."""
     evidence = Evidence()
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _lines(file):
         try:
             _read_row(evidence, json.loads(line))
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -258,8 +258,13 @@ def read_json_lines(file: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file with one in each line; damaged lines and a missing file are left out."""
     rows: list[dict[str, Any]] = []
     with contextlib.suppress(OSError):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in _lines(file):
             with contextlib.suppress(ValueError):
                 row = json.loads(line)
                 rows += [row] if isinstance(row, dict) else []
     return rows
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file; U+2028 and its like, at which `str.splitlines` splits too, stand in JSON as they are."""
+    return [line for line in file.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()]

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
-from cutover.core.text import without_codes, without_commands
+from cutover.core.text import parse_json, without_codes, without_commands
 
 STARS = "***"
 MIN_LENGTH = 4  # masking shorter values ("db", "1") would make reports unreadable and hide nothing
@@ -164,7 +164,7 @@ def _leaves(value: str) -> Iterator[str]:
     if not value.lstrip().startswith(("{", "[")):
         return
     try:
-        waiting: list[Any] = [json.loads(value)]
+        waiting: list[Any] = [parse_json(value)]
     except ValueError:
         return
     while waiting:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 ESCAPE_CODE = re.compile(
@@ -101,10 +102,18 @@ def quoted(text: str) -> str:
     return f"{shown} and {len(text) - MAX_QUOTED} more characters" if len(text) > MAX_QUOTED else shown
 
 
+def parse_json(text: str) -> Any:
+    """The JSON value in a text of others; raises ValueError, also for one that is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def log_line_message(line: str) -> str:
     """Return level, message and other fields of a JSON log line, without its time; other lines as they are."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         return line
     key = next((each for each in MESSAGE_KEYS if entry.get(each)), "") if isinstance(entry, dict) else ""

@@ -55,6 +55,8 @@ class Answer:
     """Those of the allow list, names in lower case."""
     body: str
     seconds: float = 0.0
+    content_type: str = ""
+    """Tells how *body* is compared, also if the allow list lacks that header."""
     by_hash: bool = False
     """Whether *body* stands for a body that is too long to compare: its length and hash."""
 
@@ -133,12 +135,12 @@ def answer_of(got: HttpResponse | NoResponse, headers: Iterable[str]) -> Answer 
     """The answer as it is compared, with the *headers* of the allow list; None for none."""
     if isinstance(got, NoResponse):
         return None
-    kept = {name: got.headers[name] for name in headers if name in got.headers}
+    kept = {name: got.headers[name] for name in map(str.lower, headers) if name in got.headers}
     if "location" in kept:
         kept["location"] = _local(kept["location"], got.url)
-    if len(got.body) > MOST_LETTERS:
-        return Answer(got.status, kept, _digest(got.body), got.seconds, by_hash=True)
-    return Answer(got.status, kept, got.body, got.seconds)
+    by_hash = len(got.body) > MOST_LETTERS
+    body = _digest(got.body) if by_hash else got.body
+    return Answer(got.status, kept, body, got.seconds, got.headers.get("content-type", ""), by_hash)
 
 
 # --- all requests ------------------------------------------------------------------------------------------------
@@ -332,11 +334,12 @@ class _Values:
     def _bodies(self, old: Answer, new: Answer) -> Iterator[Difference]:
         if old.body == new.body:
             return
-        media = _media(old.headers.get("content-type", ""))[0]
-        if media != _media(new.headers.get("content-type", ""))[0]:
+        media = _media(old.content_type)[0]
+        other = media != _media(new.content_type)[0]
+        if other and "content-type" in {*old.headers, *new.headers}:
             return  # said by the header
         parts: Iterator[Difference] | None = None
-        if old.by_hash or new.by_hash:
+        if other or old.by_hash or new.by_hash:
             parts = None
         elif media == "application/json" or media.endswith("+json"):
             parts = self._documents(old.body, new.body)

@@ -5,6 +5,7 @@ Alerting: the rules are loaded in Prometheus, healthy, not firing, and routed to
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -34,6 +35,8 @@ DAY_S = 86400.0
 TLS_DEADLINE_S = 5.0
 ALERTS_DEADLINE_S = 5.0
 ALERTS_ONCE = http.RequestOptions(tries=1)
+NOT_SO = (KeyError, TypeError, AttributeError, ValueError)
+"""What reading JSON of another shape raises."""
 
 
 # --- disk ---
@@ -183,15 +186,35 @@ def fetch_alert_state(wanted: Alerts) -> AlertState:
     rules = _get_json(wanted.prometheus, "/api/v1/rules?type=alert")
     if isinstance(rules, str):
         return AlertState(rules)
-    found = [rule for group in rules["data"]["groups"] for rule in group["rules"]]
+    try:
+        found = [_rule(rule) for group in rules["data"]["groups"] for rule in group["rules"]]
+    except NOT_SO:
+        return AlertState(f"{wanted.prometheus} answers, but not as Prometheus does")
     if not wanted.alertmanager:
         return AlertState(found)
     senders = _get_json(wanted.prometheus, "/api/v1/alertmanagers")
-    connected = None if isinstance(senders, str) else len(senders["data"]["activeAlertmanagers"])
+    connected = None
+    with contextlib.suppress(*NOT_SO):
+        connected = len(senders["data"]["activeAlertmanagers"])
     status = _get_json(wanted.alertmanager, "/api/v2/status")
     if isinstance(status, str):
         return AlertState(found, connected, no_routes=status)
-    return AlertState(found, connected, str(status.get("config", {}).get("original", "")))
+    try:
+        return AlertState(found, connected, str(status["config"]["original"]))
+    except NOT_SO:
+        no_routes = f"{wanted.alertmanager} answers, but not as Alertmanager does"
+        return AlertState(found, connected, no_routes=no_routes)
+
+
+def _rule(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """An alerting rule with its alerts; raises one of NOT_SO for anything else."""
+    alerts = [{**each, "labels": {**each["labels"]}} for each in answer.get("alerts") or ()]
+    return {
+        **answer,
+        "name": str(answer["name"]),
+        "labels": {**(answer.get("labels") or {})},
+        "alerts": alerts,
+    }
 
 
 def _get_json(base: str, path: str) -> Any:
@@ -217,6 +240,8 @@ def judge_alerts(found: AlertState, wanted: Alerts, released_at: float = 0.0) ->
     found its Alertmanager yet, is unknown.
     """
     question, expected = "alerts", f"{', '.join(wanted.rules)}: loaded, healthy, not firing"
+    if not wanted.rules:
+        return not_asked(question, "[alerts] names no rules")
     if isinstance(found.rules, str):
         return unknown(question, found.rules, expected=expected)
     by_name = {name: [rule for rule in found.rules if rule["name"] == name] for name in wanted.rules}

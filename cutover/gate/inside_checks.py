@@ -86,7 +86,7 @@ def look_inside(host: ContainerHost, paths: Sequence[str]) -> InsideView:
         "id -u",
     )
     done = host.run(f"; echo {SEPARATOR}; ".join(parts) + f"; for path in {words}; do {RIGHTS}; done")
-    if done.rc in NO_SHELL or not done.stdout.count(SEPARATOR):
+    if done.rc in NO_SHELL or done.stdout.count(f"{SEPARATOR}\n") != len(parts) - 1:
         problem = " ".join((done.stderr or done.stdout).split())[:200] or f"exit {done.rc}"
         return InsideView({}, (), {}, {}, problem=problem, shell=done.rc not in NO_SHELL)
     sockets, status, passwd, rights = done.stdout.split(f"{SEPARATOR}\n")

@@ -12,7 +12,6 @@ container (the baseline). It is a spike if there are at least `floor` (5) errors
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ from typing import Any
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineUnavailable
 from cutover.core.stats import more_often
-from cutover.core.text import MESSAGE_KEYS, approx_duration, seconds_of
+from cutover.core.text import MESSAGE_KEYS, approx_duration, parse_json, seconds_of
 from cutover.core.verdict import Verdict, no, not_asked, shortened, unknown, yes
 from cutover.system import docker
 from cutover.system.container import Container
@@ -173,7 +172,7 @@ class _LogReader:
 
 def _json_object(text: str) -> Mapping[str, Any] | None:
     try:
-        return dict(json.loads(text)) if text.startswith("{") else None
+        return dict(parse_json(text)) if text.startswith("{") else None
     except ValueError:
         return None
 

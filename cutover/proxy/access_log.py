@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections import Counter, deque
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cutover.core.config import Settings
+from cutover.core.text import parse_json
 from cutover.proxy.base import COLORS, clients
 from cutover.proxy.place import THIS_HOST, Follower, Place
 from cutover.system.process import of_each
@@ -76,7 +76,7 @@ class LoggedRequest:
 def parse_log_line(line: str) -> LoggedRequest | None:
     """The request in *line*, in our format (nginx, HAProxy) or in Traefik's; None for any other line."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         if not isinstance(entry, dict):
             return None
         return _of_traefik(entry) if "DownstreamStatus" in entry else _of_our_format(entry)

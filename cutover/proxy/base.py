@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import ClassVar, TypeVar
 from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.target import ControlProbe
+from cutover.core.text import parse_json
 from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.proxy.place import THIS_HOST, Place, fronts_of
 from cutover.system.http import HttpResponse, NoResponse, TlsVerify, fetch
@@ -114,7 +114,7 @@ def named_color(response: HttpResponse | NoResponse, header: str) -> str:
     word = response.headers.get(header.lower(), "").strip().lower()
     if not word and response.body[:1] in {"{", " ", "\n"}:
         try:
-            body = json.loads(response.body)
+            body = parse_json(response.body)
         except ValueError:
             return ""
         word = str(body.get("color", "")) if isinstance(body, dict) else ""

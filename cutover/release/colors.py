@@ -126,19 +126,14 @@ def target_named(colors: Colors | None, name: str) -> Target:
 
 def running_tag(settings: Settings, color: str) -> str | None:
     """The tag of the main container on *color*; None if there is none or the engine does not answer."""
-    try:
-        found = main_container(settings, color)
-    except EngineUnavailable:
-        return None
+    found = _container_if_known(settings, color)
     return tag_of(found.image_name) if found else None
 
 
-def running_image(settings: Settings, color: str | None) -> str:
-    """The image ID of the main container on *color*; empty if there is none or the engine does not answer."""
+def _container_if_known(settings: Settings, color: str | None) -> Container | None:
     with contextlib.suppress(EngineUnavailable):
-        found = main_container(settings, color) if color else None
-        return found.image if found else ""
-    return ""
+        return main_container(settings, color) if color else None
+    return None
 
 
 def tag_of(reference: str) -> str | None:
@@ -227,6 +222,8 @@ def situation_of(colors: Colors, request: ReleaseRequest) -> Situation:
     """The situation of *request* with *colors*; raises ConfigError for a target that does not exist."""
     target, *_ = [target_named(colors, name) for name in request.targets]
     live = colors.live.color
-    tag = target.tag if live is None or live == target.color else running_tag(colors.settings, live)
-    image = running_image(colors.settings, live or target.color)
-    return Situation(colors.settings, request, colors, target, BeforeRelease(live, tag, image))
+    found = _container_if_known(colors.settings, live or target.color)
+    before = (
+        BeforeRelease(live, tag_of(found.image_name), found.image) if found else BeforeRelease(live, None)
+    )
+    return Situation(colors.settings, request, colors, target, before)

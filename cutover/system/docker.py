@@ -334,9 +334,14 @@ def _lines(raw: Iterable[bytes]) -> Iterator[str]:
     for data in raw:
         *whole, rest = (rest + data).split(b"\n")
         for each in whole:
-            yield from each[:MOST_LINE_BYTES].decode(errors="replace").splitlines() or [""]
+            yield from _decoded(each[:MOST_LINE_BYTES].splitlines() or [b""])
         rest = rest[:MOST_LINE_BYTES]
-    yield from rest.decode(errors="replace").splitlines()
+    yield from _decoded(rest.splitlines())
+
+
+def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
+    # Split as bytes: as text a line of JSON would also be split at U+2028 and its like.
+    return (line.decode(errors="replace") for line in lines)
 
 
 def _first(lines: Iterable[str]) -> list[str]:

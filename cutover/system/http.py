@@ -22,6 +22,7 @@ import h11
 
 from cutover.core.errors import EngineUnavailable
 from cutover.core.target import ControlProbe
+from cutover.core.text import parse_json
 from cutover.core.verdict import Verdict, no, shortened, unknown
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
@@ -58,7 +59,7 @@ class HttpResponse:
         kind = self.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise ValueError(f"content-type {kind or '(none)'}")
-        return json.loads(self.body)
+        return parse_json(self.body)
 
     @property
     def evidence(self) -> dict[str, Any]:

@@ -81,6 +81,19 @@ def test_damaged_lines_are_counted_and_left_out(tmp_path: Path) -> None:
     assert again.lost == 3
 
 
+@pytest.mark.parametrize("odd", ["\x85", "\u2028", "\u2029", "\x0b", "\x1c"])
+def test_a_text_with_any_character_is_one_line(tmp_path: Path, odd: str) -> None:
+    """A header of a service may hold what `str.splitlines` takes for the end of a line."""
+    file = tmp_path / "e.jsonl"
+    evidence = Evidence(file, clock=lambda: 7.0)
+    evidence.check("t", "green", 1, no("ready", f"302 to /a{odd}rhus"), 0.5)
+    evidence.flush()
+    again = load_evidence(file)
+    assert ([each.verdict.reason for each in again.checks], again.lost) == ([f"302 to /a{odd}rhus"], 0)
+    file.write_text(json.dumps({"why": f"a{odd}b"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert journal(file) == [{"why": f"a{odd}b"}]
+
+
 def test_a_journal_is_read_without_its_damaged_lines(tmp_path: Path) -> None:
     """Damaged lines and a missing file are left out."""
     file = tmp_path / "journal.jsonl"

@@ -9,6 +9,7 @@ import pytest
 from cutover.core.config_schema import Alerts
 from cutover.core.text import seconds_of
 from cutover.core.verdict import Outcome
+from cutover.gate import environment_checks
 from cutover.gate.environment_checks import AlertState, alert_receivers, alerts, judge_alerts
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
@@ -190,3 +191,44 @@ def test_what_fired_before_the_release_does_not_take_it_back(
     found = AlertState([rule("Down", "firing", alerts=[alert]), rule("Errors")])
     verdict = judge_alerts(found, ALONE, seconds_of(released_at))
     assert (verdict.outcome, "Down" in verdict.reason) == (outcome, True)
+
+
+RULES = {"data": {"groups": [{"rules": [rule("Down")]}]}}
+SENDERS = {"data": {"activeAlertmanagers": [{}]}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome", "reason"),
+    [
+        (
+            (RULES, SENDERS, {"config": {"original": to("on-call")}}),
+            YES,
+            "1 rules loaded, healthy, not firing",
+        ),
+        (({"ok": True},), UNKNOWN, "http://127.0.0.1:9 answers, but not as Prometheus does"),
+        (([],), UNKNOWN, "not as Prometheus does"),
+        (({"data": {"groups": [{"rules": [{"state": "firing"}]}]}},), UNKNOWN, "not as Prometheus does"),
+        (
+            ({"data": {"groups": [{"rules": [rule("Down", "firing", alerts=[{"state": "firing"}])]}]}},),
+            UNKNOWN,
+            "not as Prometheus does",
+        ),
+        ((RULES, {"data": None}, {"config": {"original": to("on-call")}}), UNKNOWN, ""),
+        ((RULES, SENDERS, ["hello"]), UNKNOWN, "http://127.0.0.1:9 answers, but not as Alertmanager does"),
+        ((RULES, SENDERS, {"config": None}), UNKNOWN, "not as Alertmanager does"),
+    ],
+)
+def test_json_of_another_shape_is_unknown(
+    answers: tuple[Any, ...], outcome: Outcome, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A URL that leads to another server is no traceback."""
+    left = iter(answers)
+    monkeypatch.setattr(environment_checks, "_get_json", lambda _base, _path: next(left))
+    verdict = alerts(BOTH)
+    assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
+
+
+def test_without_a_rule_nothing_is_asked() -> None:
+    """`[alerts]` that names no rules says no yes."""
+    wanted = BOTH.model_copy(update={"rules": ()})
+    assert judge_alerts(AlertState([rule("Down")], 1, to("on-call")), wanted).outcome is NOT_ASKED

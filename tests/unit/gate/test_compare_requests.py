@@ -61,7 +61,8 @@ def test_lines_of_json(tmp_path: Path) -> None:
         {"method": "post", "path": "/b?x=1", "headers": {"Cookie": SECRET, "X-Mode": "1"}, "body": {"n": 1}},
     ]
     file = tmp_path / "requests.jsonl"
-    file.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    rows[0]["note"] = "a\u2028b"  # no end of a line in JSON
+    file.write_text("\n".join(json.dumps(each, ensure_ascii=False) for each in rows) + "\r\n\n")
     assert requests_of_file(file) == [
         CompareRequest("GET", "/a"),
         CompareRequest("POST", "/b?x=1", {"x-mode": "1", "content-type": "application/json"}, b'{"n": 1}'),

@@ -26,8 +26,9 @@ def said(body: Any, status: int = 200, seconds: float = 0.01, **more: str) -> An
     """An answer with JSON, or with HTML if *body* is a text; *more* are headers, with _ for -."""
     headers = {name.replace("_", "-"): value for name, value in more.items()}
     if isinstance(body, str):
-        return Answer(status, HTML | headers, body, seconds)
-    return Answer(status, JSON | headers, json.dumps(body), seconds)
+        return Answer(status, HTML | headers, body, seconds, HTML["content-type"])
+    kept = JSON | headers
+    return Answer(status, kept, json.dumps(body), seconds, kept["content-type"])
 
 
 def compared(*answers: tuple[Answer | None, Answer | None, Answer | None], **more: Any) -> Comparison:

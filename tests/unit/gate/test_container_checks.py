@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -270,6 +271,18 @@ def test_a_slow_start_is_looked_at_a_second_longer(probes: Sequence[dict[str, An
     engine.now = 10.0
     assert stays_up(RUNNING, 5.0, engine.asked()).outcome is YES
     assert sum(engine.naps) == pytest.approx(waited, abs=1e-3)
+
+
+def test_a_health_check_of_a_tenth_of_a_second_has_an_end() -> None:
+    """The engine keeps five probes, so that the first good one it knows of is later in each round."""
+    engine = Engine(RUNNING)
+    engine.now = 4.9
+
+    def inspect(_id: str) -> Container:
+        return container(health=health("healthy", *(probe(engine.now - 0.18 * back) for back in range(5))))
+
+    assert stays_up(RUNNING, 5.0, replace(engine.asked(), inspect=inspect)).outcome is YES
+    assert sum(engine.naps) < 1.1
 
 
 def test_the_same_life_is_asked_for_again() -> None:

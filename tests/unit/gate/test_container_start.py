@@ -51,6 +51,7 @@ def test_says_what_became_of_it(found: Container | None, reason: str) -> None:
         ),
         ('{"level": "ERROR"}', '{"level": "ERROR"}'),
         ("[1, 2]", "[1, 2]"),
+        ("[" * 5000, "[" * 5000),
     ],
 )
 def test_tells_a_log_line(line: str, said: str) -> None:

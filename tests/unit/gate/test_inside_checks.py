@@ -139,6 +139,12 @@ def test_the_command_is_understood_by_a_real_shell(tmp_path: Path) -> None:
         (Container(126, "", "OCI runtime exec failed"), NOT_ASKED, "has no shell"),
         (Container(1, "", "Error: No such container: abc"), UNKNOWN, "No such container: abc"),
         (Container(0, "garbage"), UNKNOWN, "could not look inside: garbage"),
+        (
+            Container(2, "--cutover--\n", "sh: 1: read error"),
+            UNKNOWN,
+            "could not look inside: sh: 1: read error",
+        ),
+        (Container(0, "--cutover--\n" * 4, "odd"), UNKNOWN, "could not look inside: odd"),
     ],
 )
 def test_what_cannot_be_seen(container: Container, outcome: Outcome, reason: str) -> None:

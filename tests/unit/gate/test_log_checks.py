@@ -89,6 +89,7 @@ def test_is_an_error(text: str) -> None:
         'time=2025 level=info msg="got an ERROR"',
         "INFO recovered: panic: runtime error",
         "GET /panic: 200",
+        '{"a":' * 5000,
         "",
     ],
 )

@@ -182,6 +182,13 @@ def test_a_log_is_read(engine: type[Engine], raw: bytes, *, tty: bool) -> None:
     assert query == {"stdout": ["1"], "stderr": ["1"], "timestamps": ["1"], "tail": ["7"], "since": ["1.5"]}
 
 
+def test_a_line_of_a_log_ends_where_its_writer_ended_it(engine: type[Engine]) -> None:
+    """JSON may hold U+2028 and its like as they are; a progress bar writes over its line."""
+    raw = '{"msg": "a\u2028b\x85c"}\n10%\r20%\n\nlast\u2029'.encode()
+    engine.answers.update({"/containers/a/json": described("a", tty=True), "/containers/a/logs": raw})
+    assert docker.logs("a") == ['{"msg": "a\u2028b\x85c"}', "10%", "20%", "", "last\u2029"]
+
+
 @pytest.mark.parametrize(
     ("at", "sent"), [(-0.00001, "0"), (0.00001, "0.00001"), (1795981874.25, "1795981874.25"), (60.0, "60")]
 )
