@@ -22,6 +22,7 @@ from cutover.release.rollback import (
     require_gate_of_old,
     roll_back,
     roll_back_to,
+    say_what_runs,
     wait_until_free,
 )
 from cutover.release.state import State, lock_owner, who
@@ -98,7 +99,8 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
             return 0
         if left is not None:
             state.recover(left)
-        said = require_reverted(settings, state, left or of or "")
+        release = left or of
+        said = require_reverted(settings, state, release) if release else say_what_runs(settings)
         if trouble is not None:
             require_gate_of_old(settings, state, trouble)
             state.journal("recovered", release=trouble.get("release"), who=who())

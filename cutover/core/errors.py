@@ -36,6 +36,12 @@ class Failed(CutoverError):
     exit_code = 1
 
 
+class Interrupted(CutoverError):
+    """A person or the machine ended the command, whose changes were reverted."""
+
+    exit_code = 2
+
+
 class Inconclusive(CutoverError):
     """A check could not be answered. The changes of the session must be reverted."""
 

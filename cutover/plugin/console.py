@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from cutover.release.colors import Situation
 
 STREAMS = ("stdout", "stderr")
-CAUGHT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPT = signal.SIGRTMIN + 7  # of our own, to ourselves; the first ones are used by C libraries
 IGNORE_REPEATED_S = 15.0
 
@@ -197,8 +196,10 @@ class SignalHandlers:
 
     def catch(self) -> None:
         """Raise KeyboardInterrupt for each signal, also for a SIGINT that was inherited as ignored."""
+        from cutover.system.process import ENDING_SIGNALS
+
         if threading.current_thread() is threading.main_thread():
-            for number in CAUGHT_SIGNALS:
+            for number in ENDING_SIGNALS:
                 self._before[number] = signal.signal(number, self._interrupt)
             self._before[INTERRUPT] = signal.signal(INTERRUPT, self._fail_now)
 

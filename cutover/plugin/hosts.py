@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -21,13 +20,14 @@ from cutover.core.evidence import Check, Evidence, load_evidence
 from cutover.core.result import LOCKED, OK, Reason, SessionResult, Status
 from cutover.core.text import count, duration, near
 from cutover.core.verdict import Outcome, Verdict
-from cutover.plugin.console import CAUGHT_SIGNALS, look_of_terminal, unwrap_streams, wrap_streams
+from cutover.plugin.console import look_of_terminal, unwrap_streams, wrap_streams
 from cutover.plugin.session import CutoverSession
 from cutover.release.coordinate import Coordinator, HostReport, HostsRequest, host_options
 from cutover.release.hosts import HostPhase, HostsEnd, HostsPlan, chosen_hosts, plan_hosts
 from cutover.release.state import who
 from cutover.report.terminal import Who, first_line, refused_lines
 from cutover.report.write import ReleaseFiles, point_latest_to, write_job_summary, write_report
+from cutover.system import process
 from cutover.system.files import make_private
 from cutover.system.ssh import connections
 
@@ -235,12 +235,8 @@ def ended_by_signals(coordinator: Coordinator) -> Iterator[None]:
         # In a thread of its own, because this one may hold the lock that is needed.
         threading.Thread(target=coordinator.interrupt, daemon=True).start()
 
-    before = {number: signal.signal(number, end) for number in CAUGHT_SIGNALS}
-    try:
+    with process.handling_signals(end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _reason(host: str, text: str, checks: Iterable[Check]) -> Reason:

@@ -222,8 +222,7 @@ def situation_of(colors: Colors, request: ReleaseRequest) -> Situation:
     """The situation of *request* with *colors*; raises ConfigError for a target that does not exist."""
     target, *_ = [target_named(colors, name) for name in request.targets]
     live = colors.live.color
-    found = _container_if_known(colors.settings, live or target.color)
-    before = (
-        BeforeRelease(live, tag_of(found.image_name), found.image) if found else BeforeRelease(live, None)
-    )
+    found, before = _container_if_known(colors.settings, live or target.color), BeforeRelease(live, None)
+    if found is not None and found.in_use:
+        before = BeforeRelease(live, tag_of(found.image_name), found.image)
     return Situation(colors.settings, request, colors, target, before)

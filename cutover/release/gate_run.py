@@ -52,7 +52,12 @@ def pytest_environment(**more: str) -> dict[str, str]:
 def pytest_child(settings: Settings, *options: str) -> int:
     """Run a session with the shipped gate on this terminal, for example to deploy a tag; its exit code."""
     argv = pytest_argv(shipped_gate(), (*options, f"--cutover-config={settings.source}"))
-    return subprocess.run(argv, check=False, env=pytest_environment()).returncode
+    with (
+        subprocess.Popen(argv, env=pytest_environment()) as child,
+        # It ends in order, and reverts what it did; killed, it would leave that to its guard.
+        process.handling_signals(lambda number, _frame: child.send_signal(number)),
+    ):
+        return child.wait()
 
 
 def run_gate(settings: Settings, paths: Sequence[str]) -> Verdict:

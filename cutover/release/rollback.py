@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from cutover.core.errors import (
     EngineUnavailable,
     Failed,
     Inconclusive,
+    Interrupted,
     Locked,
     OperatorNeeded,
 )
@@ -494,7 +495,7 @@ def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
         with contextlib.suppress(ConfigError):
             old = previous_of(colors, live)
         note_live(settings, state, live, on_top)
-    try:
+    with _reverted_if_it_fails(tx, settings):
         if plan.how == "start":
             _start_stopped(tx, settings, to)
         begun = time.monotonic()
@@ -504,8 +505,6 @@ def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
         old_file = old.file if old else last_file(state, other(to.color))
         files = WorkerFiles(state.release_path(to.color, to.file), old_file)
         move_workers(tx, settings, to.color, files, Reporter(Evidence()))
-    except CutoverError as error:
-        raise _failed_flip(tx, settings, error) from error
     _commit_flip(tx, to)
     return _verify_flip(settings, state, to, seconds)
 
@@ -532,12 +531,17 @@ def keep_as_it_is(settings: Settings, state: State) -> str:
         state.close(left)
     state.journal("given up", release=left, who=who())
     ended = f"release {left} is closed and its guard ended; " if left else ""
+    return f"{ended}{say_what_runs(settings)}; not verified"
+
+
+def say_what_runs(settings: Settings) -> str:
+    """What each color runs now, in one line; why that is unknown, if it cannot be asked."""
     try:
         running = what_runs(settings, ask_live(settings)[0])
     except CutoverError as error:
-        return f"{ended}what runs could not be asked: {error}"
+        return f"what runs could not be asked: {error}"
     runs = (f"{each.color} {each.tag} {each.state}{', live' if each.live else ''}" for each in running)
-    return f"{ended}{'; '.join(runs) or 'nothing runs'}; not verified"
+    return "; ".join(runs) or "nothing runs"
 
 
 def _restore(situation: Situation, to: Record) -> RollbackResult:
@@ -551,7 +555,7 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
     wait_s, begun = settings.gate.start_timeout or START_BUDGET_S, time.monotonic()
     grace_s = max((each.grace_s for each in ran.values() if each), default=GRACE_S)
     text = f"{to.tag} on {to.color}, as it ran before its first release"
-    try:
+    with _reverted_if_it_fails(tx, settings):
         done = tx.apply(
             up_change(
                 state.root,
@@ -566,8 +570,6 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
         found = main_container(settings, to.color)
         if not done.ok or found is None or not found.running or found.image != to.image:
             raise Failed(f"{to.tag} did not start on {to.color}: {_why_not_there(done, found)}")
-    except CutoverError as error:
-        raise _failed_flip(tx, settings, error) from error
     if not tx.commit():
         raise Failed(f"the rollback to {to.tag} was reverted by {tx.reverted_by()}")
     state.journal("rolled back", release=tx.id, color=to.color, tag=to.tag, who=who())
@@ -584,11 +586,9 @@ def _flip_without_engine(state: State, colors: Colors, to: Record) -> RollbackRe
     require_agreed(proxy)
     live = colors.live.color
     tx = Transaction(state, settings.release_timeout, "a rollback", BeforeRelease(live, None), to.color)
-    try:
+    with _reverted_if_it_fails(tx, settings):
         switch_all(tx, colors, to.color, None)
         require_live(settings, proxy, to.color)
-    except CutoverError as error:
-        raise _failed_flip(tx, settings, error) from error
     seconds = time.monotonic() - begun
     _commit_flip(tx, to)
     why = "the Docker engine does not answer, so its container and the gate were not asked"
@@ -631,10 +631,25 @@ def _why_not_there(done: CompletedCommand, found: Container | None) -> str:
     return f"{found.image_name} ({found.image[7:19]}) is there, {found.status}"
 
 
+@contextlib.contextmanager
+def _reverted_if_it_fails(tx: Transaction, settings: Settings) -> Iterator[None]:
+    """Revert what the body has changed before its error leaves it, whatever it is."""
+    try:
+        yield
+    except CutoverError as error:
+        raise _failed_flip(tx, settings, error) from error
+    except KeyboardInterrupt as error:
+        raise _failed_flip(tx, settings, Interrupted("interrupted")) from error
+    except BaseException as error:
+        raise _failed_flip(tx, settings, Failed(repr(error))) from error
+
+
 def _failed_flip(tx: Transaction, settings: Settings, error: CutoverError) -> CutoverError:
+    kinds: tuple[type[CutoverError], ...] = (Interrupted, Inconclusive)
+    kind = next((each for each in kinds if isinstance(error, each)), Failed)
     if not tx.changed:
-        return ConfigError(f"{error}; nothing was changed")
-    kind = Inconclusive if isinstance(error, Inconclusive) else Failed
+        kind = kind if kind is Interrupted else ConfigError
+        return kind(f"{error}; nothing was changed")
     done = tx.revert()
     if done.ok:
         return kind(f"{error}; it was reverted: {require_reverted(settings, tx.state, tx.id)}")
@@ -673,16 +688,41 @@ def _expect_deploy(settings: Settings, state: State, live: str | None, tag: str)
 def _deploy_tag(settings: Settings, state: State, tag: str) -> RollbackResult:
     """Deploy *tag* by a pytest session, which is not reverted; raises OperatorNeeded if its gate does not pass."""
     options = ("--target=live", f"--deploy={tag}", "--keep-on-failure", "--skip-migrations")
+    _, before = _runs_live(settings)
     code = pytest_child(settings, *options)
-    if code in {FAILED, INCONCLUSIVE}:
-        why = "the gate did not pass; see reports/latest"
-        raise OperatorNeeded(f"{tag} runs, not verified: {why}; run: {ASK_AGAIN}")
+    trouble = _undeployed(settings, tag, before, code) if code in {FAILED, INCONCLUSIVE} else None
     if code == OK:
         state.journal("rolled back", tag=tag, who=who())
-    if code != LOCKED:
+    if code != LOCKED and not isinstance(trouble, OperatorNeeded):
         with contextlib.suppress(OSError):
             write_live_history(state, without_expected(live_history(state)))
+    if trouble is not None:
+        raise trouble
     return RollbackResult(code=code)
+
+
+def _runs_live(settings: Settings) -> tuple[str | None, Container | None]:
+    """The live color and its main container, None for what is not there or cannot be asked."""
+    with contextlib.suppress(CutoverError):
+        color = ask_live(settings)[1].color
+        return color, main_container(settings, color) if color else None
+    return None, None
+
+
+def _undeployed(settings: Settings, tag: str, before: Container | None, code: int) -> CutoverError:
+    """What to say of a session that ended with *code* and was to deploy *tag* in place of *before*."""
+    color, found = _runs_live(settings)
+    see = "see reports/latest"
+    if found is not None and before is not None and found.running and found.id == before.id:
+        kind = Inconclusive if code == INCONCLUSIVE else Failed
+        return kind(f"{tag} was not deployed: {color} runs {label_of(found)}, as before; {see}")
+    if found is None:
+        now_is = f"nothing is known to run on {color}" if color else "what runs now could not be asked"
+    elif not found.running:
+        now_is = f"{color} does not run: {label_of(found)} is there, {found.status}"
+    else:
+        now_is = f"{color} runs {label_of(found)}, not verified"
+    return OperatorNeeded(f"the deploy of {tag} did not pass its gate, and {now_is}; {see}; run: {ASK_AGAIN}")
 
 
 # --- the rehearsal of a rollback -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import resource
+import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -345,7 +346,9 @@ class State:
         if undo:
             with contextlib.suppress(OSError, ConfigError):  # revert.sh refuses what is damaged
                 self._write_again(release_id, undo)
-        return process.run(self._script("revert.sh", release_id), deadline_s=REVERT_DEADLINE_S)
+        # A Ctrl-C would kill it in the middle, and a release that is held would wait for its deadline.
+        with process.handling_signals(signal.SIG_IGN):
+            return process.run(self._script("revert.sh", release_id), deadline_s=REVERT_DEADLINE_S)
 
     def _write_again(self, release_id: str, undo: str) -> None:
         self.prepare()

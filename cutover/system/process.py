@@ -10,7 +10,7 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +29,7 @@ DRAIN_S = 1.0
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CONTEXT_DEADLINE_S = 30.0
 TIMED_OUT = 124  # the same exit code as timeout(1)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROGRESS = re.compile(r"(Container|Network|Volume) \S+\s+[A-Z][a-z]+(\s+[\d.]+s)?")
 """What Docker Compose prints of its progress, which is the reason of no failure: `Container recall-api-1  Started`."""
 
@@ -156,6 +157,20 @@ def run(
     return CompletedCommand(
         tuple(words), code, hide(out.decode(errors="replace")), hide(err.decode(errors="replace"))
     )
+
+
+@contextlib.contextmanager
+def handling_signals(handler: Callable[[int, object], None] | signal.Handlers) -> Iterator[None]:
+    """Handle SIGINT, SIGTERM and SIGHUP by *handler* in the body; other threads than the main one get none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def in_thread(work: Callable[[], None]) -> None:

@@ -194,7 +194,7 @@ def test_what_fired_before_the_release_does_not_take_it_back(
 
 
 RULES = {"data": {"groups": [{"rules": [rule("Down")]}]}}
-SENDERS = {"data": {"activeAlertmanagers": [{}]}}
+SENDERS: dict[str, Any] = {"data": {"activeAlertmanagers": [{}]}}
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cutover.core.change import Change
-from cutover.core.errors import ConfigError, CutoverError, Failed, Inconclusive, Locked, OperatorNeeded
+from cutover.core.errors import (
+    ConfigError,
+    CutoverError,
+    Failed,
+    Inconclusive,
+    Interrupted,
+    Locked,
+    OperatorNeeded,
+)
 from cutover.proxy.base import Live
-from cutover.release import transaction
+from cutover.release import gate_run, rollback, transaction
 from cutover.release.colors import BeforeRelease
 from cutover.release.history import Record
 from cutover.release.rollback import (
@@ -30,6 +44,7 @@ from cutover.release.rollback import (
 )
 from cutover.release.state import State
 from cutover.release.transaction import Transaction
+from tests.helpers.containers import container
 
 
 def made(number: int, color: str, *, verified: bool = True) -> Record:
@@ -256,3 +271,114 @@ def test_a_rehearsal_that_worked_says_how_long(tmp_path: Path) -> None:
     unopened = Transaction(tx.state, 60.0, "a switch to idle", BeforeRelease("blue", "sha-1"), "green")
     with pytest.raises(OperatorNeeded, match="refused"):
         switch_and_revert(unopened, refuse, lambda: Live("blue", "asked"))
+
+
+# --- Ctrl-C ----------------------------------------------------------------------------------------------------------
+def interrupt_when(there: Path) -> None:
+    """Send SIGINT to this process, as a terminal does, as soon as a file is there."""
+
+    def wait() -> None:
+        while not there.exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def test_no_ctrl_c_stops_a_revert(tmp_path: Path) -> None:
+    """Half a revert would wait for the guard, that of a held release until its deadline."""
+    begun = tmp_path / "begun"
+    tx = opened(tmp_path, f"touch {begun}; sleep 0.5")
+    interrupt_when(begun)
+    assert tx.revert().ok
+    assert tx.state.open_release() is None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+CHILD = """
+import signal, sys, time
+def end(*_): time.sleep(0.5); sys.exit(7)
+signal.signal(signal.SIGINT, end)
+open(sys.argv[1], "w").close()
+time.sleep(30)
+"""
+
+
+def test_a_session_that_a_command_runs_ends_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets the signal and is waited for: it has something to revert."""
+    begun, config = tmp_path / "begun", type("Settings", (), {"source": "cutover.toml"})()
+    argv = (sys.executable, "-c", CHILD, str(begun))
+    monkeypatch.setattr(gate_run, "pytest_argv", lambda *_: argv)
+    interrupt_when(begun)
+    assert gate_run.pytest_child(config) == 7
+
+
+@pytest.mark.usefixtures("no_patience")
+@pytest.mark.parametrize(
+    ("trouble", "undo", "raised", "said"),
+    [
+        (
+            KeyboardInterrupt(),
+            "true",
+            Interrupted,
+            "interrupted; it was reverted: blue serves sha-1, as before",
+        ),
+        (KeyboardInterrupt(), "exit 1", OperatorNeeded, r"interrupted; nor could it be reverted: .*run: sh "),
+        (ZeroDivisionError("x"), "true", Failed, r"ZeroDivisionError\('x'\); it was reverted"),
+        (Inconclusive("silence"), "true", Inconclusive, "silence; it was reverted"),
+    ],
+)
+def test_whatever_ends_a_rollback_reverts_it(
+    trouble: BaseException,
+    undo: str,
+    raised: type[CutoverError],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A person who ends it, too: 2 says that it was reverted and verified."""
+    monkeypatch.setattr(rollback, "require_reverted", lambda *_: "blue serves sha-1, as before")
+    settings: Any = None
+    with (
+        pytest.raises(raised, match=said) as caught,
+        rollback._reverted_if_it_fails(opened(tmp_path, undo), settings),
+    ):
+        raise trouble
+    assert type(caught.value) is raised
+
+
+# --- the deploy of another tag -----------------------------------------------------------------------------------------
+OLD, NEW, LOST = container(id="1" * 64), container(id="2" * 64), container(id="2" * 64, Status="exited")
+
+
+@pytest.mark.parametrize(
+    ("code", "after", "raised", "said"),
+    [
+        (1, ("blue", NEW), OperatorNeeded, "and blue runs sha-2, not verified; .*run: cutover recover"),
+        (
+            1,
+            ("blue", LOST),
+            OperatorNeeded,
+            "and blue does not run: sha-2 is there, exited; .*run: cutover recover",
+        ),
+        (1, ("blue", None), OperatorNeeded, "and nothing is known to run on blue; .*run: cutover recover"),
+        (10, (None, None), OperatorNeeded, "and what runs now could not be asked; .*run: cutover recover"),
+        (1, ("blue", OLD), Failed, "sha-9 was not deployed: blue runs sha-2, as before; see reports/latest"),
+        (10, ("blue", OLD), Inconclusive, "sha-9 was not deployed: blue runs sha-2, as before"),
+    ],
+)
+def test_a_deploy_that_did_not_pass_says_what_runs(
+    code: int,
+    after: Any,
+    raised: type[CutoverError],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That a tag runs is asked, not concluded from how its session ended."""
+    seen, settings = iter([("blue", OLD), after]), type("Settings", (), {})()
+    monkeypatch.setattr(rollback, "_runs_live", lambda _settings: next(seen))
+    monkeypatch.setattr(rollback, "pytest_child", lambda *_: code)
+    with pytest.raises(raised, match=said) as caught:
+        rollback._deploy_tag(settings, State(tmp_path), "sha-9")
+    assert type(caught.value) is raised
