@@ -356,14 +356,16 @@ class Coordinator:
     def _switched_out_of_the_balancer(self, host: str, action: HostAction) -> HostStep:
         """Take the host out, begin its session, and put it back as soon as it has switched: users are watched then."""
         table, problem = self.request.table, ""
-        seen = self._switches(host)
+        if (seen := self._switches(host)) is None:
+            why = "its journal could not be read, so its switch would not be seen; it stays in the balancer"
+            return HostStep(host, HostPhase.SWITCH, Outcome.UNKNOWN, why)
         left = self._own(table.leave, host)
         if not left.ok:
             self._own(table.join, host)
             return HostStep(host, HostPhase.SWITCH, Outcome.NO, f"leave: {left.last_line}", left.code)
         with ThreadPoolExecutor(1) as pool:
             session = pool.submit(self._tied, host, action)
-            while not session.done() and self._switches(host) <= seen:
+            while not session.done() and (self._switches(host) or 0) <= seen:
                 time.sleep(ASK_AGAIN_S)
             # Also the undo of `leave`, if the session ended without a switch.
             for name, words in (("join", table.join), ("status", table.status)):
@@ -374,11 +376,12 @@ class Coordinator:
             return replace(step, outcome=Outcome.NO, said=problem)
         return step
 
-    def _switches(self, host: str) -> int:
-        """How many switches the journal of the host has."""
-        script = f'grep -c \'"did".*"switch"\' {shlex.quote(self.facts[host].folder)}/journal.jsonl'
+    def _switches(self, host: str) -> int | None:
+        """How many switches the journal of the host has, which may not be there yet; None without an answer."""
+        file = f"{shlex.quote(self.facts[host].folder)}/journal.jsonl"
+        script = f'if [ -e {file} ]; then grep -c \'"did".*"switch"\' {file}; else echo 0; fi'
         said = self.hosts[host].run(script, deadline_s=ASK_DEADLINE_S).out.strip()
-        return int(said) if said.isdigit() else 0
+        return int(said) if said.isdigit() else None
 
     def _own(self, words: Sequence[str], host: str) -> CompletedCommand:
         filled = [each.replace("{host}", host) for each in words]

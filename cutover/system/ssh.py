@@ -16,17 +16,19 @@ from functools import cache
 from pathlib import Path
 
 from cutover.core.errors import ConfigError
+from cutover.core.masking import MASK
 from cutover.core.target import host_fault
 from cutover.system import process
 from cutover.system.process import Argv, CompletedCommand
 
 UNREACHED = 255
-"""Exit code of ssh if it could not reach the host, or lost it."""
+"""Exit code of ssh if it could not reach the host, or lost it; also of a command that the host did not begin."""
 CONNECT_S = 10
 ALIVE_S, ALIVE_TIMES = 5, 3
 PERSIST_S = 300
 CLOSE_DEADLINE_S = 10.0
 SOCKET_ROOM = 80  # a socket has at most 107 letters, and ssh adds 17 while it makes one
+BEGINS = "cutover: what the command prints begins here"
 REASONS = (
     (
         re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED"),
@@ -113,13 +115,20 @@ class SshHost:
     def run(
         self, script: str, *, deadline_s: float, stdin: int | None = None, mask: bool = True
     ) -> CompletedCommand:
-        """Run a line of shell there; the exit code is 255 if the host was not reached, 124 after the deadline.
+        """Run a line of shell there; the exit code is 255 if the host did not run it, 124 after the deadline.
 
-        *stdin* and *mask* are those of `process.run`.
+        What a start file of the login shell prints before is not part of the output. *stdin* and *mask* are those of
+        `process.run`.
         """
-        return process.run(
-            self.argv(script), deadline_s=deadline_s, environment=agent_environment(), stdin=stdin, mask=mask
+        argv = self.argv(f"echo {shlex.quote(BEGINS)}; {script}")
+        done = process.run(
+            argv, deadline_s=deadline_s, environment=agent_environment(), stdin=stdin, mask=False
         )
+        done, hide = (
+            own_output(done),
+            MASK if mask else str,
+        )  # masked last: a secret may be a word of the marker
+        return replace(done, out=hide(done.out), err=hide(done.err))
 
     def fetch(self, folder: str, *, most: int, deadline_s: float) -> bytes:
         """The files in *folder* of the host as a compressed tar file; raises OSError with the reason."""
@@ -151,6 +160,16 @@ def agent_environment() -> dict[str, str]:
     """The variable by which ssh finds the agent, if there is one."""
     socket = os.environ.get("SSH_AUTH_SOCK")
     return {"SSH_AUTH_SOCK": socket} if socket else {}
+
+
+def own_output(done: CompletedCommand) -> CompletedCommand:
+    """*done* with what its script has printed; as one that reached nobody if the script did not begin."""
+    _, begins, own = done.out.partition(f"{BEGINS}\n")
+    if begins or done.code in {UNREACHED, process.TIMED_OUT}:
+        return replace(done, out=own)
+    return replace(
+        done, code=UNREACHED, out="", err=f"{done.err}\nthe command did not begin: {done.last_line}"
+    )
 
 
 def unreached(done: CompletedCommand) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cutover.core.change import line, undo_script
+from cutover.core.change import Argv, line, undo_script
 from cutover.core.config import Settings
 from cutover.core.config_schema import Slo
 from cutover.core.errors import ConfigError
@@ -20,15 +20,19 @@ from cutover.core.verdict import Outcome
 from cutover.proxy.access_log import AccessLog, LogTails
 from cutover.proxy.base import Fronts, Live, driver, judge_fronts
 from cutover.proxy.drain import in_flight_at
-from cutover.proxy.place import fronts_of
+from cutover.proxy.nginx import read_marker
+from cutover.proxy.place import Front, fronts_of
 from cutover.proxy.proof import SwitchReport, together
 from cutover.release.changes import back_lines
 from cutover.release.colors import Colors
 from cutover.release.preflight import log_problem, require_agreed
 from cutover.release.switch import switch_changes
 from cutover.system.compose import Rendered
+from cutover.system.process import CompletedCommand
+from cutover.system.ssh import SshHost
 from cutover.watch.check import run_watch
 from cutover.watch.traffic import TrafficSource, UsersCost, cost_since, traffic_checks
+from tests.helpers.near_host import NearHost
 from tests.helpers.proxy_drivers import near, proxy_settings
 
 BLUE, GREEN, SILENT = Live("blue", "it said so"), Live("green", "it said so"), Live(None, "no answer")
@@ -134,6 +138,28 @@ def test_proofs_of_several_fronts_are_one_report() -> None:
     assert both.timeline == ((0, 2, 3, 0), (100, 0, 1, 1))
     assert not both.verdict().ok
     assert together([one]) is one
+
+
+class GreetingFront(Front):
+    """A front where a start file of the shell prints a line before each command."""
+
+    def _ask(self, words: Argv, deadline_s: float) -> CompletedCommand:
+        return NearHost(self.name, None).run(shlex.join(words), deadline_s=deadline_s, mask=False)
+
+
+def test_what_a_shell_prints_first_changes_no_answer(tmp_path: Path) -> None:
+    """The names and the mode of a folder, the content of a file, the color and the log are those of the front."""
+    front, marker, log = GreetingFront(SshHost("web-1", None)), tmp_path / "marker", tmp_path / "log"
+    marker.mkdir(mode=0o755)
+    for name in ("here", "green"):
+        (marker / name).touch()
+    log.write_text("one\ntwo\n")
+    assert front.folder(marker) == ({"here", "green"}, marker.stat().st_mode)
+    assert read_marker(marker, front).color == "green"
+    assert front.content(log) == b"one\ntwo\n"
+    assert front.newest(log).content == b"one\ntwo\n"
+    with pytest.raises(OSError, match="No such file or directory"):
+        front.content(tmp_path / "none")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.target import ReleaseRequest
-from cutover.release.coordinate import HostsRequest, confirm_script, host_options, unpack
-from cutover.release.hosts import HostAction, HostBatch, HostPhase, HostsPlan
+from cutover.core.verdict import Outcome
+from cutover.release.coordinate import Coordinator, HostsRequest, confirm_script, host_options, unpack
+from cutover.release.hosts import HostAction, HostBatch, HostFacts, HostPhase, HostsPlan
+from tests.helpers.near_host import NearHost
 
 PLAN = HostsPlan("sha-2", (HostBatch(("web-1",), 60.0),), 600.0)
 SETTINGS = Settings.model_validate(
@@ -112,6 +115,59 @@ def test_confirmations_go_on_if_the_coordinator_is_killed(tmp_path: Path) -> Non
     while not ((tmp_path / "web-1.code").exists() and (tmp_path / "web-2.code").exists()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+BALANCED = SETTINGS.model_copy(
+    update={
+        "source": Path("/nowhere/cutover.toml"),
+        "hosts": SETTINGS.hosts and SETTINGS.hosts.model_copy(update={"leave": ("true",), "join": ("true",)}),
+    }
+)
+
+
+def coordinator(root: Path, starts: str = "echo Welcome") -> Coordinator:
+    """One whose only host is this one, with *root* as its state directory."""
+    request = HostsRequest(BALANCED, PLAN, "id", "ana", ())
+    made = Coordinator(request, {"web-1": NearHost("web-1", None, starts=starts)}, root, lambda _report: None)
+    made.facts["web-1"] = HostFacts("web-1", folder=str(root))
+    made._held["web-1"] = "7"
+    return made
+
+
+def test_a_host_still_holds_what_its_file_says(tmp_path: Path) -> None:
+    """Also where a start file of the shell prints a line; another release is a no, and no answer is unknown."""
+    (tmp_path / "open").write_text("7\n")
+    assert coordinator(tmp_path)._still_held("web-1") is None
+    silent = coordinator(tmp_path, "exit 0")._still_held("web-1")
+    assert silent is not None
+    assert silent.outcome is Outcome.UNKNOWN
+    (tmp_path / "open").write_text("8\n")
+    lost = coordinator(tmp_path)._still_held("web-1")
+    assert lost is not None
+    assert (lost.outcome, lost.said) == (Outcome.NO, "it holds 7 no more")
+
+
+def test_no_switch_is_not_an_unknown_number_of_them(tmp_path: Path) -> None:
+    """Without a journal there was none; a host that does not answer has an unknown number."""
+    assert coordinator(tmp_path)._switches("web-1") == 0
+    did = '{"event": "did", "change": "switch"}\n'
+    (tmp_path / "journal.jsonl").write_text(did * 5)
+    assert coordinator(tmp_path)._switches("web-1") == 5
+    assert coordinator(tmp_path, "exit 0")._switches("web-1") is None
+
+
+def test_a_host_whose_switches_are_unknown_stays_in_the_balancer(tmp_path: Path) -> None:
+    """Else the switches of former releases would count as this one, and users would be sent to it before it."""
+    table = BALANCED.hosts
+    assert table is not None
+    left = ("touch", str(tmp_path / "left"))
+    made = coordinator(tmp_path, "exit 0")
+    settings = BALANCED.model_copy(update={"hosts": table.model_copy(update={"leave": left})})
+    made.request = replace(made.request, settings=settings)
+    step = made._switched_out_of_the_balancer("web-1", HostAction(HostPhase.SWITCH, ("web-1",), 60.0))
+    assert step.outcome is Outcome.UNKNOWN
+    assert step.said.startswith("its journal could not be read")
+    assert not (tmp_path / "left").exists()
 
 
 def packed(*members: tuple[str, bytes]) -> bytes:

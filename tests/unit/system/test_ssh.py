@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import subprocess
+import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
 from cutover.core.errors import ConfigError
+from cutover.core.masking import Mask
+from cutover.system import ssh
 from cutover.system.process import TIMED_OUT, CompletedCommand
-from cutover.system.ssh import UNREACHED, SshHost, connections, in_folder, misconfigured, tied, unreached
+from cutover.system.ssh import (
+    BEGINS,
+    UNREACHED,
+    SshHost,
+    connections,
+    in_folder,
+    misconfigured,
+    tied,
+    unreached,
+)
+from tests.helpers.near_host import NearHost
 
 WEB = SshHost("deploy@web-1", Path("/run/c/0"))
 
@@ -117,6 +131,62 @@ def test_a_tied_command_ends_with_its_standard_input(tmp_path: Path) -> None:
             time.sleep(0.02)
         said, _ = process.communicate(timeout=30)
     assert (process.returncode, said) == (2, "reverted\n")
+
+
+@pytest.mark.parametrize(
+    "starts", ["", "echo Welcome", "printf Welcome", "echo Welcome; cat /dev/null; echo >&2 hi"]
+)
+def test_what_a_start_file_prints_is_no_output_of_a_command(starts: str) -> None:
+    """The output, the exit code and the standard input are those of the script, whatever a shell prints before it."""
+    host = NearHost("web-1", None, starts=starts)
+    said = host.run(f"echo a; echo {shlex.quote(BEGINS)}; exit 7", deadline_s=30)
+    assert (said.out, said.code) == (f"a\n{BEGINS}\n", 7)
+    assert host.run("exit 255", deadline_s=30).code == UNREACHED
+    reads, writes = os.pipe()
+    os.write(writes, b"given\n")
+    os.close(writes)
+    assert host.run("cat", deadline_s=30, stdin=reads).out == "given\n"
+    os.close(reads)
+
+
+def test_a_secret_is_masked_in_the_output_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that is a word of what marks the beginning."""
+    mask = Mask()
+    mask.learn(["begins here"])
+    monkeypatch.setattr(ssh, "MASK", mask)
+    said = NearHost("web-1", None).run("echo begins here; echo b; exit 1", deadline_s=30)
+    assert "begins here" not in said.out
+    assert said.out.endswith("\nb\n")
+
+
+def test_the_files_of_a_folder_arrive_as_they_are(tmp_path: Path) -> None:
+    """The bytes of the tar file are whole although the shell prints a line before them; too many are refused."""
+    content = bytes(range(256)) * 400
+    (tmp_path / "a").write_bytes(content)
+    host = NearHost("web-1", None)
+    with tarfile.open(fileobj=io.BytesIO(host.fetch(str(tmp_path), most=10**6, deadline_s=30))) as archive:
+        file = archive.extractfile("./a")
+        assert file is not None
+        assert file.read() == content
+    with pytest.raises(OSError, match="more than 10 bytes"):
+        host.fetch(str(tmp_path), most=10, deadline_s=30)
+    with pytest.raises(OSError, match="none"):
+        host.fetch(str(tmp_path / "none"), most=10**6, deadline_s=30)
+
+
+@pytest.mark.parametrize(
+    ("starts", "said"),
+    [
+        ("exit 0", "exit 0 without a word"),
+        ("echo This account is not available.; exit 1", "This account is not available."),
+        ("echo Welcome; nowhere-to-be-found", ""),
+    ],
+)
+def test_a_command_that_the_shell_did_not_begin_says_nothing_of_the_host(starts: str, said: str) -> None:
+    """A start file or a forced command that ends before it is no answer, whatever its exit code; an error in it is."""
+    got = NearHost("web-1", None, starts=starts).run("echo answer", deadline_s=30)
+    assert got.out == ("" if said else "answer\n")
+    assert unreached(got) == (f"no answer: the command did not begin: {said}" if said else "")
 
 
 def test_connections_have_short_private_sockets() -> None:
