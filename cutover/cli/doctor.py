@@ -256,7 +256,7 @@ def proxy_findings(colors: Colors) -> Iterator[Finding]:
 def state_findings(settings: Settings) -> Iterator[Finding]:
     """Yield why the state directory cannot be used, and what an earlier release left there."""
     where = str(settings.state)
-    there = next(path for path in (settings.state, *settings.state.parents) if path.exists())
+    there = next(path for path in (settings.state, *settings.state.parents) if os.access(path, os.F_OK))
     if not there.is_dir():
         yield Finding(where, f"{there} is a file", "state_dir in cutover.toml names another folder")
         return

@@ -61,15 +61,8 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
     """
     settings = settings_of(config)
     state = State(settings.state)
-    there = settings.state.is_dir()
-    first, trouble = (state.open_release(), unresolved(state.history())) if there else (None, None)
-    if (
-        first is None
-        and trouble is None
-        and there
-        and state.unrecorded() is not None
-        and not state.session_runs()
-    ):
+    first, trouble = state.open_release(), unresolved(state.history())
+    if first is None and trouble is None and state.unrecorded() is not None and not state.session_runs():
         with state.locked(lock_owner("recover")):
             completed = finish_record(settings, state)
         tell(

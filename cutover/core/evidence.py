@@ -255,9 +255,12 @@ def outcome_counts(evidence: Evidence) -> str:
 
 
 def read_json_lines(file: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file with one in each line; damaged lines and a missing file are left out."""
+    """The JSON objects of a file with one in each line; damaged lines and a missing file are left out.
+
+    Raises OSError for one that is there and cannot be read.
+    """
     rows: list[dict[str, Any]] = []
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(FileNotFoundError):
         for line in _lines(file):
             with contextlib.suppress(ValueError):
                 row = json.loads(line)

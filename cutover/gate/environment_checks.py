@@ -54,7 +54,7 @@ class DiskRoom:
 
 def disk_room(path: Path) -> DiskRoom:
     """The room where *path* is or will be created; raises OSError."""
-    there = next(each for each in (path, *path.parents) if each.exists())
+    there = next(each for each in (path, *path.parents) if os.access(each, os.F_OK))
     found = os.statvfs(there)
     return DiskRoom(
         path, there.stat().st_dev, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize,

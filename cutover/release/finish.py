@@ -511,7 +511,10 @@ def release_files(tx: Transaction | None) -> ReleaseFiles:
     """The undo script and the journal of this release, for the report."""
     if tx is None or not tx.changed:
         return ReleaseFiles()
-    rows, undo = [row for row in tx.state.history() if row.get("release") == tx.id], ""
+    rows: list[dict[str, Any]] = []
+    undo = ""
+    with contextlib.suppress(ConfigError):
+        rows += [row for row in tx.state.history() if row.get("release") == tx.id]
     with contextlib.suppress(OSError):
         undo = (tx.state.root / "undo.sh").read_text(encoding="utf-8")
     return ReleaseFiles(tx.id, undo, rows)
@@ -580,14 +583,15 @@ def _refresh_record(settings: Settings, state: State, color: str) -> None:
 def _last_verified(situation: Situation) -> Record | None:
     """The last verified release of the target, unless a verified one runs or the engine does not answer."""
     settings, color = situation.settings, situation.target.color
-    if color is None or len(situation.request.targets) != 1 or not settings.state.exists():
+    if color is None or len(situation.request.targets) != 1:
         return None
-    good = [row for row in situation.state.records(color) if row.verified]
+    if not (good := [row for row in situation.state.records(color) if row.verified]):
+        return None
     try:
         found = main_container(settings, color)
     except EngineUnavailable:
         return None
-    return None if not good or situation.state.verified_record(color, found) else good[-1]
+    return None if situation.state.verified_record(color, found) else good[-1]
 
 
 def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None:

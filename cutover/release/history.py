@@ -100,12 +100,23 @@ def _read(kind: type[_T], text: str) -> _T:
     return TypeAdapter(kind).validate_json(text)
 
 
+def unreadable(root: Path, error: OSError) -> ConfigError:
+    """The error of a state directory that this user may not read, or that cannot be read at all."""
+    file = f" ({error.filename})" if error.filename else ""
+    way_out = "run it as the user who releases, or let state_dir name another folder"
+    return ConfigError(f"state directory {root} cannot be read: {error.strerror}{file}; {way_out}")
+
+
 def read_records(path: Path) -> list[Record]:
-    """The records in a file, the newest last; none without the file. Raises ConfigError for a damaged one."""
+    """The records in a file, the newest last; none without the file. Raises ConfigError for one that cannot be read."""
     try:
         return [Record(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}; run it as the user who releases"
+        ) from error
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is damaged: {error}; move it away") from error
 
@@ -116,8 +127,14 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
 
 
 def read_journal(root: Path) -> list[dict[str, Any]]:
-    """The journal of the state directory *root*, with the reverts of guards, which write only their own log."""
-    rows = read_json_lines(root / JOURNAL_FILE)
+    """The journal of the state directory *root*, with the reverts of guards, which write only their own log.
+
+    Raises ConfigError if it cannot be read; one that is not there is empty.
+    """
+    try:
+        rows = read_json_lines(root / JOURNAL_FILE)
+    except OSError as error:
+        raise unreadable(root, error) from error
     ended = {row.get("release") for row in rows if row.get("event") in END_EVENTS}
     for release in _reverted_by_guards(root):
         last = next((n for n, row in reversed([*enumerate(rows)]) if row.get("release") == release), None)

@@ -133,7 +133,7 @@ def identity_of_target(settings: Settings, target: Target, record: Record | None
     color = target.color or ""
     found, state = main_container(settings, color), State(settings.state)
     if record is None or record.color != color:
-        records = state.records(color) if settings.state.is_dir() and found is not None else []
+        records = state.records(color) if found is not None else []
         record = next((row for row in reversed(records) if found and row.started(found)), None)
         if record is not None and found is not None:
             return ExpectedIdentity(image=record.image, container=found.id, port=target.port)

@@ -31,6 +31,7 @@ from cutover.release.history import (
     Unrecorded,
     read_journal,
     read_records,
+    unreadable,
     write_records,
 )  # fmt: skip
 from cutover.system import process
@@ -169,6 +170,8 @@ class State:
             handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise unreadable(self.root, error) from error
         return is_locked(handle)
 
     def owner(self) -> dict[str, Any]:
@@ -200,6 +203,8 @@ class State:
             return (self.root / name).read_text(encoding="utf-8").strip() or None
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise unreadable(self.root, error) from error
 
     def begin(self, release_id: str, max_s: float) -> None:
         """Open the release with an empty undo script and start its guard, which outlives this process.
@@ -310,8 +315,10 @@ class State:
         """The open release if it waits for its confirmation or its deadline, else None."""
         try:
             found = Hold.parse((self.root / HOLD_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return None
+        except OSError as error:
+            raise unreadable(self.root, error) from error
         return found if found.release == self.open_release() else None
 
     def require_not_held(self) -> None:
@@ -455,9 +462,11 @@ class State:
             file.write(line.encode())
 
     def history(self) -> list[dict[str, Any]]:
-        """The entries of the journal, oldest first, with the reverts of guards."""
+        """The entries of the journal, oldest first, with the reverts of guards; raises ConfigError."""
         return read_journal(self.root)
 
     def last_rehearsal(self) -> dict[str, Any] | None:
-        """The journal's entry of the last `cutover rehearse`; None if there is none."""
-        return next((row for row in reversed(self.history()) if row.get("event") == "rehearsed"), None)
+        """The journal's entry of the last `cutover rehearse`; None if there is none, or if it cannot be read."""
+        with contextlib.suppress(ConfigError):
+            return next((row for row in reversed(self.history()) if row.get("event") == "rehearsed"), None)
+        return None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from cutover.core.change import Change, undo_script
-from cutover.core.errors import CutoverError, Failed, Inconclusive
+from cutover.core.errors import ConfigError, CutoverError, Failed, Inconclusive
 from cutover.core.evidence import Evidence, Step
 from cutover.core.verdict import Outcome, Verdict
 from cutover.release.colors import BeforeRelease, Situation
@@ -124,8 +125,10 @@ class Transaction:
             sleep(REVERT_PAUSE_S)
 
     def reverted_by(self) -> str:
-        """Who reverted this release, by the journal."""
-        rows = [row for row in self.state.history() if row.get("release") == self.id]
+        """Who reverted this release, by the journal as far as it can be read."""
+        rows: list[dict[str, Any]] = []
+        with suppress(ConfigError):
+            rows += [row for row in self.state.history() if row.get("release") == self.id]
         reverts = [row for row in rows if row.get("event") in {"reverting", "reverted"}]
         return str(reverts[-1].get("who", "the guard")) if reverts else "the guard"
 

@@ -198,7 +198,7 @@ class ReportFolder:
 
 
 def read_report_folder(path: Path) -> ReportFolder:
-    """The session whose report is in *path*; raises ConfigError if its evidence or undo script cannot be read."""
+    """The session whose report is in *path*; raises ConfigError if a file of it cannot be read."""
     file, script = path / "evidence.jsonl", path / "undo.sh"
     if not file.is_file():
         example = "name a folder below reports/, for example reports/latest"
@@ -206,10 +206,11 @@ def read_report_folder(path: Path) -> ReportFolder:
     try:
         evidence = load_evidence(file)
         undo = script.read_text(encoding="utf-8", errors="replace") if script.is_file() else ""
+        journal = read_json_lines(path / "journal.jsonl")
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
     evidence.facts.setdefault("logs", saved_logs(path))
-    return ReportFolder(path, evidence, result_of(evidence), undo, read_json_lines(path / "journal.jsonl"))
+    return ReportFolder(path, evidence, result_of(evidence), undo, journal)
 
 
 def folder_of_release(reports: Path, release: str) -> Path | None:

@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from cutover.cli.status import delivery_stats, stats_command, stats_lines
+from cutover.cli.operations import recover_command
+from cutover.cli.reports import journal_command
+from cutover.cli.status import delivery_stats, stats_command, stats_lines, status_command
+from cutover.core.errors import ConfigError
 from cutover.core.text import seconds_of
 
 Row = dict[str, Any]
@@ -85,3 +89,29 @@ def test_the_command_prints_json(tmp_path: Path) -> None:
     assert json.loads(done.output)["released"] == 3
     wrong = CliRunner().invoke(stats_command, ["--cutover-config", str(config), "--since=30"])
     assert str(wrong.exception).startswith("--since: '30' is no duration")
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        (stats_command, "journal.jsonl"),
+        (journal_command, "journal.jsonl"),
+        (recover_command, "open"),
+        (recover_command, "journal.jsonl"),
+        (status_command, "open"),
+        (status_command, "session.lock"),
+        (status_command, "journal.jsonl"),
+    ],
+)
+def test_a_state_directory_that_cannot_be_read_is_exit_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: click.Command, file: str
+) -> None:
+    """Neither a traceback nor "nothing is open": the folder, the file and the reason are named."""
+    (tmp_path / "state" / file).mkdir(parents=True)
+    config = tmp_path / "cutover.toml"
+    config.write_text('project = "p"\nstate_dir = "state"\n[colors.blue]\nenv_file = ".env"\n')
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none")
+    error = CliRunner().invoke(command, ["--cutover-config", str(config)]).exception
+    assert isinstance(error, ConfigError)
+    said = f"state directory {tmp_path}/state cannot be read: Is a directory ({tmp_path}/state/{file}); "
+    assert str(error).startswith(said)

@@ -11,6 +11,13 @@ from cutover.core.masking import MASK
 from cutover.core.verdict import no, yes
 
 
+def test_a_file_that_cannot_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    """One that is not there has no lines; whatever else keeps it from being read is an error."""
+    assert journal(tmp_path / "none") == []
+    with pytest.raises(IsADirectoryError):
+        journal(tmp_path)
+
+
 def test_what_was_kept_is_read_back(tmp_path: Path) -> None:
     """Checks, steps, points and facts come back from the file as they were."""
     evidence = Evidence(tmp_path / "e.jsonl", clock=lambda: 7.0)

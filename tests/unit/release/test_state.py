@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tempfile
 import time
 from dataclasses import replace
 from importlib import resources
@@ -93,6 +94,32 @@ def test_one_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").touch()
     with pytest.raises(ConfigError, match=f"state directory {tmp_path}/state: File exists"):
         State(tmp_path / "state").prepare()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_one_that_this_user_may_not_read_is_said() -> None:
+    """Not as an empty one: whoever asks what is open would be told that nothing is."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        state = State(Path(folder) / "state")
+        state.root.mkdir(mode=0o700)
+        said = f"state directory {state.root} cannot be read: Permission denied .*; run it as the user who"
+        os.seteuid(65534)
+        try:
+            for ask in (
+                state.open_release,
+                state.needs_operator,
+                state.held,
+                state.session_runs,
+                state.history,
+            ):
+                with pytest.raises(ConfigError, match=said):
+                    ask()
+            with pytest.raises(ConfigError, match=r"green/records.json cannot be read: Permission denied"):
+                state.records("green")
+            assert state.last_rehearsal() is None
+        finally:
+            os.seteuid(0)
 
 
 # --- who releases ----------------------------------------------------------------------------------------------------
