@@ -57,7 +57,7 @@ def code_of(facts: dict[str, Any]) -> int:
     """11 if an operator is needed, 4 for a file that cannot be read, 10 if the live color is unknown, else 0."""
     if facts["needs_operator"]:
         return NEEDS_OPERATOR
-    if facts["problem"]:
+    if facts["problem"] or any(each.get("problem") for each in facts["colors"].values()):
         return USAGE
     silent = any(each["asked"] is False for each in facts["colors"].values())
     runs = any(each["runs"] for each in facts["colors"].values())
@@ -174,13 +174,19 @@ def _color(settings: Settings, state: State, color: str) -> dict[str, Any]:
         state_now = "nothing runs" if there else "no env file"
         return {"tag": None, "asked": True, "runs": False, "state": state_now}
     words = found.health_status if found.running and found.health else found.status
+    verified, problem = False, ""
+    try:
+        verified = state.verified_record(color, found) is not None
+    except ConfigError as error:
+        problem = str(error)  # it must not hide what is open
     return {
         "tag": label_of(found),
         "asked": True,
         "runs": found.running,
         "state": words,
         "since": stamp(seconds_of(found.state_since)),
-        "verified": state.verified_record(color, found) is not None,
+        "verified": verified,
+        "problem": problem,
         "container": found.short,
     }
 
@@ -210,6 +216,7 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
             role = ("live" if served else "") if color == live else "idle" if live else ""
             held = bool(facts["hold"]) and facts["hold"]["color"] == color
             rows.append(_row(role, color, each, today, held=held) + _said_back(facts["rollback"], color))
+            rows += [f"         {each['problem']}"] if each.get("problem") else []
     if last:
         said = [last["at"], last["event"], last.get("tag"), f"by {last['who']}" if last.get("who") else None]
         rows.append(f"  last   {' '.join(str(each) for each in said if each)}")

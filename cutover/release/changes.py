@@ -47,7 +47,7 @@ class PreviousRelease:
     ) -> PreviousRelease:
         """How the services that *ran* are restored from *file*, with *container* in place of their own ids."""
         ids = {service: container or each.id for service, each in ran.items()}
-        named = image_names(text or (file.read_text(encoding="utf-8") if file.is_file() else ""))
+        named = image_names(text) if text else images_of_file(file)
         images = {_name_in(named.get(service, ""), each): each.image for service, each in ran.items()}
         # One that was not healthy will not become so: do not wait for it, or its fix could never be released.
         return cls(file, ids, images, wait_s if all(each.well for each in ran.values()) else 0.0, text, lost)
@@ -58,6 +58,13 @@ def image_names(text: str) -> dict[str, str]:
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         rows = json.loads(text)["services"].items()
         return {name: str(each["image"]) for name, each in rows if each.get("image")}
+    return {}
+
+
+def images_of_file(file: Path) -> dict[str, str]:
+    """What `image_names` finds in the release file *file*; nothing if that cannot be read."""
+    with contextlib.suppress(OSError):
+        return image_names(file.read_text(encoding="utf-8", errors="replace"))
     return {}
 
 

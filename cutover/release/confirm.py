@@ -126,7 +126,7 @@ def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:
     report = Reporter(Evidence(), note)
     try:
         write_down(settings, state, held.left)
-    except (CutoverError, OSError) as error:
+    except (CutoverError, OSError, ValueError) as error:
         notes.append(f"record: not written: {error}; `cutover recover` completes it")
     sentence = f"{settings.project} {tag} on {color} is confirmed; nothing is open"
     try:
@@ -137,7 +137,7 @@ def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:
         if held.old is not None:
             retire_old(replace(situation, before=BeforeRelease(held.old, None)), report)
         send_event(situation, report, "released", sentence, OK)
-    except (CutoverError, OSError) as error:
+    except (CutoverError, OSError, ValueError) as error:
         notes.append(f"what follows a commit (old color, [hooks]): not done: {error}; see `cutover status`")
     facts = {
         "confirmed": held.release,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
@@ -50,7 +49,7 @@ from cutover.core.text import clock_of, now, seconds_of, stamp
 from cutover.core.verdict import Outcome, Verdict
 from cutover.env.envfile import set_env_value
 from cutover.gate.container_checks import wait_healthy, why_not_by_health
-from cutover.release.changes import PreviousRelease, undo_lines
+from cutover.release.changes import PreviousRelease, images_of_file, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
 from cutover.release.history import Hold, Moment, Record, Unrecorded
@@ -177,8 +176,8 @@ class SessionEnd:
             self._record_adopted()
             if not tx.state.hold(hold):
                 return self._reverted_by_another()
-        except OSError as error:
-            why = f"the release cannot be held, because that cannot be written down: {error.strerror}"
+        except (CutoverError, OSError, ValueError) as error:
+            why = f"the release cannot be held, because that cannot be written down: {error}"
             return replace(self, trouble=Failed(why))._revert(FAILED)  # noqa: SLF001  # its own class
         until = hold.until(Moment.now())
         tx.state.journal("held", release=tx.id, **facts, until=stamp(until), seconds=seconds)
@@ -208,17 +207,17 @@ class SessionEnd:
         }
 
     def _remember_live(self) -> None:
-        """Write down what users have from now on, if the target is live; a full disk does not stop that."""
+        """Write down what users have from now on, if the target is live; the release stays in any case."""
         try:
             if (live := self._live_from_now_on()) is not None:
                 from cutover.release.rollback import keep_live
 
                 keep_live(self.situation.settings, **live)
-        except (CutoverError, OSError) as error:
+        except (CutoverError, OSError, ValueError) as error:
             self.report.line("", "live history", f"not written: {error}", None, "unknown")
 
     def _record(self, record: Record) -> None:
-        """Record the release and write its tag to the env file; the release stays even if the disk is full."""
+        """Record the release and write its tag to the env file; the release stays whatever cannot be written."""
         begun, settings, state = time.monotonic(), self.situation.settings, self.tx.state
         try:
             self._record_adopted()
@@ -228,9 +227,9 @@ class SessionEnd:
                 from cutover.release.prune import prune_releases
 
                 prune_releases(settings, state)
-        except OSError as error:
-            text = f"not written: {error.strerror}: {error.filename}"
-            self.report.line("", "record", text, begun, "unknown")
+        except (CutoverError, OSError, ValueError) as error:
+            said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+            self.report.line("", "record", f"not written: {said}", begun, "unknown")
 
     def _record_adopted(self) -> None:
         from cutover.release.rollback import keep_adopted
@@ -247,7 +246,7 @@ class SessionEnd:
         begun = time.monotonic()
         try:
             retire_old(self.situation, self.report)
-        except (CutoverError, OSError) as error:
+        except (CutoverError, OSError, ValueError) as error:
             name, text = f"retire {self.situation.before.live}", f"not done: {error}; see cutover status"
             self.report.line("T+15m", name, text, begun, "unknown")
 
@@ -312,8 +311,10 @@ class SessionEnd:
             if found is not None and not why_not_by_health(found) and "health" not in before.failed:
                 wait_healthy(found.id, SETTLE_S)
         # A release that never passed a whole gate may fail it now as it did then.
-        rows = self.tx.state.records(before.live or "")
-        verified = any(row.verified and row.tag == before.tag for row in rows)
+        verified = False
+        with contextlib.suppress(ConfigError):
+            rows = self.tx.state.records(before.live or "")
+            verified = any(row.verified and row.tag == before.tag for row in rows)
         gates: list[Verdict] = []
 
         def judge() -> tuple[str, tuple[str, ...]]:
@@ -604,10 +605,10 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
 
     settings, state, color = situation.settings, situation.state, record.color
     path = state.release_path(color, record.file)
-    if not path.is_file() or docker.image_id(record.image) is None:
-        why = "its file or image is gone"
+    reference = images_of_file(path).get(settings.service)
+    if reference is None or docker.image_id(record.image) is None:
+        why = "its file is damaged" if reference is None and path.is_file() else "its file or image is gone"
         raise ConfigError(f"{color}: the verified release {record.tag} cannot be put back, {why}")
-    reference = str(json.loads(path.read_text(encoding="utf-8"))["services"][settings.service]["image"])
     # The record knows the container of the main service only: the others are started anew from the file.
     ran = dict.fromkeys(settings.services, record.container)
     wait_s = settings.gate.start_timeout or RESTORE_WAIT_S

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
+from cutover.release.changes import images_of_file
 from cutover.release.history import ADOPTED
 from cutover.release.state import State
 from cutover.system import docker, process, swarm
@@ -42,7 +42,8 @@ def prune_releases(settings: Settings, state: State) -> None:
         for path in (each for each in (*rendered, *adopted) if each.name not in files):
             path.unlink(missing_ok=True)
     if settings.platform.kind == "swarm":
-        kept = "".join(each.read_text(encoding="utf-8") for each in state.root.glob("releases/*/*.yml"))
+        written = state.root.glob("releases/*/*.yml")
+        kept = "".join(each.read_text(encoding="utf-8", errors="replace") for each in written)
         swarm.remove_contents(settings.project, lambda name: f'"{name}"' in kept)
 
 
@@ -63,10 +64,5 @@ def unpin_images(settings: Settings, state: State) -> None:
 
 def _images_in(file: Path, services: Collection[str]) -> Iterator[str]:
     """The IDs of the images of *services* in a release file, as far as their names are known now."""
-    if not file.is_file():
-        return
-    model = json.loads(file.read_text(encoding="utf-8"))["services"]
-    named = (
-        str(each["image"]) for service, each in model.items() if service in services and each.get("image")
-    )
+    named = (name for service, name in images_of_file(file).items() if service in services)
     yield from (found for name in named if (found := docker.image_id(name)))

@@ -31,7 +31,7 @@ from cutover.core.text import now
 from cutover.core.verdict import Verdict
 from cutover.env.envfile import set_env_value
 from cutover.proxy.base import Live, other
-from cutover.release.changes import PreviousRelease, image_names, up_change
+from cutover.release.changes import PreviousRelease, images_of_file, up_change
 from cutover.release.colors import (
     BeforeRelease,
     Colors,
@@ -212,7 +212,7 @@ def finish_record(settings: Settings, state: State) -> str:
     what = f"the session of release {left.release} died after its commit"
     try:
         write_down(settings, state, left)
-    except (CutoverError, OSError) as error:
+    except (CutoverError, OSError, ValueError) as error:
         return f"{what}; its record could not be completed: {error}"
     return f"{what}; its record is complete now"
 
@@ -252,7 +252,7 @@ def keep_adopted(settings: Settings, state: State, color: str, previous: Previou
 
 
 def _image_name(file: Path, service: str) -> str:
-    found = image_names(file.read_text(encoding="utf-8")).get(service)
+    found = images_of_file(file).get(service)
     if found is None:
         raise ConfigError(f"{file}: it names no image of {service}, so that nothing can be restored from it")
     return found
@@ -440,8 +440,8 @@ def _colors_now_or_recorded(settings: Settings, state: State) -> Colors:
 def _newest_file(settings: Settings, state: State, color: str) -> Rendered | None:
     for row in reversed(state.records(color)):
         path = state.release_path(color, row.file)
-        if row.file and path.is_file():
-            text = path.read_text(encoding="utf-8")
+        if images_of_file(path):  # else it is gone or damaged
+            text = path.read_text(encoding="utf-8", errors="replace")
             return Rendered(color, settings.compose_project(color), text, json.loads(text), {})
     return None
 
@@ -573,7 +573,7 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
     if not tx.commit():
         raise Failed(f"the rollback to {to.tag} was reverted by {tx.reverted_by()}")
     state.journal("rolled back", release=tx.id, color=to.color, tag=to.tag, who=who())
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(CutoverError, OSError):
         # The gate asks for the identity that the record says.
         state.keep_record(replace(to, container=found.id, config_hash=found.config_hash, at=now()))
         set_env_value(settings.colors[to.color].env_file, settings.env_keys.tag, to.tag)
@@ -670,7 +670,8 @@ def _verify_flip(
     gate, found = gates[-1], main_container(settings, to.color)
     if gate.ok and found is not None and to.file:
         mine = replace(to, container=found.id, config_hash=found.config_hash)
-        state.keep_record(replace(mine, verified=True, at=now()))
+        with contextlib.suppress(CutoverError, OSError):  # users have it, whatever can be written down
+            state.keep_record(replace(mine, verified=True, at=now()))
     facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason, "notes": notes}
     took = how.format(seconds) if how else f"flipped in {1000 * seconds:.0f} ms"
     flipped = f"{settings.project} runs {to.tag} on {to.color} again ({took})"
@@ -694,7 +695,7 @@ def _deploy_tag(settings: Settings, state: State, tag: str) -> RollbackResult:
     if code == OK:
         state.journal("rolled back", tag=tag, who=who())
     if code != LOCKED and not isinstance(trouble, OperatorNeeded):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(CutoverError, OSError):
             write_live_history(state, without_expected(live_history(state)))
     if trouble is not None:
         raise trouble

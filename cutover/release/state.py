@@ -299,7 +299,7 @@ class State:
             write_atomically(self.root / HOLD_FILE, hold.as_text())
             try:
                 self.ensure_guard(hold.release)
-            except OSError:
+            except (ConfigError, OSError):
                 (self.root / HOLD_FILE).unlink()
                 raise
         return True

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from cutover.cli.status import _lines, _said_back, code_of, cold_rollback
+from cutover.cli import status
+from cutover.cli.status import _color, _lines, _said_back, code_of, cold_rollback
+from cutover.core.config import url_config
+from cutover.core.config_schema import Color
 from cutover.core.text import clock_of
 from cutover.release.rollback import RollbackPlan
+from cutover.release.state import State
+from tests.helpers.inspected import container
 
 
 def facts(**more: Any) -> dict[str, Any]:
@@ -45,6 +51,26 @@ EMPTY = {color: {"asked": True, "runs": False} for color in ("blue", "green")}
 def test_status_ends_with_what_is_known(more: dict[str, Any], code: int) -> None:
     """0 only where who serves is known and the proxy agrees; an empty machine is known too."""
     assert code_of(facts(**more)) == code
+
+
+def test_damaged_records_are_a_fact_of_their_color(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hide neither the other color nor the open release; the exit code is that of a file that cannot be read."""
+    colors = {color: Color(env_file=tmp_path / color) for color in ("blue", "green")}
+    settings, state = url_config().model_copy(update={"colors": colors}), State(tmp_path)
+    damaged = state.release_folder("green") / "records.json"
+    damaged.write_text("{")
+    monkeypatch.setattr(status, "main_container", lambda *_: container())
+    found = {color: _color(settings, state, color) for color in colors}
+    assert found["blue"]["problem"] == ""
+    assert found["green"]["verified"] is False
+    assert found["green"]["problem"].startswith(f"{damaged} is damaged: ")
+    told = facts(colors=found, open="7") | dict.fromkeys(
+        ("hold", "rollback", "last", "resolved", "cold", "lease", "guard", "guard_said", "releasing"), None
+    )
+    shown = "\n".join(_lines(told | {"project": "p", "asked_s": 0.0, "live_how": ""}, "2026-01-01T00:00:00Z"))
+    assert f"{damaged} is damaged: " in shown
+    assert "release 7, its session is gone" in shown
+    assert code_of(told) == 4
 
 
 @pytest.mark.parametrize(

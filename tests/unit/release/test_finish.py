@@ -10,6 +10,7 @@ import pytest
 
 from cutover.core.config import url_config
 from cutover.core.config_schema import Color
+from cutover.core.errors import ConfigError
 from cutover.core.evidence import Evidence
 from cutover.core.result import Outcomes, Required
 from cutover.core.target import ReleaseRequest, Target
@@ -18,6 +19,7 @@ from cutover.proxy.base import Live
 from cutover.release import finish
 from cutover.release.colors import BeforeRelease, Colors, Situation
 from cutover.release.finish import SessionEnd, record_running
+from cutover.release.history import Record
 from cutover.release.plan import ReleasePlan
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
@@ -66,6 +68,49 @@ def test_a_gate_with_no_rollback_records_nothing(
     end = SessionEnd(here, ReleasePlan(None, None), Transaction.of(here), Reporter(evidence), PASSED)
     assert end.finish().exit_code == 0
     assert len(recorded) == records
+
+
+RECORD = Record("green", "sha-2", "sha256:22", "", "c2", "2.yml", verified=True, by="ana", at="now")
+
+
+def with_green(root: Path) -> Situation:
+    """The same, with the env file of green, and no request of a change."""
+    here, green = situation(root), Color(env_file=root / ".env.green")
+    green.env_file.write_text("IMAGE_TAG=sha-1\n")
+    return replace(here, settings=here.settings.model_copy(update={"colors": {"green": green}}))
+
+
+@pytest.mark.parametrize("text", ["{", '[{"color": "green"}]', "\x00"])
+def test_a_commit_stays_although_the_records_are_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """The release is live and committed: what cannot be written down is told, and no operator is needed."""
+    here, evidence = with_green(tmp_path), Evidence()
+    damaged = here.state.release_folder("green") / "records.json"
+    damaged.write_text(text)
+    monkeypatch.setattr(finish, "what_runs", lambda *_: [])
+    tx = Transaction.of(here)
+    tx.record = RECORD
+    result = SessionEnd(here, ReleasePlan(None, None), tx, Reporter(evidence), PASSED).finish()
+    assert result.exit_code == 0
+    (told,) = [each for each in evidence.steps if each.name == "record"]
+    assert told.outcome == "unknown"
+    assert told.text.startswith(f"not written: {damaged} is damaged: ")
+    assert damaged.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"services": {"web": {}}}'])
+def test_a_damaged_release_file_is_not_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """It is said, and nothing was changed."""
+    here = with_green(tmp_path)
+    (here.state.release_folder("green") / RECORD.file).write_text(text)
+    monkeypatch.setattr(docker, "image_id", lambda name: name)
+    tx = Transaction.of(here)
+    with pytest.raises(ConfigError, match="release sha-2 cannot be put back, its file is damaged"):
+        finish._open_restore(tx, here, RECORD)
+    assert not tx.changed
 
 
 def test_a_saved_log_has_no_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

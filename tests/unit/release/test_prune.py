@@ -171,6 +171,21 @@ def test_a_release_file_that_is_gone_costs_nothing_else(
     assert engine.pins == {pin(1)}
 
 
+@pytest.mark.parametrize("text", [b"{", b"[]", b"\xff\xfe", b'{"services": null}'])
+def test_a_damaged_release_file_costs_nothing_else(
+    engine: ImageTable, settings: Settings, state: State, text: bytes
+) -> None:
+    """Images are unpinned also after a revert that has gone well; the last file that can be read is used."""
+    older, newest = record(state, 1), record(state, 2)
+    state.release_path("blue", newest.file).write_bytes(text)
+    engine.pins = {pin(1), pin(2), pin(3)}
+    prune.unpin_images(settings, state)
+    assert engine.pins == {pin(1), pin(2)}
+    found = rollback._newest_file(settings, state, "blue")
+    assert found is not None
+    assert found.text == state.release_path("blue", older.file).read_text()
+
+
 @pytest.mark.usefixtures("engine")
 def test_files_of_recorded_releases_stay(settings: Settings, state: State) -> None:
     """And the last three that were rendered, recorded or not; an adopted one only while a record names it."""
