@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
@@ -168,14 +169,14 @@ def _lint_rendered(settings: Settings, rendered: Rendered, where: str) -> Iterat
 
 
 def _lint_access(path: Path, where: str) -> Iterator[Finding]:
-    us, owner = os.geteuid(), path.stat().st_uid
+    us, owner, word = os.geteuid(), path.stat().st_uid, shlex.quote(where)
     if owner not in {us, 0}:
-        yield Finding(where, f"belongs to user {owner}", f"chown {us} {where} && chmod 600 {where}")
+        yield Finding(where, f"belongs to user {owner}", f"chown {us} {word} && chmod 600 {word}")
     elif not is_private(path):
         mode = f"mode {path.stat().st_mode & 0o777:04o}"
-        yield Finding(where, f"{mode}, others may read it", f"chmod 600 {where}")
+        yield Finding(where, f"{mode}, others may read it", f"chmod 600 {word}")
     if is_tracked(path):
-        yield Finding(where, "is tracked by git", f"git rm --cached {where}, and renew what it holds")
+        yield Finding(where, "is tracked by git", f"git rm --cached {word}, and renew what it holds")
 
 
 def is_tracked(path: Path) -> bool:

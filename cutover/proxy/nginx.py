@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,10 @@ def judge_marker(where: str, names: set[str], mode: int) -> Live:
         return Live(None, f"{where} has mode {shown}: nginx cannot look into it and chooses blue")
     if mode & stat.S_IWOTH:
         shown = f"{stat.S_IMODE(mode):04o}"
-        return Live(None, f"{where} has mode {shown}: every user can switch the traffic; chmod o-w {where}")
+        return Live(
+            None,
+            f"{where} has mode {shown}: every user can switch the traffic; chmod o-w {shlex.quote(where)}",
+        )
     if SENTINEL not in names:
         why = f"{where} has lost its file {SENTINEL}: it was created anew, and nginx may see another one"
         return Live(None, why)

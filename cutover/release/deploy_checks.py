@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -131,7 +132,7 @@ def problems(colors: Colors, rendered: Rendered) -> Iterator[str]:
     settings = colors.settings
     env_file = settings.colors[rendered.color].env_file
     if not is_private(env_file):
-        yield f"{env_file} can be read by others: chmod 600 {env_file}"
+        yield f"{env_file} can be read by others: chmod 600 {shlex.quote(str(env_file))}"
     yield from lint_release(settings, rendered, os.environ)
     yield from compose_problems(colors, rendered)
     free = disk_room(settings.state).free

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import resource
+import shlex
 import signal
 import socket
 import time
@@ -110,7 +111,9 @@ class State:
             )
         if unsafe is not None:
             why = f"its parent {unsafe} can be written by others, who could replace it"
-            raise ConfigError(f"state directory {self.root}: {why}: chmod go-w {unsafe}, or set state_dir")
+            raise ConfigError(
+                f"state directory {self.root}: {why}: chmod go-w {shlex.quote(str(unsafe))}, or set state_dir"
+            )
         try:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
             self._copy_shell_files()
@@ -412,7 +415,8 @@ class State:
         locked = flock(handle, time.monotonic() + within_s)
         try:
             if not locked:
-                raise ConfigError(f"a step of a release still runs: see fuser {self.root}/step.lock")
+                command = shlex.join(("fuser", f"{self.root}/step.lock"))
+                raise ConfigError(f"a step of a release still runs: see {command}")
             yield
         finally:
             close_lock(handle)
@@ -420,7 +424,7 @@ class State:
     @property
     def revert_command(self) -> str:
         """The command with which an operator reverts the open release."""
-        return f"sh {self.root}/revert.sh {self.root} {self.open_release() or '<id>'}"
+        return f"{shlex.join(self._script('revert.sh'))} {self.open_release() or '<id>'}"
 
     # --- releases and their records -----------------------------------------------------------------------------
     def release_folder(self, color: str) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
+import subprocess
 import tempfile
 import time
 from dataclasses import replace
@@ -217,6 +219,19 @@ def test_what_is_no_guard_is_none(state: State, text: str) -> None:
     """A number that another process has by now is no guard of ours."""
     (state.root / "guard.pid").write_text(text)
     assert not state.guard_lives(ID)
+
+
+def test_a_command_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    """A space or a quote in the path does not end the word: the revert that is named reverts."""
+    state = State(tmp_path / "my app; it's" / "state")
+    state.prepare()
+    write_atomically(state.root / "undo.sh", f"touch {shlex.quote(str(tmp_path / 'undone'))}\n{UNDO_END}\n")
+    (state.root / "open").write_text(f"{ID}\n")
+    words = ("sh", str(state.root / "revert.sh"), str(state.root), ID)
+    assert shlex.split(state.revert_command) == [*words]
+    done = subprocess.run(("sh", "-c", state.revert_command), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"reverted: {ID}\n"), done.stderr
+    assert (tmp_path / "undone").exists()
 
 
 def test_nothing_open_is_reverted_by_nobody(state: State) -> None:
