@@ -408,6 +408,8 @@ class SessionEnd:
     # --- restoring -----------------------------------------------------------------------------------------------
     def _restore_verified(self) -> SessionResult | None:
         """After a failed gate on an unverified release, restore the last verified one; None if nothing changed."""
+        from cutover.release.rollback import finish_record
+
         record, begun, state = _last_verified(self.situation), time.monotonic(), self.tx.state
         if record is None:
             return None
@@ -416,6 +418,8 @@ class SessionEnd:
             with state.locked(lock_owner(self.situation.request.summary)):
                 if state.open_release() is not None:
                     return None  # of a session that died: its guard reverts more than this would
+                if completed := finish_record(self.situation.settings, state):
+                    self.report.line("", "recover", completed)
                 _open_restore(self.tx, self.situation, record)
                 result = self._revert(FAILED)
                 if result.status is Status.ROLLED_BACK:

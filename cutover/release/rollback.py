@@ -450,6 +450,7 @@ def roll_back_to(settings: Settings, state: State, tag: str) -> RollbackResult:
     """Deploy *tag* to the live color, gate it and report it; it is never reverted."""
     with state.locked(lock_owner("a rollback")):
         if state.open_release() is None:  # the next session reverts an open release of a dead one first
+            finish_record(settings, state)
             _expect_deploy(settings, state, inspect_colors(settings).live.color, tag)
     return _deploy_tag(settings, state, tag)
 
@@ -739,7 +740,11 @@ class Rehearsal:
 
 
 def rehearse_rollback(settings: Settings, state: State) -> Rehearsal:
-    """Switch to the idle color with proof, and revert that as a bad release would be; raises CutoverError."""
+    """Switch to the idle color with proof, and revert that as a bad release would be; raises CutoverError.
+
+    The caller holds the session lock.
+    """
+    finish_record(settings, state)
     situation = situation_of(inspect_colors(settings), ReleaseRequest(("idle",), switch=True))
     plan, tx, evidence = ReleasePlan(None, check_switch(situation)), Transaction.of(situation), Evidence()
     found = main_container(settings, situation.color)

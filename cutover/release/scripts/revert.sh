@@ -10,5 +10,6 @@ if [ $# -ge 3 ] && { read -r held || held=''; } 2>/dev/null <"$state/held" && [ 
 # A part of an undo would end well, and the release would be closed with the rest not undone.
 case $(cat "$state/undo.sh") in *"# end of the undo") ;; *) echo "$state/undo.sh is not complete, so nothing was undone: its last line must be '# end of the undo'" >&2; exit 1 ;; esac
 sh -eu "$state/undo.sh"
-rm -f "$state/unrecorded.json" # of a commit that did not happen
+# Of a commit that did not happen. Another release's is of a session that died after its commit, and is completed later.
+case $(cat "$state/unrecorded.json" 2>/dev/null) in *"\"release\": \"$id\""*) rm -f "$state/unrecorded.json" ;; esac
 mv "$state/open" "$state/closed.$id"; rm -f "$state/NEEDS_OPERATOR" "$state/held"; sync "$state"; echo "reverted: $id" || :

@@ -19,7 +19,7 @@ from cutover.proxy.base import Live
 from cutover.release import finish
 from cutover.release.colors import BeforeRelease, Colors, Situation
 from cutover.release.finish import SessionEnd, record_running
-from cutover.release.history import Record
+from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded
 from cutover.release.plan import ReleasePlan
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
@@ -111,6 +111,21 @@ def test_a_damaged_release_file_is_not_put_back(
     with pytest.raises(ConfigError, match="release sha-2 cannot be put back, its file is damaged"):
         finish._open_restore(tx, here, RECORD)
     assert not tx.changed
+
+
+def test_a_restore_first_completes_the_record_of_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a session that died right after it: the restore that is opened next would take its place on disk."""
+    here, evidence = with_green(tmp_path), Evidence()
+    left = Unrecorded("7", "released", {"color": "green", "tag": "sha-2"}, RECORD)
+    (here.state.root / UNRECORDED_FILE).write_text(left.as_text())
+    monkeypatch.setattr(finish, "_last_verified", lambda *_: RECORD)
+    end = SessionEnd(here, ReleasePlan(None, None), Transaction.of(here), Reporter(evidence), PASSED)
+    assert end._restore_verified() is None  # its release file is gone
+    assert here.state.records("green") == [RECORD]
+    assert here.state.unrecorded() is None
+    assert [each.name for each in evidence.steps] == ["recover", "put back"]
 
 
 def test_a_saved_log_has_no_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

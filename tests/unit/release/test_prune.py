@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
 from cutover.release import prune, rollback
-from cutover.release.history import ADOPTED, Record
+from cutover.release.history import ADOPTED, UNRECORDED_FILE, Record, Unrecorded
 from cutover.release.state import State
 from cutover.system import docker
 from cutover.system.container import Container
@@ -256,3 +256,30 @@ def test_an_image_that_cannot_be_named_is_said(engine: ImageTable, settings: Set
     engine.refuses = "read-only file system"
     with pytest.raises(ConfigError, match="shop/api:sha-1 cannot be named again for the rollback: read-only"):
         rollback.require_image(settings, state, to, "blue")
+
+
+# --- what a commit has left ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "act",
+    [rollback.rehearse_rollback, lambda settings, state: rollback.roll_back_to(settings, state, "sha-1")],
+    ids=["rehearse", "--to-tag"],
+)
+@pytest.mark.usefixtures("engine")
+def test_the_record_of_a_commit_is_completed_first(
+    settings: Settings,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Settings, State], object],
+) -> None:
+    """Of a session that died right after it: whatever is opened next would take its place on disk."""
+
+    def refuse(_settings: Settings) -> None:
+        raise ConfigError("no compose file")
+
+    monkeypatch.setattr(rollback, "inspect_colors", refuse)
+    left = Unrecorded("7", "released", {"color": "blue", "tag": "sha-2"})
+    (state.root / UNRECORDED_FILE).write_text(left.as_text())
+    with pytest.raises(ConfigError, match="no compose file"):
+        act(settings, state)
+    assert state.unrecorded() is None
+    assert [row["event"] for row in state.history()] == ["released"]

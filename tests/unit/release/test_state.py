@@ -17,7 +17,7 @@ import pytest
 
 from cutover.core.change import UNDO_END
 from cutover.core.errors import ConfigError, Locked
-from cutover.release.history import Record
+from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded
 from cutover.release.state import REVERT_DEADLINE_S, State, did_revert, lock_owner
 from cutover.system.files import write_atomically
 from tests.crash.place import lives, until
@@ -232,6 +232,20 @@ def test_a_command_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -
     done = subprocess.run(("sh", "-c", state.revert_command), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"reverted: {ID}\n"), done.stderr
     assert (tmp_path / "undone").exists()
+
+
+@pytest.mark.parametrize(
+    ("of", "left"), [(ID, False), ("20250904T021000-8", True), (f"{ID}1", True), (None, False)]
+)
+def test_a_revert_forgets_its_own_commit_alone(state: State, of: str | None, left: bool) -> None:
+    """What another release left to be written down, whose session died after its commit, is still needed."""
+    (state.root / "undo.sh").write_text(f"{UNDO_END}\n")
+    (state.root / "open").write_text(f"{ID}\n")
+    if of is not None:
+        text = Unrecorded(of, "released", {"color": "green", "tag": "sha-2"}, RECORD).as_text()
+        (state.root / UNRECORDED_FILE).write_text(text)
+    assert did_revert(state.revert(ID), ID)
+    assert (state.root / UNRECORDED_FILE).exists() is left
 
 
 def test_nothing_open_is_reverted_by_nobody(state: State) -> None:
