@@ -116,6 +116,8 @@ class Target:
     port: int = 0
     tag: str | None = None
     """The tag that it should run, None if unknown."""
+    container: str = ""
+    """The id of its main container when the session began; empty if there was none that could be asked."""
     through_proxy: bool = False
 
     def __str__(self) -> str:

@@ -111,6 +111,7 @@ def target_named(colors: Colors | None, name: str) -> Target:
     color = color_named(colors, name)
     through = name == "live" and colors.settings.proxy is not None
     settings = colors.settings
+    found = known_container(settings, color)
     return Target(
         name=name,
         kind="live" if name == "live" else "color",
@@ -119,21 +120,23 @@ def target_named(colors: Colors | None, name: str) -> Target:
         project=settings.compose_project(color),
         service=settings.service,
         port=colors.port(color),
-        tag=running_tag(settings, color),
+        tag=tag_of(found.image_name) if found else None,
+        container=found.id if found else "",
         through_proxy=through,
     )
 
 
-def running_tag(settings: Settings, color: str) -> str | None:
-    """The tag of the main container on *color*; None if there is none or the engine does not answer."""
-    found = _container_if_known(settings, color)
-    return tag_of(found.image_name) if found else None
-
-
-def _container_if_known(settings: Settings, color: str | None) -> Container | None:
+def known_container(settings: Settings, color: str | None) -> Container | None:
+    """The main container on *color*; None if there is none or the engine does not answer."""
     with contextlib.suppress(EngineUnavailable):
         return main_container(settings, color) if color else None
     return None
+
+
+def running_tag(settings: Settings, color: str) -> str | None:
+    """The tag of the main container on *color*; None if there is none or the engine does not answer."""
+    found = known_container(settings, color)
+    return tag_of(found.image_name) if found else None
 
 
 def tag_of(reference: str) -> str | None:
@@ -222,7 +225,7 @@ def situation_of(colors: Colors, request: ReleaseRequest) -> Situation:
     """The situation of *request* with *colors*; raises ConfigError for a target that does not exist."""
     target, *_ = [target_named(colors, name) for name in request.targets]
     live = colors.live.color
-    found, before = _container_if_known(colors.settings, live or target.color), BeforeRelease(live, None)
+    found, before = known_container(colors.settings, live or target.color), BeforeRelease(live, None)
     if found is not None and found.in_use:
         before = BeforeRelease(live, tag_of(found.image_name), found.image)
     return Situation(colors.settings, request, colors, target, before)

@@ -410,16 +410,19 @@ class SessionEnd:
         """After a failed gate on an unverified release, restore the last verified one; None if nothing changed."""
         from cutover.release.rollback import finish_record
 
-        record, begun, state = _last_verified(self.situation), time.monotonic(), self.tx.state
-        if record is None:
-            return None
+        begun, state = time.monotonic(), self.tx.state
         try:
+            if _last_verified(self.situation) is None:
+                return None
             state.prepare()
             with state.locked(lock_owner(self.situation.request.summary)):
                 if state.open_release() is not None:
                     return None  # of a session that died: its guard reverts more than this would
                 if completed := finish_record(self.situation.settings, state):
                     self.report.line("", "recover", completed)
+                # Another session may have released since then.
+                if (record := _last_verified(self.situation)) is None:
+                    return None
                 _open_restore(self.tx, self.situation, record)
                 result = self._revert(FAILED)
                 if result.status is Status.ROLLED_BACK:
@@ -586,7 +589,10 @@ def _refresh_record(settings: Settings, state: State, color: str) -> None:
 
 
 def _last_verified(situation: Situation) -> Record | None:
-    """The last verified release of the target, unless a verified one runs or the engine does not answer."""
+    """The last verified release of the target, unless a verified one runs or the engine does not answer.
+
+    None also if another container runs there than when the gate began: the gate says nothing about it.
+    """
     settings, color = situation.settings, situation.target.color
     if color is None or len(situation.request.targets) != 1:
         return None
@@ -595,6 +601,11 @@ def _last_verified(situation: Situation) -> Record | None:
     try:
         found = main_container(settings, color)
     except EngineUnavailable:
+        return None
+    was, now_there = situation.target, found.id if found else ""
+    # A Swarm replaces the task of a release that crashes: it is the same release by its tag.
+    tasks = settings.platform.kind == "swarm" and found is not None and tag_of(found.image_name) == was.tag
+    if not tasks and now_there != was.container:
         return None
     return None if situation.state.verified_record(color, found) else good[-1]
 

@@ -23,7 +23,8 @@ from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded
 from cutover.release.plan import ReleasePlan
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
-from tests.helpers.inspected import container
+from cutover.system.container import Container
+from tests.helpers.inspected import OTHER, container
 
 PASSED = Outcomes([Required("smoke/test_ready.py::test_ready", 0, Outcome.YES)], 0)
 
@@ -111,6 +112,47 @@ def test_a_damaged_release_file_is_not_put_back(
     with pytest.raises(ConfigError, match="release sha-2 cannot be put back, its file is damaged"):
         finish._open_restore(tx, here, RECORD)
     assert not tx.changed
+
+
+@pytest.mark.parametrize(
+    ("began", "before", "locked", "restores"),
+    [
+        ("c3", "c3", "c3", True),
+        ("", None, None, True),
+        ("c3", "c4", "c4", False),
+        ("c3", "c3", "c4", False),
+        ("c3", "c3", None, False),
+        ("c3", "c2", "c2", False),
+        ("", "c3", "c3", False),
+    ],
+)
+def test_only_what_the_gate_has_judged_is_replaced(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    began: str,
+    before: str | None,
+    locked: str | None,
+    restores: bool,
+) -> None:
+    """Of another container, which a session started during the gate or until the lock was free, it says nothing."""
+    here, opened = with_green(tmp_path), list[Record]()
+    here = replace(here, target=replace(here.target, container=began))
+    here.state.keep_record(RECORD)
+    there = iter([before, locked])
+
+    def found(*_: object) -> Container | None:
+        id_ = next(there)
+        return container(id_=id_, image=RECORD.image if id_ == "c2" else OTHER) if id_ else None
+
+    def opens(_tx: Transaction, _situation: Situation, record: Record) -> None:
+        opened.append(record)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(finish, "main_container", found)
+    monkeypatch.setattr(finish, "_open_restore", opens)
+    end = SessionEnd(here, ReleasePlan(None, None), Transaction.of(here), Reporter(Evidence()), PASSED)
+    assert end._restore_verified() is None
+    assert opened == ([RECORD] if restores else [])
 
 
 def test_a_restore_first_completes_the_record_of_a_commit(
