@@ -41,7 +41,7 @@ from tests.helpers.load import Ask, load, percentile
 
 SECTION = "compare"
 FOUND_GOAL = 27
-QUICK = Compare(rate=2000.0, within=60.0)
+QUICK = Compare.model_validate({"rate": 2000, "within": "1m"})
 GATE = (
     Endpoint(path="/items", json={"page": 1, "items": []}),
     Endpoint(path="/items/1", json={"id": 1, "name": "item 1", "tags": [], "owner": {}}),
@@ -55,7 +55,7 @@ USERS_ASK = (
     Ask("GET", "/items?page=2", every=2),
     Ask("GET", "/search?q=12", every=3),
 )
-BESIDE = Compare(within=ROUND_S)
+BESIDE = Compare.model_validate({"within": f"{ROUND_S:g}s"})
 SCHEMATHESIS = "schemathesis"
 NAMED = re.compile(r"^- (ST\d+ .*)$", re.MULTILINE)
 

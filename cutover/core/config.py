@@ -30,7 +30,7 @@ class Settings(schema.Section):
 
     project: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Name of the service: the state directory and the Compose projects are called after it."""
-    compose_file: schema.ConfigPath = Path("docker-compose.yml")
+    compose_file: schema.ConfigPath = Field(Path("docker-compose.yml"), validate_default=True)
     """The Compose file of the service."""
     compose_overrides: tuple[schema.ConfigPath, ...] = ()
     """Further compose files, merged onto `compose_file` in this order.
@@ -51,7 +51,7 @@ class Settings(schema.Section):
     """The template that `cutover env check` compares the env files with."""
     state_dir: schema.ConfigPath | None = None
     """Default: `/var/lib/cutover/<project>` for root, else below `$XDG_STATE_HOME/cutover`; never inside a checkout."""
-    reports: schema.ConfigPath = Path("reports")
+    reports: schema.ConfigPath = Field(Path("reports"), validate_default=True)
     """The folder of the reports; each session makes a folder in it."""
     release_timeout: schema.Period = 7200.0
     """How long a session may last; after it, its guard reverts the release."""

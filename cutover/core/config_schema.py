@@ -41,11 +41,6 @@ def parse_duration(value: object) -> float:
     return seconds
 
 
-def _to_seconds(value: object) -> object:
-    # A float is a default, not from the file.
-    return value if isinstance(value, float) else parse_duration(value)
-
-
 def _above_zero(seconds: float) -> float:
     if seconds <= 0:
         raise ValueError("must be longer than 0s")
@@ -78,7 +73,7 @@ def _is_host(name: str) -> str:
     return name
 
 
-Duration = Annotated[float, BeforeValidator(_to_seconds)]
+Duration = Annotated[float, BeforeValidator(parse_duration)]
 Period = Annotated[Duration, AfterValidator(_above_zero)]
 """A duration that is longer than 0s."""
 Regex = Annotated[str, AfterValidator(_compiles)]
@@ -135,7 +130,7 @@ class Section(BaseModel):
         extra="forbid",
         frozen=True,
         str_strip_whitespace=True,
-        validate_default=True,
+        allow_inf_nan=False,
         defer_build=True,  # with the whole file only: 12 ms less than each table on its own
     )
 

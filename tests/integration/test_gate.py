@@ -101,7 +101,7 @@ def test_a_good_release_is_let_through(start: Start) -> None:
         verdicts = [
             waited,
             stays_up(service.seen, 1.0),
-            ready(http, control, Ready(json={"ready": True}, timeout=60.0)),
+            ready(http, control, Ready.model_validate({"json": {"ready": True}, "timeout": "1m"})),
             version(
                 http,
                 control,

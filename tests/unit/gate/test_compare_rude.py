@@ -23,7 +23,7 @@ from tests.helpers.http_service import Answer as Reply
 from tests.helpers.http_service import serving
 
 REQUESTS = [CompareRequest("GET", f"/items/{n}") for n in range(3)]
-QUICK = Compare(rate=5000.0, within=20.0)
+QUICK = Compare(rate=5000.0)
 SAME = "3 requests on 1 route: no difference"
 JSON, HTML = {"Content-Type": "application/json"}, {"Content-Type": "text/html"}
 GOOD = Reply(200, JSON, b'{"id": 7, "name": "tea"}')
@@ -201,7 +201,7 @@ def test_differences_without_end_are_one() -> None:
 def test_slow_answers_end_with_the_time_of_the_comparison() -> None:
     """What is not answered by then is left out, and is no difference."""
     begun = time.monotonic()
-    short = Compare(rate=5000.0, within=1.0)
+    short = Compare.model_validate({"rate": 5000, "within": "1s"})
     line = told(verdict_of(GOOD, rude_servers.say_nothing, short, deadline_s=60.0))
     assert line == "not asked: none of 3 requests could be compared: no answer within 1 s"
     assert time.monotonic() - begun < 30  # and not 60

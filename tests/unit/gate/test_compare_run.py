@@ -73,7 +73,11 @@ def test_the_old_release_gets_no_more_than_the_rate() -> None:
         slept.append(seconds)
 
     with release(good) as (old, to_old), release(good) as (new, _):
-        rows = [*ask_both(REQUESTS, old, new, Compare(rate=4.0, within=2.0), lambda: now[0], sleep)]
+        rows = [
+            *ask_both(
+                REQUESTS, old, new, Compare.model_validate({"rate": 4, "within": "2s"}), lambda: now[0], sleep
+            )
+        ]
     assert len(to_old) == 8
     assert sorted(slept) == [n / 4 for n in range(8)]
     assert 0 < len(rows) <= 4  # others may have been begun

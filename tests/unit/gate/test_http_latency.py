@@ -100,7 +100,7 @@ def test_of_a_service_without_http_the_connect_is_timed() -> None:
     def talk(connection: socket.socket, request: bytes) -> None:
         sent.append(request)
 
-    asked = sampled_ready(Ready(tcp=True, timeout=30.0))
+    asked = sampled_ready(Ready.model_validate({"tcp": True, "timeout": "30s"}))
     with serving(talk) as url, HttpClient(url, 30) as http:
         verdict = latency(http, GOOD, asked, 0.2, samples=2)
     assert verdict.outcome is YES, verdict

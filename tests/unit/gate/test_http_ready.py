@@ -23,6 +23,7 @@ from tests.helpers.rude_servers import (
     serving,
 )
 
+PATIENT = Ready.model_validate({"timeout": "30s"})
 READY_TRUE = Ready.model_validate({"json": {"ready": True}, "timeout": "30s"})
 YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 
@@ -30,7 +31,7 @@ YES, NO, UNKNOWN = Outcome.YES, Outcome.NO, Outcome.UNKNOWN
 def asked(talk: Talk, wanted: Ready | None = None) -> Verdict:
     """The verdict on a server that behaves like *talk*."""
     with serving(talk) as url, HttpClient(url, 30) as http:
-        return ready(http, GOOD, wanted or Ready(timeout=30.0))
+        return ready(http, GOOD, wanted or PATIENT)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_all_that_is_given_must_hold(
 
 def test_an_open_port() -> None:
     """With `tcp` no request is sent: a connection that stays open is ready."""
-    verdict = asked(say_nothing, Ready(tcp=True, timeout=30.0))
+    verdict = asked(say_nothing, Ready.model_validate({"tcp": True, "timeout": "30s"}))
     assert (verdict.outcome, verdict.expected) == (YES, "a TCP connection"), verdict
 
 
@@ -113,7 +114,7 @@ def test_a_port_of_nobody() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
         pool.submit(accept_and_close, listener)
         with HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}", 30) as http:
-            verdict = ready(http, GOOD, Ready(tcp=True, timeout=30.0))
+            verdict = ready(http, GOOD, Ready.model_validate({"tcp": True, "timeout": "30s"}))
     assert (verdict.outcome, "connection accepted and closed" in verdict.reason) == (NO, True), verdict
 
 
@@ -138,7 +139,7 @@ def test_a_dropped_probe_is_asked_again() -> None:
 
 def test_a_hung_release_is_broken() -> None:
     """Silence of a container that runs is a no."""
-    verdict = asked(say_nothing, Ready(timeout=0.3))
+    verdict = asked(say_nothing, Ready.model_validate({"timeout": "300ms"}))
     assert (verdict.outcome, "no complete answer" in verdict.reason) == (NO, True)
 
 
@@ -154,7 +155,7 @@ def test_a_no_names_what_the_engine_knows(talk: Talk) -> None:
     cause = "its container exited (137, SIGKILL) 3 s after its start, killed for its memory limit"
     knowing = replace(GOOD, cause=lambda: cause)
     with serving(talk) as url, HttpClient(url, 30) as http:
-        verdict = ready(http, knowing, Ready(timeout=30.0))
+        verdict = ready(http, knowing, PATIENT)
     assert verdict.outcome is NO
     assert verdict.reason.endswith(f"; {cause}")
     assert verdict.reason.count(cause) == 1
@@ -170,8 +171,8 @@ def test_the_engine_is_not_asked_about_a_yes() -> None:
 
     knowing = replace(GOOD, cause=nothing)
     with serving(says(response(200, ""))) as url, HttpClient(url, 30) as http:
-        assert ready(http, knowing, Ready(timeout=30.0)).ok
+        assert ready(http, knowing, PATIENT).ok
     assert not asks
     with serving(says(response(503, ""))) as url, HttpClient(url, 30) as http:
-        assert ready(http, knowing, Ready(timeout=30.0)).reason == "expected status 2xx, got 503"
+        assert ready(http, knowing, PATIENT).reason == "expected status 2xx, got 503"
     assert asks

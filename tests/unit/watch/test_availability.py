@@ -263,7 +263,7 @@ def by_path(**statuses: int) -> Talk:
 )
 def test_what_fails_for_both(live: dict[str, int], old: dict[str, int], excuse: str) -> None:
     """An endpoint that fails for both colors is an excuse, unless another one fails for the live color alone."""
-    wanted = (Endpoint(path="/a", max_latency=60.0), Endpoint(path="/b", max_latency=60.0))
+    wanted = (*(Endpoint.model_validate({"path": path, "max_latency": "1m"}) for path in ("/a", "/b")),)
     with serving(by_path(**live)) as first, serving(by_path(**old)) as second:
         assert (
             EndpointComparison(
