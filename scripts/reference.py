@@ -83,10 +83,10 @@ TYPES = {
     "tuple[DifferenceKind, ...]": "list of kinds, see compare.md", "dict[Token, HeaderValue]": "table of texts",
     "dict[Token, str]": "table of texts", "dict[str, HostName]": "table of names",
     "dict[HostName, FrontUrl]": "table of URLs",
-    "str": "text", "int": "integer", "float": "number", "bool": "true or false", "Any": "any value",
+    "str": "text", "int": "integer", "float": "number", "bool": "true or false", "Json": "any value",
     "Duration": "duration", "ConfigPath": "path",
     "tuple[ConfigPath, ...]": "list of paths", "tuple[str, ...]": "list of texts",
-    "dict[str, str]": "table of texts", "dict[str, Any]": "table", "str | bool": "text, true or false",
+    "dict[str, str]": "table of texts", "JsonTable": "table", "str | bool": "text, true or false",
 }  # fmt: skip
 
 

@@ -304,7 +304,8 @@ def _mistake(found: ErrorDetails) -> str:
     if found["type"] == "missing":
         return f"key {key!r} is missing" + (f": add {EXAMPLES[key]}" if key in EXAMPLES else "")
     message = found["msg"].removeprefix("Value error, ")
-    names_value = isinstance(found["input"], dict) or repr(found["input"]) in message
+    names_value = found["type"] == schema.NO_JSON or isinstance(found["input"], dict)
+    names_value = names_value or repr(found["input"]) in message
     lowered = message if message[1:2].isupper() else f"{message[0].lower()}{message[1:]}"
     return f"{f'{key}: ' if key else ''}{lowered}" + ("" if names_value else f", got {found['input']!r}")
 

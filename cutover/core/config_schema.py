@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,12 +19,15 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from cutover.core.target import host_fault, url_problem
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 LONGEST_S = 30 * UNITS["d"]
+NO_JSON = "no_json"
+"""The type of an error that names the value itself."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What Docker and Compose take as the name of a service, a network or a container."""
 
@@ -73,6 +78,20 @@ def _is_host(name: str) -> str:
     return name
 
 
+def _is_json(value: Any) -> Any:
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        at, here = waiting.pop()
+        if isinstance(here, dict | list):
+            rows = here.items() if isinstance(here, dict) else enumerate(here)
+            waiting += [(f"{at}{key}.", each) for key, each in rows]
+        elif isinstance(here, date | time) or (isinstance(here, float) and not math.isfinite(here)):
+            where = f"{at[:-1]} is {here}" if at else f"this is {here}"
+            said = f"JSON has no dates, times, inf or nan, and {where}; write it as text"
+            raise PydanticCustomError(NO_JSON, "{said}", {"said": said})
+    return value
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Period = Annotated[Duration, AfterValidator(_above_zero)]
 """A duration that is longer than 0s."""
@@ -81,6 +100,8 @@ UrlPath = Annotated[str, AfterValidator(_is_path)]
 """The path of a URL, with its query."""
 HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
 FrontUrl = Annotated[HttpUrl, Field(min_length=1)]
+Json = Annotated[Any, AfterValidator(_is_json)]
+JsonTable = Annotated[dict[str, Any], AfterValidator(_is_json)]
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 HostName = Annotated[str, AfterValidator(_is_host)]
 """The name of a host, as ssh knows it."""
@@ -149,7 +170,7 @@ class Version(Section):
 
     path: UrlPath = "/version"
     """Path of the version endpoint."""
-    json_: dict[str, Any] = Field(default_factory=dict, alias="json")
+    json_: JsonTable = Field(default_factory=dict, alias="json")
     """Keys and values that the response must contain."""
 
 
@@ -160,7 +181,7 @@ class Ready(Section):
     """Path of the readiness endpoint."""
     status: int = Field(0, ge=0, le=599)
     """The expected status; 0: any from 200 to 299."""
-    json_: dict[str, Any] = Field(default_factory=dict, alias="json")
+    json_: JsonTable = Field(default_factory=dict, alias="json")
     """Keys and values that a JSON response must contain, like `{ready = true}`."""
     text: str = ""
     """Text that the response must contain: for a server that answers every path with 200."""
@@ -195,9 +216,9 @@ class Endpoint(Section):
     """Method of the request."""
     status: int = Field(200, ge=100, le=599)
     """The expected status."""
-    json_: Any = Field(None, alias="json")
+    json_: Json = Field(None, alias="json")
     """Keys and types that the response must contain; an empty list stands for any list."""
-    send: Any = None
+    send: Json = None
     """JSON body of the request."""
     headers: dict[Token, HeaderValue] = Field(default_factory=dict)
     """Headers of the request."""

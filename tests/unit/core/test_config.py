@@ -44,6 +44,17 @@ BAD_VALUES = {
     "a header over two lines": (
         '[[endpoints]]\npath = "/"\nheaders = { a = "b\\nc" }', ("endpoints.0.headers.a", "pattern"),
     ),
+    "a date in JSON": (
+        "[version]\njson = { made = { at = [1, 2026-01-31] } }",
+        ("version.json: JSON has no dates, times, inf or nan, and made.at.1 is 2026-01-31",),
+    ),
+    "a time in JSON": ("[ready]\njson = { at = 07:32:00 }", ("ready.json: JSON has no", "and at is 07:32:00")),
+    "a number without an end in JSON": (
+        '[[endpoints]]\npath = "/"\njson = [inf]', ("endpoints.0.json: JSON has no", "and 0 is inf"),
+    ),
+    "a body that is no JSON": (
+        '[[endpoints]]\npath = "/"\nsend = nan', ("endpoints.0.send: JSON has no", "and this is nan; write it as text"),
+    ),
     "a timeout of nothing": ('[ready]\ntimeout = "0s"', ("ready.timeout", "longer than 0s")),
     "a timeout of nothing in the gate": ('[gate]\nrequest_timeout = "0ms"', ("gate.request_timeout", "longer than 0s")),
     "a duration of twenty digits": ('[gate]\nmin_uptime = "12345678901234567890s"', ("gate.min_uptime", "at most 30d")),
