@@ -138,9 +138,14 @@ class Settings(schema.Section):
             yield f"[platform] fronts cannot do {', '.join(cannot)}; leave it out"
 
     def _names_used_twice(self) -> Iterator[str]:
-        names = [*self.services, *self.workers]
-        if twice := sorted({each for each in names if names.count(each) > 1}):
-            yield f"services and workers name {', '.join(twice)} twice; name each service once"
+        # A check of the watch counts and judges by the name.
+        for what, todo, names in (
+            ("services and workers", "name each service once", (*self.services, *self.workers)),
+            ("endpoints", "give each a name of its own", [each.label for each in self.endpoints]),
+            ("dependencies", "give each a name of its own", [each.name for each in self.dependencies]),
+        ):
+            if found := schema.twice(names):
+                yield f"{what} name {', '.join(found)} twice; {todo}"
         if len(self.colors) > 1:
             blue, green = self.colors["blue"], self.colors["green"]
             if blue.env_file == green.env_file:

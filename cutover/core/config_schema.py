@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -112,6 +113,11 @@ Token = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 HeaderValue = Annotated[str, Field(pattern=r"^[\t -~]*$")]
 Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 """A key of an env file."""
+
+
+def twice(names: Sequence[str]) -> list[str]:
+    """Return which of *names* are there more than once."""
+    return sorted({each for each in names if names.count(each) > 1})
 
 
 def _below_config(path: Path, info: ValidationInfo) -> Path:
@@ -632,9 +638,8 @@ class Hosts(Section):
 
     @model_validator(mode="after")
     def _batches_reach_all(self) -> Hosts:
-        twice = sorted({each for each in self.names if self.names.count(each) > 1})
-        if twice:
-            raise ValueError(f"names: {twice[0]} is named twice; name each host once")
+        if found := twice(self.names):
+            raise ValueError(f"names: {found[0]} is named twice; name each host once")
         sizes = batch_sizes(self.batches, len(self.names))
         if len(self.watch) > len(sizes):
             raise ValueError(

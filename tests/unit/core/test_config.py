@@ -75,6 +75,16 @@ BAD_VALUES = {
         ("dependencies.0", "postgres:// or postgresql://"),
     ),
     "a hook without a command": ("[hooks]\ncommand = []", ("hooks.command", "at least 1")),
+    "one endpoint twice": (
+        '[[endpoints]]\npath = "/a"\n[[endpoints]]\npath = "/a"\nstatus = 404', ("endpoints name GET /a twice", "a name of its own"),
+    ),
+    "one name for two endpoints": (
+        '[[endpoints]]\npath = "/a"\nname = "a"\n[[endpoints]]\npath = "/b"\nname = "a"', ("endpoints name a twice",),
+    ),
+    "one name for two dependencies": (
+        '[[dependencies]]\nname = "db"\nkind = "tcp"\nurl_key = "A"\n[[dependencies]]\nname = "db"\nkind = "http"\nurl_key = "B"',
+        ("dependencies name db twice", "a name of its own"),
+    ),
     "a variable that is none": ('[env_keys]\ntag = "IMAGE TAG"', ("env_keys.tag", "IMAGE TAG")),
     "a watch longer than the guard waits": ('[watch]\nduration = "3h"', ("watch of 3 h", "release_timeout (2 h)")),
     "limits in the wrong order": ('[slo]\np50 = "2s"\np95 = "1s"', ("slo.p50 is 2s", "slo.p95 (1s)")),
