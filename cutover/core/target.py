@@ -52,7 +52,7 @@ def url_problem(url: str, schemes: Sequence[str] = ("http", "https")) -> str:
         return f"{url!r} is no URL: {error}; {example}"
     if parts.scheme not in schemes:
         return f"{url!r} does not begin with {' or '.join(f'{each}://' for each in schemes)}; {example}"
-    if not host or port == 0:
+    if not host or port == 0 or (port is None and parts.scheme == "tcp"):  # any other scheme has a usual port
         return f"{url!r} names no {'host' if not host else 'port that can be asked'}; {example}"
     return ""
 

@@ -68,9 +68,7 @@ def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) 
 
 
 def _read_answer(row: Mapping[str, Any]) -> DependencyAnswer:
-    if "unset" in row:
-        return DependencyAnswer(why_not=f"{row['unset']} is not set in the container")
-    return DependencyAnswer(row.get("ms"), str(row.get("error", "")))
+    return DependencyAnswer(row.get("ms"), str(row.get("error", "")), str(row.get("why_not", "")))
 
 
 def _run_inside(container: Container, argv: Sequence[str]) -> tuple[int, str, str]:

@@ -27,17 +27,20 @@ SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def ask_one(one: dict[str, Any]) -> dict[str, Any]:
-    """The answer of one dependency: `{"ms": 1.2}`, `{"error": "…"}` or `{"unset": "DATABASE_URL"}`."""
+    """The answer of one dependency: `{"ms": 1.2}`, `{"error": "…"}`, or `{"why_not": "…"}` if nobody is asked."""
     url = one.get("url") or os.environ.get(one.get("url_key", ""), "")
     if not url:
-        return {"unset": one.get("url_key") or "url"}
+        return {"why_not": f"{one.get('url_key') or 'url'} is not set in the container"}
     if one.get("kind") == "http":
         import http.client  # noqa: F401 - loaded here so that it does not count as the dependency's time
     begun = time.monotonic()
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else PORTS.get(one["kind"], 0))
-        PROTOCOLS[one["kind"]](parts, parts.hostname or "", port, one.get("path", ""))
+        if not parts.hostname or not port:
+            lacking = "port" if parts.hostname else "host"
+            return {"why_not": f"the URL in {one.get('url_key') or 'url'} names no {lacking}"}
+        PROTOCOLS[one["kind"]](parts, parts.hostname, port, one.get("path", ""))
     except Refused as error:
         return {"error": str(error)}
     except socket.gaierror:

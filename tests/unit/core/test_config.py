@@ -74,6 +74,10 @@ BAD_VALUES = {
         '[[dependencies]]\nname = "db"\nkind = "postgres"\nurl = "mysql://db/x"',
         ("dependencies.0", "postgres:// or postgresql://"),
     ),
+    "a TCP dependency without a port": (
+        '[[dependencies]]\nname = "db"\nkind = "tcp"\nurl = "tcp://cache"',
+        ("dependencies.0: url: 'tcp://cache' names no port", "write it like tcp://127.0.0.1:8080"),
+    ),
     "a hook without a command": ("[hooks]\ncommand = []", ("hooks.command", "at least 1")),
     "one endpoint twice": (
         '[[endpoints]]\npath = "/a"\n[[endpoints]]\npath = "/a"\nstatus = 404', ("endpoints name GET /a twice", "a name of its own"),

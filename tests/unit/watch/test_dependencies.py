@@ -180,9 +180,27 @@ def test_no_answer_says_why_and_tells_no_url(monkeypatch: pytest.MonkeyPatch) ->
         found = dependency_inside.ask_all(wanted)
     assert found == {
         "db": {"error": "Connection refused"},
-        "cache": {"unset": "REDIS_URL"},
+        "cache": {"why_not": "REDIS_URL is not set in the container"},
         "ai": {"error": "its host name is not known here"},
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "url", "lacking"),
+    [
+        ("tcp", "tcp://cache", "port"),
+        ("tcp", "tcp://cache:0", "port"),
+        ("tcp", "tcp://:6379", "host"),
+        ("postgres", "postgresql:///recall?host=/run/postgresql", "host"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, kind: str, url: str, lacking: str
+) -> None:
+    """A TCP service has no usual port, and a URL without a host no TCP service: nobody is asked, and none fails."""
+    monkeypatch.setenv("THE_URL", url)
+    found = dependency_inside.ask_one({"name": "x", "kind": kind, "url_key": "THE_URL"})
+    assert found == {"why_not": f"the URL in THE_URL names no {lacking}"}
 
 
 def test_the_alerts_keep_the_last_answer() -> None:
