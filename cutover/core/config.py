@@ -303,7 +303,7 @@ def _check_name_problems(settings: Settings) -> Iterator[str]:
 
 
 def _mistake(found: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in found["loc"])
+    key = ".".join(str(part) for part in found["loc"] if part != "[key]")
     if found["type"] == "extra_forbidden":
         return f"unknown key {key!r}; allowed here: {', '.join(_allowed_keys(found['loc'][:-1]))}"
     if found["type"] == "missing":

@@ -29,6 +29,12 @@ DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 LONGEST_S = 30 * UNITS["d"]
 NO_JSON = "no_json"
 """The type of an error that names the value itself."""
+REQUEST_HEADERS = frozenset({
+    "api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token", "forwarded", "host",
+    "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "origin", "range", "referer",
+    "user-agent", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+})  # fmt: skip
+"""Headers that no response has; a value expected of them would be printed, and is often secret."""
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 """What Docker and Compose take as the name of a service, a network or a container."""
 
@@ -93,6 +99,15 @@ def _is_json(value: Any) -> Any:
     return value
 
 
+def _is_of_responses(name: str) -> str:
+    if name.lower() in REQUEST_HEADERS:
+        raise ValueError(
+            f"{name!r} is sent in requests, and here are headers of the response: remove it;"
+            " a request that needs it is a check of your own"
+        )
+    return name
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 Period = Annotated[Duration, AfterValidator(_above_zero)]
 """A duration that is longer than 0s."""
@@ -110,6 +125,7 @@ Batch = Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}|([1-9][0-9]?|100)%)$")]
 """How many hosts have been switched after a batch: a number or a share, like `1` or `50%`."""
 Token = Annotated[str, Field(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
 """A header name or a method, by RFC 9110."""
+ResponseHeader = Annotated[Token, AfterValidator(_is_of_responses)]
 HeaderValue = Annotated[str, Field(pattern=r"^[\t -~]*$")]
 Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 """A key of an env file."""
@@ -191,7 +207,7 @@ class Ready(Section):
     """Keys and values that a JSON response must contain, like `{ready = true}`."""
     text: str = ""
     """Text that the response must contain: for a server that answers every path with 200."""
-    header: dict[Token, str] = Field(default_factory=dict)
+    header: dict[ResponseHeader, str] = Field(default_factory=dict)
     """Headers of the response, each as text or as a regular expression."""
     tcp: bool = False
     """In place of a request: ready is a port that keeps a new connection open."""
@@ -226,8 +242,8 @@ class Endpoint(Section):
     """Keys and types that the response must contain; an empty list stands for any list."""
     send: Json = None
     """JSON body of the request."""
-    headers: dict[Token, HeaderValue] = Field(default_factory=dict)
-    """Headers of the request."""
+    headers: dict[ResponseHeader, HeaderValue] = Field(default_factory=dict)
+    """Headers that the response must have, each as text or as a regular expression."""
     max_latency: Period = 1.0
     """Latency limit of this endpoint."""
     writes: bool = False

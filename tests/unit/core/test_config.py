@@ -55,6 +55,13 @@ BAD_VALUES = {
     "a body that is no JSON": (
         '[[endpoints]]\npath = "/"\nsend = nan', ("endpoints.0.send: JSON has no", "and this is nan; write it as text"),
     ),
+    "a header of requests": (
+        '[[endpoints]]\npath = "/"\nheaders = { Authorization = "Bearer canary-1" }',
+        ("endpoints.0.headers.Authorization: 'Authorization' is sent in requests", "a check of your own"),
+    ),
+    "a header of requests in readiness": (
+        '[ready]\nheader = { X-API-Key = "canary-1" }', ("ready.header.X-API-Key: 'X-API-Key' is sent in requests",),
+    ),
     "a timeout of nothing": ('[ready]\ntimeout = "0s"', ("ready.timeout", "longer than 0s")),
     "a timeout of nothing in the gate": ('[gate]\nrequest_timeout = "0ms"', ("gate.request_timeout", "longer than 0s")),
     "a duration of twenty digits": ('[gate]\nmin_uptime = "12345678901234567890s"', ("gate.min_uptime", "at most 30d")),
@@ -136,6 +143,7 @@ def test_a_bad_value_is_one_line_with_its_key(tmp_path: Path, name: str) -> None
     line = refusal(tmp_path / "cutover.toml", f"{top}\n{BASE}{below}\n")
     assert line.startswith(f"{tmp_path / 'cutover.toml'}: ")
     assert "\n" not in line
+    assert "canary-1" not in line
     for word in words:
         assert word in line
 
