@@ -114,7 +114,7 @@ def secrets_of(key: str, value: str) -> set[str]:
         return {value} if len(value) >= MIN_DIGITS else set()
     if "://" in value and URL.fullmatch(value.strip()):
         # The host of a URL is no secret: what is secret is in one of its parts.
-        return _of_url(value.strip(), named=True)
+        return _of_url(value.strip(), named=True) | set(_words_of_url(value.strip(), key))
     lines = {line.strip() for line in value.splitlines()} if "\n" in value else set()
     long = {line for line in lines if len(line) >= LONG_LINE and not line.startswith("-----")}
     return {value, value.strip()} | long | set(_leaves(value))
@@ -150,6 +150,20 @@ def _of_url(url: str, *, named: bool) -> set[str]:
         found.add(user)
     found |= {value for key, value in parse_qsl(parts.query) if names_secret(key) or looks_random(value)}
     return found | {word for word in parts.path.split("/") if looks_random(word)}
+
+
+def _words_of_url(url: str, key: str) -> Iterator[str]:
+    """The parts of the *url* of a secret *key* that may be the secret: a token need not have a digit."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    words = [word for word in parts.path.split("/") if word]
+    if "webhook" in key.lower():  # whoever knows the path may call it
+        yield from words[-1:]
+    for word in (*words, *(value for _, value in parse_qsl(parts.query))):
+        if len(word) >= LONG_LINE:
+            yield word
 
 
 def _private_keys(text: str) -> Iterator[str]:

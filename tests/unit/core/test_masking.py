@@ -22,6 +22,7 @@ from cutover.core.verdict import no
 from cutover.report.terminal import Look, check_lines, last_lines
 
 RANDOM = "s3kR9xQ2mZ7vT4bN8cW1"
+SLACK = "aBcDeFgHiJkLmNoPqRsTuV1x"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,13 @@ RANDOM = "s3kR9xQ2mZ7vT4bN8cW1"
         ("DB_PASSWORD", "48291", ""),
         ("DATABASE_URL", "postgresql://ana:geheim@db/x", "geheim"),
         ("SENTRY_DSN", "https://4f1c2aab9@sentry.example/7", "4f1c2aab9"),
+        ("SLACK_WEBHOOK_URL", f"https://hooks.slack.com/services/T01ABCDEF/B02GHIJKL/{SLACK}", SLACK),
+        ("SIGNING_KEY_URL", "https://kms.example/v1/AbCdEfGhIjKlMnOp/short", "AbCdEfGhIjKlMnOp"),
+        ("CI_SECRET_URL", "https://ci.example.com/hook/build-me-please-2", "build-me-please-2"),
+        ("CI_SECRET_URL", "https://ci.example.com/?job=build-me-please-2&page=2", "build-me-please-2"),
+        ("CI_WEBHOOK", "https://ci.example.com/hook/build-me/?wait=1", "build-me"),
+        ("CI_URL", "https://ci.example.com/hook/build-me-please-2", ""),
+        ("CI_URL", f"https://ci.example.com/services/{SLACK[:-1]}", ""),
         ("HOOK", f"https://hooks.example/T0/{RANDOM}", RANDOM),
         ("CALLBACK", "https://a.example/x?token=canary-1&page=2", "canary-1"),
         ("ODBC", "host=db user=ana password=canary-1", "canary-1"),
