@@ -82,8 +82,11 @@ def choose(
         raise ConfigError(f"--service {unknown[0]}: the compose file has {known}")
     asks = is_terminal()
     services = services or (main_service(candidates(found), asks=asks),)
-    image = image_here(str(found.services[services[0]].get("image") or ""))
-    path = ready or readiness_path(found.services[services[0]], image)
+    main, raw = found.services[services[0]], found.raw(services[0])
+    named = not found.is_unknown(str(raw.get("image") or ""))
+    image = image_here(str(main.get("image") or "")) if named else None
+    shown = "" if found.is_unknown(readiness_path(raw, image)) else readiness_path(main, image)
+    path = ready or shown
     if not path:
         path = click.prompt("Path that answers 200 when it is ready", default="/") if asks else "/"
     if not path.startswith("/"):

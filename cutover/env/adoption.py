@@ -42,7 +42,9 @@ from cutover.system.compose import (
 PASSED_ON = ("COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES")
 REFERENCE = re.compile(r"\$\$|\$\{?(?P<name>[A-Za-z_]\w*)(?P<default>:?[-+])?")
 REQUEST = re.compile(r"(?:https?://[^/\s'\"]+|\b(?:localhost|127\.0\.0\.1)(?::\d+)?)(?P<path>/[^\s'\"|;)&]*)")
+COMPOSE_OWN = frozenset({"COMPOSE_PROJECT_NAME", "PWD", "HOME", "PATH"})
 DIGITS = "1"  # stands for a variable without value, also for one that must be a number
+FIRST_PORT = 8000  # of blue in the shipped proxy configurations; green has the next one
 PROXY_FILES = {
     "nginx": ("cutover.conf",),
     "traefik": ("traefik.yml", "cutover.yml.blue", "cutover.yml.green"),
@@ -68,7 +70,11 @@ class ComposeProject:
     @property
     def without_value(self) -> list[str]:
         """The variables that have neither a default nor a value in `.env`."""
-        return [name for name, default in self.variables.items() if not default and name not in self.values]
+        return _without_value(self.variables, self.values)
+
+    def is_unknown(self, text: str) -> bool:
+        """Whether *text*, as it is written, needs a variable without a value: the model has a stand-in there."""
+        return any(each["name"] in self.without_value for each in REFERENCE.finditer(text))
 
     def shown(self, path: Path) -> str:
         """*path* relative to the folder if it is below it."""
@@ -121,7 +127,7 @@ def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, s
         each["name"]: all(bool(one["default"]) for one in found if one["name"] == each["name"])
         for each in found
     }
-    stand_ins = {name: DIGITS for name, default in variables.items() if not default and name not in values}
+    stand_ins = dict.fromkeys(_without_value(variables, values), DIGITS)
     passed = {key: environment[key] for key in PASSED_ON if environment.get(key)}
     model = _config(files, stand_ins | passed)
     name = str(model.get("name") or folder.name)
@@ -131,6 +137,12 @@ def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, s
         source = {}
     learn_secrets(model, values, EnvKeys())
     return ComposeProject(folder, files, name, model, source, values, variables)
+
+
+def _without_value(variables: Mapping[str, bool], values: Mapping[str, str]) -> list[str]:
+    return [
+        name for name, default in variables.items() if not default and name not in {*values, *COMPOSE_OWN}
+    ]
 
 
 def other_project(project: ComposeProject, name: str) -> Mapping[str, Any]:
@@ -242,7 +254,7 @@ class Names:
     tag: str
     port: str
     number: int
-    """The host port now; 0 if the service publishes none."""
+    """The host port now; 0 if the service publishes none, or it is not known."""
 
 
 def names_of(project: ComposeProject, choices: Choices) -> Names:
@@ -251,8 +263,9 @@ def names_of(project: ComposeProject, choices: Choices) -> Names:
     tag = variable_of(split_image(str(project.raw(main).get("image") or ""))[1]) or "IMAGE_TAG"
     rows = project.services[main].get("ports") or ()
     firsts = (str(row.get("published") or "").split("-")[0] for row in rows)
-    number = next((int(each) for each in firsts if each.isdigit()), 0)
-    port = next((variable_of(host) for _, host, _ in raw_ports(project.raw(main))), "")
+    host = next((host for _, host, _ in raw_ports(project.raw(main)) if host), "")
+    number = 0 if project.is_unknown(host) else next((int(each) for each in firsts if each.isdigit()), 0)
+    port = variable_of(host)
     return Names(tag, port or (port_variable(main) if choices.two_colors else ""), number)
 
 
@@ -264,7 +277,8 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
     names = names_of(project, choices)
     edits = ComposeEdits(project, choices, names)
     compose, by_hand = edits.texts(), tuple(edits.by_hand)
-    own = ({names.port: names.number or 8000} if names.port else {}) | edits.ports
+    is_known = names.port not in project.without_value
+    own = ({names.port: names.number or FIRST_PORT} if names.port and is_known else {}) | edits.ports
     ports = {"blue": own, "green": _next_free(project, own)}
     colors = ("blue", "green") if choices.two_colors else ("blue",)
     files = {"cutover.toml": config_text(project, choices, names, shared=edits.shared_network)}
@@ -276,8 +290,13 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
     if choices.two_colors:
         for name in PROXY_FILES[choices.proxy]:
             text = (shipped / choices.proxy / name).read_text(encoding="utf-8")
-            number_of = {color: ports[color][names.port] for color in colors}
+            default = dict(zip(colors, (FIRST_PORT, FIRST_PORT + 1), strict=True))
+            number_of = {color: ports[color].get(names.port, default[color]) for color in colors}
             files[f"proxy/{name}"] = _proxy_text(text, choices.project, number_of)
+            if not is_known and f":{FIRST_PORT}" in text:
+                fill_in.append(
+                    f"proxy/{name}: the ports of blue and green, in place of {FIRST_PORT} and {FIRST_PORT + 1}"
+                )
     return Draft(files, compose, tuple(fill_in), by_hand)
 
 
@@ -354,21 +373,18 @@ def env_text(
     dropped = ("COMPOSE_FILE", "COMPOSE_PATH_SEPARATOR", "COMPOSE_PROJECT_NAME", *ports)
     pattern = re.compile(rf"\s*(?:export\s+)?(?:{'|'.join(map(re.escape, dropped))})\s*[=:]")
     lines = [line for line in kept if not pattern.match(line)]
-    image = str(project.services[choices.services[0]].get("image") or "")
-    now = split_image(image)[1]
+    main = choices.services[0]
+    now = split_image(str(project.services[main].get("image") or ""))[1]
     added: dict[str, str] = {}
     if names.tag not in project.values:
-        known = now and (project.variables.get(names.tag, True))
-        added[names.tag] = now if known else "<tag>"
+        known = not project.is_unknown(split_image(str(project.raw(main).get("image") or ""))[1])
+        added[names.tag] = now if now and known else "<tag>"
     added |= {key: str(number) for key, number in ports.items()}
     for key in project.without_value:
-        if key not in {*added, *COMPOSE_OWN}:
+        if key not in added:
             added[key] = f"<{key.lower()}>"
     missing = [key for key, value in added.items() if value.startswith("<")]
     return "\n".join([*lines, *(f"{key}={_plain(value)}" for key, value in added.items()), ""]), missing
-
-
-COMPOSE_OWN = frozenset({"COMPOSE_PROJECT_NAME", "PWD", "HOME", "PATH"})
 
 
 def _plain(value: str) -> str:
@@ -494,18 +510,27 @@ class ComposeEdits:
                 yield each, *found
 
     def _choose_tags(self) -> None:
-        images = {each: str(self.project.services[each].get("image") or "") for each in self.choices.services}
         main = self.choices.services[0]
-        for service, image in images.items():
-            if service == main or split_image(image)[0] == split_image(images[main])[0] != "":
+        for service in self.choices.services:
+            if service == main or self._repository(service) == self._repository(main) != "":
                 self._choose_tag(service)
+
+    def _repository(self, service: str) -> str:
+        """The repository of the image; as it is written if that needs a variable without a value."""
+        written = split_image(str(self.project.raw(service).get("image") or ""))[0]
+        known = split_image(str(self.project.services[service].get("image") or ""))[0]
+        return written if self.project.is_unknown(written) else known
 
     def _choose_tag(self, service: str) -> None:
         repository, written = split_image(str(self.project.raw(service).get("image") or ""))
         if variable_of(written) == self.names.tag:
             return
         if "$" in repository and not written:  # the whole image is a variable
-            repository = split_image(str(self.project.services[service].get("image") or ""))[0]
+            if self.project.is_unknown(repository):
+                todo = f"image: <repository>:${{{self.names.tag}:?}}, in place of {repository}, which has no value"
+                self.by_hand.append(f"services.{service}: {todo}")
+                return
+            repository = self._repository(service)
         wanted = f"{repository or f'{self.project.name}/{service}'}:${{{self.names.tag}:?}}"
         for text, _, value in self._places("services", service, "image"):
             text.replace_scalar(value, wanted)
@@ -543,7 +568,7 @@ class ComposeEdits:
             name = str(row.get("source") or "")
             real = volumes.get(name) or {}
             own = real.get("name") == f"{self.project.name}_{name}" and not real.get("external")
-            if row.get("type") != "volume" or not own:
+            if row.get("type") != "volume" or not own or any(self._places("volumes", name, "name")):
                 continue
             line, places = f"name: {real['name']}", [*self._places("volumes", name)]
             if not places or not places[0][0].insert_below(*places[0][1:], line):

@@ -305,6 +305,39 @@ def test_a_compose_file_of_another_folder(folder: Path) -> None:
     assert read_env_file(folder / ".env.blue") == {"SUFFIX": "", "IMAGE_TAG": "1"}
 
 
+UNSET = """\
+services:
+  web:
+    image: ${APP_IMAGE}
+    ports: ["${WEB_PORT}:8000"]
+    environment: {NAME: "${COMPOSE_PROJECT_NAME}"}
+    healthcheck: {test: "curl -f http://localhost:8000/${HEALTH}"}
+  jobs: {image: "${JOBS_IMAGE}"}
+"""
+
+
+@pytest.mark.parametrize("proxy", ["none", "nginx"])
+def test_what_has_no_value_is_not_invented(folder: Path, proxy: str) -> None:
+    """A variable without a value is to be filled in, in all that depends on it; its image is changed by hand."""
+    (folder / "compose.yml").write_text(UNSET)
+    facts = facts_of("--service=web", "--service=jobs", f"--proxy={proxy}", "--write-compose")
+    keys = ["APP_IMAGE", "HEALTH", "IMAGE_TAG", "JOBS_IMAGE", "WEB_PORT"]
+    for color in ("blue", "green") if proxy == "nginx" else ("blue",):
+        values = read_env_file(folder / f".env.{color}")
+        assert sorted(key for key in values if values[key].startswith("<")) == keys
+        assert sorted(each for each in facts["fill_in"] if color in each[:10]) == [
+            f".env.{color}: {key}" for key in keys
+        ]
+    conf = "proxy/cutover.conf: the ports of blue and green, in place of 8000 and 8001"
+    assert (conf in facts["fill_in"]) is (proxy == "nginx")
+    assert facts["by_hand"] == [
+        "services.web: image: <repository>:${IMAGE_TAG:?}, in place of ${APP_IMAGE}, which has no value"
+    ]
+    assert "image: ${APP_IMAGE}" in (folder / "compose.yml").read_text()
+    settings = load_config(folder / "cutover.toml")
+    assert (settings.project, settings.ready.path) == ("kind", "/")
+
+
 def test_never_overwrites(folder: Path) -> None:
     """What is there stays, and the output says so."""
     (folder / "compose.yml").write_text(SHOP)
