@@ -316,6 +316,17 @@ services:
 """
 
 
+def test_any_free_port_stays_that(folder: Path) -> None:
+    """Each color gets one of its own without a variable; the service with the traffic needs a known one."""
+    text = "services: {a: {image: 'a:1', ports: ['127.0.0.1::9000', '7000:80']}, b: {image: 'b:1', ports: ['127.0.0.1::9000']}}"
+    (folder / "compose.yml").write_text(text)
+    facts_of("--service=a", "--service=b", "--proxy=nginx", "--write-compose")
+    after = (folder / "compose.yml").read_text()
+    assert "ports: ['127.0.0.1::9000', \"127.0.0.1:${A_PORT:?}:80\"]" in after
+    assert "b: {image: 'b:1', ports: ['127.0.0.1::9000']}" in after
+    assert read_env_file(folder / ".env.green") == {"IMAGE_TAG": "1", "A_PORT": "7001"}
+
+
 @pytest.mark.parametrize("proxy", ["none", "nginx"])
 def test_what_has_no_value_is_not_invented(folder: Path, proxy: str) -> None:
     """A variable without a value is to be filled in, in all that depends on it; its image is changed by hand."""
