@@ -66,7 +66,7 @@ def init_command(  # noqa: PLR0913, PLR0917  # one for each option
         write_atomically(path, text, mode=path.stat().st_mode & 0o777)
     facts = {
         "project": choices.project, "services": choices.services, "written": written, "kept": kept,
-        "fill_in": fill_in, "diff": drafted.diff(found), "by_hand": drafted.by_hand,
+        "fill_in": fill_in, "diff": drafted.diff(found), "by_hand": drafted.by_hand, "moves": drafted.moves,
         "compose_written": write_compose and bool(drafted.compose),
     }  # fmt: skip
     tell(as_json, facts, lines_of(facts, choices))
@@ -170,6 +170,7 @@ def lines_of(facts: Mapping[str, Any], choices: Choices) -> list[str]:
     lines += [f"  wrote    {name}" for name in facts["written"]]
     lines += [f"  kept     {name}: it exists, and is not overwritten" for name in facts["kept"]]
     lines += [f"  fill in  {key}" for key in facts["fill_in"]]
+    lines += [f"  move     {each}" for each in facts["moves"]]
     if facts["diff"]:
         needed = "  needed   in the compose file (--write-compose does it):"
         lines.append("  changed  the compose file:" if facts["compose_written"] else needed)

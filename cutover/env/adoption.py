@@ -44,6 +44,7 @@ REFERENCE = re.compile(r"\$\$|\$\{?(?P<name>[A-Za-z_]\w*)(?P<default>:?[-+])?")
 REQUEST = re.compile(r"(?:https?://[^/\s'\"]+|\b(?:localhost|127\.0\.0\.1)(?::\d+)?)(?P<path>/[^\s'\"|;)&]*)")
 COMPOSE_OWN = frozenset({"COMPOSE_PROJECT_NAME", "PWD", "HOME", "PATH"})
 DIGITS = "1"  # stands for a variable without value, also for one that must be a number
+PROXY_PORT = 8080  # of the shipped proxy configurations
 FIRST_PORT = 8000  # of blue in the shipped proxy configurations; green has the next one
 PROXY_FILES = {
     "nginx": ("cutover.conf",),
@@ -232,6 +233,8 @@ class Draft:
     fill_in: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
     """Changes to the compose file that cannot be made in its text."""
+    moves: tuple[str, ...] = ()
+    """Ports that blue gives up to the proxy."""
 
     def diff(self, project: ComposeProject) -> str:
         """The changes to the compose files as a unified diff; empty if there are none."""
@@ -279,7 +282,12 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
     compose, by_hand = edits.texts(), tuple(edits.by_hand)
     is_known = names.port not in project.without_value
     own = ({names.port: names.number or FIRST_PORT} if names.port and is_known else {}) | edits.ports
-    ports = {"blue": own, "green": _next_free(project, own)}
+    taken = _published_ports(project) | {*own.values()}
+    moved: dict[str, int] = {}
+    if choices.two_colors:
+        taken.add(PROXY_PORT)
+        moved = _next_free({name: port for name, port in own.items() if port == PROXY_PORT}, taken)
+    ports = {"blue": own | moved, "green": _next_free(own | moved, taken)}
     colors = ("blue", "green") if choices.two_colors else ("blue",)
     files = {"cutover.toml": config_text(project, choices, names, shared=edits.shared_network)}
     fill_in: list[str] = []
@@ -297,16 +305,22 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
                 fill_in.append(
                     f"proxy/{name}: the ports of blue and green, in place of {FIRST_PORT} and {FIRST_PORT + 1}"
                 )
-    return Draft(files, compose, tuple(fill_in), by_hand)
+    moves = tuple(f"blue to port {port}: the proxy takes over {PROXY_PORT}" for port in moved.values())
+    return Draft(files, compose, tuple(fill_in), by_hand, moves)
 
 
-def _next_free(project: ComposeProject, ports: Mapping[str, int]) -> dict[str, int]:
-    """Other ports for the same variables, which no service of *project* publishes."""
+def _published_ports(project: ComposeProject) -> set[int]:
     rows = (row for each in project.services.values() for row in each.get("ports") or ())
-    taken, found = {str(row.get("published")) for row in rows}, {}
+    firsts = (str(row.get("published") or "").split("-")[0] for row in rows)
+    return {int(each) for each in firsts if each.isdigit()}
+
+
+def _next_free(ports: Mapping[str, int], taken: set[int]) -> dict[str, int]:
+    """Other ports for the same variables, none of those *taken*; they are taken then."""
+    found: dict[str, int] = {}
     for name, number in ports.items():
-        found[name] = next(port for port in range(number + 1, 65536) if str(port) not in taken)
-        taken.add(str(found[name]))
+        found[name] = next(port for port in range(number + 1, 65536) if port not in taken)
+        taken.add(found[name])
     return found
 
 
@@ -343,14 +357,15 @@ def config_text(project: ComposeProject, choices: Choices, names: Names, *, shar
     return "\n".join([*lines, ""])
 
 
+PROXY_URL = f"http://127.0.0.1:{PROXY_PORT}"
 PROXY_TABLES: dict[str, dict[str, Any]] = {
-    "nginx": {"driver": "nginx", "url": "http://127.0.0.1:8080", "access_log": "/var/log/nginx/cutover.log"},
+    "nginx": {"driver": "nginx", "url": PROXY_URL, "access_log": "/var/log/nginx/cutover.log"},
     "traefik": {
-        "driver": "traefik", "url": "http://127.0.0.1:8080", "dynamic_file": "/etc/traefik/cutover.yml",
+        "driver": "traefik", "url": PROXY_URL, "dynamic_file": "/etc/traefik/cutover.yml",
         "access_log": "/var/log/traefik/access.log",
     },
     "haproxy": {
-        "driver": "command", "url": "http://127.0.0.1:8080", "switch": ["/etc/haproxy/switch.sh", "{color}"],
+        "driver": "command", "url": PROXY_URL, "switch": ["/etc/haproxy/switch.sh", "{color}"],
         "status": ["/etc/haproxy/switch.sh"],
     },
 }  # fmt: skip

@@ -137,7 +137,7 @@ KINDS = {
     "one line, two ports, behind HAProxy": Kind(
         {"compose.yaml": SITE}, ("--proxy=haproxy",), ("site",), "/", ("blue", "green"), "nginx:sha-9",
         ('+services: {site: {image: "nginx:${IMAGE_TAG:?}", ports: ["127.0.0.1:${SITE_PORT:?}:80", "127.0.0.1:${SITE_PORT_443:?}:443"]}}',),
-        {"SITE_PORT": "8081"},
+        {"SITE_PORT": "8082", "SITE_PORT_443": "8444"},
     ),
     "an override beside it, anchors, two services": Kind(
         {"compose.yml": QUEUE, "compose.override.yml": QUEUE_OVERRIDE}, ("--service=web", "--service=consumer"), ("web", "consumer"), "/up", ("blue",),
@@ -314,6 +314,24 @@ services:
     healthcheck: {test: "curl -f http://localhost:8000/${HEALTH}"}
   jobs: {image: "${JOBS_IMAGE}"}
 """
+
+
+@pytest.mark.parametrize(
+    ("port", "blue", "green", "moves"),
+    [(8080, "8081", "8082", ["blue to port 8081: the proxy takes over 8080"]), (8079, "8079", "8081", [])],
+)
+def test_the_port_of_the_proxy_is_taken(
+    folder: Path, port: int, blue: str, green: str, moves: list[str]
+) -> None:
+    """No color gets it; a service that publishes it now gives it up, so that users find the proxy there."""
+    (folder / "compose.yml").write_text(SHOP.replace("8000:80", f"{port}:80"))
+    facts = facts_of("--proxy=nginx")
+    assert facts["moves"] == moves
+    values = [read_env_file(folder / f".env.{color}")["WEB_PORT"] for color in ("blue", "green")]
+    assert values == [blue, green]
+    conf = (folder / "proxy/cutover.conf").read_text()
+    assert all(f"127.0.0.1:{each};" in conf for each in (blue, green, "8080"))
+    assert load_config(folder / "cutover.toml").proxy.url == "http://127.0.0.1:8080"  # type: ignore[union-attr]
 
 
 def test_any_free_port_stays_that(folder: Path) -> None:
