@@ -69,8 +69,9 @@ def restore_command(
 ) -> None:
     """Replace the live database by the snapshot FILE, or by the last verified one.
 
-    The snapshot is restored into a new database and compared, then the two are swapped by a rename. The old database
-    is kept under another name: rows written since the snapshot are only there.
+    PostgreSQL: the snapshot is restored into a new database and compared, then the two are swapped by a rename, and the
+    old database is kept under another name. SQLite: a snapshot of the present contents is taken, then they are replaced
+    in the file. Rows written since the snapshot are only in what is kept.
 
     Without --yes, print what would be replaced and the command that does it, and end with 0.
     """

@@ -36,7 +36,11 @@ ENDS = END_EVENTS | {"retired"}
 @click.command("status")
 @common
 def status_command(config: str | None, as_json: bool) -> int:
-    """Show what runs where and what is open; exit 11 if an operator is needed, 10 if the live color is unknown."""
+    """Show what runs where and what is open.
+
+    Exit 11 if an operator is needed, 4 if a file is invalid, 10 if the live color is not certain or the engine does not
+    answer.
+    """
     settings = settings_of(config)
     begun = time.monotonic()
     here, problem = None, ""
@@ -388,7 +392,7 @@ def stats_lines(found: DeliveryStats) -> list[str]:
 
 @click.command("stats")
 @common
-@click.option("--since", metavar="DURATION", help="Only the last such time, like 30d or 12h.")
+@click.option("--since", metavar="DURATION", help="Only the last such time, like 12h or 30d, the longest.")
 def stats_command(config: str | None, as_json: bool, since: str | None) -> int:
     """Print DORA's four measures from the journal: frequency, lead time, failure rate, time to restore."""
     now = time.time()

@@ -247,9 +247,9 @@ class Endpoint(Section):
     max_latency: Period = 1.0
     """Latency limit of this endpoint."""
     writes: bool = False
-    """Whether the request changes data; required for methods other than GET and HEAD."""
+    """Whether the request changes data; required, with `undo`, for methods other than GET and HEAD."""
     undo: str = ""
-    """The request that deletes what the check wrote, like `DELETE /memories/{id}`."""
+    """The request that deletes what the check wrote, like `DELETE /memories/{id}`; required where `writes` is."""
 
     @property
     def label(self) -> str:

@@ -33,7 +33,7 @@ EXIT_MEANINGS = {
     FAILED: "Failed; every change was reverted, and that was verified. Read `why`, fix, run the same command again.",
     INTERRUPTED: "Interrupted; reverted and verified. Run it again.",
     INTERNAL: "An internal error; reverted and verified. Run it again.",
-    USAGE: "Usage, configuration or preflight; this session changed nothing. The one line names what is allowed.",
+    USAGE: "Usage, configuration or preflight; this session changed nothing. The lines name what is allowed.",
     NOTHING_RAN: "No test ran; what was changed is reverted.",
     INCONCLUSIVE: "Something could not be answered; reverted. See troubleshooting.",
     NEEDS_OPERATOR: "The revert failed or could not be verified: run the one command of the last lines.",

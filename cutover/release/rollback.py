@@ -25,7 +25,7 @@ from cutover.core.errors import (
     OperatorNeeded,
 )
 from cutover.core.evidence import Evidence
-from cutover.core.result import FAILED, INCONCLUSIVE, LOCKED, OK
+from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, LOCKED, OK
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import now
 from cutover.core.verdict import Verdict
@@ -75,6 +75,10 @@ LIVE_HISTORY = "live-history.json"
 """The releases that users had, oldest first; after a rollback also the one that it left."""
 START_BUDGET_S = 60.0
 ANSWER_S = 2.0
+UNDEPLOYED: Mapping[int, type[CutoverError]] = {
+    FAILED: Failed, INCONCLUSIVE: Inconclusive, INTERRUPTED: Interrupted,
+}  # fmt: skip
+"""The exit codes of a session that may have deployed a tag without a passed gate."""
 
 
 class AlreadyRolledBack(ConfigError):
@@ -692,7 +696,7 @@ def _deploy_tag(settings: Settings, state: State, tag: str) -> RollbackResult:
     options = ("--target=live", f"--deploy={tag}", "--keep-on-failure", "--skip-migrations")
     _, before = _runs_live(settings)
     code = pytest_child(settings, *options)
-    trouble = _undeployed(settings, tag, before, code) if code in {FAILED, INCONCLUSIVE} else None
+    trouble = _undeployed(settings, tag, before, code) if code in UNDEPLOYED else None
     if code == OK:
         state.journal("rolled back", tag=tag, who=who())
     if code != LOCKED and not isinstance(trouble, OperatorNeeded):
@@ -716,15 +720,15 @@ def _undeployed(settings: Settings, tag: str, before: Container | None, code: in
     color, found = _runs_live(settings)
     see = "see reports/latest"
     if found is not None and before is not None and found.running and found.id == before.id:
-        kind = Inconclusive if code == INCONCLUSIVE else Failed
-        return kind(f"{tag} was not deployed: {color} runs {label_of(found)}, as before; {see}")
+        return UNDEPLOYED[code](f"{tag} was not deployed: {color} runs {label_of(found)}, as before; {see}")
     if found is None:
         now_is = f"nothing is known to run on {color}" if color else "what runs now could not be asked"
     elif not found.running:
         now_is = f"{color} does not run: {label_of(found)} is there, {found.status}"
     else:
         now_is = f"{color} runs {label_of(found)}, not verified"
-    return OperatorNeeded(f"the deploy of {tag} did not pass its gate, and {now_is}; {see}; run: {ASK_AGAIN}")
+    ended = "was interrupted" if code == INTERRUPTED else "did not pass its gate"
+    return OperatorNeeded(f"the deploy of {tag} {ended}, and {now_is}; {see}; run: {ASK_AGAIN}")
 
 
 # --- the rehearsal of a rollback -----------------------------------------------------------------------------------

@@ -365,6 +365,8 @@ OLD, NEW, LOST = container(id="1" * 64), container(id="2" * 64), container(id="2
         (10, (None, None), OperatorNeeded, "and what runs now could not be asked; .*run: cutover recover"),
         (1, ("blue", OLD), Failed, "sha-9 was not deployed: blue runs sha-2, as before; see reports/latest"),
         (10, ("blue", OLD), Inconclusive, "sha-9 was not deployed: blue runs sha-2, as before"),
+        (2, ("blue", OLD), Interrupted, "sha-9 was not deployed: blue runs sha-2, as before"),
+        (2, ("blue", NEW), OperatorNeeded, "sha-9 was interrupted, and blue runs sha-2, not verified"),
     ],
 )
 def test_a_deploy_that_did_not_pass_says_what_runs(
