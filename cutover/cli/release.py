@@ -22,6 +22,7 @@ from cutover.release import gate_run
 @click.option("--tests", multiple=True, metavar="PATH", help="A checklist of yours; repeatable.")
 @click.option("--watch", metavar="DURATION", help='How long checks/ observe, like "15m".')
 @click.option("--plan", is_flag=True, help="Print what would be done and undone, change nothing.")
+@click.option("--cutover-config", "config", metavar="FILE", help="Another cutover.toml.")
 @click.argument("pytest_options", nargs=-1, type=click.UNPROCESSED)
 def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     tag: str | None,
@@ -33,6 +34,7 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
     tests: tuple[str, ...],
     watch: str | None,
     plan: bool,
+    config: str | None,
     pytest_options: tuple[str, ...],
 ) -> None:
     """Deploy TAG to the idle color, gate it, switch, verify, gate again, watch; switch back at the first failure.
@@ -54,8 +56,7 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
         from cutover.cli.main import settings_of
         from cutover.release.verify import require_staged
 
-        given = (each.partition("=")[2] for each in more if each.startswith("--cutover-config="))
-        require_staged(settings_of(next(given, None)), wanted)
+        require_staged(settings_of(config), wanted)
     options = (
         f"--target={'live' if in_place else 'idle'}",
         *([] if staged else [f"--deploy={wanted}"]),
@@ -63,6 +64,7 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
         *([f"--on-hosts={hosts}"] if hosts else []),
         *([f"--watch={watch}"] if watch else []),
         *(["--plan"] if plan else []),
+        *([f"--cutover-config={config}"] if config else []),
     )
     tests = tests or gate_run.checklists("smoke", *(() if in_place or stage else ("checks",)))
     if stage:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cutover.cli import release
-from cutover.release import gate_run
+from cutover.cli import main, release
+from cutover.release import gate_run, verify
 
 PLUGINS = (
     "-p",
@@ -42,6 +42,7 @@ IDLE = ("--target=idle", "--deploy=sha-2", "--switch")
         (("--skip-migrations", "--image-tag=sha-2"), ("smoke", "checks", *IDLE, "--skip-migrations")),
         (("sha-2", "--tests=gate", "--tests", "checks"), ("gate", "checks", *IDLE)),
         (("sha-2", "--cutover-config=x.toml"), ("smoke", "checks", *IDLE, "--cutover-config=x.toml")),
+        (("--cutover-config", "x.toml", "sha-2"), ("smoke", "checks", *IDLE, "--cutover-config=x.toml")),
     ],
 )  # fmt: skip
 def test_becomes_a_pytest_session(
@@ -101,3 +102,19 @@ def test_ends_as_the_session_does(words: tuple[str, ...], code: int, said: str, 
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)},
     )  # fmt: skip
     assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", [("--cutover-config", "x.toml"), ("--cutover-config=x.toml",)])
+def test_what_is_staged_is_asked_of_the_file_that_is_named(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In either spelling, and before or after the tag."""
+    monkeypatch.chdir(tmp_path)
+    read: list[str | None] = []
+    monkeypatch.setattr(main, "settings_of", read.append)
+    monkeypatch.setattr(verify, "require_staged", lambda _settings, _tag: None)
+    monkeypatch.setattr(release, "replace_process", lambda _argv: None)
+    for given in (("sha-2", "--staged", *words), (*words, "--staged", "sha-2")):
+        done = CliRunner().invoke(release.release_command, given, standalone_mode=False)
+        assert done.exception is None
+    assert read == ["x.toml", "x.toml"]
