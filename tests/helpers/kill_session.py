@@ -80,9 +80,10 @@ def running(stand: Stand, point: Point, folder: Path) -> Iterator[Run]:
     live, tag = status["live"], status["colors"][status["live"]]["tag"]
     wanted = next(each for each in ((LATER,) if point.migrate else ()) + (NEXT, OLD) if each != tag)
     lines = len((stand.state / "journal.jsonl").read_text().splitlines())
+    before = latest(stand.folder)
     with _started(stand, point, folder, wanted) as (process, terminal):
         run = Run(
-            stand, process, folder, live, tag, wanted, latest(stand.folder), lines,
+            stand, process, folder, live, tag, wanted, before, lines,
             tags(stand.running(other(live))), terminal,
         )  # fmt: skip
         try:

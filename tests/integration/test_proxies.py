@@ -241,7 +241,7 @@ def test_open_websockets_are_closed_one_by_one(start: Start, colors: Colors, tmp
             ended.append(time.monotonic())
             return close_connection(found)
 
-        done = close_gradually(lambda: proxy_connections(*doors), close, 4.0)
+        done = close_gradually(lambda: proxy_connections(*doors), close, 8.0)
         assert (done.number, done.trouble) == (20, "")
         assert max(sum(at <= each < at + 1 for each in ended) for at in ended) <= 8
         assert not proxy_connections(*doors)
