@@ -175,7 +175,7 @@ def measure_load(where: str) -> dict[str, Any]:
             time.sleep(0.05)  # poll: the load runs in a thread that signals no single request
         for _ in range(ROUNDS):
             begun = time.monotonic()
-            time.sleep(ROUND_S)
+            time.sleep(ROUND_S)  # the span that is measured: users alone
             spans["without"].append((begun, time.monotonic()))
             with _apart(_compare, old_url, new_url) as (comparison, _):
                 begun = time.monotonic()

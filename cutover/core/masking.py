@@ -114,7 +114,7 @@ def secrets_of(key: str, value: str) -> set[str]:
         return {value} if len(value) >= MIN_DIGITS else set()
     if "://" in value and URL.fullmatch(value.strip()):
         # The host of a URL is no secret: what is secret is in one of its parts.
-        return _of_url(value.strip(), named=True) | set(_words_of_url(value.strip(), key))
+        return _of_url(value.strip(), named=True, key=key)
     lines = {line.strip() for line in value.splitlines()} if "\n" in value else set()
     long = {line for line in lines if len(line) >= LONG_LINE and not line.startswith("-----")}
     return {value, value.strip()} | long | set(_leaves(value))
@@ -139,7 +139,8 @@ def random_words(text: str) -> set[str]:
     return {word for word in RANDOM.findall(DIGEST.sub("", text)) if looks_random(word)}
 
 
-def _of_url(url: str, *, named: bool) -> set[str]:
+def _of_url(url: str, *, named: bool, key: str = "") -> set[str]:
+    """The secrets in *url*; under a secret *key* also each long word, because a token need not have a digit."""
     try:
         parts = urlsplit(url)
         user, password = parts.username or "", parts.password or ""
@@ -148,22 +149,14 @@ def _of_url(url: str, *, named: bool) -> set[str]:
     found = {password, unquote(password)} if password else set()
     if user and not password and (named or looks_random(user)):
         found.add(user)
-    found |= {value for key, value in parse_qsl(parts.query) if names_secret(key) or looks_random(value)}
-    return found | {word for word in parts.path.split("/") if looks_random(word)}
-
-
-def _words_of_url(url: str, key: str) -> Iterator[str]:
-    """The parts of the *url* of a secret *key* that may be the secret: a token need not have a digit."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return
-    words = [word for word in parts.path.split("/") if word]
+    path, query = [word for word in parts.path.split("/") if word], parse_qsl(parts.query)
+    found |= {value for name, value in query if names_secret(name) or looks_random(value)}
+    found |= {word for word in path if looks_random(word)}
+    if key:
+        found |= {word for word in (*path, *(value for _, value in query)) if len(word) >= LONG_LINE}
     if "webhook" in key.lower():  # whoever knows the path may call it
-        yield from words[-1:]
-    for word in (*words, *(value for _, value in parse_qsl(parts.query))):
-        if len(word) >= LONG_LINE:
-            yield word
+        found |= {*path[-1:]}
+    return found
 
 
 def _private_keys(text: str) -> Iterator[str]:

@@ -563,9 +563,8 @@ class ComposeEdits:
         places = self._places("services", service, "ports")
         rows = [(text, row) for text, _, value in places for row in value.value]
         published = [(text, row, found) for text, row in rows if (found := _published(row))]
-        fixed = [
-            each for each in published if each[2][0]
-        ]  # `127.0.0.1::9000` is any free port, for each color its own
+        # `127.0.0.1::9000` is any free port, for each color its own.
+        fixed = [each for each in published if each[2][0]]
         if fixed or service != self.choices.services[0]:
             published = fixed
         for number, (text, row, (host, inner)) in enumerate(published):

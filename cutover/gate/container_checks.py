@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -427,7 +426,7 @@ def stays_up(before: Container, min_healthy_s: float, engine: EngineAccess | Non
     engine = engine or access_to(before)
     try:
         begun, now = engine.clock(), seconds_of(engine.now())
-        healthy = math.inf
+        good_since = 0.0
         while True:
             found = engine.inspect(before.id)
             verdict = judge_stays_up(before, found, min_healthy_s)
@@ -436,8 +435,8 @@ def stays_up(before: Container, min_healthy_s: float, engine: EngineAccess | Non
             until = seconds_of(before.started_at) + min_healthy_s
             # The engine keeps five probes: with a short interval the first of them is later in each round.
             since = healthy_since(found)
-            healthy = min(healthy, since) if since else math.inf
-            left = max(until, (healthy if since else 0.0) + min(min_healthy_s, STANDING_S)) - now
+            good_since = min(good_since or since, since)
+            left = max(until, good_since + min(min_healthy_s, STANDING_S)) - now
             if engine.clock() - begun >= left:
                 return verdict
             engine.sleep(min(begun + left - engine.clock(), 0.5))

@@ -35,7 +35,7 @@ DAY_S = 86400.0
 TLS_DEADLINE_S = 5.0
 ALERTS_DEADLINE_S = 5.0
 ALERTS_ONCE = http.RequestOptions(tries=1)
-NOT_SO = (KeyError, TypeError, AttributeError, ValueError)
+OTHER_SHAPE = (KeyError, TypeError, AttributeError, ValueError)
 """What reading JSON of another shape raises."""
 
 
@@ -188,26 +188,26 @@ def fetch_alert_state(wanted: Alerts) -> AlertState:
         return AlertState(rules)
     try:
         found = [_rule(rule) for group in rules["data"]["groups"] for rule in group["rules"]]
-    except NOT_SO:
+    except OTHER_SHAPE:
         return AlertState(f"{wanted.prometheus} answers, but not as Prometheus does")
     if not wanted.alertmanager:
         return AlertState(found)
     senders = _get_json(wanted.prometheus, "/api/v1/alertmanagers")
     connected = None
-    with contextlib.suppress(*NOT_SO):
+    with contextlib.suppress(*OTHER_SHAPE):
         connected = len(senders["data"]["activeAlertmanagers"])
     status = _get_json(wanted.alertmanager, "/api/v2/status")
     if isinstance(status, str):
         return AlertState(found, connected, no_routes=status)
     try:
         return AlertState(found, connected, str(status["config"]["original"]))
-    except NOT_SO:
+    except OTHER_SHAPE:
         no_routes = f"{wanted.alertmanager} answers, but not as Alertmanager does"
         return AlertState(found, connected, no_routes=no_routes)
 
 
 def _rule(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """An alerting rule with its alerts; raises one of NOT_SO for anything else."""
+    """An alerting rule with its alerts; raises one of OTHER_SHAPE for anything else."""
     alerts = [{**each, "labels": {**each["labels"]}} for each in answer.get("alerts") or ()]
     return {
         **answer,

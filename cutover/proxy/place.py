@@ -218,7 +218,10 @@ class Front:
         if not done.ok:
             reason = done.last_line.rpartition(": ")[2]
             raise OSError(unreached(done) or (reason.lower() if reason in SYSTEM_ERRORS else done.last_line))
-        return parse_piece(done.out, at, asked, time.time())
+        try:
+            return parse_piece(done.out, at, asked, time.time())
+        except ValueError:
+            raise OSError(f"no log in its answer, which begins with {done.out[:80]!r}") from None
 
     def in_flight(self, door: int, port: int) -> int | None:
         """Return how many connections it has to *port* of a color; None if *door*, where its proxy listens, is unseen.

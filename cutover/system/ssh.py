@@ -120,15 +120,12 @@ class SshHost:
         What a start file of the login shell prints before is not part of the output. *stdin* and *mask* are those of
         `process.run`.
         """
-        argv = self.argv(f"echo {shlex.quote(BEGINS)}; {script}")
-        done = process.run(
-            argv, deadline_s=deadline_s, environment=agent_environment(), stdin=stdin, mask=False
+        argv, given = self.argv(f"echo {shlex.quote(BEGINS)}; {script}"), agent_environment()
+        # Masked afterwards: a secret may be a word of the marker.
+        done = own_output(
+            process.run(argv, deadline_s=deadline_s, environment=given, stdin=stdin, mask=False)
         )
-        done, hide = (
-            own_output(done),
-            MASK if mask else str,
-        )  # masked last: a secret may be a word of the marker
-        return replace(done, out=hide(done.out), err=hide(done.err))
+        return replace(done, out=MASK(done.out), err=MASK(done.err)) if mask else done
 
     def fetch(self, folder: str, *, most: int, deadline_s: float) -> bytes:
         """The files in *folder* of the host as a compressed tar file; raises OSError with the reason."""

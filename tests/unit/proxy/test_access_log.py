@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from cutover.core.change import Argv
 from cutover.proxy.access_log import (
     AccessLog,
     LoggedRequest,
     LogTail,
     LogTails,
+    newest_requests,
     parse_log_line,
     why_log_lacks,
 )
@@ -28,6 +30,8 @@ from cutover.proxy.place import (
     clock_ahead,
     parse_piece,
 )
+from cutover.system import process
+from cutover.system.process import CompletedCommand
 from cutover.system.ssh import SshHost
 from tests.helpers.proxy_drivers import NearFront, near
 
@@ -254,6 +258,24 @@ def test_a_log_of_any_size_is_read_piece_by_piece(tmp_path: Path) -> None:
         assert (piece.content, piece.anew) == (content[before : before + size], False)
     assert at.offset == len(content)
     assert NEAR.newest(path).content == content
+
+
+class Greeting(NearFront):
+    """A front whose shell prints a line first, as a start file may."""
+
+    def _ask(self, words: Argv, deadline_s: float) -> CompletedCommand:
+        return process.run(("sh", "-c", 'echo hello; exec "$@"', "sh", *words), deadline_s=deadline_s)
+
+
+def test_what_a_shell_prints_first_is_no_log(log: AccessLog) -> None:
+    """It is said, and nothing is taken for a request or for an empty log."""
+    write(log.path, 1)
+    greeting = AccessLog(log.path, Greeting(SshHost("web-1", None)))
+    requests, troubles = newest_requests([log, greeting])
+    assert len(requests) == 1
+    assert troubles[greeting].startswith(
+        f"web-1: {log.path} cannot be read: no log in its answer, which begins with 'hello"
+    )
 
 
 @pytest.mark.parametrize(
