@@ -177,7 +177,7 @@ class SessionEnd:
             if not tx.state.hold(hold):
                 return self._reverted_by_another()
         except (CutoverError, OSError, ValueError) as error:
-            why = f"the release cannot be held, because that cannot be written down: {error}"
+            why = f"the release cannot be held, because that cannot be written down: {_why(error)}"
             return replace(self, trouble=Failed(why))._revert(FAILED)  # noqa: SLF001  # its own class
         until = hold.until(Moment.now())
         tx.state.journal("held", release=tx.id, **facts, until=stamp(until), seconds=seconds)
@@ -228,8 +228,7 @@ class SessionEnd:
 
                 prune_releases(settings, state)
         except (CutoverError, OSError, ValueError) as error:
-            said = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
-            self.report.line("", "record", f"not written: {said}", begun, "unknown")
+            self.report.line("", "record", f"not written: {_why(error)}", begun, "unknown")
 
     def _record_adopted(self) -> None:
         from cutover.release.rollback import keep_adopted
@@ -574,6 +573,10 @@ def _record_container(situation: Situation, began: float) -> None:
         state.keep_record(
             Record(color, tag, *identity, previous.file.name, verified=True, by=who(), at=now())
         )
+
+
+def _why(error: Exception) -> str:
+    return f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
 
 
 def _refresh_record(settings: Settings, state: State, color: str) -> None:
