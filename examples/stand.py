@@ -7,9 +7,11 @@ what it created.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -56,26 +58,34 @@ class Result:
         return self.out[-3000:]
 
 
+def _candidates() -> Iterator[int]:
+    """Even ports in random order, without end: none that the system gives to clients, none of another test process."""
+    share = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "0"))) % 4
+    first = 20_000 + share * 3_000
+    ports = list(range(first, first + 3_000, 2))
+    random.shuffle(ports)
+    return itertools.cycle(ports)
+
+
+PORTS = _candidates()
+"""A stand takes its ports before it listens there, so that none may be given out twice."""
+
+
 def free_ports(count: int) -> list[int]:
-    """*count* different free ports on 127.0.0.1, reserved together so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """*count* different free ports."""
+    return list(itertools.islice(filter(_is_free, PORTS), count))
 
 
 def port_before_a_free_one() -> int:
-    """A free port whose next one is free too; not one that the system gives to clients, which come and go."""
-    while True:
-        port = random.randrange(20_000, 32_000, 2)  # noqa: S311  # no secret
-        with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as next_one:
-            one.bind(("0.0.0.0", port))  # noqa: S104  # as the engine does, and at once closed
-            next_one.bind(("0.0.0.0", port + 1))  # noqa: S104
-            return port
+    """A free port whose next one is free too."""
+    return next(port for port in PORTS if _is_free(port) and _is_free(port + 1))
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.socket() as tried:
+        tried.bind(("0.0.0.0", port))  # noqa: S104  # as the engine does, and at once closed
+        return True
+    return False
 
 
 @dataclass(slots=True)

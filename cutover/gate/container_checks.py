@@ -478,12 +478,19 @@ def judge_stays_up(before: Container, after: Container | None, min_healthy_s: fl
 
 
 # --- start
-def judge_not_started(found: Container | None, said: str, waited: float, longest: float) -> Verdict:
-    """Return the no of a failed `up` after *waited* seconds; *said* is the last line of docker."""
-    because = f"docker said: {said}"
+def judge_not_started(
+    found: Container | None, said: str, waited: float, longest: float, tasks: str = ""
+) -> Verdict:
+    """Return the no of a failed `up` after *waited* seconds; *said* is the last line of docker.
+
+    *tasks* is what a Swarm says of tasks that do not run, on any node.
+    """
+    because = tasks or f"docker said: {said}"
     if found is None:
         return no("up", f"no container is there; {because}")
     evidence = container_evidence(found)
+    if tasks and (found.well or found.status == "created"):
+        return no("up", f"not after {approx_duration(waited)}: {tasks}", **evidence)
     if found.status == "restarting" or (found.running and found.restart_count):
         times = "once" if found.restart_count == 1 else f"{found.restart_count} times"
         code = "" if found.running else f", last exit code {found.exit_code}"

@@ -60,6 +60,34 @@ def judge_tasks(found: SwarmService | None, expected: ExpectedTasks) -> Verdict:
     return yes(QUESTION, f"{said}, on {_nodes([each.node for each in running])}", expected=wanted)
 
 
+def why_not_running(tasks: Sequence[SwarmTask]) -> str:
+    """What the engine says of the tasks of a service that do not run; empty if all do.
+
+    *tasks* are all that the Swarm remembers. It starts one again that has ended, and only the ended one says why.
+    """
+    places: dict[int | str, list[SwarmTask]] = {}
+    for each in sorted(tasks, key=lambda task: seconds_of(task.created)):
+        places.setdefault(each.slot or each.node, []).append(each)
+    found = [said for each in places.values() if (said := _why_not_running(each))]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{found[0]}{more}" if found else ""
+
+
+def _why_not_running(tasks: Sequence[SwarmTask]) -> str:
+    """The same of the *tasks* of one slot or of one node, the oldest first."""
+    latest = tasks[-1]
+    if latest.state == "running" or (latest.desired not in TO_RUN and latest.state not in ENDED):
+        return ""
+    of_this_deploy = (latest.image, latest.config_hash)
+    ended = [
+        each for each in tasks if each.state in ENDED and (each.image, each.config_hash) == of_this_deploy
+    ]
+    if not ended:
+        return f"a task on {latest.node or 'no node'} is {latest.state}{latest.why}"
+    times = f" {len(ended)} times" if len(ended) > 1 else ""
+    return f"a task on {ended[-1].node or 'no node'} {ended[-1].state}{times}{ended[-1].why}"
+
+
 def _nodes(names: Sequence[str]) -> str:
     return ", ".join(sorted({*names}))
 

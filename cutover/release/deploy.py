@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -13,7 +14,7 @@ from pathlib import Path
 from cutover.core.change import Change
 from cutover.core.config import Settings
 from cutover.core.config_schema import parse_duration
-from cutover.core.errors import Failed
+from cutover.core.errors import EngineUnavailable, Failed
 from cutover.core.target import ControlProbe, Target
 from cutover.core.text import now
 from cutover.core.verdict import Outcome, Verdict
@@ -30,7 +31,7 @@ from cutover.gate.container_checks import (
 )
 from cutover.gate.http_checks import ready
 from cutover.gate.log_checks import LogBaseline, read_baseline
-from cutover.gate.task_checks import ExpectedTasks, judge_tasks
+from cutover.gate.task_checks import ExpectedTasks, judge_tasks, why_not_running
 from cutover.release.changes import ensure_line, up_change
 from cutover.release.colors import Situation, tag_of
 from cutover.release.history import Record
@@ -231,12 +232,27 @@ def _not_started(
     found: Container | None,
     seconds: tuple[float, float],
 ) -> Failed:
-    waited, wait_s = seconds
-    verdict = judge_not_started(found, "healthy" if done.ok else done.last_line, waited, wait_s)
-    if found is not None:
+    said, tasks = "healthy" if done.ok else done.last_line, _tasks_that_do_not_run(situation)
+    verdict = judge_not_started(found, said, *seconds, tasks)
+    if found is not None and not (tasks and found.well):
         verdict = _from_outside(situation, found, with_log_tail(verdict, found.id))
-    check = report.evidence.check("deploy::up", situation.target.name, 0, verdict, waited)
+    check = report.evidence.check("deploy::up", situation.target.name, 0, verdict, seconds[0])
     return Failed(f"{verdict.question}: {verdict.reason}", check=check.id)
+
+
+def _tasks_that_do_not_run(situation: Situation) -> str:
+    """What a Swarm says of tasks of the color that do not run, on any node; empty for Compose."""
+    settings = situation.settings
+    if settings.platform.kind != "swarm":
+        return ""
+    project = settings.compose_project(situation.color)
+    with suppress(EngineUnavailable):  # without a leader, or before the first deploy: docker has said so
+        nodes = docker.swarm_nodes()
+        found = (
+            why_not_running(docker.swarm_tasks(f"{project}_{each}", nodes)) for each in settings.services
+        )
+        return next(filter(None, found), "")
+    return ""
 
 
 def _wait_stable(situation: Situation, found: Container, wait_s: float, report: Reporter) -> str:

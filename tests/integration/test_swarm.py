@@ -15,6 +15,7 @@ from cutover.system import docker
 from examples.releases import build
 from examples.stand import Stand
 from tests.helpers.load import Ask, load
+from tests.helpers.ssh_server import docker as run
 from tests.helpers.swarm import Node, SwarmStand, swarm
 
 pytestmark = pytest.mark.engine
@@ -190,8 +191,14 @@ def test_an_update_that_the_engine_rolls_back_is_a_no(
     assert "the engine rolled the update back" in verdict.reason
 
 
+def take_port(node: Node, port: int) -> None:
+    """Listen on *port* in a node as long as it lives."""
+    listen = f"IO::Socket::INET->new(Listen => 1, LocalAddr => '0.0.0.0:{port}') or die; sleep"
+    run("exec", "--detach", node.name, "perl", "-MIO::Socket::INET", "-e", f"$taken = {listen}")
+
+
 def test_three_nodes_run_a_task_each(tmp_path: Path) -> None:
-    """With `mode: global` all three tasks are verified by the manager, and what is not asked of two is said."""
+    """With `mode: global` all three tasks are verified by the manager, what is not asked of two is said, and why one does not start."""
     with stand_on(tmp_path, 3, "global") as (stand, nodes):
         first = stand.pytest("smoke", "--target=blue", f"--deploy={GOOD}")
         assert first.code == 0, first.out
@@ -204,3 +211,13 @@ def test_three_nodes_run_a_task_each(tmp_path: Path) -> None:
         )
         tasks = next(row for row in checks if "deploy::tasks" in json.dumps(row))
         assert all(each.name in json.dumps(tasks) for each in nodes)
+
+        config = stand.config.read_text()
+        stand.config.write_text(config.replace("[gate]\n", '[gate]\nstart_timeout = "2s"\n'))
+        take_port(nodes[1], stand.ports["green"])
+        done = stand.pytest("smoke", "--target=green", f"--deploy={NEXT}")
+        said = " ".join(done.out.split())
+        assert done.code == 1, said
+        assert f"a task on {nodes[1].name} failed" in said
+        assert "address already in use" in said
+        assert "ROLLED BACK" in said

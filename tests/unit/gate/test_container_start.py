@@ -40,6 +40,23 @@ def test_says_what_became_of_it(found: Container | None, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (None, "no container is there; a task on web-2 failed: bind"),
+        (container(), "not after 19 s: a task on web-2 failed: bind"),
+        (container(Status="created"), "not after 19 s: a task on web-2 failed: bind"),
+        (container(**EXITED), "exited (3) 0.4 s after its start; a task on web-2 failed: bind"),
+    ],
+)
+def test_says_what_a_swarm_says_of_its_tasks(found: Container | None, reason: str) -> None:
+    """The line of docker is only how many run; the container of this node may be well, or one of many attempts."""
+    verdict = judge_not_started(
+        found, "overall progress: 1 out of 2 tasks", 19.2, 29, "a task on web-2 failed: bind"
+    )
+    assert (verdict.outcome, verdict.reason) == (Outcome.NO, reason)
+
+
+@pytest.mark.parametrize(
     ("line", "said"),
     [
         ("KeyError: 'DATABASE_URL'", "KeyError: 'DATABASE_URL'"),

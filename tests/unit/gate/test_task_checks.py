@@ -9,7 +9,7 @@ import pytest
 
 from cutover.core.errors import EngineUnavailable
 from cutover.core.verdict import Outcome
-from cutover.gate.task_checks import ExpectedTasks, MovedTask, judge_tasks, moved_task
+from cutover.gate.task_checks import ExpectedTasks, MovedTask, judge_tasks, moved_task, why_not_running
 from cutover.system.docker import SwarmNode, SwarmService, SwarmTask, read_service
 
 OLD, NEW = "recall/api:sha-1", "recall/api:sha-2"
@@ -147,3 +147,32 @@ def test_what_is_not_certain_is_unknown(state: str, last: SwarmTask, reason: str
     """A new leader has not heard of all nodes yet; a task that fails on a healthy node may be the release's fault."""
     with pytest.raises(EngineUnavailable, match=reason):
         moved_task(ORPHAN.container, [ORPHAN, last], [node("web-2", state), node("web-3")])
+
+
+REFUSED, AGAIN = ": starting container failed: bind: address already in use", {"state": "ready", "why": ""}
+ENDED = {"state": "failed", "desired": "shutdown", "why": REFUSED}
+BUSY = f"failed{REFUSED}"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "why"),
+    [
+        ([at(1, 1, "web-1"), at(1, 2, "web-2")], ""),
+        ([at(1, 1, "web-1"), at(1, 2, "web-2", **ENDED), at(9, 2, "web-2", **AGAIN)], f"a task on web-2 {BUSY}"),
+        ([at(9, 2, "web-2", **AGAIN), at(4, 2, "web-2", **ENDED), at(1, 2, "web-2", **ENDED)],
+            f"a task on web-2 failed 2 times{REFUSED}"),
+        ([at(1, 0, "web-2", **ENDED), at(5, 0, "web-2", **ENDED), at(5, 0, "web-1")],
+            f"a task on web-2 failed 2 times{REFUSED}"),
+        ([at(1, 2, "web-2", **ENDED), at(9, 2, "web-2")], ""),
+        ([at(1, 2, "web-2", **ENDED, image=OLD), at(9, 2, "web-2", state="starting")], "a task on web-2 is starting"),
+        ([at(1, 1, "", state="pending", why=": no suitable node")], "a task on no node is pending: no suitable node"),
+        ([at(1, 1, "web-1", state="complete", desired="shutdown")], ""),
+        ([at(1, 1, "web-1", **ENDED), at(1, 2, "web-2", **ENDED)], f"a task on web-1 {BUSY} (and 1 more)"),
+        ([], ""),
+    ],
+    ids=["all run", "started again", "in any order", "on each node", "runs now", "another release's end", "pending",
+        "scaled down", "two", "none"],
+)  # fmt: skip
+def test_says_why_tasks_do_not_run(tasks: list[SwarmTask], why: str) -> None:
+    """The last end of the same release in the same slot is the reason; a task that waits to be started has none."""
+    assert why_not_running(tasks) == why
