@@ -11,6 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from examples.images import image
+from examples.stand import pause
 from tests.helpers.color_servers import free_port, wait_until
 from tests.helpers.real_proxies import Running
 
@@ -107,7 +108,7 @@ CASES = (
     Case("crash", "the process ends; the engine starts it again", GONE),
     Case("killed", "docker kill", GONE, lambda scene: docker("kill", scene.live.id)),
     Case("stopped", "docker stop", GONE, lambda scene: docker("stop", "--time", "1", scene.live.id)),
-    Case("paused", "docker pause", GONE, lambda scene: docker("pause", scene.live.id)),
+    Case("paused", "docker pause", GONE, lambda scene: pause(scene.live.id)),
     Case("restarted", "docker restart", GONE, lambda scene: docker("restart", "--time", "1", scene.live.id)),
     Case("replaced", "docker rm", GONE, lambda scene: docker("rm", "--force", scene.live.id)),
     Case("oom", "the process outgrows its limit", GONE),

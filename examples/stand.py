@@ -41,6 +41,7 @@ command = ["flask", "db", "upgrade"]
 sqlite = "/data/recall.db"
 """
 RUN_S = 600.0
+PAUSE_S = 30.0
 MEMORIES = """path = "/memories"
 json = { memories = [] }"""
 
@@ -79,6 +80,15 @@ def free_ports(count: int) -> list[int]:
 def port_before_a_free_one() -> int:
     """A free port whose next one is free too."""
     return next(port for port in PORTS if _is_free(port) and _is_free(port + 1))
+
+
+def pause(container: str) -> None:
+    """Pause a running container; runc gives up at once while a process starts there, as a probe of its health does."""
+    deadline = time.monotonic() + PAUSE_S
+    argv = ("docker", "pause", container)
+    while (done := subprocess.run(argv, capture_output=True, text=True, check=False)).returncode:
+        if "unable to freeze" not in done.stderr or time.monotonic() > deadline:
+            raise RuntimeError(f"docker pause {container}: {done.stderr.strip()}")
 
 
 def _is_free(port: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from examples.releases import build
-from examples.stand import Stand, tags
+from examples.stand import Stand, pause, tags
 from tests.helpers.live_stand import live_stand
 
 pytestmark = pytest.mark.engine
@@ -69,7 +69,7 @@ def test_an_old_release_that_is_unwell_and_an_edited_file(stand: Stand) -> None:
 def test_an_old_color_that_is_unhealthy_for_a_moment(stand: Stand) -> None:
     """It is paused while a bad release is reverted: it is waited for, and users have what they had."""
     blue = container_of(stand, "blue")
-    stand.docker("pause", blue)
+    pause(blue)
     resume = threading.Timer(6.0, stand.docker, ("unpause", blue))
     resume.start()
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from cutover.release.state import State
 from examples.releases import build
-from examples.stand import Stand
+from examples.stand import Stand, pause
 from tests.helpers.live_stand import live_stand
 from tests.plugin.project import until
 
@@ -131,7 +131,7 @@ def test_a_hold_that_is_confirmed(stand: Stand) -> None:
     release = hold(stand, "10m")
     green = stand.docker("ps", "-q", "--filter", f"label=com.docker.compose.project={stand.project('green')}",
                          "--filter", "label=com.docker.compose.service=api").split()[0]  # fmt: skip
-    stand.docker("pause", green)
+    pause(green)
     refused = stand.cutover("confirm")
     assert refused.code in {1, 10}, refused.out
     assert "it is not confirmed: `cutover rollback` reverts it now" in refused.out

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from examples.releases import build
-from examples.stand import GOOD, Stand, tags
+from examples.stand import GOOD, Stand, pause, tags
 
 pytestmark = pytest.mark.engine
 NEXT, THIRD, BAD, LOUD, LATE = "sha-2222222", "sha-3333333", "sha-bad0c0c", "sha-10ad000", "sha-1a7e000"
@@ -84,7 +84,7 @@ def test_a_color_whose_second_service_crashes_is_reverted(make: Make) -> None:
     assert "ROLLED BACK" in done.out
     assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
     # What is paused when somebody releases is no empty place: it is put back like anything else.
-    stand.docker("pause", f"{stand.project('blue')}-api-1")
+    pause(f"{stand.project('blue')}-api-1")
     done = stand.release(BAD, "blue")
     assert done.code == 1, done.out
     assert runs(stand, "blue") == {"api": GOOD, "worker": GOOD}
