@@ -324,6 +324,8 @@ class EndpointState(IntEnum):
     WELL = 0
     SLOW = 1
     FAILS = 2
+    SILENT = 3
+    """No answer in time: of an old color neither a failure that is shared nor an answer to be worse than."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +338,8 @@ class EndpointComparison:
     slow_s: float
     look: RequestOptions = LOOK
 
-    def __call__(self, *, slow: bool = False) -> str:
-        """What fails for both colors, or, with *slow*, is slow for the old one; empty if the live one is worse."""
+    def __call__(self, *, slow: bool = False) -> str | None:
+        """What fails for both colors, or, with *slow*, is slow for the old one; None if the live one is worse."""
         with ThreadPoolExecutor(8) as pool:
             live_states = pool.map(partial(self._state, self.live, EndpointState.FAILS), self.wanted)
             old_states = pool.map(partial(self._state, self.old, EndpointState.WELL), self.wanted)
@@ -345,11 +347,11 @@ class EndpointComparison:
         for each, live, old in zip(self.wanted, live_states, old_states, strict=True):
             if live is None or old is None:
                 continue
-            if live > old:
-                return ""
+            if live > old and old < EndpointState.FAILS:
+                return None
             if live is old is EndpointState.FAILS:
                 excuse = excuse or f"the old color fails {each.label} too"
-            elif slow and old is EndpointState.SLOW:
+            elif slow and old in {EndpointState.SLOW, EndpointState.SILENT}:
                 excuse = excuse or f"the old color is slow with {each.label} too"
         return excuse
 
@@ -359,7 +361,7 @@ class EndpointComparison:
         for _ in range(LOOKS):
             result = send_request(http, wanted.method, wanted.path, self.look)
             if isinstance(result, NoResponse):
-                return EndpointState.SLOW if result.kind == "timeout" else if_gone
+                return EndpointState.SILENT if result.kind == "timeout" else if_gone
             if result.status >= SERVER_ERROR or result.status in NOT_THERE:
                 return EndpointState.FAILS if result.status >= SERVER_ERROR else None
             if result.seconds > min(self.slow_s, wanted.max_latency):

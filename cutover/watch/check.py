@@ -149,8 +149,8 @@ class Excuse:
             self.reset()
 
     def apply(self, verdict: Verdict) -> Verdict:
-        """*verdict*, or "not asked" with the reason while the excuse holds."""
-        if self.reason and verdict.outcome is not Outcome.NO:
+        """*verdict*, or the reason in place of a "not asked" while the excuse holds; an unknown stays one."""
+        if self.reason and verdict.outcome is Outcome.NOT_ASKED:
             return not_asked(verdict.question, self.reason)
         return verdict
 

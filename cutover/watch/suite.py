@@ -220,9 +220,16 @@ class WatchSuite:
         live = _http_client(self.settings, self.live)
         compare = EndpointComparison(readable(self.settings.endpoints), live, old, slow_s)
 
+        dependencies = self.dependencies
+        if dependencies is not None:
+            _ = dependencies.before  # read now, before the switch: what fails already is no excuse later
+
         def ask() -> str:
-            of_dependencies = self.dependencies.trouble_of_old if self.dependencies else str
-            return not_ready(old, self.settings.ready) or of_dependencies() or compare(slow=slow)
+            shared = compare(slow=slow)
+            if shared is None:
+                return ""
+            of_dependencies = dependencies.trouble_of_old(slow=slow) if dependencies else ""
+            return not_ready(old, self.settings.ready) or of_dependencies or shared
 
         return self._unless_paused(ask)
 

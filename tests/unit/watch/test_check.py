@@ -156,6 +156,8 @@ def judge(source: Preset) -> Verdict:
     """The outcome, with a reason."""
     if source.outcome is NO:
         return no("5xx", "got 40.0% (40 of 100)")
+    if source.outcome is UNKNOWN:
+        return unknown("5xx", "the log is gone")
     return yes("5xx", "fine") if source.outcome is YES else not_asked("5xx", "needs 100")
 
 
@@ -184,6 +186,18 @@ def test_a_no_of_both_is_reported() -> None:
     source.outcome = YES
     check.poll(1.0)
     assert check.verdict().outcome is YES
+
+
+@pytest.mark.parametrize("outcome", [YES, NOT_ASKED, UNKNOWN])
+def test_an_excuse_hides_no_unknown(outcome: Outcome) -> None:
+    """While the excuse holds, a log or an engine that gives no answer any more is unknown."""
+    source = Preset(NO)
+    check = excused(source, lambda: "the database is down for both")
+    check.poll(0.0)
+    source.outcome = outcome
+    check.poll(1.0)
+    assert check.verdict().outcome is outcome
+    assert check.verdict().reason.startswith("reported: ") is (outcome is NOT_ASKED)
 
 
 def test_trouble_that_ends_excuses_no_longer() -> None:

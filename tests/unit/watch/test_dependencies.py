@@ -95,13 +95,39 @@ def test_streaks_and_silence() -> None:
     assert (db.source.polls, db.name) == (4, "dependency db")
 
 
-def test_the_trouble_of_the_old_color() -> None:
-    """The text names the dependency that fails for the old color; it is empty if none does."""
-    assert asking([], {"db": GOOD, "ai": DOWN}).trouble_of_old() == (
-        "dependency ai fails for the old color too (Connection refused)"
-    )
-    assert asking([], {"db": GOOD, "cache": UNSET}).trouble_of_old() == ""
-    assert asking([]).trouble_of_old() == ""
+@pytest.mark.parametrize(
+    ("before", "now", "excuse", "excuse_of_times"),
+    [
+        (GOOD, GOOD, "", ""),
+        (GOOD, DOWN, "Connection refused", "Connection refused"),
+        (GOOD, SLOW, "", "1500 ms"),
+        (SLOW, SLOW, "", ""),
+        (SLOW, DOWN, "Connection refused", "Connection refused"),
+        (DOWN, DOWN, "", ""),
+        (DOWN, SLOW, "", ""),
+        (GOOD, UNSET, "", ""),
+        (None, DOWN, "Connection refused", "Connection refused"),
+        (GOOD, None, "", ""),
+    ],
+)
+def test_the_trouble_of_the_old_color(
+    before: DependencyAnswer | None, now: DependencyAnswer | None, excuse: str, excuse_of_times: str
+) -> None:
+    """The text names the dependency that fails for the old color since the switch, or is slow if that counts."""
+    answers: list[DependencyAnswers | None] = [
+        None if before is None else {"db": GOOD, "ai": before},
+        *2 * [None if now is None else {"db": GOOD, "ai": now}],
+    ]
+    source = DependencySource(lambda: None, lambda: answers.pop(0), 1.0, Evidence(), start=at_once)
+    assert source.before == ({"db": GOOD, "ai": before} if before else {})
+    for slow, text in ((False, excuse), (True, excuse_of_times)):
+        expected = f"dependency ai fails for the old color too ({text})" if text else ""
+        assert source.trouble_of_old(slow=slow) == expected
+
+
+def test_without_an_old_color_no_dependency_is_in_trouble() -> None:
+    """Nobody is asked then."""
+    assert asking([]).trouble_of_old(slow=True) == ""
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from cutover.core.config import Settings
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.watch import suite as watch_suite
+from cutover.watch.dependencies import DependencyAnswer
 from cutover.watch.suite import EARLY, WatchSuite, check_names, default_checks
 from tests.helpers.containers import container
+from tests.helpers.http_service import Answer, Asked, json_answer, serving
 
 LIVE = Target("live", "live", "http://127.0.0.1:9", "green", "recall_green", through_proxy=True)
 OLD = Target("blue", "color", "http://127.0.0.1:9", "blue", "recall_blue")
@@ -72,3 +75,34 @@ def test_a_paused_old_color_excuses_nothing(
         for trouble in (made.trouble, made.slowness, made.health_trouble):
             assert trouble is not None
             assert bool(trouble()) is excuses
+
+
+@pytest.mark.parametrize("ready", [200, 503])
+@pytest.mark.parametrize("ai", [DependencyAnswer(2.0), DependencyAnswer(error="Connection refused")], ids=str)
+@pytest.mark.parametrize(("checkout_live", "checkout_old"), [(200, 200), (500, 500), (500, 200)])
+def test_an_endpoint_that_only_the_new_release_fails_is_never_excused(
+    monkeypatch: pytest.MonkeyPatch, ready: int, ai: DependencyAnswer, checkout_live: int, checkout_old: int
+) -> None:
+    """Not by an old color that is not ready, nor by a dependency; without such an endpoint both excuse."""
+    now = [DependencyAnswer(2.0)]
+    monkeypatch.setattr(watch_suite, "_finder", lambda *_: container)
+    monkeypatch.setattr(watch_suite, "ask_dependencies", lambda *_: {"ai": now[0]})
+    table = FULL | {
+        "endpoints": [{"path": "/checkout", "max_latency": "1m"}],
+        "dependencies": [{"name": "ai", "kind": "tcp", "url": "tcp://ai:1"}],
+    }
+
+    def answers(checkout: int) -> Callable[[Asked], Answer]:
+        return lambda asked: json_answer({}, checkout if asked.path == "/checkout" else ready)
+
+    with serving(answers(checkout_live)) as live, serving(answers(checkout_old)) as old:
+        made = WatchSuite(
+            Settings.model_validate(table), replace(LIVE, base_url=live.url), replace(OLD, base_url=old.url),
+            ControlProbe(lambda: True), Evidence(), 0.0,
+        )  # fmt: skip
+        troubles = made.trouble, made.slowness
+        now[0] = ai
+        shared = ready == 503 or bool(ai.error) or checkout_live == checkout_old == 500
+        for trouble in troubles:
+            assert trouble is not None
+            assert bool(trouble()) is (shared and checkout_live <= checkout_old)
