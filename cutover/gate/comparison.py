@@ -184,7 +184,8 @@ def compare_all(
         (one, each)
         for one, differences in found
         for each in differences
-        if not _is_noise(each, noise[one.route]) and not _is_ignored(one.route, each.where, ignore)
+        if each.kind in STATUS_KINDS
+        or not (_is_noise(each, noise[one.route]) or _is_ignored(one.route, each.where, ignore))
     ]
     groups = [*_grouped(kept, routes), *_slower(timed)]
     groups.sort(key=lambda each: (KINDS.index(each.kind), -each.times, each.route, each.where))
@@ -224,6 +225,8 @@ def _why_not(row: Compared) -> str:
 
 
 FIELD_KINDS: frozenset[DifferenceKind] = frozenset({"removed_field", "added_field"})
+STATUS_KINDS: frozenset[DifferenceKind] = frozenset({"5xx", "status"})
+"""Never noise, as a request is not compared where two old answers differ in it; and no field, so never ignored."""
 
 
 def _is_noise(difference: Difference, noise: set[tuple[DifferenceKind, str]]) -> bool:

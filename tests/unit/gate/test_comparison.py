@@ -134,6 +134,35 @@ def test_noise_hides_no_other_difference() -> None:
 
 
 @pytest.mark.parametrize(
+    ("new", "kind"),
+    [
+        (said({}, 500), "5xx"),
+        (None, "5xx"),
+        (said({}, 404), "status"),
+        (said({}, 302, location="/x"), "status"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (said(1), said(2)),
+        (said("requests 1"), said("requests 8")),
+        (Answer(200, {}, "requests 1", content_type="text/plain"), Answer(200, {}, "requests 8")),
+        (said(ITEM, etag="1"), said(ITEM)),
+        (said({"": 1}), said({"": 2})),
+        (said({"": 1}), said({})),
+    ],
+    ids=["root", "html", "text", "header", "nameless", "optional nameless"],
+)
+def test_no_noise_hides_a_status(first: Answer, second: Answer, new: Answer | None, kind: str) -> None:
+    """A route whose old answers differ as a whole: a 5xx, no answer or another status is still a difference."""
+    found = compared(*[(first, second, new)] * 10)
+    assert [(each.kind, each.times) for each in found.groups] == [(kind, 10)]
+    assert compared((first, second, new), ignore=("*", "GET /items/*: *")).groups[0].kind == kind
+    assert compared((first, second, second)).groups == ()
+
+
+@pytest.mark.parametrize(
     ("first", "second", "new", "why"),
     [
         (None, said(ITEM), said(ITEM), "the old release gave no answer"),
