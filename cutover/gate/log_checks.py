@@ -21,7 +21,7 @@ from typing import Any
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineUnavailable
 from cutover.core.stats import more_often
-from cutover.core.text import MESSAGE_KEYS, approx_duration, parse_json, seconds_of
+from cutover.core.text import MESSAGE_KEYS, approx_duration, parse_json, seconds_of, without_codes
 from cutover.core.verdict import Verdict, no, not_asked, shortened, unknown, yes
 from cutover.system import docker
 from cutover.system.container import Container
@@ -100,7 +100,8 @@ def scan_log(lines: Iterable[str], rules: Logs) -> LogScan:
     """
     reader = _LogReader(rules)
     for line in lines:
-        reader.read(*split_stamp(line))
+        at, text = split_stamp(line)
+        reader.read(at, without_codes(text))
     allowed = [re.compile(pattern) for pattern in rules.ignore]
     errors = [each for each in reader.found if not any(pattern.search(each.text) for pattern in allowed)]
     return LogScan(errors, reader.structured, reader.leveled)

@@ -113,6 +113,32 @@ def test_a_traceback_is_one_error() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (["\x1b[31mERROR\x1b[0m db down"], [("ERROR db down", False)]),
+        (["\x1b[2m2025-09-04T01:10:00Z\x1b[0m \x1b[31mERROR\x1b[0m x"], [("#-#-#T#:#:#Z ERROR x", False)]),
+        (["\x1b[1;31mpanic: boom\x1b[0m"], [("panic: boom", True)]),
+        (["\x1b[33m" + row("error", "refused") + "\x1b[0m"], [("refused", False)]),
+        (
+            [
+                f"\x1b[31m{TRACEBACK}\x1b[0m",
+                '  \x1b[2mFile "x.py"\x1b[0m, line 1',
+                "\x1b[1m    g()\x1b[0m",
+                "\x1b[1;35mKeyError\x1b[0m: \x1b[35m'x'\x1b[0m",
+            ],
+            [("KeyError: 'x'", True)],
+        ),
+        (["\x1b[32mINFO\x1b[0m no \x1b[31mERROR\x1b[0m so far"], []),
+    ],
+    ids=["word", "stamp", "crash", "json", "traceback", "info"],
+)
+def test_colors_change_nothing(texts: list[str], found: list[tuple[str, bool]]) -> None:
+    """A log with the codes of a terminal is read as without them."""
+    scan = scan_log(stamped(*texts), RULES)
+    assert [(each.signature, each.severe) for each in scan.errors] == found
+
+
 def test_a_structured_exception_is_a_crash() -> None:
     """An error with an exception is a crash."""
     lines = stamped(
