@@ -12,6 +12,7 @@ container (the baseline). It is a spike if there are at least `floor` (5) errors
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,6 +53,9 @@ VARIES = (
     (re.compile(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE), "<hex>"),
     (re.compile(r"\d+"), "#"),
 )
+MEMBER = re.compile(r'\s*[{,]\s*"((?:[^"\\]|\\.)*)"\s*:\s*')
+"""The beginning of one member of a JSON object, up to its value."""
+DECODER = json.JSONDecoder(strict=False)
 SAME_EVENT_S = 0.5  # a traceback directly after an error line belongs to that error
 
 
@@ -175,7 +179,19 @@ def _json_object(text: str) -> Mapping[str, Any] | None:
     try:
         return dict(parse_json(text)) if text.startswith("{") else None
     except ValueError:
-        return None
+        return _cut_object(text)
+
+
+def _cut_object(text: str) -> Mapping[str, Any] | None:
+    """The members of a JSON object whose end is missing, as of a line above 16 KiB; None for other text."""
+    found, at = dict[str, Any](), 0
+    while member := MEMBER.match(text, at):
+        try:
+            found[member[1]], at = DECODER.raw_decode(text, member.end())
+        except (ValueError, RecursionError):  # the one that is cut, or nested too deeply
+            rest = text[member.end() :]
+            return found | ({member[1]: rest[1:]} if rest.startswith('"') else {})
+    return found if found and text[at:].lstrip()[:1] in {",", ""} else None
 
 
 # --- the error spike

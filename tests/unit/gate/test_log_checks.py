@@ -113,6 +113,35 @@ def test_a_traceback_is_one_error() -> None:
     ]
 
 
+LONG = "x" * 20_000 + " ERROR "
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "leveled"),
+    [
+        ('{"level":50,"time":1,"msg":"no","body":"' + LONG, [("no", False)], True),
+        ('{"msg":"no", "level" : "error" , "body":"' + LONG, [("no", False)], True),
+        ('{"log":{"level":"error"},"msg":"no","body":["' + LONG, [("no", False)], True),
+        ('{"level":"fatal","msg":"' + LONG, [(LONG[:160], True)], True),
+        ('{"level":"error","msg":"no","stack":"' + LONG, [("no", True)], True),
+        ('{"level":"error","msg":"no","bo', [("no", False)], True),
+        ('{"level":"error","msg":"no",', [("no", False)], True),
+        ('{"level":"info","body":"' + LONG, [], True),
+        ('{"level":"info","body":{"level":"error","x":"' + LONG, [], True),
+        ('{"body":"' + LONG, [], False),
+        ('{"body":{"level":"error","x":"' + LONG, [], False),
+        ('{"body":{"level":"error"},"x":"' + LONG, [], False),
+        ("{worker-1} ERROR " + LONG, [("{worker-#} ERROR " + LONG[:143], False)], True),
+        ('{"job": 7} ERROR failed', [('{"job": #} ERROR failed', False)], True),
+    ],
+)
+def test_the_level_of_json_that_is_cut(text: str, found: list[tuple[str, bool]], leveled: bool) -> None:
+    """It is that of the part that is there; without one the line is no error and has no level."""
+    scan = scan_log([line[:16_384] for line in stamped(text)], RULES)
+    seen = [(each.signature.removesuffix("…")[:150], each.severe) for each in scan.errors]
+    assert (seen, scan.leveled) == ([(text[:150], severe) for text, severe in found], leveled)
+
+
 @pytest.mark.parametrize(
     ("texts", "found"),
     [
