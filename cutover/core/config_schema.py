@@ -531,8 +531,8 @@ class Dependency(Section):
     kind: Literal["postgres", "redis", "http", "tcp"]
     """How it is checked."""
     url_key: str = ""
-    """The variable of the service that holds the URL; if it is not set there, or names no port for `tcp`, it is not
-    checked."""
+    """The variable of the service that holds the URL; if it is not set there, cannot be read (as with several hosts),
+    or names no port for `tcp`, it is not checked."""
     url: str = ""
     """The URL itself, in place of `url_key`."""
     path: UrlPath = ""

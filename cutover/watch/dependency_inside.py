@@ -28,9 +28,10 @@ SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 def ask_one(one: dict[str, Any]) -> dict[str, Any]:
     """The answer of one dependency: `{"ms": 1.2}`, `{"error": "…"}`, or `{"why_not": "…"}` if nobody is asked."""
-    url = one.get("url") or os.environ.get(one.get("url_key", ""), "")
+    url, url_key = one.get("url") or os.environ.get(one.get("url_key", ""), ""), one.get("url_key") or "url"
     if not url:
-        return {"why_not": f"{one.get('url_key') or 'url'} is not set in the container"}
+        return {"why_not": f"{url_key} is not set in the container"}
+    unreadable = {"why_not": f"the URL in {url_key} cannot be read"}
     if one.get("kind") == "http":
         import http.client  # noqa: F401 - loaded here so that it does not count as the dependency's time
     begun = time.monotonic()
@@ -39,7 +40,11 @@ def ask_one(one: dict[str, Any]) -> dict[str, Any]:
         port = parts.port or (443 if parts.scheme == "https" else PORTS.get(one["kind"], 0))
         if not parts.hostname or not port:
             lacking = "port" if parts.hostname else "host"
-            return {"why_not": f"the URL in {one.get('url_key') or 'url'} names no {lacking}"}
+            return {"why_not": f"the URL in {url_key} names no {lacking}"}
+        # An @ behind the host: a password with / # or ?, which drivers accept, and another host than it seems.
+        hidden = "@" not in parts.netloc and "@" in url and one["kind"] != "http"
+        if hidden or "," in parts.netloc.rpartition("@")[2]:
+            return unreadable
         PROTOCOLS[one["kind"]](parts, parts.hostname, port, one.get("path", ""))
     except Refused as error:
         return {"error": str(error)}
@@ -47,8 +52,10 @@ def ask_one(one: dict[str, Any]) -> dict[str, Any]:
         return {"error": "its host name is not known here"}
     except socket.timeout:  # noqa: UP041 - a class of its own before Python 3.10
         return {"error": f"no answer in {ANSWER_DEADLINE_S:g} s"}
-    except Exception as error:  # noqa: BLE001 - any failure is a missing answer
-        return {"error": getattr(error, "strerror", None) or type(error).__name__}
+    except OSError as error:
+        return {"error": error.strerror or type(error).__name__}
+    except Exception:  # noqa: BLE001 - a port that is no number, several hosts: nobody was asked
+        return unreadable
     return {"ms": round((time.monotonic() - begun) * 1000, 1)}
 
 
@@ -116,6 +123,10 @@ def web(parts: SplitResult, host: str, port: int, path: str) -> None:
         connection.request("GET", path or parts.path or "/", headers={"User-Agent": "cutover"})
         answer = connection.getresponse()
         answer.read(65536)
+    except http.client.HTTPException as error:
+        if isinstance(error, (OSError, http.client.InvalidURL)):
+            raise
+        raise Refused(f"not HTTP: {type(error).__name__}") from error
     finally:
         connection.close()
     if answer.status >= HTTP_ERROR:

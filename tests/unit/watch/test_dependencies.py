@@ -181,6 +181,8 @@ STARTING = b"E\x00\x00\x00\x40SFATAL\x00C57P03\x00Mthe database system is starti
         ("http", "http://127.0.0.1:{}", (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n",), None),
         ("http", "http://127.0.0.1:{}", (b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n",), "status 503"),
         ("http", "http://127.0.0.1:{}", (b"",), "RemoteDisconnected"),
+        ("http", "http://127.0.0.1:{}", (b"+OK\r\n\r\n",), "not HTTP: BadStatusLine"),
+        ("http", "http://127.0.0.1:{}/@ana", (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",), None),
     ],
 )
 def test_each_protocol_is_spoken(kind: str, url: str, answers: tuple[bytes, ...], said: str | None) -> None:
@@ -227,6 +229,36 @@ def test_a_url_that_leads_nowhere_is_not_asked(
     monkeypatch.setenv("THE_URL", url)
     found = dependency_inside.ask_one({"name": "x", "kind": kind, "url_key": "THE_URL"})
     assert found == {"why_not": f"the URL in THE_URL names no {lacking}"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "url"),
+    [
+        ("postgres", "postgresql://app:ab#cd@db:5432/x"),
+        ("postgres", "postgresql://app:12#cd@db:5432/x"),
+        ("postgres", "postgresql://app:p/w@db:5432/x"),
+        ("postgres", "postgresql://app:1/w@db:5432/x"),
+        ("postgres", "postgresql://app:1?w@db:5432/x"),
+        ("postgres", "postgresql://h1:5432,h2:5432/x"),
+        ("postgres", "postgresql://app:pw@h1,h2:5432/x"),
+        ("postgres", "postgresql://h1,h2/x"),
+        ("postgres", "postgresql://[::1/x"),
+        ("redis", "redis://h1:6379,h2:6379/0"),
+        ("redis", "redis://:p#w@cache:6379/0"),
+        ("redis", "redis://cache:99999/0"),
+        ("tcp", "tcp://a..b:80"),
+        ("tcp", f"tcp://{'a' * 70}:80"),
+        ("http", "http://ai:port/"),
+        ("http", "http://127.0.0.1:9/a b"),
+    ],
+)
+def test_a_url_that_only_the_service_can_read_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, kind: str, url: str
+) -> None:
+    """A driver may accept it: nobody is asked, so neither color has a dependency that fails."""
+    monkeypatch.setenv("THE_URL", url)
+    found = dependency_inside.ask_one({"name": "x", "kind": kind, "url_key": "THE_URL"})
+    assert found == {"why_not": "the URL in THE_URL cannot be read"}
 
 
 def test_the_alerts_keep_the_last_answer() -> None:
