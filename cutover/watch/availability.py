@@ -18,6 +18,7 @@ from cutover.core.stats import Sequential
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
 from cutover.gate.http_checks import ask_ready, endpoint, ready_problem
+from cutover.proxy.base import named_color
 from cutover.system.http import HttpClient, HttpResponse, NoResponse, RequestOptions, send_request
 from cutover.watch.check import Source, WatchCheck
 
@@ -71,7 +72,7 @@ class Prober:
         old_seconds = other.seconds if other and is_there else None
         if isinstance(result, NoResponse):
             return Probe(self._kind(None, other), result.reason, result.seconds, None, old_seconds)
-        color, problem = result.headers.get(self.color_header.lower()), ready_problem(result, self.wanted)
+        color, problem = named_color(result, self.color_header) or None, ready_problem(result, self.wanted)
         kind = self._kind(result, other) if problem else "good"
         return Probe(kind, problem or f"status {result.status}", result.seconds, color, old_seconds)
 

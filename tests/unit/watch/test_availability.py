@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ from cutover.watch.availability import (
     request_endpoints,
 )
 from cutover.watch.check import at_once
-from tests.helpers.rude_servers import Talk, nobody, response, serving
+from tests.helpers.rude_servers import Talk, nobody, response, says, serving
 
 YES, NO, UNKNOWN, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.UNKNOWN, Outcome.NOT_ASKED
 LETTERS: dict[str, ProbeKind] = {".": "good", "x": "failed", "s": "shared", "?": "silent"}
@@ -164,6 +165,25 @@ def test_a_probe_is_put_to_its_control(live: int, old: int | None, control: bool
     assert probe.kind == kind
     assert (probe.old_seconds is None) is not old  # refused or not there: nothing to compare with
     assert probe.color == ("green" if live else None)
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "color"),
+    [
+        ("", "X-Color: green", "green"),
+        ("", "x-color:  Green ", "green"),
+        ({"color": "green", "ready": True}, "", "green"),
+        ({"color": "blue"}, "X-Color: green", "green"),
+        ({"color": "red"}, "", None),
+        ("", "X-Color: sha-1", None),
+        ("green", "", None),
+    ],
+)
+def test_a_probe_reads_the_color_as_the_proof_does(body: Any, header: str, color: str | None) -> None:
+    """From the header in any spelling, or from the JSON; any other word names no color."""
+    with serving(says(response(200, body, *filter(None, [header])))) as url:
+        probe = Prober(http.HttpClient(url, 5.0), Ready(), ControlProbe(lambda: True), "X-Color")()
+    assert (probe.kind, probe.color) == ("good", color)
 
 
 @pytest.mark.parametrize(("paused", "kind", "shared"), [(False, "shared", True), (True, "failed", False)])
