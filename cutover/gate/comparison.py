@@ -40,8 +40,14 @@ IDENTITIES = ("id", "uuid", "key", "slug", "name", "path")
 SLOWER_FACTOR, SLOWER_S, SLOWER_PAIRS, SLOWER_ALPHA = 1.5, 0.02, 8, 0.001
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 HEX = re.compile(r"[0-9a-fA-F]{12,}")
-TOKEN = re.compile(rf"{HEX.pattern}|[\w.~+/=-]{{20,}}")
-DIGIT, LETTER = re.compile(r"\d"), re.compile(r"[A-Za-z]")
+TOKEN = re.compile(rf"{HEX.pattern}|(?<![\w-])ey[\w-]+(?:\.[\w-]+)+|[\w~+-]{{20,}}")
+"""What may be a token: a part of a path or a query, so that two paths are compared part by part; or a JWT."""
+RANDOM = re.compile(r"(?<![A-Za-z\d])(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z\d]{10,}")
+"""Letters and digits without a separator, which the words of a title have."""
+BASE64 = re.compile(
+    r"(?=.*\d)(?=.*[a-z])(?=.*[A-Z])(?!/)(?=.{20})(?:[A-Za-z\d+/]{4})+(?:[A-Za-z\d+/]{2,3}={1,2})?"
+)
+"""A whole value: a part of a text may as well be a path."""
 NUMBERED = re.compile(r"\d+")
 ATTRIBUTES = ("id", "name", "type", "href", "src", "action", "role", "rel")
 
@@ -159,7 +165,7 @@ def compare_all(
     refused = 0
     skipped: dict[str, int] = defaultdict(int)
     routes: dict[str, int] = defaultdict(int)
-    values = _Values(tuple(names), now)
+    values = _Values(_words(names), now)
     for row in rows:
         first, second = row.old
         one = _Request(row.route, row.request)
@@ -309,7 +315,7 @@ SAID: Mapping[DifferenceKind, str] = {
 class _Values:
     """Compares two answers; it knows what values of two processes may differ in."""
 
-    names: tuple[str, ...]
+    names: re.Pattern[str]
     now: float
 
     def differences(self, old: Answer, new: Answer) -> list[Difference]:
@@ -422,8 +428,9 @@ class _Values:
         return self._plain(old) == self._plain(new)
 
     def _plain(self, text: str) -> str:
-        for name in self.names:
-            text = text.replace(name, "{name}")
+        if BASE64.fullmatch(text) and RANDOM.search(text):
+            return "{token}"
+        text = self.names.sub("{name}", text)
         return TOKEN.sub(_token, UUID.sub("{id}", text))
 
     def _both_recent(self, old: Any, new: Any) -> bool:
@@ -549,10 +556,18 @@ def _local(target: str, asked: str) -> str:
     return rest if rest[:1] in {"", "/", "?", "#"} else target
 
 
+def _words(names: Iterable[str]) -> re.Pattern[str]:
+    """Finds *names* as whole words, also after a `v`; one that is a number only as the whole text."""
+    longest_first = [*map(re.escape, sorted(filter(None, names), key=len, reverse=True))]
+    within = "|".join(each for each in longest_first if not each.isdecimal())
+    whole = "|".join(each for each in longest_first if each.isdecimal())
+    return re.compile(rf"(?<![^\W_])v?(?:{within or '(?!)'})(?![^\W_])|\A(?:{whole or '(?!)'})\Z")
+
+
 def _token(found: re.Match[str]) -> str:
-    """A token has letters and digits; what has not may contain one."""
+    """A token is hexadecimal, a JWT, or has letters and digits in a row; what has not may contain one."""
     text = found[0]
-    if HEX.fullmatch(text) or (DIGIT.search(text) and LETTER.search(text)):
+    if HEX.fullmatch(text) or "." in text or RANDOM.search(text):
         return "{token}"
     return HEX.sub("{token}", text)
 

@@ -224,6 +224,55 @@ def test_a_redirect_to_elsewhere() -> None:
         assert group.kind == "redirect"
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ("/v2/account/settings", "/v1/login/expired-session", False),
+        ("https://shop.example/checkout/step2", "https://shop.example/login/blocked5", False),
+        ("https://shop-2.example.com/a", "https://login-7.example.com/a", False),
+        ("/posts/how-to-bake-bread-in-10-minutes", "/posts/what-we-learned-in-2024-so-far", False),
+        ("/pay?next=checkout1&step=of-the-whole-way", "/pay?next=logout1&step=of-the-whole-way", False),
+        ("Account/Settings/Page7/x", "Account/Login/Expired7/x", False),
+        ("/pay/k3J9xQ0aB7cD2eF4gH6iJ", "/pay/z8Y6xW4vU2tS0rQ1pO3nM", True),
+        ("/pay/k3J9xQ0aB7cD2eF4gH6iJ", "/refund/z8Y6xW4vU2tS0rQ1pO3nM", False),
+        ("/pay?code=k3J9xQ0a-7cD2eF4gH6iJK&x=1", "/pay?code=z8Y6xW4vU2tS_rQ1pO3nMz&x=1", True),
+        ("/pay?code=k3J9xQ0a-7cD2eF4gH6iJK&x=1", "/pay?code=z8Y6xW4vU2tS_rQ1pO3nMz&x=2", False),
+        ("a3/+Zk9xQ0aB7cD2eF4gH6==", "Q8/x+Y6xW4vU2tS0rQ1pO3==", True),
+        ("eyJhbGciOiJIUzI1.eyJ1c2VyIjoxfQ.k3J9-x_Q0", "eyJhbGciOiJIUzI1.eyJ1c2VyIjoyfQ.z8Y6-x_W4", True),
+        ("main.0a1b2c3d4e5f6a7b8c9d.js", "vendor.1a1b2c3d4e5f6a7b8c9d.css", False),
+        ("8d3f0c2a9b11", "11aa22bb33cc", True),
+        ("x" * 200_000, "y" * 200_000, False),
+        ("ey-" * 100_000, "ey_" * 100_000, False),
+    ],
+)
+def test_a_token_is_a_part_of_a_path(one: str, two: str, same: bool) -> None:
+    """Two paths are the same if they differ in tokens only; a value with / + = or . may be one token as a whole."""
+    old = said({"at": one}, 302, location=one)
+    found = compared((old, old, said({"at": two}, 302, location=two))).groups
+    assert [each.kind for each in found] == ([] if same else ["redirect", "value"])
+
+
+@pytest.mark.parametrize(
+    ("names", "one", "two", "same"),
+    [
+        (("1", "2"), "12:00", "21:00", False),
+        (("1", "2"), "page 1", "page 2", False),
+        (("1", "2"), "1", "2", True),
+        (("1.2.0", "1.3.0"), "shop/1.2.0", "shop/1.3.0", True),
+        (("1.2.0", "1.3.0"), "ready: v1.2.0", "ready: v1.3.0", True),
+        (("1.2.0", "1.3.0"), "11.2.0", "11.3.0", False),
+        (("1.2", "1.2.1"), "shop 1.2", "shop 1.2.1", True),
+        (("blue", "green"), "recall_blue-api-1", "recall_green-api-1", True),
+        (("blue", "green"), "blueberry", "greenberry", False),
+        (("a.c", ""), "abc", "a.c", False),
+    ],
+)
+def test_names_of_the_releases_are_words(names: tuple[str, ...], one: str, two: str, same: bool) -> None:
+    """A tag within another word or number is none."""
+    found = compared((said({"at": one}), said({"at": one}), said({"at": two})), names=names).groups
+    assert (not found) is same
+
+
 def test_a_slower_route() -> None:
     """By pairs of the same request; one slow answer, and a few requests, say nothing."""
     quick = said(ITEM, seconds=0.02)
