@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 ESCAPE_CODE = re.compile(
@@ -94,6 +95,13 @@ def route_of(method: str, path: str) -> str:
     named = ["*" if ROUTE_ID.fullmatch(each) else each for each in parts[:MOST_PARTS]]
     more = ["…"] if len(parts) > MOST_PARTS else []
     return f"{method} /{'/'.join([*named, *more])}"
+
+
+def shown_query(query: str) -> str:
+    """`?page=…&token=…`: *query* without its values, and `*` for a name that looks like an ID; empty if it is empty."""
+    names = (name for name, _ in parse_qsl(query, keep_blank_values=True))
+    shown = "&".join(f"{'*' if ROUTE_ID.fullmatch(name) else name}=…" for name in names)
+    return f"?{shown}" if shown else ""
 
 
 def quoted(text: str) -> str:

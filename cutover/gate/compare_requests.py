@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from cutover.core.errors import ConfigError
-from cutover.core.text import quoted, route_of
+from cutover.core.text import quoted, route_of, shown_query
 
 SAFE = ("GET", "HEAD")
 CREDENTIALS = frozenset({
@@ -41,6 +41,8 @@ class CompareRequest:
     """With its query."""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    of_user: bool = False
+    """Whether a user sent it: its path may hold a token of theirs."""
 
     @property
     def route(self) -> str:
@@ -49,10 +51,9 @@ class CompareRequest:
 
     @property
     def label(self) -> str:
-        """`GET /search?q=…`: as reports show it, without the values of its query."""
+        """`GET /items/7?q=…`: as reports show it, without the values of its query; of a user's request the route."""
         path, _, query = self.path.partition("?")
-        names = "&".join(f"{name}=…" for name, _ in parse_qsl(query, keep_blank_values=True))
-        return f"{self.method} {path}{f'?{names}' if names else ''}"
+        return f"{self.route if self.of_user else f'{self.method} {path}'}{shown_query(query)}"
 
     @property
     def key(self) -> tuple[str, str, bytes]:

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 from cutover.core.config_schema import DifferenceKind
 from cutover.core.stats import binomial_tail
-from cutover.core.text import count, duration, seconds_of
+from cutover.core.text import ROUTE_ID, count, duration, seconds_of, shown_query
 from cutover.system.http import HttpResponse, NoResponse
 
 KINDS: tuple[DifferenceKind, ...] = get_args(DifferenceKind)
@@ -74,7 +74,7 @@ class Compared:
     route: str
     """`GET /memories/*`"""
     request: str
-    """`GET /memories/7?…`, as the report may show it."""
+    """`GET /memories/7?q=…`, as the report may show it."""
     old: tuple[Answer | None, Answer | None]
     new: Answer | None
 
@@ -333,7 +333,7 @@ class _Values:
                 was, is_now = ("present" if each else "" for each in (was, is_now))
             if name == "location":
                 if not self._same(was, is_now):
-                    yield Difference("redirect", name, shown(was), shown(is_now))
+                    yield Difference("redirect", name, shown_location(was), shown_location(is_now))
             elif name == "content-type":
                 if _media(was) != _media(is_now):
                     yield Difference("type", name, shown(was) or "absent", shown(is_now) or "absent")
@@ -510,6 +510,15 @@ def shown(value: object) -> str:
     """A value as the report shows it, shortened."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}… ({count(len(text), 'letter')})"
+
+
+def shown_location(target: str) -> str:
+    """Where a redirect leads, as reports show it: `*` for a token in its path, no value of its query or fragment."""
+    rest, _, fragment = target.partition("#")
+    path, _, query = rest.partition("?")
+    parts, first = path.split("/"), 3 if "://" in path else 0
+    masked = ["*" if ROUTE_ID.fullmatch(each) and not each.isdecimal() else each for each in parts[first:]]
+    return shown("/".join([*parts[:first], *masked]) + shown_query(query) + ("#…" if fragment else ""))
 
 
 def _type(value: object) -> str:

@@ -60,7 +60,8 @@ def _of_log(settings: Settings, tell: Callable[[str], None]) -> Iterator[Compare
     for each in requests:
         answered = HTTPStatus.OK <= each.status < HTTPStatus.INTERNAL_SERVER_ERROR
         if answered and each.color and not each.is_ours(ours):
-            yield CompareRequest(each.method, f"{each.path}?{each.query}" if each.query else each.path)
+            path = f"{each.path}?{each.query}" if each.query else each.path
+            yield CompareRequest(each.method, path, of_user=True)
 
 
 def _of_service(path: str, live: HttpClient, tell: Callable[[str], None]) -> list[CompareRequest]:

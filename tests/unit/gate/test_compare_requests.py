@@ -49,9 +49,20 @@ def test_credentials_of_a_user_are_never_sent() -> None:
     assert without_credentials(given) == {"accept": "text/html"}
 
 
-def test_values_of_a_query_are_not_shown() -> None:
-    """The report names the keys."""
-    assert CompareRequest("GET", f"/search?q={SECRET}&page=2").label == "GET /search?q=…&page=…"
+@pytest.mark.parametrize(
+    ("path", "label", "label_of_user"),
+    [
+        (f"/search?q={SECRET}&page=2", "GET /search?q=…&page=…", "GET /search?q=…&page=…"),
+        ("/reset/k3J9xQ0aB7cD2eF4gH6iJ", "GET /reset/k3J9xQ0aB7cD2eF4gH6iJ", "GET /reset/*"),
+        ("/items/7?a=1", "GET /items/7?a=…", "GET /items/*?a=…"),
+        ("/reset?k3J9xQ0aB7cD2eF4gH6iJ", "GET /reset?*=…", "GET /reset?*=…"),
+        ("/?", "GET /", "GET /"),
+    ],
+)
+def test_what_users_sent_is_not_shown(path: str, label: str, label_of_user: str) -> None:
+    """The report names the keys of a query; and of a user's request the route, as its path may hold a token."""
+    assert CompareRequest("GET", path).label == label
+    assert CompareRequest("GET", path, of_user=True).label == label_of_user
 
 
 def test_lines_of_json(tmp_path: Path) -> None:

@@ -225,6 +225,25 @@ def test_a_redirect_to_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("/login", "/login"),
+        ("/items/8", "/items/8"),
+        ("/reset/k3J9xQ0aB7cD2eF4gH6iJ/next", "/reset/*/next"),
+        ("/pay?code=k3J9x&page=2#token=k3J9x", "/pay?code=…&page=…#…"),
+        ("https://shop-2.internal.example:8443/pay/k3J9xQ0aB7cD2eF4gH6iJ?k3J9xQ0aB7cD2eF4gH6iJ",
+         "https://shop-2.internal.example:8443/pay/*?*=…"),
+        ("", "gone"),
+    ],
+)  # fmt: skip
+def test_a_redirect_shows_no_token(location: str, shown: str) -> None:
+    """Compared with its values, shown without them."""
+    one = said({}, 302, location="/a?code=7")
+    (group,) = compared((one, one, said({}, 302, location=location))).groups
+    assert group.text == f"GET /items/*: redirects to {shown} instead of /a?code=…, 1 of 1"
+
+
+@pytest.mark.parametrize(
     ("one", "two", "same"),
     [
         ("/v2/account/settings", "/v1/login/expired-session", False),
