@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -60,6 +61,16 @@ def approx_duration(seconds: float) -> str:
 def _two_units(amount: int, size: int, large: str, small: str) -> str:
     whole, rest = divmod(amount, size)
     return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
+
+
+def spelled(value: float, *, least: float = -math.inf, most: float = math.inf, places: int = 0) -> str:
+    """*value* with *places* decimals, never spelled like a bound that it breaks: 300.2 is 301 beside at most 300."""
+    step, shown = 10.0**-places, round(value, places)
+    if value > most:
+        shown = max(shown, round(most, places) + step)
+    elif value < least:
+        shown = min(shown, round(least, places) - step)
+    return f"{shown:.{places}f}"
 
 
 def countdown(left: float) -> str:

@@ -25,7 +25,7 @@ import yaml
 from cutover.core.config import Settings
 from cutover.core.config_schema import Alerts
 from cutover.core.errors import EngineUnavailable
-from cutover.core.text import seconds_of
+from cutover.core.text import seconds_of, spelled
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.system import docker, http, process
 from cutover.system.http import TlsVerify, tls_context
@@ -90,15 +90,16 @@ def judge_disk(room: DiskRoom, least: float) -> Verdict:
     """No if less than the share *least* of the space, or of the inodes, is free."""
     share = room.free / room.size if room.size else 0.0
     inodes = room.inodes_free / room.inodes if room.inodes else 1.0
-    free = f"{share:.0%} ({room.free / GIGABYTE:.1f} of {room.size / GIGABYTE:.0f} GB)"
+    percent, inode_percent = (f"{spelled(100 * each, least=100 * least)}%" for each in (share, inodes))
+    free = f"{percent} ({room.free / GIGABYTE:.1f} of {room.size / GIGABYTE:.0f} GB)"
     expected = f"{least:.0%} free"
     evidence = {"path": str(room.path), "free_bytes": room.free, "inodes_free": room.inodes_free}
     if share < least:
         reason = f"{room.path}: expected {expected}, got {free}"
         return no("disk", reason, expected=expected, seen=free, **evidence)
     if inodes < least:
-        reason = f"{room.path}: expected {least:.0%} of the inodes free, got {inodes:.0%}"
-        return no("disk", reason, expected=expected, seen=f"{inodes:.0%} of inodes", **evidence)
+        reason = f"{room.path}: expected {least:.0%} of the inodes free, got {inode_percent}"
+        return no("disk", reason, expected=expected, seen=f"{inode_percent} of inodes", **evidence)
     return yes("disk", f"{room.path}: {free} free", expected=expected, seen=free, **evidence)
 
 
@@ -147,7 +148,7 @@ def judge_tls(until: float, now: float, least_days: float, refusal: str) -> Verd
     """No if clients refuse the certificate (*refusal*), or if it is valid for fewer than *least_days*."""
     days = (until - now) / DAY_S
     end = datetime.fromtimestamp(until, UTC).strftime("%Y-%m-%d")
-    expected, seen = f"at least {least_days:g} days left", f"{days:.0f} days left"
+    expected, seen = f"at least {least_days:g} days left", f"{spelled(days, least=least_days)} days left"
     if days <= 0:
         return no("tls", f"the certificate has expired on {end}", expected=expected, seen=seen)
     if refusal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import time
@@ -14,6 +15,7 @@ from urllib.parse import quote
 
 from cutover.core.config_schema import Endpoint, Ready, Version
 from cutover.core.target import ControlProbe
+from cutover.core.text import spelled
 from cutover.core.verdict import Outcome, Verdict, no, shortened, yes
 from cutover.system.http import (
     MAX_TRIES,
@@ -161,7 +163,7 @@ def judge_endpoint(response: HttpResponse, wanted: Endpoint) -> Verdict:
     expected = f"{wanted.status}{f' {compact_json(body)}' if body is not None else ''}"
     if problem:
         return no(wanted.label, problem, expected=expected, **response.evidence)
-    took = f"{response.seconds * 1000:.0f} ms"
+    took = f"{spelled(response.seconds * 1000, most=wanted.max_latency * 1000)} ms"
     if response.seconds > wanted.max_latency:
         reason = f"expected an answer within {wanted.max_latency * 1000:.0f} ms, it took {took}"
         return no(wanted.label, reason, expected=expected, only_slow=True, **response.evidence)
@@ -263,12 +265,11 @@ def judge_latency(
     times = sorted(each.seconds for each in seen)
     counts, middle = times[-1 - excused], statistics.median(times)
     what = "worst but one" if excused else "the only one"
-    reason = (
-        f"{name}: median {_spell(middle)}, {what} {_spell(counts)} of {len(times)} (limit {_spell(limit_s)})"
-    )
+    worst = _spell(counts, limit_s)
+    reason = f"{name}: median {_spell(middle)}, {what} {worst} of {len(times)} (limit {_spell(limit_s)})"
     judge, expected = yes if counts <= limit_s else no, f"at most {_spell(limit_s)}"
     samples = [_spell(each) for each in times]
-    return judge(question, reason, expected=expected, seen=_spell(counts), milliseconds=samples)
+    return judge(question, reason, expected=expected, seen=worst, milliseconds=samples)
 
 
 def slower_than_other(
@@ -287,8 +288,10 @@ def _is_slow(verdict: Verdict) -> bool:
     return verdict.outcome is Outcome.NO and "milliseconds" in verdict.evidence
 
 
-def _spell(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+def _spell(seconds: float, most_s: float = math.inf) -> str:
+    if seconds < 1:
+        return f"{spelled(seconds * 1000, most=most_s * 1000)} ms"
+    return f"{spelled(seconds, most=most_s, places=2)} s"
 
 
 # --- comparing a response with what is wanted ---

@@ -16,7 +16,7 @@ from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable, Failed
 from cutover.core.evidence import Evidence
 from cutover.core.target import Target
-from cutover.core.text import now
+from cutover.core.text import now, spelled
 from cutover.core.verdict import Verdict, no, yes
 from cutover.env.envfile import set_env_value
 from cutover.proxy.access_log import LogTails
@@ -294,7 +294,7 @@ def unfreeze_change(settings: Settings) -> Change:
 
 def judge_frozen(seconds: float, longest_s: float) -> Verdict:
     """Yes as long as writes are frozen for at most *longest_s*."""
-    seen, most = f"{seconds:.0f} s", f"at most {longest_s:.0f} s"
+    seen, most = f"{spelled(seconds, most=longest_s)} s", f"at most {longest_s:.0f} s"
     if seconds <= longest_s:
         return yes(FREEZE, f"writes were frozen for {seen}", expected=most, seen=seen)
     return no(FREEZE, f"expected a freeze of {most}, it lasts for {seen}", expected=most, seen=seen)

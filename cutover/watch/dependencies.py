@@ -17,6 +17,7 @@ from typing import Any
 from cutover.core.config_schema import Dependency
 from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
+from cutover.core.text import spelled
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.system import docker
 from cutover.system.container import Container
@@ -36,7 +37,11 @@ class DependencyAnswer:
     why_not: str = ""
 
     def __str__(self) -> str:
-        return self.error or self.why_not or f"{self.ms:.0f} ms"
+        return self.spelled()
+
+    def spelled(self, allowed_s: float = math.inf) -> str:
+        """In words, so that a time above *allowed_s* seconds does not read like it."""
+        return self.error or self.why_not or f"{spelled(self.ms or 0.0, most=allowed_s * 1000)} ms"
 
     def is_bad(self, allowed_s: float) -> bool:
         """Whether it failed, or took longer than *allowed_s* seconds."""
@@ -93,15 +98,15 @@ def judge_dependency(
     question, expected = f"dependency {name}", f"an answer within {allowed_s * 1000:.0f} ms"
     if live is None or live.why_not:
         return not_asked(question, live.why_not if live else "the container does not run")
-    seen = str(live)
-    beside = f", {old} from the old color" if old else ""
+    seen = live.spelled(allowed_s)
+    of_old = f", {old.spelled(allowed_s)} from the old color" if old else ""
     if not live.is_bad(allowed_s):
-        return yes(question, f"{seen}{beside}", expected=expected, seen=seen)
+        return yes(question, f"{seen}{of_old}", expected=expected, seen=seen)
     if old is not None and old.is_bad(allowed_s):
         return not_asked(question, f"reported: {question} fails for both colors: {seen}: not this release")
     if streak < BAD_IN_A_ROW:
         return not_asked(question, f"{seen}, once; {BAD_IN_A_ROW} in a row are a no")
-    reason = f"expected {expected}, got {seen}{beside}"
+    reason = f"expected {expected}, got {seen}{of_old}"
     return no(question, reason, expected=expected, seen=seen, in_a_row=streak)
 
 
@@ -159,7 +164,7 @@ class DependencySource(Source[OfBothColors]):
         for name, answer in (self._ask_old() or {}).items():
             before = self.before.get(name, DependencyAnswer())
             if any(answer.is_bad(each) and not before.is_bad(each) for each in bounds):
-                return f"dependency {name} fails for the old color too ({answer})"
+                return f"dependency {name} fails for the old color too ({answer.spelled(self.allowed_s)})"
         return ""
 
 

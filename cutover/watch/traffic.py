@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential, more_often, quantile
+from cutover.core.text import spelled
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.proxy.access_log import (
     FAILED_STATUS,
@@ -286,7 +287,8 @@ def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, neede
     bad, seen = counts.recent
     if not seen or bad / seen <= test.bound:
         bad, seen = counts.failed, counts.requests
-    got = f"{bad / seen:.1%} ({bad} of {seen})" if seen else "no requests"
+    share = spelled(100 * bad / seen, most=100 * test.bound, places=1) if seen else ""
+    got = f"{share}% ({bad} of {seen})" if seen else "no requests"
     was = (
         f"the old color had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
     )
@@ -327,7 +329,11 @@ def judge_user_latency(windows: tuple[LatencyWindow, ...], allowed: dict[str, tu
     if not windows:
         return not_asked(question, f"no window of {LATENCY_WINDOW_NEEDS} requests yet")
     newest = windows[-1]
-    shown = ", ".join(f"{name} {newest.quantiles[name] * 1000:.0f} ms" for name in QUANTILES)
+    most = {name: 1000 * bound for name, (bound, _) in allowed.items()}
+    shown = ", ".join(
+        f"{name} {spelled(newest.quantiles[name] * 1000, most=most.get(name, math.inf))} ms"
+        for name in QUANTILES
+    )
     if not allowed:
         reason = f"no [slo], and too few requests before the switch to compare with: {shown}"
         return not_asked(question, reason)
@@ -335,8 +341,8 @@ def judge_user_latency(windows: tuple[LatencyWindow, ...], allowed: dict[str, tu
         expected = f"{name} at most {bound * 1000:.0f} ms ({origin})"
         over = [window for window in windows[-2:] if window.quantiles[name] > bound]
         if len(over) == 2:  # noqa: PLR2004 - twice in a row
-            # Rounded up: 300.2 ms must not read like the bound of 300 ms.
-            got = " and ".join(f"{math.ceil(window.quantiles[name] * 1000 - 1e-6)} ms" for window in over)
+            times = (spelled(window.quantiles[name] * 1000, most=bound * 1000) for window in over)
+            got = " and ".join(f"{each} ms" for each in times)
             reason = f"expected {expected}, got {got} in two windows in a row"
             return no(question, reason, expected=expected, seen=got, requests=sum(w.requests for w in over))
     expected = ", ".join(f"{name} at most {bound * 1000:.0f} ms" for name, (bound, _) in allowed.items())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cutover.core.text import count, countdown, duration, join_list, utc
+from cutover.core.text import count, countdown, duration, join_list, spelled, utc
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,25 @@ def test_words_are_counted_and_joined() -> None:
     ]
     assert [join_list([]), join_list(["a"]), join_list(["a", "b", "c"])] == ["", "a", "a, b and c"]
     assert utc(1756947022) == "2025-09-04 00:50:22 UTC"
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "places", "said"),
+    [
+        (300.2, {"most": 300}, 0, "301"),
+        (299.8, {"most": 300}, 0, "300"),
+        (300.0, {"most": 300}, 0, "300"),
+        (412.4, {"most": 300}, 0, "412"),
+        (299.9, {"most": 299.6}, 0, "301"),
+        (13.6, {"least": 14}, 0, "13"),
+        (14.4, {"least": 14}, 0, "14"),
+        (9.7, {"least": 10}, 0, "9"),
+        (1.004, {"most": 1.0}, 2, "1.01"),
+        (1.004, {}, 2, "1.00"),
+    ],
+)
+def test_a_value_that_breaks_a_bound_is_not_spelled_like_it(
+    value: float, bounds: dict[str, float], places: int, said: str
+) -> None:
+    """Else a no reads like a yes; any other value is rounded as usual."""
+    assert spelled(value, **bounds, places=places) == said

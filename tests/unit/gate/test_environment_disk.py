@@ -21,13 +21,15 @@ GB = 10**9
         (50, 900, 1000, YES, "/data: 50% (50.0 of 100 GB) free"),
         (10, 900, 1000, YES, "/data: 10% (10.0 of 100 GB) free"),
         (9, 900, 1000, NO, "/data: expected 10% free, got 9% (9.0 of 100 GB)"),
+        (9.7, 900, 1000, NO, "/data: expected 10% free, got 9% (9.7 of 100 GB)"),
+        (50, 97, 1000, NO, "/data: expected 10% of the inodes free, got 9%"),
         (50, 50, 1000, NO, "/data: expected 10% of the inodes free, got 5%"),
         (50, 0, 0, YES, "/data: 50% (50.0 of 100 GB) free"),
     ],
 )
-def test_room(free: int, inodes_free: int, inodes: int, outcome: Outcome, reason: str) -> None:
+def test_room(free: float, inodes_free: int, inodes: int, outcome: Outcome, reason: str) -> None:
     """Less than the least share of either is a no; a file system without inodes has none to run out of."""
-    verdict = judge_disk(DiskRoom(Path("/data"), 1, free * GB, 100 * GB, inodes_free, inodes), 0.1)
+    verdict = judge_disk(DiskRoom(Path("/data"), 1, int(free * GB), 100 * GB, inodes_free, inodes), 0.1)
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 

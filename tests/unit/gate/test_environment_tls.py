@@ -28,6 +28,8 @@ NOW = 1_700_000_000.0
         (90, "", YES, "90 days left (until 2024-02-12)"),
         (14, "", YES, "14 days left (until 2023-11-28)"),
         (13, "", NO, "expected at least 14 days left, got 13 days left (until 2023-11-27)"),
+        (13.6, "", NO, "expected at least 14 days left, got 13 days left (until 2023-11-28)"),
+        (14.4, "", YES, "14 days left (until 2023-11-29)"),
         (-1, "certificate has expired", NO, "the certificate has expired on 2023-11-13"),
         (90, "self-signed certificate", NO, "clients refuse the certificate: self-signed certificate"),
     ],

@@ -44,6 +44,7 @@ def said(body: Any = None, status: int = 200, seconds: float = 0.01, color: str 
         (said(None), wanted(json={"n": 1}), NO, 'expected {"n": 1}, got null'),
         (said({"a": 1}), wanted(json={"a": 2, "b": 3}), NO, "expected a 2, got 1 (and 1 more)"),
         (said(seconds=1.5), wanted(), NO, "expected an answer within 1000 ms, it took 1500 ms"),
+        (said(seconds=1.0002), wanted(), NO, "expected an answer within 1000 ms, it took 1001 ms"),
         (said(), wanted(headers={"X-Color": "green"}), NO, "expected header X-Color: green, there is none"),
         (said(color="blue"), wanted(headers={"X-Color": "green"}), NO, "got blue"),
         (said(color="green"), wanted(headers={"X-Color": "blue|green"}), YES, "200"),

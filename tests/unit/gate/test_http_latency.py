@@ -35,6 +35,7 @@ def took(*seconds: float, status: int = 200) -> list[HttpResponse | NoResponse]:
         (took(0.1, 0.1, math.inf, 0.1, 0.1), YES, "worst but one 100 ms"),
         (took(0.1, math.inf, math.inf, 0.1, 0.1), NO, "no complete answer in 5.0 s"),
         (took(0.1, 1.2, math.inf, 0.1, 0.1), NO, "worst but one 1.20 s"),
+        (took(0.1, 1.002, 9.0, 0.1, 0.1), NO, "worst but one 1.01 s of 5 (limit 1.00 s)"),
         (took(0.2), YES, "the only one 200 ms of 1"),
         (took(2.0), NO, "the only one 2.00 s of 1"),
         (took(0.1, 0.1, 0.1) + took(0.1, status=500), YES, "worst but one"),

@@ -91,6 +91,7 @@ def test_lies_beside_the_marker(settings: Settings, tmp_path: Path) -> None:
 def test_judges_how_long_users_waited(seconds: float, outcome: Outcome) -> None:
     """A freeze that lasts longer than promised is a no."""
     assert judge_frozen(seconds, 300.0).outcome is outcome
+    assert judge_frozen(300.4, 300.0).reason == "expected a freeze of at most 300 s, it lasts for 301 s"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ GOOD, SLOW, DOWN = (
     DependencyAnswer(1500.0),
     DependencyAnswer(error="Connection refused"),
 )
+NEARLY = DependencyAnswer(1000.2)
 UNSET = DependencyAnswer(why_not="DATABASE_URL is not set in the container")
 
 
@@ -46,6 +47,8 @@ UNSET = DependencyAnswer(why_not="DATABASE_URL is not set in the container")
         (9, DOWN, DOWN, NOT_ASKED, "fails for both colors: Connection refused: not this release"),
         (9, SLOW, SLOW, NOT_ASKED, "reported: dependency db fails for both colors: 1500 ms: not this release"),
         (2, SLOW, GOOD, NO, "expected an answer within 1000 ms, got 1500 ms, 2 ms from the old color"),
+        (2, NEARLY, GOOD, NO, "expected an answer within 1000 ms, got 1001 ms, 2 ms from the old color"),
+        (2, DOWN, NEARLY, NOT_ASKED, "fails for both colors: Connection refused"),
         (2, DOWN, UNSET, NO, "got Connection refused, DATABASE_URL is not set in the container from the old color"),
         (0, UNSET, GOOD, NOT_ASKED, "DATABASE_URL is not set in the container"),
         (0, None, GOOD, NOT_ASKED, "the container does not run"),

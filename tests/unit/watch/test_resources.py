@@ -56,6 +56,12 @@ SLO = Slo.model_validate({})
             NO,
             "expected at most 90% of 0.5 cores, got 98% and 96% in two windows of 15 s",
         ),
+        (
+            (0.451, 0.45051),
+            LIMITED,
+            NO,
+            "expected at most 90% of 0.5 cores, got 91% and 91% in two windows of 15 s",
+        ),
         ((1.9, 1.9), container(), NOT_ASKED, "1.90 cores; the container has no CPU limit of its own"),
     ],
 )
@@ -89,12 +95,18 @@ def test_cpu(cores: tuple[float, ...], where: Container, outcome: Outcome, reaso
             NO,
             "expected at most 90% of 100 MB, got 99 MB (99%), 3 readings in a row above it",
         ),
+        (
+            (91, 91, 90.2),
+            LIMITED,
+            NO,
+            "expected at most 90% of 100 MB, got 90 MB (91%), 3 readings in a row above it",
+        ),
         ((91, 95, 99), container(), NOT_ASKED, "99 MB; the container has no memory limit of its own"),
     ],
 )
-def test_memory(megabytes: Sequence[int], where: Container, outcome: Outcome, reason: str) -> None:
+def test_memory(megabytes: Sequence[float], where: Container, outcome: Outcome, reason: str) -> None:
     """Three readings in a row above the share of the container's own limit are a no."""
-    verdict = judge_memory(tuple(each * 1_000_000 for each in megabytes), where, 0.9)
+    verdict = judge_memory(tuple(int(each * 1_000_000) for each in megabytes), where, 0.9)
     assert (verdict.outcome, verdict.reason) == (outcome, reason)
 
 

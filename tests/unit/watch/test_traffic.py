@@ -115,6 +115,7 @@ def window(p95: float) -> LatencyWindow:
         ([0.1, 0.9], {"p95": (0.3, "slo")}, NOT_ASKED, "once; two windows in a row are a no"),
         ([0.9, 0.8], {"p95": (0.3, "slo")}, NO, "expected p95 at most 300 ms (slo), got 900 ms and 800 ms"),
         ([0.3002, 0.8], {"p95": (0.3, "slo")}, NO, "got 301 ms and 800 ms in two windows in a row"),
+        ([0.3002], {"p95": (0.3, "slo")}, NOT_ASKED, "p95 at most 300 ms, got p50 10 ms, p95 301 ms"),
         ([0.2, 0.4], {"p95": (0.3, "slo"), "p99": (0.3, "slo")}, NO, "expected p99 at most 300 ms (slo)"),
         ([0.2, 0.2], {"p95": (0.3, "slo"), "p99": (0.3, "slo")}, NO, "expected p99 at most 300 ms (slo)"),
     ],
