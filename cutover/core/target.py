@@ -54,6 +54,10 @@ def url_problem(url: str, schemes: Sequence[str] = ("http", "https")) -> str:
         return f"{url!r} does not begin with {' or '.join(f'{each}://' for each in schemes)}; {example}"
     if not host or port == 0 or (port is None and parts.scheme == "tcp"):  # any other scheme has a usual port
         return f"{url!r} names no {'host' if not host else 'port that can be asked'}; {example}"
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return f"{url!r} names no host: between its dots are 1 to 63 characters each; {example}"
     return ""
 
 

@@ -335,7 +335,7 @@ class KeptConnection:
             self._exchange, address = new_exchange(), self.address
             try:
                 self._streams = await asyncio.open_connection(address.host, address.port, ssl=address.tls)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 raise connect_error(error) from error
         return self._streams
 

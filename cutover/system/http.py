@@ -214,10 +214,12 @@ def no_response(error: OSError, url: str, seconds: float, deadline_s: float | No
     return NoResponse(kind, reason, url, seconds)
 
 
-def connect_error(error: OSError) -> OSError:
-    """What to raise for *error*, which ended the attempt to connect."""
-    known = isinstance(error, TimeoutError | ssl.SSLError | ConnectionRefusedError)
-    return error if known else ExchangeError("refused", f"no connection: {error}")
+def connect_error(error: OSError | UnicodeError) -> OSError:
+    """What to raise for *error*, which ended the attempt to connect; a UnicodeError is of a host that is no name."""
+    if isinstance(error, TimeoutError | ssl.SSLError | ConnectionRefusedError):
+        return error
+    why = "no host has such a name" if isinstance(error, UnicodeError) else error
+    return ExchangeError("refused", f"no connection: {why}")
 
 
 # --- the client ---
@@ -334,7 +336,7 @@ class HttpClient(AbstractContextManager["HttpClient"]):
             plain = socket.create_connection((address.host, address.port), deadline_s)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return address.tls.wrap_socket(plain, server_hostname=address.host) if address.tls else plain
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             if plain is not None:
                 plain.close()
             raise connect_error(error) from error

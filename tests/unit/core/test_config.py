@@ -72,6 +72,10 @@ BAD_VALUES = {
     "digits of another script": ('[gate]\nmin_uptime = "\u0663s"', ("gate.min_uptime", "no duration")),
     "a proxy over FTP": ('[proxy]\ndriver = "nginx"\nurl = "ftp://x"', ("proxy.url", "http:// or https://")),
     "a port out of range": ('[proxy]\ndriver = "nginx"\nurl = "http://x:99999"', ("proxy.url", "99999", "Port")),
+    "an empty label": ('[proxy]\ndriver = "nginx"\nurl = "http://a..b:80"', ("proxy.url", "a..b", "names no host", "1 to 63")),
+    "a long label": (
+        f'[proxy]\ndriver = "nginx"\nurl = "http://{"a" * 70}"', ("proxy.url", "names no host", "1 to 63"),
+    ),
     "a URL without a host": ('[proxy]\ndriver = "nginx"\nurl = "http://"', ("proxy.url", "no host")),
     "a header name with a space": (
         '[proxy]\ndriver = "nginx"\nurl = "http://x"\ncolor_header = "X Color"', ("proxy.color_header", "X Color"),

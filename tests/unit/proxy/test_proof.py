@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import ProxyClient
 from cutover.proxy.proof import (
+    KeptConnection,
     ProbePlan,
     RequestSample,
     SwitchProbe,
@@ -20,6 +22,7 @@ from cutover.proxy.proof import (
     summarize_switch,
     timeline,
 )
+from cutover.system.http import HttpAddress, NoResponse
 from tests.helpers.color_servers import Colors, free_port, two_colors
 
 CALLED = 100.0
@@ -294,3 +297,11 @@ def test_nobody_to_connect_to() -> None:
         one.close()
     assert verdict.outcome is Outcome.UNKNOWN
     assert verdict.reason.startswith("12 of 12 first requests: connection refused")
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_a_host_that_is_no_name_is_silence(host: str) -> None:
+    """A name that cannot be looked up is like one that nobody has."""
+    answer = asyncio.run(KeptConnection(HttpAddress(host, 80)).send("GET", "/"))
+    assert isinstance(answer, NoResponse)
+    assert (answer.kind, answer.reason) == ("refused", "no connection: no host has such a name")

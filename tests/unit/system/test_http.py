@@ -18,6 +18,8 @@ from cutover.system.http import (
     HttpResponse,
     NoResponse,
     RequestOptions,
+    connect,
+    fetch,
     judge_no_response,
     send_request,
 )
@@ -102,6 +104,16 @@ def test_refused_is_silence() -> None:
     with HttpClient(nobody(), 30) as http:
         said = send_request(http, "GET", "/x", RequestOptions(sleep=lambda _s: None))
     assert (str(said), isinstance(said, NoResponse)) == ("connection refused", True)
+
+
+@pytest.mark.parametrize("host", ["a..b", ".a", "a" * 70, "no-such-host.invalid"])
+def test_a_host_that_is_no_name_is_not_found(host: str) -> None:
+    """A name that cannot be looked up is silence, like one that nobody has."""
+    url = f"http://{host}:80"
+    client = HttpClient(url, 5.0)
+    for answer in (client.send("GET", "/"), fetch(url, "/"), connect(client, 5.0)):
+        assert isinstance(answer, NoResponse)
+        assert (answer.kind, answer.reason[:15]) == ("refused", "no connection: ")
 
 
 def test_tls_trouble_is_silence() -> None:
