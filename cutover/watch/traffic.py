@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential, more_often, quantile
-from cutover.core.text import spelled
+from cutover.core.text import clock_of, spelled, stamp
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.proxy.access_log import (
     FAILED_STATUS,
@@ -263,7 +263,10 @@ class UsersCost:
     span_s: float = 0.0
     """From the first of them to the last."""
     unknown: str = ""
-    """Why that may not be all: a log cannot be read, or shows no request since the switch, not even ours."""
+    """Why that may not be all: a log cannot be read, shows no request since the switch, or none before it.
+
+    The preflight has sent one of ours: a log that lacks it was rotated, or is longer than what is read of it.
+    """
 
 
 def cost_since(logs: Sequence[AccessLog], color: str, since: float, own_paths: frozenset[str]) -> UsersCost:
@@ -272,8 +275,14 @@ def cost_since(logs: Sequence[AccessLog], color: str, since: float, own_paths: f
     requests = [each for each in newest if each.color == color and each.ts >= since]
     at = [each.ts for each in requests if each.failure and not each.is_ours(own_paths)]
     shown = {each.place for each in requests}
-    silent = {log: f"{log} shows no request since the switch" for log in logs if log.place.name not in shown}
-    return UsersCost(len(at), max(at) - min(at) if at else 0.0, "; ".join((silent | troubles).values()))
+    oldest = {each.place: each.ts for each in sorted(newest, key=lambda each: -each.ts)}
+    gaps = {
+        log: f"{log} goes back to {clock_of(stamp(begins), stamp(since))} only"
+        for log in logs
+        if (begins := oldest.get(log.place.name, 0.0)) > since
+    }
+    gaps |= {log: f"{log} shows no request since the switch" for log in logs if log.place.name not in shown}
+    return UsersCost(len(at), max(at) - min(at) if at else 0.0, "; ".join((gaps | troubles).values()))
 
 
 def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, needed: int) -> Verdict:

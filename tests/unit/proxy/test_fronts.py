@@ -210,7 +210,8 @@ def test_a_front_that_falls_silent_ends_the_watch_as_unknown(
         "ts": 1001, "color": "green", "status": 500, "seconds": 0.1, "connection": "1", "method": "GET",
         "path": "/m", "upstream_addr": "127.0.0.1:1",
     }  # fmt: skip
-    path.write_text(f"{json.dumps(line_of_user)}\n" * 9)
+    before = line_of_user | {"ts": 999}
+    path.write_text(f"{json.dumps(before)}\n" + f"{json.dumps(line_of_user)}\n" * 9)
     assert cost_since(logs, "green", 1000.0, frozenset()) == UsersCost(9, 0.0, why)
     errors.poll(2000.0)
     assert errors.verdict().outcome is Outcome.NO

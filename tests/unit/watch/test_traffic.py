@@ -11,6 +11,7 @@ import pytest
 from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential
+from cutover.core.text import stamp
 from cutover.core.verdict import Outcome
 from cutover.proxy.access_log import AccessLog, LogTails
 from cutover.watch.check import Source
@@ -219,6 +220,18 @@ def test_what_users_saw_is_told_afterwards(tmp_path: Path) -> None:
         out.write(line(SINCE + 5, 499))
         out.write(line(SINCE + 6, end="cut"))
     assert cost_since([AccessLog(log)], "green", SINCE, frozenset({"/readyz"})) == UsersCost(5, 5.0)
+
+
+@pytest.mark.parametrize("how", ["rotated", "long"])
+def test_what_a_log_does_not_go_back_to_may_be_more(how: str, tmp_path: Path) -> None:
+    """One without a request before the switch was rotated since, or only its last 4 MiB were read."""
+    log, rows = tmp_path / "access.json", [line(SINCE + 7, 500), line(SINCE + 8, 200)]
+    before = [line(SINCE - 1), *(line(SINCE + 1, 500, path="/" + "x" * 1000) for _ in range(9))]
+    more = [line(SINCE + 6.5, 200, path="/" + "x" * 1000)] * 4300
+    log.write_text("".join(rows if how == "rotated" else [*before, *more, *rows]))
+    begins = {"rotated": SINCE + 7, "long": SINCE + 6.5}[how]
+    why = f"{log} goes back to {stamp(begins)[11:19]} UTC only"
+    assert cost_since([AccessLog(log)], "green", SINCE, frozenset()) == UsersCost(1, 0.0, why)
 
 
 @pytest.mark.parametrize(
