@@ -86,8 +86,10 @@ def parse_log_line(line: str) -> LoggedRequest | None:
 
 def _of_our_format(entry: Mapping[str, Any]) -> LoggedRequest:
     end = str(entry.get("end", ""))
+    # HAProxy logs when its connection was ready for the request: idle and active time lead from there to the end.
+    total_ms = float(entry.get("total", entry.get("ms", 0.0)))
     return LoggedRequest(
-        ts=float(entry["ts"]),
+        ts=float(entry["ts"]) + total_ms / 1000,
         color=_color(entry["color"]) if entry.get("upstream_addr", "-") not in {"", "-"} else "",
         status=GAVE_UP if end[:2] in {"CQ", "CC", "CH"} else int(entry["status"]),  # HAProxy logs it as 400
         seconds=float(entry["seconds"]) if "seconds" in entry else float(entry["ms"]) / 1000,

@@ -76,6 +76,44 @@ def test_reads_traefik() -> None:
     assert (seen.agent, ours.agent) == (None, "cutover")
 
 
+HAPROXY = {
+    "ts": "1796027945.742", "color": "blue", "status": "200", "ms": "201", "total": "1702",
+    "upstream_addr": "127.0.0.1:8000", "connection": "127.0.0.1:47360", "method": "GET", "path": "/a",
+    "agent": "-", "end": "----",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "end", "seconds"),
+    [
+        ({}, 1796027947.444, 0.201),
+        ({"ts": "1796027945.540", "total": "201"}, 1796027945.741, 0.201),
+        (
+            {"ts": "1796027947.689", "status": "400", "ms": "51", "total": "751", "end": "CH--"},
+            1796027948.44,
+            0.051,
+        ),
+        ({"ms": "1702", "total": None}, 1796027947.444, 1.702),
+    ],
+    ids=["second of its connection", "first", "given up", "former format"],
+)
+def test_reads_haproxy(other: dict[str, str | None], end: float, seconds: float) -> None:
+    """The end lies idle and active time after `ts`; only the active time is the user's, where the log has it."""
+    row = {key: value for key, value in (HAPROXY | other).items() if value is not None}
+    seen = parse_log_line(json.dumps(row))
+    assert seen is not None
+    assert seen.ts == pytest.approx(end, abs=1e-4)
+    assert seen.seconds == pytest.approx(seconds)
+    assert (seen.color, seen.connection, seen.agent) == ("blue", "127.0.0.1:47360", "")
+
+
+def test_the_shipped_haproxy_logs_no_idle_time_as_the_users() -> None:
+    """`Ta` is the request's own time, `Tt` also that of its idle connection."""
+    text = (Path(__file__).parents[3] / "deploy/proxy/haproxy/haproxy.cfg").read_text()
+    assert '"ts":"%Ts.%ms"' in text
+    assert '"ms":"%Ta","total":"%Tt"' in text
+
+
 @pytest.mark.parametrize(
     ("other", "key", "value"),
     [
