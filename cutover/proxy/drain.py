@@ -168,8 +168,8 @@ def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests
     *in_flight* returns None if it cannot know; *finished* returns the requests that ended since its last call. When
     *stopped* returns True the drain ends at once.
     """
-    begun = busy = clock()  # busy: when a request was last in flight, or had just ended
-    most = done = 0
+    begun, most, done = clock(), 0, 0
+    idle: float | None = None  # since when no look has found a request; a single slow look is no quiet time
     first = number = in_flight()
     while True:
         now = clock()
@@ -177,9 +177,11 @@ def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests
         if now - begun > IDLE_CONNECTION_S:
             most = max(most, number or 0)
         if number != 0 or ended:
-            busy = now
-        if number == 0 and now - busy >= QUIET_S:
-            return Drained(color, busy - begun, most, 0, done)
+            idle = None
+        elif idle is None:
+            idle = now
+        elif now - idle >= QUIET_S:
+            return Drained(color, idle - begun, most, 0, done)
         if now - begun >= budget_s or stopped():
             return Drained(color, now - begun, most, number or 0, done, first is not None)
         sleep(min(POLL_S, max(0.0, begun + budget_s - now)))

@@ -177,6 +177,18 @@ def test_one_quiet_moment_is_not_idle() -> None:
     assert seen.seconds == pytest.approx(5, abs=0.2)
 
 
+def test_one_slow_look_is_no_quiet_time() -> None:
+    """On a busy host a look may take longer than the quiet time: the next one is asked all the same."""
+    time, looks = Time(), [0, 1, 0, 0]
+
+    def look() -> int:
+        time.sleep(2.0)
+        return looks.pop(0)
+
+    seen = wait_until_idle("blue", look, budget_s=30.0, clock=lambda: time.now, sleep=time.sleep)
+    assert (looks, seen.left) == ([], 0)
+
+
 def test_what_the_log_says_counts() -> None:
     """A request of the old color that has just been logged shows that it was not idle."""
     seen = wait(lambda _: 0, finished=lambda now: 1 if now < 3 else 0)
