@@ -46,12 +46,10 @@ from cutover.core.result import (
 )
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import clock_of, now, seconds_of, stamp
-from cutover.core.verdict import Outcome, Verdict
+from cutover.core.verdict import Outcome
 from cutover.env.envfile import set_env_value
-from cutover.gate.container_checks import wait_healthy, why_not_by_health
 from cutover.release.changes import PreviousRelease, images_of_file, undo_lines
 from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
-from cutover.release.gate_run import run_gate
 from cutover.release.history import Hold, Moment, Record, Unrecorded
 from cutover.release.notify import report_path, send_event
 from cutover.release.plan import ReleasePlan
@@ -60,14 +58,13 @@ from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.transaction import REVERT_PATIENCE_S, Reporter, Transaction
 from cutover.release.verify import (
     ASK_AGAIN,
-    SETTLE_S,
     describe_color,
     describe_difference,
     describe_users,
     engine_causes,
-    judge_old_release,
-    settle,
+    gate_of_old,
     verify_reverted,
+    was_verified,
     what_runs,
 )
 from cutover.report.write import ReleaseFiles
@@ -276,7 +273,11 @@ class SessionEnd:
             self.report.line("", "undo", f"done, but {after.trouble}", begun, "no")
             return self._operator_needed(after.trouble, differs=True)
         before = tx.before
-        gate, trouble, notes = self._gate_of_old() if before.live and before.tag else (None, "", ())
+        paths, verified = self.situation.request.paths, was_verified(tx.state, before)
+        asked = (
+            gate_of_old(settings, before, paths, verified=verified) if before.live and before.tag else None
+        )
+        gate, trouble, notes = asked or (None, "", ())
         if trouble:
             return self._operator_needed(trouble, differs=True, only_recover=True)
         if isinstance(self.trouble, OperatorNeeded):
@@ -298,31 +299,6 @@ class SessionEnd:
             reasons=(causes + result.reasons)[:MAX_REASONS],
             notes=(*result.notes, *said, *after.notes, *notes),
         )
-
-    def _gate_of_old(self) -> tuple[Verdict, str, tuple[str, ...]]:
-        """The gate of the release that is live again; why users are not served as before; and notes.
-
-        What it failed before the release it may fail again, and it may need a moment until it is well again.
-        """
-        settings, before = self.situation.settings, self.tx.before
-        with contextlib.suppress(EngineUnavailable):
-            found = main_container(settings, before.live or "")
-            if found is not None and not why_not_by_health(found) and "health" not in before.failed:
-                wait_healthy(found.id, SETTLE_S)
-        # A release that never passed a whole gate may fail it now as it did then.
-        verified = False
-        with contextlib.suppress(ConfigError):
-            rows = self.tx.state.records(before.live or "")
-            verified = any(row.verified and row.tag == before.tag for row in rows)
-        gates: list[Verdict] = []
-
-        def judge() -> tuple[str, tuple[str, ...]]:
-            gates.append(run_gate(settings, self.situation.request.paths))
-            failed = gates[-1].evidence.get("failed") or {}
-            return judge_old_release(failed, before.failed, verified=verified)
-
-        trouble, notes = settle(judge)
-        return gates[-1], trouble, notes
 
     def _run_undo(self) -> process.CompletedCommand:
         # An engine that does not answer, or a huge log, must not keep users on a bad release: logs get 3 s.

@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,9 +31,10 @@ from cutover.database.base import (
 from cutover.database.postgres import PostgresUrl
 from cutover.gate.container_checks import health_budget
 from cutover.gate.http_checks import endpoint, ready, version
-from cutover.release.colors import Situation, main_container
+from cutover.release.colors import BeforeRelease, Situation, main_container
 from cutover.release.gate_run import run_gate
 from cutover.release.transaction import Reporter, Transaction
+from cutover.release.verify import gate_of_old, was_verified
 from cutover.system import compose, docker, process
 from cutover.system.compose import Compose, Rendered
 from cutover.system.container import Container
@@ -103,8 +104,10 @@ def migrate_database(
             database.drop_scratch()
         elif settings.snapshot.enabled:
             report.line("T-15m", "snapshot", "there is no database yet: nothing to snapshot")
-        if settings.migrate is not None and _migrate(tx, database, new, release_file, report):
-            _require_gate_of_live(situation, report)
+        if settings.migrate is not None:
+            before = _before_migration(situation)
+            if _migrate(tx, database, new, release_file, report):
+                _require_gate_of_live(situation, before, report)
     finally:
         database.close()
 
@@ -187,19 +190,34 @@ def _migrate(
         return True
 
 
-def _require_gate_of_live(situation: Situation, report: Reporter) -> None:
-    """Raise OperatorNeeded if the live color fails its gate on the new schema, which cannot be undone."""
-    before, begun = situation.before, time.monotonic()
-    if before.live is None or before.live == situation.target.color or not before.tag:
+def _before_migration(situation: Situation) -> BeforeRelease:
+    """What users have, with what its gate fails already; one that passed its gate once is not asked again here."""
+    before, request = situation.before, situation.request
+    if not _is_beside(situation) or (request.rollback and was_verified(situation.state, before)):
+        return before
+    failed = run_gate(situation.settings, request.paths).evidence.get("failed") or {}
+    return replace(before, failed={**before.failed, **failed})
+
+
+def _require_gate_of_live(situation: Situation, before: BeforeRelease, report: Reporter) -> None:
+    """Raise OperatorNeeded if the live color fails on the new schema, which stays, what it passed *before*."""
+    begun, paths = time.monotonic(), situation.request.paths
+    if not _is_beside(situation):
         return
-    gate = run_gate(situation.settings, situation.request.paths)
-    name, text = f"smoke[{before.live}]", f"{gate.reason} on the new schema"
-    report.line("T-10m", name, text, begun, str(gate.outcome))
-    if gate.outcome is Outcome.NO:
+    gate, trouble, notes = gate_of_old(situation.settings, before, paths, verified=True)
+    noted = "; ".join(notes) if not trouble else ""
+    outcome = Outcome.UNKNOWN if noted else gate.outcome
+    text = noted or f"{gate.reason} on the new schema"
+    report.line("T-10m", f"smoke[{before.live}]", text, begun, str(outcome))
+    if trouble:
         restore = report.evidence.facts.get("restore", "cutover snapshot restore")
-        raise OperatorNeeded(
-            f"{before.live} does not pass on the new schema: {gate.reason}; the data from before: {restore}"
-        )
+        raise OperatorNeeded(f"{before.live} on the new schema: {trouble}; the data from before: {restore}")
+
+
+def _is_beside(situation: Situation) -> bool:
+    """Whether a live release runs on while the database is migrated."""
+    before = situation.before
+    return bool(before.live and before.tag) and before.live != situation.target.color
 
 
 def _head_revision(database: ServiceDatabase) -> str:

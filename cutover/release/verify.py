@@ -20,11 +20,12 @@ from cutover.core.errors import (
 )
 from cutover.core.result import NOTHING, UNASKED, Running, Status
 from cutover.core.verdict import Outcome, Verdict
-from cutover.gate.container_checks import describe_exit, judge_health
+from cutover.gate.container_checks import describe_exit, judge_health, wait_healthy, why_not_by_health
 from cutover.gate.http_checks import endpoint, ready, version
 from cutover.gate.log_checks import log_errors
 from cutover.proxy.base import COLORS, Live, Proxy
 from cutover.release.colors import (
+    BeforeRelease,
     Colors,
     ask_live,
     color_named,
@@ -36,6 +37,7 @@ from cutover.release.colors import (
     tag_of,
     target_named,
 )
+from cutover.release.gate_run import run_gate
 from cutover.release.history import Record
 from cutover.release.state import State
 from cutover.release.transaction import Transaction
@@ -251,6 +253,35 @@ def describe_difference(colors: Colors, state: State, release: str) -> str:
     except EngineUnavailable as error:
         return f"what runs could not be asked: {error}"
     return judge_reverted(was, colors.live.color, found, proxied=settings.proxy is not None)
+
+
+def was_verified(state: State, before: BeforeRelease) -> bool:
+    """Whether the release that was live *before* has passed a whole gate; else it may fail it now as it did then."""
+    with contextlib.suppress(ConfigError):
+        return any(row.verified and row.tag == before.tag for row in state.records(before.live or ""))
+    return False
+
+
+def gate_of_old(
+    settings: Settings, before: BeforeRelease, paths: Sequence[str], *, verified: bool
+) -> tuple[Verdict, str, tuple[str, ...]]:
+    """The gate of the release that was live *before*; why users are not served as before; and notes.
+
+    What it failed before the release it may fail again, and it may need a moment until it is well again.
+    """
+    with contextlib.suppress(EngineUnavailable):
+        found = main_container(settings, before.live or "")
+        if found is not None and not why_not_by_health(found) and "health" not in before.failed:
+            wait_healthy(found.id, SETTLE_S)
+    gates: list[Verdict] = []
+
+    def judge() -> tuple[str, tuple[str, ...]]:
+        gates.append(run_gate(settings, paths))
+        failed = gates[-1].evidence.get("failed") or {}
+        return judge_old_release(failed, before.failed, verified=verified)
+
+    trouble, notes = settle(judge)
+    return gates[-1], trouble, notes
 
 
 def judge_old_release(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.errors import OperatorNeeded
+from cutover.core.evidence import Evidence
 from cutover.core.target import ReleaseRequest, Target
+from cutover.core.verdict import Verdict, no, yes
 from cutover.proxy.base import Live
+from cutover.release import migrate, verify
 from cutover.release.colors import BeforeRelease, Colors, Situation
 from cutover.release.deploy_checks import one_off_problems
-from cutover.release.migrate import one_off_file
+from cutover.release.history import Record
+from cutover.release.migrate import migrate_database, one_off_file
+from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
 from cutover.system.compose import Rendered
 
@@ -120,3 +128,63 @@ def test_what_cannot_run_beside_a_stack_is_refused(
     found = [*one_off_problems(settings(tmp_path, **tables), rendered)]
     assert len(found) == bool(problem)
     assert problem in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("verified", "rollback", "failed", "before", "after", "needs_operator"),
+    [
+        (True, True, {}, None, [{}], False),
+        (True, True, {}, None, [{"ready": "503"}, {"ready": "503"}], True),
+        (True, True, {}, None, [{"ready": "503"}, {}], False),
+        (True, True, {"ready": "503"}, None, [{"ready": "503"}], False),
+        (True, True, {"ready": "503"}, None, [{"ready": "503", "version": "500"}] * 2, True),
+        (True, True, {}, None, [{"logs": "5 errors"}], False),
+        # One that never passed a gate is asked before the migration too; so is one whose revert is not wanted.
+        (False, True, {}, {"read_only": "writes"}, [{"read_only": "writes"}], False),
+        (False, True, {}, {"read_only": "writes"}, [{"ready": "503"}] * 2, True),
+        (True, False, {}, {"ready": "503"}, [{"ready": "503"}], False),
+    ],
+)
+def test_a_migration_needs_an_operator_only_for_what_it_broke(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    verified: bool,
+    rollback: bool,
+    failed: dict[str, str],
+    before: dict[str, str] | None,
+    after: list[dict[str, str]],
+    needs_operator: bool,
+) -> None:
+    """What the live release failed before is a note, and so is what it fails for a moment."""
+    given = settings(tmp_path)
+    here = situation(given)
+    here = replace(here, before=BeforeRelease("green", "1", failed=failed))
+    here = replace(here, request=replace(here.request, rollback=rollback))
+    here.state.prepare()
+    here.state.keep_record(
+        Record("green", "1", "i", "h", "c", "1.yml", verified=verified, by="ana", at="now")
+    )
+
+    def gates(answers: list[dict[str, str]]) -> Iterator[Verdict]:
+        yield from (no("smoke", str(each), failed=each) if each else yes("smoke", "ok") for each in answers)
+
+    asked, then = gates([before] if before is not None else []), gates(after)
+    monkeypatch.setattr(migrate, "run_gate", lambda *_: next(asked))
+    monkeypatch.setattr(verify, "run_gate", lambda *_: next(then))
+    monkeypatch.setattr(verify, "main_container", lambda *_: None)
+    monkeypatch.setattr(
+        verify, "settle", lambda judge: min((judge() for _ in after), key=lambda it: bool(it[0]))
+    )
+    monkeypatch.setattr(migrate, "_migrate", lambda *_: True)
+    report = Reporter(Evidence())
+    caught = ""
+    try:
+        migrate_database(Transaction.of(here), here, stack(), tmp_path / "1.yml", report)
+    except OperatorNeeded as error:
+        caught = str(error)
+    assert bool(caught) == needs_operator
+    if needs_operator:
+        assert caught.startswith("green on the new schema: the old release does not pass the gate: ")
+        assert caught.endswith("; the data from before: cutover snapshot restore")
+    assert report.evidence.steps[-1].name == "smoke[green]"
