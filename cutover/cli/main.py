@@ -6,7 +6,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +15,9 @@ import click
 
 from cutover import __version__
 from cutover.core.config import Settings, find_config, load_config
-from cutover.core.errors import CutoverError, EngineUnavailable
+from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable
 from cutover.core.masking import printable
+from cutover.core.target import empty_fault
 
 MODULES = {
     "confirm": "operations",
@@ -91,9 +93,25 @@ def cutover() -> None:
     """Release a Docker Compose service without fear: what runs, roll back, recover, retire."""
 
 
+def empty_option(words: Sequence[str]) -> str:
+    """The first option of a command line that is given an empty value, as `--hosts="$HOSTS"`; empty if there is none.
+
+    Not left to click: a path, for which the working directory would be taken, is empty there no more.
+    """
+    for before, word in pairwise(("", *words)):
+        name, given, value = word.partition("=")
+        if name.startswith("-") and given and not value.strip():
+            return name
+        if before.startswith("-") and not word.strip():
+            return before
+    return ""
+
+
 def main() -> None:
     """Run the command line; an error a person can act on is one line and its exit code."""
     try:
+        if name := empty_option(sys.argv[1:]):
+            raise ConfigError(empty_fault(name))
         code = cutover.main(standalone_mode=False)
     except CutoverError as error:
         hint = "; see `cutover status` when it does" if isinstance(error, EngineUnavailable) else ""

@@ -118,11 +118,11 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
 def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> int:
     """Switch to the idle color with proof, revert that as a bad release would be, and say how long that took."""
     settings = settings_of(config)
-    if deploy:
+    if deploy is not None:
         require_tag("--deploy", deploy)
     state = State(settings.state)
     state.prepare()
-    if deploy and (code := pytest_child(settings, "--target=idle", f"--deploy={deploy}")):
+    if deploy is not None and (code := pytest_child(settings, "--target=idle", f"--deploy={deploy}")):
         return code
     with state.locked(lock_owner("a rehearsal")), journaled(state):
         done = rehearse_rollback(settings, state)
@@ -176,12 +176,12 @@ def retire_command(config: str | None, as_json: bool) -> int:
 def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> int:
     """Revert the open release; else go back to what users had before: flip to it, or deploy it."""
     settings = settings_of(config)
-    if to_tag:
+    if to_tag is not None:
         require_tag("--to-tag", to_tag)
     state = State(settings.state)
     state.prepare()
     with journaled(state):
-        if to_tag:
+        if to_tag is not None:
             done = roll_back_to(settings, state, to_tag)
         else:
             done = wait_until_free(

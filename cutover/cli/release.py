@@ -44,11 +44,11 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
 
     The checklists are those named by --tests, else the folders `smoke` and `checks` here, else the shipped ones.
     """
-    wanted = image_tag or tag
-    more = (tag, *pytest_options) if image_tag and tag else pytest_options
+    wanted = tag if image_tag is None else image_tag
+    more = (tag, *pytest_options) if image_tag is not None and tag else pytest_options
     if not wanted or wanted.startswith("-"):
         raise click.UsageError("name the image tag to release, like: cutover release sha-4f1c2aa")
-    if in_place + stage + staged + bool(hosts) > 1:
+    if in_place + stage + staged + (hosts is not None) > 1:
         kinds = "--in-place, --stage, --staged and --hosts"
         raise click.UsageError(f"{kinds} are four kinds of release: choose one")
     if staged:
@@ -61,10 +61,10 @@ def release_command(  # noqa: PLR0913, PLR0917  # one for each option
         f"--target={'live' if in_place else 'idle'}",
         *([] if staged else [f"--deploy={wanted}"]),
         *([] if in_place or stage else ["--switch"]),
-        *([f"--on-hosts={hosts}"] if hosts else []),
-        *([f"--watch={watch}"] if watch else []),
+        *([f"--on-hosts={hosts}"] if hosts is not None else []),
+        *([f"--watch={watch}"] if watch is not None else []),
         *(["--plan"] if plan else []),
-        *([f"--cutover-config={config}"] if config else []),
+        *([f"--cutover-config={config}"] if config is not None else []),
     )
     tests = tests or gate_run.checklists("smoke", *(() if in_place or stage else ("checks",)))
     if stage:

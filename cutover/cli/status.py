@@ -397,7 +397,7 @@ def stats_command(config: str | None, as_json: bool, since: str | None) -> int:
     """Print DORA's four measures from the journal: frequency, lead time, failure rate, time to restore."""
     now = time.time()
     try:
-        begin = now - parse_duration(since) if since else 0.0
+        begin = now - parse_duration(since) if since is not None else 0.0
     except ValueError as error:
         raise ConfigError(f"--since: {error}") from error
     found = delivery_stats(read_journal(settings_of(config).state), begin, now)

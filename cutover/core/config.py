@@ -219,11 +219,11 @@ def find_config(given: str | None, environment: Mapping[str, str], here: Path) -
 
     Raises ConfigError if there is none.
     """
-    named = given or environment.get("CUTOVER_CONFIG")
-    if named:
+    named = (environment.get("CUTOVER_CONFIG") or None) if given is None else given
+    if named is not None:
         path = here / named
         if not path.is_file():
-            origin = "--cutover-config" if given else "CUTOVER_CONFIG"
+            origin = "CUTOVER_CONFIG" if given is None else "--cutover-config"
             raise ConfigError(f"{named}: no such file (from {origin})")
         return path.resolve()
     for name in CONFIG_PATHS:

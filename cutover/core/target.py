@@ -27,6 +27,11 @@ def host_fault(name: str) -> str:
     return f"{quoted(name)} is no ssh name of a host: it has {allowed}; write it like web-1 or deploy@web-1"
 
 
+def empty_fault(option: str) -> str:
+    """Why *option* is refused whose value is empty: it is not the same as an option that is left out."""
+    return f"{option} needs a value: it is empty, as of a variable that is not set; set it, or leave {option} out"
+
+
 def tag_fault(tag: str) -> str:
     """Return why *tag* cannot be the tag of an image, in one line; empty if it can."""
     if TAG.fullmatch(tag):

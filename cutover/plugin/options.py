@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cutover.core.target import ReleaseRequest, tag_fault, url_problem
+from cutover.core.target import ReleaseRequest, empty_fault, tag_fault, url_problem
 from cutover.core.text import without_codes
 
 if TYPE_CHECKING:
@@ -126,6 +126,10 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
 def _refusals(config: pytest.Config, targets: Sequence[str], armed: Sequence[str]) -> Iterator[str]:
     """Why the command line is refused; the first reason counts."""
     option = config.option
+    for name in (name for name, value, _ in OPTIONS if value):
+        given = getattr(option, name[2:].replace("-", "_"))
+        if any(not each.strip() for each in ([given] if isinstance(given, str) else given or ())):
+            yield empty_fault(name)
     if option.on_hosts is not None and not (targets == ("idle",) and option.deploy and option.switch):
         yield "--on-hosts needs --target=idle, --deploy=TAG and --switch"
     if option.on_hosts is not None and option.keep_on_failure:
@@ -144,9 +148,7 @@ def _refusals(config: pytest.Config, targets: Sequence[str], armed: Sequence[str
 
 def _tag_refusals(option: argparse.Namespace, targets: Sequence[str], armed: Sequence[str]) -> Iterator[str]:
     for name, tag in (("--deploy", option.deploy), ("--expect", option.expect)):
-        if tag is not None and not tag.strip():
-            yield f"{name} needs an image tag, like sha-4f1c2aa"
-        elif tag is not None and (fault := tag_fault(tag)):
+        if tag is not None and (fault := tag_fault(tag)):
             yield f"{name}: {fault}"
     if option.expect and not targets:
         yield "--expect needs --target: a URL, blue, green, live or idle"
@@ -177,7 +179,7 @@ def _target_refusals(
 
 
 def _seconds(name: str, given: str | None) -> float | None:
-    if not given:
+    if given is None:
         return None
     from cutover.core.config_schema import parse_duration  # imports pydantic, which takes 60 ms
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cutover.plugin.options import OPTIONS
 from tests.plugin.project import GOOD, Project
 
 Break = Callable[[Project], None]
@@ -176,7 +177,12 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
         compose("services: {api: {image: 'none/api:${IMAGE_TAG:?}', profiles: [prod]}}"), (), {},
         ("service 'api' has profiles prod, and none of them is active", "COMPOSE_PROFILES=prod"),
     ),
-    "an empty tag": (nothing, ("--deploy=",), {}, ("--deploy needs an image tag",)),
+    **{
+        f"an empty value of {name}": (nothing, (f"{name}=",), {}, (f"{name} needs a value: it is empty",))
+        for name, value, _ in OPTIONS
+        if value
+    },
+    "a blank value": (nothing, ("--hold= ",), {}, ("--hold needs a value: it is empty",)),
     "a tag that moves": (nothing, ("--deploy=latest",), {}, ("IMAGE_TAG=latest is not pinned", "sha-<commit>")),
     "no watch's unit": (nothing, ("--watch=15",), {}, ("--watch", "unit")),
     "-k with a deploy": (nothing, ("--deploy=sha-2", "-k", "good"), {}, ("-k with --deploy",)),

@@ -92,6 +92,7 @@ def test_loads_no_foreign_plugin() -> None:
         ((), 4, "name the image tag"),
         (("sha-2",), 4, "no cutover.toml"),
         (("sha-2", "--watch=soon"), 4, "--watch"),
+        (("sha-2", "--hosts="), 4, "--hosts needs a value"),
     ],
 )
 def test_ends_as_the_session_does(words: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
