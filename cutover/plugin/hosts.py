@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from cutover.core.errors import ConfigError, Locked
 from cutover.core.evidence import Check, Evidence, load_evidence
-from cutover.core.result import LOCKED, OK, Reason, SessionResult, Status
+from cutover.core.result import LOCKED, NEEDS_OPERATOR, OK, Reason, SessionResult, Status
 from cutover.core.text import count, duration, near
 from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin.console import look_of_terminal, unwrap_streams, wrap_streams
@@ -60,6 +60,8 @@ class CoordinatorHooks:
     session: CutoverSession
     request: HostsRequest
     end: HostsEnd | None = None
+    schemas: dict[str, str] = field(default_factory=dict)
+    """Host -> where the schema is that its session has migrated."""
 
     @classmethod
     def create(cls, session: CutoverSession) -> CoordinatorHooks:
@@ -122,9 +124,10 @@ class CoordinatorHooks:
         for number, batch in enumerate(plan.batches, 1):
             text = f"{', '.join(batch.hosts)}: watched for {duration(batch.watch_s)}"
             self._step("", f"batch {number}", text, 0.0, "not asked")
-        if not ours.request.plan:
+        if ours.request.plan:
+            ours.begun = True
+        else:
             self._release()
-        ours.begun = True
         return True
 
     def _release(self) -> None:
@@ -134,11 +137,12 @@ class CoordinatorHooks:
             begun = time.monotonic()
             try:
                 coordinator.preflight()
-                with coordinator.lease():
+                with ended_by_signals(coordinator), coordinator.lease():
+                    ours.begun = True
                     text = f"{count(len(hosts), 'host')} answer, with the same cutover.toml and version"
                     self._step("T-15m", "hosts", text, time.monotonic() - begun, "yes")
-                    with ended_by_signals(coordinator):
-                        self.end = coordinator.run()
+                    self.end = coordinator.run()
+                ours.signals.ignore()  # while the connections are closed
             except Locked as error:
                 ours.refused = refused_lines("LOCKED", str(error), error.exit_code, look_of_terminal())
                 raise pytest.exit.Exception(str(error), returncode=LOCKED) from error
@@ -153,6 +157,8 @@ class CoordinatorHooks:
         step = report.step
         evidence = _evidence(report.folder)
         checks = evidence.checks if evidence else []
+        if evidence and (schema := evidence.facts.get("schema")):
+            self.schemas[step.host] = str(schema)
         text = f"{passed_of(checks)}; {step.said}" if checks else step.said
         self._step(MOMENTS[step.phase], f"{step.phase}[{step.host}]", text, step.seconds, str(step.outcome))
         verdict = Verdict(f"{step.phase} {step.host}", step.outcome, step.said)
@@ -191,13 +197,14 @@ class CoordinatorHooks:
             yield
             ours.console.refuse(ours.refused)
             return
+        ours.signals.ignore()
         result = self._result()
-        session.exitstatus = result.exit_code
-        yield
         session.exitstatus = result.exit_code
         rows = self.end.rows if self.end else ()
         ours.evidence.fact("hosts", [asdict(row) | {"reports": self._reports(row.host)} for row in rows])
         try:
+            yield
+            session.exitstatus = result.exit_code
             write_report(ours.folder, ours.evidence, result, {}, ReleaseFiles())
             if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
                 write_job_summary(Path(summary), ours.evidence, result)
@@ -212,14 +219,21 @@ class CoordinatorHooks:
 
     def _result(self) -> SessionResult:
         project, report = self.session.settings.project, str(near(self.session.folder / "report.html"))
-        if self.end is None:
+        if self.session.request.plan:
             return SessionResult(Status.PLAN, project, OK, report=report)
+        if self.end is None:
+            told = f"an operator is needed: what {self.plan.where} serve was not asked, because the session broke."
+            return SessionResult(
+                Status.ROLLBACK_FAILED, project, NEEDS_OPERATOR, sentence=told, report=report
+            )
         end, checks = self.end, self.session.evidence.checks
+        stay = [] if end.status.kind == "good" else self.schemas.items()
+        schemas = "".join(f" The schema of {host} stays at {schema}." for host, schema in stay)
         return SessionResult(
             end.status,
             project,
             end.exit_code,
-            sentence=end.sentence,
+            sentence=end.sentence + schemas,
             reasons=tuple(_reason(host, text, checks) for host, text in end.why),
             command=end.command,
             report=report,

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import tarfile
 import threading
@@ -21,7 +22,16 @@ from cutover import __version__
 from cutover.core.config import Settings
 from cutover.core.config_schema import Hosts
 from cutover.core.errors import ConfigError, Locked
-from cutover.core.result import INCONCLUSIVE, LOCKED
+from cutover.core.result import (
+    FAILED,
+    INCONCLUSIVE,
+    INTERNAL,
+    INTERRUPTED,
+    LOCKED,
+    NEEDS_OPERATOR,
+    OK,
+    Status,
+)
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import duration
 from cutover.core.verdict import Outcome
@@ -50,9 +60,15 @@ ASK_DEADLINE_S = 60.0
 SILENT_S = 60.0
 """How long a host that does not answer is asked again at the end."""
 ASK_AGAIN_S = 1.0
+LOCKED_S = 10.0
+"""How long a host is asked again whose lock somebody has for a moment, as `cutover recover` does."""
 REVERT_DEADLINE_S = 900.0
 RENEW_S = 40.0
 SESSION_MARGIN_S = 120.0
+UNDECIDED = {INCONCLUSIVE, LOCKED}
+"""Exit codes that say neither yes nor no of what was asked."""
+OF_THE_HOST = {FAILED, INTERNAL, INCONCLUSIVE, NEEDS_OPERATOR}
+"""Exit codes of a session that it has not because it was ended from outside."""
 SKIP_MIGRATIONS = "--skip-migrations"
 MOST_REPORT = 50_000_000
 MOST_FILES = 200
@@ -144,7 +160,9 @@ class Coordinator:
     facts: dict[str, HostFacts] = field(default_factory=dict)
     interrupted: bool = False
     reverted_for: str = ""
-    """Why the hosts are reverted; empty if they are not."""
+    """Why the release is ended; empty if it is not, or if a step of a host says it."""
+    broken: bool = False
+    """Whether an exception of our own ended the release."""
     _held: dict[str, str] = field(default_factory=dict)
     """The hosts that have switched, each with the id of the release that it holds."""
     _held_since: dict[str, float] = field(default_factory=dict)
@@ -227,14 +245,19 @@ class Coordinator:
     # --- the release --------------------------------------------------------------------------------------------
     def run(self) -> HostsEnd:
         """Stage, switch batch by batch, confirm; or revert. Then ask each host what it serves."""
-        while action := next_action(self.plan, self.steps, self._left_s, interrupted=self.interrupted):
-            match action.phase:
-                case HostPhase.CONFIRM:
-                    self._confirm(action)
-                case HostPhase.REVERT:
-                    self._revert(action)
-                case _ if not self._lost():
-                    self._sessions(action)
+        while action := next_action(
+            self.plan, self.steps, self._left_s, interrupted=self.interrupted or self.broken
+        ):
+            try:
+                self._do(action)
+            except Exception as error:  # noqa: BLE001  # whatever broke, the switched hosts must be rolled back
+                self._break(error)
+                answered = {each.host for each in self.steps if each.phase is action.phase}
+                self.steps += [
+                    HostStep(host, action.phase, Outcome.NOT_ASKED, self.reverted_for)
+                    for host in action.hosts
+                    if host not in answered
+                ]
         after = dict(zip(self.plan.hosts, self._each(self._ask, self.plan.hosts), strict=True))
         return judge_end(
             self.plan,
@@ -242,8 +265,23 @@ class Coordinator:
             self.before,
             after,
             reverted_for=self.reverted_for,
-            interrupted=self.interrupted,
+            ended_with=INTERRUPTED if self.interrupted else INTERNAL if self.broken else OK,
         )
+
+    def _do(self, action: HostAction) -> None:
+        match action.phase:
+            case HostPhase.CONFIRM:
+                self._confirm(action)
+            case HostPhase.REVERT:
+                self._revert(action)
+            case _ if not self._lost():
+                self._sessions(action)
+
+    def _break(self, error: Exception) -> None:
+        """End the release because of an error of our own, as an interruption does."""
+        self.broken = True
+        self.reverted_for = self.reverted_for or failure(error)
+        self._end_sessions()
 
     @property
     def _left_s(self) -> float:
@@ -287,7 +325,10 @@ class Coordinator:
 
     def _note(self, step: HostStep, folder: Path | None = None) -> None:
         self.steps.append(step)
-        self.told(HostReport(step, folder, self.before[step.host].idle))
+        try:
+            self.told(HostReport(step, folder, self.before[step.host].idle))
+        except Exception as error:  # noqa: BLE001  # as on a full disk; the other hosts are still to be asked
+            self._break(error)
 
     def _sessions(self, action: HostAction) -> None:
         """The sessions of a phase, side by side; the first one that is not good ends the others."""
@@ -306,11 +347,21 @@ class Coordinator:
 
     def _session(self, host: str, action: HostAction) -> HostReport:
         begun = self.clock()
-        if action.phase is HostPhase.SWITCH and self.request.table.leave:
-            step = self._switched_out_of_the_balancer(host, action)
-        else:
-            step = self._judged(host, action.phase, self._tied(host, action))
+        try:
+            if action.phase is HostPhase.SWITCH and self.request.table.leave:
+                step = self._switched_out_of_the_balancer(host, action)
+            else:
+                step = self._judged(host, action.phase, self._unlocked(lambda: self._tied(host, action)))
+        except Exception as error:  # noqa: BLE001  # it may have switched: the release is reverted there too
+            step = HostStep(host, action.phase, Outcome.UNKNOWN, failure(error))
         return HostReport(replace(step, seconds=self.clock() - begun), self._fetch(host, action.phase))
+
+    def _unlocked(self, ask: Callable[[], CompletedCommand]) -> CompletedCommand:
+        """What *ask* returns, called again for `LOCKED_S` while somebody has the lock of the host."""
+        end = self.clock() + LOCKED_S
+        while (done := ask()).code == LOCKED and self.clock() < end and not self._ending:
+            time.sleep(ASK_AGAIN_S)
+        return done
 
     def _tied(self, host: str, action: HostAction) -> CompletedCommand:
         reads, writes = os.pipe()
@@ -334,9 +385,9 @@ class Coordinator:
             return HostStep(host, phase, Outcome.UNKNOWN, silence)
         said = _last_word(done)
         if not done.ok:
-            outcome = Outcome.UNKNOWN if done.code == INCONCLUSIVE else Outcome.NO
+            outcome = Outcome.UNKNOWN if done.code in UNDECIDED else Outcome.NO
             # A session that was ended because of another host says nothing about its own.
-            outcome = Outcome.NOT_ASKED if self._ending and done.code not in {1, INCONCLUSIVE} else outcome
+            outcome = Outcome.NOT_ASKED if self._ending and done.code not in OF_THE_HOST else outcome
             return HostStep(host, phase, outcome, said, done.code)
         state = self._ask(host)
         if state.silent:
@@ -364,7 +415,7 @@ class Coordinator:
             self._own(table.join, host)
             return HostStep(host, HostPhase.SWITCH, Outcome.NO, f"leave: {left.last_line}", left.code)
         with ThreadPoolExecutor(1) as pool:
-            session = pool.submit(self._tied, host, action)
+            session = pool.submit(self._unlocked, lambda: self._tied(host, action))
             while not session.done() and (self._switches(host) or 0) <= seen:
                 time.sleep(ASK_AGAIN_S)
             # Also the undo of `leave`, if the session ended without a switch.
@@ -416,12 +467,13 @@ class Coordinator:
 
     def _may_confirm(self, host: str) -> HostStep:
         begun = self.clock()
-        done = self.hosts[host].run(self._confirmation(host, "--check"), deadline_s=ASK_DEADLINE_S)
+        script = self._confirmation(host, "--check")
+        done = self._unlocked(lambda: self.hosts[host].run(script, deadline_s=ASK_DEADLINE_S))
         return _of_confirmation(host, done, self.clock() - begun)
 
     def _revert(self, action: HostAction) -> None:
         """Roll the hosts back one by one, in the order of *action*; each is asked afterwards."""
-        self._final, self.reverted_for = True, action.why
+        self._final, self.reverted_for = True, self.reverted_for or action.why
         silent = [host for host in action.hosts if not self._rolled_back(host, 0.0)]
         for host in silent:  # the others have not waited for it
             self._rolled_back(host, SILENT_S)
@@ -473,18 +525,23 @@ class Coordinator:
         return folder
 
 
+def failure(error: Exception) -> str:
+    """What *error* of our own is called in a reason."""
+    return f"the coordinator failed: {type(error).__name__}: {error}"
+
+
 def confirm_script(argvs: Mapping[str, Sequence[str]], answers: Path, left_s: float) -> str:
-    """The shell script that runs all *argvs* at once, each again while ssh does not reach its host, for *left_s*.
+    """The shell script that runs all *argvs* at once, for *left_s* each again while its host is not reached or locked.
 
     Output and exit code of each go to HOST.out and HOST.code in the folder *answers*.
     """
     lines = [f"end=$(($(date +%s) + {int(left_s)}))"]
     for host, argv in argvs.items():
         out, code = (shlex.quote(str(answers / f"{host}.{kind}")) for kind in ("out", "code"))
-        again = '[ "$c" -ne 255 ] || [ "$(date +%s)" -ge "$end" ]'
+        ended = f'{{ [ "$c" -ne {UNREACHED} ] && [ "$c" -ne {LOCKED} ]; }} || [ "$(date +%s)" -ge "$end" ]'
         ask = f"{shlex.join(argv)} >{out} 2>&1 </dev/null; c=$?"
         lines.append(
-            f'{{ while :; do {ask}; if {again}; then break; fi; sleep 1; done; echo "$c" >{code}; }} &'
+            f'{{ while :; do {ask}; if {ended}; then break; fi; sleep 1; done; echo "$c" >{code}; }} &'
         )
     return "\n".join([*lines, "wait"])
 
@@ -503,7 +560,7 @@ def _of_confirmation(host: str, done: CompletedCommand, seconds: float) -> HostS
         return HostStep(host, HostPhase.CONFIRM, Outcome.YES, "confirmed", done.code, seconds)
     if silence := unreached(done):
         return HostStep(host, HostPhase.CONFIRM, Outcome.UNKNOWN, silence, seconds=seconds)
-    outcome = Outcome.UNKNOWN if done.code == INCONCLUSIVE else Outcome.NO
+    outcome = Outcome.UNKNOWN if done.code in UNDECIDED else Outcome.NO
     return HostStep(host, HostPhase.CONFIRM, outcome, done.last_line, done.code, seconds)
 
 
@@ -543,17 +600,13 @@ def _json(done: CompletedCommand) -> dict[str, Any] | None:
 
 
 def _last_word(done: CompletedCommand) -> str:
-    """The line of a session that says how it ended: its status and sentence, or the one line of an error."""
-    words = (
-        "RELEASED",
-        "HELD",
-        "ROLLED BACK",
-        "ROLLBACK FAILED",
-        "GATE ",
-        "INCONCLUSIVE",
-        "LOCKED",
-        "ERROR:",
-        "cutover:",
+    """The line of a session that says how it ended: its status and sentence with the first reason, or an error's."""
+    text, begins = (
+        f"{done.out}\n{done.err}",
+        (*(f"{each}  " for each in Status), "LOCKED", "ERROR:", "cutover:"),
     )
-    lines = [line.strip() for line in f"{done.out}\n{done.err}".splitlines() if line.startswith(words)]
-    return " ".join(lines[-1].split()) if lines else done.last_line
+    ends = [*re.finditer(rf"^(?:{'|'.join(begins)}).*", text, re.MULTILINE)]
+    if not ends:
+        return done.last_line
+    why = re.search(r"^  why   (.*(?:\n {8}.*)*)", text[ends[-1].end() :], re.MULTILINE)
+    return " ".join(f"{ends[-1][0]} {why[1] if why else ''}".split())

@@ -10,9 +10,11 @@ from typing import Any, Literal
 from cutover.core.config import HOLD_MARGIN_S, Settings
 from cutover.core.config_schema import batch_sizes
 from cutover.core.errors import ConfigError
-from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, LOCKED, NEEDS_OPERATOR, OK, Status
+from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, NEEDS_OPERATOR, OK, Status
 from cutover.core.text import count, duration, join_list, quoted
 from cutover.core.verdict import Outcome
+
+SESSION_INTERRUPTED = "the session was interrupted"
 
 
 class HostPhase(StrEnum):
@@ -282,7 +284,7 @@ def next_action(
         return None
     bad = not_good(steps)
     if bad or interrupted:
-        why = f"{bad[0].host}: {bad[0].said}" if bad else "the session was interrupted"
+        why = f"{bad[0].host}: {bad[0].said}" if bad else SESSION_INTERRUPTED
         return _revert(plan, steps, why)
     for hosts in plan.stages:
         if not done[HostPhase.STAGE].issuperset(hosts):
@@ -337,11 +339,12 @@ def judge_end(
     after: Mapping[str, HostState],
     *,
     reverted_for: str = "",
-    interrupted: bool = False,
+    ended_with: int = OK,
 ) -> HostsEnd:
     """How the release ended, by what each host answered and by what it serves when it is asked at the end.
 
-    *reverted_for* is why the hosts were reverted, if no step of a host says it.
+    *reverted_for* is why the release was ended, if no step of a host says it; *ended_with* is the exit code of one that
+    was interrupted, or that an error of the coordinator itself has ended.
     """
     confirmed = {
         each.host for each in steps if each.phase is HostPhase.CONFIRM and each.outcome is Outcome.YES
@@ -350,17 +353,19 @@ def judge_end(
     switched = {each.host for each in steps if each.phase is HostPhase.SWITCH}
     released = not reverted and confirmed == {*plan.hosts}
     bad = [each for each in not_good(steps) if each.phase is not HostPhase.REVERT]
-    wrong = [
-        host
-        for host in plan.hosts
-        if not (
-            after[host].silent
-            or _serves(after[host], plan.tag)  # it said that it serves it when it confirmed
-            if released
-            else host not in switched or _as_before(before[host], after[host])
-        )
-    ]
-    unsure = {*wrong, *(host for host in plan.hosts if after[host].silent)}
+    last = {each.host: each for each in steps}
+
+    def is_right(host: str) -> bool:
+        now = after[host]
+        if now.operator or (host in last and last[host].code == NEEDS_OPERATOR):
+            return False  # also one that was only staged: its database may be migrated
+        if released:
+            return bool(now.silent) or _serves(now, plan.tag)  # it said that it serves it when it confirmed
+        return host not in switched or _as_before(before[host], now)
+
+    wrong = [host for host in plan.hosts if not is_right(host)]
+    silent = [host for host in plan.hosts if after[host].silent]
+    unsure = {*wrong, *silent}
     rows = tuple(_row(host, steps, before[host], after[host], host in unsure) for host in plan.hosts)
     why = tuple((each.host, f"{each.phase}: {each.said}") for each in bad)
     why = why or ((("", reverted_for),) if reverted_for else ())
@@ -372,14 +377,18 @@ def judge_end(
         )
     if released:
         sentence = f"{plan.project} runs {plan.tag} on {count(len(plan.hosts), 'host')}: {plan.where}."
-        for host in (each for each in plan.hosts if after[each].silent):
+        for host in silent:
             sentence += f" {host} confirmed it, and since then {after[host].text}."
         return HostsEnd(Status.RELEASED, OK, sentence, (), "", rows)
-    code = INTERRUPTED if interrupted else _exit_code(bad)
+    code = ended_with or _exit_code(bad)
     if not switched:
         status = Status.GATE_FAILED if code == FAILED else Status.INCONCLUSIVE
-        hosts = join_list(sorted({each.host for each in bad})) or plan.where
-        sentence = f"no host was switched, users noticed nothing: {plan.tag} did not pass on {hosts}."
+        ended = SESSION_INTERRUPTED if ended_with == INTERRUPTED else "the session broke"
+        if bad:
+            ended = f"{plan.tag} did not pass on {join_list(sorted({each.host for each in bad}))}"
+        noticed = "" if silent else ", users noticed nothing"
+        asked = "".join(f" {host} {after[host].text}." for host in silent)
+        sentence = f"no host was switched{noticed}: {ended}.{asked}"
         return HostsEnd(status, code, sentence, why, "", rows)
     told = join_list([f"{host} {after[host].text}" for host in plan.hosts if host in switched])
     kept = [host for host in plan.hosts if host not in switched]
@@ -392,8 +401,6 @@ def _serves(state: HostState, tag: str) -> bool:
 
 
 def _exit_code(bad: Sequence[HostStep]) -> int:
-    if bad and all(each.code == LOCKED for each in bad):
-        return LOCKED
     return FAILED if not bad or any(each.outcome is Outcome.NO for each in bad) else INCONCLUSIVE
 
 

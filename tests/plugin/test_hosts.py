@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from cutover.core.evidence import Check
+from cutover.core.evidence import Check, Evidence
+from cutover.core.result import Status
 from cutover.core.verdict import yes
+from cutover.plugin import hosts as plugin_hosts
+from cutover.plugin.console import SignalHandlers
+from cutover.plugin.hosts import CoordinatorHooks
 from cutover.plugin.hosts import test_on as id_on
+from cutover.release.hosts import HostBatch, HostsEnd, HostsPlan
 from tests.plugin.project import Project
 
 HOSTS = """
@@ -89,3 +101,64 @@ def test_hosts_that_do_not_exist_are_told_in_one_line_each(hosts: Project) -> No
 def test_an_id_names_the_host_and_the_color(test: str, target: str, color: str, expected: str) -> None:
     """The tests of several hosts can be told apart, as `[web-2-green]`."""
     assert id_on(Check(1, test, target, 0, yes("ready", "it is"), 0.1, 1.0), "web-2", color) == expected
+
+
+class Interrupted:
+    """A coordinator that gets a signal wherever it waits for hosts after the claim."""
+
+    def __init__(self, *_given: object) -> None:
+        self.interrupts = 0
+
+    def preflight(self) -> None:
+        """Nothing is wrong."""
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[None]:
+        """Claim, and give back."""
+        os.kill(os.getpid(), signal.SIGINT)
+        yield
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(self) -> HostsEnd:
+        """Release."""
+        os.kill(os.getpid(), signal.SIGHUP)
+        return HostsEnd(Status.ROLLED_BACK, 2, "as before.")
+
+    def interrupt(self) -> None:
+        """End in order."""
+
+
+@contextlib.contextmanager
+def interrupted_connections(*_given: object) -> Iterator[dict[str, object]]:
+    """Connections whose end takes a while."""
+    yield {}
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_signal_leaves_no_release_without_an_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """While hosts are claimed and given back, connections are closed and the report is written, it ends nothing."""
+    monkeypatch.setattr(plugin_hosts, "connections", interrupted_connections)
+    monkeypatch.setattr(plugin_hosts, "Coordinator", Interrupted)
+    signals, console = SignalHandlers(), SimpleNamespace(step=lambda _step: None)
+    asked = SimpleNamespace(plan=False)
+    session: Any = SimpleNamespace(
+        begun=False, console=console, evidence=Evidence(), folder=tmp_path, request=asked, signals=signals,
+        settings=SimpleNamespace(project="shop"),
+    )  # fmt: skip
+    request: Any = SimpleNamespace(
+        plan=HostsPlan("sha-2", (HostBatch(("web-1",), 1.0),), 60.0), ssh_config=None
+    )
+    hooks = CoordinatorHooks(session, request)
+    signals.catch()
+    try:
+        hooks._release()
+        assert session.begun
+        assert hooks._result().exit_code == 2
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        hooks.end = None  # whatever broke, it is not told as a plan
+        assert hooks._result().exit_code == 11
+        hooks.schemas["web-1"] = "b771"
+        hooks.end = HostsEnd(Status.ROLLED_BACK, 1, "blue serves sha-1, as before.")
+        assert hooks._result().sentence.endswith("as before. The schema of web-1 stays at b771.")
+    finally:
+        signals.restore()

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tarfile
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.result import Reason, SessionResult, Status
 from cutover.core.target import ReleaseRequest
 from cutover.core.verdict import Outcome
-from cutover.release.coordinate import Coordinator, HostsRequest, confirm_script, host_options, unpack
+from cutover.release import coordinate
+from cutover.release.coordinate import (
+    Coordinator,
+    HostReport,
+    HostsRequest,
+    _last_word,
+    confirm_script,
+    host_options,
+    unpack,
+)
 from cutover.release.hosts import HostAction, HostBatch, HostFacts, HostPhase, HostsPlan
+from cutover.report.terminal import last_lines
+from cutover.system.process import CompletedCommand
 from tests.helpers.near_host import NearHost
 
 PLAN = HostsPlan("sha-2", (HostBatch(("web-1",), 60.0),), 600.0)
@@ -80,17 +96,20 @@ def run(script: str) -> None:
 
 
 def test_all_hosts_are_confirmed_and_their_answers_kept(tmp_path: Path) -> None:
-    """Output and exit code of each; a host that ssh does not reach is asked again."""
+    """Output and exit code of each; a host that ssh does not reach, or whose lock somebody has, is asked again."""
     once = f'if [ -e "{tmp_path}/seen" ]; then echo kept; exit 0; fi; : >"{tmp_path}/seen"; exit 255'
+    locked = once.replace("seen", "locked").replace("255", "12")
     argvs = {
         "web-1": ("echo", "a b"),
         "web-2": ("sh", "-c", "echo late >&2; exit 1"),
         "web-3": ("sh", "-c", once),
+        "web-4": ("sh", "-c", locked),
     }
     run(confirm_script(argvs, tmp_path, 30.0))
     found = {path.name: path.read_text().strip() for path in tmp_path.glob("web-*")}
     assert found == {
         "web-1.out": "a b", "web-1.code": "0", "web-2.out": "late", "web-2.code": "1", "web-3.out": "kept", "web-3.code": "0",
+        "web-4.out": "kept", "web-4.code": "0",
     }  # fmt: skip
 
 
@@ -168,6 +187,140 @@ def test_a_host_whose_switches_are_unknown_stays_in_the_balancer(tmp_path: Path)
     assert step.outcome is Outcome.UNKNOWN
     assert step.said.startswith("its journal could not be read")
     assert not (tmp_path / "left").exists()
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweringHost(NearHost):
+    """A host that answers each line of shell as it is told to."""
+
+    answer: Callable[[str], CompletedCommand] = lambda _script: answered()
+
+    def run(
+        self, script: str, *, deadline_s: float, stdin: int | None = None, mask: bool = True
+    ) -> CompletedCommand:
+        """The answer to *script*."""
+        del deadline_s, stdin, mask
+        return self.answer(script)
+
+
+def answered(code: int = 0, out: str = "") -> CompletedCommand:
+    """What a host answered."""
+    return CompletedCommand(("ssh",), code, out, "")
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "while_ending"),
+    [
+        (1, Outcome.NO, Outcome.NO),
+        (2, Outcome.NO, Outcome.NOT_ASKED),
+        (3, Outcome.NO, Outcome.NO),
+        (4, Outcome.NO, Outcome.NOT_ASKED),
+        (10, Outcome.UNKNOWN, Outcome.UNKNOWN),
+        (11, Outcome.NO, Outcome.NO),
+        (12, Outcome.UNKNOWN, Outcome.NOT_ASKED),
+        (143, Outcome.NO, Outcome.NOT_ASKED),
+    ],
+)
+def test_a_session_that_is_ended_may_still_say_what_is_wrong(
+    tmp_path: Path, code: int, outcome: Outcome, while_ending: Outcome
+) -> None:
+    """A revert that failed, a gate that did: these are of the host, also if another host has ended its session."""
+    made = coordinator(tmp_path)
+    assert made._judged("web-1", HostPhase.STAGE, answered(code)).outcome is outcome
+    made._ending = True
+    assert made._judged("web-1", HostPhase.STAGE, answered(code)).outcome is while_ending
+
+
+@pytest.mark.parametrize("status", Status)
+def test_the_last_word_of_a_host_has_its_first_reason(status: Status) -> None:
+    """Of each status, on one line, also where the terminal has wrapped it."""
+    reasons = (Reason("", "ready: " + "expected status 200, got 503, " * 5), Reason("", "a second one"))
+    result = SessionResult(status, "recall", 1, sentence="recall runs sha-1.", reasons=reasons)
+    said = _last_word(answered(1, "\n".join(["cutover recall", *last_lines(result), ""])))
+    assert said == f"{status} recall runs sha-1. {reasons[0].text.strip()}"
+
+
+@pytest.mark.parametrize(
+    ("codes", "ending", "asked"),
+    [((0,), False, 1), ((12, 12, 0), False, 3), ((12,) * 9, False, 4), ((12,) * 9, True, 1)],
+)
+def test_a_host_whose_lock_somebody_has_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codes: tuple[int, ...], ending: bool, asked: int
+) -> None:
+    """For some seconds: `cutover recover`, for one, has it for a moment."""
+    monkeypatch.setattr(coordinate, "ASK_AGAIN_S", 0.0)
+    times, left = iter((0.0, 3.0, 6.0, 9.0, 12.0, 15.0)), iter(codes)
+    made = replace(coordinator(tmp_path), clock=lambda: next(times))
+    made._ending = ending
+    calls: list[int] = []
+
+    def ask() -> CompletedCommand:
+        calls.append(next(left))
+        return answered(calls[-1])
+
+    assert made._unlocked(ask).code == calls[-1]
+    assert len(calls) == asked
+
+
+@dataclass
+class Shop:
+    """What one of two hosts serves, and the commands that it got."""
+
+    tag: str = "sha-1"
+    held: bool = False
+    got: list[str] = field(default_factory=list)
+
+    def answer(self, script: str) -> CompletedCommand:
+        """Answer a command of the coordinator."""
+        done = re.search(r" cutover ((?:release|status|confirm|rollback) ?[\w-]*)(.*)", script)
+        if done is None:
+            return answered(out="7") if script.startswith("cat") else answered(1)
+        self.got.append(done[1])
+        match self.got[-1].split()[0]:
+            case "release" if "--staged" in done[2]:
+                self.tag, self.held = "sha-2", True
+            case "rollback":
+                self.tag, self.held = "sha-1", False
+        old = self.tag == "sha-1"
+        colors = {"blue": {"tag": "sha-1"}, "green": {"tag": "sha-2"}}
+        held = {"hold": {"release": "7", "tag": "sha-2"}, "open": "7"} if self.held else {}
+        return answered(out=json.dumps({"live": "blue" if old else "green", "colors": colors, **held}))
+
+
+@pytest.mark.parametrize(
+    ("fails_at", "status"),
+    [
+        ("stage[web-1]", Status.INCONCLUSIVE),
+        ("switch[web-1]", Status.ROLLED_BACK),
+        ("switch[web-2]", Status.ROLLED_BACK),
+        ("confirm", Status.ROLLED_BACK),
+        ("revert[web-2]", Status.ROLLED_BACK),
+    ],
+)
+def test_an_error_of_the_coordinator_reverts_what_was_switched(
+    tmp_path: Path, fails_at: str, status: Status
+) -> None:
+    """As an interruption does: a full disk must not leave the hosts apart, nor their users on what is not verified."""
+    batches = (HostBatch(("web-1",), 60.0), HostBatch(("web-2",), 60.0))
+    request = HostsRequest(SETTINGS, HostsPlan("sha-2", batches, 600.0), "id", "ana", ())
+    shops = {"web-1": Shop(), "web-2": Shop()}
+    hosts = {name: AnsweringHost(name, None, answer=shop.answer) for name, shop in shops.items()}
+    (tmp_path / "confirm").touch()  # a file where a folder is to be made
+
+    def told(report: HostReport) -> None:
+        if f"{report.step.phase}[{report.step.host}]" == fails_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = Coordinator(request, hosts, tmp_path, told)
+    made.facts = {name: HostFacts(name, folder="/state") for name in shops}
+    made.before = {name: made._ask(name) for name in shops}
+    end = made.run()
+    assert (end.status, end.exit_code) == (status, 3)
+    assert {name: (shop.tag, shop.held) for name, shop in shops.items()} == dict.fromkeys(
+        shops, ("sha-1", False)
+    )
+    assert end.why == (("", made.reverted_for),)
+    assert made.reverted_for.startswith("the coordinator failed: ")
 
 
 def packed(*members: tuple[str, bytes]) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
-from cutover.core.result import Status
+from cutover.core.result import INTERRUPTED, OK, Status
 from cutover.core.verdict import Outcome
 from cutover.release.hosts import (
     HostAction,
@@ -130,6 +130,7 @@ OLD = HostState("blue", "sha-1", "green", "sha-2")
 NEW = HostState("green", "sha-2", "blue", "sha-1")
 HELD = HostState("green", "sha-2", "blue", "sha-1", "id-1", "sha-2")
 SILENT = HostState(silent="no answer")
+BROKEN = replace(OLD, operator="blue does not pass on the new schema")
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_a_host_that_another_release_has_is_told(facts: HostFacts, said: str) ->
 def end(done: tuple[HostStep, ...], *after: HostState, interrupted: bool = False) -> tuple[Status, int]:
     """Status and exit code if the hosts serve *after*."""
     before, now = dict.fromkeys(ALL, OLD), dict(zip(ALL, after, strict=True))
-    found = judge_end(PLAN, done, before, now, interrupted=interrupted)
+    found = judge_end(PLAN, done, before, now, ended_with=INTERRUPTED if interrupted else OK)
     assert [row.host for row in found.rows] == [*ALL]
     return found.status, found.exit_code
 
@@ -264,7 +265,19 @@ def test_a_host_that_falls_silent_after_it_confirmed_is_named() -> None:
         (steps(STAGE, *ALL, outcome=NO, code=1), (OLD, OLD, OLD), (Status.GATE_FAILED, 1)),
         (steps(STAGE, *ALL, outcome=UNKNOWN, code=10), (OLD, OLD, OLD), (Status.INCONCLUSIVE, 10)),
         (steps(STAGE, *ALL, outcome=UNKNOWN, code=None), (OLD, SILENT, OLD), (Status.INCONCLUSIVE, 10)),
-        (steps(STAGE, *ALL, outcome=NO, code=12), (OLD, OLD, OLD), (Status.INCONCLUSIVE, 12)),
+        # What was asked after the claim is no refusal any more: 12 would say that nothing was changed.
+        (steps(STAGE, *ALL, outcome=UNKNOWN, code=12), (OLD, OLD, OLD), (Status.INCONCLUSIVE, 10)),
+        ((*ALL_SWITCHED, *steps(CONFIRM, "web-1", outcome=UNKNOWN, code=12), *steps(REVERT, *ALL)), (OLD, OLD, OLD),
+         (Status.ROLLED_BACK, 10)),
+        # A host that needs an operator does so whether it was switched or not, and whatever another one has ended.
+        (steps(STAGE, "web-2", outcome=NO, code=11), (OLD, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
+        (steps(STAGE, "web-2", outcome=NO, code=11), (OLD, SILENT, OLD), (Status.ROLLBACK_FAILED, 11)),
+        (steps(STAGE, *ALL, outcome=NO, code=1), (OLD, BROKEN, OLD), (Status.ROLLBACK_FAILED, 11)),
+        ((*REVERTED, *steps(STAGE, "web-3", outcome=NO, code=11)), (OLD, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
+        (CONFIRMED, (NEW, NEW, replace(NEW, operator="why")), (Status.ROLLBACK_FAILED, 11)),
+        # One that its coordinator could put in order does not any more.
+        ((*STAGED, *steps(SWITCH, "web-1", outcome=NO, code=11), *steps(REVERT, "web-1")), (OLD, OLD, OLD),
+         (Status.ROLLED_BACK, 1)),
     ],
 )  # fmt: skip
 def test_the_end_is_what_the_hosts_serve(
@@ -272,6 +285,29 @@ def test_the_end_is_what_the_hosts_serve(
 ) -> None:
     """A good end needs all hosts on the new tag; a revert needs each as before; all else needs an operator."""
     assert end(done, *after) == expected
+
+
+@pytest.mark.parametrize(
+    ("done", "after", "ended_with", "said"),
+    [
+        ((), (OLD, OLD, OLD), 2, "no host was switched, users noticed nothing: the session was interrupted."),
+        ((), (OLD, OLD, OLD), 3, "no host was switched, users noticed nothing: the session broke."),
+        (steps(STAGE, "web-2", outcome=NOT_ASKED, code=2), (OLD, OLD, OLD), 2,
+         "no host was switched, users noticed nothing: the session was interrupted."),
+        (steps(STAGE, "web-2", outcome=NO, code=1), (OLD, OLD, OLD), 0,
+         "no host was switched, users noticed nothing: sha-2 did not pass on web-2."),
+        (steps(STAGE, "web-2", outcome=NO, code=1), (OLD, OLD, SILENT), 0,
+         "no host was switched: sha-2 did not pass on web-2. web-3 could not be asked: no answer."),
+        (steps(STAGE, "web-2", outcome=NO, code=11), (OLD, BROKEN, OLD), 0,
+         f"an operator is needed. Right now: web-2 blue serves sha-1; an operator is needed: {BROKEN.operator}."),
+    ],
+)  # fmt: skip
+def test_the_end_before_a_switch_says_what_is_known(
+    done: tuple[HostStep, ...], after: tuple[HostState, ...], ended_with: int, said: str
+) -> None:
+    """What users noticed is known only of hosts that were asked; a host is named only if it said no."""
+    now = dict(zip(ALL, after, strict=True))
+    assert judge_end(PLAN, done, dict.fromkeys(ALL, OLD), now, ended_with=ended_with).sentence == said
 
 
 def test_a_revert_that_no_host_caused_says_why() -> None:
