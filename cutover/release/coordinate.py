@@ -43,6 +43,7 @@ from cutover.release.hosts import (
     HostsPlan,
     HostState,
     HostStep,
+    as_before,
     host_facts,
     host_state,
     judge_end,
@@ -501,14 +502,9 @@ class Coordinator:
             why = f"{state.silent}; {but}it reverts by itself within {left}"
             return HostStep(host, HostPhase.REVERT, Outcome.UNKNOWN, why)
         if way_to_revert(before, state) == "nothing":
-            return HostStep(host, HostPhase.REVERT, Outcome.YES, f"{state.text}, as before")
+            return _reverted(host, before, state)
         done = self.hosts[host].run(self.request.script("rollback"), deadline_s=REVERT_DEADLINE_S)
-        now = self._ask(host)
-        good = way_to_revert(before, now) == "nothing"
-        said = (
-            f"{now.text}, as before" if good else f"{now.text}; rollback: {unreached(done) or done.last_line}"
-        )
-        return HostStep(host, HostPhase.REVERT, Outcome.YES if good else Outcome.NO, said, done.code)
+        return _reverted(host, before, self._ask(host), done)
 
     # --- reports ------------------------------------------------------------------------------------------------
     def _fetch(self, host: str, phase: HostPhase) -> Path | None:
@@ -523,6 +519,15 @@ class Coordinator:
         except (OSError, tarfile.TarError, EOFError, ValueError):
             return None
         return folder
+
+
+def _reverted(host: str, before: HostState, now: HostState, done: CompletedCommand | None = None) -> HostStep:
+    """The step by what the host serves, after its rollback if it needed one."""
+    good, code = as_before(before, now), done.code if done else None
+    if good:
+        return HostStep(host, HostPhase.REVERT, Outcome.YES, f"{now.text}, as before", code)
+    rollback = f"; rollback: {unreached(done) or done.last_line}" if done else ""
+    return HostStep(host, HostPhase.REVERT, Outcome.NO, f"{now.text}{rollback}", code)
 
 
 def failure(error: Exception) -> str:

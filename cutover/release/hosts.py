@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -100,15 +100,19 @@ class HostState:
     operator: str = ""
     silent: str = ""
     """Why it could not be asked."""
+    runs: bool = True
+    """Whether the container of the live color runs."""
 
     @property
     def text(self) -> str:
         """`green serves sha-2`."""
         if self.silent:
             return f"could not be asked: {self.silent}"
-        runs = f"{self.live} serves {self.tag}" if self.live and self.tag else "what it serves is not known"
+        serves = f"{self.live} serves {self.tag}" if self.live and self.tag else "what it serves is not known"
+        if self.tag and not self.runs:
+            serves = f"traffic goes to {self.live}, where {self.tag} does not run"
         held = " (held)" if self.hold else ""
-        return f"{runs}{held}{f'; an operator is needed: {self.operator}' if self.operator else ''}"
+        return f"{serves}{held}{f'; an operator is needed: {self.operator}' if self.operator else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +219,8 @@ def host_state(facts: Mapping[str, Any]) -> HostState:
         busy = f"{owner.get('who')} is releasing {owner.get('what')} since {owner.get('since')}"
     elif left and not hold:
         busy = f"release {left} is open"
-    tags = {color: str((row or {}).get("tag") or "") for color, row in colors.items()}
+    rows = {color: row or {} for color, row in colors.items()}
+    tags = {color: str(row.get("tag") or "") for color, row in rows.items()}
     return HostState(
         live=live,
         tag=tags.get(live, ""),
@@ -225,6 +230,7 @@ def host_state(facts: Mapping[str, Any]) -> HostState:
         hold_tag=str(hold.get("tag") or ""),
         busy=busy,
         operator=str(facts.get("needs_operator") or facts.get("problem") or ""),
+        runs=bool(rows.get(live, {}).get("runs")),
     )
 
 
@@ -272,6 +278,8 @@ def _problems(facts: HostFacts, version: str, config: str) -> Iterable[str]:
         yield f"{facts.state.busy}; run `cutover recover` on it"
     elif not facts.state.live or not facts.state.tag:
         yield "what it serves is not known, so nothing could be reverted to; run `cutover status` on it"
+    elif not facts.state.runs:
+        yield f"{facts.state.text}, so nothing could be reverted to; run `cutover status` on it"
 
 
 # --- what is next ------------------------------------------------------------------------------------------------
@@ -315,18 +323,21 @@ def _revert(plan: HostsPlan, steps: Sequence[HostStep], why: str) -> HostAction 
 
 
 def way_to_revert(before: HostState, now: HostState) -> Literal["nothing", "roll back", "wait"]:
-    """What a host that was switched needs to be as before: nothing, `cutover rollback`, or time to revert by itself."""
+    """What a host that was switched needs to be as before: nothing, `cutover rollback`, or time to revert by itself.
+
+    Where the traffic is back but the release has stopped since, a rollback would go one release further back.
+    """
     if now.silent or (now.busy and not now.operator):
         return "wait"
-    if now.hold or not _as_before(before, now):
-        return "roll back"
-    return "nothing"
+    return "nothing" if as_before(before, replace(now, runs=True)) else "roll back"
 
 
-def _as_before(before: HostState, now: HostState) -> bool:
+def as_before(before: HostState, now: HostState) -> bool:
+    """Whether a host serves what it served before, and nothing is open there."""
     return (
         (before.live, before.tag) == (now.live, now.tag)
         and bool(now.tag)
+        and now.runs
         and not (now.silent or now.hold or now.busy or now.operator)
     )
 
@@ -361,7 +372,7 @@ def judge_end(
             return False  # also one that was only staged: its database may be migrated
         if released:
             return bool(now.silent) or _serves(now, plan.tag)  # it said that it serves it when it confirmed
-        return host not in switched or _as_before(before[host], now)
+        return host not in switched or as_before(before[host], now)
 
     wrong = [host for host in plan.hosts if not is_right(host)]
     silent = [host for host in plan.hosts if after[host].silent]
@@ -397,7 +408,7 @@ def judge_end(
 
 
 def _serves(state: HostState, tag: str) -> bool:
-    return state.tag == tag and not (state.silent or state.hold or state.operator)
+    return state.tag == tag and state.runs and not (state.silent or state.hold or state.operator)
 
 
 def _exit_code(bad: Sequence[HostStep]) -> int:

@@ -282,7 +282,7 @@ class Shop:
             case "rollback":
                 self.tag, self.held = "sha-1", False
         old = self.tag == "sha-1"
-        colors = {"blue": {"tag": "sha-1"}, "green": {"tag": "sha-2"}}
+        colors = {"blue": {"tag": "sha-1", "runs": True}, "green": {"tag": "sha-2", "runs": True}}
         held = {"hold": {"release": "7", "tag": "sha-2"}, "open": "7"} if self.held else {}
         return answered(out=json.dumps({"live": "blue" if old else "green", "colors": colors, **held}))
 

@@ -130,6 +130,7 @@ OLD = HostState("blue", "sha-1", "green", "sha-2")
 NEW = HostState("green", "sha-2", "blue", "sha-1")
 HELD = HostState("green", "sha-2", "blue", "sha-1", "id-1", "sha-2")
 SILENT = HostState(silent="no answer")
+EXITED = replace(OLD, runs=False)
 BROKEN = replace(OLD, operator="blue does not pass on the new schema")
 
 
@@ -142,6 +143,8 @@ BROKEN = replace(OLD, operator="blue does not pass on the new schema")
         (SILENT, "wait"),
         (HostState("green", "sha-2", busy="release id-1 is open"), "wait"),
         (HostState(), "roll back"),
+        (EXITED, "nothing"),
+        (replace(HELD, runs=False), "roll back"),
         (
             HostState("green", "sha-2", busy="release id-1 is open", operator="the revert was given up"),
             "roll back",
@@ -155,13 +158,16 @@ def test_only_what_is_not_as_before_is_rolled_back(now: HostState, way: str) -> 
 
 def test_a_status_is_read() -> None:
     """The JSON of `cutover status` says what is live, what is idle, what is held, and who is busy."""
-    colors = {"blue": {"tag": "sha-1"}, "green": {"tag": "sha-2"}}
+    colors = {"blue": {"tag": "sha-1", "runs": True}, "green": {"tag": "sha-2", "runs": True}}
     facts = {"live": "green", "colors": colors, "open": "id-1", "hold": {"release": "id-1", "tag": "sha-2"}}
     assert host_state(facts) == HELD
     assert host_state({"live": "blue", "colors": colors, "open": "id-1"}).busy == "release id-1 is open"
     owner = {"who": "bo", "what": "sha-3 to green", "since": "now"}
     assert "bo is releasing sha-3" in host_state({"live": "blue", "colors": colors, "releasing": owner}).busy
     assert host_state({"live": None, "colors": {}, "needs_operator": "why"}).operator == "why"
+    colors["blue"]["runs"] = False
+    assert host_state({"live": "blue", "colors": colors}) == EXITED
+    assert host_state({"live": "green", "colors": colors}) == NEW  # what is idle need not run
 
 
 def test_the_facts_of_a_host_are_read() -> None:
@@ -171,7 +177,7 @@ def test_the_facts_of_a_host_are_read() -> None:
         "config": "digest",
         "state": "/state",
         "live": "blue",
-        "colors": {"blue": {"tag": "sha-1"}},
+        "colors": {"blue": {"tag": "sha-1", "runs": True}},
     }
     found = host_facts("web-1", facts | {"lease": {"said": "bo is releasing sha-3 on several hosts"}}, "")
     assert found == HostFacts(
@@ -198,6 +204,7 @@ GOOD = HostFacts("web-1", "1.0", "digest", "/state", state=OLD)
         (HostFacts("web-1", "1.0", "digest", state=HostState("blue", "sha-1", busy="release x is open")), "recover"),
         (HostFacts("web-1", "1.0", "digest", state=HostState("blue", "sha-1", operator="why")), "an operator"),
         (HostFacts("web-1", "1.0", "digest", state=HostState()), "what it serves is not known"),
+        (HostFacts("web-1", "1.0", "digest", state=EXITED), "traffic goes to blue, where sha-1 does not run, so nothing"),
     ],
 )  # fmt: skip
 def test_a_host_that_is_not_ready_is_refused(facts: HostFacts, said: str) -> None:
@@ -259,6 +266,8 @@ def test_a_host_that_falls_silent_after_it_confirmed_is_named() -> None:
         (CONFIRMED, (NEW, OLD, NEW), (Status.ROLLBACK_FAILED, 11)),
         (CONFIRMED, (NEW, SILENT, NEW), (Status.RELEASED, 0)),
         (CONFIRMED, (NEW, HELD, NEW), (Status.ROLLBACK_FAILED, 11)),
+        (CONFIRMED, (NEW, replace(NEW, runs=False), NEW), (Status.ROLLBACK_FAILED, 11)),
+        (REVERTED, (EXITED, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
         (REVERTED, (OLD, OLD, OLD), (Status.ROLLED_BACK, 1)),
         (REVERTED, (NEW, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
         (REVERTED, (SILENT, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
