@@ -23,7 +23,7 @@ from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin.console import look_of_terminal, unwrap_streams, wrap_streams
 from cutover.plugin.session import CutoverSession
 from cutover.release.coordinate import Coordinator, HostReport, HostsRequest, host_options
-from cutover.release.hosts import HostPhase, HostsEnd, HostsPlan, chosen_hosts, plan_hosts
+from cutover.release.hosts import HostPhase, HostsEnd, HostsPlan, chosen_hosts, config_name, plan_hosts
 from cutover.release.state import who
 from cutover.report.terminal import Who, first_line, refused_lines
 from cutover.report.write import ReleaseFiles, point_latest_to, write_job_summary, write_report
@@ -76,6 +76,7 @@ class CoordinatorHooks:
             hold_s=asked.hold_s,
             migrate=asked.migrate,
         )
+        plan = replace(plan, config=config_name(settings.source, session.config.invocation_params.dir))
         own = [each for each in asked.paths if each != "--pyargs"]
         # The shipped checklists are found by each host itself: in its checkout or in its installed package.
         tests = () if {*own} <= SHIPPED else asked.paths
@@ -132,7 +133,7 @@ class CoordinatorHooks:
 
     def _release(self) -> None:
         ours = self.session
-        with connections(self.plan.hosts, self.request.ssh_config) as hosts:
+        with connections(self.plan.hosts, self.plan.ssh_config) as hosts:
             coordinator = Coordinator(self.request, hosts, ours.folder, self._told)
             begun = time.monotonic()
             try:

@@ -54,7 +54,7 @@ from cutover.release.hosts import (
 )
 from cutover.system import process
 from cutover.system.process import CompletedCommand, of_each
-from cutover.system.ssh import UNREACHED, SshHost, agent_environment, in_folder, tied, unreached
+from cutover.system.ssh import UNREACHED, SshHost, agent_environment, tied, unreached
 
 _T = TypeVar("_T")
 ASK_DEADLINE_S = 60.0
@@ -96,12 +96,6 @@ class HostsRequest:
         return self.settings.hosts
 
     @property
-    def ssh_config(self) -> Path | None:
-        """The configuration file of ssh; None: its own."""
-        table = self.settings.hosts
-        return table.ssh_config if table else None
-
-    @property
     def what(self) -> str:
         """`sha-2 to web-1 and web-2`."""
         return f"{self.plan.tag} to {self.plan.where}"
@@ -109,12 +103,12 @@ class HostsRequest:
     def script(self, *words: str, phase: str = "") -> str:
         """The line of shell that runs `cutover` with *words* on a host."""
         reports = {"CUTOVER_REPORTS": f"{self.reports}/{phase}"} if phase else {}
-        return in_folder(self.table.path, "cutover", *words, CUTOVER_WHO=self.who, **reports)
+        return self.plan.script(*words, CUTOVER_WHO=self.who, **reports)
 
     @property
     def reports(self) -> str:
         """The folder of this release's reports on each host."""
-        return f"{self.table.path.rstrip('/')}/reports/hosts-{self.id}"
+        return f"{self.plan.path.rstrip('/')}/reports/hosts-{self.id}"
 
     def session(self, action: HostAction) -> str:
         """The session of a phase on a host; it ends in order if its connection or the coordinator ends."""
@@ -185,7 +179,7 @@ class Coordinator:
         if taken := taken_by(found):
             raise Locked(taken)
         digest = hashlib.sha256(self.request.settings.source.read_bytes()).hexdigest()
-        if problems := preflight_problems(found, __version__, digest):
+        if problems := preflight_problems(self.plan, found, __version__, digest):
             raise ConfigError("\n".join(problems))
         self.facts = {each.host: each for each in found}
         self.before = {each.host: each.state for each in found}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Literal
 
-from cutover.core.config import HOLD_MARGIN_S, Settings
+from cutover.core.config import CONFIG_PATHS, HOLD_MARGIN_S, Settings
 from cutover.core.config_schema import batch_sizes
 from cutover.core.errors import ConfigError
 from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, NEEDS_OPERATOR, OK, Status
 from cutover.core.text import count, duration, join_list, quoted
 from cutover.core.verdict import Outcome
+from cutover.system.ssh import in_folder
 
 SESSION_INTERRUPTED = "the session was interrupted"
 
@@ -47,6 +50,12 @@ class HostsPlan:
     project: str = "the service"
     migrate_on: Literal["first", "all", "none"] = "all"
     """Where the migration runs when a release is staged."""
+    path: str = ""
+    """The folder in which `cutover` is run on each host."""
+    ssh_config: Path | None = None
+    """The configuration file of ssh; None: its own."""
+    config: str = ""
+    """The name of cutover.toml there; empty for one that `cutover` finds by itself."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -68,6 +77,16 @@ class HostsPlan:
     def where(self) -> str:
         """`web-1, web-2 and web-3`."""
         return join_list(self.hosts)
+
+    def script(self, *words: str, **environment: str) -> str:
+        """The line of shell that runs `cutover` with *words* on a host."""
+        named = {"CUTOVER_CONFIG": self.config} if self.config else {}
+        return in_folder(self.path, "cutover", *words, **named, **environment)
+
+    def by_hand(self, host: str, *words: str) -> str:
+        """The command by which a person runs the same on *host* from here."""
+        config = ("-F", str(self.ssh_config)) if self.ssh_config else ()
+        return shlex.join(("ssh", *config, host, self.script(*words)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +225,18 @@ def plan_hosts(
     drain_s = settings.proxy.drain_timeout if settings.proxy else 0.0
     migrates = settings.migrate is not None or settings.snapshot.enabled
     migrate_on = (table.migrate_on or ("first" if migrates else "all")) if migrate else "none"
-    return HostsPlan(tag, tuple(batches), hold, drain_s, settings.project, migrate_on)
+    return HostsPlan(
+        tag, tuple(batches), hold, drain_s, settings.project, migrate_on, table.path, table.ssh_config
+    )
+
+
+def config_name(source: Path, here: Path) -> str:
+    """What the file *source*, read in the folder *here*, is called in that folder of a host; empty for a default one.
+
+    Of a file elsewhere it is the name alone.
+    """
+    name = str(source.relative_to(here.resolve()) if source.is_relative_to(here.resolve()) else source.name)
+    return "" if name in CONFIG_PATHS else name
 
 
 def host_state(facts: Mapping[str, Any]) -> HostState:
@@ -259,12 +289,15 @@ def taken_by(found: Iterable[HostFacts]) -> str:
     return ""
 
 
-def preflight_problems(found: Sequence[HostFacts], version: str, config: str) -> tuple[str, ...]:
+def preflight_problems(
+    plan: HostsPlan, found: Sequence[HostFacts], version: str, config: str
+) -> tuple[str, ...]:
     """Everything for which a release on these hosts is refused, one line each."""
-    return tuple(f"{each.host}: {line}" for each in found for line in _problems(each, version, config))
+    return tuple(f"{each.host}: {line}" for each in found for line in _problems(plan, each, version, config))
 
 
-def _problems(facts: HostFacts, version: str, config: str) -> Iterable[str]:
+def _problems(plan: HostsPlan, facts: HostFacts, version: str, config: str) -> Iterable[str]:
+    status = f"run: {plan.by_hand(facts.host, 'status')}"
     if facts.problem:
         yield facts.problem
         return
@@ -273,13 +306,13 @@ def _problems(facts: HostFacts, version: str, config: str) -> Iterable[str]:
     elif facts.config != config:
         yield "its cutover.toml is another one than here; bring the same file to all hosts"
     if facts.state.operator:
-        yield f"an operator is needed there first: {facts.state.operator}; run `cutover status` on it"
+        yield f"an operator is needed there first: {facts.state.operator}; {status}"
     elif facts.state.busy:
-        yield f"{facts.state.busy}; run `cutover recover` on it"
+        yield f"{facts.state.busy}; run: {plan.by_hand(facts.host, 'recover')}"
     elif not facts.state.live or not facts.state.tag:
-        yield "what it serves is not known, so nothing could be reverted to; run `cutover status` on it"
+        yield f"what it serves is not known, so nothing could be reverted to; {status}"
     elif not facts.state.runs:
-        yield f"{facts.state.text}, so nothing could be reverted to; run `cutover status` on it"
+        yield f"{facts.state.text}, so nothing could be reverted to; {status}"
 
 
 # --- what is next ------------------------------------------------------------------------------------------------
@@ -383,9 +416,8 @@ def judge_end(
     if wrong:
         told = join_list([f"{host} {after[host].text}" for host in wrong])
         sentence = f"an operator is needed. Right now: {told}."
-        return HostsEnd(
-            Status.ROLLBACK_FAILED, NEEDS_OPERATOR, sentence, why, f"ssh {wrong[0]} cutover status", rows
-        )
+        command = plan.by_hand(wrong[0], "status")
+        return HostsEnd(Status.ROLLBACK_FAILED, NEEDS_OPERATOR, sentence, why, command, rows)
     if released:
         sentence = f"{plan.project} runs {plan.tag} on {count(len(plan.hosts), 'host')}: {plan.where}."
         for host in silent:

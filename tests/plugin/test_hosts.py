@@ -145,9 +145,7 @@ def test_a_signal_leaves_no_release_without_an_end(monkeypatch: pytest.MonkeyPat
         begun=False, console=console, evidence=Evidence(), folder=tmp_path, request=asked, signals=signals,
         settings=SimpleNamespace(project="shop"),
     )  # fmt: skip
-    request: Any = SimpleNamespace(
-        plan=HostsPlan("sha-2", (HostBatch(("web-1",), 1.0),), 60.0), ssh_config=None
-    )
+    request: Any = SimpleNamespace(plan=HostsPlan("sha-2", (HostBatch(("web-1",), 1.0),), 60.0))
     hooks = CoordinatorHooks(session, request)
     signals.catch()
     try:

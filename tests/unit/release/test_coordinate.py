@@ -38,7 +38,7 @@ from cutover.report.terminal import last_lines
 from cutover.system.process import CompletedCommand
 from tests.helpers.near_host import NearHost
 
-PLAN = HostsPlan("sha-2", (HostBatch(("web-1",), 60.0),), 600.0)
+PLAN = HostsPlan("sha-2", (HostBatch(("web-1",), 60.0),), 600.0, path="/srv/the shop/")
 SETTINGS = Settings.model_validate(
     {
         "project": "recall",
@@ -63,6 +63,12 @@ def test_a_session_on_a_host_is_one_line_of_shell() -> None:
         assert "cd '/srv/the shop/'" in line
         assert "\n" not in line
     assert "CUTOVER_REPORTS='/srv/the shop/reports/hosts-id/stage'" in stage
+    assert "CUTOVER_CONFIG" not in stage
+    named = replace(request, plan=replace(PLAN, config="my shop.toml"))
+    assert all(
+        "env CUTOVER_CONFIG='my shop.toml' " in each
+        for each in (named.script("status"), named.script("rollback"))
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cutover.release.hosts import (
     HostState,
     HostStep,
     chosen_hosts,
+    config_name,
     host_facts,
     host_state,
     judge_end,
@@ -209,15 +211,62 @@ GOOD = HostFacts("web-1", "1.0", "digest", "/state", state=OLD)
 )  # fmt: skip
 def test_a_host_that_is_not_ready_is_refused(facts: HostFacts, said: str) -> None:
     """Each problem is one line that names its host."""
-    problems = preflight_problems([facts], "1.0", "digest")
+    problems = preflight_problems(PLAN, [facts], "1.0", "digest")
     assert len(problems) == bool(said)
     assert all(line.startswith("web-1: ") and said in line for line in problems)
+
+
+@pytest.mark.parametrize(
+    ("ssh_config", "config", "ssh", "named"),
+    [
+        (None, "", "ssh web-1", ""),
+        (
+            Path("/ci/my ssh"),
+            "ops/shop.toml",
+            "ssh -F '/ci/my ssh' web-1",
+            "env CUTOVER_CONFIG=ops/shop.toml ",
+        ),
+    ],
+)
+def test_a_command_for_a_person_reaches_the_cutover_of_the_host(
+    ssh_config: Path | None, config: str, ssh: str, named: str
+) -> None:
+    """As the coordinator runs it: with its ssh configuration, in the folder of the host, with the same file."""
+    plan = replace(PLAN, path="/srv/the shop", ssh_config=ssh_config, config=config)
+    there = "cd '/srv/the shop' && PATH=\"$PWD/.venv/bin:$PATH\" && export PATH && exec"
+    status, recover = (
+        f"{ssh} {shlex.quote(f'{there} {named}cutover {word}')}" for word in ("status", "recover")
+    )
+    ended = judge_end(
+        plan, steps(STAGE, "web-1", outcome=NO, code=11), dict.fromkeys(ALL, OLD), dict.fromkeys(ALL, OLD)
+    )
+    assert ended.command == status
+    states = (BROKEN, HostState(), EXITED, replace(OLD, busy="release 7 is open"))
+    found = [HostFacts("web-1", "1.0", "digest", state=state) for state in states]
+    told = preflight_problems(plan, found, "1.0", "digest")
+    assert [line.partition("; run: ")[2] for line in told] == [status, status, status, recover]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("cutover.toml", ""),
+        ("deploy/cutover.toml", ""),
+        ("ops/shop.toml", "ops/shop.toml"),
+        ("../shop.toml", "shop.toml"),
+        ("../elsewhere/cutover.toml", ""),
+    ],
+)
+def test_a_host_reads_the_file_of_the_same_name(tmp_path: Path, source: str, name: str) -> None:
+    """A default one is found there; another one is named by its place below the folder."""
+    here = tmp_path / "here"
+    assert config_name((here / source).resolve(), here) == name
 
 
 def test_all_problems_are_told_at_once() -> None:
     """One line for each host that is not ready."""
     found = [GOOD, HostFacts("web-2", problem="no answer"), HostFacts("web-3", "0.9")]
-    assert [line.partition(":")[0] for line in preflight_problems(found, "1.0", "digest")] == [
+    assert [line.partition(":")[0] for line in preflight_problems(PLAN, found, "1.0", "digest")] == [
         "web-2",
         "web-3",
         "web-3",
