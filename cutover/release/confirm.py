@@ -53,7 +53,7 @@ def confirm(settings: Settings, state: State, wanted: str | None, *, check: bool
             return _too_late(settings, state, held)
         found = main_container(settings, str(held.left.facts["color"]))
         # The compose and env files of today may be broken by now, and say nothing of who serves.
-        serving = judge_serving(held, ask_live(settings)[1], found)
+        serving = judge_serving(held, ask_live(settings)[1], found, tasks=settings.platform.kind == "swarm")
         if not serving.ok:
             kind = Failed if serving.outcome is Outcome.NO else Inconclusive
             raise kind(f"{serving.reason}; it is not confirmed: `cutover rollback` reverts it now")
@@ -74,13 +74,18 @@ def _too_late(settings: Settings, state: State, held: Hold) -> Confirmation:
     raise Failed(f"{held.release} was not confirmed in time and is reverted now: {said}")
 
 
-def judge_serving(held: Hold, live: Live, found: Container | None) -> Verdict:
-    """Yes if traffic goes to the color of the held release, and the container that was verified runs there, healthy."""
+def judge_serving(held: Hold, live: Live, found: Container | None, *, tasks: bool = False) -> Verdict:
+    """Yes if traffic goes to the color of the held release, and the container that was verified runs there, healthy.
+
+    *tasks*: a Swarm replaces the container of a task, by one of the same release.
+    """
     facts, record = held.left.facts, held.left.record
     what = f"{facts['tag']} on {facts['color']}"
     if found is None or not found.running:
         return no("held", f"{what} does not run any more ({found.status if found else 'nothing runs there'})")
-    same = record.container == found.id if record is not None else label_of(found) == facts["tag"]
+    same = label_of(found) == facts["tag"]
+    if record is not None:
+        same = record.container == found.id or (tasks and record.matches(found))
     if not same:
         return no(
             "held",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,23 @@ def test_only_what_serves_is_confirmed(
     done = judge_serving(hold, live, found)  # type: ignore[arg-type]  # one row has none
     assert done.outcome is outcome
     assert said in done.reason
+
+
+@pytest.mark.parametrize(
+    ("tasks", "now", "outcome"),
+    [
+        (True, {"id": "f" * 64}, Outcome.YES),
+        (False, {"id": "f" * 64}, Outcome.NO),
+        (True, {"id": "f" * 64, "image": "sha256:other"}, Outcome.NO),
+        (True, {"id": "f" * 64, "config_hash": "other"}, Outcome.NO),
+    ],
+)
+def test_a_task_that_the_swarm_has_replaced_is_of_the_same_release(
+    tasks: bool, now: dict[str, Any], outcome: Outcome
+) -> None:
+    """By its image and its configuration; a container that somebody has made anew was not verified."""
+    found = replace(FOUND, **{"config_hash": RECORD.config_hash, **now})
+    assert judge_serving(HOLD, Live("green", ""), found, tasks=tasks).outcome is outcome
 
 
 @pytest.mark.parametrize(
