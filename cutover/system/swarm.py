@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutover.core.errors import ConfigError
+from cutover.core.text import join_list
 from cutover.system import docker, process
 from cutover.system.container import Container
 from cutover.system.docker import SwarmNode
@@ -63,6 +64,13 @@ ARCHITECTURES = {
     "s390x": "s390x", "riscv64": "riscv64",
 }  # fmt: skip
 """What a node says of its processor → how an image calls it."""
+
+
+MOUNT_KEYS = frozenset({
+    "type", "source", "target", "read_only", "tmpfs.size", "volume.nocopy",
+    "bind.create_host_path",  # Compose adds it
+})  # fmt: skip
+"""What a mount of a stack is made of, and what means nothing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,10 +364,18 @@ def problems(name: str, service: Service, services: Collection[str]) -> Iterator
             yield f"{what}: leave {other} out of services in cutover.toml, and it is run before them"
     for row in service.get("ports") or ():
         yield from (f"{where}: {each}" for each in _port_problems(row))
+    yield from (f"{where}: {each}" for each in _mount_problems(service))
+
+
+def _mount_problems(service: Service) -> Iterator[str]:
+    for row in service.get("volumes") or ():
+        if unknown := join_list([key for key in _mount_keys(row) if key not in MOUNT_KEYS]):
+            what = f"a stack would have the mount without {unknown}: leave {unknown} out"
+            yield f"volume {row.get('target')} on Swarm: {what}"
     for text in service.get("tmpfs") or ():
-        if unknown := _tmpfs(text)[2]:
+        if unknown := ", ".join(_tmpfs(text)[2]):
             what = "it has the mode and owner of the folder in the image, and noexec, nosuid, nodev"
-            yield f"{where}: tmpfs {text} on Swarm: {what}: leave {', '.join(unknown)} out"
+            yield f"tmpfs {text} on Swarm: {what}: leave {unknown} out"
 
 
 def _port_problems(row: Mapping[str, Any]) -> Iterator[str]:
@@ -446,6 +462,15 @@ def _mount(row: Mapping[str, Any]) -> dict[str, Any]:
     }
     nocopy = (row.get("volume") or {}).get("nocopy")
     return kept | ({"volume": {"nocopy": nocopy}} if nocopy else {})
+
+
+def _mount_keys(row: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of a mount that say something: `target`, `bind.propagation`."""
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner, each in value.items() if each)
+        elif value:
+            yield key
 
 
 def _tmpfs(text: str) -> tuple[str, int | None, list[str]]:

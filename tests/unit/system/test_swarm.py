@@ -162,6 +162,44 @@ def test_refuses_what_swarm_ignores_or_misreads(service: dict[str, Any], said: s
     assert said in str(raised.value)
 
 
+BIND = {"type": "bind", "source": "/srv", "target": "/data", "bind": {"create_host_path": True}}
+VOLUME = {"type": "volume", "source": "data", "target": "/data", "volume": {}}
+
+
+@pytest.mark.parametrize(
+    ("row", "refused"),
+    [
+        (BIND, ""),
+        (
+            BIND | {"read_only": True, "bind": {"create_host_path": False, "propagation": "", "selinux": ""}},
+            "",
+        ),
+        (VOLUME, ""),
+        (VOLUME | {"volume": {"nocopy": True}}, ""),
+        ({"type": "tmpfs", "target": "/data", "tmpfs": {"size": 1024}}, ""),
+        (BIND | {"bind": {"propagation": "rshared", "create_host_path": True}}, "bind.propagation"),
+        (BIND | {"bind": {"selinux": "Z", "recursive": "disabled"}}, "bind.selinux and bind.recursive"),
+        (VOLUME | {"volume": {"nocopy": True, "subpath": "a"}}, "volume.subpath"),
+        (VOLUME | {"volume": {"labels": {"a": "b"}}}, "volume.labels"),
+        (BIND | {"consistency": "cached"}, "consistency"),
+        ({"type": "tmpfs", "target": "/data", "tmpfs": {"mode": 0o700}}, "tmpfs.mode"),
+        (
+            {"type": "image", "source": "data:1", "target": "/data", "image": {"subpath": "a"}},
+            "image.subpath",
+        ),
+    ],
+)
+def test_refuses_what_a_mount_of_a_stack_cannot_have(row: dict[str, Any], refused: str) -> None:
+    """Each key that would be left out, so that another folder would be mounted, or in another way; no default."""
+    if not refused:
+        assert api(volumes=[row])["volumes"][0]["target"] == "/data"
+        return
+    with pytest.raises(ConfigError) as error:
+        api(volumes=[row])
+    without = f"a stack would have the mount without {refused}: leave {refused} out"
+    assert str(error.value) == f"services.api: volume /data on Swarm: {without}"
+
+
 def test_refuses_what_a_tmpfs_of_a_task_cannot_have() -> None:
     """Each option that would be lost is named."""
     with pytest.raises(
