@@ -54,7 +54,7 @@ from cutover.release.hosts import (
 )
 from cutover.system import process
 from cutover.system.process import CompletedCommand, of_each
-from cutover.system.ssh import UNREACHED, SshHost, agent_environment, tied, unreached
+from cutover.system.ssh import UNREACHED, SshHost, ssh_environment, tied, unreached
 
 _T = TypeVar("_T")
 ASK_DEADLINE_S = 60.0
@@ -432,7 +432,9 @@ class Coordinator:
     def _own(self, words: Sequence[str], host: str) -> CompletedCommand:
         filled = [each.replace("{host}", host) for each in words]
         cwd = str(self.request.settings.source.parent)
-        return process.run(filled, deadline_s=ASK_DEADLINE_S, environment={**os.environ}, cwd=cwd)
+        return process.run(
+            filled, deadline_s=ASK_DEADLINE_S, environment=process.NO_ENGINE | os.environ, cwd=cwd
+        )
 
     # --- confirm and revert -------------------------------------------------------------------------------------
     def _confirm(self, action: HostAction) -> None:
@@ -452,7 +454,7 @@ class Coordinator:
         process.run(
             ("sh", "-c", confirm_script(argvs, answers, left_s)),
             deadline_s=left_s + ASK_DEADLINE_S,
-            environment=agent_environment(),
+            environment=ssh_environment(),
         )
         for host in action.hosts:
             self._note(_confirmed(host, answers, self.clock() - begun))

@@ -16,7 +16,7 @@ from cutover.system import docker, process
 from cutover.system.container import HERE, Container, Engine
 from cutover.system.docker import SwarmNode
 from cutover.system.process import of_each
-from cutover.system.ssh import SshHost, connections, misconfigured, unreached
+from cutover.system.ssh import SshHost, connections, misconfigured, ssh_environment, unreached
 
 REMOTE_SOCKET = "/var/run/docker.sock"
 CONNECT_DEADLINE_S = 20.0
@@ -46,7 +46,7 @@ class NodeEngine:
                 raise ConfigError(f"{self}: {problem}")
             if done.ok:
                 argv = self.host.forward_argv(socket, REMOTE_SOCKET)
-                done = process.run(argv, deadline_s=CONNECT_DEADLINE_S)
+                done = process.run(argv, deadline_s=CONNECT_DEADLINE_S, environment=ssh_environment())
             if not done.ok:
                 return unreached(done) or done.last_line
             return "" if docker.answers(self.engine) else f"no engine answers at {REMOTE_SOCKET} there"

@@ -28,6 +28,8 @@ PASSED_ON = ("HOME", "DOCKER_HOST", "DOCKER_CONFIG", "DOCKER_CERT_PATH", "DOCKER
 DRAIN_S = 1.0
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 CONTEXT_DEADLINE_S = 30.0
+NO_ENGINE = {"DOCKER_HOST": ""}
+"""Given to a command that asks no engine, as ssh: none is looked for then, so the one here may be any or none."""
 TIMED_OUT = 124  # the same exit code as timeout(1)
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PROGRESS = re.compile(r"(Container|Network|Volume) \S+\s+[A-Z][a-z]+(\s+[\d.]+s)?")

@@ -120,7 +120,7 @@ class SshHost:
         What a start file of the login shell prints before is not part of the output. *stdin* and *mask* are those of
         `process.run`.
         """
-        argv, given = self.argv(f"echo {shlex.quote(BEGINS)}; {script}"), agent_environment()
+        argv, given = self.argv(f"echo {shlex.quote(BEGINS)}; {script}"), ssh_environment()
         # Masked afterwards: a secret may be a word of the marker.
         done = own_output(
             process.run(argv, deadline_s=deadline_s, environment=given, stdin=stdin, mask=False)
@@ -141,7 +141,7 @@ class SshHost:
 
     def close(self) -> None:
         """End the connection, if there is one."""
-        process.run(self.close_argv, deadline_s=CLOSE_DEADLINE_S)
+        process.run(self.close_argv, deadline_s=CLOSE_DEADLINE_S, environment=ssh_environment())
 
 
 @cache
@@ -153,10 +153,10 @@ def kept_connection(name: str, config: Path | None) -> SshHost:
     return replace(host, agent=False)
 
 
-def agent_environment() -> dict[str, str]:
-    """The variable by which ssh finds the agent, if there is one."""
+def ssh_environment() -> dict[str, str]:
+    """The variable by which ssh finds the agent, if there is one; and no engine."""
     socket = os.environ.get("SSH_AUTH_SOCK")
-    return {"SSH_AUTH_SOCK": socket} if socket else {}
+    return process.NO_ENGINE | ({"SSH_AUTH_SOCK": socket} if socket else {})
 
 
 def own_output(done: CompletedCommand) -> CompletedCommand:

@@ -44,11 +44,11 @@ def hosts(project: Project) -> Project:
     return project
 
 
-def run(project: Project, *more: str) -> tuple[int, str]:
+def run(project: Project, *more: str, **environment: str) -> tuple[int, str]:
     """Exit code of a coordinator's session, and what it said, without line breaks."""
     words = [word for word in project.words(*ASKED, *more) if word != "--target=green"]
     done = subprocess.run(
-        words, cwd=project.folder, env=project.environment(), capture_output=True, text=True, timeout=120, check=False
+        words, cwd=project.folder, env=project.environment(**environment), capture_output=True, text=True, timeout=120, check=False
     )  # fmt: skip
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
@@ -62,9 +62,10 @@ def test_a_plan_names_the_batches_and_asks_no_host(hosts: Project) -> None:
     assert "PLAN nothing was checked, nothing was changed." in said
 
 
-def test_hosts_that_do_not_exist_are_told_in_one_line_each(hosts: Project) -> None:
-    """Exit 4, a line for each host with the way out, and no report."""
-    code, said = run(hosts)
+@pytest.mark.parametrize("engine", ["unix:///nowhere/docker.sock", "ssh://ana@web-9"])
+def test_hosts_that_do_not_exist_are_told_in_one_line_each(hosts: Project, engine: str) -> None:
+    """Exit 4, a line for each host with the way out, and no report; the engine here is not asked for."""
+    code, said = run(hosts, DOCKER_HOST=engine)
     assert code == 4, said
     for host in ("web-1.invalid", "web-2.invalid", "web-3.invalid"):
         assert f"{host}: no host of that name: name it as `ssh` knows it" in said

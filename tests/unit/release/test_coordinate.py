@@ -172,6 +172,18 @@ def test_a_host_still_holds_what_its_file_says(tmp_path: Path) -> None:
     assert (lost.outcome, lost.said) == (Outcome.NO, "it holds 7 no more")
 
 
+def test_commands_of_a_balancer_get_the_environment_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with an engine on another host, for which a release on this one is refused."""
+    monkeypatch.setenv("DOCKER_HOST", "ssh://ana@web-9")
+    made = coordinator(tmp_path)
+    made.request = replace(
+        made.request, settings=BALANCED.model_copy(update={"source": tmp_path / "cutover.toml"})
+    )
+    assert made._own(("sh", "-c", "echo {host} $DOCKER_HOST"), "web-1").out == "web-1 ssh://ana@web-9\n"
+
+
 def test_no_switch_is_not_an_unknown_number_of_them(tmp_path: Path) -> None:
     """Without a journal there was none; a host that does not answer has an unknown number."""
     assert coordinator(tmp_path)._switches("web-1") == 0

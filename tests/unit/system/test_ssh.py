@@ -204,3 +204,12 @@ def test_one_bad_name_refuses_all() -> None:
     """No connection is made if one of the names is wrong."""
     with pytest.raises(ConfigError, match="-x"), connections(["web-1", "-x"]):
         pytest.fail("not reached")
+
+
+@pytest.mark.parametrize("engine", ["ssh://ana@web-9", "tcp://web-9:2376"])
+def test_ssh_asks_no_engine(engine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Any machine can be a coordinator, also one whose engine is on another host, or which has none."""
+    monkeypatch.setenv("DOCKER_HOST", engine)
+    host = NearHost("web-1", tmp_path / "socket")
+    assert host.run('echo "${DOCKER_HOST:-none}"', deadline_s=30).out == "none\n"
+    host.close()
