@@ -322,8 +322,9 @@ class Coordinator:
         self.steps.append(step)
         try:
             self.told(HostReport(step, folder, self.before[step.host].idle))
-        except Exception as error:  # noqa: BLE001  # as on a full disk; the other hosts are still to be asked
-            self._break(error)
+        except Exception as error:  # noqa: BLE001  # whatever a plugin does; the other hosts are still to be asked
+            if not self._final:  # what is confirmed stays, and what is reverted is reverted everywhere
+                self._break(error)
 
     def _sessions(self, action: HostAction) -> None:
         """The sessions of a phase, side by side; the first one that is not good ends the others."""
@@ -602,11 +603,9 @@ def _json(done: CompletedCommand) -> dict[str, Any] | None:
 
 def _last_word(done: CompletedCommand) -> str:
     """The line of a session that says how it ended: its status and sentence with the first reason, or an error's."""
-    text, begins = (
-        f"{done.out}\n{done.err}",
-        (*(f"{each}  " for each in Status), "LOCKED", "ERROR:", "cutover:"),
-    )
-    ends = [*re.finditer(rf"^(?:{'|'.join(begins)}).*", text, re.MULTILINE)]
+    text = f"{done.out}\n{done.err}"
+    begins = "|".join([*(f"{each}  " for each in Status), "LOCKED", "ERROR:", "cutover:"])
+    ends = [*re.finditer(rf"^(?:{begins}).*", text, re.MULTILINE)]
     if not ends:
         return done.last_line
     why = re.search(r"^  why   (.*(?:\n {8}.*)*)", text[ends[-1].end() :], re.MULTILINE)

@@ -33,7 +33,7 @@ from cutover.release.coordinate import (
     host_options,
     unpack,
 )
-from cutover.release.hosts import HostAction, HostBatch, HostFacts, HostPhase, HostsPlan
+from cutover.release.hosts import HostAction, HostBatch, HostFacts, HostPhase, HostsPlan, HostState, HostStep
 from cutover.report.terminal import last_lines
 from cutover.system.process import CompletedCommand
 from tests.helpers.near_host import NearHost
@@ -339,6 +339,16 @@ def test_an_error_of_the_coordinator_reverts_what_was_switched(
     )
     assert end.why == (("", made.reverted_for),)
     assert made.reverted_for.startswith("the coordinator failed: ")
+
+
+@pytest.mark.parametrize("final", [False, True])
+def test_what_is_confirmed_is_not_reverted_for_a_report(tmp_path: Path, final: bool) -> None:
+    """An error while a step is reported ends a release, but not one that is being confirmed or reverted."""
+    made = coordinator(tmp_path)
+    made.before["web-1"] = HostState("blue", "sha-1")
+    made.told, made._final = lambda _report: 1 / 0, final  # type: ignore[assignment]
+    made._note(HostStep("web-1", HostPhase.CONFIRM, Outcome.YES, "confirmed", 0))
+    assert made.broken is not final
 
 
 def packed(*members: tuple[str, bytes]) -> bytes:
