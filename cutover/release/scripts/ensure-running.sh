@@ -5,9 +5,11 @@
 # database, and traffic must go back to it all the same.
 set -eu
 project=$1 service=$2; shift 2
-ours() { timeout -k 5 20 docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False --filter status=running "$@"; }
-before=$(ours) || { if [ $? -ge 124 ]; then echo "docker ps: no answer within 20 s" >&2; fi; exit 1; }
-if [ -n "$(ours --filter health=healthy --filter health=none)" ]; then exit 0; fi
+ours() { timeout -k 5 20 docker ps --quiet --filter "label=com.docker.compose.project=$project" --filter "label=com.docker.compose.service=$service" --filter label=com.docker.compose.oneoff=False --filter status=running "$@" || { if [ $? -ge 124 ]; then echo "docker ps: no answer within 20 s" >&2; fi; exit 1; }; }
+# Each answer is assigned on its own, because a question that fails within a condition would read as "none".
+before=$(ours); well=$(ours --filter health=healthy --filter health=none)
+if [ -n "$well" ]; then exit 0; fi
 if "$@"; then exit 0; fi
-if [ -z "$before" ] || [ -z "$(ours)" ]; then exit 1; fi
+after=$(ours)
+if [ -z "$before" ] || [ -z "$after" ]; then exit 1; fi
 echo "note: $service of $project runs but is not healthy, as before"

@@ -10,5 +10,11 @@ ask() { timeout -k 5 20 docker "$@" || { if [ $? -ge 124 ]; then echo "docker $1
 services() { ask service ls --format '{{.Name}}' --filter "label=com.docker.stack.namespace=$project"; }
 all=$(services)
 if echo "$all" | grep -qx "${project}_$service"; then ask service rm "${project}_$service" >/dev/null; fi
-while left=$(ask ps --all --quiet --filter "label=com.docker.swarm.service.name=${project}_$service") && [ -n "$left" ]; do sleep 0.5; done
-if [ -z "$(services)" ]; then ask stack rm "$project" >/dev/null 2>&1; fi
+# Each answer is assigned on its own, because a question that fails within a condition would read as "nothing there".
+while :; do
+  left=$(ask ps --all --quiet --filter "label=com.docker.swarm.service.name=${project}_$service")
+  if [ -z "$left" ]; then break; fi
+  sleep 0.5
+done
+left=$(services)
+if [ -z "$left" ]; then ask stack rm "$project" >/dev/null 2>&1; fi

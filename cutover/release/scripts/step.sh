@@ -3,6 +3,8 @@
 set -eu; umask 077
 state=$1 id=${2:?} budget=$3; shift 3
 exec 9>>"$state/step.lock"; flock 9
-[ "$(cat "$state/open" 2>/dev/null)" = "$id" ] || exit 75
+text() { cat "$1" 2>/dev/null || [ ! -e "$1" ] || { echo "$1 cannot be read" >&2; exit 1; }; }
+open=$(text "$state/open")
+[ "$open" = "$id" ] || exit 75
 sync "$state/undo.new"; mv "$state/undo.new" "$state/undo.sh"; sync "$state"
 exec timeout -k 10 "$budget" "$@"

@@ -4,7 +4,7 @@ set -eu
 map=/etc/haproxy/live.map
 socket=/run/haproxy/admin.sock
 tell() { printf '%s\n' "$1" | socat -t 5 - "UNIX-CONNECT:$socket"; }
-live() { tell "show map $map" | sed -n 's/.* live //p'; }
+live() { shown=$(tell "show map $map") && printf '%s\n' "$shown" | sed -n 's/.* live //p'; }
 
 if [ $# -gt 0 ]; then
     case $1 in blue | green) ;; *) echo "usage: $0 [blue|green]" >&2; exit 64 ;; esac
