@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cutover.core.change import Argv, Change, undo_script
 from cutover.core.errors import ConfigError, Locked, OperatorNeeded
-from cutover.core.masking import MASK
+from cutover.core.masking import MASK, printable
 from cutover.core.text import now
 from cutover.release.history import (
     GUARD_SLOTS,
@@ -63,14 +63,10 @@ LEAST_FILE_SIZE = 16 * 1024 * 1024
 
 def who() -> str:
     """`ana@runner-7`: from `CUTOVER_WHO`, the CI's actor or the login, and the host name."""
-    name = (
-        os.environ.get("CUTOVER_WHO")
-        or os.environ.get("GITHUB_ACTOR")
-        or os.environ.get("SUDO_USER")
-        or os.environ.get("USER")
-        or f"uid{os.geteuid()}"
-    )
-    return f"{name}@{socket.gethostname()}"
+    given = (os.environ.get(key, "") for key in ("CUTOVER_WHO", "GITHUB_ACTOR", "SUDO_USER", "USER"))
+    # It is written and shown in many places, so it is made one line of plain text here.
+    names = (" ".join(printable(each).split()) for each in given)
+    return f"{next(filter(None, names), f'uid{os.geteuid()}')}@{socket.gethostname()}"
 
 
 def lock_owner(what: str) -> dict[str, object]:
@@ -455,7 +451,7 @@ class State:
 
     # --- the journal ---------------------------------------------------------------------------------------------
     def journal(self, event: str, **facts: Any) -> None:
-        """Append one masked line; an OSError is ignored, because a full disk must not stop a revert."""
+        """Append one masked line; neither a full disk nor a text that is no UTF-8 stops a revert."""
         shown = MASK.within({"at": now(), "event": event, **facts})
         line = json.dumps(shown, ensure_ascii=False) + "\n"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -463,7 +459,7 @@ class State:
             contextlib.suppress(OSError),
             os.fdopen(os.open(self.root / JOURNAL_FILE, flags, 0o600), "ab", 0) as file,
         ):
-            file.write(line.encode())
+            file.write(line.encode(errors="replace"))
 
     def history(self) -> list[dict[str, Any]]:
         """The entries of the journal, oldest first, with the reverts of guards; raises ConfigError."""

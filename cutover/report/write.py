@@ -52,9 +52,9 @@ def write_report(
     evidence.fact("result", result.as_json())
     if files.undo:
         with contextlib.suppress(OSError):
-            (folder / "undo.sh").write_text(files.undo, encoding="utf-8")
+            (folder / "undo.sh").write_text(files.undo, encoding="utf-8", errors="replace")
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in files.journal)
-            (folder / "journal.jsonl").write_text(lines, encoding="utf-8")
+            (folder / "journal.jsonl").write_text(lines, encoding="utf-8", errors="replace")
     finish_page(folder / "report.html", evidence, result, files.undo, files.journal)
     finish_junit(folder / "junit.xml", evidence, result)
     for file in folder.iterdir():
@@ -72,7 +72,7 @@ def write_job_summary(path: Path, evidence: Evidence, result: SessionResult) -> 
     """Append the summary to the file that a CI shows for the job (GITHUB_STEP_SUMMARY). Raises OSError."""
     from cutover.report.github import summary
 
-    with path.open("a", encoding="utf-8") as out:
+    with path.open("a", encoding="utf-8", errors="replace") as out:
         out.write(summary(evidence, result))
 
 

@@ -18,7 +18,7 @@ import pytest
 from cutover.core.change import UNDO_END
 from cutover.core.errors import ConfigError, Locked
 from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded
-from cutover.release.state import REVERT_DEADLINE_S, State, did_revert, lock_owner
+from cutover.release.state import REVERT_DEADLINE_S, State, did_revert, lock_owner, who
 from cutover.system.files import write_atomically
 from tests.crash.place import lives, until
 from tests.helpers.containers import container
@@ -348,6 +348,44 @@ def test_a_revert_has_time_left_when_it_gets_the_hand() -> None:
     script = (resources.files("cutover.release") / "scripts" / "revert.sh").read_text(encoding="utf-8")
     longest = float(script.partition("CUTOVER_STEP_LOCK_S:-")[2].partition("}")[0])
     assert longest + 600 <= REVERT_DEADLINE_S
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (b"ana", "ana"),
+        (b"jos\xe9", "jos"),  # Latin-1
+        ("josé".encode(), "josé"),
+        (b"jos\xe9 maria", "jos maria"),
+        (b"\x1b[31mana\n::error::x", "ana ::error::x"),
+        (b"\xff", f"uid{os.geteuid()}"),
+        (b"", f"uid{os.geteuid()}"),
+    ],
+)
+@pytest.mark.parametrize("variable", ["CUTOVER_WHO", "GITHUB_ACTOR", "SUDO_USER", "USER"])
+def test_a_name_of_any_bytes_is_one_line_of_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, given: bytes, shown: str
+) -> None:
+    """Whoever reverts or releases has a name that can be printed, and written down, in UTF-8."""
+    for each in ("CUTOVER_WHO", "GITHUB_ACTOR", "SUDO_USER", "USER"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(variable, os.fsdecode(given))
+    name = who().rpartition("@")[0]
+    assert name.replace("\u200b", "") == shown
+    state = State(tmp_path)
+    with state.locked(lock_owner("a rollback")):
+        assert name in state.lock_line()
+        state.journal("reverting", release=ID, who=who())
+    assert state.history()[-1]["who"] == who()
+    assert who().encode()
+
+
+@pytest.mark.parametrize("text", ["\udce9", "a\udcff b"])
+def test_a_text_that_is_no_utf_8_stops_no_journal(tmp_path: Path, text: str) -> None:
+    """A reason may be from anywhere: it is written with a question mark, and the revert goes on."""
+    State(tmp_path).journal("reverting", release=ID, why=text)
+    why = str(State(tmp_path).history()[-1]["why"])
+    assert (len(why), "?" in why) == (len(text), True)
 
 
 def test_every_lock_names_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
