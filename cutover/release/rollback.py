@@ -672,17 +672,31 @@ def _verify_flip(
         return judge_old_release(gates[-1].evidence.get("failed") or {}, {}, verified=True)
 
     trouble, notes = settle(judge)
-    gate, found = gates[-1], main_container(settings, to.color)
+    gate = gates[-1]
+    found: Container | None = None
+    silence: tuple[str, ...] = ()
+    try:
+        found = main_container(settings, to.color)
+    except EngineUnavailable as error:  # users have it, and it stays
+        silence = (f"its container was not asked: {error}",)
     if gate.ok and found is not None and to.file:
         mine = replace(to, container=found.id, config_hash=found.config_hash)
         with contextlib.suppress(CutoverError, OSError):  # users have it, whatever can be written down
             state.keep_record(replace(mine, verified=True, at=now()))
-    facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason, "notes": notes}
+    said = (*(notes or (gate.reason,)), *silence)
+    facts = {
+        "live": to.color,
+        "tag": to.tag,
+        "seconds": seconds,
+        "gate": gate.reason,
+        "notes": (*notes, *silence),
+    }
     took = how.format(seconds) if how else f"flipped in {1000 * seconds:.0f} ms"
     flipped = f"{settings.project} runs {to.tag} on {to.color} again ({took})"
     why = f"{to.color} is live, but {trouble}; run: {ASK_AGAIN}"
-    said = "; ".join(notes) or gate.reason
-    return RollbackResult(f"{flipped}; {said}", facts, trouble=OperatorNeeded(why) if trouble else None)
+    return RollbackResult(
+        f"{flipped}; {'; '.join(said)}", facts, trouble=OperatorNeeded(why) if trouble else None
+    )
 
 
 def _expect_deploy(settings: Settings, state: State, live: str | None, tag: str) -> None:

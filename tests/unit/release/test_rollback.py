@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,12 +19,14 @@ from cutover.core.change import Change
 from cutover.core.errors import (
     ConfigError,
     CutoverError,
+    EngineUnavailable,
     Failed,
     Inconclusive,
     Interrupted,
     Locked,
     OperatorNeeded,
 )
+from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
 from cutover.proxy.base import Live
 from cutover.release import gate_run, rollback, transaction
 from cutover.release.colors import BeforeRelease
@@ -44,6 +47,7 @@ from cutover.release.rollback import (
 )
 from cutover.release.state import State
 from cutover.release.transaction import Transaction
+from cutover.system.container import Container
 from tests.helpers.containers import container
 
 
@@ -345,6 +349,50 @@ def test_whatever_ends_a_rollback_reverts_it(
     ):
         raise trouble
     assert type(caught.value) is raised
+
+
+SILENT = EngineUnavailable("the Docker engine does not answer: timed out")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    """A state directory without a release."""
+    made = State(tmp_path / "state")
+    made.prepare()
+    return made
+
+
+@pytest.mark.parametrize("how", ["", "restored in {:.1f} s"], ids=["flip", "restore"])
+@pytest.mark.parametrize(
+    ("gate", "found", "said"),
+    [
+        (yes("smoke", "9 passed"), container(), "9 passed"),
+        (yes("smoke", "9 passed"), None, "9 passed"),
+        (yes("smoke", "9 passed"), SILENT, f"9 passed; its container was not asked: {SILENT}"),
+        (not_asked("smoke", "no engine"), SILENT, f"no engine; its container was not asked: {SILENT}"),
+        (no("smoke", "503", failed={"ready": "503"}), SILENT, f"503; its container was not asked: {SILENT}"),
+    ],
+    ids=["yes", "gone", "silent after the gate", "silent", "no"],
+)
+def test_what_is_committed_stays_although_the_engine_is_silent(
+    state: State, monkeypatch: pytest.MonkeyPatch, how: str, gate: Verdict, found: object, said: str
+) -> None:
+    """The rollback ended with its commit: that a container could not be asked is a note, and it is not verified."""
+
+    def ask(*_: object) -> object:
+        if isinstance(found, EngineUnavailable):
+            raise found
+        return found
+
+    monkeypatch.setattr(rollback, "main_container", ask)
+    monkeypatch.setattr(rollback, "run_gate", lambda *_: gate)
+    monkeypatch.setattr(rollback, "settle", lambda judge: judge())
+    settings: Any = SimpleNamespace(project="recall")
+    done = rollback._verify_flip(settings, state, V1, 0.1, how)
+    assert done.sentence.endswith(f"; {said}")
+    assert bool(done.trouble) is (gate.outcome is Outcome.NO)
+    assert bool(state.records("blue")) is isinstance(found, Container)
+    assert (str(SILENT) in str(done.facts["notes"])) is (found is SILENT)
 
 
 # --- the deploy of another tag -----------------------------------------------------------------------------------------
