@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from cutover.cli.main import common, files_option, json_option, settings_of, tell
+from cutover.cli.main import common, files_option, json_option, settings_of, tell, writing
 from cutover.core.config import Settings, find_config, load_config
 from cutover.core.errors import ConfigError, EngineUnavailable, Failed
 from cutover.core.masking import MASK
@@ -353,7 +353,8 @@ def render_command(template: Path, out: Path, keep: Sequence[str], as_json: bool
         raise ConfigError(f"{out}: there is no such folder")
     if is_tracked(out):
         raise ConfigError(f"{out} is tracked by git, and secrets are never committed: name another file")
-    missing = render_env_file(template, out, SecretSources(os.environ), keep=keep)
+    with writing(out):
+        missing = render_env_file(template, out, SecretSources(os.environ), keep=keep)
     lines = [*missing, f"{out} was not written"] if missing else [f"wrote {out}, mode 0600"]
     tell(as_json, {"file": str(out), "written": not missing, "missing": missing}, lines)
     return ConfigError.exit_code if missing else 0

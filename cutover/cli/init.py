@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from cutover.cli.main import files_option, tell
+from cutover.cli.main import files_option, tell, writing
 from cutover.core.config import load_config
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.env.adoption import Choices, ComposeProject, candidates, draft, read_project, readiness_path
@@ -60,10 +60,11 @@ def init_command(  # noqa: PLR0913, PLR0917  # one for each option
     choices = choose(found, services, ready, project or found.name, proxy)
     require_same(found.folder / "cutover.toml", choices)
     drafted = draft(found, choices, shipped_proxies())
+    for path, (_, text) in drafted.compose.items() if write_compose else ():
+        with writing(path):
+            write_atomically(path, text, mode=path.stat().st_mode & 0o777)
     written, kept = write_files(found.folder, drafted.files)
     fill_in = [each for each in drafted.fill_in if each.split(":", maxsplit=1)[0] in written]
-    for path, (_, text) in drafted.compose.items() if write_compose else ():
-        write_atomically(path, text, mode=path.stat().st_mode & 0o777)
     facts = {
         "project": choices.project, "services": choices.services, "written": written, "kept": kept,
         "fill_in": fill_in, "diff": drafted.diff(found), "by_hand": drafted.by_hand, "moves": drafted.moves,
@@ -151,13 +152,11 @@ def write_files(folder: Path, files: Mapping[str, str]) -> tuple[list[str], list
         if os.path.lexists(path):
             kept.append(name)
             continue
-        try:
+        with writing(path):
             path.parent.mkdir(exist_ok=True)
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                out.write(text)
         written.append(name)
     return written, kept
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +63,15 @@ def tell(as_json: bool, facts: dict[str, Any], lines: list[str]) -> None:
     """Print *facts* as JSON or *lines* as they are."""
     for line in [json_text(facts)] if as_json else map(printable, lines):
         click.echo(line)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise ConfigError for an OSError of the body, which writes the file *path*."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def json_text(value: object) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cutover.cli.main import common, json_option, json_text, settings_of, tell
+from cutover.cli.main import common, json_option, json_text, settings_of, tell, writing
 from cutover.core.errors import ConfigError, Inconclusive
 from cutover.core.masking import MASK, printable
 from cutover.release.history import read_journal
@@ -110,11 +110,9 @@ def html_command(folder: Path, output: Path | None, as_json: bool) -> int:
 
 
 def _write_page(file: Path, page: str) -> None:
-    try:
+    with writing(file):
         file.write_text(page, encoding="utf-8", errors="replace")
         limit_mode(file)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be written: {error.strerror}") from error
 
 
 # --- postmortem --------------------------------------------------------------------------------------------------
@@ -130,14 +128,13 @@ def postmortem_command(folder: Path, output: Path | None, as_json: bool) -> int:
     if output is None:
         tell(as_json, {"postmortem": text}, [text.rstrip("\n")])
         return 0
-    try:
-        # "x": a draft that somebody has begun to fill in must not be overwritten.
-        with output.open("x", encoding="utf-8") as out:
-            out.write(text)
-    except FileExistsError as error:
-        raise ConfigError(f"{output} is there already; name another file or delete it") from error
-    except OSError as error:
-        raise ConfigError(f"{output} cannot be written: {error.strerror}") from error
+    with writing(output):
+        try:
+            # "x": a draft that somebody has begun to fill in must not be overwritten.
+            with output.open("x", encoding="utf-8", errors="replace") as out:
+                out.write(text)
+        except FileExistsError as error:
+            raise ConfigError(f"{output} is there already; name another file or delete it") from error
     tell(as_json, {"file": str(output)}, [f"drafted {output}"])
     return 0
 

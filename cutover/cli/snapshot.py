@@ -82,7 +82,8 @@ def restore_command(
         snapshot = None if back else choose_snapshot(database.folder, file)
         if not yes:
             effect = restore_effect(database, snapshot, back)
-            again = database.restore_command(*(("--back", back) if back else ([file] if file else [])))
+            chosen = ("--back", back or "") if snapshot is None else (file or snapshot.name,)
+            again = database.restore_command(*chosen)
             facts = {"would": effect, "command": again}
             tell(as_json, facts, [f"{effect}; nothing was changed", f"  to do it  {again}"])
             return

@@ -71,6 +71,21 @@ def test_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
     assert isinstance(refused.exception, ConfigError)
 
 
+@pytest.mark.parametrize("there", ["", "A='0'\n"], ids=["new", "replaced"])
+def test_says_in_one_line_that_it_cannot_be_written(tmp_path: Path, there: str) -> None:
+    """Exit 4, and what was there is as it was; here the draft beside it has a name that is too long."""
+    template, out = tmp_path / "t", tmp_path / ("x" * 255)
+    template.write_text("A=1\n")
+    if there:
+        out.write_text(there)
+    words = ["render", str(template), "--output", str(out)]
+    with pytest.raises(ConfigError) as raised:
+        CliRunner().invoke(env_command, words, standalone_mode=False, catch_exceptions=False)
+    assert str(raised.value) == f"{out} cannot be written: File name too long"
+    assert (raised.value.exit_code, out.exists() and out.read_text()) == (4, there or False)
+    assert len([*tmp_path.iterdir()]) == 1 + bool(there)
+
+
 def test_a_finding_exits_1(tmp_path: Path) -> None:
     """A finding is a failed check, not a usage error: exit 1."""
     config = tmp_path / "cutover.toml"

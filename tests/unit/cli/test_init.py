@@ -264,6 +264,17 @@ def test_changes_nothing_for_another_configuration(folder: Path, words: tuple[st
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_a_compose_file_that_cannot_be_written_changes_nothing(folder: Path) -> None:
+    """One line and exit 4, and no file beside it is written; here the draft has a name that is too long."""
+    file = folder / f"{'x' * 251}.yml"
+    file.write_text(SHOP)
+    words = ["--file", str(file), "--write-compose"]
+    with pytest.raises(ConfigError, match=r"\.yml cannot be written: File name too long$") as raised:
+        CliRunner().invoke(init_command, words, standalone_mode=False, catch_exceptions=False)
+    assert raised.value.exit_code == 4
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {file.name: SHOP}
+
+
 def test_what_cannot_be_changed_in_the_text_is_said(folder: Path) -> None:
     """Networks that the files name already are changed by hand; an anchor is changed once."""
     text = """

@@ -61,17 +61,21 @@ def test_create_list_and_restore(live_file: Path, run: Run) -> None:
     assert count_memories(live_file) == 0
 
 
-def test_a_dry_restore_changes_nothing(live_file: Path, run: Run) -> None:
-    """Without --yes the effect and the command that does it are printed, and the exit code is 0."""
+@pytest.mark.parametrize("named", [False, True], ids=["the last one", "one by name"])
+def test_a_dry_restore_changes_nothing(live_file: Path, run: Run, *, named: bool) -> None:
+    """Without --yes the effect and the command that does it are printed; it restores that snapshot, also later."""
     run("create")
+    name = json.loads(run("list", "--json").output)["snapshots"][0]["file"]
     run_sql(live_file, "delete from memories")
-    dry = run("restore")
+    dry = run("restore", *([name] if named else []))
     assert dry.exit_code == 0
     assert "memories: 0 rows now, 300 in the snapshot" in dry.output
     assert "nothing was changed" in dry.output
     assert count_memories(live_file) == 0
-    to_do = dry.output.splitlines()[-1].split("to do it", 1)[1]
-    assert run(*shlex.split(to_do)[2:]).exit_code == 0
+    to_do = shlex.split(dry.output.splitlines()[-1].split("to do it", 1)[1])
+    assert name in to_do
+    run("create")
+    assert run(*to_do[2:]).exit_code == 0
     assert count_memories(live_file) == ROWS
 
 
