@@ -45,8 +45,14 @@ IDENTIFIES = re.compile(
 PLAIN_WORDS = frozenset({
     "true", "false", "none", "null", "prod", "production", "info", "debug", "warning", "error", "basic", "bearer",
 })  # fmt: skip
-URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.-]{0,30}://[^\s:/@]*:)[^\s/@]+(?=@)", re.IGNORECASE)
-URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://[^\s\"'<>]+", re.IGNORECASE)
+SCHEME = r"[a-z][a-z0-9+.-]{0,30}://"
+URL_PASSWORD = re.compile(rf"(?P<head>{SCHEME}[^\s:/@]*:)(?P<password>[^\s/@]+)(?=@)", re.IGNORECASE)
+URL = re.compile(rf"{SCHEME}[^\s\"'<>]+", re.IGNORECASE)
+# A password that nobody encoded may have any letter. A number before the path is a port.
+VALUE_PASSWORD = re.compile(
+    rf"(?:jdbc:)?{SCHEME}[^\s:/@]*:(?!\d{{1,5}}(?:[/?#,;\s]|$))(?P<password>[^/?#]+|.+)@", re.IGNORECASE
+)
+"""The password in a value that is one URL."""
 WORD_OR_QUOTED = r"(?:\"(?P<double>[^\"\n]+)\"|'(?P<single>[^'\n]+)'|(?P<bare>[^\s\"',;&]+))"
 PAIRS = tuple(
     re.compile(head + WORD_OR_QUOTED, re.MULTILINE)
@@ -108,21 +114,22 @@ def _bits(text: str) -> float:
 
 def secrets_of(key: str, value: str) -> set[str]:
     """Return the secrets in the *value* of *key*: all of it by its name, else passwords, pairs and random words."""
+    passwords = _passwords(VALUE_PASSWORD.match(value.strip()))
     if not names_secret(key):
-        return secrets_in(value, random=not IDENTIFIES.search(key))
+        return passwords | secrets_in(value, random=not IDENTIFIES.search(key))
     if value.isdigit():
         return {value} if len(value) >= MIN_DIGITS else set()
     if "://" in value and URL.fullmatch(value.strip()):
         # The host of a URL is no secret: what is secret is in one of its parts.
-        return _of_url(value.strip(), named=True, key=key)
+        return passwords | _of_url(value.strip(), named=True, key=key)
     lines = {line.strip() for line in value.splitlines()} if "\n" in value else set()
     long = {line for line in lines if len(line) >= LONG_LINE and not line.startswith("-----")}
-    return {value, value.strip()} | long | set(_leaves(value))
+    return {value, value.strip()} | passwords | long | set(_leaves(value))
 
 
 def secrets_in(text: str, *, random: bool = True) -> set[str]:
     """Return what is secret in *text* whose key says nothing: a command, a label, a file, an ordinary variable."""
-    found: set[str] = set()
+    found = _passwords(*URL_PASSWORD.finditer(text))
     for url in URL.findall(text):
         found |= _of_url(url, named=False)
     for pair in (pair for pattern in PAIRS for pair in pattern.finditer(text)):
@@ -139,14 +146,21 @@ def random_words(text: str) -> set[str]:
     return {word for word in RANDOM.findall(DIGEST.sub("", text)) if looks_random(word)}
 
 
+def _passwords(*found: re.Match[str] | None) -> set[str]:
+    """What *found* has as password, as it is spelled and decoded."""
+    spelled = {each["password"] for each in found if each}
+    return spelled | set(map(unquote, spelled))
+
+
 def _of_url(url: str, *, named: bool, key: str = "") -> set[str]:
     """The secrets in *url*; under a secret *key* also each long word, because a token need not have a digit."""
+    found = _passwords(*URL_PASSWORD.finditer(url))
     try:
         parts = urlsplit(url)
         user, password = parts.username or "", parts.password or ""
     except ValueError:
-        return set()
-    found = {password, unquote(password)} if password else set()
+        return found
+    found |= {password, unquote(password)} if password else set()
     if user and not password and (named or looks_random(user)):
         found.add(user)
     path, query = [word for word in parts.path.split("/") if word], parse_qsl(parts.query)
@@ -319,7 +333,9 @@ class Mask:
         """Mask each of *values* from now on, in every spelling; of a URL the password alone."""
         found: set[str] = set()
         for value in values:
-            found |= _of_url(value, named=True) or {value} if URL.fullmatch(value) else {value}
+            passwords = _passwords(VALUE_PASSWORD.match(value))
+            of_url = passwords | _of_url(value, named=True) if URL.fullmatch(value) else set()
+            found |= passwords | (of_url or {value})
         # Replaced, not changed: another thread may be masking.
         self.values = self.values | {
             each for each in found if len(each) >= MIN_LENGTH and each.lower() not in PLAIN_WORDS

@@ -9,14 +9,14 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 import markupsafe
 import pytest
 
 from cutover.core.errors import ConfigError
 from cutover.core.evidence import Check
-from cutover.core.masking import MASK, Mask, Secret, printable
+from cutover.core.masking import MASK, Mask, Secret, printable, secrets_in, secrets_of
 from cutover.core.result import Reason, SessionResult, Status
 from cutover.core.verdict import no
 from cutover.report.terminal import Look, check_lines, last_lines
@@ -243,6 +243,64 @@ def test_public_values_of_an_env_file_are_shown() -> None:
         {"IMAGE_TAG": "sha-1234567", "API_HTTP_PORT": "18000", "KEY": "geheim"}, ("IMAGE_TAG",)
     )
     assert mask("sha-1234567 18000 geheim") == "sha-1234567 18000 ***"
+
+
+RAW_PASSWORDS = [
+    "hunter'22xyz",
+    'hunter"22xyz',
+    "pa<ss>word9",
+    "pa[ss]word9",
+    "pass(word)9{x}",
+    "pa%27ssword",
+    "pass@word9",
+    "pass:word9",
+    "pa,ss;word9",
+    "pa\\ss|word`9",
+    "12345'xyz",
+]
+IN_A_VALUE = ["pass/word9", "pass#word9", "pass?word9", "correct horse", "pa/ss@wo'rd9"]
+"""In a text these are no URL: a value is one as a whole."""
+
+
+@pytest.mark.parametrize("password", [*RAW_PASSWORDS, *IN_A_VALUE])
+@pytest.mark.parametrize(
+    "url",
+    ["postgres://app:{}@db/app?x=a%40b", "redis://:{}@cache:6379/0", "jdbc:postgresql://app:{}@db:5432/app"],
+)
+@pytest.mark.parametrize("key", ["DATABASE_URL", "DB_DSN", "APP_SECRET"])
+def test_the_password_of_a_url_may_have_any_letter(key: str, url: str, password: str) -> None:
+    """Alone in a log it is masked, as it is spelled and decoded, under whatever name the URL is known."""
+    mask = Mask()
+    mask.learn_environment({key: url.format(password)})
+    for each in (password, unquote(password)):
+        assert each not in mask(f"auth failed for user app with <{each}>.")
+    explicit = Mask()
+    explicit.learn([url.format(password)])
+    assert password not in explicit(f"auth failed with <{password}>.")
+
+
+@pytest.mark.parametrize("password", [each for each in RAW_PASSWORDS if "@" not in each])
+def test_what_is_masked_in_a_url_is_masked_alone(password: str) -> None:
+    """A text without a key: what would be stars in the URL is a secret elsewhere too."""
+    text = f"serve --db redis://:{password}@cache:6379/0 --verbose"
+    assert password in secrets_in(text)
+    assert password not in Mask()(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://api:8080/users/@me",
+        "http://api:8080 ana@example.com",
+        "kafka://a:9092,b:9092/x@y",
+        "https://example.com/a:b/@me",
+        "https://ana@example.com/x:y@z",
+        "http://[::1]:8080/x",
+    ],
+)
+def test_a_port_is_no_password(value: str) -> None:
+    """What only looks like a password stays, in whatever variable it is."""
+    assert secrets_of("API_URL", value) == set()
 
 
 def test_a_secret_prints_as_stars() -> None:
