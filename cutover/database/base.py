@@ -33,6 +33,7 @@ from cutover.database.snapshot import (
     CHECK_NAME,
     PARTIAL,
     SnapshotFile,
+    creation_time,
     delete_snapshot,
     format_size,
     judge_restored,
@@ -251,7 +252,7 @@ class ServiceDatabase:
         self._acquire_lock()
         store, begun = self.store, time.monotonic()
         require_disk_space(self.folder, store.size(), store.name)
-        at = f"{datetime.now(UTC):%Y-%m-%dT%H%M%S.%f}"[:-3] + "Z"
+        at = creation_time(datetime.now(UTC), list_snapshots(self.folder))
         name = re.sub(r"[^\w.-]", "_", store.name.rpartition("/")[2]).lstrip(".")
         path = self.folder / f"{at}-{name}{store.suffix}"
         size, checksum, contents = store.dump(path, self.settings.snapshot.budget)

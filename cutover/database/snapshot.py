@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -204,9 +205,15 @@ def load_snapshot(path: Path) -> SnapshotFile:
     description = path.with_name(path.name + ".json")
     try:
         values = json.loads(description.read_text(encoding="utf-8"))
-        return TypeAdapter(SnapshotFile).validate_python({**values, "path": path})
+        snapshot = TypeAdapter(SnapshotFile).validate_python({**values, "path": path})
+        _time_of(snapshot)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{description}: no description of a snapshot that can be read") from error
+    return snapshot
+
+
+def _time_of(snapshot: SnapshotFile) -> datetime:
+    return datetime.strptime(snapshot.at, "%Y-%m-%dT%H%M%S.%f%z")
 
 
 def list_snapshots(folder: Path) -> list[SnapshotFile]:
@@ -216,6 +223,13 @@ def list_snapshots(folder: Path) -> list[SnapshotFile]:
         with contextlib.suppress(ConfigError):
             found.append(load_snapshot(path.with_name(path.name.removesuffix(".json"))))
     return sorted(found, key=lambda each: (each.at, each.name), reverse=True)
+
+
+def creation_time(now: datetime, newest_first: Sequence[SnapshotFile]) -> str:
+    """`at` of a new snapshot: *now*, or just after the newest one if the clock was ahead when that was taken."""
+    if newest_first:
+        now = max(now, _time_of(newest_first[0]) + timedelta(milliseconds=1))
+    return f"{now:%Y-%m-%dT%H%M%S.%f}"[:-3] + "Z"
 
 
 def select_expired(newest_first: Sequence[SnapshotFile], keep: int) -> list[SnapshotFile]:

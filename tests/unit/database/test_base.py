@@ -7,16 +7,20 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from cutover.core.config_schema import Database
 from cutover.core.errors import ConfigError, Locked
 from cutover.core.verdict import Outcome
+from cutover.database import base
 from cutover.database.base import SqliteFile, locate
 from cutover.database.postgres import PostgresUrl
+from cutover.database.restore import choose_snapshot
 from cutover.database.snapshot import list_snapshots, sha256_of
 from tests.unit.database.sqlite_files import ROWS, MakeDatabase, count_memories, fill, run_sql
 
@@ -172,6 +176,23 @@ def test_only_the_newest_are_kept(live_file: Path, make_database: MakeDatabase) 
         others[1].name,
         first.name,
     ]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_snapshot_is_the_newest_although_the_clock_was_ahead(
+    live_file: Path, make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch, keep: int
+) -> None:
+    """The order is that of creation: the rotation never deletes the new one, and a restore chooses it."""
+    database = make_database(keep=keep)
+    with monkeypatch.context() as patch:
+        patch.setattr(base, "datetime", Mock(now=lambda zone: datetime.now(zone) + timedelta(days=400)))
+        older = [database.take() for _ in range(2)]
+        assert database.verify(older[-1]).ok
+    new = database.take()
+    assert database.verify(new).ok
+    database.rotate()
+    assert [each.name for each in list_snapshots(database.folder)] == [new.name, older[1].name][:keep]
+    assert choose_snapshot(database.folder, None).name == new.name
 
 
 def test_only_one_at_a_time(live_file: Path, make_database: MakeDatabase) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cutover.database.snapshot import (
     DatabaseContents,
     SnapshotFile,
     TableContents,
+    creation_time,
     feed_file,
     join_revisions,
     judge_restored,
@@ -239,6 +241,15 @@ def test_a_snapshot_without_its_description_is_refused(tmp_path: Path, text: str
     assert list_snapshots(tmp_path) == []
 
 
+def test_a_description_with_another_time_is_refused(tmp_path: Path) -> None:
+    """The order of the snapshots is read from it."""
+    snapshot = _snapshot(tmp_path / "a.dump", "today")
+    snapshot.path.touch()
+    write_description(snapshot)
+    with pytest.raises(ConfigError, match="no description"):
+        load_snapshot(snapshot.path)
+
+
 @pytest.mark.parametrize(
     ("newest_first", "keep", "gone"),
     [
@@ -260,15 +271,30 @@ def test_rotation_keeps_the_last_verified_one(newest_first: str, keep: int, gone
 
 def test_kept_are_listed_from_the_newest(tmp_path: Path) -> None:
     """Snapshots are sorted by the time in their description, not by the file system."""
-    for at in ("2025-09-02", "2025-09-04", "2025-09-03"):
-        snapshot = _snapshot(tmp_path / f"{at}.dump", at)
+    for day in ("2025-09-02", "2025-09-04", "2025-09-03"):
+        snapshot = _snapshot(tmp_path / f"{day}.dump", f"{day}T011022.000Z")
         snapshot.path.touch()
         write_description(snapshot)
-    assert [snapshot.at for snapshot in list_snapshots(tmp_path)] == [
+    assert [snapshot.path.stem for snapshot in list_snapshots(tmp_path)] == [
         "2025-09-04",
         "2025-09-03",
         "2025-09-02",
     ]
+
+
+@pytest.mark.parametrize(
+    ("newest", "at"),
+    [
+        ([], "2025-09-04T011022.123Z"),
+        (["2025-09-04T011022.122Z"], "2025-09-04T011022.123Z"),
+        (["2025-09-04T011022.123Z"], "2025-09-04T011022.124Z"),
+        (["2026-12-31T235959.999Z", "2025-09-04T011022.122Z"], "2027-01-01T000000.000Z"),
+    ],
+)
+def test_a_new_snapshot_is_newer_than_the_others(newest: list[str], at: str) -> None:
+    """Its time is the clock's, except where the clock was ahead when the newest one was taken."""
+    existing = [_snapshot(Path(each), each) for each in newest]
+    assert creation_time(datetime(2025, 9, 4, 1, 10, 22, 123456, tzinfo=UTC), existing) == at
 
 
 def test_a_full_disk_is_refused(tmp_path: Path) -> None:
