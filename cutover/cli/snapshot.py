@@ -14,6 +14,7 @@ from cutover.database.base import ServiceDatabase, open_database
 from cutover.database.restore import (
     RestoreResult,
     choose_snapshot,
+    require_put_aside,
     restore_snapshot,
     row_count_changes,
     undo_restore,
@@ -96,7 +97,8 @@ def restore_command(
 def restore_effect(database: ServiceDatabase, snapshot: SnapshotFile | None, back: str | None) -> str:
     """What a restore would replace, and the row counts that would change."""
     if snapshot is None:
-        return f"{database.store.name} would be put aside, and {back} put in its place"
+        store = require_put_aside(database, back or "")
+        return f"{store.name} would be put aside, and {back} put in its place"
     rows = row_count_changes(database.store.contents(), snapshot.contents)
     effect = f"{database.store.name} would be replaced by {snapshot.name} of {snapshot.at}"
     return f"{effect} ({'; '.join(rows)})" if rows else f"{effect}, with the same row counts"

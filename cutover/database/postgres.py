@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import shlex
 import shutil
@@ -39,6 +40,9 @@ READ_TIMEOUT_S = 3600.0
 MAX_NAME_BYTES = 63
 SCRATCH_INFIX = "_cutover_scratch_"
 RESTORE_INFIX = "_cutover_new_"
+SCRATCH = re.compile(rf"{SCRATCH_INFIX}[0-9]+\Z")
+DROPPED = re.compile(rf"({SCRATCH_INFIX}[0-9]+|{RESTORE_INFIX}[0-9]{{8}}_[0-9]{{6}})\Z")
+PUT_ASIDE = re.compile(r"_(before|restored)_[0-9]{8}_[0-9]{6}\Z")
 SWAP_ATTEMPTS = 5
 DUMP_LOCK_TIMEOUT_S = 30
 DIGEST_MAX_BYTES = 64 << 20  # larger tables are compared by their row counts, not by their rows
@@ -289,7 +293,7 @@ class PostgresStore:
 
     def drop(self, name: str) -> None:
         """Drop a database that cutover created, also while others are connected to it."""
-        if SCRATCH_INFIX not in name and RESTORE_INFIX not in name:
+        if not is_copy(name, self.name, DROPPED):
             raise ValueError(f"{name} was not created by cutover")
         self.tools.query(
             f"set client_min_messages = error; drop database if exists {_identifier(name)} with (force);"
@@ -308,10 +312,8 @@ class PostgresStore:
 
     def scratches(self) -> list[str]:
         """Names of the scratch databases on the server."""
-        prefix = self.scratch_name("")
-        return [
-            name for name in self.tools.query("select datname from pg_database;") if name.startswith(prefix)
-        ]
+        names = self.tools.query("select datname from pg_database;")
+        return [name for name in names if is_copy(name, self.name, SCRATCH)]
 
     def require_space(self) -> None:
         """Raise ConfigError if the server's disk is known and too full for a copy of the database."""
@@ -370,6 +372,12 @@ def shorten_name(name: str, suffix: str) -> str:
     """*name* + *suffix* within PostgreSQL's 63 bytes: a longer name would be truncated without an error."""
     room = MAX_NAME_BYTES - len(suffix.encode())
     return name.encode()[:room].decode(errors="ignore") + suffix
+
+
+def is_copy(name: str, database: str, suffix: re.Pattern[str]) -> bool:
+    """Whether *name* is one that cutover gives to a copy of *database*: shortened for what *suffix* matches."""
+    found = suffix.search(name)
+    return found is not None and name == shorten_name(database, found[0])
 
 
 def _identifier(name: str) -> str:

@@ -12,7 +12,7 @@ from cutover.core.errors import ConfigError, CutoverError, Failed
 from cutover.core.text import count
 from cutover.core.verdict import Outcome
 from cutover.database.base import ServiceDatabase
-from cutover.database.postgres import RESTORE_INFIX, PostgresStore, shorten_name
+from cutover.database.postgres import PUT_ASIDE, RESTORE_INFIX, PostgresStore, is_copy, shorten_name
 from cutover.database.snapshot import (
     DatabaseContents,
     SnapshotFile,
@@ -103,14 +103,20 @@ def _require_same(expected: DatabaseContents, restored: DatabaseContents) -> Non
         raise Failed(f"{verdict.reason}; nothing was changed")
 
 
-def undo_restore(database: ServiceDatabase, aside: str) -> RestoreResult:
-    """Make the database *aside* live again, and put the restored one aside; raises Failed or ConfigError."""
-    store, begun = database.store, time.monotonic()
+def require_put_aside(database: ServiceDatabase, aside: str) -> PostgresStore:
+    """Raise ConfigError unless a restore put the database *aside*; returns the store of the live one."""
+    store = database.store
     if not isinstance(store, PostgresStore):
         raise ConfigError("to undo a restore of SQLite, restore the snapshot that it took before")
-    if not aside.startswith(f"{store.name}_") or not store.oid(aside):
+    if not is_copy(aside, store.name, PUT_ASIDE) or not store.oid(aside):
         what = f"no database {aside!r} that was put aside from {store.name}"
         raise ConfigError(f"the server has {what}; nothing was changed")
+    return store
+
+
+def undo_restore(database: ServiceDatabase, aside: str) -> RestoreResult:
+    """Make the database *aside* live again, and put the restored one aside; raises Failed or ConfigError."""
+    begun, store = time.monotonic(), require_put_aside(database, aside)
     now_aside = shorten_name(store.name, f"_restored_{_utc_suffix()}")
     store.swap(aside, now_aside)
     return _swapped(database, store, now_aside, begun)

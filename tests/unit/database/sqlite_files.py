@@ -11,6 +11,8 @@ from cutover.database.base import ServiceDatabase
 
 MakeDatabase = Callable[..., ServiceDatabase]
 ROWS = 300
+COPIED_NAMES = ("recall", "r" * 39, "r" * 40, "r" * 41, "r" * 63, "é" * 31)
+"""Databases of PostgreSQL: a name has 63 bytes, and that of a copy is cut to them."""
 
 
 def fill(file: Path, head: str = "c40e", rows: int = ROWS) -> Path:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cutover.core.config_schema import Database
 from cutover.database.base import locate
-from cutover.database.postgres import PostgresTools, PostgresUrl
+from cutover.database.postgres import PostgresStore, PostgresTools, PostgresUrl, shorten_name
+from tests.unit.database.sqlite_files import COPIED_NAMES
 
 PASSWORD = "p@ss/w%rd$1"
 URL = "postgresql+psycopg2://recall:p%40ss%2Fw%25rd%241@db:5433/recall?sslmode=require"
@@ -48,3 +51,29 @@ def test_no_secret_in_argv_or_repr() -> None:
 def test_without_a_container_the_programs_run_here() -> None:
     """Without a container the programs of this host are called."""
     assert PostgresTools(_located(URL)).argv("pg_dump", "--format=custom") == ("pg_dump", "--format=custom")
+
+
+@pytest.mark.parametrize("name", COPIED_NAMES)
+def test_scratch_databases_are_known_whatever_the_name_is_cut_to(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of this database, of any session, are found and dropped; nothing else is."""
+    store = PostgresStore(PostgresTools(_located(f"postgres://u@h/{name}")), "alembic_version")
+    own = [store.scratch_name(pid) for pid in ("7", "4194304")]
+    others = [name, f"{name[:20]}_cutover_scratch_x", "z_cutover_scratch_7", f"{own[0]}_old"]
+    new = shorten_name(name, "_cutover_new_20261130_091020")
+    aside = shorten_name(name, "_before_20261130_091020")
+    asked: list[str] = []
+
+    def query(_tools: PostgresTools, sql: str, **_rest: object) -> list[str]:
+        asked.append(sql)
+        return [*own, *others, new, aside]
+
+    monkeypatch.setattr(PostgresTools, "query", query)
+    assert store.scratches() == own
+    for each in (*own, new):
+        store.drop(each)
+        assert f'"{each}" with (force)' in asked[-1]
+    for each in (*others, aside):
+        with pytest.raises(ValueError, match="was not created by cutover"):
+            store.drop(each)
