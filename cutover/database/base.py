@@ -32,6 +32,7 @@ from cutover.database.postgres import (
 from cutover.database.snapshot import (
     CHECK_NAME,
     PARTIAL,
+    Dump,
     SnapshotFile,
     creation_time,
     delete_snapshot,
@@ -247,15 +248,15 @@ class ServiceDatabase:
         containers = rehearsal_containers(self.settings.project)
         return snapshot_change(self.folder, text, containers, drop, env_file)
 
-    def take(self) -> SnapshotFile:
-        """Write a snapshot and its description; raises ConfigError, Failed or Locked."""
+    def take(self, dump: Dump | None = None) -> SnapshotFile:
+        """Write a snapshot and its description, by *dump* or the store's; raises ConfigError, Failed or Locked."""
         self._acquire_lock()
         store, begun = self.store, time.monotonic()
         require_disk_space(self.folder, store.size(), store.name)
         at = creation_time(datetime.now(UTC), list_snapshots(self.folder))
         name = re.sub(r"[^\w.-]", "_", store.name.rpartition("/")[2]).lstrip(".")
         path = self.folder / f"{at}-{name}{store.suffix}"
-        size, checksum, contents = store.dump(path, self.settings.snapshot.budget)
+        size, checksum, contents = (dump or store.dump)(path, self.settings.snapshot.budget)
         seconds = round(time.monotonic() - begun, 3)
         snapshot = SnapshotFile(path, store.kind, store.name, at, size, checksum, seconds, contents)
         write_description(snapshot)

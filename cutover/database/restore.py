@@ -132,14 +132,17 @@ def _swapped(database: ServiceDatabase, store: PostgresStore, aside: str, begun:
 
 
 def _restore_sqlite(database: ServiceDatabase, store: SqliteStore, snapshot: SnapshotFile) -> RestoreResult:
-    """Take a snapshot of the present contents, then replace them in one transaction."""
+    """Replace the present contents in one transaction, in which a snapshot of them is taken."""
     begun = time.monotonic()
     verdict = database.verify(snapshot)
     database.drop_scratch()
     if not verdict.ok:
         raise Failed(f"{verdict.reason}; nothing was changed")
-    before = database.take()
-    store.replace_by(snapshot.path, database.settings.snapshot.budget)
+    kept: list[SnapshotFile] = []
+    store.replace_by(
+        snapshot, lambda dump: kept.append(database.take(dump)), database.settings.snapshot.budget
+    )
+    (before,) = kept
     head = store.head()
     if head != (expected := snapshot.contents.head):
         raise Failed(f"{store.name} is at revision {head or 'none'} after the restore, expected {expected}")

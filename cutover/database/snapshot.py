@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -67,6 +67,12 @@ class DatabaseContents:
     def from_json(cls, values: Mapping[str, Any]) -> DatabaseContents:
         """The contents of which *values* were made by `asdict`; raises ValueError for anything else."""
         return TypeAdapter(cls).validate_python(values)
+
+
+Dumped = tuple[int, str, DatabaseContents]
+"""Size and SHA-256 of a dump, and what it holds."""
+Dump = Callable[[Path, float], Dumped]
+"""Writes a dump to a path within so many seconds."""
 
 
 def parse_contents(lines: Iterable[str]) -> DatabaseContents:

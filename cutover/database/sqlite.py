@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import tempfile
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 from cutover.core.errors import ConfigError, Failed
+from cutover.core.masking import MASK
 from cutover.database import sqlite_inside
 from cutover.database.snapshot import (
+    CHUNK_BYTES,
     PARTIAL,
     QUERY_TIMEOUT_S,
     DatabaseContents,
-    feed_file,
+    Dump,
+    Dumped,
+    SnapshotFile,
+    end_process,
     open_private,
     rename_durably,
     sha256_of,
+    start_process,
     stream_to_file,
 )
 from cutover.system import docker, process
@@ -30,6 +41,7 @@ from cutover.system.files import make_private
 from cutover.system.process import Argv
 
 SCRATCH_PREFIX = "scratch-"
+END_MARGIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +97,20 @@ class SqliteStore:
             raise Failed(f"{file.name}: {error}") from error
         return DatabaseContents.from_json(values)
 
-    def dump(self, path: Path, budget_s: float) -> tuple[int, str, DatabaseContents]:
+    def dump(self, path: Path, budget_s: float) -> Dumped:
         """Write a copy to *path*; returns size, SHA-256 and the contents at that moment; raises Failed."""
         if self.file is None:
             size, checksum, output = stream_to_file(
                 self._script_argv("dump", self.schema_table), {}, path, budget_s
             )
             return size, checksum, DatabaseContents.from_json(json.loads(output.splitlines()[-1]))
+        return self._copy(str(self.file), path, "mode=rw")
+
+    def _copy(self, file: str, path: Path, options: str) -> Dumped:
         draft = path.with_name(path.name + PARTIAL)
         try:
             with open_private(draft):
-                values = sqlite_inside.copy_database(str(self.file), str(draft), self.schema_table)
+                values = sqlite_inside.copy_database(file, str(draft), self.schema_table, options)
             rename_durably(draft, path)
         except (sqlite3.Error, OSError) as error:
             raise Failed(f"{self.path}: {error}") from error
@@ -130,20 +145,58 @@ class SqliteStore:
         """Names of the scratch copies that exist."""
         return sorted(path.name for path in self.folder.glob(f"{SCRATCH_PREFIX}*"))
 
-    def replace_by(self, path: Path, budget_s: float) -> None:
-        """Replace the contents of the live database by the snapshot, in one transaction; raises Failed."""
+    def replace_by(self, snapshot: SnapshotFile, keep: Callable[[Dump], object], budget_s: float) -> None:
+        """Replace the contents of the live database by *snapshot*, in one transaction; raises Failed.
+
+        *keep* is called with a function that dumps what is replaced, while nobody else can write; if it raises,
+        nothing is changed.
+        """
         if self.file is None:
-            done = feed_file(self._script_argv("write"), {}, path, budget_s)
-            if not done.ok:
-                raise Failed(f"{self.path}: {done.last_line}")
+            self._replace_inside(snapshot, keep, budget_s)
             return
+        file = str(self.file)
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             # The copy is opened for writing, a snapshot never is.
-            copy = shutil.copyfile(path, Path(folder) / "copy")
+            copy = shutil.copyfile(snapshot.path, Path(folder) / "copy")
             try:
-                sqlite_inside.replace_contents(str(self.file), str(copy))
-            except (sqlite3.Error, TimeoutError) as error:
+                sqlite_inside.replace_contents(
+                    file, str(copy), lambda options: keep(lambda path, _: self._copy(file, path, options))
+                )
+            except (sqlite3.Error, TimeoutError, ValueError) as error:
                 raise Failed(f"{self.path}: {error}") from error
+
+    def _replace_inside(
+        self, snapshot: SnapshotFile, keep: Callable[[Dump], object], budget_s: float
+    ) -> None:
+        values = (str(snapshot.size), snapshot.sha256, f"{budget_s:g}")
+        argv = self._script_argv("write", self.schema_table, *values)
+        with snapshot.path.open("rb") as file, tempfile.TemporaryFile() as output:
+            script = start_process(argv, {}, subprocess.PIPE, subprocess.PIPE, output)
+            stdin, stdout = cast("IO[bytes]", script.stdin), cast("IO[bytes]", script.stdout)
+            # The script has the same limit, and says what it was doing.
+            timer = threading.Timer(budget_s + END_MARGIN_S, process.kill_group, (script,))
+            timer.daemon = True
+            timer.start()
+            try:
+                with contextlib.suppress(BrokenPipeError):  # the script has ended: its output tells why
+                    shutil.copyfileobj(file, stdin)
+                    stdin.flush()
+                    if header := stdout.readline():
+                        keep(lambda path, _: _receive(stdout, json.loads(header), path))
+                        stdin.write(sqlite_inside.COMMIT)
+                    stdin.close()
+                script.wait()
+            finally:
+                timer.cancel()
+                end_process(script)
+                stdout.close()
+                with contextlib.suppress(BrokenPipeError):
+                    stdin.close()
+            output.seek(0)
+            text = MASK(output.read().decode(errors="replace"))
+        done = process.CompletedCommand(argv, script.returncode, "", text)
+        if not done.ok:
+            raise Failed(f"{self.path}: {done.last_line}")
 
     def _scratch_file(self, name: str) -> Path:
         return self.folder / name / self.name
@@ -155,6 +208,24 @@ class SqliteStore:
 
     def _exec(self, *argv: str) -> process.CompletedCommand:
         return process.run(("docker", "exec", self.container, *argv), deadline_s=QUERY_TIMEOUT_S, mask=False)
+
+
+def _receive(source: IO[bytes], header: Mapping[str, Any], path: Path) -> Dumped:
+    """Write to *path* what the script sends after *header*; raises Failed or ConfigError."""
+    draft, digest, size = path.with_name(path.name + PARTIAL), hashlib.sha256(), int(header["size"])
+    try:
+        with open_private(draft) as out:
+            while left := size - out.tell():
+                if not (chunk := source.read(min(left, CHUNK_BYTES))):
+                    raise Failed("the copy of the present contents is not complete; nothing was changed")
+                out.write(chunk)
+                digest.update(chunk)
+        rename_durably(draft, path)
+    except OSError as error:
+        raise ConfigError(f"{draft}: {error.strerror}; nothing was changed") from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return size, digest.hexdigest(), DatabaseContents.from_json(header["contents"])
 
 
 def open_sqlite(rendered: Rendered, service: str, path: str, folder: Path, schema_table: str) -> SqliteStore:

@@ -12,7 +12,7 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.database.base import ServiceDatabase
-from cutover.database.snapshot import SnapshotFile, sha256_of
+from cutover.database.snapshot import Dumped, SnapshotFile, sha256_of
 from cutover.database.sqlite import SqliteStore
 from cutover.release.migrate import rehearse_migration
 from cutover.system import process
@@ -140,8 +140,16 @@ def test_sqlite_inside_the_container(server: Server, tmp_path: Path) -> None:
         script = f"import sqlite3; c = sqlite3.connect('/data/recall.db'); {insert}"
         docker("exec", container, "python3", "-c", script)
         assert store.contents().tables["memories"].rows == 1
-        store.replace_by(tmp_path / "a.sqlite", DEADLINE_S)
+        snapshot = SnapshotFile(
+            tmp_path / "a.sqlite", store.kind, store.name, "", size, checksum, 0.0, contents
+        )
+        kept: list[Dumped] = []
+        store.replace_by(
+            snapshot, lambda dump: kept.append(dump(tmp_path / "kept.sqlite", DEADLINE_S)), DEADLINE_S
+        )
         assert store.contents() == contents
+        assert kept[0][2].tables["memories"].rows == 1
+        assert sha256_of(tmp_path / "kept.sqlite") == kept[0][1]
         assert docker("exec", container, "ls", "/data").split()[0] == "recall.db"
         assert "cutover" not in docker("exec", container, "ls", "-a", "/data")
     finally:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,9 +15,14 @@ import pytest
 
 from cutover.cli.snapshot import restore_effect
 from cutover.core.errors import ConfigError, Failed
+from cutover.core.verdict import yes
+from cutover.database import sqlite_inside
 from cutover.database.base import ServiceDatabase
 from cutover.database.postgres import PostgresStore, PostgresTools, parse_postgres_url, shorten_name
 from cutover.database.restore import choose_snapshot, restore_snapshot, row_count_changes, undo_restore
+from cutover.database.snapshot import SnapshotFile
+from cutover.database.sqlite import SqliteStore
+from cutover.system import process
 from tests.unit.database.sqlite_files import COPIED_NAMES, ROWS, MakeDatabase, count_memories, run_sql
 
 
@@ -58,6 +66,146 @@ def test_restores_the_last_verified_one_by_default(live_file: Path, make_databas
     assert choose_snapshot(database.folder, second.name).name == second.name
     with pytest.raises(ConfigError, match=f"there are {second.name}, {first.name}"):
         choose_snapshot(database.folder, "nothing")
+
+
+WRITER = """
+import sqlite3, sys, time
+with sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None) as connection:
+    for n in range(10**9):
+        connection.execute("insert into memories (text) values (?)", (f"new {n}",))
+        print(n, flush=True)
+        time.sleep(0.002)
+"""
+
+
+@pytest.fixture(params=["wal", "delete"])
+def journal(request: pytest.FixtureRequest, live_file: Path) -> str:
+    """The journal mode of the live database: it decides who can read while one writes."""
+    run_sql(live_file, f"pragma journal_mode = {request.param}")
+    return str(request.param)
+
+
+@pytest.fixture(params=["host", "container"])
+def database(
+    request: pytest.FixtureRequest,
+    live_file: Path,
+    make_database: MakeDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> ServiceDatabase:
+    """A database that is reached on this host, or by the script that runs in the container: here on this host too."""
+    found, script_argv = make_database(), SqliteStore._script_argv
+    script = Path(sqlite_inside.__file__).read_text(encoding="utf-8")
+
+    def argv(store: SqliteStore, *words: str) -> tuple[str, ...]:
+        limit = f"LOCK_TIMEOUT_S = {sqlite_inside.LOCK_TIMEOUT_S}"
+        own = script.replace("LOCK_TIMEOUT_S = 30.0", limit)
+        return (sys.executable, "-c", own, *script_argv(store, *words)[7:])
+
+    monkeypatch.setattr(SqliteStore, "_script_argv", argv)
+    monkeypatch.setattr(SqliteStore, "_exec", lambda _, *argv: process.run(argv, deadline_s=60))
+    if request.param == "container":
+        found.store = SqliteStore(str(live_file), None, "api", found.folder, "alembic_version")
+    return found
+
+
+@pytest.mark.usefixtures("journal")
+def test_no_row_is_lost_by_a_restore(live_file: Path, database: ServiceDatabase) -> None:
+    """Every row that was acknowledged before or during a restore is live after it, or in what is kept."""
+    snapshot = database.take()
+    assert database.verify(snapshot).ok
+    with subprocess.Popen((sys.executable, "-c", WRITER, live_file), stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        try:
+            done = restore_snapshot(database, snapshot)
+        finally:
+            writer.terminate()
+        acknowledged = {int(each) for each in (first + writer.stdout.read()).split(b"\n") if each}
+    kept = _new_rows(database.folder / done.aside)
+    assert 0 in kept
+    assert acknowledged <= kept | _new_rows(live_file)
+    assert not kept & _new_rows(live_file)
+    assert list(live_file.parent.glob("*.cutover-*")) == []
+
+
+def _new_rows(file: Path) -> set[int]:
+    with closing(sqlite3.connect(file)) as connection:
+        rows = connection.execute("select substr(text, 5) from memories where text like 'new %'")
+        return {int(row[0]) for row in rows}
+
+
+@pytest.mark.usefixtures("journal")
+def test_a_restore_of_a_locked_database_ends(
+    live_file: Path, database: ServiceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another connection that holds the lock for longer than the limit is named, and nothing is changed."""
+    snapshot = database.take()
+    monkeypatch.setattr(sqlite_inside, "LOCK_TIMEOUT_S", 0.5)
+    with closing(sqlite3.connect(live_file, isolation_level=None)) as application:
+        application.execute("begin immediate")
+        application.execute("insert into memories (text) values ('new 0')")
+        with pytest.raises(Failed, match=r"held the database locked for 0\.5 s"):
+            restore_snapshot(database, snapshot)
+        application.execute("commit")
+    assert count_memories(live_file) == ROWS + 1
+
+
+@pytest.mark.usefixtures("journal")
+def test_nothing_is_replaced_that_cannot_be_kept(
+    live_file: Path, database: ServiceDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, for example, ends the restore before anything is changed."""
+    snapshot = database.take()
+    run_sql(live_file, "delete from memories where id = 1")
+
+    def write_description(_: SnapshotFile) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cutover.database.base.write_description", write_description)
+    monkeypatch.setattr(ServiceDatabase, "verify", lambda *_: yes("snapshot", "equal"))
+    with pytest.raises(OSError, match="No space left"):
+        restore_snapshot(database, snapshot)
+    assert count_memories(live_file) == ROWS - 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds", "reason"),
+    [
+        (lambda copy: copy[:0], "60", "did not arrive as it was sent"),
+        (lambda copy: copy[:-1], "60", "did not arrive as it was sent"),
+        (lambda copy: copy[:-1] + b"x", "60", "did not arrive as it was sent"),
+        (lambda copy: copy, "60", "were not stored"),
+        (lambda copy: copy + b"comm", "60", "were not stored"),
+        (None, "0.5", "the time is over"),
+    ],
+    ids=["nothing", "a part", "another byte", "no commit", "a part of it", "no end"],
+)
+@pytest.mark.usefixtures("journal")
+def test_the_script_changes_nothing_unless_it_is_told(
+    live_file: Path,
+    make_database: MakeDatabase,
+    sent: Callable[[bytes], bytes] | None,
+    seconds: str,
+    reason: str,
+) -> None:
+    """It runs on in the container when its client is killed: an input that ends, or never does, is no copy."""
+    snapshot = make_database().take()
+    run_sql(live_file, "delete from memories where id = 1")
+    words = ("write", live_file, "alembic_version", str(snapshot.size), snapshot.sha256, seconds)
+    with subprocess.Popen(
+        (sys.executable, sqlite_inside.__file__, *words),
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as script:  # fmt: skip
+        assert script.stdin is not None
+        if sent:
+            script.stdin.write(sent(snapshot.path.read_bytes()))
+            script.stdin.close()
+        code = script.wait(60)
+        assert script.stderr is not None
+        assert reason in script.stderr.read().decode()
+    assert code != 0
+    assert count_memories(live_file) == ROWS - 1
+    assert list(live_file.parent.glob("*.cutover-*")) == []
 
 
 @pytest.fixture
