@@ -143,6 +143,12 @@ class SqliteFile:
 Location = PostgresUrl | SqliteFile
 
 
+def _scheme_of(url: str) -> str:
+    """Kind of database that *url* names, without a driver; PostgreSQL has one spelling."""
+    scheme = url.partition("://")[0].split("+", 1)[0].lower()
+    return "postgresql" if scheme == "postgres" else scheme
+
+
 def locate(database: Database | None, environment: Mapping[str, str], source: str) -> Location | None:
     """Database of a service with this *environment*, None if none is configured; raises ConfigError.
 
@@ -152,8 +158,8 @@ def locate(database: Database | None, environment: Mapping[str, str], source: st
     url = environment.get(config.url_key, "").strip()
     if not url:
         return SqliteFile(config.sqlite) if config.sqlite else None
-    scheme = url.partition("://")[0].split("+", 1)[0].lower()
-    if scheme in {"postgres", "postgresql"}:
+    scheme = _scheme_of(url)
+    if scheme == "postgresql":
         return parse_postgres_url(url, f"{source}: {config.url_key}")
     if scheme == "sqlite":
         path = urlsplit(url).path[1:]  # sqlite:////data/recall.db: three slashes of the URL, then the path
@@ -218,6 +224,12 @@ class ServiceDatabase:
         color = self.settings.colors.get(self.rendered.color)
         source = str(color.env_file if color else self.rendered.color)
         return locate(self.settings.database, self.rendered.environment(self.settings.service), source)
+
+    def is_postgres(self) -> bool:
+        """Whether it is PostgreSQL; raises ConfigError only for a URL of PostgreSQL that cannot be read."""
+        config = self.settings.database or Database()
+        url = self.rendered.environment(self.settings.service).get(config.url_key, "").strip()
+        return _scheme_of(url) == "postgresql" and isinstance(self.location, PostgresUrl)
 
     @cached_property
     def store(self) -> PostgresStore | SqliteStore:
@@ -328,7 +340,7 @@ class ServiceDatabase:
         if migrate is None:
             raise ConfigError(f"{self.settings.source} has no [migrate] command")
         lock: Argv = ()
-        if isinstance(self.location, PostgresUrl):
+        if self.is_postgres():
             arguments = (str(self.settings.source), str(release_file), f"{migrate.lock_timeout:g}")
             lock = module_argv("cutover.database.advisory_lock", *arguments)
         compose, name = Compose(new.project, release_file), migration_container(self.settings.project)
@@ -338,8 +350,8 @@ class ServiceDatabase:
     def migration_options(self, new: Rendered) -> str:
         """`PGOPTIONS` of the migration: a timeout for locks; empty if the release sets its own."""
         # A statement that waits for a lock makes every later query wait behind it.
-        migrate, is_postgres = self.settings.migrate, isinstance(self.location, PostgresUrl)
-        if migrate is None or not is_postgres or "PGOPTIONS" in new.environment(migrate.service):
+        migrate = self.settings.migrate
+        if migrate is None or not self.is_postgres() or "PGOPTIONS" in new.environment(migrate.service):
             return ""
         return f"-c lock_timeout={round(migrate.lock_timeout * 1000)}"
 

@@ -61,13 +61,21 @@ def test_a_one_shot_service_is_removed_by_its_undo() -> None:
     [
         ("postgresql://u:s3cret%24one@db/recall", {}, True, "PGOPTIONS=-c lock_timeout=5000"),
         ("postgresql://u:s3cret%24one@db/recall", {"PGOPTIONS": "-c x=s3cret$one"}, True, None),
+        ("postgres://u:s3cret%24one@db/recall", {}, True, "PGOPTIONS=-c lock_timeout=5000"),
         ("", {}, False, None),
+        ("mysql+pymysql://u:s3cret%24one@db/recall", {}, False, None),
+        ("mongodb+srv://u:s3cret%24one@db/recall", {}, False, None),
+        ("sqlite:////data/recall.db", {}, False, None),
+        ("db.internal", {}, False, None),
     ],
 )
 def test_postgres_migrations_take_a_lock_and_have_a_lock_timeout(
     url: str, environment: dict[str, str], locked: bool, options: str | None
 ) -> None:
-    """PostgreSQL: an advisory lock around the migration and a lock timeout for its statements; no secret in the argv."""
+    """PostgreSQL: an advisory lock around the migration and a lock timeout for its statements; no secret in the argv.
+
+    Any other database is migrated too: only snapshots need to know it.
+    """
     table = {"project": "recall", "colors": {"green": {"env_file": "/g"}}, "migrate": MIGRATE}
     rendered = _rendered(environment | {"DATABASE_URL": url})
     database = ServiceDatabase(Settings.model_validate(table), rendered, Path("/state"))
