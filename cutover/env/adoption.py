@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -42,6 +43,10 @@ from cutover.system.compose import (
 PASSED_ON = ("COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES")
 REFERENCE = re.compile(r"\$\$|\$\{?(?P<name>[A-Za-z_]\w*)(?P<default>:?[-+])?")
 REQUEST = re.compile(r"(?:https?://[^/\s'\"]+|\b(?:localhost|127\.0\.0\.1)(?::\d+)?)(?P<path>/[^\s'\"|;)&]*)")
+PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
+"""Anchor and tag of a node of YAML."""
+CHANGED_KEYS = frozenset({"image", "container_name", "ports", "networks"})
+"""What may change in a released service."""
 COMPOSE_OWN = frozenset({"COMPOSE_PROJECT_NAME", "PWD", "HOME", "PATH"})
 DIGITS = "1"  # stands for a variable without value, also for one that must be a number
 PROXY_PORT = 8080  # of the shipped proxy configurations
@@ -416,17 +421,20 @@ class TextFile:
     path: Path
     text: str
     root: yaml.Node | None
+    released: Sequence[str] = ()
+    """The services that changes are for."""
     mark: str = ""
     """The byte order mark before the text, if there is one."""
     edits: list[tuple[int, int, str]] = field(default_factory=list)
 
     @classmethod
-    def read(cls, path: Path) -> TextFile:
+    def read(cls, path: Path, released: Sequence[str]) -> TextFile:
         """Parse *path* without losing its comments; raises ConfigError."""
         try:
             text = path.read_bytes().decode("utf-8")
             body = text.removeprefix("\ufeff")
-            return cls(path, body, yaml.compose(body, Loader=yaml.SafeLoader), text[: len(text) - len(body)])
+            root = yaml.compose(body, Loader=yaml.SafeLoader)
+            return cls(path, body, root, released, text[: len(text) - len(body)])
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
 
@@ -442,37 +450,65 @@ class TextFile:
             here = found[1]
         return found
 
-    def replace(self, node: yaml.Node, new: str) -> None:
-        """Replace *node* by the text *new*."""
-        self.edits.append((node.start_mark.index, node.end_mark.index, new))
+    def edit(self, begin: int, end: int, new: str, *, volume: str = "") -> bool:
+        """Add a replacement; False, and none is added, if it breaks the file or changes what it is not for."""
+        before = self._others(volume)
+        self.edits.append((begin, end, new))
+        with contextlib.suppress(yaml.YAMLError):
+            if self._others(volume) == before:  # an anchor is used at other places too
+                return True
+        self.edits.pop()
+        return False
 
-    def replace_scalar(self, node: yaml.Node, value: str) -> None:
-        """Replace *node* by *value*, quoted as it was, or where it must be."""
+    def _others(self, volume: str) -> dict[str, Any]:
+        """What the file says beside what the changes are for; raises YAMLError."""
+        root = yaml.compose(self._edited(), Loader=yaml.SafeLoader)
+        found = _values(root) if isinstance(root, yaml.MappingNode) else {}
+        services, volumes = found.get("services"), found.get("volumes")
+        if isinstance(services, dict):
+            for name in self.released:
+                if isinstance(service := services.get(name), dict):
+                    services[name] = {key: service[key] for key in service if key not in CHANGED_KEYS}
+        if isinstance(volumes, dict):
+            volumes.pop(volume, None)
+        return {key: value for key, value in found.items() if key != "networks" and not key.startswith("x-")}
+
+    def _begin(self, node: yaml.Node) -> int:
+        """Where *node* begins, after its anchor and its tag."""
+        found = PROPERTIES.match(self.text, node.start_mark.index)
+        return found.end() if found else node.start_mark.index
+
+    def replace(self, node: yaml.Node, new: str, *, volume: str = "") -> bool:
+        """Replace *node* by the text *new*; False as in `edit`."""
+        return self.edit(self._begin(node), node.end_mark.index, new, volume=volume)
+
+    def replace_scalar(self, node: yaml.Node, value: str) -> bool:
+        """Replace *node* by *value*, quoted as it was, or where it must be; False as in `edit`."""
         quote = getattr(node, "style", None)
-        old = self.text[node.start_mark.index : node.end_mark.index]
+        old = self.text[self._begin(node) : node.end_mark.index]
         plain = quote not in {"'", '"'} and old == node.value
         before = self.text.rfind("\n", 0, node.start_mark.index) + 1
         in_flow = any(letter in self.text[before : node.start_mark.index] for letter in "[{")
-        self.replace(node, f'"{value}"' if not plain or in_flow or value[0] in "\"'{[&*!|>%@`" else value)
+        return self.replace(
+            node, f'"{value}"' if not plain or in_flow or value[0] in "\"'{[&*!|>%@`" else value
+        )
 
     def insert_below(self, key: yaml.Node, value: yaml.Node, line: str) -> bool:
         """Insert *line* (`key: value`) as the first one below *key*, also if *value* is empty; False if it cannot."""
-        if isinstance(value, yaml.ScalarNode) and not value.value:
+        if value.start_mark.index == value.end_mark.index:
             at = self.text.index(":", key.end_mark.index) + 1
-            self.edits.append((at, at, f"\n{' ' * (key.start_mark.column + 2)}{line}"))
-            return True
+            return self.edit(at, at, f"\n{' ' * (key.start_mark.column + 2)}{line}", volume=key.value)
         if isinstance(value, yaml.MappingNode) and not value.value:
-            self.replace(value, f"{{{line}}}")
-            return True
-        return self.insert_first(value, line)
+            return self.replace(value, f"{{{line}}}", volume=key.value)
+        return self.insert_first(value, line, volume=key.value)
 
-    def insert_first(self, mapping: yaml.Node, line: str) -> bool:
+    def insert_first(self, mapping: yaml.Node, line: str, *, volume: str = "") -> bool:
         """Insert *line* (`key: value`) as the first one of a block mapping; False for any other node."""
         if not isinstance(mapping, yaml.MappingNode) or mapping.flow_style or not mapping.value:
             return False
-        at, indent = mapping.start_mark.index, " " * mapping.start_mark.column
-        self.edits.append((at, at, "".join(f"{each}\n{indent}" for each in line.split("\n"))))
-        return True
+        first = mapping.value[0][0].start_mark  # the mapping's own mark is that of its anchor
+        text = "".join(f"{each}\n{' ' * first.column}" for each in line.split("\n"))
+        return self.edit(first.index, first.index, text, volume=volume)
 
     def delete_line(self, key: yaml.Node, value: yaml.Node) -> bool:
         """Delete the line of a key with a scalar; False if it has more than that on it."""
@@ -480,11 +516,13 @@ class TextFile:
         end = self.text.find("\n", value.end_mark.index) + 1 or len(self.text)
         if self.text[begin : key.start_mark.index].strip() or key.start_mark.line != value.end_mark.line:
             return False
-        self.edits.append((begin, end, ""))
-        return True
+        return self.edit(begin, end, "")
 
     def result(self) -> str:
         """The text with all replacements."""
+        return self.mark + self._edited()
+
+    def _edited(self) -> str:
         text, end_of_line = self.text, "\r\n" if "\r\n" in self.text else "\n"
         replaced: set[int] = set()  # an anchor that two services use is changed once
         for begin, end, new in sorted(self.edits, key=lambda each: each[0], reverse=True):
@@ -492,7 +530,18 @@ class TextFile:
                 continue
             replaced.add(begin if end > begin else -1)
             text = text[:begin] + new.replace("\n", end_of_line) + text[end:]
-        return self.mark + text
+        return text
+
+
+def _values(node: yaml.Node) -> Any:
+    """The value of *node*, with the tags of its scalars."""
+    if isinstance(node, yaml.MappingNode):
+        return {str(key.value): _values(value) for key, value in node.value}
+    return (
+        [_values(each) for each in node.value]
+        if isinstance(node, yaml.SequenceNode)
+        else (node.tag, node.value)
+    )
 
 
 class ComposeEdits:
@@ -504,7 +553,7 @@ class ComposeEdits:
         self.ports: dict[str, int] = {}
         """Variables of further published ports, with their values now."""
         self.shared_network = ""
-        self._files = [TextFile.read(path) for path in project.files]
+        self._files = [TextFile.read(path, choices.services) for path in project.files]
         self._choose_tags()
         if choices.two_colors:
             for service in choices.services:
@@ -548,7 +597,8 @@ class ComposeEdits:
             repository = self._repository(service)
         wanted = f"{repository or f'{self.project.name}/{service}'}:${{{self.names.tag}:?}}"
         for text, _, value in self._places("services", service, "image"):
-            text.replace_scalar(value, wanted)
+            if not text.replace_scalar(value, wanted):
+                self.by_hand.append(f"services.{service}: image: {wanted}")
             return
         places = self._places("services", service)  # a key of its own wins over an anchor
         if not any(text.insert_first(value, f"image: {wanted}") for text, _, value in places):
@@ -561,7 +611,8 @@ class ComposeEdits:
 
     def _publish_by_variable(self, service: str) -> None:
         places = self._places("services", service, "ports")
-        rows = [(text, row) for text, _, value in places for row in value.value]
+        lists = [(text, value) for text, _, value in places if isinstance(value, yaml.SequenceNode)]
+        rows = [(text, row) for text, value in lists for row in value.value]
         published = [(text, row, found) for text, row in rows if (found := _published(row))]
         # `127.0.0.1::9000` is any free port, for each color its own.
         fixed = [each for each in published if each[2][0]]
@@ -575,11 +626,13 @@ class ComposeEdits:
                 self.ports[name] = int(host.split("-")[0])
             if isinstance(row, yaml.ScalarNode):
                 wanted = f"127.0.0.1:{variable}:{inner}"
-                if wanted != row.value:
-                    text.replace(row, f'"{wanted}"')
-            elif variable != host:
+                changed = wanted == row.value or text.replace(row, f'"{wanted}"')
+            else:
+                wanted = f"published: {variable}"
                 (node,) = (value for key, value in row.value if key.value == "published")
-                text.replace(node, f'"{variable}"')
+                changed = variable == host or text.replace(node, f'"{variable}"')
+            if not changed:
+                self.by_hand.append(f"services.{service}.ports: {wanted}")
 
     def _share_volumes(self, service: str) -> None:
         volumes = self.project.model.get("volumes") or {}
@@ -622,7 +675,9 @@ class ComposeEdits:
             return False
         end, newline = len(text.text), "" if text.text.endswith("\n") else "\n"
         block = f"{newline}\nnetworks:\n  default:\n    name: {name}\n    external: true\n"
-        text.edits.append((end, end, block))
+        if not text.edit(end, end, block):
+            text.edits.pop()  # that of the service
+            return False
         return True
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from cutover.cli.init import init_command
@@ -292,6 +293,72 @@ networks: {back: {}}
     ]
     assert load_config(folder / "cutover.toml").shared_network == "kind_back"
     assert '+x-ports: &ports ["127.0.0.1:${WEB_PORT:?}:80"]' in facts["diff"]
+
+
+IMAGE = "app:${IMAGE_TAG:?}"
+ANCHORED = {
+    "an image": (
+        "web: {image: &app 'app:1', ports: ['8000:80']}\n  job: {image: *app}", ["web", "job"], "", [],
+        {"web": IMAGE, "job": IMAGE},
+    ),
+    "a block": (
+        "web:\n    image: &app !!str app:1\n    ports: ['8000:80']\n  job:\n    image: *app", ["web", "job"], "", [],
+        {"web": IMAGE, "job": IMAGE},
+    ),
+    "on the next line": (
+        "web:\n    image: &app\n      app:1\n    ports: ['8000:80']", ["web"], "", [], {"web": IMAGE},
+    ),
+    "of another service": (
+        "web: {image: &app 'app:1', ports: ['8000:80']}\n  job: {image: *app}", ["web"], "",
+        ["services.web: image: " + IMAGE], {"web": "app:1", "job": "app:1"},
+    ),
+    "a service": (
+        "web: &web\n    build: .\n    ports: ['8000:80']", ["web"], "", [], {"web": "kind/web:${IMAGE_TAG:?}"},
+    ),
+    "a service with a comment": (
+        "web: &web # main\n    # built\n    build: .\n    ports: ['8000:80']", ["web"], "", [],
+        {"web": "kind/web:${IMAGE_TAG:?}"},
+    ),
+    "merged elsewhere": (
+        "web: &web\n    build: .\n    ports: ['8000:80']\n  job:\n    <<: *web\n    ports: []", ["web"], "",
+        ["services.web: image: kind/web:${IMAGE_TAG:?}"], {},
+    ),
+    "a name": (
+        "web:\n    image: app:1\n    container_name: &n shop\n    hostname: *n\n    ports: ['8000:80']", ["web"],
+        "nginx", ["services.web: remove container_name"], {"web": IMAGE},
+    ),
+    "a port": (
+        "web:\n    image: app:1\n    ports: [&p '8000:80']\n  job: {image: 'job:1', ports: [*p]}", ["web"], "nginx",
+        ["services.web.ports: 127.0.0.1:${WEB_PORT:?}:80"], {"web": IMAGE, "job": "job:1"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANCHORED)
+def test_anchors_and_tags_stay(folder: Path, name: str) -> None:
+    """What is written can be read, and says the same about everything else; what cannot be is changed by hand."""
+    text, services, proxy, by_hand, images = ANCHORED[name]
+    (folder / "compose.yml").write_text(f"services:\n  {text}\n")
+    words = [f"--service={each}" for each in services] + ([f"--proxy={proxy}"] if proxy else [])
+    facts = facts_of(*words, "--write-compose")
+    assert facts["by_hand"] == by_hand
+    written = yaml.safe_load((folder / "compose.yml").read_text())["services"]
+    before = yaml.safe_load(f"services:\n  {text}\n")["services"]
+    assert {key: written[key]["image"] for key in images} == images
+    for key, service in before.items():
+        mine = {"image", "ports", "container_name", "networks"} if key in services else set[str]()
+        kept = {each: value for each, value in service.items() if each not in mine}
+        assert kept.items() <= written[key].items()
+
+
+def test_ports_that_an_override_takes_away(folder: Path) -> None:
+    """A value that is no list has no row to change."""
+    web = "image: app:1\n    ports: ['8000:80']\n    volumes: ['data:/data']"
+    (folder / "compose.yml").write_text(f"services:\n  web:\n    {web}\n")
+    (folder / "compose.override.yml").write_text(
+        "services:\n  web:\n    ports: !reset null\nvolumes:\n  data:\n"
+    )
+    assert facts_of("--service=web", "--proxy=nginx")["by_hand"] == []
 
 
 def test_asks_at_a_terminal_what_it_cannot_see(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
