@@ -62,7 +62,11 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
     settings = settings_of(config)
     state = State(settings.state)
     first, trouble = state.open_release(), unresolved(state.history())
-    if first is None and trouble is None and state.unrecorded() is not None and not state.session_runs():
+    if (
+        state.session_runs()
+    ):  # also one that has nothing open: it may open a release, or still write its report
+        raise Locked(state.lock_line())
+    if first is None and trouble is None and state.unrecorded() is not None:
         with state.locked(lock_owner("recover")):
             completed = finish_record(settings, state)
         tell(
@@ -75,8 +79,6 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
         tell(as_json, {"recovered": None}, ["nothing is open: nothing to recover"])
         return 0
     state.prepare()
-    if state.session_runs():
-        raise Locked(state.lock_line())
     of: str | None = first or (trouble["release"] if trouble and trouble.get("release") else None)
     only_recover = bool(trouble and trouble.get("only_recover"))
     with state.locked(lock_owner("recover")), journaled(state, of, only_recover=only_recover):

@@ -206,6 +206,17 @@ def test_a_living_session_is_not_recovered(project: Project) -> None:
         assert "RELEASED" in goes_on(project, session)
 
 
+def test_a_living_session_with_nothing_open_is_not_recovered(project: Project) -> None:
+    """It may open a release, or still write its report: what comes after `cutover recover` would read half of it."""
+    state = State(project.state)
+    state.prepare()
+    with state.locked({"who": "ana@web-1", "what": "sha-2 to idle", "since": "now", "pid": os.getpid()}):
+        done = cutover(project, "recover")
+        assert (done.returncode, done.stdout) == (12, "")
+        assert "ana@web-1 is releasing sha-2 to idle" in done.stderr
+    assert "nothing to recover" in cutover(project, "recover").stdout
+
+
 def test_status_names_who_releases(project: Project) -> None:
     """While a session lives `status` says whose it is and what is open, and that its guard lives."""
     with releasing(project) as session:
