@@ -62,9 +62,8 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
     settings = settings_of(config)
     state = State(settings.state)
     first, trouble = state.open_release(), unresolved(state.history())
-    if (
-        state.session_runs()
-    ):  # also one that has nothing open: it may open a release, or still write its report
+    # Also of a session that has nothing open: it may open a release, or still write its report.
+    if state.session_runs():
         raise Locked(state.lock_line())
     if first is None and trouble is None and state.unrecorded() is not None:
         with state.locked(lock_owner("recover")):

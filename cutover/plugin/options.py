@@ -126,9 +126,10 @@ def parse_request(config: pytest.Config) -> ReleaseRequest | None:
 def _refusals(config: pytest.Config, targets: Sequence[str], armed: Sequence[str]) -> Iterator[str]:
     """Why the command line is refused; the first reason counts."""
     option = config.option
-    for name in (name for name, value, _ in OPTIONS if value):
+    for name, _, _ in OPTIONS:
         given = getattr(option, name[2:].replace("-", "_"))
-        if any(not each.strip() for each in ([given] if isinstance(given, str) else given or ())):
+        values = given if isinstance(given, list) else [given]
+        if any(isinstance(each, str) and not each.strip() for each in values):
             yield empty_fault(name)
     if option.on_hosts is not None and not (targets == ("idle",) and option.deploy and option.switch):
         yield "--on-hosts needs --target=idle, --deploy=TAG and --switch"
