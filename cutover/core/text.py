@@ -73,6 +73,11 @@ def spelled(value: float, *, least: float = -math.inf, most: float = math.inf, p
     return f"{shown:.{places}f}"
 
 
+def percent(share: float, *, least: float = -math.inf, most: float = math.inf, places: int = 0) -> str:
+    """`91%`: a share of 1 spelled as `spelled` does, beside bounds that are shares too."""
+    return f"{spelled(100 * share, least=100 * least, most=100 * most, places=places)}%"
+
+
 def countdown(left: float) -> str:
     """Remaining seconds as `09:12` or `1:09:12`; never negative."""
     minutes, seconds = divmod(max(0, round(left)), MINUTE)

@@ -25,7 +25,7 @@ import yaml
 from cutover.core.config import Settings
 from cutover.core.config_schema import Alerts
 from cutover.core.errors import EngineUnavailable
-from cutover.core.text import seconds_of, spelled
+from cutover.core.text import percent, seconds_of, spelled
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.system import docker, http, process
 from cutover.system.http import TlsVerify, tls_context
@@ -90,16 +90,17 @@ def judge_disk(room: DiskRoom, least: float) -> Verdict:
     """No if less than the share *least* of the space, or of the inodes, is free."""
     share = room.free / room.size if room.size else 0.0
     inodes = room.inodes_free / room.inodes if room.inodes else 1.0
-    percent, inode_percent = (f"{spelled(100 * each, least=100 * least)}%" for each in (share, inodes))
-    free = f"{percent} ({room.free / GIGABYTE:.1f} of {room.size / GIGABYTE:.0f} GB)"
+    free = f"{percent(share, least=least)} ({room.free / GIGABYTE:.1f} of {room.size / GIGABYTE:.0f} GB)"
     expected = f"{least:.0%} free"
     evidence = {"path": str(room.path), "free_bytes": room.free, "inodes_free": room.inodes_free}
     if share < least:
         reason = f"{room.path}: expected {expected}, got {free}"
         return no("disk", reason, expected=expected, seen=free, **evidence)
     if inodes < least:
-        reason = f"{room.path}: expected {least:.0%} of the inodes free, got {inode_percent}"
-        return no("disk", reason, expected=expected, seen=f"{inode_percent} of inodes", **evidence)
+        reason = f"{room.path}: expected {least:.0%} of the inodes free, got {percent(inodes, least=least)}"
+        return no(
+            "disk", reason, expected=expected, seen=f"{percent(inodes, least=least)} of inodes", **evidence
+        )
     return yes("disk", f"{room.path}: {free} free", expected=expected, seen=free, **evidence)
 
 

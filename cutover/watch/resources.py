@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import minima, quantile, theil_sen
-from cutover.core.text import spelled
+from cutover.core.text import percent
 from cutover.core.verdict import Verdict, no, not_asked, yes
 from cutover.system import docker
 from cutover.system.container import HERE, LOST, ZERO_TIME, Container, Engine
@@ -244,19 +244,15 @@ def judge_cpu(cores: tuple[float, ...], container: Container, allowed: float) ->
         return not_asked(question, f"{cores[-1]:.2f} cores; the container has no CPU limit of its own")
     limit = container.nano_cpus * NANO
     shares = [used / limit for used in cores]
-    expected, seen = f"at most {allowed:.0%} of {limit:g} cores", _percent(shares[-1], allowed)
+    expected, seen = f"at most {allowed:.0%} of {limit:g} cores", percent(shares[-1], most=allowed)
     used = round(cores[-1], 3)
     if len(shares) == 2 and min(shares) > allowed:  # noqa: PLR2004 - two in a row
-        both = " and ".join(_percent(each, allowed) for each in shares)
+        both = " and ".join(percent(each, most=allowed) for each in shares)
         reason = f"expected {expected}, got {both} in two windows of {CPU_WINDOW_S:.0f} s"
         return no(question, reason, expected=expected, seen=seen, cores=used)
     if shares[-1] > allowed:
         return not_asked(question, f"expected {expected}, got {seen}, once; two windows in a row are a no")
     return yes(question, f"{seen} of {limit:g} cores", expected=expected, seen=seen, cores=used)
-
-
-def _percent(share: float, most: float) -> str:
-    return f"{spelled(100 * share, most=100 * most)}%"
 
 
 def judge_memory(readings: tuple[int, ...], container: Container, allowed: float) -> Verdict:
@@ -268,10 +264,8 @@ def judge_memory(readings: tuple[int, ...], container: Container, allowed: float
     if not container.memory_limit:
         return not_asked(question, f"{used:.0f} MB; the container has no memory limit of its own")
     limit = container.memory_limit / MB
-    expected, seen = (
-        f"at most {allowed:.0%} of {limit:.0f} MB",
-        f"{used:.0f} MB ({_percent(used / limit, allowed)})",
-    )
+    expected = f"at most {allowed:.0%} of {limit:.0f} MB"
+    seen = f"{used:.0f} MB ({percent(used / limit, most=allowed)})"
     if len(readings) == MEMORY_STREAK and min(readings) > allowed * container.memory_limit:
         reason = f"expected {expected}, got {seen}, {MEMORY_STREAK} readings in a row above it"
         return no(question, reason, expected=expected, seen=seen, bytes=readings[-1])

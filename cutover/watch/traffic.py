@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from cutover.core.config_schema import Slo
 from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential, more_often, quantile
-from cutover.core.text import clock_of, spelled, stamp
+from cutover.core.text import clock_of, percent, spelled, stamp
 from cutover.core.verdict import Verdict, no, not_asked, unknown, yes
 from cutover.proxy.access_log import (
     FAILED_STATUS,
@@ -296,8 +296,7 @@ def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, neede
     bad, seen = counts.recent
     if not seen or bad / seen <= test.bound:
         bad, seen = counts.failed, counts.requests
-    share = spelled(100 * bad / seen, most=100 * test.bound, places=1) if seen else ""
-    got = f"{share}% ({bad} of {seen})" if seen else "no requests"
+    got = f"{percent(bad / seen, most=test.bound, places=1)} ({bad} of {seen})" if seen else "no requests"
     was = (
         f"the old color had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
     )
