@@ -19,6 +19,7 @@ NANO = 1e9
 AT_ONCE_S = 0.1
 HEALTHCHECK_DEFAULTS = {"Interval": 30.0, "Timeout": 30.0, "StartPeriod": 0.0}  # seconds, of the engine
 SIGNALED = 128  # plus the number of the signal
+TOLD_TO_END = frozenset({0, SIGNALED + Signals.SIGTERM, SIGNALED + Signals.SIGKILL})
 LOG_TAIL_LINES = 10
 # A slow starter is observed for so long after it became healthy: some crash at the first request.
 STANDING_S = 1.0
@@ -481,22 +482,26 @@ def judge_stays_up(before: Container, after: Container | None, min_healthy_s: fl
 def judge_not_started(
     found: Container | None, said: str, waited: float, longest: float, tasks: str = ""
 ) -> Verdict:
-    """Return the no of a failed `up` after *waited* seconds; *said* is the last line of docker.
+    """Return the no of a failed `up` after *waited* seconds; *said* is the last line of docker, empty if it tells less.
 
     *tasks* is what a Swarm says of tasks that do not run, on any node.
     """
-    because = tasks or f"docker said: {said}"
+    because = "; ".join(filter(None, (f"docker said: {said}" if said else "", tasks)))
     if found is None:
         return no("up", f"no container is there; {because}")
     evidence = container_evidence(found)
     if tasks and (found.well or found.status == "created"):
-        return no("up", f"not after {approx_duration(waited)}: {tasks}", **evidence)
+        return no("up", f"not after {approx_duration(waited)}: {because}", **evidence)
     if found.status == "restarting" or (found.running and found.restart_count):
         times = "once" if found.restart_count == 1 else f"{found.restart_count} times"
         code = "" if found.running else f", last exit code {found.exit_code}"
         return no("up", f"crash loop: restarted {times} in {approx_duration(waited)}{code}", **evidence)
     if not found.running:
-        return no("up", f"{describe_exit(found)}; {because}", **evidence)
+        # A Swarm ends a task that is not healthy, and the engine calls the health of all that ended unhealthy.
+        probes = _probes(found)
+        ended = found.exit_code in TOLD_TO_END and probes and probes[-1].get("ExitCode")
+        health = _failed_probe(found) if ended else ""
+        return no("up", f"{describe_exit(found)}{health}; {because}", **evidence)
     verdict = judge_health(found, None)
     if verdict.outcome is Outcome.NO:
         reason = f"not after {approx_duration(waited)} of at most {longest:g} s: {verdict.reason}"

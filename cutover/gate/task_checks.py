@@ -12,7 +12,8 @@ from cutover.system.docker import SwarmNode, SwarmService, SwarmTask
 
 ROLLED_BACK = frozenset({"rollback_started", "rollback_paused", "rollback_completed"})
 QUESTION = "tasks"
-ENDED = frozenset({"failed", "rejected"})
+ENDED = {"failed": "failed", "rejected": "was rejected", "complete": "ended with exit code 0"}
+"""State of a task that has ended by itself, or because it was not healthy -> what is said of it."""
 TO_RUN = frozenset({"running", "ready"})
 
 
@@ -76,7 +77,8 @@ def why_not_running(tasks: Sequence[SwarmTask]) -> str:
 def _why_not_running(tasks: Sequence[SwarmTask]) -> str:
     """The same of the *tasks* of one slot or of one node, the oldest first."""
     latest = tasks[-1]
-    if latest.state == "running" or (latest.desired not in TO_RUN and latest.state not in ENDED):
+    scaled_down = latest.desired not in TO_RUN and latest.state not in {"failed", "rejected"}
+    if latest.state == "running" or scaled_down:
         return ""
     of_this_deploy = (latest.image, latest.config_hash)
     ended = [
@@ -85,7 +87,7 @@ def _why_not_running(tasks: Sequence[SwarmTask]) -> str:
     if not ended:
         return f"a task on {latest.node or 'no node'} is {latest.state}{latest.why}"
     times = f" {len(ended)} times" if len(ended) > 1 else ""
-    return f"a task on {ended[-1].node or 'no node'} {ended[-1].state}{times}{ended[-1].why}"
+    return f"a task on {ended[-1].node or 'no node'} {ENDED[ended[-1].state]}{times}{ended[-1].why}"
 
 
 def _nodes(names: Sequence[str]) -> str:
@@ -117,7 +119,7 @@ def moved_task(container_id: str, tasks: Sequence[SwarmTask], nodes: Sequence[Sw
     later = [each for each in tasks if each.slot == task.slot and seconds_of(each.created) > begun]
     if bad := next((each for each in later if each.state in ENDED), None):
         raise EngineUnavailable(
-            f"{why}, and the task in its place {bad.state} on {bad.node or 'no node'}{bad.why}"
+            f"{why}, and the task in its place {ENDED[bad.state]} on {bad.node or 'no node'}{bad.why}"
         )
     return MovedTask(why, next((each for each in later if each.desired in TO_RUN), None))
 

@@ -47,7 +47,7 @@ from cutover.system.files import write_atomically
 from cutover.system.http import HttpClient
 from cutover.system.nodes import nodes_of
 from cutover.system.platform import project_of
-from cutover.system.process import CompletedCommand
+from cutover.system.process import TIMED_OUT, CompletedCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +233,8 @@ def _not_started(
     seconds: tuple[float, float],
 ) -> Failed:
     said, tasks = "healthy" if done.ok else done.last_line, _tasks_that_do_not_run(situation)
+    if tasks and done.code == TIMED_OUT:
+        said = ""  # it is only how many run
     verdict = judge_not_started(found, said, *seconds, tasks)
     if found is not None and not (tasks and found.well):
         verdict = _from_outside(situation, found, with_log_tail(verdict, found.id))

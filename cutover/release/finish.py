@@ -146,19 +146,15 @@ class SessionEnd:
         if tx.record is not None:
             tx.record = replace(tx.record, verified=self.whole)
         facts = {"color": target.color, "tag": situation.tag, "who": who()}
-        if not tx.commit(Unrecorded(tx.id, "released", facts, tx.record, self._live_from_now_on())):
+        left = Unrecorded(tx.id, "released", facts, tx.record, self._live_from_now_on())
+        if not tx.commit(left):
             return self._reverted_by_another()
-        if tx.record is not None:
-            self._record(tx.record)
+        if tx.changed:
+            self._write_down(left)
         elif self.whole and target.color is not None and not request.changes_something and request.rollback:
             record_running(situation, float(self.report.evidence.facts["began"]))
-        if tx.changed:
-            self._remember_live()
         if self._switched:
             self._after_commit()
-        if tx.changed:
-            tx.state.journal("released", release=tx.id, **facts)
-            tx.state.all_recorded()
         done = tx.changed or request.changes_something
         return self._result(Status.RELEASED if done else Status.GATE_PASSED, OK)
 
@@ -189,7 +185,7 @@ class SessionEnd:
         return self.situation.request.switch and SWITCH in self.tx.done
 
     def _live_from_now_on(self) -> dict[str, Any] | None:
-        """The arguments of `keep_live`; None if the target is not live."""
+        """The further arguments of `keep_live`; None if the target is not live."""
         situation, plan = self.situation, self.plan
         to, live = situation.target.color, situation.before.live
         alone = live is None and situation.settings.proxy is None
@@ -203,29 +199,22 @@ class SessionEnd:
             "warm": self._switched,
         }
 
-    def _remember_live(self) -> None:
-        """Write down what users have from now on, if the target is live; the release stays in any case."""
-        try:
-            if (live := self._live_from_now_on()) is not None:
-                from cutover.release.rollback import keep_live
+    def _write_down(self, left: Unrecorded) -> None:
+        """Write down what the commit has *left*; the release stays whatever cannot be written."""
+        from cutover.release.prune import prune_releases
+        from cutover.release.rollback import write_down
 
-                keep_live(self.situation.settings, **live)
-        except (CutoverError, OSError, ValueError) as error:
-            self.report.line("", "live history", f"not written: {error}", None, "unknown")
-
-    def _record(self, record: Record) -> None:
-        """Record the release and write its tag to the env file; the release stays whatever cannot be written."""
         begun, settings, state = time.monotonic(), self.situation.settings, self.tx.state
         try:
-            self._record_adopted()
-            state.keep_record(record)
-            set_env_value(settings.colors[record.color].env_file, settings.env_keys.tag, record.tag)
-            with contextlib.suppress(EngineUnavailable):
-                from cutover.release.prune import prune_releases
-
-                prune_releases(settings, state)
+            if left.record is not None:
+                self._record_adopted()
+            write_down(settings, state, left)
+            if left.record is not None:
+                with contextlib.suppress(EngineUnavailable):
+                    prune_releases(settings, state)
         except (CutoverError, OSError, ValueError) as error:
-            self.report.line("", "record", f"not written: {_why(error)}", begun, "unknown")
+            later = "the next release or `cutover recover` writes it"
+            self.report.line("", "record", f"not written: {_why(error)}; {later}", begun, "unknown")
 
     def _record_adopted(self) -> None:
         from cutover.release.rollback import keep_adopted
@@ -249,12 +238,10 @@ class SessionEnd:
     def _keep_unverified(self, code: int) -> SessionResult:
         """--keep-on-failure: close the release as it is; guard and `cutover recover` leave a closed release alone."""
         event, facts = "kept unverified", {"who": who()}
-        if not self.tx.commit(Unrecorded(self.tx.id, event, facts, self.tx.record)):
+        left = Unrecorded(self.tx.id, event, facts, self.tx.record)
+        if not self.tx.commit(left):
             return self._reverted_by_another()
-        self.tx.state.journal(event, release=self.tx.id, **facts)
-        if self.tx.record is not None:
-            self._record(self.tx.record)
-        self.tx.state.all_recorded()
+        self._write_down(left)
         return self._result(Status.KEPT_UNVERIFIED, code)
 
     # --- reverting -----------------------------------------------------------------------------------------------

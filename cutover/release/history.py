@@ -73,7 +73,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
-    """What a commit leaves to be written down: by its session, or by the next one if that session dies."""
+    """What a commit leaves to be written down: by its session, or by the next one if that dies or cannot write."""
 
     release: str
     event: str
@@ -82,7 +82,7 @@ class Unrecorded:
     """The facts of that event."""
     record: Record | None = None
     live: dict[str, Any] | None = None
-    """What users have from now on, as the arguments of `keep_live`; None if that does not change."""
+    """What users have from now on, as further arguments of `keep_live`; None if that does not change."""
 
     def as_text(self) -> str:
         """The JSON text, for `parse`."""

@@ -193,13 +193,17 @@ def note_live(
             write_live_history(state, change(live_history(state), there))
 
 
-def keep_live(settings: Settings, to: str, before: str | None, file: str, *, warm: bool) -> None:
+def keep_live(
+    settings: Settings, record: Record | None, *, to: str, before: str | None, file: str, warm: bool
+) -> None:
     """Write down after a commit that *to* is live in place of *before*.
 
-    *file* is the name of the release file that would have restored what *before* ran; *warm*: it still runs there.
+    *record* is of what was deployed to it; without one the engine is asked what runs there. *file* is the name of
+    the release file that would have restored what *before* ran; *warm*: it still runs there. Raises CutoverError or
+    OSError.
     """
     state = State(settings.state)
-    new = running_record(settings, state, to)
+    new = record or running_record(settings, state, to)
     if new is not None:
         old = _replaced(settings, state, before, file, warm=warm) if before and file else None
         write_live_history(state, after_release(live_history(state), old, new))
@@ -213,12 +217,12 @@ def finish_record(settings: Settings, state: State) -> str:
     left = state.unrecorded()
     if left is None:
         return ""
-    what = f"the session of release {left.release} died after its commit"
+    what = f"the session of release {left.release} ended before its record was complete"
     try:
         write_down(settings, state, left)
     except (CutoverError, OSError, ValueError) as error:
-        return f"{what}; its record could not be completed: {error}"
-    return f"{what}; its record is complete now"
+        return f"{what}, and it could not be completed now: {error}"
+    return f"{what}; it is complete now"
 
 
 def write_down(settings: Settings, state: State, left: Unrecorded) -> None:
@@ -226,16 +230,15 @@ def write_down(settings: Settings, state: State, left: Unrecorded) -> None:
 
     Raises CutoverError or OSError. The caller holds the session lock.
     """
+    ends = {row.get("release") for row in state.history() if row.get("event") in END_EVENTS}
+    if left.release not in ends:
+        state.journal(left.event, release=left.release, **left.facts)
     if left.record is not None:
         state.keep_record(left.record)
         env_file = settings.colors[left.record.color].env_file
         set_env_value(env_file, settings.env_keys.tag, left.record.tag)
     if left.live is not None:
-        with contextlib.suppress(EngineUnavailable):
-            keep_live(settings, **left.live)
-    ends = {row.get("release") for row in state.history() if row.get("event") in END_EVENTS}
-    if left.release not in ends:
-        state.journal(left.event, release=left.release, **left.facts)
+        keep_live(settings, left.record, **left.live)
     state.all_recorded()
 
 

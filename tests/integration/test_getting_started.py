@@ -87,7 +87,7 @@ def environment(tmp_path: Path, wheels: Path) -> dict[str, str]:
 
 def test_can_be_followed_word_for_word(repository: Path, environment: dict[str, str]) -> None:
     """Every block runs unchanged except for the port, with the documented exit code and output."""
-    port, said = f"WEB_PORT={port_before_a_free_one()}", ""
+    port, said, told = f"WEB_PORT={port_before_a_free_one()}", "", ""
     for block in blocks():
         text = block.text.replace("WEB_PORT=8000", port)
         if block.language == "text":
@@ -109,7 +109,11 @@ def test_can_be_followed_word_for_word(repository: Path, environment: dict[str, 
                 timeout=600,
             )
             said = done.stdout
-            assert done.returncode == block.exit_code, f"{text}\n{said}"
+            told += f"$ {text}{said}"
+            if done.returncode != block.exit_code:
+                kept = Path(environment["CUTOVER_STATE_DIR"]).glob("*.json*")
+                written = "".join(f"\n{each}:\n{each.read_text(encoding='utf-8')}" for each in sorted(kept))
+                pytest.fail(f"exit code {done.returncode} of {text}, after\n{told}{written}")
 
 
 def test_is_more_than_words() -> None:

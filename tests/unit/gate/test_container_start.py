@@ -6,7 +6,7 @@ import pytest
 
 from cutover.core.text import log_line_message
 from cutover.core.verdict import Outcome
-from cutover.gate.container_checks import judge_not_started
+from cutover.gate.container_checks import describe_exit, judge_not_started
 from cutover.system.container import Container
 from tests.helpers.containers import FAILED, STARTING, UNHEALTHY, container
 
@@ -49,11 +49,26 @@ def test_says_what_became_of_it(found: Container | None, reason: str) -> None:
     ],
 )
 def test_says_what_a_swarm_says_of_its_tasks(found: Container | None, reason: str) -> None:
-    """The line of docker is only how many run; the container of this node may be well, or one of many attempts."""
-    verdict = judge_not_started(
-        found, "overall progress: 1 out of 2 tasks", 19.2, 29, "a task on web-2 failed: bind"
-    )
+    """The container of this node may be well, or one of many attempts."""
+    verdict = judge_not_started(found, "", 19.2, 29, "a task on web-2 failed: bind")
     assert (verdict.outcome, verdict.reason) == (Outcome.NO, reason)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "health"),
+    [
+        (0, ": its HEALTHCHECK said '503 db: connection refused', 1 of the last 1 times failed"),
+        (137, ": its HEALTHCHECK said '503 db: connection refused', 1 of the last 1 times failed"),
+        (3, ""),
+    ],
+)
+def test_says_why_a_swarm_ended_it_and_what_docker_said_of_the_update(exit_code: int, health: str) -> None:
+    """A task that is not healthy is told to end; what ended by itself has its own exit code for a reason."""
+    found = container(**(EXITED | {"ExitCode": exit_code}), Health=UNHEALTHY)
+    tasks = "a task on web-1 ended with exit code 0"
+    reason = judge_not_started(found, "service update paused: task 5s", 19.2, 29, tasks).reason
+    assert reason.startswith(describe_exit(found) + health + ";")
+    assert reason.endswith(f"; docker said: service update paused: task 5s; {tasks}")
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_task_that_nobody_knows_was_not_moved() -> None:
     [
         ("unknown", MOVED, "does not know yet whether web-2 is up"),
         ("down", replace(MOVED, state="failed", why=": exit 1"), "web-2 is down, and the task in its place failed on web-3: exit 1"),
-        ("down", replace(MOVED, state="rejected", node=""), "the task in its place rejected on no node"),
+        ("down", replace(MOVED, state="rejected", node=""), "the task in its place was rejected on no node"),
     ],
 )  # fmt: skip
 def test_what_is_not_certain_is_unknown(state: str, last: SwarmTask, reason: str) -> None:
@@ -166,12 +166,14 @@ BUSY = f"failed{REFUSED}"
         ([at(1, 2, "web-2", **ENDED), at(9, 2, "web-2")], ""),
         ([at(1, 2, "web-2", **ENDED, image=OLD), at(9, 2, "web-2", state="starting")], "a task on web-2 is starting"),
         ([at(1, 1, "", state="pending", why=": no suitable node")], "a task on no node is pending: no suitable node"),
+        ([at(1, 2, "web-2", state="complete", desired="shutdown"), at(9, 2, "", state="pending")],
+            "a task on web-2 ended with exit code 0"),
         ([at(1, 1, "web-1", state="complete", desired="shutdown")], ""),
         ([at(1, 1, "web-1", **ENDED), at(1, 2, "web-2", **ENDED)], f"a task on web-1 {BUSY} (and 1 more)"),
         ([], ""),
     ],
     ids=["all run", "started again", "in any order", "on each node", "runs now", "another release's end", "pending",
-        "scaled down", "two", "none"],
+        "not healthy", "scaled down", "two", "none"],
 )  # fmt: skip
 def test_says_why_tasks_do_not_run(tasks: list[SwarmTask], why: str) -> None:
     """The last end of the same release in the same slot is the reason; a task that waits to be started has none."""

@@ -10,13 +10,13 @@ import pytest
 
 from cutover.core.config import url_config
 from cutover.core.config_schema import Color
-from cutover.core.errors import ConfigError
+from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.result import Outcomes, Required
 from cutover.core.target import ReleaseRequest, Target
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live
-from cutover.release import finish
+from cutover.release import finish, rollback
 from cutover.release.colors import BeforeRelease, Colors, Situation
 from cutover.release.finish import SessionEnd, record_running
 from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded
@@ -71,6 +71,7 @@ def test_a_gate_with_no_rollback_records_nothing(
     assert len(recorded) == records
 
 
+LIVE = {"to": "green", "before": None, "file": "", "warm": False}
 RECORD = Record("green", "sha-2", "sha256:22", "", "c2", "2.yml", verified=True, by="ana", at="now")
 
 
@@ -91,13 +92,46 @@ def test_a_commit_stays_although_the_records_are_damaged(
     damaged.write_text(text)
     monkeypatch.setattr(finish, "what_runs", lambda *_: [])
     tx = Transaction.of(here)
-    tx.record = RECORD
+    tx.record, tx.id = RECORD, "7"
+    (here.state.root / "open").write_text("7\n")
     result = SessionEnd(here, ReleasePlan(None, None), tx, Reporter(evidence), PASSED).finish()
     assert result.exit_code == 0
     (told,) = [each for each in evidence.steps if each.name == "record"]
     assert told.outcome == "unknown"
     assert told.text.startswith(f"not written: {damaged} is damaged: ")
     assert damaged.read_text() == text
+
+
+def test_what_an_engine_that_is_away_keeps_from_being_written_is_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the release would be missing where `cutover rollback` looks for the one before."""
+    here, evidence, away = with_green(tmp_path), Evidence(), [True]
+    here = replace(here, request=ReleaseRequest(("green",), switch=True))
+
+    def found(*_: object) -> Container:
+        if away[0]:
+            raise EngineUnavailable("the Docker engine does not answer within 10 s")
+        return container(id_="c2", image=RECORD.image)
+
+    here.state.keep_record(RECORD)
+    monkeypatch.setattr(rollback, "main_container", found)
+    monkeypatch.setattr(finish, "what_runs", lambda *_: [])
+    monkeypatch.setattr(SessionEnd, "_live_from_now_on", lambda _: LIVE)
+    tx = Transaction.of(here)
+    tx.id = "7"  # a switch alone, to what was deployed before
+    (here.state.root / "open").write_text("7\n")
+    result = SessionEnd(here, ReleasePlan(None, None), tx, Reporter(evidence), PASSED).finish()
+    assert result.exit_code == 0
+    (told,) = [each.text for each in evidence.steps if each.name == "record"]
+    assert told.startswith("not written: the Docker engine does not answer within 10 s; ")
+    assert rollback.live_history(here.state) == []
+    assert "could not be completed now: the Docker" in rollback.finish_record(here.settings, here.state)
+    away[0] = False
+    assert rollback.finish_record(here.settings, here.state).endswith("it is complete now")
+    assert [row.tag for row in rollback.live_history(here.state)] == ["sha-2"]
+    assert [row["event"] for row in here.state.history()].count("released") == 1
+    assert here.state.unrecorded() is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"services": {"web": {}}}'])
