@@ -106,7 +106,7 @@ class Seen:
 
 def findings(case: Case, seen: Seen) -> list[str]:
     """What is not true of the ending; empty if all of it is."""
-    return [*_decision(case, seen), *_code(case, seen), *_status(seen), *_way_out(seen)]
+    return [*_decision(case, seen), *_code(case, seen), *_status(case, seen), *_way_out(seen)]
 
 
 def _served(samples: Sequence[Sample]) -> list[str]:
@@ -184,7 +184,7 @@ def _as_before(seen: Seen) -> Iterator[str]:
         yield f"the last lines do not name {seen.before}: {seen.sentence}"
 
 
-def _status(seen: Seen) -> Iterator[str]:
+def _status(case: Case, seen: Seen) -> Iterator[str]:
     """Whether `cutover status` agrees with the ending, with the client and with the engine."""
     if seen.status.get("needs_operator"):
         yield from _needed(seen, str(seen.status["needs_operator"]))
@@ -196,7 +196,7 @@ def _status(seen: Seen) -> Iterator[str]:
         yield f"`status` ends with {seen.status_code}: live {seen.status.get('live')}, {seen.status.get('proxy')}"
     if seen.status.get("open"):
         yield f"`status` says that {seen.status['open']} is open"
-    if seen.code == OK and event != "released":
+    if seen.code == OK and event != ("staged" if case.place == STAGED else "released"):
         yield f"exit 0, and the last event of `status` is {event}"
     if seen.word == "ROLLED BACK" and event not in REVERTING:
         yield f"rolled back, and the last event of `status` is {event}"

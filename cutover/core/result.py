@@ -354,13 +354,15 @@ def _unobserved(result: SessionResult) -> bool:
 
 
 def _kept(result: SessionResult) -> str:
-    runs = _what_runs(result)
+    runs, unknown = _what_runs(result), "who gets the traffic could not be asked"
     staged = next((each for each in result.running if each.color == result.staged), None)
     if staged is not None:
         served = result.live is not None and result.live.state != NOTHING
         live = f"{runs}, {'which is live' if served else 'to which traffic would go'}"
-        return f"{result.project} {staged.tag} is staged on {staged.color} and gets no traffic; {live}"
-    return f"what was verified is kept, but {runs} again" if _unobserved(result) else runs
+        where = f"gets no traffic; {live}" if result.live else f"was given no traffic; {unknown}"
+        return f"{result.project} {staged.tag} is staged on {staged.color} and {where}"
+    kept = f"what was verified is kept, but {runs} again" if _unobserved(result) else runs
+    return kept if result.live or not result.running else f"{kept}; {unknown}"
 
 
 def _what_runs(result: SessionResult) -> str:

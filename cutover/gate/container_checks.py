@@ -480,11 +480,11 @@ def judge_stays_up(before: Container, after: Container | None, min_healthy_s: fl
 
 # --- start
 def judge_not_started(
-    found: Container | None, said: str, waited: float, longest: float, tasks: str = ""
+    found: Container | None, said: str, waited: float, longest: float, tasks: str | None = None
 ) -> Verdict:
     """Return the no of a failed `up` after *waited* seconds; *said* is the last line of docker, empty if it tells less.
 
-    *tasks* is what a Swarm says of tasks that do not run, on any node.
+    *tasks* is what a Swarm says of tasks that do not run, on any node; None without a Swarm.
     """
     because = "; ".join(filter(None, (f"docker said: {said}" if said else "", tasks)))
     if found is None:
@@ -505,6 +505,7 @@ def judge_not_started(
     verdict = judge_health(found, None)
     if verdict.outcome is Outcome.NO:
         reason = f"not after {approx_duration(waited)} of at most {longest:g} s: {verdict.reason}"
-        return no("up", reason, **evidence)
+        # Compose says no more than that; a Swarm, what became of the update.
+        return no("up", reason if tasks is None else f"{reason}; {because}", **evidence)
     state = f"{found.status}, {found.health_status}"
     return no("up", f"not after {approx_duration(waited)}: {state}; {because}", **evidence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Failed, Inconclusive
@@ -15,7 +15,7 @@ from cutover.core.target import ReleaseRequest
 from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.proxy.base import Live
 from cutover.release.colors import BeforeRelease, ask_live, inspect_colors, main_container, situation_of
-from cutover.release.history import END_EVENTS, Hold, Moment
+from cutover.release.history import COMMITTED, END_EVENTS, Hold, Moment
 from cutover.release.notify import send_event
 from cutover.release.prune import prune_releases
 from cutover.release.rollback import revert_open_release, write_down
@@ -50,7 +50,7 @@ def confirm(settings: Settings, state: State, wanted: str | None, *, check: bool
         if held.left_s(Moment.now()) <= 0:
             if check:
                 raise Failed(f"{held.release} was not confirmed in time: its guard reverts it now")
-            return _too_late(settings, state, held)
+            _too_late(settings, state, held)
         found = main_container(settings, str(held.left.facts["color"]))
         # The compose and env files of today may be broken by now, and say nothing of who serves.
         serving = judge_serving(held, ask_live(settings)[1], found, tasks=settings.platform.kind == "swarm")
@@ -65,12 +65,9 @@ def confirm(settings: Settings, state: State, wanted: str | None, *, check: bool
         return _after_commit(settings, state, held)
 
 
-def _too_late(settings: Settings, state: State, held: Hold) -> Confirmation:
+def _too_late(settings: Settings, state: State, held: Hold) -> NoReturn:
     """Revert the release whose time is over, unless its guard has; raises Failed, or OperatorNeeded."""
-    try:
-        said = revert_open_release(settings, state, held.release, "the time of the hold is over")
-    except Failed:  # the guard was faster
-        return _ended_before(state, held.release, None)
+    said = revert_open_release(settings, state, held.release, "the time of the hold is over")
     raise Failed(f"{held.release} was not confirmed in time and is reverted now: {said}")
 
 
@@ -109,7 +106,7 @@ def _ended_before(state: State, wanted: str | None, held: Hold | None) -> Confir
     if release is not None and ends:
         last = ends[-1]
         said = f"{last['event']} at {last['at']} by {last.get('who', 'somebody')}"
-        if last["event"] == "released":
+        if last["event"] in COMMITTED:
             facts = {"confirmed": release, "already": True, "at": last["at"]}
             return Confirmation(f"{release} is confirmed already: it was {said}", facts)
         raise Failed(f"{release} cannot be confirmed: it was {said}")
@@ -142,8 +139,9 @@ def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:
         if held.old is not None:
             retire_old(replace(situation, before=BeforeRelease(held.old, None)), report)
         send_event(situation, report, "released", sentence, OK)
-    except (CutoverError, OSError, ValueError) as error:
-        notes.append(f"what follows a commit (old color, [hooks]): not done: {error}; see `cutover status`")
+    except (CutoverError, OSError, ValueError, KeyboardInterrupt) as error:
+        why = str(error) or "interrupted"
+        notes.append(f"what follows a commit (old color, [hooks]): not done: {why}; see `cutover status`")
     facts = {
         "confirmed": held.release,
         "already": False,

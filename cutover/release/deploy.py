@@ -242,11 +242,11 @@ def _not_started(
     return Failed(f"{verdict.question}: {verdict.reason}", check=check.id)
 
 
-def _tasks_that_do_not_run(situation: Situation) -> str:
-    """What a Swarm says of tasks of the color that do not run, on any node; empty for Compose."""
+def _tasks_that_do_not_run(situation: Situation) -> str | None:
+    """What a Swarm says of tasks of the color that do not run, on any node; None for Compose."""
     settings = situation.settings
     if settings.platform.kind != "swarm":
-        return ""
+        return None
     project = settings.compose_project(situation.color)
     with suppress(EngineUnavailable):  # without a leader, or before the first deploy: docker has said so
         nodes = docker.swarm_nodes()

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +146,8 @@ class SessionEnd:
         if tx.record is not None:
             tx.record = replace(tx.record, verified=self.whole)
         facts = {"color": target.color, "tag": situation.tag, "who": who()}
-        left = Unrecorded(tx.id, "released", facts, tx.record, self._live_from_now_on())
+        live = self._live_from_now_on()
+        left = Unrecorded(tx.id, _event(live), facts, tx.record, live)
         if not tx.commit(left):
             return self._reverted_by_another()
         if tx.changed:
@@ -163,7 +164,8 @@ class SessionEnd:
         situation, tx = self.situation, self.tx
         facts = {"color": situation.target.color, "tag": situation.tag, "who": who()}
         record = replace(tx.record, verified=self.whole) if tx.record is not None else None
-        left = Unrecorded(tx.id, "released", facts, record, self._live_from_now_on())
+        live = self._live_from_now_on()
+        left = Unrecorded(tx.id, _event(live), facts, record, live)
         hold = Hold(left, Moment.now(), seconds, situation.before.live if self._switched else None)
         try:
             self._record_adopted()
@@ -213,7 +215,8 @@ class SessionEnd:
                 with contextlib.suppress(EngineUnavailable):
                     prune_releases(settings, state)
         except (CutoverError, OSError, ValueError) as error:
-            later = "the next release or `cutover recover` writes it"
+            kept, lost = "the next release or `cutover recover` writes it", "make room and release it again"
+            later = kept if state.leave(left) else lost
             self.report.line("", "record", f"not written: {_why(error)}; {later}", begun, "unknown")
 
     def _record_adopted(self) -> None:
@@ -434,7 +437,7 @@ class SessionEnd:
     def _staged(self, running: Sequence[Running]) -> str:
         """The color that was deployed and gets no traffic; empty if users have what was released."""
         color, settings = self.situation.target.color, self.situation.settings
-        if self.situation.request.deploy is None or settings.proxy is None or color is None:
+        if self._switched or self.situation.request.deploy is None or settings.proxy is None or color is None:
             return ""
         return "" if any(each.live and each.color == color for each in running) else color
 
@@ -454,6 +457,11 @@ class SessionEnd:
         return (
             f"{old} is not warm any more ({what}): a rollback has to start it first; see `cutover status`",
         )
+
+
+def _event(live: Mapping[str, Any] | None) -> str:
+    """The event of a commit: what no user gets is not released yet, and resolves nothing."""
+    return "released" if live is not None else "staged"
 
 
 def _is_said(cause: str, reasons: Sequence[Reason]) -> bool:

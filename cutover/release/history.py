@@ -23,7 +23,9 @@ JOURNAL_FILE, GUARD_LOG, UNRECORDED_FILE = "journal.jsonl", "guard.log", "unreco
 GUARD_REVERTED = "reverted: "
 """How a line of the guard's log begins that names a release which it reverted."""
 KEPT_RECORDS = 20
-END_EVENTS = frozenset({"released", "reverted", "kept unverified", "recovered", "rolled back", "given up"})
+COMMITTED = frozenset({"released", "staged"})
+"""Events of a commit; `staged` is one to a color that gets no traffic."""
+END_EVENTS = COMMITTED | {"reverted", "kept unverified", "recovered", "rolled back", "given up"}
 RESOLVING = frozenset({"released", "recovered", "rolled back", "given up"})
 """Events after which no operator is needed any more."""
 ADOPTED = "adopted-"

@@ -28,7 +28,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, LOCKED, OK
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import now
-from cutover.core.verdict import Verdict
+from cutover.core.verdict import Verdict, not_asked
 from cutover.env.envfile import set_env_value
 from cutover.proxy.base import Live, other
 from cutover.release.changes import PreviousRelease, images_of_file, up_change
@@ -44,7 +44,15 @@ from cutover.release.colors import (
     tag_of,
 )
 from cutover.release.gate_run import pytest_child, run_gate, shipped_gate
-from cutover.release.history import ADOPTED, END_EVENTS, Record, Unrecorded, read_records, write_records
+from cutover.release.history import (
+    ADOPTED,
+    COMMITTED,
+    END_EVENTS,
+    Record,
+    Unrecorded,
+    read_records,
+    write_records,
+)
 from cutover.release.plan import ReleasePlan
 from cutover.release.preflight import check_switch, require_agreed
 from cutover.release.running import previous_of
@@ -478,10 +486,20 @@ def revert_open_release(settings: Settings, state: State, release: str, why: str
     if not done.ok:
         what = f"release {release} could not be reverted: {done.last_line}"
         raise OperatorNeeded(f"{what}; {_who_serves(settings)}; run: {state.revert_command}")
-    if not did_revert(done, release):
-        raise Failed(f"release {release} ended by itself while it was to be reverted; see `cutover status`")
-    state.journal("reverted", release=release, who=who(), why=why)
+    if did_revert(done, release):
+        state.journal("reverted", release=release, who=who(), why=why)
+    elif _is_committed(state, release):
+        again = "`cutover rollback` goes back to what users had before"
+        raise Failed(f"release {release} was kept in that moment, and nothing was reverted: {again}")
     return require_reverted(settings, state, release)
+
+
+def _is_committed(state: State, release: str) -> bool:
+    """Whether a release that is not open any more was kept; else its session or its guard has reverted it."""
+    left = state.unrecorded()
+    kept = COMMITTED | {"kept unverified"}
+    events = {row.get("event") for row in state.history() if row.get("release") == release}
+    return bool(events & kept) or (left is not None and left.release == release)
 
 
 def _who_serves(settings: Settings) -> str:
@@ -674,7 +692,11 @@ def _verify_flip(
         gates.append(run_gate(settings, shipped_gate()))
         return judge_old_release(gates[-1].evidence.get("failed") or {}, {}, verified=True)
 
-    trouble, notes = settle(judge)
+    try:
+        trouble, notes = settle(judge)
+    except KeyboardInterrupt:  # users have it, and it stays
+        trouble, notes = "", ()
+        gates.append(not_asked("gate", "its gate was interrupted, so whether it passes is unknown"))
     gate = gates[-1]
     found: Container | None = None
     silence: tuple[str, ...] = ()

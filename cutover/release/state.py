@@ -384,12 +384,19 @@ class State:
             if self.open_release() != release_id:
                 return False
             if left is not None:
-                with contextlib.suppress(OSError):
-                    write_atomically(self.root / UNRECORDED_FILE, left.as_text())
+                self.leave(left)
             (self.root / "open").rename(self.root / f"closed.{release_id}")
             sync_folder(self.root)
         for name in ("NEEDS_OPERATOR", HOLD_FILE):
             (self.root / name).unlink(missing_ok=True)
+        return True
+
+    def leave(self, left: Unrecorded) -> bool:
+        """Keep on disk what is left to be written down; whether that could be done."""
+        try:
+            write_atomically(self.root / UNRECORDED_FILE, left.as_text())
+        except OSError:
+            return False
         return True
 
     def unrecorded(self) -> Unrecorded | None:

@@ -200,6 +200,10 @@ def test_a_step_that_failed_without_a_check_is_the_reason() -> None:
             (Running("blue", "", NOTHING, live=True), Running("green", "sha-2")),
             "recall sha-2 is staged on green and gets no traffic; nothing of recall runs on blue, to which traffic would go.",
         ),
+        (
+            (Running("green", "sha-2"), Running("blue", "sha-1")),
+            "recall sha-2 is staged on green and was given no traffic; who gets the traffic could not be asked.",
+        ),
     ],
 )  # fmt: skip
 def test_a_deploy_without_a_switch_names_what_was_staged(running: tuple[Running, ...], said: str) -> None:
@@ -207,4 +211,12 @@ def test_a_deploy_without_a_switch_names_what_was_staged(running: tuple[Running,
     result = SessionResult(
         Status.RELEASED, "recall", 0, running, observed_s_ago=0.1, staged="green", passed=11
     )
+    assert sentence_of(result) == f"{said} Verified by 11 checks; nothing is open."
+
+
+def test_a_switch_whose_proxy_is_silent_at_the_end_says_so() -> None:
+    """What runs is said, and not that it gets the traffic."""
+    running = (Running("green", "sha-2"), Running("blue", "sha-1"))
+    result = SessionResult(Status.RELEASED, "recall", 0, running, observed_s_ago=0.1, passed=11)
+    said = "recall runs sha-2 on green; who gets the traffic could not be asked."
     assert sentence_of(result) == f"{said} Verified by 11 checks; nothing is open."

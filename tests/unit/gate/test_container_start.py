@@ -54,6 +54,14 @@ def test_says_what_a_swarm_says_of_its_tasks(found: Container | None, reason: st
     assert (verdict.outcome, verdict.reason) == (Outcome.NO, reason)
 
 
+def test_says_what_docker_said_of_the_update_of_a_task_that_is_not_healthy() -> None:
+    """Its task may still run when the update is paused for it."""
+    found = container(Health=UNHEALTHY)
+    reason = judge_not_started(found, "service update paused: task 5s", 19.2, 29, "").reason
+    assert reason.startswith("not after 19 s of at most 29 s: unhealthy: its HEALTHCHECK said ")
+    assert reason.endswith("; docker said: service update paused: task 5s")
+
+
 @pytest.mark.parametrize(
     ("exit_code", "health"),
     [

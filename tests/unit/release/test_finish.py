@@ -19,8 +19,9 @@ from cutover.proxy.base import Live
 from cutover.release import finish, rollback
 from cutover.release.colors import BeforeRelease, Colors, Situation
 from cutover.release.finish import SessionEnd, record_running
-from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded
+from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded, unresolved
 from cutover.release.plan import ReleasePlan
+from cutover.release.state import State
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
 from cutover.system.container import Container
@@ -69,6 +70,41 @@ def test_a_gate_with_no_rollback_records_nothing(
     end = SessionEnd(here, ReleasePlan(None, None), Transaction.of(here), Reporter(evidence), PASSED)
     assert end.finish().exit_code == 0
     assert len(recorded) == records
+
+
+@pytest.mark.parametrize(("keeps", "way_out"), [(True, "`cutover recover` writes it"), (False, "make room")])
+def test_what_cannot_be_written_down_names_who_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps: bool, way_out: str
+) -> None:
+    """On a full disk what is left to be written cannot be kept for the next release either."""
+    here, evidence = with_green(tmp_path), Evidence()
+    (here.state.release_folder("green") / "records.json").write_text("{")
+    monkeypatch.setattr(finish, "what_runs", lambda *_: [])
+    monkeypatch.setattr(State, "leave", lambda *_: keeps)
+    tx = Transaction.of(here)
+    tx.record, tx.id = RECORD, "7"
+    (here.state.root / "open").write_text("7\n")
+    assert SessionEnd(here, ReleasePlan(None, None), tx, Reporter(evidence), PASSED).finish().exit_code == 0
+    (told,) = [each.text for each in evidence.steps if each.name == "record"]
+    assert way_out in told
+
+
+@pytest.mark.parametrize(("live", "event", "resolved"), [(None, "staged", False), ({}, "released", True)])
+def test_what_no_user_gets_is_staged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: dict[str, str] | None, event: str, resolved: bool
+) -> None:
+    """It does not resolve what needs an operator: users still have what they had."""
+    here = with_green(tmp_path)
+    here.state.journal("end", word="ROLLBACK FAILED", code=11, why="blue fails", release="6")
+    monkeypatch.setattr(finish, "what_runs", lambda *_: [])
+    monkeypatch.setattr(SessionEnd, "_live_from_now_on", lambda _: live)
+    monkeypatch.setattr(rollback, "keep_live", lambda *_, **__: None)
+    tx = Transaction.of(here)
+    tx.record, tx.id = RECORD, "7"
+    (here.state.root / "open").write_text("7\n")
+    assert SessionEnd(here, ReleasePlan(None, None), tx, Reporter(Evidence()), PASSED).finish().exit_code == 0
+    assert [row["event"] for row in here.state.history() if row.get("release") == "7"][:1] == [event]
+    assert (unresolved(here.state.history()) is None) is resolved
 
 
 LIVE = {"to": "green", "before": None, "file": "", "warm": False}

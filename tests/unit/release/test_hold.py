@@ -12,6 +12,7 @@ from cutover.core.config import url_config
 from cutover.core.errors import ConfigError, Failed, Locked
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live
+from cutover.release import rollback
 from cutover.release.confirm import _ended_before, _too_late, judge_serving
 from cutover.release.history import HOLD_FILE, Hold, Moment, Record, Unrecorded
 from cutover.release.state import State
@@ -162,12 +163,17 @@ def test_what_is_not_held_is_told_apart(
     assert str(error.value).startswith(str(said))
 
 
-def test_a_guard_that_was_faster_than_a_late_confirmation(tmp_path: Path) -> None:
-    """The confirmation says when it has reverted the release."""
+def test_a_guard_that_was_faster_than_a_late_confirmation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The confirmation says that the release is reverted, and what users have."""
+    monkeypatch.setattr(rollback, "require_reverted", lambda *_: "blue serves sha-1, as before")
     state = State(tmp_path / "state")
     state.prepare()
     state.journal("held", release=ID, who="ana@web-1")
     (state.root / f"closed.{ID}").touch()
     (state.root / "guard.log").write_text(f"reverted: {ID}\n")
-    with pytest.raises(Failed, match=f"{ID} cannot be confirmed: it was reverted at 20.* by its guard"):
+    with pytest.raises(
+        Failed, match=f"{ID} was not confirmed in time and is reverted now: blue serves sha-1"
+    ):
         _too_late(url_config(), state, HOLD)

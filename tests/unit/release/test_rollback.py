@@ -30,7 +30,7 @@ from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
 from cutover.proxy.base import Live
 from cutover.release import gate_run, rollback, transaction
 from cutover.release.colors import BeforeRelease
-from cutover.release.history import Record
+from cutover.release.history import Record, Unrecorded
 from cutover.release.rollback import (
     AlreadyRolledBack,
     RollbackResult,
@@ -393,6 +393,51 @@ def test_what_is_committed_stays_although_the_engine_is_silent(
     assert bool(done.trouble) is (gate.outcome is Outcome.NO)
     assert bool(state.records("blue")) is isinstance(found, Container)
     assert (str(SILENT) in str(done.facts["notes"])) is (found is SILENT)
+
+
+def test_a_gate_that_is_interrupted_after_the_flip_leaves_what_users_have(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flip is committed: `interrupted` alone would be read as reverted."""
+
+    def interrupted(*_: object) -> Verdict:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rollback, "run_gate", interrupted)
+    monkeypatch.setattr(rollback, "main_container", lambda *_: container())
+    settings: Any = SimpleNamespace(project="recall")
+    done = rollback._verify_flip(settings, state, V1, 0.04)
+    said = "its gate was interrupted, so whether it passes is unknown"
+    assert done.sentence == f"recall runs {V1.tag} on blue again (flipped in 40 ms); {said}"
+    assert (done.code, done.trouble, state.records("blue")) == (0, None, [])
+
+
+@pytest.mark.parametrize(
+    ("events", "left", "said"),
+    [
+        (("reverted",), False, "blue serves sha-1, as before"),
+        ((), False, "blue serves sha-1, as before"),
+        (("released",), False, "release 7 was kept in that moment, and nothing was reverted"),
+        (("staged",), False, "release 7 was kept in that moment"),
+        (("kept unverified",), False, "release 7 was kept in that moment"),
+        ((), True, "release 7 was kept in that moment"),
+    ],
+)
+def test_a_release_that_ends_while_it_is_to_be_reverted(
+    state: State, monkeypatch: pytest.MonkeyPatch, events: tuple[str, ...], left: bool, said: str
+) -> None:
+    """Its guard or its session has reverted it, which is what was asked for; or its session has kept it."""
+    monkeypatch.setattr(rollback, "require_reverted", lambda *_: "blue serves sha-1, as before")
+    settings: Any = None
+    for event in ("open", *events):
+        state.journal(event, release="7")
+    if left:
+        assert state.leave(Unrecorded("7", "released", {}))
+    if events == ("reverted",) or not (events or left):
+        assert rollback.revert_open_release(settings, state, "7", "cutover rollback") == said
+    else:
+        with pytest.raises(Failed, match=said):
+            rollback.revert_open_release(settings, state, "7", "cutover rollback")
 
 
 # --- the deploy of another tag -----------------------------------------------------------------------------------------
