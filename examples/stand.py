@@ -338,7 +338,7 @@ duration = "3s"
         """JSON response of the service through the proxy, or of one *color*; empty if there is none."""
         base = self.url if color is None else f"http://127.0.0.1:{self.ports[color]}"
         try:
-            with urllib.request.urlopen(base + path, timeout=5) as answer:  # noqa: S310  # our own http://127.0.0.1
+            with urllib.request.urlopen(base + path, timeout=15) as answer:  # noqa: S310  # our own http://127.0.0.1
                 found: dict[str, object] = json.load(answer)
                 return found
         except (OSError, ValueError, urllib.error.HTTPError):

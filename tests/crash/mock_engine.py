@@ -17,7 +17,7 @@ from typing import Any
 
 PENDING_FOR = 6
 """So many commands later a stop that a killed client has left behind takes effect."""
-MUTE_S = 3.0
+MUTE_S = 6.0
 LABEL = "label=com.docker.compose."
 
 

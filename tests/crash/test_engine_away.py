@@ -35,7 +35,7 @@ from tests.helpers.proxy_files import create_marker
 from tests.plugin.project import Project
 
 MAX_S = 600.0
-FLIP_WITHIN_S = 2.0
+FLIP_WITHIN_S = 5.0
 ANSWERS = str(resources.files("cutover.release") / "scripts" / "answers.sh")
 
 
@@ -252,7 +252,7 @@ def test_a_guard_whose_state_is_gone_ends(place: Place) -> None:
     environment = os.environ | {"CUTOVER_GUARD_PAUSE_S": "0.1"}
     guard = subprocess.Popen(argv, env=environment)
     until((place.state.root / "guard.log").exists, "the guard tries")
-    shutil.rmtree(place.state.root)
+    place.state.root.rename(place.folder / "gone")
     assert guard.wait(timeout=30) == 0
 
 
@@ -321,7 +321,7 @@ def test_a_rollback_without_an_engine_flips_to_a_color_that_answers(
         assert (
             "the Docker engine does not answer, so its container and the gate were not asked" in done.stdout
         )
-        assert seconds < 10
+        assert seconds < 60
         assert state.history()[-1]["event"] == "rolled back"
     else:
         assert (done.returncode, read_marker(marker).color) == (10, "green"), done.stdout

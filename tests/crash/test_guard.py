@@ -24,7 +24,7 @@ def test_a_guard_that_was_killed_is_replaced_by_the_next_step(place: Place) -> N
 
 def test_a_hung_session_is_ended_by_its_guard(place: Place) -> None:
     """After the longest time of a release it is reverted, though its session lives; that one learns it."""
-    with place.session("did write", longest=0.5) as session:
+    with place.session("did write", longest=5.0) as session:
         until(lambda: place.is_closed, "the guard reverts")
         assert session.poll() is None
         go_on(session)

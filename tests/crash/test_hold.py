@@ -21,7 +21,7 @@ from tests.helpers import disks
 
 LATE_S = 10.0
 """How long after its deadline a release is reverted at the latest."""
-HOLD_S = 4.0
+HOLD_S = 9.0
 
 
 def held(place: Place, seconds: float = HOLD_S, *, die: bool = False) -> None:
@@ -142,7 +142,7 @@ def test_on_a_full_disk_a_hold_is_refused(small: Place, disk: Path) -> None:
 
 def test_a_session_that_is_too_late_holds_nothing(place: Place) -> None:
     """Its guard has reverted the release already."""
-    with place.session("did second", longest=0.5, hold_s=60.0) as session:
+    with place.session("did second", longest=5.0, hold_s=60.0) as session:
         until(lambda: place.is_closed, "the guard reverts")
         go_on(session)
         assert reads(session, "held False")

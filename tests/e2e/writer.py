@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 CREATED = 201
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from examples.stand import Stand, latest
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 SWITCH = ("--target=idle", "--switch", "--watch=60s")
 
 

@@ -233,7 +233,7 @@ def _configure(folder: Path, servers: dict[str, Server], key: Path, toml: str) -
 def tag_at(url: str) -> str:
     """The tag that users of *url* get; empty without an answer."""
     try:
-        with urllib.request.urlopen(f"{url}/version", timeout=5) as answer:  # noqa: S310  # our own http
+        with urllib.request.urlopen(f"{url}/version", timeout=15) as answer:  # noqa: S310  # our own http
             return str(json.load(answer)["version"])
     except (OSError, ValueError):
         return ""

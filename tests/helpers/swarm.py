@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,15 @@ class Node:
             assert time.monotonic() < deadline, docker("logs", "--tail", "20", self.name)
             time.sleep(0.2)
 
+    def join(self, token: str, manager: str) -> None:
+        """Join the Swarm of *manager*; the client gives up after 20 s, while the engine goes on."""
+        with suppress(subprocess.CalledProcessError):
+            self.docker("swarm", "join", "--token", token, f"{manager}:2377")
+        deadline = time.monotonic() + DEADLINE_S
+        while (state := self.docker("info", "--format", "{{.Swarm.LocalNodeState}}")) != "active":
+            assert time.monotonic() < deadline, f"{self.name} has not joined: {state}"
+            time.sleep(0.5)
+
 
 @contextmanager
 def swarm(
@@ -114,7 +123,7 @@ def swarm(
         first.docker("swarm", "init", "--advertise-addr", "eth0")
         token = first.docker("swarm", "join-token", "--quiet", "manager")
         for each in others:
-            each.docker("swarm", "join", "--token", token, f"{first.name}:2377")
+            each.join(token, first.name)
         yield nodes
     finally:
         for each in nodes:

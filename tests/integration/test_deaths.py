@@ -103,7 +103,7 @@ def test_a_compose_killed_in_the_middle_of_its_recreate(stand: Stand, tmp_path: 
 
 def test_a_rollback_ends_a_watch(stand: Stand, tmp_path: Path) -> None:
     """A second session exits 12; `cutover rollback` reverts the release, and its session reports that."""
-    point = Point("watch", watches, arguments=(*SWITCH[:2], "--watch=8s"))
+    point = Point("watch", watches, arguments=SWITCH)
     with kill_session.running(stand, point, tmp_path) as run:
         second = stand.pytest("smoke", "--target=idle", f"--deploy={run.tag}", CUTOVER_WHO="ben")
         assert second.code == 12, second.out

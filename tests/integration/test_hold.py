@@ -94,7 +94,7 @@ def test_a_hold_that_is_rolled_back(stand: Stand) -> None:
 
 def test_a_hold_that_nobody_confirms(stand: Stand) -> None:
     """Its guard reverts it at the deadline; a confirmation after that says when."""
-    release = hold(stand, "4s")
+    release = hold(stand, "10s")
     until(lambda: stand.ask()["version"] == V1, "the guard flips")
     until(lambda: status_of(stand)["open"] is None, "the guard reverts")
     late = stand.cutover("confirm")
@@ -107,7 +107,7 @@ def test_a_hold_that_nobody_confirms(stand: Stand) -> None:
 
 def test_a_hold_whose_guards_are_gone(stand: Stand) -> None:
     """As after a reboot: `recover` starts one again, and a confirmation that is too late reverts the release itself."""
-    release = hold(stand, "25s")
+    release = hold(stand, "40s")
 
     state = State(stand.state)
     until(lambda: len(state.guards(release)) == 2, "two guards")  # they are processes

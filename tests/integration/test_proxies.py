@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
@@ -221,7 +222,7 @@ def test_open_websockets_are_counted_and_decided_by_on_drain_timeout(
         )
         verdict = drained.verdict(on_timeout)
         assert verdict.outcome is (Outcome.NO if on_timeout == "revert" else Outcome.YES)
-        assert verdict.reason.startswith("3 requests or WebSockets still open after 3 s")
+        assert re.match(r"3 requests or WebSockets still open after \d+ s", verdict.reason)
         assert colors.blue.in_flight == 3
 
 
@@ -241,9 +242,9 @@ def test_open_websockets_are_closed_one_by_one(start: Start, colors: Colors, tmp
             ended.append(time.monotonic())
             return close_connection(found)
 
-        done = close_gradually(lambda: proxy_connections(*doors), close, 8.0)
+        done = close_gradually(lambda: proxy_connections(*doors), close, 24.0)
         assert (done.number, done.trouble) == (20, "")
-        assert max(sum(at <= each < at + 2 for each in ended) for at in ended) <= 8
+        assert max(sum(at <= each < at + 6 for each in ended) for at in ended) <= 8
         assert not proxy_connections(*doors)
 
 
@@ -284,7 +285,7 @@ def test_the_log_tells_how_a_user_failed(start: Start, colors: Colors, tmp_path:
             found.update({each.path: each for each in new})
             return found.keys() >= {"/cut", "/slow", "/good", "/ours"}
 
-        wait_until(all_there, "the log names each request", 10)
+        wait_until(all_there, "the log names each request")
         assert {path: each.failure for path, each in found.items()} == {
             # Traefik logs no size that would tell a cut answer from a whole one.
             "/cut": "" if start is traefik else "cut short", "/slow": "given up", "/good": "", "/ours": "",

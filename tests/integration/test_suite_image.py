@@ -79,7 +79,7 @@ def test_passes_on_how_it_ended(image: str, tmp_path: Path) -> None:
 def test_is_not_root(image: str) -> None:
     """Without `--user` the image runs as an unprivileged user that can run every program of the suite."""
     argv = ("docker", "run", "--rm", image, "sh", "-c", "id -u && pytest --version && cutover --help")
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "10001"
 

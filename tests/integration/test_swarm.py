@@ -18,7 +18,7 @@ from tests.helpers.load import Ask, load
 from tests.helpers.ssh_server import docker as run
 from tests.helpers.swarm import Node, SwarmStand, swarm
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 GOOD, NEXT, NEVER_READY, BREAKS_LATER = "sha-5a00001", "sha-5a00002", "sha-5a0bad1", "sha-5a0bad2"
 
 
@@ -29,7 +29,7 @@ def stand_on(folder: Path, nodes: int, mode: str = "replicated") -> Iterator[tup
         build(GOOD),
         build(NEXT),
         build(NEVER_READY, "never-ready"),
-        build(BREAKS_LATER, "breaks-later", seconds=8),
+        build(BREAKS_LATER, "breaks-later", seconds=30),
     ]
     made = SwarmStand(folder, f"swarm{uuid.uuid4().hex[:6]}", '\n[platform]\nkind = "swarm"\n')
     (folder / "image").mkdir()
@@ -96,7 +96,7 @@ def test_bad_release_is_reverted_before_the_switch(single: SwarmStand) -> None:
 
 def test_bad_release_is_reverted_after_the_switch(single: SwarmStand) -> None:
     """The watch sees the 500s; traffic goes back, then the stack is deployed again as it was."""
-    said = release(single, BREAKS_LATER, "--watch=30s")
+    said = release(single, BREAKS_LATER, "--watch=90s")
     assert "exit code 1" in said, said
     assert "switch and deploy reverted" in said, said
     assert single.ask()["version"] == NEXT

@@ -15,15 +15,16 @@ from pathlib import Path
 import pytest
 
 from examples.releases import build
-from examples.stand import latest
+from examples.stand import Stand, latest, pause
 from tests.helpers.color_servers import wait_until
 from tests.helpers.load import Ask, load
 from tests.helpers.registry_image import registry_image
+from tests.helpers.ssh_hosts import tag_at
 from tests.helpers.ssh_server import Server, docker
 from tests.helpers.swarm import Node
 from tests.helpers.swarm_fronts import LOG, FrontsStand, compose_fronts_stand, fronts_stand
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 GOOD, NEXT, FAILS_SOME = "sha-5a00001", "sha-5a00002", "sha-5a0bad3"
 VERSION = (Ask("GET", "/version"),)
 UNCHECKED = (Ask("GET", "/slow?seconds=0"),)
@@ -178,6 +179,36 @@ def test_fronts_with_compose(tmp_path: Path) -> None:
         assert "on web-1, web-2, done and seen" in done.out
         assert f"Users saw {len(users.failed)} failed requests" in " ".join(done.out.split())
         assert stand.tags() == both(GOOD)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("images")
+def test_a_front_that_is_silent_in_the_watch(tmp_path: Path) -> None:
+    """Nobody knows what its users get, so the release goes back: on that front too, as soon as it answers again."""
+    with compose_fronts_stand(tmp_path, f"cfront{uuid.uuid4().hex[:6]}") as stand:
+        first = stand.release(GOOD, "blue")
+        assert first.code == 0, first.out
+        before, silent = latest(stand.folder), stand.servers["web-2"].name
+        words = ("smoke", "checks", "--target=idle", f"--deploy={NEXT}", "--switch", "--watch=5m")
+        session = stand.start(*words)
+        wait_until(lambda: has_step(stand, before, "drain blue"), "it watches", 120)
+        pause(silent)
+        try:
+            wait_until(lambda: tag_at(stand.urls["web-1"]) == GOOD, "users of the other front are back", 120)
+            time.sleep(5)
+        finally:
+            docker("unpause", silent)
+        said = session.communicate(timeout=300)[0]
+        assert session.returncode == 10, said
+        assert "web-2" in said.rpartition("why")[2], said
+        assert stand.tags() == both(GOOD)
+        assert stand.status()["fronts"] == both("blue")
+
+
+def has_step(stand: Stand, before: Path, name: str) -> bool:
+    """Whether the session after that with the report folder *before* has ended the step *name*."""
+    file = latest(stand.folder) / "evidence.jsonl"
+    return file.parent != before and file.exists() and f'"name": "{name}"' in file.read_text()
 
 
 def test_an_image_of_a_registry_is_named_by_its_digest(stand: FrontsStand, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from tests.helpers.ssh_hosts import write_ssh_config
 from tests.helpers.ssh_server import Server, docker
 from tests.helpers.swarm import COMPOSE, Node, SwarmStand, swarm
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 GOOD, NEXT = "sha-5a00001", "sha-5a00002"
-WAIT_S = 120.0
+WAIT_S = 300.0
 POWER_CUT = """\
 import os, subprocess
 

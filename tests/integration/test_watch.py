@@ -191,7 +191,7 @@ def test_dependencies_are_asked_from_inside(start: Start) -> None:
     assert "got Connection refused" in alone.reason
     asked = about_cache(live)
     docker("stop", "--time", "1", cache)
-    verdict = until(asked, "dependency cache", NOT_ASKED)
+    verdict = until(asked, "dependency cache", NOT_ASKED, "fails for both colors")
     assert "fails for both colors" in verdict.reason
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
@@ -394,7 +395,9 @@ def test_c(target):
     done = project.run("-rA")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "5xx: 25 of 25 failed" in done.stdout
-    assert "ended after 1 s" in done.stdout or "ended after 0 s" in done.stdout
+    ended = re.search(r"ended after (\d+) s", done.stdout)
+    assert ended, done.stdout
+    assert int(ended[1]) < 30
     assert "ROLLED BACK" in done.stdout
     assert "not reached" not in done.stdout
     assert not project.is_open
