@@ -74,6 +74,8 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
     agreed = here.proxy.agreed() if here and here.proxy else None
     live = here.live if here else _live_without_files(settings, problem)
     lease = current_lease(state, time.time())
+    releasing, hold = state.owner() if state.session_runs() else None, _hold(state)
+    waits = releasing is not None or (hold is not None and hold["left_s"] > 0)
     return {
         "version": __version__,
         "config": hashlib.sha256(settings.source.read_bytes()).hexdigest(),
@@ -90,12 +92,12 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "proxy": None if agreed is None or agreed.outcome is Outcome.YES else agreed.reason,
         "colors": {color: _color(settings, state, color) for color in settings.colors},
         "open": state.open_release(),
-        "releasing": state.owner() if state.session_runs() else None,
+        "releasing": releasing,
         "guard": state.guard_lives(state.open_release() or "-"),
         "guard_said": _guard_said(state),
-        "hold": _hold(state),
+        "hold": hold,
         "lease": asdict(lease) | {"said": lease.line} if lease else None,
-        **_needs_operator(settings, state, here),
+        **_needs_operator(settings, state, here, waits=waits),
         "last": next((row for row in reversed(state.history()) if row.get("event") in ENDS), None),
         "rollback": _rollback_now(state, here) if here and state.root.is_dir() else None,
     }
@@ -110,20 +112,25 @@ def _live_without_files(settings: Settings, problem: str) -> Live:
     return live
 
 
-def _needs_operator(settings: Settings, state: State, here: Colors | None) -> dict[str, Any]:
-    """Why an operator is needed, the command that leads out, and what came of the last end that needed one."""
+def _needs_operator(settings: Settings, state: State, here: Colors | None, *, waits: bool) -> dict[str, Any]:
+    """Why an operator is needed, the command that leads out, and what came of the last end that needed one.
+
+    There is no command while a session runs or holds its release (*waits*): that release is not what went wrong.
+    """
     left, row = state.open_release(), unresolved(state.history())
     given_up = state.needs_operator()
-    run = state.revert_command if left else None
     why = f"the revert of {given_up} was given up" if given_up else None
     if row is None or why:
+        run = state.revert_command if left and not waits else None
         return {"needs_operator": why, "run": run, "resolved": None}
     why, run = (
         str(row.get("why") or "the last release could not be reverted"),
-        run or str(row.get("run") or ASK_AGAIN),
+        str(row.get("run") or ASK_AGAIN),
     )
-    if left or row.get("only_recover") or not row.get("release") or here is None or state.session_runs():
-        return {"needs_operator": why, "run": run, "resolved": None}
+    if left:
+        run = state.revert_command if left == row.get("release") else ASK_AGAIN
+    if waits or left or row.get("only_recover") or not row.get("release") or here is None:
+        return {"needs_operator": why, "run": None if waits else run, "resolved": None}
     try:
         trouble, said = served_after(settings, state, str(row["release"]), silent_s=0.0)
     except CutoverError:
@@ -199,9 +206,9 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
     rows: list[str] = []
     live, last = facts["live"], facts["last"]
     if facts["needs_operator"]:
-        rows.append(f"OPERATOR NEEDED: {MASK(facts['needs_operator'])}; run: {facts['run']}")
+        rows.append(f"OPERATOR NEEDED: {MASK(facts['needs_operator'])}; {_way_out(facts)}")
         keep = "  or     keep what runs and end the retries: cutover recover --give-up"
-        rows += [keep] if facts["open"] else []
+        rows += [keep] if facts["open"] and facts["run"] else []
     rows.append(f"{facts['project']}{'':<30} asked {duration(facts['asked_s'])} ago")
     if live is None:
         rows.append(f"  live   unknown: {facts['live_how']}")
@@ -269,11 +276,19 @@ def _row(role: str, color: str, each: dict[str, Any], today: str, *, held: bool)
     return f"  {role:<5}  {color:<6} {each['tag'] or '':<14} {each['state']}{since}{verified}"
 
 
+def _way_out(facts: dict[str, Any]) -> str:
+    if facts["releasing"]:
+        return f"{_session(facts['releasing'])}: wait for its end"
+    return f"run: {facts['run']}" if facts["run"] else f"{facts['hold']['said']}: {facts['hold']['way_out']}"
+
+
+def _session(owner: dict[str, Any]) -> str:
+    return f"{owner.get('who')} is releasing {owner.get('what')} since {owner.get('since')}"
+
+
 def _open(facts: dict[str, Any]) -> str:
     if facts["releasing"]:
-        session = facts["releasing"]
-        who, what, since = session.get("who"), session.get("what"), session.get("since")
-        return f"{who} is releasing {what} since {since} (pid {session.get('pid')}, alive)"
+        return f"{_session(facts['releasing'])} (pid {facts['releasing'].get('pid')}, alive)"
     if (hold := facts["hold"]) and hold["left_s"] > 0:
         guard = "its guard runs" if facts["guard"] else "NO GUARD RUNS, so run `cutover recover`"
         return f"{hold['said']}; {guard}\n  end    {hold['way_out']}"

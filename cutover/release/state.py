@@ -194,8 +194,12 @@ class State:
         return self._read_id("open")
 
     def needs_operator(self) -> str | None:
-        """The id of the release whose guard gave up the revert, None if there is none."""
-        return self._read_id("NEEDS_OPERATOR")
+        """The id of the open release whose guard gave up the revert, None if there is none.
+
+        The file of a release that is closed was left by a process that died right after it had closed it.
+        """
+        given_up = self._read_id("NEEDS_OPERATOR")
+        return given_up if given_up == self.open_release() else None
 
     def _read_id(self, name: str) -> str | None:
         try:

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from cutover.cli import status
-from cutover.cli.status import _color, _lines, _said_back, code_of, cold_rollback
+from cutover.cli.status import _color, _lines, _needs_operator, _said_back, code_of, cold_rollback
 from cutover.core.config import url_config
 from cutover.core.config_schema import Color
 from cutover.core.text import clock_of
@@ -138,6 +138,59 @@ def test_an_end_with_11_is_repeated_with_its_command() -> None:
     )
     assert fronts == "  front  web-1  sends users to blue"
     assert "since  blue serves sha-1, as before" in said
+
+
+@pytest.mark.parametrize(
+    ("opened", "given_up", "waits", "run"),
+    [
+        ("7", False, False, "sh {0}/revert.sh {0} 7"),
+        ("8", False, False, "cutover recover"),
+        ("8", True, False, "sh {0}/revert.sh {0} 8"),
+        ("7", False, True, None),
+        ("8", False, True, None),
+        (None, False, True, None),
+        (None, False, False, "cutover recover"),
+    ],
+)
+def test_the_command_of_an_operator_is_for_the_release_that_went_wrong(
+    state: State, opened: str | None, given_up: bool, waits: bool, run: str | None
+) -> None:
+    """Not the revert of a later release, good maybe, that is open while the journal still says 11 of an earlier one."""
+    state.journal("end", release="7", code=11, why="the undo failed", run="cutover recover")
+    for name in ("open", "NEEDS_OPERATOR")[: (opened is not None) + given_up]:
+        (state.root / name).write_text(f"{opened}\n")
+    found = _needs_operator(url_config(), state, None, waits=waits)
+    assert found["needs_operator"] == (
+        f"the revert of {opened} was given up" if given_up else "the undo failed"
+    )
+    assert found["run"] == (run.format(state.root) if run else None)
+
+
+OWNER = {"who": "ana", "what": "sha-3 to green", "since": "14:02", "pid": 7}
+HOLD = {
+    "said": "sha-3 on green is held by ana",
+    "way_out": "`cutover confirm 8` keeps it",
+    "color": "green",
+    "left_s": 9.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"releasing": OWNER}, "ana is releasing sha-3 to green since 14:02: wait for its end"),
+        ({"hold": HOLD}, "sha-3 on green is held by ana: `cutover confirm 8` keeps it"),
+    ],
+)  # fmt: skip
+def test_a_later_release_is_let_end_first(more: dict[str, Any], said: str) -> None:
+    """No command is named that would revert it, or give it up."""
+    told = facts(colors={}, open="8", needs_operator="the undo failed", run=None, project="p", asked_s=0.0)
+    told |= dict.fromkeys(
+        ("hold", "rollback", "last", "resolved", "cold", "lease", "guard", "releasing"), None
+    )
+    lines = _lines(told | more, "2026-01-01T00:00:00Z")
+    assert lines[0] == f"OPERATOR NEEDED: the undo failed; {said}"
+    assert not any("--give-up" in each for each in lines)
 
 
 @pytest.mark.parametrize(

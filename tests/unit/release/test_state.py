@@ -204,6 +204,16 @@ def test_a_release_opens_with_a_guard_and_closes_once(state: State) -> None:
     until(lambda: not lives(pid), "the guard goes")
 
 
+def test_a_revert_is_given_up_only_while_its_release_is_open(state: State) -> None:
+    """A process that died between the rename of `open` and the removal of the other file leaves nobody a task."""
+    (state.root / "NEEDS_OPERATOR").write_text(f"{ID}\n")
+    assert state.needs_operator() is None
+    (state.root / "open").write_text("another\n")
+    assert state.needs_operator() is None
+    (state.root / "open").write_text(f"{ID}\n")
+    assert state.needs_operator() == ID
+
+
 def test_what_an_earlier_release_left_running_is_named(state: State) -> None:
     """A daemon that a step started holds the step lock: the next release says so, and does not wait for ever."""
     with (
