@@ -154,9 +154,8 @@ def retire_command(config: str | None, as_json: bool) -> int:
         idle = other(colors.live.color)
         serving = main_container(settings, colors.live.color)
         if settings.proxy is not None and (serving is None or not serving.running):
-            raise ConfigError(
-                f"traffic goes to {colors.live.color}, where nothing runs: {idle} is not stopped"
-            )
+            there = "nothing runs" if serving is None else f"the container is {serving.status}"
+            raise ConfigError(f"traffic goes to {colors.live.color}, where {there}: {idle} is not stopped")
         if idle not in colors.rendered:
             raise ConfigError(f"{idle} has no env file, so nothing of ours runs there")
         done = retire(colors, idle)

@@ -19,8 +19,8 @@ from cutover.core.config import Settings
 from cutover.core.config_schema import parse_duration
 from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable
 from cutover.core.masking import MASK, printable
-from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, OK, USAGE
-from cutover.core.text import DAY, clock_of, count, duration, now, seconds_of, stamp
+from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, NOTHING, OK, USAGE
+from cutover.core.text import DAY, clock_of, count, duration, join_list, now, seconds_of, stamp
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live, other
 from cutover.release.colors import Colors, ask_live, inspect_colors, main_container
@@ -29,8 +29,10 @@ from cutover.release.lease import current_lease
 from cutover.release.rollback import plan_rollback
 from cutover.release.state import State
 from cutover.release.verify import ASK_AGAIN, label_of, served_after
+from cutover.system import docker
 
 ENDS = END_EVENTS | {"retired"}
+NOTHING_THERE = frozenset({NOTHING, "no env file", "created", "exited", "dead"})
 
 
 @click.command("status")
@@ -178,11 +180,15 @@ def _guard_said(state: State) -> str:
 def _color(settings: Settings, state: State, color: str) -> dict[str, Any]:
     try:
         found = main_container(settings, color)
+        elsewhere = [] if found is not None and found.in_use else _nodes_with_tasks(settings, color)
     except EngineUnavailable as error:
-        return {"tag": None, "asked": False, "runs": False, "state": f"could not be asked: {error}"}
+        unasked = f"its container could not be asked: {error}"
+        return {"tag": None, "asked": False, "runs": False, "state": unasked}
+    if elsewhere:
+        return {"tag": None, "asked": True, "runs": True, "state": f"runs on {join_list(elsewhere)}"}
     if found is None:
         there = settings.colors[color].env_file.is_file()
-        state_now = "nothing runs" if there else "no env file"
+        state_now = NOTHING if there else "no env file"
         return {"tag": None, "asked": True, "runs": False, "state": state_now}
     words = found.health_status if found.running and found.health else found.status
     verified, problem = False, ""
@@ -202,6 +208,14 @@ def _color(settings: Settings, state: State, color: str) -> dict[str, Any]:
     }
 
 
+def _nodes_with_tasks(settings: Settings, color: str) -> list[str]:
+    """The nodes of the Swarm where tasks of the main service on *color* run; raises EngineUnavailable."""
+    if settings.platform.kind != "swarm":
+        return []
+    found = docker.swarm_service(f"{settings.compose_project(color)}_{settings.service}")
+    return sorted({each.node for each in found.tasks if each.state == "running"}) if found else []
+
+
 def _lines(facts: dict[str, Any], today: str) -> list[str]:
     rows: list[str] = []
     live, last = facts["live"], facts["last"]
@@ -218,7 +232,7 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
         f"  front  {name:<6} sends users to {color or 'an unknown color'}"
         for name, color in facts["fronts"].items()
     ]
-    served = live is not None and (facts["colors"].get(live) or {}).get("runs", False)
+    served = live is not None and not _nothing_runs(facts["colors"].get(live))
     if live is not None and not served:
         rows.append(f"  live   nobody is served: traffic would go to {live}, where nothing runs")
     for color in [live, other(live)] if live else sorted(facts["colors"]):
@@ -237,6 +251,11 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
         rows.append(f"  back   {facts['cold']}")
     rows += [f"  hosts  {MASK(facts['lease']['said'])}"] if facts["lease"] else []
     return [*rows, f"  open   {_open(facts)}"]
+
+
+def _nothing_runs(row: dict[str, Any] | None) -> bool:
+    """Whether it is known that a color has no container that runs, pauses or restarts."""
+    return row is None or (row["asked"] and not row["runs"] and row["state"] in NOTHING_THERE)
 
 
 def cold_rollback(facts: dict[str, Any]) -> str:

@@ -386,9 +386,9 @@ class Coordinator:
             outcome = Outcome.NOT_ASKED if self._ending and done.code not in OF_THE_HOST else outcome
             return HostStep(host, phase, outcome, said, done.code)
         state = self._ask(host)
-        if state.silent:
-            return HostStep(host, phase, Outcome.UNKNOWN, f"it passed, and then: {state.silent}", done.code)
         there = state.hold_tag if phase is HostPhase.SWITCH else state.idle_tag
+        if silence := state.silent or ("" if there else state.unasked):
+            return HostStep(host, phase, Outcome.UNKNOWN, f"it passed, and then: {silence}", done.code)
         if there != self.plan.tag:
             what = "holds" if phase is HostPhase.SWITCH else "has on its idle color"
             return HostStep(

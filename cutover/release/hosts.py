@@ -121,6 +121,8 @@ class HostState:
     """Why it could not be asked."""
     runs: bool = True
     """Whether the container of the live color runs."""
+    unasked: str = ""
+    """Why the container of a color, first of the live one, could not be asked: the host answers, not its engine."""
 
     @property
     def text(self) -> str:
@@ -128,6 +130,8 @@ class HostState:
         if self.silent:
             return f"could not be asked: {self.silent}"
         serves = f"{self.live} serves {self.tag}" if self.live and self.tag else "what it serves is not known"
+        if self.unasked and not self.tag:
+            serves = self.unasked
         if self.tag and not self.runs:
             serves = f"traffic goes to {self.live}, where {self.tag} does not run"
         held = " (held)" if self.hold else ""
@@ -251,6 +255,7 @@ def host_state(facts: Mapping[str, Any]) -> HostState:
         busy = f"release {left} is open"
     rows = {color: row or {} for color, row in colors.items()}
     tags = {color: str(row.get("tag") or "") for color, row in rows.items()}
+    unasked = [str(rows[each]["state"]) for each in (live, idle) if rows.get(each, {}).get("asked") is False]
     return HostState(
         live=live,
         tag=tags.get(live, ""),
@@ -261,6 +266,7 @@ def host_state(facts: Mapping[str, Any]) -> HostState:
         busy=busy,
         operator=str(facts.get("needs_operator") or facts.get("problem") or ""),
         runs=bool(rows.get(live, {}).get("runs")),
+        unasked=next(iter(unasked), ""),
     )
 
 
@@ -309,9 +315,7 @@ def _problems(plan: HostsPlan, facts: HostFacts, version: str, config: str) -> I
         yield f"an operator is needed there first: {facts.state.operator}; {status}"
     elif facts.state.busy:
         yield f"{facts.state.busy}; run: {plan.by_hand(facts.host, 'recover')}"
-    elif not facts.state.live or not facts.state.tag:
-        yield f"what it serves is not known, so nothing could be reverted to; {status}"
-    elif not facts.state.runs:
+    elif not (facts.state.live and facts.state.tag and facts.state.runs):
         yield f"{facts.state.text}, so nothing could be reverted to; {status}"
 
 
@@ -358,11 +362,13 @@ def _revert(plan: HostsPlan, steps: Sequence[HostStep], why: str) -> HostAction 
 def way_to_revert(before: HostState, now: HostState) -> Literal["nothing", "roll back", "wait"]:
     """What a host that was switched needs to be as before: nothing, `cutover rollback`, or time to revert by itself.
 
-    Where the traffic is back but the release has stopped since, a rollback would go one release further back.
+    Where the traffic is back but the release has stopped since, or cannot be asked, a rollback would go one release
+    further back.
     """
     if now.silent or (now.busy and not now.operator):
         return "wait"
-    return "nothing" if as_before(before, replace(now, runs=True)) else "roll back"
+    tag = now.tag or (before.tag if now.unasked else "")
+    return "nothing" if as_before(before, replace(now, tag=tag, runs=True)) else "roll back"
 
 
 def as_before(before: HostState, now: HostState) -> bool:
@@ -403,12 +409,13 @@ def judge_end(
         now = after[host]
         if now.operator or (host in last and last[host].code == NEEDS_OPERATOR):
             return False  # also one that was only staged: its database may be migrated
-        if released:
-            return bool(now.silent) or _serves(now, plan.tag)  # it said that it serves it when it confirmed
+        if released:  # it said that it serves it when it confirmed
+            unasked = now.unasked and not now.tag and not now.hold and now.live != before[host].live
+            return bool(now.silent or unasked) or _serves(now, plan.tag)
         return host not in switched or as_before(before[host], now)
 
     wrong = [host for host in plan.hosts if not is_right(host)]
-    silent = [host for host in plan.hosts if after[host].silent]
+    silent = [host for host, now in after.items() if now.silent or (now.unasked and not now.tag)]
     unsure = {*wrong, *silent}
     rows = tuple(_row(host, steps, before[host], after[host], host in unsure) for host in plan.hosts)
     why = tuple((each.host, f"{each.phase}: {each.said}") for each in bad)

@@ -10,10 +10,13 @@ import pytest
 from cutover.cli import status
 from cutover.cli.status import _color, _lines, _needs_operator, _said_back, code_of, cold_rollback
 from cutover.core.config import url_config
-from cutover.core.config_schema import Color
+from cutover.core.config_schema import Color, Platform
+from cutover.core.errors import EngineUnavailable
 from cutover.core.text import clock_of
 from cutover.release.rollback import RollbackPlan
 from cutover.release.state import State
+from cutover.system.container import Container
+from cutover.system.docker import SwarmService, SwarmTask
 from tests.helpers.inspected import container
 
 
@@ -164,6 +167,50 @@ def test_the_command_of_an_operator_is_for_the_release_that_went_wrong(
         f"the revert of {opened} was given up" if given_up else "the undo failed"
     )
     assert found["run"] == (run.format(state.root) if run else None)
+
+
+@pytest.mark.parametrize(
+    ("found", "elsewhere", "role", "said"),
+    [
+        (container(), (), "live", "running"),
+        (container("paused"), (), "live", "paused"),
+        (container("restarting"), (), "live", "restarting"),
+        (EngineUnavailable("no answer"), (), "live", "its container could not be asked: no answer"),
+        (None, ("web-3", "web-2"), "live", "runs on web-2 and web-3"),
+        (container("exited"), ("web-2",), "live", "runs on web-2"),
+        (container("exited"), (), "nobody", "exited"),
+        (None, (), "nobody", "no env file"),
+    ],
+)
+def test_nobody_is_served_only_where_nothing_is_known_to_run(
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    found: Any,
+    elsewhere: tuple[str, ...],
+    role: str,
+    said: str,
+) -> None:
+    """A silent engine, a paused container and a task on another node are said as what they are, beside `live`."""
+    tasks = tuple(SwarmTask("running", "recall:sha-2", "", node, "") for node in elsewhere)
+    service = SwarmService("recall:sha-2", len(tasks), tasks, "", "", "")
+    color = Color(env_file=state.root / "none")
+    settings = url_config().model_copy(update={"colors": {"blue": color}, "platform": Platform(kind="swarm")})
+
+    def ask(*_: object) -> Container | None:
+        if isinstance(found, EngineUnavailable):
+            raise found
+        return found  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(status, "main_container", ask)
+    monkeypatch.setattr("cutover.system.docker.swarm_service", lambda _name: service)
+    told = facts(colors={"blue": _color(settings, state, "blue")}, project="p", asked_s=0.0)
+    told |= dict.fromkeys(
+        ("hold", "rollback", "last", "resolved", "cold", "lease", "open", "releasing"), None
+    )
+    lines = _lines(told, "2026-01-01T00:00:00Z")
+    (row,) = (each for each in lines if said in each)
+    nobody = "  live   nobody is served: traffic would go to blue, where nothing runs"
+    assert (nobody in lines, "  live   blue" in row) == (role == "nobody", role == "live")
 
 
 OWNER = {"who": "ana", "what": "sha-3 to green", "since": "14:02", "pid": 7}

@@ -226,6 +226,16 @@ def answered(code: int = 0, out: str = "") -> CompletedCommand:
     return CompletedCommand(("ssh",), code, out, "")
 
 
+def test_a_host_whose_engine_falls_silent_has_not_lost_its_release(tmp_path: Path) -> None:
+    """What it has on its idle color is unknown then, and not nothing."""
+    row = {"tag": None, "asked": False, "runs": False, "state": "its container could not be asked: no answer"}
+    status = json.dumps({"live": "blue", "colors": {"blue": row, "green": row}})
+    made = coordinator(tmp_path)
+    made.hosts = {"web-1": AnsweringHost("web-1", None, answer=lambda _script: answered(10, status))}
+    step = made._judged("web-1", HostPhase.STAGE, answered())
+    assert (step.outcome, step.said) == (Outcome.UNKNOWN, f"it passed, and then: {row['state']}")
+
+
 @pytest.mark.parametrize(
     ("code", "outcome", "while_ending"),
     [

@@ -132,6 +132,9 @@ OLD = HostState("blue", "sha-1", "green", "sha-2")
 NEW = HostState("green", "sha-2", "blue", "sha-1")
 HELD = HostState("green", "sha-2", "blue", "sha-1", "id-1", "sha-2")
 SILENT = HostState(silent="no answer")
+UNASKED = "its container could not be asked: no answer"
+NO_ENGINE = HostState("green", idle="blue", runs=False, unasked=UNASKED)
+BACK_UNASKED = HostState("blue", idle="green", runs=False, unasked=UNASKED)
 EXITED = replace(OLD, runs=False)
 BROKEN = replace(OLD, operator="blue does not pass on the new schema")
 
@@ -146,6 +149,8 @@ BROKEN = replace(OLD, operator="blue does not pass on the new schema")
         (HostState("green", "sha-2", busy="release id-1 is open"), "wait"),
         (HostState(), "roll back"),
         (EXITED, "nothing"),
+        (BACK_UNASKED, "nothing"),
+        (NO_ENGINE, "roll back"),
         (replace(HELD, runs=False), "roll back"),
         (
             HostState("green", "sha-2", busy="release id-1 is open", operator="the revert was given up"),
@@ -170,6 +175,9 @@ def test_a_status_is_read() -> None:
     colors["blue"]["runs"] = False
     assert host_state({"live": "blue", "colors": colors}) == EXITED
     assert host_state({"live": "green", "colors": colors}) == NEW  # what is idle need not run
+    silent = {each: {"tag": None, "asked": False, "runs": False, "state": UNASKED} for each in colors}
+    assert host_state({"live": "green", "colors": silent}) == NO_ENGINE
+    assert NO_ENGINE.text == UNASKED
 
 
 def test_the_facts_of_a_host_are_read() -> None:
@@ -206,6 +214,7 @@ GOOD = HostFacts("web-1", "1.0", "digest", "/state", state=OLD)
         (HostFacts("web-1", "1.0", "digest", state=HostState("blue", "sha-1", busy="release x is open")), "recover"),
         (HostFacts("web-1", "1.0", "digest", state=HostState("blue", "sha-1", operator="why")), "an operator"),
         (HostFacts("web-1", "1.0", "digest", state=HostState()), "what it serves is not known"),
+        (HostFacts("web-1", "1.0", "digest", state=NO_ENGINE), f"{UNASKED}, so nothing could be reverted to"),
         (HostFacts("web-1", "1.0", "digest", state=EXITED), "traffic goes to blue, where sha-1 does not run, so nothing"),
     ],
 )  # fmt: skip
@@ -306,6 +315,9 @@ def test_a_host_that_falls_silent_after_it_confirmed_is_named() -> None:
     found = judge_end(PLAN, CONFIRMED, dict.fromkeys(ALL, OLD), now)
     assert found.sentence.endswith("web-2 confirmed it, and since then could not be asked: no answer.")
     assert [row.outcome for row in found.rows] == ["yes", "unknown", "yes"]
+    found = judge_end(PLAN, CONFIRMED, dict.fromkeys(ALL, OLD), now | {"web-2": NO_ENGINE})
+    assert found.sentence.endswith(f"web-2 confirmed it, and since then {UNASKED}.")
+    assert [row.outcome for row in found.rows] == ["yes", "unknown", "yes"]
 
 
 @pytest.mark.parametrize(
@@ -314,6 +326,10 @@ def test_a_host_that_falls_silent_after_it_confirmed_is_named() -> None:
         (CONFIRMED, (NEW, NEW, NEW), (Status.RELEASED, 0)),
         (CONFIRMED, (NEW, OLD, NEW), (Status.ROLLBACK_FAILED, 11)),
         (CONFIRMED, (NEW, SILENT, NEW), (Status.RELEASED, 0)),
+        (CONFIRMED, (NEW, NO_ENGINE, NEW), (Status.RELEASED, 0)),
+        (CONFIRMED, (NEW, BACK_UNASKED, NEW), (Status.ROLLBACK_FAILED, 11)),
+        (CONFIRMED, (NEW, replace(NO_ENGINE, operator="why"), NEW), (Status.ROLLBACK_FAILED, 11)),
+        (REVERTED, (BACK_UNASKED, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
         (CONFIRMED, (NEW, HELD, NEW), (Status.ROLLBACK_FAILED, 11)),
         (CONFIRMED, (NEW, replace(NEW, runs=False), NEW), (Status.ROLLBACK_FAILED, 11)),
         (REVERTED, (EXITED, OLD, OLD), (Status.ROLLBACK_FAILED, 11)),
