@@ -170,7 +170,7 @@ def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests
     """
     begun, most, done = clock(), 0, 0
     idle: float | None = None  # since when no look has found a request; a single slow look is no quiet time
-    first = number = in_flight()
+    number = in_flight()
     while True:
         now = clock()
         done += (ended := finished())
@@ -183,7 +183,7 @@ def wait_until_idle(  # noqa: PLR0913 - time is an argument, for the tests
         elif now - idle >= QUIET_S:
             return Drained(color, idle - begun, most, 0, done)
         if now - begun >= budget_s or stopped():
-            return Drained(color, now - begun, most, number or 0, done, first is not None)
+            return Drained(color, now - begun, most, number or 0, done, number is not None)
         sleep(min(POLL_S, max(0.0, begun + budget_s - now)))
         number = in_flight()
 

@@ -502,9 +502,9 @@ def retire(colors: Colors, color: str) -> Verdict:
 
 
 def stop_color(settings: Settings, color: str) -> Verdict:
-    """Stop all services of *color*; yes if the engine says that they are stopped."""
+    """Stop all services of *color*, also those that restart; yes if the engine says that they are stopped."""
     project, services = settings.compose_project(color), (*settings.services, *settings.workers)
-    running = [each for each in docker.containers(project) if each.running and each.service in services]
+    running = [each for each in docker.containers(project) if each.in_use and each.service in services]
     ids = [each.id for each in running]
     grace_s = max((each.grace_s for each in running), default=0.0)
     deadline_s = STOP_DEADLINE_S + grace_s
@@ -512,11 +512,12 @@ def stop_color(settings: Settings, color: str) -> Verdict:
     done = [process.run(argv, deadline_s=deadline_s) for argv in commands]
     failed = next((each.last_line for each in done if not each.ok), "")
     ends = time.monotonic() + grace_s
-    while left := [each for each in docker.containers(project) if each.running and each.id in ids]:
+    while left := [each for each in docker.containers(project) if each.in_use and each.id in ids]:
         # A Swarm has been told then, and its nodes stop their tasks within the grace period.
         if time.monotonic() >= ends or failed:
             break
         time.sleep(STOP_POLL_S)
     if left or failed:
-        return no("stop", f"{color} could not be stopped: {failed or 'it still runs'}")
+        still = "still restarts" if all(each.status == "restarting" for each in left) else "still runs"
+        return no("stop", f"{color} could not be stopped: {failed or f'it {still}'}")
     return yes("stop", f"{color} is stopped")

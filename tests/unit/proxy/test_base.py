@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from cutover.core.change import Argv
 from cutover.core.verdict import yes
 from cutover.proxy.base import Live, Proxy, driver
 from cutover.release import switch
 from cutover.release.colors import Colors
+from cutover.system.container import Container
+from cutover.system.process import CompletedCommand
+from tests.helpers.containers import container
 from tests.helpers.proxy_drivers import proxy_settings
 
 PORTS = {"blue": 8000, "green": 8001}
@@ -43,6 +49,38 @@ def test_a_port_swap_moves_the_users_port() -> None:
     assert one.own_port("blue", None) is None
     assert one.on_commit("green", PORTS) == {"green": 8000, "blue": 8001}
     assert one.on_commit("blue", PORTS) == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "after", "said"),
+    [
+        ("running", "exited", "blue is stopped"),
+        ("restarting", "exited", "blue is stopped"),
+        ("paused", "exited", "blue is stopped"),
+        ("restarting", "restarting", "blue could not be stopped: it still restarts"),
+        ("running", "running", "blue could not be stopped: it still runs"),
+        ("exited", "exited", "blue is stopped"),
+    ],
+)
+def test_a_color_is_stopped_unless_it_is_already(
+    monkeypatch: pytest.MonkeyPatch, status: str, after: str, said: str
+) -> None:
+    """A container between two crashes does not run at the moment in which it is asked, and runs again a moment later."""
+    settings, stopped = proxy_settings(driver="nginx", url=URL), list[Argv]()
+
+    def there(_project: str) -> list[Container]:
+        found = container(Status=after if stopped else status)
+        labels = {"com.docker.compose.service": settings.service}
+        return [replace(found, stop_timeout=0, labels=labels)]
+
+    def stop(argv: Argv, **_: object) -> CompletedCommand:
+        stopped.append(argv)
+        return CompletedCommand(argv, 0, "", "")
+
+    monkeypatch.setattr("cutover.system.docker.containers", there)
+    monkeypatch.setattr("cutover.system.process.run", stop)
+    assert switch.stop_color(settings, "blue").reason == said
+    assert len(stopped) == (status != "exited")
 
 
 def test_what_a_port_swap_has_stopped_is_not_drained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -283,6 +283,16 @@ def test_a_proxy_that_cannot_be_seen() -> None:
     assert verdict.reason == "waited the whole 5 s: the proxy's connections cannot be seen from this host"
 
 
+def test_a_proxy_that_cannot_be_seen_any_more() -> None:
+    """A node that is lost during the drain leaves unknown what is in flight; one that was lost for a moment does not."""
+    seen = wait(lambda now: 2 if now < 3 else None, budget=5)
+    assert (
+        seen.verdict().reason == "waited the whole 5 s: the proxy's connections cannot be seen from this host"
+    )
+    seen = wait(lambda now: None if now < 3 else 2, budget=5)
+    assert seen.verdict("revert").reason == "2 requests or WebSockets still open after 5 s"
+
+
 def test_a_log_that_may_not_be_read_is_said(door: socket.socket, tmp_path: Path) -> None:
     """The connections are counted all the same: a good release is not reverted for a file's mode."""
     url = f"http://127.0.0.1:{door.getsockname()[1]}"
