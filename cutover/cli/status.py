@@ -150,7 +150,7 @@ def _rollback_now(state: State, here: Colors) -> dict[str, Any]:
         way = plan_rollback(state, here)
     except (ConfigError, EngineUnavailable) as error:
         return {"how": None, "why": str(error)}
-    facts: dict[str, Any] = {"how": way.how, "color": way.to.color, "tag": way.to.tag}
+    facts: dict[str, Any] = {"how": way.how, "color": way.color, "tag": way.to.tag, "text": way.text}
     last = state.last_rehearsal()
     if last and way.how == "flip":
         facts |= {"seconds": last.get("seconds"), "rehearsed": last.get("at"), "host": last.get("host")}
@@ -268,8 +268,7 @@ def cold_rollback(facts: dict[str, Any]) -> str:
     old = facts["colors"].get(other(live))
     if old is None or old["runs"] or old["asked"] is False:
         return ""
-    what = "starts it first" if way["how"] == "start" else f"deploys {way['tag']} to {live}"
-    return f"{other(live)} is not warm ({old['state']}): `cutover rollback` {what}"
+    return f"{other(live)} is not warm ({old['state']}): `cutover rollback` {way['text']}"
 
 
 def _said_back(way: dict[str, Any] | None, color: str) -> str:
@@ -279,13 +278,7 @@ def _said_back(way: dict[str, Any] | None, color: str) -> str:
     if way["how"] == "flip" and way.get("seconds") is not None:
         where = f" (rehearsed on {way['host']})" if way.get("host") else ""
         return f" · roll back takes about {duration(way['seconds'])}{where}"
-    what = {
-        "flip": "flips to it",
-        "start": "starts it and flips",
-        "restore": f"puts {way['tag']} back as it ran before its first release",
-        "deploy": f"deploys {way['tag']} here",
-    }
-    return f" · roll back {what[way['how']]}"
+    return f" · roll back {way['text']}"
 
 
 def _row(role: str, color: str, each: dict[str, Any], today: str, *, held: bool) -> str:

@@ -454,9 +454,20 @@ class SessionEnd:
         if state in {"runs", UNASKED}:
             return ()
         what = "nothing runs there" if state == NOTHING else state
-        return (
-            f"{old} is not warm any more ({what}): a rollback has to start it first; see `cutover status`",
-        )
+        return (f"{old} is not warm any more ({what}){self._way_back()}; see `cutover status`",)
+
+    def _way_back(self) -> str:
+        """`: cutover rollback deploys sha-1 in place on green`; empty while a release is open, which it reverts."""
+        from cutover.release.rollback import plan_rollback
+
+        if self.tx.state.open_release() is not None:
+            return ""
+        try:
+            return (
+                f": `cutover rollback` {plan_rollback(self.tx.state, self.situation.colors.refreshed()).text}"
+            )
+        except (CutoverError, OSError, ValueError) as error:
+            return f": {_why(error)}"
 
 
 def _event(live: Mapping[str, Any] | None) -> str:

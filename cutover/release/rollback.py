@@ -99,6 +99,21 @@ class RollbackPlan:
 
     how: Literal["flip", "start", "restore", "deploy"]
     to: Record
+    color: str
+    """Where it runs then: its tag is deployed to the live color, whichever it ran on."""
+
+    @property
+    def text(self) -> str:
+        """What it does, in words that follow `cutover rollback`."""
+        match self.how:
+            case "flip":
+                return "flips to it"
+            case "start":
+                return "starts it and flips"
+            case "restore":
+                return f"puts {self.to.tag} back as it ran before its first release"
+            case "deploy":
+                return f"deploys {self.to.tag} in place on {self.color}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,15 +319,17 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     # A port swap has a gap either way, and what it stopped was started for the users' port.
     if colors.proxy is not None and colors.proxy.keeps_old_color and to.color == other(live):
         found = main_container(settings, to.color)
-        if found is not None and found.running:
+        if found is not None and (
+            found.running or found.status == "paused"
+        ):  # the engine starts no paused one
             if found.well and to.matches(found):
-                return RollbackPlan("flip", to)
+                return RollbackPlan("flip", to, to.color)
         elif (to.verified or to.adopted) and _can_start(settings, state, to):
-            return RollbackPlan("start", to)
+            return RollbackPlan("start", to, to.color)
     # Today's compose file may not make it from its tag.
     if to.adopted and not to.verified and to.color == live and _can_start(settings, state, to):
-        return RollbackPlan("restore", to)
-    return RollbackPlan("deploy", release_before(rows, here, to_deploy=True))
+        return RollbackPlan("restore", to, live)
+    return RollbackPlan("deploy", release_before(rows, here, to_deploy=True), live)
 
 
 def warm_release(state: State, colors: Colors) -> Record | None:

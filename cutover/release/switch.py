@@ -15,6 +15,7 @@ from cutover.core.change import SWITCH, Change, line
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError, EngineUnavailable, Failed
 from cutover.core.evidence import Evidence
+from cutover.core.result import UNASKED
 from cutover.core.target import Target
 from cutover.core.text import now, spelled
 from cutover.core.verdict import Verdict, no, yes
@@ -38,7 +39,7 @@ from cutover.release.plan import ReleasePlan, ask_approval
 from cutover.release.running import previous_of
 from cutover.release.state import State, who
 from cutover.release.transaction import Reporter, Transaction
-from cutover.release.verify import require_live
+from cutover.release.verify import require_live, running_on
 from cutover.release.workers import WorkerFiles, last_file, move_back_lines, move_workers
 from cutover.system import docker, process
 from cutover.system.files import write_atomically
@@ -462,7 +463,12 @@ def retire_old(situation: Situation, report: Reporter) -> None:
         text = f"the port swap has stopped it; {settings.env_keys.port} is swapped in both env files"
         report.line("T+15m", f"retire {old}", text, begun)
     elif settings.watch.old_color == "keep":
-        report.line("T+15m", f"retire {old}", "kept warm; roll back with: cutover rollback")
+        state = running_on(settings, old, live=False).state
+        text, outcome = "kept warm; roll back with: cutover rollback", "yes"
+        if state != "runs":
+            gone = f"its container {UNASKED}" if state == UNASKED else f"not warm any more ({state})"
+            text, outcome = f"{gone}; see `cutover status`", "unknown"
+        report.line("T+15m", f"retire {old}", text, None, outcome)
     else:
         done = retire(colors, old)
         report.line("T+15m", f"retire {old}", done.reason, begun, str(done.outcome))

@@ -65,11 +65,12 @@ LATENCY = "latency of "
 def what_runs(settings: Settings, proxy: Proxy | None) -> list[Running]:
     """What each color runs now; a color without a container is listed only if it is live."""
     live = find_live(settings, proxy).color
-    found = (_running(settings, color, live=color == live) for color in COLORS if color in settings.colors)
+    found = (running_on(settings, color, live=color == live) for color in COLORS if color in settings.colors)
     return [each for each in found if each.state != NOTHING or each.live]
 
 
-def _running(settings: Settings, color: str, *, live: bool) -> Running:
+def running_on(settings: Settings, color: str, *, live: bool) -> Running:
+    """What *color* runs now, and its state: `runs` if it is well."""
     try:
         found = main_container(settings, color)
     except EngineUnavailable:

@@ -119,7 +119,7 @@ def test_a_release_that_is_only_staged_and_a_way_back_that_is_gone(stand: Stand)
     assert process.returncode == 0, out
     assert tags(stand.running("green")) == [V2]
     assert "note  blue is not warm any more (exited)" in out
-    assert "blue is not warm (exited): `cutover rollback` starts it first" in stand.cutover("status").out
+    assert "blue is not warm (exited): `cutover rollback` starts it and flips" in stand.cutover("status").out
     done = stand.cutover("rollback")
     assert done.code == 0, done.out
     as_before(stand, V1)

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 
 from cutover.cli import status
-from cutover.cli.status import _color, _lines, _needs_operator, _said_back, code_of, cold_rollback
+from cutover.cli.status import (
+    _color,
+    _lines,
+    _needs_operator,
+    _rollback_now,
+    _said_back,
+    code_of,
+    cold_rollback,
+)
 from cutover.core.config import url_config
 from cutover.core.config_schema import Color, Platform
 from cutover.core.errors import EngineUnavailable
 from cutover.core.text import clock_of
+from cutover.proxy.base import Live
+from cutover.release.colors import Colors
+from cutover.release.history import Record
 from cutover.release.rollback import RollbackPlan
 from cutover.release.state import State
 from cutover.system.container import Container
@@ -91,17 +102,14 @@ def test_a_time_of_another_day_has_its_date(stamp: str, said: str) -> None:
         (None, ""),
         ({"how": None, "why": "no"}, ""),
         ({"how": "flip", "color": "blue", "tag": "sha-1"}, ""),
-        ({"how": "flip", "color": "green", "tag": "sha-1"}, " · roll back flips to it"),
+        (
+            {"how": "flip", "color": "green", "tag": "sha-1", "text": "flips to it"},
+            " · roll back flips to it",
+        ),
         (
             {"how": "flip", "color": "green", "tag": "sha-1", "seconds": 0.0021, "host": "web-1"},
             " · roll back takes about 2.1 ms (rehearsed on web-1)",
         ),
-        ({"how": "start", "color": "green", "tag": "sha-1"}, " · roll back starts it and flips"),
-        (
-            {"how": "restore", "color": "green", "tag": "sha-1"},
-            " · roll back puts sha-1 back as it ran before its first release",
-        ),
-        ({"how": "deploy", "color": "green", "tag": "sha-1"}, " · roll back deploys sha-1 here"),
     ],
 )
 def test_status_says_where_the_way_back_leads(way: dict[str, Any] | None, said: str) -> None:
@@ -109,10 +117,15 @@ def test_status_says_where_the_way_back_leads(way: dict[str, Any] | None, said: 
     assert _said_back(way, "green") == said
 
 
-@pytest.mark.parametrize("how", get_args(get_type_hints(RollbackPlan)["how"]))
-def test_status_knows_each_way_back(how: str) -> None:
-    """A way that it has no words for would end it with a traceback."""
-    assert _said_back({"how": how, "color": "green", "tag": "sha-1"}, "green").startswith(" · roll back ")
+def test_what_a_rollback_deploys_is_told_of_the_live_color(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran on the other one, to which nothing is deployed."""
+    ran = Record("blue", "sha-1", "", "", "", "", verified=True, by="", at="")
+    monkeypatch.setattr(status, "plan_rollback", lambda *_: RollbackPlan("deploy", ran, "green"))
+    way = _rollback_now(state, Colors(url_config(), {}, None, Live("green", "")))
+    assert _said_back(way, "blue") == ""
+    assert _said_back(way, "green") == " · roll back deploys sha-1 in place on green"
 
 
 def test_an_end_with_11_is_repeated_with_its_command() -> None:
@@ -244,8 +257,8 @@ def test_a_later_release_is_let_end_first(more: dict[str, Any], said: str) -> No
     ("way", "idle", "last", "said"),
     [
         ({"how": "flip"}, {"runs": True}, "released", ""),
-        ({"how": "start"}, {"runs": False, "state": "exited"}, "released", "green is not warm (exited): `cutover rollback` starts it first"),
-        ({"how": "deploy", "tag": "sha-0"}, {"runs": False, "state": "nothing runs"}, "released", "deploys sha-0 to blue"),
+        ({"how": "start", "text": "starts it"}, {"runs": False, "state": "exited"}, "released", "green is not warm (exited): `cutover rollback` starts it"),
+        ({"how": "deploy", "text": "deploys it"}, {"runs": False, "state": "paused"}, "released", "green is not warm (paused): `cutover rollback` deploys it"),
         ({"how": "start"}, {"runs": False, "state": "exited"}, "retired", ""),
         ({"how": None}, {"runs": False, "state": "exited"}, "released", ""),
     ],

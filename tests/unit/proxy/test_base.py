@@ -7,13 +7,17 @@ from dataclasses import replace
 import pytest
 
 from cutover.core.change import Argv
+from cutover.core.errors import EngineUnavailable
+from cutover.core.evidence import Evidence
+from cutover.core.target import ReleaseRequest, Target
 from cutover.core.verdict import yes
 from cutover.proxy.base import Live, Proxy, driver
 from cutover.release import switch
-from cutover.release.colors import Colors
+from cutover.release.colors import BeforeRelease, Colors, Situation
+from cutover.release.transaction import Reporter
 from cutover.system.container import Container
 from cutover.system.process import CompletedCommand
-from tests.helpers.containers import container
+from tests.helpers.containers import UNHEALTHY, container
 from tests.helpers.proxy_drivers import proxy_settings
 
 PORTS = {"blue": 8000, "green": 8001}
@@ -81,6 +85,35 @@ def test_a_color_is_stopped_unless_it_is_already(
     monkeypatch.setattr("cutover.system.process.run", stop)
     assert switch.stop_color(settings, "blue").reason == said
     assert len(stopped) == (status != "exited")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (container(), "kept warm; roll back with: cutover rollback"),
+        (container(Health=UNHEALTHY), "not warm any more (unhealthy); see `cutover status`"),
+        (container(Status="exited"), "not warm any more (exited); see `cutover status`"),
+        (None, "not warm any more (nothing runs); see `cutover status`"),
+        (EngineUnavailable("x"), "its container could not be asked; see `cutover status`"),
+    ],
+)
+def test_an_old_color_is_called_warm_only_if_it_is(
+    monkeypatch: pytest.MonkeyPatch, found: Container | EngineUnavailable | None, said: str
+) -> None:
+    """It may have died during the watch."""
+
+    def ask(*_: object) -> Container | None:
+        if isinstance(found, EngineUnavailable):
+            raise found
+        return found
+
+    monkeypatch.setattr("cutover.release.verify.main_container", ask)
+    settings, evidence = proxy_settings(driver="nginx", url=URL), Evidence()
+    colors = Colors(settings, {}, driver(settings, PORTS), Live("green", ""))
+    target = Target("green", "color", URL, "green")
+    here = Situation(settings, ReleaseRequest(("green",)), colors, target, BeforeRelease("blue", "sha-1"))
+    switch.retire_old(here, Reporter(evidence))
+    assert [each.text for each in evidence.steps] == [said]
 
 
 def test_what_a_port_swap_has_stopped_is_not_drained(monkeypatch: pytest.MonkeyPatch) -> None:

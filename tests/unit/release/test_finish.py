@@ -12,20 +12,22 @@ from cutover.core.config import url_config
 from cutover.core.config_schema import Color
 from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.core.evidence import Evidence
-from cutover.core.result import Outcomes, Required
+from cutover.core.result import NOTHING, UNASKED, Outcomes, Required, Running
 from cutover.core.target import ReleaseRequest, Target
 from cutover.core.verdict import Outcome
-from cutover.proxy.base import Live
+from cutover.proxy.base import Live, driver
 from cutover.release import finish, rollback
 from cutover.release.colors import BeforeRelease, Colors, Situation
 from cutover.release.finish import SessionEnd, record_running
 from cutover.release.history import UNRECORDED_FILE, Record, Unrecorded, unresolved
 from cutover.release.plan import ReleasePlan
+from cutover.release.rollback import RollbackPlan
 from cutover.release.state import State
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
 from cutover.system.container import Container
 from tests.helpers.inspected import OTHER, container
+from tests.helpers.proxy_drivers import proxy_settings
 
 PASSED = Outcomes([Required("smoke/test_ready.py::test_ready", 0, Outcome.YES)], 0)
 
@@ -238,6 +240,39 @@ def test_a_restore_first_completes_the_record_of_a_commit(
     assert here.state.records("green") == [RECORD]
     assert here.state.unrecorded() is None
     assert [each.name for each in evidence.steps] == ["recover", "put back"]
+
+
+@pytest.mark.parametrize(
+    ("state", "opened", "says"),
+    [
+        ("runs", False, []),
+        (UNASKED, False, []),
+        ("unhealthy", False, ["blue is not warm any more (unhealthy): `cutover rollback` deploys sha-1 in place on green"]),
+        ("unhealthy", True, ["blue is not warm any more (unhealthy)"]),
+        (NOTHING, False, ["blue is not warm any more (nothing runs there): no release is known"]),
+    ],
+)  # fmt: skip
+def test_the_note_of_a_cold_way_back_says_what_a_rollback_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, opened: bool, says: list[str]
+) -> None:
+    """By the plan of a rollback; a held release is reverted, which is no such plan."""
+
+    def plan(*_: object) -> RollbackPlan:
+        if state == NOTHING:
+            raise ConfigError("no release is known")
+        return RollbackPlan("deploy", replace(RECORD, color="blue", tag="sha-1"), "green")
+
+    settings = proxy_settings(driver="nginx", url="http://127.0.0.1:1").model_copy(
+        update={"state_dir": tmp_path / "state"}
+    )
+    colors = Colors(settings, {}, driver(settings, {"blue": 8000, "green": 8001}), Live("green", "asked"))
+    here = replace(situation(tmp_path), settings=settings, colors=colors)
+    if opened:
+        (here.state.root / "open").write_text("7\n")
+    monkeypatch.setattr(rollback, "plan_rollback", plan)
+    end = SessionEnd(here, ReleasePlan(None, None), Transaction.of(here), Reporter(Evidence()), PASSED)
+    notes = end._old_color_gone([Running("blue", "sha-1", state)])
+    assert [*notes] == [f"{each}; see `cutover status`" for each in says]
 
 
 def test_a_saved_log_has_no_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

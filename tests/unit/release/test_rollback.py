@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -27,18 +27,20 @@ from cutover.core.errors import (
     OperatorNeeded,
 )
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
-from cutover.proxy.base import Live
+from cutover.proxy.base import Live, driver
 from cutover.release import gate_run, rollback, transaction
-from cutover.release.colors import BeforeRelease
+from cutover.release.colors import BeforeRelease, Colors
 from cutover.release.history import Record, Unrecorded
 from cutover.release.rollback import (
     AlreadyRolledBack,
+    RollbackPlan,
     RollbackResult,
     after_release,
     before_deploy,
     last_left_live,
     live_history,
     on_top,
+    plan_rollback,
     release_before,
     switch_and_revert,
     wait_until_free,
@@ -48,7 +50,8 @@ from cutover.release.rollback import (
 from cutover.release.state import State
 from cutover.release.transaction import Transaction
 from cutover.system.container import Container
-from tests.helpers.containers import container
+from tests.helpers.containers import STARTING, UNHEALTHY, container
+from tests.helpers.proxy_drivers import proxy_settings
 
 
 def made(number: int, color: str, *, verified: bool = True) -> Record:
@@ -82,6 +85,43 @@ def test_it_goes_to_the_last_proven_release_that_users_had_before(
 ) -> None:
     """Older than what runs now, verified where there is one, and not what was only staged on the idle color."""
     assert release_before(rows, running) == to
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ({}, "flips to it"),
+        ({"Health": UNHEALTHY}, "deploys sha-1 in place on green"),
+        ({"Health": STARTING}, "deploys sha-1 in place on green"),
+        ({"Status": "paused"}, "deploys sha-1 in place on green"),
+        ({"Status": "exited"}, "starts it and flips"),
+        (None, "starts it and flips"),
+    ],
+)
+def test_the_way_back_is_by_the_state_of_the_old_color(
+    state: State, monkeypatch: pytest.MonkeyPatch, there: dict[str, Any] | None, says: str
+) -> None:
+    """No start leads back to a container that is there and not well; its release replaces what is live."""
+    write_live_history(state, [V1, V2])
+    for row in (V1, V2):
+        state.keep_record(row)
+    new = replace(container(id=V2.container), image=V2.image)
+    old = None if there is None else replace(container(id=V1.container, **there), image=V1.image)
+    monkeypatch.setattr(rollback, "main_container", lambda _, color: new if color == "green" else old)
+    monkeypatch.setattr(rollback, "_can_start", lambda *_: True)
+    settings = proxy_settings(driver="nginx", url="http://127.0.0.1:1")
+    plan = plan_rollback(
+        state,
+        Colors(settings, {}, driver(settings, {"blue": 8000, "green": 8001}), Live("green", "asked")),
+    )
+    assert plan.text == says
+    assert plan.color == ("green" if plan.how == "deploy" else "blue")
+
+
+@pytest.mark.parametrize("how", get_args(get_type_hints(RollbackPlan)["how"]))
+def test_each_way_back_has_words(how: Any) -> None:
+    """A way without words would be told as nothing."""
+    assert RollbackPlan(how, V1, "green").text
 
 
 @pytest.mark.parametrize("running", [V1, replace(V1, container="another")])
