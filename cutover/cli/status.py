@@ -23,12 +23,12 @@ from cutover.core.result import INCONCLUSIVE, NEEDS_OPERATOR, NOTHING, OK, USAGE
 from cutover.core.text import DAY, clock_of, count, duration, join_list, now, seconds_of, stamp
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live, other
-from cutover.release.colors import Colors, ask_live, inspect_colors, main_container
+from cutover.release.colors import Colors, ask_live, inspect_colors, label_of, main_container
 from cutover.release.history import END_EVENTS, Moment, read_journal, unresolved
 from cutover.release.lease import current_lease
 from cutover.release.rollback import plan_rollback
 from cutover.release.state import State
-from cutover.release.verify import ASK_AGAIN, label_of, served_after
+from cutover.release.verify import ASK_AGAIN, served_after
 from cutover.system import docker
 
 ENDS = END_EVENTS | {"retired"}

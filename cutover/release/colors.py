@@ -133,10 +133,15 @@ def known_container(settings: Settings, color: str | None) -> Container | None:
     return None
 
 
-def running_tag(settings: Settings, color: str) -> str | None:
-    """The tag of the main container on *color*; None if there is none or the engine does not answer."""
+def running_label(settings: Settings, color: str) -> str:
+    """`label_of` the main container on *color*; empty if there is none or the engine does not answer."""
     found = known_container(settings, color)
-    return tag_of(found.image_name) if found else None
+    return label_of(found) if found else ""
+
+
+def label_of(found: Container) -> str:
+    """The tag of a container's image; of one without a tag, the first digits of the image ID."""
+    return tag_of(found.image_name) or found.image[7:19]
 
 
 def tag_of(reference: str) -> str | None:
@@ -184,11 +189,16 @@ class BeforeRelease:
     live: str | None
     """The live color, None if it was unknown."""
     tag: str | None
-    """The tag that it ran, None if nothing ran."""
+    """The tag that it ran, None if nothing ran or its image has no tag."""
     image: str = ""
     """Its image ID, empty if it is unknown."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """Question -> reason, for what it failed already: it may fail that again after a revert."""
+
+    @property
+    def label(self) -> str:
+        """The tag that it ran; of an image without a tag, the first digits of its ID; empty if nothing ran."""
+        return self.tag or self.image[7:19]
 
 
 @dataclass(frozen=True, slots=True)

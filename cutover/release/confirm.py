@@ -14,7 +14,14 @@ from cutover.core.result import OK
 from cutover.core.target import ReleaseRequest
 from cutover.core.verdict import Outcome, Verdict, no, unknown, yes
 from cutover.proxy.base import Live
-from cutover.release.colors import BeforeRelease, ask_live, inspect_colors, main_container, situation_of
+from cutover.release.colors import (
+    BeforeRelease,
+    ask_live,
+    inspect_colors,
+    label_of,
+    main_container,
+    situation_of,
+)
 from cutover.release.history import COMMITTED, END_EVENTS, Hold, Moment
 from cutover.release.notify import send_event
 from cutover.release.prune import prune_releases
@@ -22,7 +29,6 @@ from cutover.release.rollback import revert_open_release, write_down
 from cutover.release.state import State, lock_owner, who
 from cutover.release.switch import retire_old
 from cutover.release.transaction import Reporter
-from cutover.release.verify import label_of
 from cutover.system.container import Container
 
 

@@ -18,7 +18,7 @@ from cutover.core.errors import ConfigError, EngineUnavailable
 from cutover.env.compose_rules import REFUSING, UNASKED, compose_findings, health_command_of, use_of
 from cutover.env.lint import lint_release
 from cutover.gate.environment_checks import disk_room
-from cutover.release.colors import Colors, Situation, running_tag
+from cutover.release.colors import Colors, Situation, running_label
 from cutover.release.migrate import rehearsal_problem
 from cutover.release.plan import DeployPlan, without
 from cutover.release.prune import pin_image
@@ -47,7 +47,7 @@ def check_deploy(situation: Situation, report: Reporter) -> DeployPlan:
     image = plan.images[settings.service]
     undo = f"undo: {plan.undo}"
     if plan.previous is not None:
-        undo = f"previous release {running_tag(settings, plan.rendered.color)}{without(plan.previous)}"
+        undo = f"previous release {running_label(settings, plan.rendered.color)}{without(plan.previous)}"
     found = f"is {image[7:19]}" if image else "is not here: would be pulled"
     report.line("T-15m", "preflight", f"{plan.rendered.image(settings.service)} {found}; {undo}", begun)
     for unasked in unasked_lines(settings, plan):

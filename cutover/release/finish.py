@@ -265,7 +265,7 @@ class SessionEnd:
         before = tx.before
         paths, verified = self.situation.request.paths, was_verified(tx.state, before)
         asked = (
-            gate_of_old(settings, before, paths, verified=verified) if before.live and before.tag else None
+            gate_of_old(settings, before, paths, verified=verified) if before.live and before.label else None
         )
         gate, trouble, notes = asked or (None, "", ())
         if trouble:

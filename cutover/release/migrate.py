@@ -31,7 +31,7 @@ from cutover.database.base import (
 from cutover.database.postgres import PostgresUrl
 from cutover.gate.container_checks import health_budget
 from cutover.gate.http_checks import endpoint, ready, version
-from cutover.release.colors import BeforeRelease, Situation, main_container
+from cutover.release.colors import BeforeRelease, Situation, main_container, tag_of
 from cutover.release.gate_run import run_gate
 from cutover.release.transaction import Reporter, Transaction
 from cutover.release.verify import gate_of_old, was_verified
@@ -148,7 +148,7 @@ def _require_rehearsal(
     if before.live is None:
         return
     # Before a first release the proxy names a color on which nothing runs that could be checked.
-    live = _live_release(situation.settings, before.live, before.tag) if before.tag else None
+    live = _live_release(situation.settings, before.live, before) if before.label else None
     with report.step("T-15m", "rehearsal") as text:
         verdicts = rehearse_migration(database, new, live)
         rows = [evidence.check(f"prepare::{each.question}", before.live, 0, each, 0.0) for each in verdicts]
@@ -159,16 +159,21 @@ def _require_rehearsal(
                 return
             kind = Failed if any(each.verdict.outcome is Outcome.NO for each in bad) else Inconclusive
             raise kind(f"on the restored copy: {reason}; nothing was changed", check=bad[0].id)
-        passes = f"{before.tag} passes {len(verdicts)} checks" if live else "no release has to run on it"
+        passes = f"{before.label} passes {len(verdicts)} checks" if live else "no release has to run on it"
         text.append(f"on the restored copy: new schema applied, {passes}")
 
 
-def _live_release(settings: Settings, color: str, tag: str) -> Rendered:
-    live = compose.render(settings, color, tag)
+def _live_release(settings: Settings, color: str, before: BeforeRelease) -> Rendered:
+    live = compose.render(settings, color, before.tag)
     running = main_container(settings, color) if live.is_stack else None
-    if running is None or "@" not in running.image_name:
-        return live
-    return compose.with_digests(live, {settings.service: running.image_name})  # the tag may have moved
+    digest = running.image_name if running is not None and "@" in running.image_name else ""
+    if before.tag is None:  # the env file may name another one
+        image = {"image": digest or before.image, "pull_policy": "missing"}
+        services = live.model["services"] | {settings.service: {**live.service(settings.service), **image}}
+        return replace(live, model={**live.model, "services": services})
+    return (
+        compose.with_digests(live, {settings.service: digest}) if digest else live
+    )  # the tag may have moved
 
 
 def _migrate(
@@ -217,7 +222,7 @@ def _require_gate_of_live(situation: Situation, before: BeforeRelease, report: R
 def _is_beside(situation: Situation) -> bool:
     """Whether a live release runs on while the database is migrated."""
     before = situation.before
-    return bool(before.live and before.tag) and before.live != situation.target.color
+    return bool(before.live and before.label) and before.live != situation.target.color
 
 
 def _head_revision(database: ServiceDatabase) -> str:
@@ -392,7 +397,7 @@ def _check_live_release(database: ServiceDatabase, live: Rendered, name: str) ->
         return
     health_s = health_budget(found.healthcheck).seconds if found.asks_health else 0.0
     url, budget_s = f"http://127.0.0.1:{published}", max(START_TIMEOUT_S, health_s)
-    for verdict in _http_checks(settings, live.tag(service), url, name, budget_s):
+    for verdict in _http_checks(settings, tag_of(live.image(service)) or "", url, name, budget_s):
         yield verdict.named(f"rehearsal: {verdict.question}")
 
 

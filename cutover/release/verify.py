@@ -32,8 +32,9 @@ from cutover.release.colors import (
     control_for,
     find_live,
     inspect_colors,
+    label_of,
     main_container,
-    running_tag,
+    running_label,
     tag_of,
     target_named,
 )
@@ -80,11 +81,6 @@ def running_on(settings: Settings, color: str, *, live: bool) -> Running:
     health = "runs" if found.health_status in {"healthy", "none"} else found.health_status
     state = health if found.running else found.status
     return Running(color, label_of(found), state, live=live, digest=found.image)
-
-
-def label_of(found: Container) -> str:
-    """The tag of a container's image; of one without a tag, the first digits of the image ID."""
-    return tag_of(found.image_name) or found.image[7:19]
 
 
 def require_staged(settings: Settings, tag: str) -> None:
@@ -228,7 +224,7 @@ def describe_users(colors: Colors) -> str:
     color = colors.live.color
     if color is None:
         return f"whether they are served is unknown: {colors.live.how}"
-    return judge_users(color, running_tag(colors.settings, color) or "", _ask_live(colors))
+    return judge_users(color, running_label(colors.settings, color), _ask_live(colors))
 
 
 def judge_users(color: str, tag: str, asked: Sequence[Verdict]) -> str:
@@ -259,7 +255,9 @@ def describe_difference(colors: Colors, state: State, release: str) -> str:
 def was_verified(state: State, before: BeforeRelease) -> bool:
     """Whether the release that was live *before* has passed a whole gate; else it may fail it now as it did then."""
     with contextlib.suppress(ConfigError):
-        return any(row.verified and row.tag == before.tag for row in state.records(before.live or ""))
+        # Of an image without a tag a record has no tag, or the first digits of its ID.
+        rows = [row for row in state.records(before.live or "") if row.verified]
+        return any(row.tag == before.tag if before.tag else row.image == before.image for row in rows)
     return False
 
 
@@ -427,9 +425,10 @@ def judge_reverted(
         return "who gets the traffic is unknown"
     if was["live"] and live != was["live"]:
         return f"traffic goes to {live or 'no color that is known'}, it went to {was['live']}"
-    runs = tag_of(found.image_name) if found and found.running else None
-    if runs != was.get("tag"):
-        return f"{was.get('color')} runs {runs or 'nothing'}, it ran {was.get('tag') or 'nothing'}"
-    if runs and found and was.get("image") and found.image != was["image"]:
-        return f"{was['color']} runs {runs} from image {found.image[7:19]}, it was {was['image'][7:19]}"
+    tag, image = was.get("tag"), was.get("image") or ""
+    runs, of = (label_of(found), found.image) if found and found.running else ("", "")
+    if (runs != tag) if tag else (of != image):
+        return f"{was.get('color')} runs {runs or 'nothing'}, it ran {tag or image[7:19] or 'nothing'}"
+    if image and of != image:
+        return f"{was['color']} runs {runs} from image {of[7:19]}, it was {image[7:19]}"
     return ""

@@ -15,6 +15,7 @@ from cutover.core.errors import OperatorNeeded
 from cutover.core.evidence import Evidence
 from cutover.core.target import ReleaseRequest, Target
 from cutover.core.verdict import Verdict, no, yes
+from cutover.database.base import ServiceDatabase
 from cutover.proxy.base import Live
 from cutover.release import migrate, verify
 from cutover.release.colors import BeforeRelease, Colors, Situation
@@ -22,7 +23,7 @@ from cutover.release.deploy_checks import one_off_problems
 from cutover.release.history import Record
 from cutover.release.migrate import migrate_database, one_off_file
 from cutover.release.transaction import Reporter, Transaction
-from cutover.system import docker
+from cutover.system import compose, docker
 from cutover.system.compose import Rendered
 
 
@@ -130,6 +131,7 @@ def test_what_cannot_run_beside_a_stack_is_refused(
     assert problem in "".join(found)
 
 
+@pytest.mark.parametrize(("tag", "image"), [("1", ""), (None, "sha256:11")])
 @pytest.mark.parametrize(
     ("verified", "rollback", "failed", "before", "after", "needs_operator"),
     [
@@ -149,6 +151,8 @@ def test_a_migration_needs_an_operator_only_for_what_it_broke(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     *,
+    tag: str | None,
+    image: str,
     verified: bool,
     rollback: bool,
     failed: dict[str, str],
@@ -156,14 +160,14 @@ def test_a_migration_needs_an_operator_only_for_what_it_broke(
     after: list[dict[str, str]],
     needs_operator: bool,
 ) -> None:
-    """What the live release failed before is a note, and so is what it fails for a moment."""
+    """What the live release failed before is a note, and so is what it fails for a moment; also without a tag."""
     given = settings(tmp_path)
     here = situation(given)
-    here = replace(here, before=BeforeRelease("green", "1", failed=failed))
+    here = replace(here, before=BeforeRelease("green", tag, image, failed=failed))
     here = replace(here, request=replace(here.request, rollback=rollback))
     here.state.prepare()
     here.state.keep_record(
-        Record("green", "1", "i", "h", "c", "1.yml", verified=verified, by="ana", at="now")
+        Record("green", tag or "", image, "h", "c", "1.yml", verified=verified, by="ana", at="now")
     )
 
     def gates(answers: list[dict[str, str]]) -> Iterator[Verdict]:
@@ -188,3 +192,24 @@ def test_a_migration_needs_an_operator_only_for_what_it_broke(
         assert caught.startswith("green on the new schema: the old release does not pass the gate: ")
         assert caught.endswith("; the data from before: cutover snapshot restore")
     assert report.evidence.steps[-1].name == "smoke[green]"
+
+
+@pytest.mark.parametrize(("tag", "image"), [("1", "shop:1"), (None, "sha256:11")])
+def test_the_live_release_is_rehearsed_in_its_own_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str | None, image: str
+) -> None:
+    """One without a tag in the image that it runs, whatever tag its env file names now."""
+    here, asked = situation(settings(tmp_path)), list[str | None]()
+    here = replace(here, before=BeforeRelease("green", tag, "sha256:11"))
+
+    def rehearse(_: object, __: object, live: Rendered | None) -> list[Verdict]:
+        asked.append(live.image("api") if live else None)
+        return [yes("ready", "ok")]
+
+    monkeypatch.setattr(compose, "render", lambda *_: stack({}))
+    monkeypatch.setattr(migrate, "rehearse_migration", rehearse)
+    report = Reporter(Evidence())
+    database = ServiceDatabase(here.settings, stack(), tmp_path)
+    migrate._require_rehearsal(here, database, stack(), report)
+    assert asked == [image]
+    assert report.evidence.steps[-1].text.endswith(f", {tag or '11'} passes 1 checks")

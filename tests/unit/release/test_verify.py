@@ -61,10 +61,10 @@ def test_it_is_said_in_words(found: Container | None, text: str) -> None:
     assert describe_container(found).startswith(text)
 
 
-def container_of(tag: str, status: str = "running") -> Container:
-    """A container of *tag*."""
+def container_of(tag: str, status: str = "running", name: str = "") -> Container:
+    """A container of *tag*, or of an image that is named otherwise."""
     state = {"Status": status, "Running": status == "running"}
-    config = {"Image": f"api:{tag}"}
+    config = {"Image": name or f"api:{tag}"}
     found = {
         "Id": "c1",
         "Name": "/api",
@@ -78,6 +78,8 @@ def container_of(tag: str, status: str = "running") -> Container:
 
 WAS = {"live": "blue", "color": "blue", "tag": "sha-1"}
 NOTHING_RAN = {"live": None, "color": "blue", "tag": None}
+UNTAGGED = {"live": "blue", "color": "blue", "tag": None, "image": "sha256:11"}
+BUILT = container_of("", name="shop-api")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,13 @@ NOTHING_RAN = {"live": None, "color": "blue", "tag": None}
             container_of("sha-1"),
             "blue runs sha-1 from image 11, it was 99",
         ),
+        (UNTAGGED, "blue", BUILT, ""),
+        (UNTAGGED, "blue", container_of("", name=f"api@sha256:{'a' * 64}"), ""),
+        (UNTAGGED, "blue", None, "blue runs nothing, it ran 11"),
+        (UNTAGGED, "blue", container_of("", "exited", "shop-api"), "blue runs nothing, it ran 11"),
+        (UNTAGGED | {"image": "sha256:99"}, "blue", BUILT, "blue runs 11, it ran 99"),
+        (WAS, "blue", BUILT, "blue runs 11, it ran sha-1"),
+        (NOTHING_RAN, None, BUILT, "blue runs 11, it ran nothing"),
         ({}, "blue", container_of("sha-1"), ""),
         ({}, None, None, "the journal does not say what served before, and nothing is known to serve now"),
     ],
