@@ -44,6 +44,7 @@ from cutover.system.http import HttpClient
 STDIN = Path("-")
 START_TIMEOUT_S = 60.0
 POLL_S = 0.25
+UNKNOWN_REVISION = "which revision the schema has is unknown ([database] schema_table)"
 ONE_OFF = "one-off"
 """Beside the release files, or in the state directory: what one-off containers of a stack are run from."""
 
@@ -179,19 +180,19 @@ def _live_release(settings: Settings, color: str, before: BeforeRelease) -> Rend
 def _migrate(
     tx: Transaction, database: ServiceDatabase, new: Rendered, release_file: Path, report: Reporter
 ) -> bool:
-    """Run the migration; whether the schema has changed."""
+    """Run the migration; whether the schema has changed, also if that is not known."""
     before = _head_revision(database)
     with report.step("T-10m", "migrate") as text:
         done = tx.apply(database.migration_change(new, release_file))
         after = _head_revision(database)
         if not done.ok:
-            why = f"{migration_error(done)}; the schema is at {after or 'no revision'}"
-            raise Failed(f"the migration failed: {why}")
-        if after == before:
-            text.append(f"schema is at {after or 'its head'}")
+            where = f"the schema is at {after}" if after else UNKNOWN_REVISION
+            raise Failed(f"the migration failed: {migration_error(done)}; {where}")
+        if after and after == before:
+            text.append(f"schema is at {after}")
             return False
-        report.evidence.fact("schema", after)
-        text.append(f"{before or 'nothing'} → {after}")
+        report.evidence.fact("schema", after or "a revision that is unknown")
+        text.append(f"{before or 'nothing'} → {after}" if after else f"the migration ran; {UNKNOWN_REVISION}")
         return True
 
 
@@ -226,6 +227,7 @@ def _is_beside(situation: Situation) -> bool:
 
 
 def _head_revision(database: ServiceDatabase) -> str:
+    """The revision of the schema; empty if it is unknown, as for a database that we cannot read, or without a table."""
     try:
         return database.head() if database.available() else ""
     except ConfigError:

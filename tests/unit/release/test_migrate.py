@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from cutover.core.config import Settings
-from cutover.core.errors import OperatorNeeded
+from cutover.core.errors import ConfigError, Failed, OperatorNeeded
 from cutover.core.evidence import Evidence
 from cutover.core.target import ReleaseRequest, Target
 from cutover.core.verdict import Verdict, no, yes
@@ -23,7 +24,7 @@ from cutover.release.deploy_checks import one_off_problems
 from cutover.release.history import Record
 from cutover.release.migrate import migrate_database, one_off_file
 from cutover.release.transaction import Reporter, Transaction
-from cutover.system import compose, docker
+from cutover.system import compose, docker, process
 from cutover.system.compose import Rendered
 
 
@@ -213,3 +214,54 @@ def test_the_live_release_is_rehearsed_in_its_own_image(
     migrate._require_rehearsal(here, database, stack(), report)
     assert asked == [image]
     assert report.evidence.steps[-1].text.endswith(f", {tag or '11'} passes 1 checks")
+
+
+UNREAD = ConfigError(".env: DATABASE_URL is a mysql URL; snapshots support postgresql and sqlite")
+UNKNOWN = "which revision the schema has is unknown ([database] schema_table)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "exit_code", "said", "gated"),
+    [
+        ("a1", "a1", 0, "schema is at a1", False),
+        ("a1", "b2", 0, "a1 → b2", True),
+        ("", "b2", 0, "nothing → b2", True),
+        ("", "", 0, f"the migration ran; {UNKNOWN}", True),
+        ("a1", "", 0, f"the migration ran; {UNKNOWN}", True),
+        (UNREAD, UNREAD, 0, f"the migration ran; {UNKNOWN}", True),
+        ("a1", "b2", 1, "the migration failed: no such table; the schema is at b2", False),
+        (UNREAD, UNREAD, 1, f"the migration failed: no such table; {UNKNOWN}", False),
+    ],
+)
+def test_an_unknown_revision_counts_as_another_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    before: str | ConfigError,
+    after: str | ConfigError,
+    exit_code: int,
+    said: str,
+    gated: bool,
+) -> None:
+    """MySQL, or a table of revisions that is named otherwise: the live release is asked on the new schema all the same."""
+    heads, asked = [before, after], list[str]()
+
+    def head(_: ServiceDatabase) -> str:
+        found = heads.pop(0)
+        if isinstance(found, ConfigError):
+            raise found
+        return found
+
+    done = process.CompletedCommand((), exit_code, "", "no such table")
+    monkeypatch.setattr(ServiceDatabase, "available", lambda _: True)
+    monkeypatch.setattr(ServiceDatabase, "head", head)
+    monkeypatch.setattr(ServiceDatabase, "migration_change", lambda *_: None)
+    monkeypatch.setattr(Transaction, "apply", lambda *_: done)
+    monkeypatch.setattr(migrate, "_before_migration", lambda _: None)
+    monkeypatch.setattr(migrate, "_require_gate_of_live", lambda *_: asked.append("gate"))
+    here, report = situation(settings(tmp_path, snapshot={"enabled": False})), Reporter(Evidence())
+    with pytest.raises(Failed) if exit_code else nullcontext() as caught:
+        migrate_database(Transaction.of(here), here, stack(), tmp_path / "1.yml", report)
+    assert (str(caught.value) if caught else report.evidence.steps[-1].text) == said
+    assert asked == ["gate"] * gated
+    assert ("schema" in report.evidence.facts) is gated
