@@ -320,6 +320,11 @@ def describe_exit(found: Container) -> str:
     return f"{found.status} ({_code(found.exit_code)}){after}{why}{f': {found.error}' if found.error else ''}"
 
 
+def describe_oom(found: Container) -> str:
+    """Return how a container is of which the memory limit killed a process; one that runs has no exit code."""
+    return f"out of memory: {found.status}{'' if found.running else f', exit {found.exit_code}'}"
+
+
 def describe_trouble(found: Container | None) -> str:
     """Why a container does not answer, by the engine: gone, ended, started again; empty if it just runs."""
     if found is None:

@@ -17,6 +17,7 @@ from cutover.gate.container_checks import (
     ContainerLife,
     container_evidence,
     describe_exit,
+    describe_oom,
     judge_health,
     life_of,
 )
@@ -170,9 +171,12 @@ def judge_restarted(first: ContainerLife | None, now: Container | None) -> Verdi
         exit_ = describe_exit(now)
         return no(question, exit_, expected="running", seen=now.status, **container_evidence(now))
     if life_of(now) != first:
-        times = max(1, now.restart_count - first.restart_count)
-        why = ", out of memory" if now.oom_killed else f", last exit code {now.exit_code}"
-        seen = f"started anew {times} time{'s' if times > 1 else ''} since the watch began{why}"
+        by_engine = now.restart_count - first.restart_count
+        times = f"{max(1, by_engine)} time{'s' if by_engine > 1 else ''}"
+        # Its exit code is forgotten at its next start. The engine counts those by its restart policy alone.
+        how = "it ended by itself" if by_engine > 0 else "somebody restarted it"
+        why = "out of memory" if now.oom_killed else how
+        seen = f"started anew {times} since the watch began: {why}"
         return no(question, seen, expected="no restart", seen=seen, **container_evidence(now))
     since = f"none, running since {now.started_at[:19]}{f'; {now.moved}' if now.moved else ''}"
     return yes(question, since, expected="none", **container_evidence(now))
@@ -260,7 +264,7 @@ def sibling_check(name: str, service: str, source: ContainerSource) -> WatchChec
         if name == "oom":
             if now is None or not now.oom_killed or source.first_oom:
                 return not_asked(name, "nothing was seen")
-            return no(name, f"out of memory: {now.status}, exit {now.exit_code}", **container_evidence(now))
+            return no(name, describe_oom(now), **container_evidence(now))
         return judge_flaps(now, source.unhealthy)
 
     return WatchCheck(name, source, judge, service=service)

@@ -31,6 +31,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.stats import minima, quantile, theil_sen
 from cutover.core.text import percent
 from cutover.core.verdict import Verdict, no, not_asked, yes
+from cutover.gate.container_checks import describe_oom
 from cutover.system import docker
 from cutover.system.container import HERE, LOST, ZERO_TIME, Container, Engine
 from cutover.watch.check import Source, WatchCheck
@@ -285,7 +286,7 @@ def judge_oom(first_oom: bool, now: Container, killed: int) -> Verdict:
     if killed > 0:
         seen = f"the kernel killed {killed} process{'es' if killed > 1 else ''} for the memory limit"
     elif now.oom_killed and not first_oom:
-        seen = f"out of memory: {now.status}, exit {now.exit_code}"
+        seen = describe_oom(now)
     if seen:
         return no(question, seen, expected=expected, seen=seen, limit=now.memory_limit)
     return yes(question, "nothing killed for memory", expected=expected)

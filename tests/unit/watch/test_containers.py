@@ -36,9 +36,13 @@ LATER = "2026-01-01T00:05:00Z"
         (container(), YES, "none, running since 2026-01-01T00:00:10"),
         (None, NO, "its container is gone"),
         (container(id="b" * 64), NO, "container aaaaaaaaaaaa was replaced by bbbbbbbbbbbb"),
-        (container(restart_count=2), NO, "started anew 2 times since the watch began, last exit code 0"),
-        (container(StartedAt=LATER), NO, "started anew 1 time since the watch began"),
-        (container(restart_count=1, OOMKilled=True), NO, "since the watch began, out of memory"),
+        (container(restart_count=2), NO, "started anew 2 times since the watch began: it ended by itself"),
+        (container(StartedAt=LATER), NO, "started anew 1 time since the watch began: somebody restarted it"),
+        (
+            container(restart_count=1, OOMKilled=True),
+            NO,
+            "started anew 1 time since the watch began: out of memory",
+        ),
         (container(Status="exited", ExitCode=3), NO, "exited (3)"),
         (container(Status="exited", ExitCode=137, OOMKilled=True), NO, "killed for its memory limit"),
         (container(Status="restarting", restart_count=4, ExitCode=1), NO, "crash loop: restarted 4 times"),
@@ -50,6 +54,7 @@ def test_restarts(now: Container | None, outcome: Outcome, reason: str) -> None:
     verdict = judge_restarted(FIRST, now)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
+    assert "exit code 0" not in verdict.reason
 
 
 @pytest.mark.parametrize(
@@ -139,7 +144,7 @@ def test_a_silent_engine_is_unknown_and_the_way_back_only_reports_it() -> None:
         ("restarts", [None, None], YES, "none, running"),
         ("restarts", [container(), EngineUnavailable("mute")], UNKNOWN, "mute"),
         ("health", [container(), container(Health=UNHEALTHY)], NO, "worker: unhealthy"),
-        ("oom", [container(), container(OOMKilled=True)], NO, "worker: out of memory"),
+        ("oom", [container(), container(OOMKilled=True)], NO, "worker: out of memory: running"),
     ],
 )
 def test_another_service_of_the_color_counts_too(
