@@ -90,6 +90,17 @@ def _why_not_running(tasks: Sequence[SwarmTask]) -> str:
     return f"a task on {ended[-1].node or 'no node'} {ENDED[ended[-1].state]}{times}{ended[-1].why}"
 
 
+def why_ended(container_id: str, slot: int, tasks: Sequence[SwarmTask]) -> str:
+    """How the task with that container ended by itself: `on web-1 failed: task: non-zero exit (137)`; else empty.
+
+    *slot* is where it was: the Swarm forgets a task after a few later ones there, and the last of them is told.
+    """
+    ours = [each for each in tasks if each.container == container_id]
+    ended = [each for each in ours or tasks if each.state in ENDED and (ours or each.slot == slot)]
+    last = max(ended, key=lambda task: seconds_of(task.created), default=None)
+    return f"on {last.node or 'no node'} {ENDED[last.state]}{last.why}" if last else ""
+
+
 def _nodes(names: Sequence[str]) -> str:
     return ", ".join(sorted({*names}))
 

@@ -323,7 +323,8 @@ class SessionEnd:
         with contextlib.suppress(EngineUnavailable):
             if self.tx.record is not None:
                 found = docker.by_service(settings.compose_project(color), settings.services)
-                self.causes.extend(engine_causes(self.tx.record, settings.service, found))
+                tasks = _tasks_of(settings, color)
+                self.causes.extend(engine_causes(self.tx.record, settings.service, found, tasks))
         if file is None:
             return
         with contextlib.suppress(EngineUnavailable, OSError):
@@ -473,6 +474,16 @@ class SessionEnd:
 def _event(live: Mapping[str, Any] | None) -> str:
     """The event of a commit: what no user gets is not released yet, and resolves nothing."""
     return "released" if live is not None else "staged"
+
+
+def _tasks_of(settings: Settings, color: str) -> list[docker.SwarmTask] | None:
+    """All tasks of the main service that the Swarm remembers, none if it does not say so; None with Compose."""
+    if settings.platform.kind != "swarm":
+        return None
+    with contextlib.suppress(EngineUnavailable):
+        name = f"{settings.compose_project(color)}_{settings.service}"
+        return docker.swarm_tasks(name, docker.swarm_nodes())
+    return []
 
 
 def _is_said(cause: str, reasons: Sequence[Reason]) -> bool:

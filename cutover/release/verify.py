@@ -23,6 +23,7 @@ from cutover.core.verdict import Outcome, Verdict
 from cutover.gate.container_checks import describe_exit, judge_health, wait_healthy, why_not_by_health
 from cutover.gate.http_checks import endpoint, ready, version
 from cutover.gate.log_checks import log_errors
+from cutover.gate.task_checks import why_ended
 from cutover.proxy.base import COLORS, Live, Proxy
 from cutover.release.colors import (
     BeforeRelease,
@@ -44,6 +45,7 @@ from cutover.release.state import State
 from cutover.release.transaction import Transaction
 from cutover.system import docker
 from cutover.system.container import Container
+from cutover.system.docker import SwarmTask
 from cutover.system.http import HttpClient
 
 SWITCH_DEADLINE_S = 10.0
@@ -121,16 +123,35 @@ def require_live(settings: Settings, proxy: Proxy, to: str) -> None:
         raise Failed(f"after the switch to {to} the proxy still sends traffic to {live.color} ({live.how})")
 
 
-def engine_causes(record: Record | None, service: str, found: Mapping[str, Container | None]) -> list[str]:
+def engine_causes(
+    record: Record,
+    service: str,
+    found: Mapping[str, Container | None],
+    tasks: Sequence[SwarmTask] | None = None,
+) -> list[str]:
     """What the engine knows of the release that failed: each container of *found* (by service) that ended by itself.
 
-    For the main *service* also that it is not the container of *record* any more.
+    For the main *service* also that it is not the container of *record* any more; *tasks* are all of it that a Swarm
+    remembers, None with Compose.
     """
-    return [
-        cause
+    causes = (
+        _cause_of_task(record, name, each, tasks) or _cause(record, name, each)
+        if name == service
+        else _cause(None, name, each)
         for name, each in found.items()
-        if (cause := _cause(record if name == service else None, name, each))
-    ]
+    )
+    return [each for each in causes if each]
+
+
+def _cause_of_task(
+    record: Record, name: str, found: Container | None, tasks: Sequence[SwarmTask] | None
+) -> str:
+    """How the task of *record* ended, in whose place the Swarm has started *found*; empty if that is not so."""
+    if tasks is None or found is None or found.id == record.container or not record.matches(found):
+        return ""
+    if ended := why_ended(record.container, found.number, tasks):
+        return f"a task of {name} {ended}; the Swarm started another"
+    return f"the task of {name} was replaced: {found.name} runs since {found.started_at[:19]}Z"
 
 
 def _cause(record: Record | None, name: str, found: Container | None) -> str:

@@ -19,6 +19,7 @@ from cutover.release.verify import (
     settle,
 )
 from cutover.system.container import Container, read_container
+from cutover.system.docker import SwarmTask
 from tests.helpers.containers import container
 
 OTHER = container(id="b" * 64)
@@ -194,6 +195,39 @@ OURS = Record(
 def test_the_engine_says_how_a_release_ended(found: Container | None, said: str) -> None:
     """Exit code, memory limit, or that somebody else has replaced it; nothing for a container that simply runs."""
     causes = engine_causes(OURS, "api", {"api": found})
+    assert len(causes) == bool(said)
+    assert said in "".join(causes)
+
+
+ENDED = SwarmTask("failed", "api", "h", "web-1", ": task: non-zero exit (137)", "shutdown", 1, "a" * 64)
+FORGOTTEN = replace(ENDED, container="f" * 64)
+AGAIN = "; the Swarm started another"
+
+
+@pytest.mark.parametrize(
+    ("found", "tasks", "said"),
+    [
+        (OTHER, [ENDED], f"a task of api on web-1 failed: task: non-zero exit (137){AGAIN}"),
+        (OTHER, [FORGOTTEN], f"a task of api on web-1 failed: task: non-zero exit (137){AGAIN}"),
+        (
+            OTHER,
+            [replace(ENDED, state="complete", why="")],
+            f"a task of api on web-1 ended with exit code 0{AGAIN}",
+        ),
+        (OTHER, [replace(ENDED, state="shutdown"), FORGOTTEN], "the task of api was replaced: recall_green"),
+        (OTHER, [replace(FORGOTTEN, slot=2)], "the task of api was replaced: recall_green"),
+        (OTHER, [], "the task of api was replaced: recall_green-api-1 runs since 2026-01-01T00:00:10Z"),
+        (replace(OTHER, image="sha256:2"), [ENDED], "somebody started recall_green-api-1"),
+        (container(Status="exited", ExitCode=3), [], "recall_green-api-1: exited (3)"),
+        (container(), [FORGOTTEN], ""),
+        (None, [ENDED], "api of green is gone"),
+    ],
+)
+def test_a_task_that_the_swarm_replaced_was_started_by_nobody(
+    found: Container | None, tasks: list[SwarmTask], said: str
+) -> None:
+    """Its reason is how the task ended that it replaces; another image is there by somebody."""
+    causes = engine_causes(OURS, "api", {"api": found}, tasks)
     assert len(causes) == bool(said)
     assert said in "".join(causes)
 
