@@ -242,20 +242,40 @@ def scan_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -
     return LogWindow(tuple(found.errors), len(inside), max(0.0, ended - begun), ended, blind)
 
 
+def baseline_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogBaseline | None:
+    """Return the log from *begun* to *ended* to compare with; *lines* are all that is left of it since *begun*.
+
+    None if they begin only after *ended*.
+    """
+    found = log_window(lines, rules, begun, ended)
+    first = split_stamp(lines[0])[0] if lines else begun
+    if first - begun <= START_LOG_S:  # what a service says at its start is there, so nothing was removed
+        return found
+    # The engine has rotated the log, or somebody has truncated it: nothing is known of the time before its first line.
+    # Or the service is a quiet one, of which a window that begins with its only line would make a busy one. Nobody
+    # tells these apart, so the window begins one mean distance between two lines before the first: of a busy log that
+    # is its first line, and a quiet one counts for as long as its few lines prove.
+    left_s = ended - first
+    seconds = min(found.seconds, left_s + left_s / max(1, found.lines))
+    return replace(found, seconds=seconds) if left_s > 0 else None
+
+
 def read_baseline(old: Container, rules: Logs) -> LogBaseline | None:
     """Read the log of *old* before a recreate deletes it; None if it cannot be read."""
     started, stopped = seconds_of(old.started_at), seconds_of(old.finished_at)
     try:
         ended = max(stopped, seconds_of(docker.daemon_time(old.engine)) if old.running else 0.0)
         tail = docker.logs(old.id, since=started - ROUNDING_S, tail=rules.max_lines, engine=old.engine)
-        recent = log_window(tail, rules, started, ended)
-        if not docker.is_cut(tail, rules.max_lines):
+        recent = baseline_window(tail, rules, started, ended)
+        if recent is None or not docker.is_cut(tail, rules.max_lines):
             return recent
         # `until` ends the stream at the first later line: the rest of the log is not read.
         read_until = started + START_LOG_S
         head = docker.logs(old.id, since=started - ROUNDING_S, until=read_until, tail=None, engine=old.engine)
     except EngineUnavailable:
         return None
+    if not head:  # rotated away
+        return recent
     if docker.is_cut(head, docker.MOST_HEAD_LINES):
         read_until = max(started, split_stamp(head[-1])[0])
     first = scan_window(head, rules, started, min(read_until, ended - recent.seconds))
@@ -281,7 +301,7 @@ def baseline_until_verified(
         lines = read(found.id, since=started - ROUNDING_S, until=verified_at, tail=rules.max_lines)
     except EngineUnavailable:
         return None
-    return log_window(lines, rules, started, verified_at)
+    return baseline_window(lines, rules, started, verified_at)
 
 
 def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Verdict:
@@ -299,7 +319,7 @@ def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Ver
         return unknown("logs", str(error))
     begun = max(started, now - LOG_WINDOW_S)
     if before is None and begun - started >= MIN_EXPOSURE_S:
-        before = log_window(lines, rules, started, begun)
+        before = baseline_window(lines, rules, started, begun)
     return judge_logs(log_window(lines, rules, begun, now), before, rules.min_errors)
 
 

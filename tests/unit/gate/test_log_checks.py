@@ -7,18 +7,22 @@ import pytest
 
 from cutover.core.config_schema import Logs
 from cutover.core.errors import EngineUnavailable
-from cutover.core.text import seconds_of
+from cutover.core.text import seconds_of, stamp
 from cutover.core.verdict import Outcome
 from cutover.gate.log_checks import (
     LoggedError,
     LogWindow,
     baseline_until_verified,
+    baseline_window,
     error_signature,
     judge_logs,
+    log_errors,
     log_window,
+    read_baseline,
     scan_log,
     worst_stretch,
 )
+from cutover.system import docker
 from tests.helpers.inspected import STARTED, at, container
 
 YES, NO, NOT_ASKED = Outcome.YES, Outcome.NO, Outcome.NOT_ASKED
@@ -300,6 +304,55 @@ def test_a_cut_log_covers_less() -> None:
     whole = log_window(lines, Logs(max_lines=101), START - 1000, START + 20)
     cut = log_window(lines, Logs(max_lines=100), START - 1000, START + 20)
     assert (round(whole.seconds), round(cut.seconds)) == (1020, 20)
+
+
+MONTH = 30 * 86400.0
+
+
+@pytest.mark.parametrize(
+    ("first_s", "count", "every_s", "up_s", "seconds"),
+    [
+        (100.0, 10, 10, MONTH, MONTH),  # the start is there
+        (MONTH - 3600, 360, 10, MONTH, 3610),  # rotated: one hour is left
+        (3600.0, 30, 86000, MONTH, MONTH),  # a quiet one, with a line a day
+        (MONTH - 3600, 1, 1, MONTH, 7200),  # its only line
+        (MONTH + 60, 5, 1, MONTH, None),
+        (0.0, 0, 1, MONTH, MONTH),
+    ],
+)
+def test_a_baseline_covers_what_is_left_of_the_log(
+    first_s: float, count: int, every_s: float, up_s: float, seconds: float | None
+) -> None:
+    """Not the life of its container, if the engine has rotated the log; a quiet service counts for longer."""
+    lines = [f"{stamp(START + first_s + number * every_s)} ERROR x" for number in range(count)]
+    found = baseline_window(lines, RULES, START, START + up_s)
+    assert (found and found.seconds) == (seconds and pytest.approx(seconds, rel=0.01))
+
+
+@pytest.mark.parametrize(("head", "errors", "seconds"), [([], 100, 1000), (["ERROR early"], 101, 1120)])
+def test_the_start_of_a_cut_log_counts_if_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, head: list[str], errors: int, seconds: float
+) -> None:
+    """A head that was rotated away is no time without errors."""
+    tail = [f"{stamp(START + MONTH - 1000 + 10 * number)} ERROR x" for number in range(100)]
+
+    def logs(_: str, *, tail: int | None, _tail: list[str] = tail, **_window: Any) -> list[str]:
+        return _tail if tail else [f"{stamp(START + 1)} {each}" for each in head]
+
+    monkeypatch.setattr(docker, "logs", logs)
+    monkeypatch.setattr(docker, "daemon_time", lambda _: stamp(START + MONTH))
+    found = read_baseline(container(), Logs(max_lines=100))
+    assert found is not None
+    assert (len(found.errors), round(found.seconds)) == (errors, seconds)
+
+
+def test_an_earlier_log_that_is_gone_is_nothing_to_compare_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that was truncated within the last minutes does not say that there were no errors before."""
+    lines = [f"{stamp(START + MONTH - 300 + number)} ERROR x" for number in range(100)]
+    monkeypatch.setattr(docker, "logs", lambda *_, **__: lines)
+    monkeypatch.setattr(docker, "daemon_time", lambda _: stamp(START + MONTH))
+    verdict = log_errors(container(), None, RULES)
+    assert (verdict.outcome, verdict.evidence["errors_before"]) == (YES, None), verdict
 
 
 def test_lines_outside_the_window_do_not_count() -> None:
