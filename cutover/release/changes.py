@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cutover.core.change import Change, line
+from cutover.core.change import Argv, Change, line
 from cutover.release.colors import can_tag, tag_of
 from cutover.system.container import GRACE_S, Container
 from cutover.system.platform import Project
@@ -33,9 +33,11 @@ class PreviousRelease:
     """The content of the file, if no record has it: a plan does not write it."""
     lost: tuple[str, ...] = ()
     """What cannot be restored, because no compose file says it."""
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    """Service -> how many containers it had, which need not be as many as the file says."""
 
     @classmethod
-    def of(  # facts that only the caller knows
+    def of(  # noqa: PLR0913  # facts that only the caller knows
         cls,
         file: Path,
         ran: Mapping[str, Container],
@@ -44,13 +46,21 @@ class PreviousRelease:
         *,
         text: str = "",
         lost: tuple[str, ...] = (),
+        replicas: Mapping[str, int] | None = None,
     ) -> PreviousRelease:
         """How the services that *ran* are restored from *file*, with *container* in place of their own ids."""
         ids = {service: container or each.id for service, each in ran.items()}
         named = image_names(text) if text else images_of_file(file)
         images = {_name_in(named.get(service, ""), each): each.image for service, each in ran.items()}
         # One that was not healthy will not become so: do not wait for it, or its fix could never be released.
-        return cls(file, ids, images, wait_s if all(each.well for each in ran.values()) else 0.0, text, lost)
+        wait_s = wait_s if all(each.well for each in ran.values()) else 0.0
+        return cls(file, ids, images, wait_s, text, lost, replicas or {})
+
+    def up(self, project: Project, service: str) -> Argv:
+        """The argv that starts *service* of *project* again, in as many containers as it had."""
+        number = self.replicas.get(service, 1)
+        scale = ("--scale", f"{service}={number}") if number > 1 else ()
+        return (*project.at(self.file).up(service, wait_s=self.wait_s), *scale)
 
 
 def image_names(text: str) -> dict[str, str]:
@@ -121,7 +131,7 @@ def undo_lines(
         if previous is None or ran is None:
             lines.append(line("sh", script, project.project, service, "", "true", within_s=bound))
             continue
-        argv = project.at(previous.file).up(service, wait_s=previous.wait_s)
+        argv = previous.up(project, service)
         lines.append(
             line("sh", script, project.project, service, ran, *argv, within_s=bound + previous.wait_s)
         )
@@ -130,7 +140,7 @@ def undo_lines(
 
 def ensure_line(state: Path, project: Project, service: str, old: PreviousRelease) -> str:
     """Undo line that starts *service* of *project* from the file of *old* unless it runs."""
-    argv = project.at(old.file).up(service, wait_s=old.wait_s)
+    argv = old.up(project, service)
     script = str(state / "ensure-running.sh")
     return line("sh", script, project.project, service, *argv, within_s=old.wait_s + 60)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -78,6 +78,17 @@ def in_use(there: Mapping[str, Container | None]) -> dict[str, Container]:
 def main_container(settings: Settings, color: str) -> Container | None:
     """The container of the main service on *color*, None if there is none; raises EngineUnavailable."""
     return docker.the_container(settings.compose_project(color), settings.service)
+
+
+def replicas_of(settings: Settings, color: str, services: Sequence[str]) -> dict[str, int]:
+    """Service -> how many of its containers are in use on *color*; raises EngineUnavailable.
+
+    Empty on a Swarm: its tasks run on other nodes too.
+    """
+    if settings.platform.kind == "swarm":
+        return {}
+    used = [each.service for each in docker.containers(settings.compose_project(color)) if each.in_use]
+    return {each: used.count(each) for each in services}
 
 
 def color_named(colors: Colors, name: str) -> str:

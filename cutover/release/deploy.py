@@ -33,7 +33,7 @@ from cutover.gate.http_checks import ready
 from cutover.gate.log_checks import LogBaseline, read_baseline
 from cutover.gate.task_checks import ExpectedTasks, judge_tasks, why_not_running
 from cutover.release.changes import ensure_line, up_change
-from cutover.release.colors import Situation, tag_of
+from cutover.release.colors import Situation, replicas_of, tag_of
 from cutover.release.history import Record
 from cutover.release.migrate import migrate_database, one_off_file, run_one_shots
 from cutover.release.plan import DeployPlan, ReleasePlan
@@ -82,7 +82,7 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
         run_one_shots(tx, situation, rendered, file, report)
     baselines = _read_baselines(settings, (rendered.color, situation.before.live))
     before = docker.by_service(rendered.project, settings.services)
-    tx.note_containers(rendered.color, before)
+    tx.note_containers(rendered.color, before, replicas_of(settings, rendered.color, settings.services))
     # From here on *begun* is when the color is started, without the time of the migration.
     wait_s, begun = _start_timeout(settings, planned), time.monotonic()
     change = _up_with_undo(situation, plan, planned, before, path, wait_s)

@@ -41,6 +41,7 @@ from cutover.release.colors import (
     inspect_colors,
     label_of,
     main_container,
+    replicas_of,
     situation_of,
     tag_of,
 )
@@ -594,7 +595,7 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
     here = previous_of(situation.colors, to.color)
     project = project_of(settings, to.color, state.release_path(to.color, to.file))
     ran = docker.by_service(project.project, settings.services)
-    tx.note_containers(to.color, ran)
+    tx.note_containers(to.color, ran, replicas_of(settings, to.color, settings.services))
     wait_s, begun = settings.gate.start_timeout or START_BUDGET_S, time.monotonic()
     grace_s = max((each.grace_s for each in ran.values() if each), default=GRACE_S)
     text = f"{to.tag} on {to.color}, as it ran before its first release"

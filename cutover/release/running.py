@@ -17,7 +17,7 @@ from cutover.core.text import seconds_of
 from cutover.gate.container_checks import READY_BUDGET_S, ExpectedIdentity, health_budget
 from cutover.gate.log_checks import LogBaseline, baseline_until_verified
 from cutover.release.changes import PreviousRelease
-from cutover.release.colors import Colors, can_tag, in_use, main_container, tag_of
+from cutover.release.colors import Colors, can_tag, in_use, main_container, replicas_of, tag_of
 from cutover.release.history import ADOPTED, Record
 from cutover.release.state import State
 from cutover.system import compose, docker
@@ -51,10 +51,11 @@ def previous_of(
         what = f"{gone.image_name} ({gone.image[7:19]}), which {gone.name} runs"
         raise ConfigError(f"the image {what}, is no longer on this host: pull it, or --allow-no-rollback")
     wait_s = max(wait_for(each.healthcheck) for each in ran.values())
+    replicas = replicas_of(settings, color, settings.services)
     for record in reversed(state.records(color)):
         path = state.release_path(color, record.file)
         if record.matches(main) and path.is_file():
-            return PreviousRelease.of(path, ran, wait_s)
+            return PreviousRelease.of(path, ran, wait_s, replicas=replicas)
     text = _made_by_compose_file(settings, color, ran)
     lost: tuple[str, ...] = ()
     if text is None and settings.platform.kind == "swarm":
@@ -74,7 +75,7 @@ def previous_of(
     if keep:
         state.release_folder(color)
         write_atomically(path, text)
-    return PreviousRelease.of(path, ran, wait_s, text=text, lost=lost)
+    return PreviousRelease.of(path, ran, wait_s, text=text, lost=lost, replicas=replicas)
 
 
 def _made_by_compose_file(settings: Settings, color: str, ran: Mapping[str, Container]) -> str | None:

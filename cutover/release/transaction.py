@@ -48,6 +48,8 @@ class Transaction:
     """The names of the changes that were applied successfully."""
     touched: dict[str, dict[str, Container | None]] = field(default_factory=dict)
     """Color -> its containers before this release changed them."""
+    replicas: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Color -> how many containers of each service were in use then."""
     record: Record | None = None
     """The release that is to be recorded when the transaction is committed."""
     restored: Record | None = None
@@ -68,9 +70,10 @@ class Transaction:
         """Set, before the first change, that a revert restores *record* and leads to *before*."""
         self.restored, self.before = record, before
 
-    def note_containers(self, color: str, containers: Containers) -> None:
-        """Note *containers* of *color* before a change, to compare with after a revert."""
+    def note_containers(self, color: str, containers: Containers, replicas: Mapping[str, int]) -> None:
+        """Note *containers* of *color* before a change, and their number, to compare with after a revert."""
         self.touched.setdefault(color, {}).update(containers)
+        self.replicas.setdefault(color, {}).update(replicas)
 
     def apply(self, change: Change) -> CompletedCommand:
         """Write the undo of all changes so far and of *change*, then run *change*.

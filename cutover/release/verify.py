@@ -35,6 +35,7 @@ from cutover.release.colors import (
     inspect_colors,
     label_of,
     main_container,
+    replicas_of,
     running_label,
     tag_of,
     target_named,
@@ -188,12 +189,17 @@ def verify_reverted(settings: Settings, proxy: Proxy | None, tx: Transaction) ->
             where = f"{live.color or 'no color that is known'} ({live.how})"
             return AfterRevert(f"traffic goes to {where}, it went to {before}")
     for color, there in tx.touched.items():
-        found = _found_within(SETTLE_S, settings.compose_project(color), tuple(there))
+        found, number = _found_within(SETTLE_S, settings, color, tuple(there))
+        had = tx.replicas.get(color, {})
         for service, was in there.items():
             now = found[service]
-            if not container_differs(was, now):
+            if container_differs(was, now):
+                how = f"was {describe_container(was)}, now it is {describe_container(now)}"
+            elif number.get(service, 0) < had.get(service, 0):
+                how = f"ran in {had[service]} containers, now it runs in {number[service]}"
+            else:
                 continue
-            text = f"{service} of {color} was {describe_container(was)}, now it is {describe_container(now)}"
+            text = f"{service} of {color} {how}"
             idle = proxy is not None and before is not None and color != before
             ours = tx.record is not None and now is not None and now.image == tx.record.image
             if not idle or ours or service in settings.workers:  # workers take jobs on the idle color too
@@ -202,12 +208,18 @@ def verify_reverted(settings: Settings, proxy: Proxy | None, tx: Transaction) ->
     return AfterRevert(_not_restored(settings, tx.restored) if tx.restored is not None else "", tuple(notes))
 
 
-def _found_within(most_s: float, project: str, services: tuple[str, ...]) -> Mapping[str, Container | None]:
-    """`docker.by_service`, asked again while the engine does not answer, at most *most_s*; then EngineUnavailable."""
+def _found_within(
+    most_s: float, settings: Settings, color: str, services: tuple[str, ...]
+) -> tuple[Mapping[str, Container | None], Mapping[str, int]]:
+    """`docker.by_service` and `replicas_of` *color*, asked again while the engine does not answer, at most *most_s*.
+
+    Then it raises EngineUnavailable.
+    """
     begun = time.monotonic()
     while True:
         try:
-            return docker.by_service(project, services)
+            found = docker.by_service(settings.compose_project(color), services)
+            return found, replicas_of(settings, color, services)
         except EngineUnavailable:
             if time.monotonic() - begun >= most_s:
                 raise

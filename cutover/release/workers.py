@@ -11,7 +11,7 @@ from cutover.core.config import Settings
 from cutover.core.errors import Failed, Inconclusive
 from cutover.proxy.base import other
 from cutover.release.changes import PreviousRelease, stop_change, up_change
-from cutover.release.colors import in_use
+from cutover.release.colors import in_use, replicas_of
 from cutover.release.state import State
 from cutover.release.transaction import Reporter, Transaction
 from cutover.system import docker
@@ -78,7 +78,7 @@ def _stop(tx: Transaction, settings: Settings, color: str, file: Path | None) ->
     if file is None:
         raise Inconclusive(f"{', '.join(ran)}: {color} has no recorded release to start them from again")
     # Named by the release and not by the containers: those remain, and the stop of a killed client may be pending.
-    previous = PreviousRelease.of(file, ran, WORKER_BUDGET_S, tx.id)
+    previous = PreviousRelease.of(file, ran, WORKER_BUDGET_S, tx.id, replicas=tx.replicas[color])
     project = project_of(settings, color, file)
     done = tx.apply(stop_change(tx.state.root, project, color, previous, _grace(ran)))
     there = docker.by_service(project.project, settings.workers)
@@ -98,7 +98,9 @@ def _start(tx: Transaction, settings: Settings, color: str, file: Path, before: 
         services,
         text=f"{', '.join(services)} on {color}",
         wait_s=WORKER_BUDGET_S,
-        previous=PreviousRelease.of(before, ran, WORKER_BUDGET_S) if ran else None,
+        previous=PreviousRelease.of(before, ran, WORKER_BUDGET_S, replicas=tx.replicas[color])
+        if ran
+        else None,
         grace_s=_grace(ran),
     )
     done = tx.apply(change)
@@ -110,7 +112,7 @@ def _start(tx: Transaction, settings: Settings, color: str, file: Path, before: 
 
 def _note_running(tx: Transaction, settings: Settings, color: str) -> dict[str, Container]:
     found = docker.by_service(settings.compose_project(color), settings.workers)
-    tx.note_containers(color, found)
+    tx.note_containers(color, found, replicas_of(settings, color, settings.workers))
     return in_use(found)
 
 

@@ -129,6 +129,15 @@ def test_what_was_not_healthy_is_put_back_without_a_wait() -> None:
     assert put.endswith("up --detach --no-deps --pull never api")
 
 
+@pytest.mark.parametrize(("number", "scale"), [(1, ""), (4, " --scale api=4")])
+def test_a_scaled_service_is_put_back_in_as_many_containers(number: int, scale: str) -> None:
+    """The file says one, and somebody has scaled it by hand."""
+    previous = replace(PREVIOUS, replicas={"api": number})
+    [*_, put] = undo_lines(Path("/s"), COMPOSE, ("api",), previous)
+    assert put.endswith(f" api{scale}")
+    assert ensure_line(Path("/s"), COMPOSE, "api", previous).endswith(f" api{scale}")
+
+
 def test_a_service_that_did_not_run_is_taken_away() -> None:
     """One of two services ran before: that one is put back, the other one is not started for the first time."""
     _, api, worker = undo_lines(Path("/s"), COMPOSE, ("api", "worker"), PREVIOUS)

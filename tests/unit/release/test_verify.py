@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from cutover.core.config import url_config
 from cutover.core.verdict import Verdict, no, unknown, yes
+from cutover.proxy.base import Live, Proxy
+from cutover.release import verify
+from cutover.release.colors import BeforeRelease
 from cutover.release.history import Record
+from cutover.release.state import State
+from cutover.release.transaction import Transaction
 from cutover.release.verify import (
     container_differs,
     describe_container,
@@ -17,7 +24,9 @@ from cutover.release.verify import (
     judge_reverted,
     judge_users,
     settle,
+    verify_reverted,
 )
+from cutover.system import docker
 from cutover.system.container import Container, read_container
 from cutover.system.docker import SwarmTask
 from tests.helpers.containers import container
@@ -60,6 +69,36 @@ def test_what_ran_runs_again(was: Container | None, now: Container | None, diffe
 def test_it_is_said_in_words(found: Container | None, text: str) -> None:
     """A person reads what became of it."""
     assert describe_container(found).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("live", "had", "has", "trouble", "notes"),
+    [
+        ("blue", 4, 4, "", 0),
+        ("blue", 1, 2, "", 0),
+        ("blue", 4, 1, "api of blue ran in 4 containers, now it runs in 1", 0),
+        ("green", 4, 1, "", 1),
+    ],
+)
+def test_a_part_of_the_replicas_is_not_as_before(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    live: str,
+    had: int,
+    has: int,
+    trouble: str,
+    notes: int,
+) -> None:
+    """Where users are served; of the idle color it is said."""
+    settings, proxy = url_config(), cast("Proxy", object())
+    tx = Transaction(State(tmp_path), 60.0, "sha-2", BeforeRelease(live, "sha-1"), "blue")
+    tx.note_containers("blue", {"api": RUNNING}, {"api": had})
+    monkeypatch.setattr(verify, "wait_live", lambda *_: Live(live, "asked"))
+    monkeypatch.setattr(docker, "by_service", lambda *_: {"api": RUNNING})
+    monkeypatch.setattr(verify, "replicas_of", lambda *_: {"api": has})
+    after = verify_reverted(settings, proxy, tx)
+    assert (after.trouble, len(after.notes)) == (trouble, notes)
 
 
 def container_of(tag: str, status: str = "running", name: str = "") -> Container:
