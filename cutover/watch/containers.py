@@ -174,7 +174,7 @@ def judge_restarted(first: ContainerLife | None, now: Container | None) -> Verdi
         by_engine = now.restart_count - first.restart_count
         times = f"{max(1, by_engine)} time{'s' if by_engine > 1 else ''}"
         # Its exit code is forgotten at its next start. The engine counts those by its restart policy alone.
-        how = "it ended by itself" if by_engine > 0 else "somebody restarted it"
+        how = "it ended by itself" if by_engine > 0 else "somebody restarted it, or the engine"
         why = "out of memory" if now.oom_killed else how
         seen = f"started anew {times} since the watch began: {why}"
         return no(question, seen, expected="no restart", seen=seen, **container_evidence(now))
