@@ -37,7 +37,11 @@ LATER = "2026-01-01T00:05:00Z"
         (None, NO, "its container is gone"),
         (container(id="b" * 64), NO, "container aaaaaaaaaaaa was replaced by bbbbbbbbbbbb"),
         (container(restart_count=2), NO, "started anew 2 times since the watch began: it ended by itself"),
-        (container(StartedAt=LATER), NO, "started anew 1 time since the watch began: somebody restarted it, or the engine"),
+        (
+            container(StartedAt=LATER),
+            NO,
+            "started anew 1 time since the watch began: somebody restarted it, or the engine",
+        ),
         (
             container(restart_count=1, OOMKilled=True),
             NO,
