@@ -354,7 +354,7 @@ def _unobserved(result: SessionResult) -> bool:
 
 
 def _kept(result: SessionResult) -> str:
-    runs, unknown = _what_runs(result), "who gets the traffic could not be asked"
+    runs, unknown = _what_runs(result), "who gets the traffic is not known"
     staged = next((each for each in result.running if each.color == result.staged), None)
     if staged is not None:
         served = result.live is not None and result.live.state != NOTHING
@@ -383,7 +383,7 @@ def _state_now(result: SessionResult) -> str:
     """`traffic goes to green (asked 2 s ago), green fails 1 of 14 checks (sha-2) and blue is stopped (sha-1)`."""
     live = result.live
     ago = "" if result.observed_s_ago is None else f" (asked {duration(result.observed_s_ago)} ago)"
-    head = f"traffic goes to {live.color}{ago}" if live else f"who gets the traffic could not be asked{ago}"
+    head = f"traffic goes to {live.color}{ago}" if live else f"who gets the traffic is not known{ago}"
     return join_list([head, *map(_state_of, result.running)])
 
 

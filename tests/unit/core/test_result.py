@@ -202,7 +202,7 @@ def test_a_step_that_failed_without_a_check_is_the_reason() -> None:
         ),
         (
             (Running("green", "sha-2"), Running("blue", "sha-1")),
-            "recall sha-2 is staged on green and was given no traffic; who gets the traffic could not be asked.",
+            "recall sha-2 is staged on green and was given no traffic; who gets the traffic is not known.",
         ),
     ],
 )  # fmt: skip
@@ -218,5 +218,5 @@ def test_a_switch_whose_proxy_is_silent_at_the_end_says_so() -> None:
     """What runs is said, and not that it gets the traffic."""
     running = (Running("green", "sha-2"), Running("blue", "sha-1"))
     result = SessionResult(Status.RELEASED, "recall", 0, running, observed_s_ago=0.1, passed=11)
-    said = "recall runs sha-2 on green; who gets the traffic could not be asked."
+    said = "recall runs sha-2 on green; who gets the traffic is not known."
     assert sentence_of(result) == f"{said} Verified by 11 checks; nothing is open."

@@ -140,7 +140,7 @@ def test_undo_failed_gives_the_one_command_on_one_line() -> None:
         ),
         (
             SessionResult(Status.GATE_PASSED, "recall", 0, (Running("green", "sha-2"),), passed=1),
-            "GATE PASSED  recall runs sha-2 on green; who gets the traffic could not be asked. Verified by 1 check; nothing was changed.",
+            "GATE PASSED  recall runs sha-2 on green; who gets the traffic is not known. Verified by 1 check; nothing was changed.",
         ),
         (
             SessionResult(Status.INCONCLUSIVE, "recall", 10, (Running("blue", "sha-1", live=True),)),
