@@ -244,7 +244,7 @@ def test_open_websockets_are_closed_one_by_one(start: Start, colors: Colors, tmp
 
         done = close_gradually(lambda: proxy_connections(*doors), close, 24.0)
         assert (done.number, done.trouble) == (20, "")
-        assert max(sum(at <= each < at + 6 for each in ended) for at in ended) <= 8
+        assert max(sum(at <= each < at + 2 for each in ended) for at in ended) <= 8
         assert not proxy_connections(*doors)
 
 
