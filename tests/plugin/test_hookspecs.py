@@ -60,7 +60,7 @@ import pytest
 from cutover.plugin.session import SESSION
 
 def pytest_cutover_stage(config):
-    config.stash[SESSION].hook_calls.budget_s = 10.0
+    config.stash[SESSION].hook_calls.budget_s = 2.0
     raise ValueError("first\\nsecond")
 
 def pytest_cutover_verdict(check):
