@@ -464,11 +464,10 @@ class SessionEnd:
         if self.tx.state.open_release() is not None:
             return ""
         try:
-            return (
-                f": `cutover rollback` {plan_rollback(self.tx.state, self.situation.colors.refreshed()).text}"
-            )
+            way = plan_rollback(self.tx.state, self.situation.colors.refreshed())
         except (CutoverError, OSError, ValueError) as error:
             return f": {_why(error)}"
+        return f": `cutover rollback` {way.text}"
 
 
 def _event(live: Mapping[str, Any] | None) -> str:

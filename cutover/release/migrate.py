@@ -172,9 +172,8 @@ def _live_release(settings: Settings, color: str, before: BeforeRelease) -> Rend
         image = {"image": digest or before.image, "pull_policy": "missing"}
         services = live.model["services"] | {settings.service: {**live.service(settings.service), **image}}
         return replace(live, model={**live.model, "services": services})
-    return (
-        compose.with_digests(live, {settings.service: digest}) if digest else live
-    )  # the tag may have moved
+    # The tag may have moved.
+    return compose.with_digests(live, {settings.service: digest}) if digest else live
 
 
 def _migrate(

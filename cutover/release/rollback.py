@@ -320,9 +320,8 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     # A port swap has a gap either way, and what it stopped was started for the users' port.
     if colors.proxy is not None and colors.proxy.keeps_old_color and to.color == other(live):
         found = main_container(settings, to.color)
-        if found is not None and (
-            found.running or found.status == "paused"
-        ):  # the engine starts no paused one
+        # One that is paused cannot be started: the engine refuses it.
+        if found is not None and (found.running or found.status == "paused"):
             if found.well and to.matches(found):
                 return RollbackPlan("flip", to, to.color)
         elif (to.verified or to.adopted) and _can_start(settings, state, to):

@@ -25,7 +25,7 @@ FOLDERS = {
 }
 TOP_FILES = {"__init__.py", "__main__.py", "py.typed"}
 MAX_MODULES = 126
-MAX_LINES = 31_636
+MAX_LINES = 31_633
 MAX_FLOORS = 8
 MAX_DEFINITIONS = 3
 # Packages that only these folders of cutover/ may import.
