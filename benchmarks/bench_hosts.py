@@ -2,8 +2,9 @@
 
     .venv/bin/python -m benchmarks.bench_hosts [row …] [--dry]
 
-Phase 1 is the deploy and the gate on all hosts side by side, before any user sees the release. All servers share the
-cores of this machine, so each row also says how busy they were. One to ten minutes a row.
+Phase 1 is the deploy and the gate on all hosts side by side, before any user sees the release. In the rows with
+`SHARE`, each server has the same small part of a core, so that 16 of them are as fast as one; the session ends after
+phase 1. In the other rows all servers share the cores of this machine. One to fifteen minutes a row.
 """
 
 from __future__ import annotations
@@ -34,17 +35,25 @@ FIRST, SECOND = "sha-4400001", "sha-4400002"
 RATE, CONNECTIONS = 200.0, 20
 EVERY_S = 0.2
 LONGEST_S = 900.0
+SHARE = 0.1
+"""Cores of each server in the rows that compare numbers of hosts: 16 of them and the coordinator fit into two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How many hosts, and whether each has users."""
+    """How many hosts, whether each has users, and the cores of each; None: they share all."""
 
     hosts: int
     loaded: bool = False
+    cores: float | None = None
 
 
-CASES = {"1": Case(1), "4": Case(4), "16": Case(16), "3 loaded": Case(3, loaded=True)}
+CASES = {
+    **{f"{hosts} with {SHARE:g}": Case(hosts, cores=SHARE) for hosts in (1, 4, 16)},
+    "1": Case(1),
+    "4": Case(4),
+    "3 loaded": Case(3, loaded=True),
+}
 
 
 @contextlib.contextmanager
@@ -67,6 +76,18 @@ def busy_seconds() -> Iterator[list[tuple[float, float]]]:
         thread.join()
 
 
+def staged(web: Fleet) -> None:
+    """Release the second tag on all hosts until phase 1 is over, or for `LONGEST_S`."""
+    session = web.start(SECOND, "--hold=60m")
+    end = time.monotonic() + LONGEST_S
+    while time.monotonic() < end and session.poll() is None and phase_1(web) is None:
+        time.sleep(1.0)
+    if session.poll() is not None:
+        raise RuntimeError(session.communicate()[0])
+    session.kill()
+    session.communicate()
+
+
 def released(web: Fleet) -> bool:
     """Release the second tag on all hosts; False if that was not over after `LONGEST_S`, and it was ended."""
     session = web.start(SECOND)
@@ -84,11 +105,17 @@ def released(web: Fleet) -> bool:
 def phase_1(web: Fleet) -> tuple[float, float] | None:
     """When phase 1 of the newest session began and ended; None if it was not over on all hosts."""
     # Not by reports/latest, which only a session that ended has.
-    file = max(web.folder.glob("reports/2*/evidence.jsonl"), key=lambda each: each.stat().st_mtime)
+    files = [*web.folder.glob("reports/2*/evidence.jsonl")]
+    if not files:
+        return None
+    file = max(files, key=lambda each: each.stat().st_mtime)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     steps = [row for row in rows if row["kind"] == "step" and row["name"].startswith("stage[")]
     if len(steps) < len(web.servers):
         return None
+    bad = [row["text"] for row in steps if row["outcome"] != "yes"]
+    if bad:
+        raise RuntimeError(f"phase 1 was not good: {bad}")
     return min(row["at"] - row["seconds"] for row in steps), max(row["at"] for row in steps)
 
 
@@ -98,7 +125,7 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
     for tag in (FIRST, SECOND):
         build(tag)
     images = [f"{REPO}:{tag}" for tag in (FIRST, SECOND)]
-    with fleet(folder, images, names=names) as web:
+    with fleet(folder, images, names=names, cores=case.cores) as web:
         with contextlib.ExitStack() as stack:
             users = [
                 stack.enter_context(load(web.url(name), connections=CONNECTIONS, rate=RATE, longest_s=900))
@@ -107,7 +134,11 @@ def measure(case: Case, folder: Path) -> dict[str, Any]:
             ]
             samples = stack.enter_context(busy_seconds())
             begun = time.monotonic()
-            whole = time.monotonic() - begun if released(web) else None
+            if case.cores is not None:
+                staged(web)
+                whole = None
+            else:
+                whole = time.monotonic() - begun if released(web) else None
         span = phase_1(web)
     inside = [busy for at, busy in samples if span and span[0] <= at <= span[1]]
     seconds = span[1] - span[0] if span else None
@@ -124,16 +155,34 @@ def _seconds(value: float | None) -> str:
     return f"not over in {LONGEST_S:.0f} s" if value is None else f"{value:.0f} s"
 
 
+def grown(rows: Rows) -> list[str]:
+    """A paragraph with the ratio of phase 1 on the most and the fewest hosts of equal cores; empty if not measured."""
+    spans = [
+        (case.hosts, row["phase_1"])
+        for name, case in CASES.items()
+        if case.cores and (row := rows.get(name)) and row["phase_1"]
+    ]
+    if len(spans) < 2:
+        return []
+    (fewest, least), (most, longest) = min(spans), max(spans)
+    return [
+        f"**On equal cores ({SHARE:g} of a core for each server) phase 1 lasts {longest / least:.1f} times as long on {most}",
+        f"hosts as on {fewest}** (goal: at most 2). There the HEALTHCHECK is asked every 10 s, and the session ends after phase 1.",
+        "",
+    ]
+
+
 def told(rows: Rows) -> list[str]:
     """Markdown lines of the section."""
     cells = [
         (
             case.hosts,
+            f"{case.cores:g} of its own" if case.cores else "shared",
             f"{RATE:.0f}/s on each" if case.loaded else "none",
             _seconds(row["phase_1"]),
             f"{row['cores']:.1f} of {os.cpu_count()}" if row["cores"] else "",
             f"{row['phase_1'] * row['cores'] / case.hosts:.0f} s" if row["cores"] else "",
-            _seconds(row["whole"]),
+            "" if case.cores else _seconds(row["whole"]),
             f"{row['failed']} of {row['requests']:,}" if row["requests"] else "",
         )
         for name, case in CASES.items()
@@ -143,11 +192,14 @@ def told(rows: Rows) -> list[str]:
         "## Several hosts",
         "",
         "`python -m benchmarks.bench_hosts`: a good release on servers in containers of one machine, each with sshd, a",
-        "Docker engine and nginx. Phase 1 is deploy and gate on all of them side by side; the servers share the cores of",
-        "the machine, so it lasts as long as these need for all of them: compare the time of a core that each host costs.",
+        "Docker engine and nginx. Phase 1 is deploy and gate on all of them side by side.",
+        "",
+        *grown(rows),
+        "Where the servers share the cores of the machine, phase 1 lasts as long as these need for all of them: compare the",
+        "time of a core that each host costs.",
         "",
         *table(
-            ("hosts", "requests", "phase 1", "busy cores in it", "of a core for each host", "whole release", "failed"),
+            ("hosts", "cores of each", "requests", "phase 1", "busy cores in it", "of a core for each host", "whole release", "failed"),
             cells,
         ),
     ]  # fmt: skip

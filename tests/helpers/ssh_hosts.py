@@ -79,6 +79,11 @@ ssh_config = "ssh_config"
 """
 # One each second, of two colors on each server, would take a quarter of the machine.
 HEALTHCHECK = f"\\n    healthcheck: {{interval: 3s, timeout: {TIMEOUT_S}s}}"
+# On a part of a processor curl needs more than the second that the image gives it.
+PATIENT = (
+    "\\n    healthcheck: {interval: 10s, timeout: 30s,"
+    " test: curl --silent --fail --max-time 25 http://127.0.0.1:8000/readyz}"
+)
 SETUP = r"""
 install -d -m 755 /srv/recall/proxy /var/lib/cutover /var/lib/cutover/recall-live
 install -d -m 700 /var/lib/cutover/recall ~/.ssh
@@ -87,7 +92,7 @@ ln -s "$PREFIX" /srv/recall/.venv
 ln -s "$ROOT/smoke" "$ROOT/checks" /srv/recall/
 sed 's,listen 127.0.0.1:8080,listen 8080,' "$ROOT/deploy/proxy/nginx/cutover.conf" >/etc/nginx/conf.d/cutover.conf
 nginx
-sed "s/^    stop_grace_period: 10s/&$HEALTHCHECK/" "$ROOT/deploy/docker-compose.yml" >/srv/recall/docker-compose.yml
+sed "s#^    stop_grace_period: 10s#&$HEALTHCHECK#$WITHOUT" "$ROOT/deploy/docker-compose.yml" >/srv/recall/docker-compose.yml
 printf '%s\n' "$KEY" >~/.ssh/authorized_keys
 printf '%s' "$TOML" >/srv/recall/cutover.toml
 for color in blue green; do
@@ -174,9 +179,17 @@ class Fleet:
 
 @contextmanager
 def fleet(
-    folder: Path, images: Sequence[str], *, hold: str = "10m", names: Sequence[str] = ()
+    folder: Path,
+    images: Sequence[str],
+    *,
+    hold: str = "10m",
+    names: Sequence[str] = (),
+    cores: float | None = None,
 ) -> Iterator[Fleet]:
-    """Servers that run the first of *images* (of recall) on blue, with a coordinator's folder; removed afterwards."""
+    """Servers that run the first of *images* (of recall) on blue, with a coordinator's folder; removed afterwards.
+
+    *cores*: the part of a processor that each server has from then on, e.g. 0.1; without it they share all of them.
+    """
     names = names or ("web-1", "web-2", "web-3")
     for each in ("image", "coordinator"):
         (folder / each).mkdir()
@@ -191,7 +204,13 @@ def fleet(
     volumes = [word for each in sorted(mounted) for word in ("--volume", f"{each}:{each}:ro")]
     try:
         with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
-            values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml, "HEALTHCHECK": HEALTHCHECK}
+            values = {"KEY": key.with_suffix(".pub").read_text(), "TOML": toml}
+            # The kernel refuses a limit that is larger than that of the server around it.
+            limited = cores is not None
+            values |= {
+                "HEALTHCHECK": PATIENT if limited else HEALTHCHECK,
+                "WITHOUT": "; /^    cpus:/d" if limited else "",
+            }
             jobs = [
                 pool.submit(_prepare, server, name, (*volumes, built), images, values)
                 for name, server in servers.items()
@@ -199,6 +218,8 @@ def fleet(
             for job in jobs:
                 job.result()
         _configure(folder, servers, key, toml)
+        if cores is not None:
+            docker("update", "--cpus", str(cores), *(server.name for server in servers.values()))
         yield Fleet(servers, folder / "coordinator")
     finally:
         for server in servers.values():
