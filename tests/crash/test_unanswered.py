@@ -68,7 +68,14 @@ ENSURE = ("ensure-running.sh", "recall_green", "api", "docker", "up")
         pytest.param(STACK, (FAILS,), id="services of the stack"),
         pytest.param(STACK, ("recall_green_web", FAILS), id="its tasks"),
         pytest.param(STACK, ("recall_green_web", "t1", FAILS), id="its tasks, in the wait"),
-        pytest.param(STACK, ("recall_green_web", "", FAILS), id="services that are left"),
+        pytest.param(STACK, ("recall_green_web", "", FAILS), id="nodes"),
+        pytest.param(STACK, ("recall_green_web", "", "Ready n1", FAILS), id="tasks on all nodes"),
+        pytest.param(
+            STACK, ("recall_green_web", "", "Ready n1", "Remove", FAILS), id="tasks on all nodes, in the wait"
+        ),
+        pytest.param(
+            STACK, ("recall_green_web", "", "Ready n1", "Running", FAILS), id="services that are left"
+        ),
         pytest.param(SERVICE, (FAILS,), id="containers"),
         pytest.param(SERVICE, ("c1", FAILS), id="running containers"),
         pytest.param(ENSURE, (FAILS,), id="running before"),
@@ -89,8 +96,8 @@ def test_a_question_that_fails_ends_the_undo_and_removes_nothing(
 @pytest.mark.parametrize(
     ("words", "answers", "told"),
     [
-        pytest.param(STACK, ("", "", ""), "stack rm recall_green", id="the last service"),
-        pytest.param(STACK, ("", "", "recall_green_web"), "", id="one of two services"),
+        pytest.param(STACK, ("", "", "", "", ""), "stack rm recall_green", id="the last service"),
+        pytest.param(STACK, ("", "", "", "", "recall_green_web"), "", id="one of two services"),
         pytest.param(SERVICE, ("c1", "c1"), "", id="runs as before"),
         pytest.param(SERVICE, ("c1", ""), "up", id="was stopped"),
     ],
@@ -101,6 +108,16 @@ def test_an_answer_of_nothing_is_believed(
     """The stack goes with its last service, and a container that does not run is replaced."""
     code, calls = engine.run(*words, answers=answers)
     assert (code, calls[len(answers) :][-1:]) == (0, [told] if told else [])
+
+
+def test_a_stack_goes_when_no_node_that_is_up_has_a_task_of_it(engine: Engine) -> None:
+    """The tasks are asked of the nodes that are ready, again while one is still to be removed."""
+    nodes = "Ready n1\nDown n2\nReady n3"
+    code, calls = engine.run(*STACK, answers=("", "", nodes, "Running\nRemove", "", nodes, "Running", ""))
+    asked = [call for call in calls if call.startswith("node ps")]
+    assert (code, calls[-1]) == (0, "stack rm recall_green")
+    assert len(asked) == 2
+    assert all(call.endswith("com.docker.stack.namespace=recall_green n1 n3") for call in asked)
 
 
 def test_a_service_that_was_put_back_is_not_removed_when_that_cannot_be_read(engine: Engine) -> None:

@@ -21,6 +21,11 @@ from tests.helpers.swarm import Node, SwarmStand, swarm
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 GOOD, NEXT, NEVER_READY, BREAKS_LATER = "sha-5a00001", "sha-5a00002", "sha-5a0bad1", "sha-5a0bad2"
 
+# Ends at once on the first node; on the others its first process ignores SIGTERM, until the engine kills it.
+STOPS_LATE = """\
+    entrypoint: [sh, -c, 'g="gunicorn --config python:recall.serving"; case $$NODE in *-1) exec $$g; esac; $$g & wait']
+"""
+
 
 @contextmanager
 def stand_on(folder: Path, nodes: int, mode: str = "replicated") -> Iterator[tuple[SwarmStand, list[Node]]]:
@@ -214,6 +219,10 @@ def test_three_nodes_run_a_task_each(tmp_path: Path) -> None:
 
         config = stand.config.read_text()
         stand.config.write_text(config.replace("[gate]\n", '[gate]\nstart_timeout = "2s"\n'))
+        compose = stand.folder / "deploy" / "docker-compose.yml"
+        text = compose.read_text().replace("    init: true\n", STOPS_LATE)
+        text = text.replace("environment:\n", 'environment:\n      NODE: "{{.Node.Hostname}}"\n')
+        compose.write_text(text.replace("stop_grace_period: 10s", "stop_grace_period: 25s"))
         take_port(nodes[1], stand.ports["green"])
         done = stand.pytest("smoke", "--target=green", f"--deploy={NEXT}")
         said = " ".join(done.out.split())
@@ -221,3 +230,5 @@ def test_three_nodes_run_a_task_each(tmp_path: Path) -> None:
         assert f"a task on {nodes[1].name} failed" in said
         assert "address already in use" in said
         assert "ROLLED BACK" in said
+        green = f"label=com.docker.stack.namespace={stand.project('green')}"
+        assert [each.docker("ps", "--quiet", "--filter", green) for each in nodes] == ["", "", ""]

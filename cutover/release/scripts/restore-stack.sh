@@ -1,7 +1,7 @@
 #!/bin/sh
 # restore-stack.sh PROJECT SERVICE ID COMMAND...: run COMMAND, which deploys the stack as it was; the engine replaces only
-# tasks that differ. An empty ID means that the service did not run before: remove it, and wait until its tasks are gone,
-# because they go on serving while they stop.
+# tasks that differ. An empty ID means that the service did not run before: remove it, and wait until its tasks are gone
+# from all nodes that are up, because they go on serving while they stop.
 set -eu
 project=$1 service=$2 id=$3; shift 3
 # Once more, because the engine pauses an update in which a task of the bad release ends by itself.
@@ -13,7 +13,13 @@ if echo "$all" | grep -qx "${project}_$service"; then ask service rm "${project}
 # Each answer is assigned on its own, because a question that fails within a condition would read as "nothing there".
 while :; do
   left=$(ask ps --all --quiet --filter "label=com.docker.swarm.service.name=${project}_$service")
-  if [ -z "$left" ]; then break; fi
+  if [ -z "$left" ]; then
+    nodes=$(ask node ls --format '{{.Status}} {{.ID}}')
+    # shellcheck disable=SC2046  # one word for each node
+    tasks=$(ask node ps --no-resolve --format '{{.DesiredState}}' \
+      --filter "label=com.docker.stack.namespace=$project" $(echo "$nodes" | sed -n 's/^Ready //p'))
+    if ! echo "$tasks" | grep -qx Remove; then break; fi
+  fi
   sleep 0.5
 done
 left=$(services)
