@@ -20,7 +20,7 @@ from cutover.system.process import Argv
 Service = Mapping[str, Any]
 
 KEPT = frozenset({
-    "cap_add", "cap_drop", "command", "dns", "dns_opt", "dns_search", "entrypoint", "environment", "extra_hosts",
+    "cap_add", "cap_drop", "command", "dns", "dns_search", "entrypoint", "environment", "extra_hosts",
     "healthcheck", "hostname", "image", "init", "isolation", "logging", "read_only", "stdin_open", "stop_grace_period",
     "stop_signal", "sysctls", "tty", "ulimits", "user", "working_dir",
 })  # fmt: skip
@@ -71,6 +71,20 @@ MOUNT_KEYS = frozenset({
     "bind.create_host_path",  # Compose adds it
 })  # fmt: skip
 """What a mount of a stack is made of, and what means nothing there."""
+
+
+RESOURCE_KEYS = {
+    "limits": frozenset({"cpus", "memory", "pids"}),
+    "reservations": frozenset({"cpus", "memory", "generic_resources"}),
+}
+ENDPOINT_KEYS = frozenset({"aliases", "driver_opts"})
+"""What a service says of a network that it joins, and a stack does."""
+NETWORK_KEYS = frozenset({
+    "name", "driver", "driver_opts", "external", "internal", "attachable", "labels", "ipam.driver",
+    "ipam.config.subnet",
+})  # fmt: skip
+"""What a network of a stack is made of."""
+NO_SUCH_KEY = "a stack has no such key: leave it out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,20 +287,20 @@ def stack_of(
     its config hashes by service.
     """
     there = model.get("services") or {}
+    used = {key for name in services for key in there[name].get("networks") or {}}
+    joined = {key: each or {} for key, each in (model.get("networks") or {}).items() if key in used}
     found = [problem for name in services for problem in problems(name, there[name], services)]
+    found += [problem for key, each in joined.items() for problem in _network_problems(key, each)]
     if found:
         raise ConfigError("\n".join(found))
     made = {name: _service(there[name], project, name, hashes.get(name, "")) for name in services}
-    used = {key for name in services for key in there[name].get("networks") or {}}
     mounted = {
         each["source"]
         for name in services
         for each in there[name].get("volumes") or ()
         if each.get("type") == "volume" and each.get("source")
     }
-    networks = {
-        key: _network(each or {}) for key, each in (model.get("networks") or {}).items() if key in used
-    }
+    networks = {key: _network(each) for key, each in joined.items()}
     volumes = {
         key: _without_none(each or {}) for key, each in (model.get("volumes") or {}).items() if key in mounted
     }
@@ -352,9 +366,9 @@ def problems(name: str, service: Service, services: Collection[str]) -> Iterator
     """Why a stack of *services* cannot have *service* as it is, one line for each key."""
     where = f"services.{name}"
     for key, value in service.items():
-        if key in KEPT | CONVERTED | DROPPED or not value:
+        if key in KEPT | CONVERTED | DROPPED or key.startswith("x-") or not value:
             continue
-        yield f"{where}: {key} on Swarm: {REASONS.get(key, 'a stack has no such key: leave it out')}"
+        yield f"{where}: {key} on Swarm: {REASONS.get(key, NO_SUCH_KEY)}"
     for other, how in (service.get("depends_on") or {}).items():
         condition = how.get("condition", "")
         what = f"{where}: depends_on {other} ({condition}) on Swarm: all tasks are started at once"
@@ -364,7 +378,41 @@ def problems(name: str, service: Service, services: Collection[str]) -> Iterator
             yield f"{what}: leave {other} out of services in cutover.toml, and it is run before them"
     for row in service.get("ports") or ():
         yield from (f"{where}: {each}" for each in _port_problems(row))
-    yield from (f"{where}: {each}" for each in _mount_problems(service))
+    yield from (f"{where}: {each}" for each in (*_mount_problems(service), *_key_problems(service)))
+
+
+def _key_problems(service: Service) -> Iterator[str]:
+    """Why a stack cannot have the resources and the networks of *service* as they are."""
+    for kind, rows in ((service.get("deploy") or {}).get("resources") or {}).items():
+        for key in _said(rows or {}, RESOURCE_KEYS.get(kind, frozenset())):
+            yield f"deploy.resources.{kind}.{key} on Swarm: {NO_SUCH_KEY}"
+    for network, rows in (service.get("networks") or {}).items():
+        for key in _said(rows or {}, ENDPOINT_KEYS):
+            why = (
+                "a task gets an address of its own: leave it out" if key.endswith("address") else NO_SUCH_KEY
+            )
+            yield f"networks.{network}.{key} on Swarm: {why}"
+
+
+def _network_problems(key: str, network: Mapping[str, Any]) -> Iterator[str]:
+    for name in _said(_flat(network), NETWORK_KEYS):
+        yield f"networks.{key}: {name} on Swarm: {NO_SUCH_KEY}"
+    if network.get("driver") == "bridge":
+        why = "it would be of one node only: leave it out, and it is an overlay network"
+        yield f"networks.{key}: driver bridge on Swarm: {why}"
+
+
+def _said(rows: Mapping[str, Any], known: Collection[str]) -> list[str]:
+    """The keys of *rows* that say something and are not *known*."""
+    return [key for key, value in rows.items() if value and key not in known and not key.startswith("x-")]
+
+
+def _flat(network: Mapping[str, Any]) -> dict[str, Any]:
+    """*network* with a key for each part of its `ipam`: `ipam.config.subnet`."""
+    ipam = network.get("ipam") or {}
+    inner = {f"ipam.{key}": value for key, value in ipam.items() if key != "config"}
+    parts = {f"ipam.config.{key}": value for each in ipam.get("config") or () for key, value in each.items()}
+    return {key: value for key, value in network.items() if key != "ipam"} | inner | parts
 
 
 def _mount_problems(service: Service) -> Iterator[str]:
@@ -395,7 +443,10 @@ def _service(service: Service, project: str, name: str, config_hash: str) -> dic
     }  # fmt: skip
     rows = {
         "labels": dict(service.get("labels") or {}) | labels,
-        "networks": {key: _without_none(each or {}) for key, each in (service.get("networks") or {}).items()},
+        "networks": {
+            key: _without_none({name: (each or {}).get(name) for name in sorted(ENDPOINT_KEYS)})
+            for key, each in (service.get("networks") or {}).items()
+        },
         "ports": [_port(row) for row in service.get("ports") or ()],
         "volumes": [
             *(_mount(each) for each in service.get("volumes") or ()),
@@ -437,11 +488,11 @@ def _restart(policy: str) -> dict[str, Any]:
 
 
 def _as_text(rows: Mapping[str, Any]) -> dict[str, Any]:
-    """Limits as a stack takes them: the number of processes is a number, the others are text."""
+    """Limits as a stack takes them: the number of processes is a number, a list stays one, the others are text."""
     return {
-        key: int(value) if key == "pids" else str(value)
+        key: int(value) if key == "pids" else value if isinstance(value, list) else str(value)
         for key, value in rows.items()
-        if value not in {None, ""}
+        if value not in (None, "", [])
     }
 
 
@@ -451,7 +502,9 @@ def _port(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mounted(row: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(row) | ({"mode": int(str(row["mode"]), 8)} if row.get("mode") else {})
+    mode = row.get("mode")
+    # Octal digits as text, but of Compose before 2.34 the number itself.
+    return dict(row) | ({"mode": mode if isinstance(mode, int) else int(str(mode), 8)} if mode else {})
 
 
 def _mount(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -491,7 +544,8 @@ def _tmpfs_mount(text: str) -> dict[str, Any]:
 
 
 def _network(network: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in network.items() if value not in (None, {}, [])}
+    kept = {each.partition(".")[0] for each in NETWORK_KEYS}
+    return {key: value for key, value in network.items() if key in kept and value not in (None, {}, [])}
 
 
 def _without_none(rows: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cutover.core.errors import ConfigError
 from cutover.system.compose import Rendered, with_digests
 from cutover.system.docker import SwarmNode, read_node
 from cutover.system.swarm import (
+    KEPT,
     Content,
     Stack,
     contents_of,
@@ -160,6 +161,118 @@ def test_refuses_what_swarm_ignores_or_misreads(service: dict[str, Any], said: s
     with pytest.raises(ConfigError) as raised:
         stack(**service)
     assert said in str(raised.value)
+
+
+# What `docker stack deploy` of the docker CLI 26 takes, version 3.13 of its schema; anything else ends the deploy.
+SCHEMA_OF_A_SERVICE = frozenset({
+    "cap_add", "cap_drop", "command", "configs", "deploy", "dns", "dns_search", "entrypoint", "environment", "extra_hosts",
+    "healthcheck", "hostname", "image", "init", "isolation", "labels", "logging", "networks", "ports", "read_only",
+    "secrets", "stdin_open", "stop_grace_period", "stop_signal", "sysctls", "tty", "ulimits", "user", "volumes",
+    "working_dir",
+})  # fmt: skip
+
+
+def test_no_key_is_taken_over_that_a_stack_refuses() -> None:
+    """It would be refused by the deploy only, when the release has begun."""
+    assert KEPT <= SCHEMA_OF_A_SERVICE
+    with pytest.raises(ConfigError, match=r"services\.api: dns_opt on Swarm: a stack has no such key"):
+        api(dns_opt=["ndots:1"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused"),
+    [
+        (None, ""),
+        ({"aliases": ["x"], "driver_opts": {"a": "b"}, "priority": 0, "x-note": "y"}, ""),
+        ({"ipv4_address": "10.0.0.9"}, "ipv4_address on Swarm: a task gets an address of its own"),
+        ({"ipv6_address": "fd00::9"}, "ipv6_address on Swarm: a task gets an address of its own"),
+        ({"mac_address": "02:42:ac:11:00:03"}, "mac_address on Swarm: a task gets an address of its own"),
+        ({"link_local_ips": ["169.254.8.8"]}, "link_local_ips on Swarm: a stack has no such key"),
+        ({"priority": 100}, "priority on Swarm: a stack has no such key"),
+        ({"gw_priority": 1}, "gw_priority on Swarm: a stack has no such key"),
+        ({"interface_name": "eth9"}, "interface_name on Swarm: a stack has no such key"),
+    ],
+)
+def test_refuses_what_a_task_cannot_have_on_a_network(rows: dict[str, Any] | None, refused: str) -> None:
+    """Each key that the Swarm ignores or that ends its deploy; no default."""
+    if not refused:
+        assert api(networks={"default": rows})["networks"]["default"].keys() <= {"aliases", "driver_opts"}
+        return
+    with pytest.raises(ConfigError) as error:
+        api(networks={"default": rows})
+    assert str(error.value).startswith(f"services.api: networks.default.{refused}")
+
+
+@pytest.mark.parametrize(
+    ("network", "refused"),
+    [
+        ({"ipam": {}, "internal": False, "enable_ipv6": False, "x-note": "y"}, []),
+        ({"ipam": {"driver": "default", "config": [{"subnet": "10.9.0.0/24"}]}, "labels": {"a": "b"}}, []),
+        ({"driver": "overlay", "driver_opts": {"encrypted": ""}, "attachable": True, "internal": True}, []),
+        ({"ipam": {"config": [{"subnet": "10.9.0.0/24", "gateway": "10.9.0.1"}]}}, ["ipam.config.gateway"]),
+        ({"ipam": {"config": [{"ip_range": "10.9.0.0/25"}], "options": {"a": "b"}}},
+         ["ipam.options", "ipam.config.ip_range"]),
+        ({"enable_ipv6": True, "enable_ipv4": True}, ["enable_ipv6", "enable_ipv4"]),
+        ({"driver": "bridge"}, ["driver bridge"]),
+    ],
+)  # fmt: skip
+def test_refuses_what_a_network_of_a_stack_cannot_have(network: dict[str, Any], refused: list[str]) -> None:
+    """Of a network that a released service joins; one line for each key."""
+    model = {
+        "services": {"api": {"image": "x", "networks": {"own": None}}},
+        "networks": {"own": network, "other": {"enable_ipv6": True}},
+    }
+    if not refused:
+        made = stack_of(model, "recall_blue", ["api"], {})["networks"]["own"]
+        assert made.keys() <= network.keys() - {"enable_ipv6", "x-note"}
+        return
+    with pytest.raises(ConfigError) as error:
+        stack_of(model, "recall_blue", ["api"], {})
+    assert [line.partition(" on Swarm")[0] for line in str(error.value).splitlines()] == [
+        f"networks.own: {each}" for each in refused
+    ]
+
+
+GPU = [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+GENERIC = [{"discrete_resource_spec": {"kind": "gpu", "value": 1}}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "made", "refused"),
+    [
+        (
+            {"reservations": {"generic_resources": GENERIC}},
+            {"reservations": {"generic_resources": GENERIC}},
+            "",
+        ),
+        ({"reservations": {"devices": []}}, None, ""),
+        ({"reservations": {"cpus": 0.5, "devices": GPU}}, None, "reservations.devices"),
+        ({"reservations": {"pids": 10}}, None, "reservations.pids"),
+        ({"limits": {"devices": GPU}}, None, "limits.devices"),
+    ],
+)
+def test_resources_of_a_stack(resources: dict[str, Any], made: dict[str, Any] | None, refused: str) -> None:
+    """A list of them is taken over or refused by name, as all that a stack cannot reserve."""
+    if refused:
+        with pytest.raises(
+            ConfigError, match=f"services.api: deploy.resources.{refused} on Swarm: a stack has no"
+        ):
+            api(deploy={"resources": resources})
+    else:
+        assert api(deploy={"resources": resources})["deploy"].get("resources") == made
+
+
+def test_a_key_of_a_persons_own_says_nothing_about_a_container() -> None:
+    """An extension (`x-…`) is left out, as a stack does."""
+    assert set(api(**{"x-owner": "ana"})) == {"image", "labels", "deploy"}
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o444, 0o555, 0o755])
+def test_the_mode_of_a_secret_is_what_the_file_says(mode: int) -> None:
+    """Compose up to 2.33 writes it as a number, later ones as octal digits."""
+    for written in (mode, f"0{mode:o}", f"{mode:o}"):
+        secret = {"source": "key", "target": "/run/secrets/key", "mode": written}
+        assert api(secrets=[secret])["secrets"] == [secret | {"mode": mode}]
 
 
 BIND = {"type": "bind", "source": "/srv", "target": "/data", "bind": {"create_host_path": True}}
