@@ -130,7 +130,19 @@ def _runs_verified(state: State, settings: Settings, plan: DeployPlan, hashes: M
             return False
         if (each.image, each.config_hash) != (plan.images[service], hashes[service]):
             return False
+    if plan.rendered.is_stack and not all(_tasks_run(plan.rendered, each) for each in settings.services):
+        return False  # these are the containers on this node only
     return state.verified_record(plan.rendered.color, found[settings.service]) is not None
+
+
+def _tasks_run(rendered: Rendered, service: str) -> bool:
+    """Whether the Swarm runs all tasks of *service* as *rendered* says, on all nodes."""
+    found = docker.swarm_service(f"{rendered.project}_{service}")
+    began = (
+        found.update_began if found else ""
+    )  # the last update may have been paused, and its tasks replaced since
+    expected = ExpectedTasks(rendered.image(service), rendered.hashes.get(service, ""), began)
+    return judge_tasks(found, expected).ok
 
 
 def _read_baselines(settings: Settings, colors: Sequence[str | None]) -> dict[str, LogBaseline]:
