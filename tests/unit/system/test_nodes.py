@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from cutover.core.errors import ConfigError
 from cutover.system.container import Engine
 from cutover.system.docker import SwarmNode, read_node
 from cutover.system.nodes import NodeEngine, Nodes, node_ids, nodes_of
+from cutover.system.process import Argv
 from cutover.system.ssh import SshHost
+from tests.helpers.near_host import NearHost
 
 THERE = [
     SwarmNode(f"n{number}", name, "ready", "active")
@@ -74,3 +78,35 @@ def test_nodes_of_the_configuration(platform: dict[str, object], reason: str) ->
     """Other hosts without a Swarm are another table; a name is never an option of ssh."""
     with pytest.raises(ValueError, match=reason):
         Settings.model_validate(TABLE | {"platform": platform})
+
+
+@dataclass(frozen=True, slots=True)
+class SayingHost(NearHost):
+    """A host whose start file says something on standard error, or that is not reached and says it."""
+
+    def forward_argv(self, local: Path, remote: str) -> Argv:
+        """Nothing is forwarded."""
+        del local, remote
+        return ("true",)
+
+
+SAID = (
+    "bash: /etc/motd: Permission denied",
+    "Host key verification failed.",
+    "ssh: Could not resolve hostname proxy: Name or service not known",
+)
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_node_that_is_reached_is_not_refused_for_what_it_prints(
+    tmp_path: Path, said: str, reached: bool
+) -> None:
+    """What ssh says of a host counts only where ssh has not reached it."""
+    starts = f"echo {shlex.quote(said)} >&2{'' if reached else '; exit 255'}"
+    node = NodeEngine(Engine("web-2", f"unix://{tmp_path}/no.sock"), SayingHost("web-2", None, starts=starts))
+    if reached:
+        assert node.connect().startswith("no engine answers at ")
+        return
+    with pytest.raises(ConfigError, match=r"nodes: web-2 \(web-2\): "):
+        node.connect()
