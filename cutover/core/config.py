@@ -114,6 +114,8 @@ class Settings(schema.Section):
             problem := self.hold_problem(self.hosts.hold, self.watches(len(self.hosts.names)))
         ):
             yield f"hosts.hold: {problem}"
+        elif self.hosts and (problem := next(filter(None, map(self.watch_problem, self.hosts.watch)), "")):
+            yield f"hosts.watch: {problem}"
         if self.ready.tcp and self.proxy:
             yield "[ready] tcp: a proxy accepts connections for a dead service too; with [proxy] give [ready] path"
 

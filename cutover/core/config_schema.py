@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from datetime import date, time
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -606,21 +607,22 @@ class Approval(Section):
         return self
 
 
+def reached_after(batches: tuple[str, ...], hosts: int) -> list[int]:
+    """How many of *hosts* are to be switched after each batch; a share is rounded up."""
+    numbers = (-(-hosts * int(each[:-1]) // 100) if each.endswith("%") else int(each) for each in batches)
+    return [min(each, hosts) for each in numbers]
+
+
 def batch_sizes(batches: tuple[str, ...], hosts: int) -> tuple[int, ...]:
-    """How many of *hosts* are switched in each batch, none of them empty; raises ValueError if not all are reached."""
+    """How many of *hosts* are switched in each batch, none of them empty; raises ValueError if not all are reached.
+
+    *hosts* may be a part of all: a share of it that the batch before has reached already is no batch.
+    """
     sizes: list[int] = []
     before = 0
-    for each in batches:
-        share = each.endswith("%")
-        reached = -(-hosts * int(each[:-1]) // 100) if share else int(each)
-        if reached < before:
-            raise ValueError(
-                f"batches: {each!r} is {reached} of {hosts} hosts, fewer than the batch before ({before}):"
-                " each one says how many are switched after it"
-            )
-        reached = min(reached, hosts)
-        sizes.append(reached - before)
-        before = reached
+    for reached in reached_after(batches, hosts):
+        sizes.append(max(reached - before, 0))
+        before = max(reached, before)
     if before < hosts:
         raise ValueError(
             f'batches: the last one, {batches[-1]!r}, reaches {before} of {hosts} hosts; end with "100%"'
@@ -657,7 +659,14 @@ class Hosts(Section):
     def _batches_reach_all(self) -> Hosts:
         if found := twice(self.names):
             raise ValueError(f"names: {found[0]} is named twice; name each host once")
-        sizes = batch_sizes(self.batches, len(self.names))
+        hosts, reached = len(self.names), reached_after(self.batches, len(self.names))
+        for each, (before, now) in zip(self.batches[1:], pairwise(reached), strict=True):
+            if now < before:
+                raise ValueError(
+                    f"batches: {each!r} is {now} of {hosts} hosts, fewer than the batch before ({before}):"
+                    " each one says how many are switched after it"
+                )
+        sizes = batch_sizes(self.batches, hosts)
         if len(self.watch) > len(sizes):
             raise ValueError(
                 f"watch: {len(self.watch)} durations for {len(sizes)} batches; the last one counts for all further ones"
@@ -665,4 +674,6 @@ class Hosts(Section):
         if bool(self.leave) != bool(self.join):
             given, lacking = ("leave", "join") if self.leave else ("join", "leave")
             raise ValueError(f"{given} needs {lacking}: what takes a host out must be undone")
+        if self.status and not self.leave:
+            raise ValueError("status needs leave and join: it is asked only after them")
         return self

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cutover.core.config import load_config
-from cutover.core.config_schema import batch_sizes
+from cutover.core.config_schema import Hosts, batch_sizes
 from cutover.core.errors import ConfigError
 
 BASE = """
@@ -37,12 +37,36 @@ THREE = 'names = ["web-1", "web-2", "web-3"]\npath = "/srv/shop"\n'
         (("2", "4"), 4, (2, 2)),
         (("2", "4"), 3, (2, 1)),
         (("34%", "100%"), 3, (2, 1)),
+        (("2", "50%", "100%"), 2, (2,)),  # a part of four hosts, where each batch has some
+        (("3", "60%", "100%"), 4, (3, 1)),
     ],
 )
 def test_batches_reach_all_hosts(batches: tuple[str, ...], hosts: int, sizes: tuple[int, ...]) -> None:
     """Each batch says how many hosts are switched after it; a share is rounded up; no batch is empty."""
     assert batch_sizes(batches, hosts) == sizes
     assert sum(sizes) == hosts
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        ("1", "50%", "100%"),
+        ("2", "50%", "100%"),
+        ("3", "50%", "80%", "100%"),
+        ("1", "34%", "99%"),
+        ("2", "9"),
+    ],
+)
+def test_batches_of_all_hosts_are_some_of_each_part(batches: tuple[str, ...]) -> None:
+    """What `[hosts]` may say of all, `--hosts=web-1,web-2` can be released by."""
+    for every in range(1, 10):
+        try:
+            Hosts(names=[f"web-{number}" for number in range(every)], path="/srv", batches=batches)
+        except ValueError:
+            continue
+        for part in range(1, every + 1):
+            sizes = batch_sizes(batches, part)
+            assert (sum(sizes), min(sizes) > 0) == (part, True)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +82,8 @@ def test_batches_reach_all_hosts(batches: tuple[str, ...], hosts: int, sizes: tu
         (THREE + 'hold = "10m"', ["hosts.hold", "10 min is too short", "17 min 15 s", "make it longer"]),
         (THREE + 'watch = ["2h"]\nhold = "1h"', ["hosts.hold", "1 h"]),
         (THREE + 'leave = ["balancer", "leave", "{host}"]', ["hosts", "leave needs join"]),
+        (THREE + 'status = ["balancer", "is-ready", "{host}"]', ["hosts", "status needs leave and join"]),
+        (THREE + 'watch = ["2m", "3h"]\nhold = "12h"', ["hosts.watch", "3 h", "release_timeout (2 h)"]),
         ('names = ["web-1", "web-1"]\npath = "/srv"', ["hosts: names", "web-1 is named twice"]),
         ('names = ["-oProxyCommand=id"]\npath = "/srv"', ["hosts.names.0", "is no ssh name of a host"]),
         ('names = ["web-1"]\npath = "srv"', ["hosts.path", "'srv'"]),
