@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cutover.core.masking import MASK, printable
-from cutover.core.result import INTERNAL, USAGE, SessionResult, is_verified
+from cutover.core.result import INTERNAL, USAGE, is_verified
 from cutover.core.text import count
 from cutover.core.verdict import WORST_FIRST, Outcome, Verdict
 from cutover.plugin import options
@@ -30,13 +26,9 @@ from cutover.plugin.checklist import (
     stage_of,
 )
 from cutover.plugin.console import unwrap_streams, wrap_streams
-from cutover.plugin.session import CutoverSession
-from cutover.report.github import error_lines
-from cutover.report.write import write_job_summary
+from cutover.plugin.session import CutoverSession, is_full
 
 TEST_TIMEOUT_S = 120.0
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
-"""Errors of a file that cannot be written to its end."""
 
 
 def register_hooks(session: CutoverSession) -> None:
@@ -325,43 +317,12 @@ class ReleaseHooks:
             yield
         except BaseException as error:  # noqa: BLE001  # whatever another plugin does, this release has an end
             broken = error
-        incomplete = isinstance(broken, OSError) and broken.errno in NO_SPACE
-        code = INTERNAL if broken is not None and not incomplete else int(session.exitstatus)
+        code = int(session.exitstatus) if broken is None or is_full(broken) else INTERNAL
         result = ours.finish(ours.outcomes(code))
         session.exitstatus = result.exit_code
-        self._report(result)
-        if incomplete:
-            # Users keep a good release whose report cannot be written.
-            ours.console.lines([f"warning: the report {ours.folder} is incomplete: {broken}"])
-        elif broken is not None:
-            text = f"a plugin broke the end of the session: {type(broken).__name__}: {broken}"
-            raise pytest.exit.Exception(printable(text), returncode=result.exit_code)
-
-    def _report(self, result: SessionResult) -> None:
-        """Write the report, and print the last lines below pytest's own summary."""
-        ours = self.session
-        ours.hook_calls.call("end", result=result)
-        with self._warning("the report"):
-            ours.write_report(result)
-            ours.hook_calls.call("report", folder=ours.folder, result=result)
-        ours.console.lines(ours.hook_calls.close())
-        with self._warning("the last lines"):
-            ours.console.ending(result, ours.evidence, ours.checklist.unasked)
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        with self._warning("the job summary"):
-            if summary:
-                write_job_summary(Path(summary), ours.evidence, result)
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            ours.console.lines(error_lines(ours.evidence, result))
-
-    @contextlib.contextmanager
-    def _warning(self, what: str) -> Iterator[None]:
-        # A report that cannot be written must not change the exit code of the release.
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001  # as above
-            text = f"warning: {what} could not be written: {type(error).__name__}: {error}"
-            self.session.console.lines([printable(text)])
+        ours.report(result, lambda: ours.write_report(result), ours.checklist.unasked)
+        if broken is not None:
+            ours.end_broken(broken, result)
 
 
 def mask_report(report: pytest.TestReport) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,6 +28,7 @@ from cutover.core.errors import (
     OperatorNeeded,
 )
 from cutover.core.evidence import Evidence
+from cutover.core.masking import printable
 from cutover.core.result import Outcomes, SessionResult
 from cutover.core.target import ReleaseRequest, Target
 from cutover.core.text import duration
@@ -43,8 +46,9 @@ from cutover.release.running import baselines_of_verified
 from cutover.release.state import State, who
 from cutover.release.transaction import Reporter, Transaction, outcome_of_error
 from cutover.release.verify import failing, journaled
+from cutover.report.github import error_lines
 from cutover.report.terminal import refused_lines
-from cutover.report.write import point_latest_to, write_report
+from cutover.report.write import point_latest_to, write_job_summary, write_report
 from cutover.system.compose import Rendered
 from cutover.system.files import make_private
 
@@ -55,6 +59,8 @@ if TYPE_CHECKING:
     from cutover.watch.check import WatchCheck, WatchResult
 
 _T = TypeVar("_T")
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""Errors of a file that cannot be written to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,8 +382,49 @@ class CutoverSession:
         files = release_files(self._release.tx if self._release else None)
         write_report(self.folder, self.evidence, result, self.checklist.unasked, files)
 
+    def report(
+        self, result: SessionResult, write: Callable[[], None], unasked: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Write the report by *write*, and print the last lines below pytest's own summary."""
+        self.hook_calls.call("end", result=result)
+        with self._warning("the report"):
+            write()
+            self.hook_calls.call("report", folder=self.folder, result=result)
+        self.console.lines(self.hook_calls.close())
+        with self._warning("the last lines"):
+            self.console.ending(result, self.evidence, unasked)
+        summary = os.environ.get("GITHUB_STEP_SUMMARY")
+        with self._warning("the job summary"):
+            if summary:
+                write_job_summary(Path(summary), self.evidence, result)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            self.console.lines(error_lines(self.evidence, result))
+
+    def end_broken(self, error: BaseException, result: SessionResult) -> None:
+        """Say what another plugin did to the end of the session; raises pytest's Exit unless only its file was lost."""
+        if is_full(error):
+            # Users keep a good release whose report cannot be written.
+            self.console.lines([f"warning: the report {self.folder} is incomplete: {error}"])
+            return
+        text = f"a plugin broke the end of the session: {type(error).__name__}: {error}"
+        raise pytest.exit.Exception(printable(text), returncode=result.exit_code)
+
+    @contextlib.contextmanager
+    def _warning(self, what: str) -> Iterator[None]:
+        # A report that cannot be written must not change the exit code of the release.
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # as above
+            text = f"warning: {what} could not be written: {type(error).__name__}: {error}"
+            self.console.lines([printable(text)])
+
 
 SESSION = pytest.StashKey[CutoverSession]()
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether *error* is of a file that could not be written to its end."""
+    return isinstance(error, OSError) and error.errno in NO_SPACE
 
 
 def _hold_problem(settings: Settings, request: ReleaseRequest) -> str:
