@@ -42,7 +42,8 @@ def confirm_command(config: str | None, as_json: bool, release: str | None, chec
     settings = settings_of(config)
     state = State(settings.state)
     state.prepare()
-    done = confirm(settings, state, release, check=check)
+    with journaled(state):
+        done = confirm(settings, state, release, check=check)
     tell(as_json, dict(done.facts), [done.sentence, *(f"note   {each}" for each in done.notes)])
     return 0
 

@@ -56,3 +56,8 @@ class OperatorNeeded(CutoverError):
     """The revert failed or could not be verified. The text ends with the command to run."""
 
     exit_code = 11
+
+    def __init__(self, *args: object, check: int | None = None, release: str | None = None) -> None:
+        super().__init__(*args, check=check)
+        self.release = release
+        """The id of the release that was reverted, and is not open any more; None for another."""

@@ -25,7 +25,7 @@ from cutover.release.colors import (
 from cutover.release.history import COMMITTED, END_EVENTS, Hold, Moment
 from cutover.release.notify import send_event
 from cutover.release.prune import prune_releases
-from cutover.release.rollback import revert_open_release, write_down
+from cutover.release.rollback import finish_record, revert_open_release, write_down
 from cutover.release.state import State, lock_owner, who
 from cutover.release.switch import retire_old
 from cutover.release.transaction import Reporter
@@ -50,6 +50,7 @@ def confirm(settings: Settings, state: State, wanted: str | None, *, check: bool
     runs cannot be asked.
     """
     with state.locked(lock_owner("a confirmation")):
+        finish_record(settings, state)  # of a confirmation that died right after its commit
         held = state.held()
         if held is None or wanted not in {None, held.release}:
             return _ended_before(state, wanted, held)
@@ -116,6 +117,10 @@ def _ended_before(state: State, wanted: str | None, held: Hold | None) -> Confir
             facts = {"confirmed": release, "already": True, "at": last["at"]}
             return Confirmation(f"{release} is confirmed already: it was {said}", facts)
         raise Failed(f"{release} cannot be confirmed: it was {said}")
+    left = state.unrecorded()
+    if left is not None and left.release == release:
+        facts = {"confirmed": release, "already": True, "at": None}
+        return Confirmation(f"{release} is confirmed already; `cutover recover` completes its record", facts)
     other = f"; held is {held.release}" if held else "; nothing is held"
     raise ConfigError(
         f"no release {wanted} was held here{other}" if wanted else "nothing is held: nothing to confirm"
@@ -134,8 +139,11 @@ def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:
     report = Reporter(Evidence(), note)
     try:
         write_down(settings, state, held.left)
-    except (CutoverError, OSError, ValueError) as error:
-        notes.append(f"record: not written: {error}; `cutover recover` completes it")
+    except (CutoverError, OSError, ValueError, KeyboardInterrupt) as error:
+        later = (
+            "`cutover recover` completes it" if state.leave(held.left) else "make room and release it again"
+        )
+        notes.append(f"record: not written: {str(error) or 'interrupted'}; {later}")
     sentence = f"{settings.project} {tag} on {color} is confirmed; nothing is open"
     try:
         with contextlib.suppress(EngineUnavailable):

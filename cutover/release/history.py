@@ -139,11 +139,14 @@ def read_journal(root: Path) -> list[dict[str, Any]]:
         raise unreadable(root, error) from error
     ended = {row.get("release") for row in rows if row.get("event") in END_EVENTS}
     for release in _reverted_by_guards(root):
-        last = next((n for n, row in reversed([*enumerate(rows)]) if row.get("release") == release), None)
-        if release in ended or last is None:
+        ours = [n for n, row in enumerate(rows) if row.get("release") == release]
+        if release in ended or not ours:
             continue
-        at = _closed_at(root, release) or rows[last].get("at")
-        rows.insert(last + 1, {"at": at, "event": "reverted", "release": release, "who": "its guard"})
+        at = _closed_at(root, release) or rows[ours[-1]].get("at")
+        # What was found out after it, as that users are not served as before, is not resolved by it.
+        before = [n for n in ours if str(rows[n].get("at")) <= str(at)]
+        row = {"at": at, "event": "reverted", "release": release, "who": "its guard"}
+        rows.insert((before or ours)[-1] + 1, row)
     return rows
 
 

@@ -427,20 +427,22 @@ def require_reverted(settings: Settings, state: State, release: str) -> str:
 
 
 def _unverified(release: str, what: str) -> OperatorNeeded:
-    return OperatorNeeded(f"release {release} was reverted, but {what}; run: {ASK_AGAIN}")
+    return OperatorNeeded(f"release {release} was reverted, but {what}; run: {ASK_AGAIN}", release=release)
 
 
 @contextmanager
 def journaled(state: State, release: str | None = None, *, only_recover: bool = False) -> Iterator[None]:
     """Write an OperatorNeeded to the journal: `cutover status` repeats it until it is resolved.
 
-    It is of the open release, else of *release*; *only_recover*: who serves does not say that it is resolved.
+    It is of the release that the error names, else of the open one or of *release*; *only_recover*: who serves does not
+    say that it is resolved.
     """
     try:
         yield
     except OperatorNeeded as error:
         why, _, run = str(error).partition("; run: ")
-        facts = {"release": state.open_release() or release, "only_recover": only_recover}
+        of = error.release or state.open_release() or release
+        facts = {"release": of, "only_recover": only_recover}
         status = str(Status.ROLLBACK_FAILED)
         state.journal("end", word=status, code=error.exit_code, why=why, run=run, **facts)
         raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from datetime import datetime
 
 import pytest
 
 from cutover.core.masking import MASK, Mask
+from cutover.release import history
 from cutover.release.history import unresolved
 from cutover.release.state import State
 
@@ -59,6 +61,28 @@ def test_what_a_guard_reverted_is_in_the_history(state: State) -> None:
     ]
     at = state.history()[2]["at"]
     assert abs(datetime.fromisoformat(at).timestamp() - (state.root / "closed.first").stat().st_ctime) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("closed_at", "resolved"),
+    [("2025-09-04T02:10:02.000Z", False), ("2025-09-04T02:10:04.000Z", True), (None, True)],
+    ids=["before the end", "after the end", "unknown"],
+)
+def test_the_revert_of_a_guard_is_where_it_was(
+    state: State, monkeypatch: pytest.MonkeyPatch, closed_at: str | None, resolved: bool
+) -> None:
+    """It resolves an end that needs an operator only if it came later: else that was found out after the revert."""
+    monkeypatch.setattr(history, "_closed_at", lambda *_: closed_at)
+    rows = [
+        {"at": "2025-09-04T02:10:00.000Z", "event": "open", "release": ID},
+        {"at": "2025-09-04T02:10:01.000Z", "event": "held", "release": ID},
+        {"at": "2025-09-04T02:10:03.000Z", "release": ID} | {"event": "end", "code": 11},
+    ]
+    (state.root / "journal.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (state.root / "guard.log").write_text(f"reverted: {ID}\n")
+    events = [row["event"] for row in state.history()]
+    assert events == ["open", "held", *(["end", "reverted"] if resolved else ["reverted", "end"])]
+    assert (unresolved(state.history()) is None) is resolved
 
 
 def test_a_journal_that_cannot_be_written_stops_nothing(state: State) -> None:

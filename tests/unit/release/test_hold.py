@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cutover.cli import operations
+from cutover.core.change import UNDO_END
 from cutover.core.config import url_config
-from cutover.core.errors import ConfigError, Failed, Locked
+from cutover.core.errors import ConfigError, Failed, Locked, OperatorNeeded
 from cutover.core.verdict import Outcome
 from cutover.proxy.base import Live
-from cutover.release import rollback
-from cutover.release.confirm import _ended_before, _too_late, judge_serving
-from cutover.release.history import HOLD_FILE, Hold, Moment, Record, Unrecorded
+from cutover.release import confirm as module
+from cutover.release import rollback, verify
+from cutover.release.confirm import _after_commit, _ended_before, _too_late, confirm, judge_serving
+from cutover.release.history import HOLD_FILE, Hold, Moment, Record, Unrecorded, unresolved
 from cutover.release.state import State
 from cutover.system.files import write_atomically
 from tests.helpers.containers import container
+from tests.plugin.project import Project
 
 ID, HOUR = "20250904T021000-7", 3600.0
 BEGUN = Moment(1_756_951_800.0, "boot-1", 500.0)
@@ -161,6 +166,83 @@ def test_what_is_not_held_is_told_apart(
     with pytest.raises(type(said)) as error:
         _ended_before(state, wanted, None)
     assert str(error.value).startswith(str(said))
+
+
+@pytest.mark.parametrize(
+    "recorded", [True, False], ids=["its record is completed", "no record can be written"]
+)
+def test_a_confirmation_that_died_after_its_commit_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: bool
+) -> None:
+    """The next one says so: the release stays, and is no unknown one."""
+
+    def write_down(_settings: object, state: State, left: Unrecorded) -> None:
+        if not recorded:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        state.journal(left.event, release=left.release, **left.facts)
+        state.all_recorded()
+
+    monkeypatch.setattr(rollback, "write_down", write_down)
+    state = State(tmp_path / "state")
+    state.prepare()
+    state.journal("held", release=ID, who="ana@web-1")
+    write_atomically(state.root / "open", f"{ID}\n")
+    assert state.close(ID, LEFT)
+    for wanted in (ID, None):
+        done = confirm(url_config(), state, wanted)
+        assert done.sentence.startswith(f"{ID} is confirmed already")
+        assert done.facts["confirmed"] == ID
+    assert (state.unrecorded() is None) is recorded
+    with pytest.raises(ConfigError, match="no release other was held here"):
+        confirm(url_config(), state, "other")
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept for later", "lost"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_record_is_promised_only_if_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, error: BaseException
+) -> None:
+    """On a full disk nothing of it may be left for `cutover recover`; the release stays, whatever ends what follows."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "write_down", fail)
+    monkeypatch.setattr(module, "prune_releases", lambda *_: None)
+    monkeypatch.setattr(State, "leave", lambda *_: kept)
+    state = State(tmp_path / "state")
+    state.prepare()
+    done = _after_commit(url_config(), state, HOLD)
+    assert done.sentence.endswith("sha-2 on green is confirmed; nothing is open")
+    assert done.notes[0].startswith("record: not written: ")
+    assert done.notes[0].endswith("completes it" if kept else "make room and release it again")
+
+
+def test_a_late_confirmation_that_leads_to_no_good_end_is_in_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users are not served as before: `cutover status` and `cutover recover` know it, and of which release."""
+    project = Project.at(tmp_path)
+    state = State(project.state)
+    state.prepare()
+    state.journal("open", release=ID, live="blue", tag="sha-1")
+    state.journal("held", release=ID, who="ana@web-1")
+    write_atomically(state.root / "open", f"{ID}\n")
+    write_atomically(state.root / HOLD_FILE, replace(HOLD, begun=Moment.now(), seconds=-1.0).as_text())
+    undo = state.root / "undo.sh"
+    undo.write_text(f"{UNDO_END}\n")
+    monkeypatch.setattr(
+        verify, "served_after", lambda *_, **__: ("traffic goes to green, it went to blue", "")
+    )
+    monkeypatch.setenv("CUTOVER_STATE_DIR", str(project.state))
+    with pytest.raises(OperatorNeeded, match="traffic goes to green"):
+        operations.confirm_command.main(
+            ["--cutover-config", str(project.folder / "cutover.toml")], standalone_mode=False
+        )
+    assert state.open_release() is None
+    needed = unresolved(state.history())
+    assert needed is not None
+    assert (needed["release"], needed["run"]) == (ID, "cutover recover")
 
 
 def test_a_guard_that_was_faster_than_a_late_confirmation(
