@@ -169,16 +169,24 @@ def retire_command(config: str | None, as_json: bool) -> int:
 
 @click.command("rollback")
 @common
+@click.argument("release", required=False, metavar="[ID]")
 @click.option(
     "--to-tag",
     metavar="TAG",
     help="Deploy this tag to the live color; it is gated and reported, never undone.",
 )
-def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> int:
-    """Revert the open release; else go back to what users had before: flip to it, or deploy it."""
+def rollback_command(config: str | None, as_json: bool, release: str | None, to_tag: str | None) -> int:
+    """Revert the open release; else go back to what users had before: flip to it, or deploy it.
+
+    With ID only that release is reverted: nothing is done if it is not open any more.
+    """
     settings = settings_of(config)
     if to_tag is not None:
         require_tag("--to-tag", to_tag)
+        if release is not None:
+            raise ConfigError(
+                f"--to-tag={to_tag} with {release}: the one deploys, the other reverts; choose one"
+            )
     state = State(settings.state)
     state.prepare()
     with journaled(state):
@@ -188,7 +196,7 @@ def rollback_command(config: str | None, as_json: bool, to_tag: str | None) -> i
             done = wait_until_free(
                 state,
                 settings.release_timeout,
-                lambda: roll_back(settings, state),
+                lambda: roll_back(settings, state, release),
                 lambda text: click.echo(printable(text), err=True),
             )
         if done.sentence:

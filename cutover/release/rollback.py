@@ -423,11 +423,16 @@ def wait_until_free(
                 told = True
 
 
-def roll_back(settings: Settings, state: State) -> RollbackResult:
-    """Revert the open release, else go back to what users had before; raises Locked while another process releases."""
+def roll_back(settings: Settings, state: State, only: str | None = None) -> RollbackResult:
+    """Revert the open release, else go back to what users had before; raises Locked while another process releases.
+
+    With *only* that release is reverted if it is open, and nothing else is done.
+    """
     left = state.open_release()
-    if left is not None:
+    if left is not None and only in {None, left}:
         return _revert_by_command(settings, state, left)
+    if only is not None:
+        return _closed_before(settings, state, only)
     with state.locked(lock_owner("a rollback")):
         left = state.open_release()
         if left is not None:  # opened in between, by a session that died: the lock is ours
@@ -485,6 +490,25 @@ def roll_back_to(settings: Settings, state: State, tag: str) -> RollbackResult:
             finish_record(settings, state)
             _expect_deploy(settings, state, inspect_colors(settings).live.color, tag)
     return _deploy_tag(settings, state, tag)
+
+
+def _closed_before(settings: Settings, state: State, release: str) -> RollbackResult:
+    """What became of *release*, which is not open any more; raises Failed if it was kept, ConfigError if unknown."""
+    rows = state.history()
+    last = next(
+        (row for row in reversed(rows) if row.get("release") == release and row.get("event") in END_EVENTS),
+        {},
+    )
+    if _is_committed(state, release):
+        again = "`cutover rollback` without its name goes back to what users had before"
+        raise Failed(f"release {release} was kept, and nothing was changed: {again}")
+    if not last and not (state.root / f"closed.{release}").exists():
+        raise ConfigError(f"no release {release} is open here; nothing was changed")
+    was = f"was {last.get('event', 'reverted')} by {last.get('who', 'its guard')} before; nothing was changed"
+    said = say_what_runs(settings)
+    return RollbackResult(
+        f"release {release} {was}: {said}", {"reverted": None, "already": release, "serves": said}
+    )
 
 
 def _revert_by_command(settings: Settings, state: State, release: str) -> RollbackResult:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cutover.cli import operations
+from cutover.core.errors import ConfigError
 from cutover.release.history import unresolved
 from cutover.release.state import State
 from tests.plugin.project import Project
@@ -30,3 +31,14 @@ def test_recover_without_a_release_says_what_runs(tmp_path: Path, monkeypatch: p
     )
     assert (code, told) == (0, ["resolved: blue sha-9 runs, live"])
     assert unresolved(state.history()) is None
+
+
+def test_a_rollback_does_one_thing(tmp_path: Path) -> None:
+    """A release is named to be reverted, a tag to be deployed."""
+    project = Project.at(tmp_path)
+    words = ["--cutover-config", str(project.folder / "cutover.toml"), "7", "--to-tag", "sha-1"]
+    with pytest.raises(
+        ConfigError, match="--to-tag=sha-1 with 7: the one deploys, the other reverts; choose one"
+    ):
+        operations.rollback_command.main(words, standalone_mode=False)
+    assert not project.state.exists()

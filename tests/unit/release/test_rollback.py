@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -478,6 +479,50 @@ def test_a_release_that_ends_while_it_is_to_be_reverted(
     else:
         with pytest.raises(Failed, match=said):
             rollback.revert_open_release(settings, state, "7", "cutover rollback")
+
+
+@pytest.mark.parametrize(
+    ("events", "closed", "said"),
+    [
+        (
+            ("reverted",),
+            True,
+            "release 7 was reverted by ana before; nothing was changed: blue sha-1 runs, live",
+        ),
+        (("recovered",), True, "release 7 was recovered by ana before; nothing was changed"),
+        ((), True, "release 7 was reverted by its guard before; nothing was changed"),
+        (
+            ("released",),
+            True,
+            Failed("release 7 was kept, and nothing was changed: `cutover rollback` without"),
+        ),
+        ((), False, ConfigError("no release 7 is open here; nothing was changed")),
+    ],
+)
+@pytest.mark.parametrize("other", [None, "8"])
+def test_a_named_release_that_is_not_open_is_left_as_it_is(
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    events: tuple[str, ...],
+    closed: bool,
+    said: str | Exception,
+    other: str | None,
+) -> None:
+    """Nothing goes back by one more release, and no other release that is open now is reverted."""
+    monkeypatch.setattr(rollback, "say_what_runs", lambda _settings: "blue sha-1 runs, live")
+    settings: Any = None
+    for event in ("open", *events) if closed else ():
+        state.journal(event, release="7", who="ana")
+    if closed:
+        (state.root / "closed.7").touch()
+    if other:
+        (state.root / "open").write_text(f"{other}\n")
+    if isinstance(said, str):
+        assert rollback.roll_back(settings, state, "7").sentence.startswith(said)
+    else:
+        with pytest.raises(type(said), match=re.escape(str(said))):
+            rollback.roll_back(settings, state, "7")
+    assert state.open_release() == other
 
 
 # --- the deploy of another tag -----------------------------------------------------------------------------------------
