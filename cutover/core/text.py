@@ -73,6 +73,11 @@ def spelled(value: float, *, least: float = -math.inf, most: float = math.inf, p
     return f"{shown:.{places}f}"
 
 
+def exact_seconds(seconds: float) -> str:
+    """`1209600s`: a duration as an option takes it, to the nanosecond and never with an exponent."""
+    return f"{f'{seconds:.9f}'.rstrip('0').rstrip('.')}s"
+
+
 def percent(share: float, *, least: float = -math.inf, most: float = math.inf, places: int = 0) -> str:
     """`91%`: a share of 1 spelled as `spelled` does, beside bounds that are shares too."""
     return f"{spelled(100 * share, least=100 * least, most=100 * most, places=places)}%"

@@ -8,7 +8,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,19 @@ from cutover.core.verdict import Outcome, Verdict
 from cutover.plugin.console import look_of_terminal, unwrap_streams, wrap_streams
 from cutover.plugin.session import CutoverSession
 from cutover.release.coordinate import Coordinator, HostReport, HostsRequest, host_options
-from cutover.release.hosts import HostPhase, HostsEnd, HostsPlan, chosen_hosts, config_name, plan_hosts
+from cutover.release.hosts import (
+    HostPhase,
+    HostsEnd,
+    HostsPlan,
+    chosen_hosts,
+    config_name,
+    plan_hosts,
+    require_approved,
+)
+from cutover.release.plan import APPROVED_TAG
 from cutover.release.state import who
 from cutover.report.terminal import Who, first_line, refused_lines
-from cutover.report.write import ReleaseFiles, point_latest_to, write_job_summary, write_report
+from cutover.report.write import ReleaseFiles, point_latest_to, write_report
 from cutover.system import process
 from cutover.system.files import make_private
 from cutover.system.ssh import connections
@@ -81,9 +90,11 @@ class CoordinatorHooks:
         # The shipped checklists are found by each host itself: in its checkout or in its installed package.
         tests = () if {*own} <= SHIPPED else asked.paths
         release = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
-        return cls(
-            session, HostsRequest(settings, plan, release, who().split("@")[0], host_options(asked, tests))
-        )
+        approved = os.environ.get(APPROVED_TAG)
+        if not asked.plan:
+            require_approved(settings, plan.tag, approved)
+        options, name = host_options(asked, tests), who().split("@")[0]
+        return cls(session, HostsRequest(settings, plan, release, name, options, approved or ""))
 
     @property
     def plan(self) -> HostsPlan:
@@ -203,15 +214,15 @@ class CoordinatorHooks:
         session.exitstatus = result.exit_code
         rows = self.end.rows if self.end else ()
         ours.evidence.fact("hosts", [asdict(row) | {"reports": self._reports(row.host)} for row in rows])
+        broken: BaseException | None = None
         try:
             yield
-            session.exitstatus = result.exit_code
-            write_report(ours.folder, ours.evidence, result, {}, ReleaseFiles())
-            if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-                write_job_summary(Path(summary), ours.evidence, result)
-        except OSError as error:
-            ours.console.lines([f"warning: the report {ours.folder} is incomplete: {error}"])
-        ours.console.ending(result, ours.evidence, {})
+        except BaseException as error:  # noqa: BLE001  # whatever another plugin does, this release has an end
+            broken = error
+        session.exitstatus = result.exit_code
+        ours.report(result, lambda: write_report(ours.folder, ours.evidence, result, {}, ReleaseFiles()), {})
+        if broken is not None:
+            ours.end_broken(broken, result)
 
     def _reports(self, host: str) -> list[str]:
         """The pages of the host's own reports, relative to ours."""
@@ -235,7 +246,7 @@ class CoordinatorHooks:
             project,
             end.exit_code,
             sentence=end.sentence + schemas,
-            reasons=tuple(_reason(host, text, checks) for host, text in end.why),
+            reasons=tuple(_reason(host, text, checks, self.plan.hosts) for host, text in end.why),
             command=end.command,
             report=report,
             passed=sum(check.verdict.ok for check in checks),
@@ -254,13 +265,15 @@ def ended_by_signals(coordinator: Coordinator) -> Iterator[None]:
         yield
 
 
-def _reason(host: str, text: str, checks: Iterable[Check]) -> Reason:
-    bad = tuple(each.id for each in checks if host and each.bad and _is_of(each, host))
+def _reason(host: str, text: str, checks: Iterable[Check], hosts: Sequence[str]) -> Reason:
+    bad = tuple(each.id for each in checks if host and each.bad and host_of(each, hosts) == host)
     return Reason("", f"{host}: {text}" if host else text, bad)
 
 
-def _is_of(check: Check, host: str) -> bool:
-    return check.target == host or check.target.startswith(f"{host}-")
+def host_of(check: Check, hosts: Sequence[str]) -> str:
+    """Which of *hosts* a check is of: `web-1` and not `web` for the target `web-1-green`; empty for none."""
+    named = (each for each in hosts if check.target == each or check.target.startswith(f"{each}-"))
+    return max(named, key=len, default="")
 
 
 def test_on(check: Check, host: str, color: str) -> str:

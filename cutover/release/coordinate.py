@@ -33,7 +33,7 @@ from cutover.core.result import (
     Status,
 )
 from cutover.core.target import ReleaseRequest
-from cutover.core.text import duration
+from cutover.core.text import duration, exact_seconds
 from cutover.core.verdict import Outcome
 from cutover.release.hosts import (
     HostAction,
@@ -52,6 +52,7 @@ from cutover.release.hosts import (
     taken_by,
     way_to_revert,
 )
+from cutover.release.plan import APPROVED_TAG
 from cutover.system import process
 from cutover.system.process import CompletedCommand, of_each
 from cutover.system.ssh import UNREACHED, SshHost, ssh_environment, tied, unreached
@@ -87,6 +88,8 @@ class HostsRequest:
     who: str
     options: tuple[str, ...]
     """Further options of `cutover release` on each host."""
+    approved: str = ""
+    """The tag whose switch is approved, for `[approval] required`; empty for none."""
 
     @property
     def table(self) -> Hosts:
@@ -102,8 +105,10 @@ class HostsRequest:
 
     def script(self, *words: str, phase: str = "") -> str:
         """The line of shell that runs `cutover` with *words* on a host."""
-        reports = {"CUTOVER_REPORTS": f"{self.reports}/{phase}"} if phase else {}
-        return self.plan.script(*words, CUTOVER_WHO=self.who, **reports)
+        more = {"CUTOVER_REPORTS": f"{self.reports}/{phase}"} if phase else {}
+        if self.approved and phase == HostPhase.SWITCH:
+            more[APPROVED_TAG] = self.approved
+        return self.plan.script(*words, CUTOVER_WHO=self.who, **more)
 
     @property
     def reports(self) -> str:
@@ -114,7 +119,7 @@ class HostsRequest:
         """The session of a phase on a host; it ends in order if its connection or the coordinator ends."""
         words: tuple[str, ...] = ("release", self.plan.tag, "--stage")
         if action.phase is HostPhase.SWITCH:
-            holds = (f"--watch={action.watch_s:g}s", f"--hold={self.plan.hold_s:g}s")
+            holds = (f"--watch={exact_seconds(action.watch_s)}", f"--hold={exact_seconds(self.plan.hold_s)}")
             words = ("release", self.plan.tag, "--staged", *holds)
         more = () if self.plan.migrates(action) else (SKIP_MIGRATIONS,)
         return tied(self.script(*words, *self.options, *more, phase=action.phase))
@@ -161,6 +166,8 @@ class Coordinator:
     _held: dict[str, str] = field(default_factory=dict)
     """The hosts that have switched, each with the id of the release that it holds."""
     _held_since: dict[str, float] = field(default_factory=dict)
+    _out: dict[str, str] = field(default_factory=dict)
+    """The hosts that are out of the balancer, each with why it could not be put back, empty if that was not tried."""
     _lifelines: set[int] = field(default_factory=set)
     _ending: bool = False
     _final: bool = False
@@ -198,6 +205,14 @@ class Coordinator:
         done = self._status(host)
         facts = _json(done)
         return HostState(silent=unreached(done) or done.last_line) if facts is None else host_state(facts)
+
+    def _ask_free(self, host: str) -> HostState:
+        """The same, asked again for `LOCKED_S` while somebody has the lock of the host or its release is open."""
+        state, end = self._ask(host), self.clock() + LOCKED_S
+        while state.busy and self.clock() < end:
+            time.sleep(ASK_AGAIN_S)
+            state = self._ask(host)
+        return state
 
     def _status(self, host: str) -> CompletedCommand:
         return self.hosts[host].run(self.request.script("status", "--json"), deadline_s=ASK_DEADLINE_S)
@@ -253,7 +268,8 @@ class Coordinator:
                     for host in action.hosts
                     if host not in answered
                 ]
-        after = dict(zip(self.plan.hosts, self._each(self._ask, self.plan.hosts), strict=True))
+        after = dict(zip(self.plan.hosts, self._each(self._ask_free, self.plan.hosts), strict=True))
+        after |= {host: self._left_out(host, after[host]) for host in self._out}
         return judge_end(
             self.plan,
             self.steps,
@@ -262,6 +278,13 @@ class Coordinator:
             reverted_for=self.reverted_for,
             ended_with=INTERRUPTED if self.interrupted else INTERNAL if self.broken else OK,
         )
+
+    def _left_out(self, host: str, now: HostState) -> HostState:
+        """*now* of a host that is out of the balancer, with the command that a person runs here to put it back."""
+        why = f"it is out of the balancer{f': {self._out[host]}' if self._out[host] else ''}"
+        join = shlex.join(self._filled(self.request.table.join, host))
+        way_out = f"cd {shlex.quote(self._folder)} && {join}"
+        return replace(now, operator=f"{now.operator}; {why}" if now.operator else why, way_out=way_out)
 
     def _do(self, action: HostAction) -> None:
         match action.phase:
@@ -402,26 +425,37 @@ class Coordinator:
     # --- the balancer -------------------------------------------------------------------------------------------
     def _switched_out_of_the_balancer(self, host: str, action: HostAction) -> HostStep:
         """Take the host out, begin its session, and put it back as soon as it has switched: users are watched then."""
-        table, problem = self.request.table, ""
+        table = self.request.table
         if (seen := self._switches(host)) is None:
             why = "its journal could not be read, so its switch would not be seen; it stays in the balancer"
             return HostStep(host, HostPhase.SWITCH, Outcome.UNKNOWN, why)
+        self._out[host] = ""  # first, so that a revert puts it back whatever breaks here
         left = self._own(table.leave, host)
         if not left.ok:
-            self._own(table.join, host)
-            return HostStep(host, HostPhase.SWITCH, Outcome.NO, f"leave: {left.last_line}", left.code)
+            problem = self._joined(host)
+            said = f"leave: {left.last_line}{f'; {problem}' if problem else ''}"
+            return HostStep(host, HostPhase.SWITCH, Outcome.NO, said, left.code)
         with ThreadPoolExecutor(1) as pool:
             session = pool.submit(self._unlocked, lambda: self._tied(host, action))
             while not session.done() and (self._switches(host) or 0) <= seen:
                 time.sleep(ASK_AGAIN_S)
-            # Also the undo of `leave`, if the session ended without a switch.
-            for name, words in (("join", table.join), ("status", table.status)):
-                done = self._own(words, host) if words and not problem else None
-                problem = f"{name}: {done.last_line}" if done is not None and not done.ok else problem
+            problem = self._joined(host)  # also the undo of `leave`, if the session ended without a switch
             step = self._judged(host, HostPhase.SWITCH, session.result())
-        if problem and step.outcome is Outcome.YES:
+        if not problem:
+            return step
+        if step.outcome is Outcome.YES:
             return replace(step, outcome=Outcome.NO, said=problem)
-        return step
+        return replace(step, said=f"{step.said}; {problem}")
+
+    def _joined(self, host: str) -> str:
+        """Put the host back into the balancer; why it is not there, empty if it is."""
+        table = self.request.table
+        for name, words in (("join", table.join), ("status", table.status)):
+            if words and not (done := self._own(words, host)).ok:
+                self._out[host] = f"{name}: {done.last_line}"
+                return self._out[host]
+        self._out.pop(host, None)
+        return ""
 
     def _switches(self, host: str) -> int | None:
         """How many switches the journal of the host has, which may not be there yet; None without an answer."""
@@ -430,11 +464,18 @@ class Coordinator:
         said = self.hosts[host].run(script, deadline_s=ASK_DEADLINE_S).out.strip()
         return int(said) if said.isdigit() else None
 
+    @property
+    def _folder(self) -> str:
+        """Where the commands of the balancer are run."""
+        return str(self.request.settings.source.parent)
+
+    def _filled(self, words: Sequence[str], host: str) -> list[str]:
+        return [each.replace("{host}", host) for each in words]
+
     def _own(self, words: Sequence[str], host: str) -> CompletedCommand:
-        filled = [each.replace("{host}", host) for each in words]
-        cwd = str(self.request.settings.source.parent)
+        environment = process.NO_ENGINE | os.environ
         return process.run(
-            filled, deadline_s=ASK_DEADLINE_S, environment=process.NO_ENGINE | os.environ, cwd=cwd
+            self._filled(words, host), deadline_s=ASK_DEADLINE_S, environment=environment, cwd=self._folder
         )
 
     # --- confirm and revert -------------------------------------------------------------------------------------
@@ -482,6 +523,8 @@ class Coordinator:
         step = self._roll_back(host, begun + patience_s)
         if step.code is None and step.outcome is Outcome.UNKNOWN and not patience_s:
             return False
+        if host in self._out and step.outcome is Outcome.YES:
+            self._joined(host)
         self._note(replace(step, seconds=self.clock() - begun))
         return True
 
@@ -500,8 +543,18 @@ class Coordinator:
             return HostStep(host, HostPhase.REVERT, Outcome.UNKNOWN, why)
         if way_to_revert(before, state) == "nothing":
             return _reverted(host, before, state)
-        done = self.hosts[host].run(self.request.script("rollback"), deadline_s=REVERT_DEADLINE_S)
-        return _reverted(host, before, self._ask(host), done)
+        # By its name: a rollback after its guard has reverted it, at the end of the hold, would go one release too far.
+        done, now = self._rollback(host, *filter(None, [state.hold]))
+        if (
+            state.hold and now.tag == self.plan.tag and not (now.hold or now.busy)
+        ):  # it was confirmed in that moment
+            done, now = self._rollback(host)
+        return _reverted(host, before, now, done)
+
+    def _rollback(self, host: str, *release: str) -> tuple[CompletedCommand, HostState]:
+        """Run `cutover rollback` on a host; what came of it, and what the host serves then."""
+        done = self.hosts[host].run(self.request.script("rollback", *release), deadline_s=REVERT_DEADLINE_S)
+        return done, self._ask_free(host)
 
     # --- reports ------------------------------------------------------------------------------------------------
     def _fetch(self, host: str, phase: HostPhase) -> Path | None:
@@ -554,12 +607,14 @@ def _confirmed(host: str, answers: Path, seconds: float) -> HostStep:
     with contextlib.suppress(OSError, ValueError):
         said = (answers / f"{host}.out").read_text(encoding="utf-8", errors="replace").strip()
         code = int((answers / f"{host}.code").read_text(encoding="utf-8"))
-    return _of_confirmation(host, CompletedCommand(("ssh",), code, "", said), seconds)
+    return _of_confirmation(host, CompletedCommand(("ssh",), code, said, said), seconds)
 
 
 def _of_confirmation(host: str, done: CompletedCommand, seconds: float) -> HostStep:
     if done.ok:
-        return HostStep(host, HostPhase.CONFIRM, Outcome.YES, "confirmed", done.code, seconds)
+        notes = (_json(done) or {}).get("notes") or ()  # what was not done after the commit
+        said = "; ".join(("confirmed", *map(str, notes)))
+        return HostStep(host, HostPhase.CONFIRM, Outcome.YES, said, done.code, seconds)
     if silence := unreached(done):
         return HostStep(host, HostPhase.CONFIRM, Outcome.UNKNOWN, silence, seconds=seconds)
     outcome = Outcome.UNKNOWN if done.code in UNDECIDED else Outcome.NO

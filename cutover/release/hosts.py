@@ -15,6 +15,7 @@ from cutover.core.errors import ConfigError
 from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, NEEDS_OPERATOR, OK, Status
 from cutover.core.text import count, duration, join_list, quoted
 from cutover.core.verdict import Outcome
+from cutover.release.plan import APPROVED_TAG
 from cutover.system.ssh import in_folder
 
 SESSION_INTERRUPTED = "the session was interrupted"
@@ -121,21 +122,25 @@ class HostState:
     """Why it could not be asked."""
     runs: bool = True
     """Whether the container of the live color runs."""
+    way_out: str = ""
+    """The command for what an operator is needed for, run here; empty for `cutover status` on the host."""
     unasked: str = ""
     """Why the container of a color, first of the live one, could not be asked: the host answers, not its engine."""
 
     @property
     def text(self) -> str:
         """`green serves sha-2`."""
+        operator = f"; an operator is needed: {self.operator}" if self.operator else ""
         if self.silent:
-            return f"could not be asked: {self.silent}"
+            return f"could not be asked: {self.silent}{operator}"
         serves = f"{self.live} serves {self.tag}" if self.live and self.tag else "what it serves is not known"
         if self.unasked and not self.tag:
             serves = self.unasked
         if self.tag and not self.runs:
             serves = f"traffic goes to {self.live}, where {self.tag} does not run"
         held = " (held)" if self.hold else ""
-        return f"{serves}{held}{f'; an operator is needed: {self.operator}' if self.operator else ''}"
+        busy = f"; {self.busy}" if self.busy and not self.operator else ""
+        return f"{serves}{held}{busy}{operator}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,13 +239,25 @@ def plan_hosts(
     )
 
 
+def require_approved(settings: Settings, tag: str, given: str | None) -> None:
+    """Raise ConfigError if `[approval]` asks a person, whom no host can ask, and *given* does not approve *tag*."""
+    if settings.approval.required and given != tag:
+        said = "is not set" if given is None else f"approves {given or 'nothing'}"
+        way_out = f"{APPROVED_TAG}={tag} approves the switch on all hosts"
+        raise ConfigError(
+            f"[approval] required: a host has no terminal, and {APPROVED_TAG} {said}: {way_out}"
+        )
+
+
 def config_name(source: Path, here: Path) -> str:
     """What the file *source*, read in the folder *here*, is called in that folder of a host; empty for a default one.
 
     Of a file elsewhere it is the name alone.
     """
     name = str(source.relative_to(here.resolve()) if source.is_relative_to(here.resolve()) else source.name)
-    return "" if name in CONFIG_PATHS else name
+    # A host finds the first one that is there by itself, as a command here does.
+    first = next((each for each in CONFIG_PATHS if (here / each).is_file()), name)
+    return "" if name in CONFIG_PATHS and name in {first, CONFIG_PATHS[0]} else name
 
 
 def host_state(facts: Mapping[str, Any]) -> HostState:
@@ -423,7 +440,7 @@ def judge_end(
     if wrong:
         told = join_list([f"{host} {after[host].text}" for host in wrong])
         sentence = f"an operator is needed. Right now: {told}."
-        command = plan.by_hand(wrong[0], "status")
+        command = after[wrong[0]].way_out or plan.by_hand(wrong[0], "status")
         return HostsEnd(Status.ROLLBACK_FAILED, NEEDS_OPERATOR, sentence, why, command, rows)
     if released:
         sentence = f"{plan.project} runs {plan.tag} on {count(len(plan.hosts), 'host')}: {plan.where}."

@@ -104,6 +104,67 @@ def test_an_id_names_the_host_and_the_color(test: str, target: str, color: str, 
     assert id_on(Check(1, test, target, 0, yes("ready", "it is"), 0.1, 1.0), "web-2", color) == expected
 
 
+def test_a_check_is_of_the_host_that_its_target_names() -> None:
+    """Also where the name of a host is the beginning of another one: a reason points to its own checks only."""
+    hosts = ("web", "web-1", "web-1-b")
+    named = {
+        f"{host}{rest}": plugin_hosts.host_of(
+            Check(1, "t", f"{host}{rest}", 0, yes("ready", "it is"), 0.1, 1.0), hosts
+        )
+        for host in hosts
+        for rest in ("", "-green", "-live")
+    }
+    assert named == {f"{host}{rest}": host for host in hosts for rest in ("", "-green", "-live")}
+
+
+FOLLOWER = """
+from pathlib import Path
+
+def pytest_cutover_end(result):
+    Path("told").write_text(f"{result.status}\\n")
+
+def pytest_cutover_report(folder, result):
+    with open("told", "a") as out:
+        out.write(f"{(folder / 'report.html').is_file()}\\n")
+
+def pytest_cutover_stage(step):
+    raise ValueError("x")
+"""
+
+
+def test_a_plugin_follows_a_release_on_several_hosts(hosts: Project) -> None:
+    """It is told the end and the report, as of any session, and a hook that fails is named."""
+    (hosts.folder / "follower.py").write_text(FOLLOWER)
+    code, said = run(hosts, "--plan", "-p", "follower")
+    assert code == 0, said
+    assert (hosts.folder / "told").read_text() == "PLAN\nTrue\n"
+    assert "warning: pytest_cutover_stage of the plugin follower failed: ValueError: x" in said
+
+
+@pytest.mark.parametrize(
+    ("breaks", "told"),
+    [
+        (
+            "def pytest_sessionfinish():\n    raise RuntimeError('x')\n",
+            "a plugin broke the end of the session",
+        ),
+        ("def pytest_sessionfinish():\n    raise SystemExit(7)\n", "a plugin broke the end of the session"),
+        ("def pytest_sessionfinish():\n    raise OSError(28, 'full')\n", "is incomplete: [Errno 28] full"),
+        (
+            "from cutover.report import page\ndef broken(*_):\n    raise ValueError('x')\npage.finish_page = broken\n",
+            "warning: the report could not be written: ValueError: x",
+        ),
+    ],
+)
+def test_what_breaks_the_report_takes_no_end_away(hosts: Project, breaks: str, told: str) -> None:
+    """What becomes of the hosts is decided by then: the last lines say it, and the exit code is that of the release."""
+    (hosts.folder / "breaker.py").write_text(breaks)
+    code, said = run(hosts, "--plan", "-p", "breaker")
+    assert code == 0, said
+    assert told in said
+    assert "PLAN nothing was checked, nothing was changed." in said
+
+
 class Interrupted:
     """A coordinator that gets a signal wherever it waits for hosts after the claim."""
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from cutover.core.config import Settings
+from cutover.core.config_schema import parse_duration
 from cutover.core.result import Reason, SessionResult, Status
 from cutover.core.target import ReleaseRequest
 from cutover.core.verdict import Outcome
@@ -64,11 +67,29 @@ def test_a_session_on_a_host_is_one_line_of_shell() -> None:
         assert "\n" not in line
     assert "CUTOVER_REPORTS='/srv/the shop/reports/hosts-id/stage'" in stage
     assert "CUTOVER_CONFIG" not in stage
+    assert "CUTOVER_APPROVED_TAG" not in stage + switch
+    stage, switch = (
+        replace(request, approved="sha-2").session(HostAction(phase, ("web-1",), 60.0))
+        for phase in (HostPhase.STAGE, HostPhase.SWITCH)
+    )
+    assert ("CUTOVER_APPROVED_TAG=sha-2 " in stage, "CUTOVER_APPROVED_TAG=sha-2 " in switch) == (False, True)
     named = replace(request, plan=replace(PLAN, config="my shop.toml"))
     assert all(
         "env CUTOVER_CONFIG='my shop.toml' " in each
         for each in (named.script("status"), named.script("rollback"))
     )
+
+
+@pytest.mark.parametrize("text", ["1ms", "0.5ms", "1.25s", "90s", "1d4h0.5s", "11d13h46m40s", "12d", "30d"])
+def test_a_host_reads_each_duration_that_cutover_toml_may_have(text: str) -> None:
+    """Also one that Python would write with an exponent: all hosts are staged before the first one reads it."""
+    seconds = parse_duration(text)
+    plan = replace(PLAN, hold_s=seconds)
+    line = HostsRequest(SETTINGS, plan, "id", "ana", ()).session(
+        HostAction(HostPhase.SWITCH, ("web-1",), seconds)
+    )
+    found = [parse_duration(each) for each in re.findall(r"--(?:watch|hold)=([\w.+]+)", line)]
+    assert found == pytest.approx([seconds, seconds])
 
 
 @pytest.mark.parametrize(
@@ -117,6 +138,44 @@ def test_all_hosts_are_confirmed_and_their_answers_kept(tmp_path: Path) -> None:
         "web-1.out": "a b", "web-1.code": "0", "web-2.out": "late", "web-2.code": "1", "web-3.out": "kept", "web-3.code": "0",
         "web-4.out": "kept", "web-4.code": "0",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ('{"confirmed": "7", "notes": []}', "confirmed"),
+        ('Welcome\n{"confirmed": "7", "notes": ["retire blue: not stopped", "record: not written"]}',
+         "confirmed; retire blue: not stopped; record: not written"),
+        ("", "confirmed"),
+    ],
+)  # fmt: skip
+def test_what_a_host_has_not_done_after_its_commit_is_told(tmp_path: Path, printed: str, said: str) -> None:
+    """It keeps the release, and a person learns that the old color still runs or that something is not recorded."""
+    run(confirm_script({"web-1": ("printf", "%s", printed)}, tmp_path, 1.0))
+    step = coordinate._confirmed("web-1", tmp_path, 0.1)
+    assert (step.outcome, step.said) == (Outcome.YES, said)
+
+
+@pytest.mark.parametrize("asked", [1, 3, 99])
+def test_a_host_is_judged_when_nobody_has_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    """At the end it is asked again for some seconds: a session that begins then makes no operator needed."""
+    monkeypatch.setattr(coordinate, "ASK_AGAIN_S", 0.0)
+    answers = iter(range(asked))
+
+    def answer(_script: str) -> CompletedCommand:
+        owner = {"who": "bo", "what": "recover", "since": "now"} if next(answers, None) is not None else None
+        colors = {"blue": {"tag": "sha-1", "runs": True}}
+        return answered(out=json.dumps({"live": "blue", "colors": colors, "releasing": owner}))
+
+    made = replace(coordinator(tmp_path), clock=iter(range(99)).__next__)
+    made.hosts = {"web-1": AnsweringHost("web-1", None, answer=answer)}
+    state = made._ask_free("web-1")
+    assert bool(state.busy) is (asked == 99)
+    assert state.text == (
+        "blue serves sha-1; bo is releasing recover since now" if asked == 99 else "blue serves sha-1"
+    )
 
 
 def test_a_host_that_stays_silent_is_given_up_at_the_deadline(tmp_path: Path) -> None:
@@ -349,6 +408,100 @@ def test_an_error_of_the_coordinator_reverts_what_was_switched(
     )
     assert end.why == (("", made.reverted_for),)
     assert made.reverted_for.startswith("the coordinator failed: ")
+
+
+@dataclass
+class BalancedShop(Shop):
+    """A host behind a balancer, whose session switches or ends without a switch."""
+
+    code: int = 0
+
+    def answer(self, script: str) -> CompletedCommand:
+        """Answer a command of the coordinator; the journal has a switch as soon as there was one."""
+        if "journal.jsonl" in script:
+            return answered(out=f"{int(self.tag != 'sha-1')}")
+        if "--staged" in script and self.code:
+            return answered(self.code)
+        return super().answer(script)
+
+
+BALANCER = """
+case $1 in
+    leave) rm -f in; exit {leave} ;;
+    join) echo >>tries; if [ "$(grep -c "" tries)" -gt {fails} ]; then : >in; else echo "no route" >&2; exit 1; fi ;;
+    status) [ -e in ] ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("leave", "fails", "code"), [each for each in product((0, 1), (0, 1, 9), (0, 1, 10)) if any(each)]
+)
+def test_a_host_that_is_taken_out_of_the_balancer_is_put_back_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: int, fails: int, code: int
+) -> None:
+    """`join` is the undo of `leave`: asked again after the revert; if it fails an operator is needed, who is told."""
+    monkeypatch.setattr(coordinate, "ASK_AGAIN_S", 0.01)
+    (tmp_path / "in").touch()
+    (tmp_path / "balancer").write_text(BALANCER.format(leave=leave, fails=fails))
+    words = {name: ("sh", "balancer", name, "{host}") for name in ("leave", "join", "status")}
+    made, shop = coordinator(tmp_path), BalancedShop(code=code)
+    table = BALANCED.hosts
+    assert table is not None
+    settings = BALANCED.model_copy(
+        update={"source": tmp_path / "cutover.toml", "hosts": table.model_copy(update=words)}
+    )
+    made.request = replace(made.request, settings=settings)
+    made.hosts = {"web-1": AnsweringHost("web-1", None, answer=shop.answer)}
+    made.before["web-1"] = made._ask("web-1")
+    end = made.run()
+    if (tmp_path / "in").exists():
+        assert end.exit_code == (10 if code == 10 and not leave else 1), end
+    else:
+        join = shlex.join(("sh", "balancer", "join", "web-1"))
+        assert (end.exit_code, end.command) == (11, f"cd {shlex.quote(str(tmp_path))} && {join}")
+        assert "web-1 blue serves sha-1; an operator is needed: it is out of the balancer" in end.sentence
+        assert "join: no route" in end.sentence
+    assert shop.tag == "sha-1"
+    assert (fails < 9) is (tmp_path / "in").exists()
+
+
+@dataclass
+class HoldingShop:
+    """A host that holds sha-2 after sha-0 and sha-1; something happens to it at a certain command."""
+
+    at: int
+    happens: Literal["its guard reverts it", "somebody confirms it"]
+    tags: list[str] = field(default_factory=lambda: ["sha-0", "sha-1", "sha-2"])
+    held: bool = True
+
+    def answer(self, script: str) -> CompletedCommand:
+        """Answer a command of the coordinator as `cutover` does."""
+        self.at -= 1
+        if self.at == 0 and self.held:
+            self.held = False
+            if self.happens == "its guard reverts it":
+                self.tags.pop()
+        if " cutover rollback" in script and (self.held or not script.endswith(" 7")):
+            self.held = False
+            self.tags.pop()
+        colors = {"blue": {"tag": "sha-1", "runs": True}, "green": {"tag": self.tags[-1], "runs": True}}
+        held = {"hold": {"release": "7", "tag": "sha-2"}, "open": "7"} if self.held else {}
+        live = "blue" if self.tags[-1] == "sha-1" else "green"
+        return answered(out=json.dumps({"live": live, "colors": colors, **held}))
+
+
+@pytest.mark.parametrize("happens", ["its guard reverts it", "somebody confirms it"])
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_host_whose_hold_ends_while_it_is_rolled_back_goes_back_by_one_release(
+    tmp_path: Path, happens: Any, at: int
+) -> None:
+    """Never to the one before: its guard may revert it between any two commands."""
+    made, shop = coordinator(tmp_path), HoldingShop(at, happens)
+    made.hosts = {"web-1": AnsweringHost("web-1", None, answer=shop.answer)}
+    made.before["web-1"] = HostState("blue", "sha-1")
+    step = made._roll_back("web-1", 0.0)
+    assert (shop.tags[-1], step.outcome) == ("sha-1", Outcome.YES)
 
 
 @pytest.mark.parametrize("final", [False, True])

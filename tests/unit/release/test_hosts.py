@@ -28,6 +28,7 @@ from cutover.release.hosts import (
     next_action,
     plan_hosts,
     preflight_problems,
+    require_approved,
     taken_by,
     way_to_revert,
 )
@@ -272,6 +273,15 @@ def test_a_host_reads_the_file_of_the_same_name(tmp_path: Path, source: str, nam
     assert config_name((here / source).resolve(), here) == name
 
 
+def test_a_host_reads_no_file_that_the_named_one_stands_behind(tmp_path: Path) -> None:
+    """With `--cutover-config=deploy/cutover.toml` beside a cutover.toml a host would find the other one by itself."""
+    (tmp_path / "deploy").mkdir()
+    for source, alone in (("deploy/cutover.toml", ""), ("cutover.toml", "")):
+        (tmp_path / source).touch()
+        assert config_name((tmp_path / source).resolve(), tmp_path) == alone
+    assert config_name((tmp_path / "deploy/cutover.toml").resolve(), tmp_path) == "deploy/cutover.toml"
+
+
 def test_all_problems_are_told_at_once() -> None:
     """One line for each host that is not ready."""
     found = [GOOD, HostFacts("web-2", problem="no answer"), HostFacts("web-3", "0.9")]
@@ -412,6 +422,28 @@ def settings(more: dict[str, object] | None = None, **hosts: object) -> Settings
         {"project": "recall", "colors": colors, "proxy": proxy, "watch": {"duration": "1m"}, "hosts": table}
         | (more or {})
     )
+
+
+@pytest.mark.parametrize(
+    ("required", "given", "said"),
+    [
+        (False, None, ""),
+        (True, "sha-2", ""),
+        (True, None, "a host has no terminal, and CUTOVER_APPROVED_TAG is not set: CUTOVER_APPROVED_TAG=sha-2 approves"),
+        (True, "", "CUTOVER_APPROVED_TAG approves nothing: CUTOVER_APPROVED_TAG=sha-2 approves"),
+        (True, "sha-1", "CUTOVER_APPROVED_TAG approves sha-1: CUTOVER_APPROVED_TAG=sha-2 approves"),
+    ],
+)  # fmt: skip
+def test_a_switch_that_nobody_can_approve_is_refused_before_a_host_is_staged(
+    required: bool, given: str | None, said: str
+) -> None:
+    """A host is reached without a terminal: what approves the switch is said here, for all of them."""
+    found = settings({"approval": {"required": required}})
+    if not said:
+        require_approved(found, "sha-2", given)
+        return
+    with pytest.raises(ConfigError, match=said):
+        require_approved(found, "sha-2", given)
 
 
 def test_hosts_are_chosen_by_name() -> None:
