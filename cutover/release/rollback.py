@@ -494,21 +494,18 @@ def roll_back_to(settings: Settings, state: State, tag: str) -> RollbackResult:
 
 def _closed_before(settings: Settings, state: State, release: str) -> RollbackResult:
     """What became of *release*, which is not open any more; raises Failed if it was kept, ConfigError if unknown."""
-    rows = state.history()
-    last = next(
-        (row for row in reversed(rows) if row.get("release") == release and row.get("event") in END_EVENTS),
-        {},
-    )
     if _is_committed(state, release):
         again = "`cutover rollback` without its name goes back to what users had before"
         raise Failed(f"release {release} was kept, and nothing was changed: {again}")
-    if not last and not (state.root / f"closed.{release}").exists():
+    ends = [
+        row for row in state.history() if row.get("release") == release and row.get("event") in END_EVENTS
+    ]
+    if not ends and not (state.root / f"closed.{release}").exists():
         raise ConfigError(f"no release {release} is open here; nothing was changed")
-    was = f"was {last.get('event', 'reverted')} by {last.get('who', 'its guard')} before; nothing was changed"
+    event, who_did = (ends[-1].get("event"), ends[-1].get("who")) if ends else ("reverted", "its guard")
     said = say_what_runs(settings)
-    return RollbackResult(
-        f"release {release} {was}: {said}", {"reverted": None, "already": release, "serves": said}
-    )
+    sentence = f"release {release} was {event} by {who_did} before; nothing was changed: {said}"
+    return RollbackResult(sentence, {"reverted": None, "already": release, "serves": said})
 
 
 def _revert_by_command(settings: Settings, state: State, release: str) -> RollbackResult:
