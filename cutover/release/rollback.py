@@ -502,9 +502,9 @@ def _closed_before(settings: Settings, state: State, release: str) -> RollbackRe
     ]
     if not ends and not (state.root / f"closed.{release}").exists():
         raise ConfigError(f"no release {release} is open here; nothing was changed")
-    event, who_did = (ends[-1].get("event"), ends[-1].get("who")) if ends else ("reverted", "its guard")
+    was = f"was {ends[-1]['event']} by {ends[-1].get('who')} before" if ends else "is not open any more"
     said = say_what_runs(settings)
-    sentence = f"release {release} was {event} by {who_did} before; nothing was changed: {said}"
+    sentence = f"release {release} {was}; nothing was changed: {said}"
     return RollbackResult(sentence, {"reverted": None, "already": release, "serves": said})
 
 

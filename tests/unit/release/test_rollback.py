@@ -490,7 +490,7 @@ def test_a_release_that_ends_while_it_is_to_be_reverted(
             "release 7 was reverted by ana before; nothing was changed: blue sha-1 runs, live",
         ),
         (("recovered",), True, "release 7 was recovered by ana before; nothing was changed"),
-        ((), True, "release 7 was reverted by its guard before; nothing was changed"),
+        ((), True, "release 7 is not open any more; nothing was changed: blue sha-1 runs, live"),
         (
             ("released",),
             True,
