@@ -311,9 +311,11 @@ class Coordinator:
 
     def interrupt(self) -> None:
         """End the sessions on the hosts, in order, and revert what was switched; from any thread."""
-        if not self._final:
+        with self._mutex:
+            if self._final:
+                return
             self.interrupted = True
-            self._end_sessions()
+        self._end_sessions()
 
     def _end_sessions(self) -> None:
         with self._mutex:
@@ -351,7 +353,8 @@ class Coordinator:
 
     def _sessions(self, action: HostAction) -> None:
         """The sessions of a phase, side by side; the first one that is not good ends the others."""
-        self._ending = self.interrupted
+        with self._mutex:
+            self._ending = self.interrupted
         with ThreadPoolExecutor(len(action.hosts)) as pool:
             waiting: set[Future[HostReport]] = {
                 pool.submit(self._session, host, action) for host in action.hosts
@@ -481,7 +484,10 @@ class Coordinator:
     # --- confirm and revert -------------------------------------------------------------------------------------
     def _confirm(self, action: HostAction) -> None:
         """Confirm, once all hosts say that they can be; by one process that goes on alone if this one is killed."""
-        self._final = True
+        with self._mutex:
+            self._final = True
+            if self.interrupted:
+                return  # in this very moment: what would be confirmed now would be rolled back
         refused = [
             each for each in self._each(self._may_confirm, action.hosts) if each.outcome is not Outcome.YES
         ]

@@ -514,6 +514,18 @@ def test_what_is_confirmed_is_not_reverted_for_a_report(tmp_path: Path, final: b
     assert made.broken is not final
 
 
+def test_a_signal_just_before_the_confirmations_confirms_nobody(tmp_path: Path) -> None:
+    """The hosts are rolled back for it: none of them commits first."""
+    made, shop = coordinator(tmp_path), Shop("sha-2", held=True)
+    made.hosts = {"web-1": AnsweringHost("web-1", None, answer=shop.answer)}
+    made.interrupt()
+    made._confirm(HostAction(HostPhase.CONFIRM, ("web-1",)))
+    assert (shop.got, made.steps) == ([], [])
+    made.interrupted = False
+    made.interrupt()
+    assert not made.interrupted  # from then on nothing interrupts
+
+
 def packed(*members: tuple[str, bytes]) -> bytes:
     """A compressed tar file of plain files, and one link."""
     out = io.BytesIO()
