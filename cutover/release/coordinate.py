@@ -542,7 +542,9 @@ class Coordinator:
             time.sleep(ASK_AGAIN_S)
             state = self._ask(host)
         if state.silent:
-            left = duration(self._hold_left_s(self._held_since.get(host, self.clock())))
+            # One that fell silent in its session may go on with it, and holds then.
+            session_s = 0.0 if host in self._held_since else self.request.settings.release_timeout
+            left = duration(session_s + self._hold_left_s(self._held_since.get(host, self.clock())))
             sent = any(each.phase is HostPhase.CONFIRM and each.host == host for each in self.steps)
             but = "unless its confirmation has reached it, " if sent else ""
             why = f"{state.silent}; {but}it reverts by itself within {left}"

@@ -514,6 +514,19 @@ def test_what_is_confirmed_is_not_reverted_for_a_report(tmp_path: Path, final: b
     assert made.broken is not final
 
 
+@pytest.mark.parametrize(("held_for", "within"), [(None, "2 h 10 min"), (0.0, "10 min"), (540.0, "1 min")])
+def test_a_silent_host_reverts_by_itself_within_the_time_that_is_told(
+    tmp_path: Path, held_for: float | None, within: str
+) -> None:
+    """At the end of its hold, which begins only at the end of its session."""
+    made = replace(coordinator(tmp_path), clock=lambda: 1000.0)
+    made.hosts = {"web-1": AnsweringHost("web-1", None, answer=lambda _script: answered(255))}
+    made.before["web-1"] = HostState("blue", "sha-1")
+    if held_for is not None:
+        made._held_since["web-1"] = 1000.0 - held_for
+    assert made._roll_back("web-1", 0.0).said.endswith(f"; it reverts by itself within {within}")
+
+
 def test_a_signal_just_before_the_confirmations_confirms_nobody(tmp_path: Path) -> None:
     """The hosts are rolled back for it: none of them commits first."""
     made, shop = coordinator(tmp_path), Shop("sha-2", held=True)
