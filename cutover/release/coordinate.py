@@ -553,9 +553,8 @@ class Coordinator:
             return _reverted(host, before, state)
         # By its name: a rollback after its guard has reverted it, at the end of the hold, would go one release too far.
         done, now = self._rollback(host, *filter(None, [state.hold]))
-        if (
-            state.hold and now.tag == self.plan.tag and not (now.hold or now.busy)
-        ):  # it was confirmed in that moment
+        kept = now.tag == self.plan.tag and not now.hold and way_to_revert(before, now) == "roll back"
+        if state.hold and kept:  # it was confirmed in that moment
             done, now = self._rollback(host)
         return _reverted(host, before, now, done)
 

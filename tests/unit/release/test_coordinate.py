@@ -472,7 +472,7 @@ class HoldingShop:
 
     at: int
     happens: Literal["its guard reverts it", "somebody confirms it"]
-    tags: list[str] = field(default_factory=lambda: ["sha-0", "sha-1", "sha-2"])
+    tags: list[str]
     held: bool = True
 
     def answer(self, script: str) -> CompletedCommand:
@@ -485,23 +485,24 @@ class HoldingShop:
         if " cutover rollback" in script and (self.held or not script.endswith(" 7")):
             self.held = False
             self.tags.pop()
-        colors = {"blue": {"tag": "sha-1", "runs": True}, "green": {"tag": self.tags[-1], "runs": True}}
+        live, idle = ("blue", "green") if len(self.tags) == len("01") else ("green", "blue")
+        colors = {live: {"tag": self.tags[-1], "runs": True}, idle: {"tag": "sha-9", "runs": True}}
         held = {"hold": {"release": "7", "tag": "sha-2"}, "open": "7"} if self.held else {}
-        live = "blue" if self.tags[-1] == "sha-1" else "green"
         return answered(out=json.dumps({"live": live, "colors": colors, **held}))
 
 
 @pytest.mark.parametrize("happens", ["its guard reverts it", "somebody confirms it"])
 @pytest.mark.parametrize("at", range(1, 6))
+@pytest.mark.parametrize("before", ["sha-1", "sha-2"], ids=["another tag", "the same tag again"])
 def test_a_host_whose_hold_ends_while_it_is_rolled_back_goes_back_by_one_release(
-    tmp_path: Path, happens: Any, at: int
+    tmp_path: Path, happens: Any, at: int, before: str
 ) -> None:
     """Never to the one before: its guard may revert it between any two commands."""
-    made, shop = coordinator(tmp_path), HoldingShop(at, happens)
+    made, shop = coordinator(tmp_path), HoldingShop(at, happens, ["sha-0", before, "sha-2"])
     made.hosts = {"web-1": AnsweringHost("web-1", None, answer=shop.answer)}
-    made.before["web-1"] = HostState("blue", "sha-1")
+    made.before["web-1"] = HostState("blue", before)
     step = made._roll_back("web-1", 0.0)
-    assert (shop.tags[-1], step.outcome) == ("sha-1", Outcome.YES)
+    assert (shop.tags, step.outcome) == (["sha-0", before], Outcome.YES)
 
 
 @pytest.mark.parametrize("final", [False, True])
