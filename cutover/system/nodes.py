@@ -42,7 +42,7 @@ class NodeEngine:
                 self.host.close()  # a connection that hangs would be used once more
             socket = Path(self.engine.address.removeprefix("unix://"))
             done = self.host.run("true", deadline_s=CONNECT_DEADLINE_S)
-            if not done.ok and (problem := misconfigured(done)):  # else a start file there says such a thing
+            if problem := misconfigured(done):
                 raise ConfigError(f"{self}: {problem}")
             if done.ok:
                 argv = self.host.forward_argv(socket, REMOTE_SOCKET)

@@ -44,6 +44,8 @@ class CompletedCommand:
     code: int
     out: str
     err: str
+    begun: bool = False
+    """Of a command on another host, whether it has begun there: then ssh has found the host and signed in."""
 
     @property
     def ok(self) -> bool:

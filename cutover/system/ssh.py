@@ -163,7 +163,7 @@ def own_output(done: CompletedCommand) -> CompletedCommand:
     """*done* with what its script has printed; as one that reached nobody if the script did not begin."""
     _, begins, own = done.out.partition(f"{BEGINS}\n")
     if begins or done.code in {UNREACHED, process.TIMED_OUT}:
-        return replace(done, out=own)
+        return replace(done, out=own, begun=bool(begins))
     return replace(
         done, code=UNREACHED, out="", err=f"{done.err}\nthe command did not begin: {done.last_line}"
     )
@@ -178,6 +178,8 @@ def unreached(done: CompletedCommand) -> str:
 
 def misconfigured(done: CompletedCommand) -> str:
     """What a person must change before the host of *done* can be reached; empty if it may just be away."""
+    if done.begun:
+        return ""  # a start file there may say such a thing, too
     return next((meaning for pattern, meaning in REASONS if pattern.search(done.err)), "")
 
 

@@ -18,6 +18,7 @@ from cutover.system import ssh
 from cutover.system.process import TIMED_OUT, CompletedCommand
 from cutover.system.ssh import (
     BEGINS,
+    REASONS,
     UNREACHED,
     SshHost,
     connections,
@@ -213,3 +214,23 @@ def test_ssh_asks_no_engine(engine: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
     host = NearHost("web-1", tmp_path / "socket")
     assert host.run('echo "${DOCKER_HOST:-none}"', deadline_s=30).out == "none\n"
     host.close()
+
+
+SAID = (
+    "bash: /etc/motd: Permission denied",
+    "Host key verification failed.",
+    "ssh: Could not resolve hostname proxy: Name or service not known",
+    "@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @",
+)
+
+
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("script", ["sleep 9", "exit 255"], ids=["no end", "connection lost"])
+def test_what_a_start_file_prints_is_not_what_ssh_says(said: str, script: str) -> None:
+    """Of a command that has begun the host is known and the login good: it is only silent."""
+    noise = f"echo {shlex.quote(said)} >&2"
+    assert unreached(NearHost("web-1", None, starts=noise).run(script, deadline_s=0.5)).startswith(
+        "no answer: "
+    )
+    refused = NearHost("web-1", None, starts=f"{noise}; exit 255").run(script, deadline_s=0.5)
+    assert unreached(refused) in {meaning for _, meaning in REASONS}
