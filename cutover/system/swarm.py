@@ -52,6 +52,8 @@ SETTLE_S = 30.0
 KINDS: tuple[Literal["config", "secret"], ...] = ("config", "secret")
 MOUNTED = tuple(f"{kind}s" for kind in KINDS)
 """Their keys in a compose file."""
+MADE_BY_OTHERS = ("driver", "driver_opts", "template_driver")
+"""Keys of a config or a secret whose content another program makes or fills in."""
 MOST_NAME = 64
 """How long the name of a config or a secret may be."""
 MIN_CLI = 26
@@ -167,6 +169,9 @@ def _content_name(project: str, key: str, data: bytes) -> str:
 
 
 def _data(kind: str, key: str, given: Mapping[str, Any], variables: Mapping[str, str]) -> bytes:
+    if lost := join_list([each for each in MADE_BY_OTHERS if given.get(each)]):
+        why = f"it is created with its content as it is: leave {lost} out"
+        raise ConfigError(f"{kind}s.{key}: {lost} on Swarm: {why}")
     if given.get("file"):
         try:
             return Path(given["file"]).read_bytes()

@@ -445,6 +445,30 @@ def test_a_secret_without_content_is_refused(key: dict[str, str], said: str) -> 
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize("kind", ["app", "key"])
+@pytest.mark.parametrize(
+    ("more", "lost"),
+    [
+        ({"template_driver": "golang"}, "template_driver"),
+        ({"driver": "vault", "driver_opts": {"a": "b"}}, "driver and driver_opts"),
+        ({"labels": {"a": "b"}, "name": "x"}, ""),
+    ],
+)
+def test_refuses_a_config_whose_content_another_program_makes(kind: str, more: Any, lost: str) -> None:
+    """It would be created without it, and the tasks would read a template as it is written."""
+    given: dict[str, Any] = {
+        "app": {"content": "x"},
+        "inline": {"content": "y"},
+        "key": {"environment": "KEY"},
+    }
+    given[kind] = given[kind] | more
+    if not lost:
+        assert len(contents(**given)) == 3
+        return
+    with pytest.raises(ConfigError, match=rf"{kind}: {lost} on Swarm: it is created .*: leave {lost} out"):
+        contents(**given)
+
+
 def test_a_stack_names_configs_that_exist() -> None:
     """They are created before, so that the file of an old release never changes one."""
     given = (Content("config", "app", "app-1", b""), Content("secret", "key", "key-2", b""))
