@@ -374,6 +374,9 @@ def problems(name: str, service: Service, services: Collection[str]) -> Iterator
         if key in KEPT | CONVERTED | DROPPED or key.startswith("x-") or not value:
             continue
         yield f"{where}: {key} on Swarm: {REASONS.get(key, NO_SUCH_KEY)}"
+    if service.get("entrypoint") == []:
+        why = "a task would have that of the image: write it out, or leave it out"
+        yield f"{where}: an empty entrypoint on Swarm: {why}"
     for other, how in (service.get("depends_on") or {}).items():
         condition = how.get("condition", "")
         what = f"{where}: depends_on {other} ({condition}) on Swarm: all tasks are started at once"
@@ -441,7 +444,7 @@ def _port_problems(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _service(service: Service, project: str, name: str, config_hash: str) -> dict[str, Any]:
-    kept = {key: value for key, value in service.items() if key in KEPT and value is not None}
+    kept = {key: value for key, value in service.items() if key in KEPT and value not in (None, [])}
     labels = {
         f"{LABEL}project": project, f"{LABEL}service": name, f"{LABEL}oneoff": "False",
         f"{LABEL}config-hash": config_hash,

@@ -142,6 +142,10 @@ def test_a_port_is_a_number() -> None:
         ({"memswap_limit": "1g"}, "services.api: memswap_limit on Swarm: Swarm has no limit of swap"),
         ({"shm_size": "64m"}, "services.api: shm_size on Swarm: a stack has no such key"),
         (
+            {"entrypoint": []},
+            "services.api: an empty entrypoint on Swarm: a task would have that of the image",
+        ),
+        (
             {"ports": [PORT | {"host_ip": "127.0.0.1"}]},
             "port 127.0.0.1:8001 on Swarm: it would be published on all",
         ),
@@ -265,6 +269,7 @@ def test_resources_of_a_stack(resources: dict[str, Any], made: dict[str, Any] | 
 def test_a_key_of_a_persons_own_says_nothing_about_a_container() -> None:
     """An extension (`x-…`) is left out, as a stack does."""
     assert set(api(**{"x-owner": "ana"})) == {"image", "labels", "deploy"}
+    assert set(api(command=[], cap_add=[])) == {"image", "labels", "deploy"}  # an empty list ends a deploy
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o440, 0o444, 0o555, 0o755])
