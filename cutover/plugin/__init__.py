@@ -85,7 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
     session = CutoverSession.create(config, request, rendering)
     config.stash[SESSION] = session
     config.add_cleanup(session.close)
-    if request.hosts:
+    if request.hosts and (request.plan or not options.only_looks(config)):
         from cutover.plugin.hosts import register_coordinator
 
         register_coordinator(session)

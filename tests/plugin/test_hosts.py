@@ -62,6 +62,26 @@ def test_a_plan_names_the_batches_and_asks_no_host(hosts: Project) -> None:
     assert "PLAN nothing was checked, nothing was changed." in said
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--collect-only",
+        "--fixtures",
+        "--fixtures-per-test",
+        "--setup-plan",
+        "--markers",
+        "--help",
+        "--version",
+    ],
+)
+def test_an_option_that_only_shows_something_asks_no_host(hosts: Project, option: str) -> None:
+    """Nothing is released for it: exit 0, as in a session on one host."""
+    code, said = run(hosts, option)
+    assert code == 0, said
+    assert ".invalid" not in said
+    assert not (hosts.folder / "reports" / "latest").exists()
+
+
 @pytest.mark.parametrize("engine", ["unix:///nowhere/docker.sock", "ssh://ana@web-9"])
 def test_hosts_that_do_not_exist_are_told_in_one_line_each(hosts: Project, engine: str) -> None:
     """Exit 4, a line for each host with the way out, and no report; the engine here is not asked for."""
