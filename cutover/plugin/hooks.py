@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cutover.core.masking import MASK, printable
-from cutover.core.result import INTERNAL, USAGE, is_verified
+from cutover.core.result import INTERNAL, is_verified
 from cutover.core.text import count
 from cutover.core.verdict import WORST_FIRST, Outcome, Verdict
 from cutover.plugin import options
@@ -302,8 +302,7 @@ class ReleaseHooks:
         """Revert before the reports are written; commit after everything else has succeeded."""
         ours = self.session
         if not ours.begun:
-            refused = bool(ours.refused) or int(exitstatus) == USAGE
-            ours.console.leave_out_reports(ours.folder, refused=refused)
+            ours.leave_out_reports(exitstatus)
             yield
             ours.console.refuse(ours.refused)
             return

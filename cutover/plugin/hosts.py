@@ -121,7 +121,6 @@ class CoordinatorHooks:
         ours, plan = self.session, self.plan
         make_private(ours.folder, mode=0o750)
         ours.evidence.file = ours.folder / "evidence.jsonl"
-        point_latest_to(ours.folder)
         facts = {"project": ours.settings.project, "target": plan.where, "who": who(), "began": time.time(),
                  "time_zone": ours.settings.approval.time_zone, "to": {"tag": plan.tag}}  # fmt: skip
         for key, value in facts.items():
@@ -137,7 +136,7 @@ class CoordinatorHooks:
             text = f"{', '.join(batch.hosts)}: watched for {duration(batch.watch_s)}"
             self._step("", f"batch {number}", text, 0.0, "not asked")
         if ours.request.plan:
-            ours.begun = True
+            self._begin()
         else:
             self._release()
         return True
@@ -150,7 +149,7 @@ class CoordinatorHooks:
             try:
                 coordinator.preflight()
                 with ended_by_signals(coordinator), coordinator.lease():
-                    ours.begun = True
+                    self._begin()
                     text = f"{count(len(hosts), 'host')} answer, with the same cutover.toml and version"
                     self._step("T-15m", "hosts", text, time.monotonic() - begun, "yes")
                     self.end = coordinator.run()
@@ -160,6 +159,11 @@ class CoordinatorHooks:
                 raise pytest.exit.Exception(str(error), returncode=LOCKED) from error
             except ConfigError as error:
                 raise pytest.UsageError(str(error)) from error
+
+    def _begin(self) -> None:
+        """Note that the session is not refused any more: it has an end and a report."""
+        self.session.begun = True
+        point_latest_to(self.session.folder)
 
     def _step(self, moment: str, name: str, text: str, seconds: float, outcome: str) -> None:
         self.session.console.step(self.session.evidence.step(moment, name, text, seconds, outcome))
@@ -202,10 +206,11 @@ class CoordinatorHooks:
         return (report.outcome if report.when == "call" else "", "", "")
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
         """Write the report, with those of the hosts beside it, and print how it ended."""
         ours = self.session
         if not ours.begun:
+            ours.leave_out_reports(exitstatus)
             yield
             ours.console.refuse(ours.refused)
             return

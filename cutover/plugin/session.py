@@ -29,7 +29,7 @@ from cutover.core.errors import (
 )
 from cutover.core.evidence import Evidence
 from cutover.core.masking import printable
-from cutover.core.result import Outcomes, SessionResult
+from cutover.core.result import USAGE, Outcomes, SessionResult
 from cutover.core.target import ReleaseRequest, Target
 from cutover.core.text import duration
 from cutover.gate.log_checks import LogBaseline
@@ -381,6 +381,10 @@ class CutoverSession:
         """Write the files of the report; raises OSError."""
         files = release_files(self._release.tx if self._release else None)
         write_report(self.folder, self.evidence, result, self.checklist.unasked, files)
+
+    def leave_out_reports(self, exitstatus: int) -> None:
+        """Before pytest's summary of a session that has not begun: its folder is deleted, and its reason comes last."""
+        self.console.leave_out_reports(self.folder, refused=bool(self.refused) or int(exitstatus) == USAGE)
 
     def report(
         self, result: SessionResult, write: Callable[[], None], unasked: Mapping[str, Sequence[str]]

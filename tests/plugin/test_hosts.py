@@ -93,6 +93,21 @@ def test_hosts_that_do_not_exist_are_told_in_one_line_each(hosts: Project, engin
     assert not [*(hosts.folder / "reports").glob("2*")]
 
 
+def test_a_refused_session_names_no_report_and_leaves_the_last_one(hosts: Project) -> None:
+    """Its folder is deleted: pytest names no file of it, and `reports/latest` is that of the session before."""
+    before = hosts.folder / "reports" / "20250101T000000Z-idle-sha-1"
+    before.mkdir(parents=True)
+    (hosts.folder / "reports" / "latest").symlink_to(before.name)
+    code, said = run(hosts)
+    assert code == 4, said
+    assert "generated" not in said.lower()
+    assert said.endswith("add it to ~/.ssh/config")
+    assert (hosts.folder / "reports" / "latest").resolve() == before
+    code, said = run(hosts, "--plan")
+    assert code == 0, said
+    assert (hosts.folder / "reports" / "latest" / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("test", "target", "color", "expected"),
     [
