@@ -551,6 +551,10 @@ class Coordinator:
             return HostStep(host, HostPhase.REVERT, Outcome.UNKNOWN, why)
         if way_to_revert(before, state) == "nothing":
             return _reverted(host, before, state)
+        there = state.hold_tag if state.hold else state.tag
+        if there and there not in {before.tag, self.plan.tag}:
+            said = f"{state.text}, by another release than this one: it is left as it is"
+            return HostStep(host, HostPhase.REVERT, Outcome.NO, said)
         # By its name: a rollback after its guard has reverted it, at the end of the hold, would go one release too far.
         done, now = self._rollback(host, *filter(None, [state.hold]))
         kept = now.tag == self.plan.tag and not now.hold and way_to_revert(before, now) == "roll back"

@@ -515,6 +515,30 @@ def test_what_is_confirmed_is_not_reverted_for_a_report(tmp_path: Path, final: b
     assert made.broken is not final
 
 
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize(
+    ("tag", "rolled_back"), [("sha-2", True), ("sha-1", True), ("sha-9", False), (None, True)]
+)
+def test_the_release_of_another_session_is_not_taken_back(
+    tmp_path: Path, held: bool, tag: str | None, rolled_back: bool
+) -> None:
+    """A person may have released on one host meanwhile: only what this release has put there is rolled back."""
+    made, got = coordinator(tmp_path), list[str]()
+
+    def answer(script: str) -> CompletedCommand:
+        got.append(script)
+        colors = {"green": {"tag": tag, "runs": True}, "blue": {"tag": "sha-1", "runs": True}}
+        hold = {"hold": {"release": "7", "tag": tag}, "open": "7"} if held else {}
+        return answered(out=json.dumps({"live": "green", "colors": colors, **hold}))
+
+    made.hosts = {"web-1": AnsweringHost("web-1", None, answer=answer)}
+    made.before["web-1"] = HostState("blue", "sha-1")
+    step = made._roll_back("web-1", 0.0)
+    assert any(" cutover rollback" in each for each in got) is rolled_back
+    assert step.outcome is Outcome.NO
+    assert step.said.endswith("by another release than this one: it is left as it is") is not rolled_back
+
+
 @pytest.mark.parametrize(("held_for", "within"), [(None, "2 h 10 min"), (0.0, "10 min"), (540.0, "1 min")])
 def test_a_silent_host_reverts_by_itself_within_the_time_that_is_told(
     tmp_path: Path, held_for: float | None, within: str
