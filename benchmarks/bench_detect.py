@@ -27,7 +27,7 @@ from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Outcome
 from cutover.system import http
 from cutover.watch.check import WatchResult, run_watch
-from cutover.watch.suite import default_checks
+from cutover.watch.suite import WatchSuite
 from tests.helpers.color_servers import Backend, Colors
 from tests.helpers.real_proxies import nginx
 
@@ -109,7 +109,7 @@ def watched(scene: Scene, case: Case) -> tuple[WatchResult, float]:
             case.before(scene)
         time.sleep(BEFORE_S)
         scene.proxy.go("green")
-        asked_of = default_checks(settings, live, old, control, Evidence(), time.time())
+        asked_of = WatchSuite(settings, live, old, control, Evidence(), time.time()).checks()
         broken = [0.0]
 
         def later(left: float, _verdicts: object) -> None:

@@ -30,7 +30,7 @@ from cutover.gate.log_checks import scan_log
 from cutover.release import colors
 from cutover.watch.check import run_watch
 from cutover.watch.logs import LogReader
-from cutover.watch.suite import default_checks
+from cutover.watch.suite import WatchSuite
 from examples.images import image
 from examples.releases import build
 from examples.stand import GOOD, Stand
@@ -101,7 +101,9 @@ def watching(stand: Stand, seconds: float, rate: float) -> Cost:
     live, old = colors.target_named(here, "live"), colors.target_named(here, "green")
     file = Path(stand.config).with_name(f"evidence-{uuid.uuid4().hex[:6]}.jsonl")
     evidence, held, begun = Evidence(file), list[int](), time.monotonic()
-    asked = default_checks(here.settings, live, old, colors.control_for(here, live), evidence, time.time())
+    asked = WatchSuite(
+        here.settings, live, old, colors.control_for(here, live), evidence, time.time()
+    ).checks()
     stop = threading.Event()
     traffic = users(f"{stand.url}/version", rate, stop)
 

@@ -40,6 +40,12 @@ class Colors:
         """The same colors with the live one determined anew."""
         return replace(self, live=find_live(self.settings, self.proxy))
 
+    def beside(self, color: str | None) -> Target | None:
+        """The other color than *color* if it runs."""
+        name = other(color) if color else ""
+        found = known_container(self.settings, name) if name in self.rendered else None
+        return target_named(self, name) if found is not None and found.running else None
+
 
 def inspect_colors(settings: Settings, rendered: dict[str, Rendered] | None = None) -> Colors:
     """Both colors, rendered now unless *rendered* is given, and the live one; raises ConfigError."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cutover.core.change import SWITCH, Change, line
 from cutover.core.config import Settings
-from cutover.core.errors import ConfigError, EngineUnavailable, Failed
+from cutover.core.errors import ConfigError, Failed
 from cutover.core.evidence import Evidence
 from cutover.core.result import UNASKED
 from cutover.core.target import Target
@@ -189,16 +189,11 @@ def _suite_after(situation: Situation, evidence: Evidence) -> WatchSuite:
     from cutover.watch.suite import WatchSuite
 
     settings, colors, to = situation.settings, situation.colors, situation.color
-    proxy, old = require_proxy(colors), None
+    proxy = require_proxy(colors)
     live = replace(
-        target_named(colors, to),
-        name="live",
-        kind="live",
-        base_url=proxy.client.url,
-        through_proxy=True,
+        target_named(colors, to), name="live", kind="live", base_url=proxy.client.url, through_proxy=True
     )
-    if proxy.keeps_old_color and other(to) in colors.rendered and _runs(settings, other(to)):
-        old = target_named(colors, other(to))
+    old = colors.beside(to) if proxy.keeps_old_color else None
     return WatchSuite(settings, live, old, proxy.control(), evidence, time.time())
 
 
@@ -412,20 +407,11 @@ def _drain(
 
 def build_watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
     """The checks of the watch: of *target*, and of the old color at the same time if it runs."""
-    from cutover.watch.suite import default_checks
+    from cutover.watch.suite import WatchSuite
 
-    here, settings, old_target = colors.refreshed(), colors.settings, None
-    if target.color and (old := other(target.color)) in here.rendered and _runs(settings, old):
-        old_target = target_named(here, old)
-    return default_checks(settings, target, old_target, control_for(here, target), evidence, time.time())
-
-
-def _runs(settings: Settings, color: str) -> bool:
-    try:
-        found = main_container(settings, color)
-    except EngineUnavailable:
-        return False
-    return found is not None and found.running
+    here = colors.refreshed()
+    old, control = here.beside(target.color), control_for(here, target)
+    return WatchSuite(here.settings, target, old, control, evidence, time.time()).checks()
 
 
 def watch(

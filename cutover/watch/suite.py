@@ -65,7 +65,7 @@ EARLY = frozenset({"availability", "color", "5xx", "routes", "latency", "restart
 
 
 def check_names(settings: Settings) -> list[str]:
-    """The names of the checks that `default_checks` returns, in its order, before anything is asked."""
+    """The names of the checks of `WatchSuite.checks`, in its order, before anything is asked."""
     proxy = settings.proxy
     names = {
         "availability": True,
@@ -81,23 +81,12 @@ def check_names(settings: Settings) -> list[str]:
     return [name for name, wanted in names.items() if wanted]
 
 
-def default_checks(
-    settings: Settings,
-    live: Target,
-    old: Target | None,
-    control: ControlProbe,
-    evidence: Evidence,
-    since: float,
-) -> list[WatchCheck]:
-    """The checks of *live*, which has the traffic since *since* (epoch seconds), and of *old*, which had it."""
-    return WatchSuite(settings, live, old, control, evidence, since).checks()
-
-
 @dataclass
 class WatchSuite:
-    """Builds the checks of one watch, grouped by the source that they share.
+    """Builds the checks of *live*, which has the traffic since *since* (epoch seconds), and of *old*, which had it.
 
-    What the early checks have seen is kept: the checks that are built later have the same sources.
+    They are grouped by the source that they share. What the early checks have seen is kept: the checks that are built
+    later have the same sources.
     """
 
     settings: Settings

@@ -21,7 +21,7 @@ from cutover.core.verdict import Outcome
 from cutover.gate.environment_checks import disk
 from cutover.system import docker, http
 from cutover.watch.check import WatchCheck
-from cutover.watch.suite import default_checks
+from cutover.watch.suite import WatchSuite
 
 pytestmark = pytest.mark.engine
 YES, UNKNOWN = Outcome.YES, Outcome.UNKNOWN
@@ -98,7 +98,7 @@ def checks(scene: Scene) -> list[WatchCheck]:
     control = ControlProbe(
         lambda: isinstance(http.send_request(alive, "GET", "/__cutover/alive"), http.HttpResponse)
     )
-    return default_checks(settings_of(scene), live, old, control, Evidence(), time.time())
+    return WatchSuite(settings_of(scene), live, old, control, Evidence(), time.time()).checks()
 
 
 def until(asked: list[WatchCheck], names: set[str], outcome: Outcome) -> dict[str, str]:

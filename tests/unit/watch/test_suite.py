@@ -1,4 +1,4 @@
-"""`check_names` agrees with `default_checks` for each kind of target and configuration."""
+"""`check_names` agrees with `WatchSuite.checks` for each kind of target and configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.watch import suite as watch_suite
 from cutover.watch.dependencies import DependencyAnswer
-from cutover.watch.suite import EARLY, WatchSuite, check_names, default_checks
+from cutover.watch.suite import EARLY, WatchSuite, check_names
 from tests.helpers.containers import container
 from tests.helpers.http_service import Answer, Asked, json_answer, serving
 
@@ -42,7 +42,7 @@ def test_the_names_are_known_beforehand(
     if settings.proxy:
         proxy = settings.proxy.model_copy(update={"access_log": tmp_path / "access.json"})
         settings = settings.model_copy(update={"proxy": proxy})
-    checks = default_checks(settings, live, old, ControlProbe(lambda: True), Evidence(), 0.0)
+    checks = WatchSuite(settings, live, old, ControlProbe(lambda: True), Evidence(), 0.0).checks()
     assert [each.name for each in checks] == check_names(settings)
     assert [each.verdict().question for each in checks] == check_names(settings)
 
