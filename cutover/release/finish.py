@@ -6,20 +6,13 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cutover.core.change import SWITCH, Change
 from cutover.core.config import Settings
-from cutover.core.errors import (
-    ConfigError,
-    CutoverError,
-    EngineUnavailable,
-    Failed,
-    Locked,
-    OperatorNeeded,
-)
+from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable, Failed, Locked, OperatorNeeded
 from cutover.core.evidence import Evidence, count_outcomes
 from cutover.core.masking import printable
 from cutover.core.result import (
@@ -141,19 +134,14 @@ class SessionEnd:
     # --- keeping -------------------------------------------------------------------------------------------------
     def _keep(self) -> SessionResult:
         """Commit by one rename under the step lock; nothing is called released before."""
-        situation, tx = self.situation, self.tx
-        request, target = situation.request, situation.target
-        if tx.record is not None:
-            tx.record = replace(tx.record, verified=self.whole)
-        facts = {"color": target.color, "tag": situation.tag, "who": who()}
-        live = self._live_from_now_on()
-        left = Unrecorded(tx.id, _event(live), facts, tx.record, live)
+        tx, request, left = self.tx, self.situation.request, self._left_to_record()
+        color = self.situation.target.color
         if not tx.commit(left):
             return self._reverted_by_another()
         if tx.changed:
             self._write_down(left)
-        elif self.whole and target.color is not None and not request.changes_something and request.rollback:
-            record_running(situation, float(self.report.evidence.facts["began"]))
+        elif self.whole and color is not None and not request.changes_something and request.rollback:
+            record_running(self.situation, float(self.report.evidence.facts["began"]))
         if self._switched:
             self._after_commit()
         done = tx.changed or request.changes_something
@@ -161,12 +149,8 @@ class SessionEnd:
 
     def _hold(self, seconds: float) -> SessionResult:
         """Leave the release open until its deadline; what cannot be held is reverted."""
-        situation, tx = self.situation, self.tx
-        facts = {"color": situation.target.color, "tag": situation.tag, "who": who()}
-        record = replace(tx.record, verified=self.whole) if tx.record is not None else None
-        live = self._live_from_now_on()
-        left = Unrecorded(tx.id, _event(live), facts, record, live)
-        hold = Hold(left, Moment.now(), seconds, situation.before.live if self._switched else None)
+        tx, left = self.tx, self._left_to_record()
+        hold = Hold(left, Moment.now(), seconds, self.situation.before.live if self._switched else None)
         try:
             self._record_adopted()
             if not tx.state.hold(hold):
@@ -175,7 +159,7 @@ class SessionEnd:
             why = f"the release cannot be held, because that cannot be written down: {_why(error)}"
             return replace(self, trouble=Failed(why))._revert(FAILED)  # noqa: SLF001  # its own class
         until = hold.until(Moment.now())
-        tx.state.journal("held", release=tx.id, **facts, until=stamp(until), seconds=seconds)
+        tx.state.journal("held", release=tx.id, **left.facts, until=stamp(until), seconds=seconds)
         shown, command = clock_of(stamp(until), now()), f"cutover confirm {tx.id}"
         self.report.line(
             "T+15m", "hold", f"until {shown}, when it is reverted unless it is confirmed: {command}"
@@ -185,6 +169,13 @@ class SessionEnd:
     @property
     def _switched(self) -> bool:
         return self.situation.request.switch and SWITCH in self.tx.done
+
+    def _left_to_record(self) -> Unrecorded:
+        """What is to be written down once this is committed; what no user gets is staged, and resolves nothing."""
+        situation, tx, live = self.situation, self.tx, self._live_from_now_on()
+        facts = {"color": situation.target.color, "tag": situation.tag, "who": who()}
+        record = replace(tx.record, verified=self.whole) if tx.record is not None else None
+        return Unrecorded(tx.id, "released" if live is not None else "staged", facts, record, live)
 
     def _live_from_now_on(self) -> dict[str, Any] | None:
         """The further arguments of `keep_live`; None if the target is not live."""
@@ -240,8 +231,7 @@ class SessionEnd:
 
     def _keep_unverified(self, code: int) -> SessionResult:
         """--keep-on-failure: close the release as it is; guard and `cutover recover` leave a closed release alone."""
-        event, facts = "kept unverified", {"who": who()}
-        left = Unrecorded(self.tx.id, event, facts, self.tx.record)
+        left = Unrecorded(self.tx.id, "kept unverified", {"who": who()}, self.tx.record)
         if not self.tx.commit(left):
             return self._reverted_by_another()
         self._write_down(left)
@@ -444,11 +434,8 @@ class SessionEnd:
 
     def _old_color_gone(self, running: Sequence[Running]) -> tuple[str, ...]:
         """Says that the old color, which is kept for a rollback, does not run any more."""
-        settings, old, proxy = (
-            self.situation.settings,
-            self.situation.before.live,
-            self.situation.colors.proxy,
-        )
+        situation = self.situation
+        settings, old, proxy = situation.settings, situation.before.live, situation.colors.proxy
         if old is None or proxy is None or not proxy.keeps_old_color or settings.watch.old_color != "keep":
             return ()
         state = next((each.state for each in running if each.color == old), NOTHING)
@@ -468,11 +455,6 @@ class SessionEnd:
         except (CutoverError, OSError, ValueError) as error:
             return f": {_why(error)}"
         return f": `cutover rollback` {way.text}"
-
-
-def _event(live: Mapping[str, Any] | None) -> str:
-    """The event of a commit: what no user gets is not released yet, and resolves nothing."""
-    return "released" if live is not None else "staged"
 
 
 def _tasks_of(settings: Settings, color: str) -> list[docker.SwarmTask] | None:
