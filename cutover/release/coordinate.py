@@ -13,10 +13,10 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from cutover import __version__
 from cutover.core.config import Settings
@@ -57,7 +57,6 @@ from cutover.system import process
 from cutover.system.process import CompletedCommand, of_each
 from cutover.system.ssh import UNREACHED, SshHost, ssh_environment, tied, unreached
 
-_T = TypeVar("_T")
 ASK_DEADLINE_S = 60.0
 SILENT_S = 60.0
 """How long a host that does not answer is asked again at the end."""
@@ -182,7 +181,7 @@ class Coordinator:
     # --- before -------------------------------------------------------------------------------------------------
     def preflight(self) -> None:
         """Ask all hosts side by side; raises Locked, or ConfigError with everything that is wrong."""
-        found = self._each(self._ask_first, self.plan.hosts)
+        found = of_each(self._ask_first, self.plan.hosts)
         if taken := taken_by(found):
             raise Locked(taken)
         digest = hashlib.sha256(self.request.settings.source.read_bytes()).hexdigest()
@@ -190,10 +189,6 @@ class Coordinator:
             raise ConfigError("\n".join(problems))
         self.facts = {each.host: each for each in found}
         self.before = {each.host: each.state for each in found}
-
-    def _each(self, ask: Callable[[str], _T], hosts: Sequence[str]) -> list[_T]:
-        """What *ask* returns for each of *hosts*, asked side by side."""
-        return of_each(ask, hosts)
 
     def _ask_first(self, host: str) -> HostFacts:
         done = self._status(host)
@@ -228,7 +223,7 @@ class Coordinator:
         try:
             for hosts in filter(None, ([first], others)):
                 taken += hosts  # also one whose answer is lost; giving back what another release has changes nothing
-                answers = dict(zip(hosts, self._each(self._claim, hosts), strict=True))
+                answers = dict(zip(hosts, of_each(self._claim, hosts), strict=True))
                 if refused := {host: done for host, done in answers.items() if not done.ok}:
                     raise _not_claimed(refused)
             renewing.start()
@@ -237,7 +232,7 @@ class Coordinator:
             ended.set()
             if renewing.is_alive():
                 renewing.join()  # a claim that is on its way would arrive after the end
-            self._each(self._give_back, taken)
+            of_each(self._give_back, taken)
 
     def _claim(self, host: str) -> CompletedCommand:
         script = self.request.script("lease", self.request.id, f"--what={self.request.what}", "--json")
@@ -250,7 +245,7 @@ class Coordinator:
 
     def _renew(self, ended: threading.Event) -> None:
         while not ended.wait(RENEW_S):
-            self._each(self._claim, self.plan.hosts)
+            of_each(self._claim, self.plan.hosts)
 
     # --- the release --------------------------------------------------------------------------------------------
     def run(self) -> HostsEnd:
@@ -268,7 +263,7 @@ class Coordinator:
                     for host in action.hosts
                     if host not in answered
                 ]
-        after = dict(zip(self.plan.hosts, self._each(self._ask_free, self.plan.hosts), strict=True))
+        after = dict(zip(self.plan.hosts, of_each(self._ask_free, self.plan.hosts), strict=True))
         after |= {host: self._left_out(host, after[host]) for host in self._out}
         return judge_end(
             self.plan,
@@ -326,7 +321,7 @@ class Coordinator:
 
     def _lost(self) -> bool:
         """Whether a switched host holds the release no more, or cannot be asked: then no further host is switched."""
-        lost = [each for each in self._each(self._still_held, [*self._held]) if each is not None]
+        lost = [each for each in of_each(self._still_held, [*self._held]) if each is not None]
         for each in lost:
             self._note(each)
         return bool(lost)
@@ -356,16 +351,12 @@ class Coordinator:
         with self._mutex:
             self._ending = self.interrupted
         with ThreadPoolExecutor(len(action.hosts)) as pool:
-            waiting: set[Future[HostReport]] = {
-                pool.submit(self._session, host, action) for host in action.hosts
-            }
-            while waiting:
-                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for each in ended:
-                    report = each.result()
-                    self._note(report.step, report.folder)
-                    if report.step.outcome is not Outcome.YES:
-                        self._end_sessions()
+            sessions = [pool.submit(self._session, host, action) for host in action.hosts]
+            for each in as_completed(sessions):
+                report = each.result()
+                self._note(report.step, report.folder)
+                if report.step.outcome is not Outcome.YES:
+                    self._end_sessions()
 
     def _session(self, host: str, action: HostAction) -> HostReport:
         begun = self.clock()
@@ -489,7 +480,7 @@ class Coordinator:
             if self.interrupted:
                 return  # in this very moment: what would be confirmed now would be rolled back
         refused = [
-            each for each in self._each(self._may_confirm, action.hosts) if each.outcome is not Outcome.YES
+            each for each in of_each(self._may_confirm, action.hosts) if each.outcome is not Outcome.YES
         ]
         if refused:
             for each in refused:
