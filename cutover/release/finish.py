@@ -257,7 +257,7 @@ class SessionEnd:
         asked = (
             gate_of_old(settings, before, paths, verified=verified) if before.live and before.label else None
         )
-        gate, trouble, notes = asked or (None, "", ())
+        trouble, notes, gate = asked or ("", (), None)
         if trouble:
             return self._operator_needed(trouble, differs=True, only_recover=True)
         if isinstance(self.trouble, OperatorNeeded):

@@ -25,11 +25,6 @@ def checklists(*names: str, here: Path = Path()) -> tuple[str, ...]:
     return found if found == names else ("--pyargs", *found)
 
 
-def shipped_gate() -> tuple[str, ...]:
-    """The checklist `smoke` as pytest arguments."""
-    return checklists("smoke")
-
-
 def without_checks(paths: Sequence[str]) -> list[str]:
     """*paths* without `checks`, which take as long as a watch."""
     return [path for path in paths if Path(path).name.split(".")[-1] != "checks"]
@@ -51,7 +46,7 @@ def pytest_environment(**more: str) -> dict[str, str]:
 
 def pytest_child(settings: Settings, *options: str) -> int:
     """Run a session with the shipped gate on this terminal, for example to deploy a tag; its exit code."""
-    argv = pytest_argv(shipped_gate(), (*options, f"--cutover-config={settings.source}"))
+    argv = pytest_argv(checklists("smoke"), (*options, f"--cutover-config={settings.source}"))
     with (
         subprocess.Popen(argv, env=pytest_environment()) as child,
         # It ends in order, and reverts what it did; killed, it would leave that to its guard.

@@ -209,7 +209,7 @@ def _require_gate_of_live(situation: Situation, before: BeforeRelease, report: R
     begun, paths = time.monotonic(), situation.request.paths
     if not _is_beside(situation):
         return
-    gate, trouble, notes = gate_of_old(situation.settings, before, paths, verified=True)
+    trouble, notes, gate = gate_of_old(situation.settings, before, paths, verified=True)
     noted = "; ".join(notes) if not trouble else ""
     outcome = Outcome.UNKNOWN if noted else gate.outcome
     text = noted or f"{gate.reason} on the new schema"

@@ -28,7 +28,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.result import FAILED, INCONCLUSIVE, INTERRUPTED, LOCKED, OK
 from cutover.core.target import ReleaseRequest
 from cutover.core.text import now
-from cutover.core.verdict import Verdict, not_asked
+from cutover.core.verdict import not_asked
 from cutover.env.envfile import set_env_value
 from cutover.proxy.base import Live, other
 from cutover.release.changes import PreviousRelease, images_of_file, up_change
@@ -45,7 +45,7 @@ from cutover.release.colors import (
     situation_of,
     tag_of,
 )
-from cutover.release.gate_run import pytest_child, run_gate, shipped_gate
+from cutover.release.gate_run import checklists, pytest_child, run_gate
 from cutover.release.history import (
     ADOPTED,
     COMMITTED,
@@ -67,7 +67,7 @@ from cutover.release.verify import (
     judge_old_release,
     require_live,
     require_reverted,
-    settle,
+    settled_gate,
     wait_live,
     what_runs,
 )
@@ -576,7 +576,7 @@ def _flip(situation: Situation, plan: RollbackPlan) -> RollbackResult:
 def require_gate_of_old(settings: Settings, state: State, trouble: Mapping[str, Any]) -> None:
     """Raise OperatorNeeded if the live release fails what users notice and did not fail it before *trouble*."""
     failed = before_of(state, str(trouble.get("release"))).get("failed") or {}
-    gate = run_gate(settings, shipped_gate())
+    gate = run_gate(settings, checklists("smoke"))
     why, _ = judge_old_release(gate.evidence.get("failed") or {}, failed, verified=True)
     if why:
         raise OperatorNeeded(
@@ -724,18 +724,11 @@ def _failed_flip(tx: Transaction, settings: Settings, error: CutoverError) -> Cu
 def _verify_flip(
     settings: Settings, state: State, to: Record, seconds: float, how: str = ""
 ) -> RollbackResult:
-    gates: list[Verdict] = []
-
-    def judge() -> tuple[str, tuple[str, ...]]:
-        gates.append(run_gate(settings, shipped_gate()))
-        return judge_old_release(gates[-1].evidence.get("failed") or {}, {}, verified=True)
-
     try:
-        trouble, notes = settle(judge)
+        trouble, notes, gate = settled_gate(settings, checklists("smoke"), {}, verified=True)
     except KeyboardInterrupt:  # users have it, and it stays
         trouble, notes = "", ()
-        gates.append(not_asked("gate", "its gate was interrupted, so whether it passes is unknown"))
-    gate = gates[-1]
+        gate = not_asked("gate", "its gate was interrupted, so whether it passes is unknown")
     found: Container | None = None
     silence: tuple[str, ...] = ()
     try:
@@ -837,11 +830,7 @@ def rehearse_rollback(settings: Settings, state: State) -> Rehearsal:
     def act() -> None:
         switch(tx, situation, plan, None, Reporter(evidence)).background.stop()
 
-    seconds = switch_and_revert(
-        tx,
-        act,
-        lambda: wait_live(settings, situation.colors.proxy, live),
-    )
+    seconds = switch_and_revert(tx, act, lambda: wait_live(settings, situation.colors.proxy, live))
     state.journal("rehearsed", seconds=round(seconds, 4), who=who(), host=os.uname().nodename)
     proof = evidence.facts.get("proof")
     if not proof:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from cutover.core.config import Settings
 from cutover.core.errors import (
@@ -49,6 +48,7 @@ from cutover.system.container import Container
 from cutover.system.docker import SwarmTask
 from cutover.system.http import HttpClient
 
+_Said = TypeVar("_Said", bound=tuple[Any, ...])
 SWITCH_DEADLINE_S = 10.0
 SILENT_DEADLINE_S = 60.0
 """How long a proxy that does not answer is waited for after a revert: it may be restarting."""
@@ -189,7 +189,7 @@ def verify_reverted(settings: Settings, proxy: Proxy | None, tx: Transaction) ->
             where = f"{live.color or 'no color that is known'} ({live.how})"
             return AfterRevert(f"traffic goes to {where}, it went to {before}")
     for color, there in tx.touched.items():
-        found, number = _found_within(SETTLE_S, settings, color, tuple(there))
+        found, number = _found(settings, color, tuple(there))
         had = tx.replicas.get(color, {})
         for service, was in there.items():
             now = found[service]
@@ -208,20 +208,17 @@ def verify_reverted(settings: Settings, proxy: Proxy | None, tx: Transaction) ->
     return AfterRevert(_not_restored(settings, tx.restored) if tx.restored is not None else "", tuple(notes))
 
 
-def _found_within(
-    most_s: float, settings: Settings, color: str, services: tuple[str, ...]
+def _found(
+    settings: Settings, color: str, services: tuple[str, ...]
 ) -> tuple[Mapping[str, Container | None], Mapping[str, int]]:
-    """`docker.by_service` and `replicas_of` *color*, asked again while the engine does not answer, at most *most_s*.
-
-    Then it raises EngineUnavailable.
-    """
+    """`docker.by_service` and `replicas_of` *color*, asked again for `SETTLE_S` while the engine does not answer."""
     begun = time.monotonic()
     while True:
         try:
             found = docker.by_service(settings.compose_project(color), services)
             return found, replicas_of(settings, color, services)
         except EngineUnavailable:
-            if time.monotonic() - begun >= most_s:
+            if time.monotonic() - begun >= SETTLE_S:
                 raise
         time.sleep(SETTLE_POLL_S)
 
@@ -296,8 +293,8 @@ def was_verified(state: State, before: BeforeRelease) -> bool:
 
 def gate_of_old(
     settings: Settings, before: BeforeRelease, paths: Sequence[str], *, verified: bool
-) -> tuple[Verdict, str, tuple[str, ...]]:
-    """The gate of the release that was live *before*; why users are not served as before; and notes.
+) -> tuple[str, tuple[str, ...], Verdict]:
+    """Why users are not served as they were *before*, by the gate of the release that was live; notes; and the gate.
 
     What it failed before the release it may fail again, and it may need a moment until it is well again.
     """
@@ -305,15 +302,20 @@ def gate_of_old(
         found = main_container(settings, before.live or "")
         if found is not None and not why_not_by_health(found) and "health" not in before.failed:
             wait_healthy(found.id, SETTLE_S)
-    gates: list[Verdict] = []
+    return settled_gate(settings, paths, before.failed, verified=verified)
 
-    def judge() -> tuple[str, tuple[str, ...]]:
-        gates.append(run_gate(settings, paths))
-        failed = gates[-1].evidence.get("failed") or {}
-        return judge_old_release(failed, before.failed, verified=verified)
 
-    trouble, notes = settle(judge)
-    return gates[-1], trouble, notes
+def settled_gate(
+    settings: Settings, paths: Sequence[str], before: Mapping[str, str], *, verified: bool
+) -> tuple[str, tuple[str, ...], Verdict]:
+    """What `judge_old_release` says of the gate of the live release, by `settle`; and that gate."""
+
+    def judge() -> tuple[str, tuple[str, ...], Verdict]:
+        gate = run_gate(settings, paths)
+        failed = gate.evidence.get("failed") or {}
+        return (*judge_old_release(failed, before, verified=verified), gate)
+
+    return settle(judge)
 
 
 def judge_old_release(
@@ -335,12 +337,12 @@ def judge_old_release(
 
 
 def settle(
-    judge: Callable[[], tuple[str, tuple[str, ...]]],
+    judge: Callable[[], _Said],
     within_s: float = SETTLE_S,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[str, tuple[str, ...]]:
-    """What *judge* says, asked again while it says that something is wrong, at most *within_s*."""
+) -> _Said:
+    """What *judge* says, asked again while the first of it says that something is wrong, at most *within_s*."""
     begun = clock()
     while True:
         said = judge()
@@ -430,7 +432,7 @@ def _unverified(release: str, what: str) -> OperatorNeeded:
     return OperatorNeeded(f"release {release} was reverted, but {what}; run: {ASK_AGAIN}", release=release)
 
 
-@contextmanager
+@contextlib.contextmanager
 def journaled(state: State, release: str | None = None, *, only_recover: bool = False) -> Iterator[None]:
     """Write an OperatorNeeded to the journal: `cutover status` repeats it until it is resolved.
 

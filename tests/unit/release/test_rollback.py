@@ -29,7 +29,7 @@ from cutover.core.errors import (
 )
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, yes
 from cutover.proxy.base import Live, driver
-from cutover.release import gate_run, rollback, transaction
+from cutover.release import gate_run, rollback, transaction, verify
 from cutover.release.colors import BeforeRelease, Colors
 from cutover.release.history import Record, Unrecorded
 from cutover.release.rollback import (
@@ -426,8 +426,8 @@ def test_what_is_committed_stays_although_the_engine_is_silent(
         return found
 
     monkeypatch.setattr(rollback, "main_container", ask)
-    monkeypatch.setattr(rollback, "run_gate", lambda *_: gate)
-    monkeypatch.setattr(rollback, "settle", lambda judge: judge())
+    monkeypatch.setattr(verify, "run_gate", lambda *_: gate)
+    monkeypatch.setattr(verify, "settle", lambda judge: judge())
     settings: Any = SimpleNamespace(project="recall")
     done = rollback._verify_flip(settings, state, V1, 0.1, how)
     assert done.sentence.endswith(f"; {said}")
@@ -444,7 +444,7 @@ def test_a_gate_that_is_interrupted_after_the_flip_leaves_what_users_have(
     def interrupted(*_: object) -> Verdict:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rollback, "run_gate", interrupted)
+    monkeypatch.setattr(verify, "run_gate", interrupted)
     monkeypatch.setattr(rollback, "main_container", lambda *_: container())
     settings: Any = SimpleNamespace(project="recall")
     done = rollback._verify_flip(settings, state, V1, 0.04)
