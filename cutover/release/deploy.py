@@ -99,12 +99,8 @@ def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Rep
             seconds = (time.monotonic() - begun, wait_s)
             raise _not_started(situation, report, done, _first_bad(found), seconds)
         for each in started:
-            expected = (
-                planned.images[each.service],
-                hashes.get(each.service, ""),
-                rendered.tag(each.service),
-            )
-            require_identity(each, *expected)
+            name = each.service
+            require_identity(each, planned.images[name], hashes.get(name, ""), rendered.tag(name))
         waited = [_wait_stable(situation, each, wait_s, report) for each in started]
         ready_by = next(filter(None, waited), "")
         took = f"after {time.monotonic() - begun:.1f} s of at most {wait_s:.0f} s"

@@ -612,7 +612,7 @@ def _open_restore(tx: Transaction, situation: Situation, record: Record) -> None
         before = BeforeRelease(to.color, to.tag, to.image)
     elif before.live in {None, color}:
         before = BeforeRelease(before.live, record.tag, record.image)
-    tx.set_restore_target(record, before)
+    tx.restored, tx.before = record, before
     if to is not None:
         tx.apply(back_change(situation.colors, to.color))
     text = f"{record.tag} on {color}, the last verified release"

@@ -447,7 +447,8 @@ def judge_end(
         for host in silent:
             sentence += f" {host} confirmed it, and since then {after[host].text}."
         return HostsEnd(Status.RELEASED, OK, sentence, (), "", rows)
-    code = ended_with or _exit_code(bad)
+    failed = not bad or any(each.outcome is Outcome.NO for each in bad)
+    code = ended_with or (FAILED if failed else INCONCLUSIVE)
     if not switched:
         status = Status.GATE_FAILED if code == FAILED else Status.INCONCLUSIVE
         ended = SESSION_INTERRUPTED if ended_with == INTERRUPTED else "the session broke"
@@ -465,10 +466,6 @@ def judge_end(
 
 def _serves(state: HostState, tag: str) -> bool:
     return state.tag == tag and state.runs and not (state.silent or state.hold or state.operator)
-
-
-def _exit_code(bad: Sequence[HostStep]) -> int:
-    return FAILED if not bad or any(each.outcome is Outcome.NO for each in bad) else INCONCLUSIVE
 
 
 def _row(host: str, steps: Sequence[HostStep], before: HostState, now: HostState, unsure: bool) -> HostRow:

@@ -132,22 +132,17 @@ def identity_of_target(settings: Settings, target: Target, record: Record | None
     file a revert has started again perhaps; else by the env file rendered with the running tag.
     """
     color = target.color or ""
-    found, state = main_container(settings, color), State(settings.state)
-    if record is None or record.color != color:
-        records = state.records(color) if found is not None else []
-        record = next((row for row in reversed(records) if found and row.started(found)), None)
-        if record is not None and found is not None:
-            return ExpectedIdentity(image=record.image, container=found.id, port=target.port)
-    if record is not None:
-        return ExpectedIdentity(
-            image=record.image, container=record.container, config_hash=record.config_hash, port=target.port
-        )
+    found = main_container(settings, color)
+    if record is not None and record.color == color:
+        return ExpectedIdentity(record.image, record.container, record.config_hash, target.port)
+    if found is not None:
+        started = [row for row in State(settings.state).records(color) if row.started(found)]
+        if started:
+            return ExpectedIdentity(started[-1].image, found.id, port=target.port)
     rendered = compose.render(settings, color, tag_of(found.image_name) if found else None)
+    image, hashes = docker.image_id(rendered.image(target.service)), hashes_of(rendered)
     return ExpectedIdentity(
-        image=docker.image_id(rendered.image(target.service)) or "",
-        container=found.id if found else "",
-        config_hash=hashes_of(rendered).get(target.service, ""),
-        port=target.port,
+        image or "", found.id if found else "", hashes.get(target.service, ""), target.port
     )
 
 

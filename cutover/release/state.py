@@ -124,12 +124,9 @@ class State:
 
     # --- the session lock --------------------------------------------------------------------------------------------
     @contextlib.contextmanager
-    def locked(self, owner: Mapping[str, Any], asked_at: float | None = None) -> Iterator[None]:
-        """Hold the session lock; raises Locked if another process still holds it after 0.3 s.
-
-        The 0.3 s count from *asked_at* (monotonic), the moment in which the session was started.
-        """
-        handle = self.acquire(owner, asked_at)
+    def locked(self, owner: Mapping[str, Any]) -> Iterator[None]:
+        """Hold the session lock; raises what `acquire` does."""
+        handle = self.acquire(owner)
         try:
             yield
         finally:
@@ -138,7 +135,8 @@ class State:
     def acquire(self, owner: Mapping[str, Any], asked_at: float | None = None) -> int:
         """Take the session lock; returns its descriptor, closed by `close_lock`.
 
-        Raises Locked as `locked` does, and ConfigError if the disk is full, or if files may not be long enough.
+        Raises Locked if another process still holds it 0.3 s after *asked_at* (monotonic; default: now), the start of
+        the session; ConfigError if the disk is full, or if files may not be long enough.
         """
         longest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         if 0 <= longest < LEAST_FILE_SIZE:  # no limit is negative

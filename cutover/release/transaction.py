@@ -66,10 +66,6 @@ class Transaction:
         """Whether a change was applied, successful or not."""
         return bool(self.id)
 
-    def set_restore_target(self, record: Record, before: BeforeRelease) -> None:
-        """Set, before the first change, that a revert restores *record* and leads to *before*."""
-        self.restored, self.before = record, before
-
     def note_containers(self, color: str, containers: Containers, replicas: Mapping[str, int]) -> None:
         """Note *containers* of *color* before a change, and their number, to compare with after a revert."""
         self.touched.setdefault(color, {}).update(containers)
