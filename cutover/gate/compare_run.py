@@ -143,7 +143,7 @@ def judge_comparison(found: Comparison, wanted: Compare, left_out: int = 0) -> V
     }
     on = f"{count(found.compared, 'request')} on {count(found.routes, 'route')}"
     on += f", {found.refused:,} refused without a login" if found.refused else ""
-    bad = found.of_kinds(wanted.fail_on)
+    bad = [each for each in found.groups if each.kind in wanted.fail_on]
     shown = "; ".join(each.text for each in (bad or found.groups)[:3])
     more = len(bad or found.groups) - 3
     told = f"{shown}{f'; {more} more' if more > 0 else ''}"

@@ -25,7 +25,9 @@ from cutover.system.http import HttpResponse, NoResponse
 KINDS: tuple[DifferenceKind, ...] = get_args(DifferenceKind)
 SERVER_ERROR, LIMITED, REFUSED = 500, frozenset({429}), frozenset({401, 403})
 NO_JSON = object()
-JSON_NAMES = {type(None): "null", bool: "boolean", str: "text", int: "number", float: "number"}
+JSON_NAMES = {
+    type(None): "null", bool: "boolean", str: "text", int: "number", float: "number", list: "list", dict: "object",
+}  # fmt: skip
 MOST_EPOCH = 1e14
 RECENT_S = 3600.0
 """A time stamp that is newer than this tells when something was made, not what."""
@@ -130,11 +132,6 @@ class Comparison:
     def asked(self) -> int:
         """How many requests were sent."""
         return self.compared + sum(self.not_compared.values())
-
-    def of_kinds(self, kinds: Iterable[str]) -> tuple[DifferenceGroup, ...]:
-        """The groups of these kinds."""
-        wanted = set(kinds)
-        return tuple(each for each in self.groups if each.kind in wanted)
 
 
 def answer_of(got: HttpResponse | NoResponse, headers: Iterable[str]) -> Answer | None:
@@ -281,10 +278,8 @@ def _slower(timed: Mapping[str, Sequence[_Timed]]) -> Iterator[DifferenceGroup]:
     for route, pairs in timed.items():
         if len(pairs) < SLOWER_PAIRS:
             continue
-        old, new = (
-            statistics.median(each.old for each in pairs),
-            statistics.median(each.new for each in pairs),
-        )
+        old = statistics.median(each.old for each in pairs)
+        new = statistics.median(each.new for each in pairs)
         longer = sum(each.new > each.old for each in pairs)
         # Of three answers of one release the last is the slowest in a third of all cases.
         sure = binomial_tail(longer, len(pairs), 1 / 3) < SLOWER_ALPHA
@@ -348,11 +343,10 @@ class _Values:
         if other and "content-type" in {*old.headers, *new.headers}:
             return  # said by the header
         parts: Iterator[Difference] | None = None
-        if other or old.by_hash or new.by_hash:
-            parts = None
-        elif media == "application/json" or media.endswith("+json"):
+        in_parts = not (other or old.by_hash or new.by_hash)
+        if in_parts and (media == "application/json" or media.endswith("+json")):
             parts = self._documents(old.body, new.body)
-        elif media in {"text/html", "application/xhtml+xml"}:
+        elif in_parts and media in {"text/html", "application/xhtml+xml"}:
             parts = self._html(old.body, new.body)
         try:
             found = None if parts is None else [*islice(parts, MOST_DIFFERENCES + 1)]
@@ -389,8 +383,8 @@ class _Values:
                     yield from self._json(where, old[key], new[key])
         elif isinstance(old, list) and isinstance(new, list):
             yield from self._list(path, old, new)
-        elif _type(old) != _type(new):
-            yield Difference("type", path, _type(old), _type(new))
+        elif (was := JSON_NAMES[type(old)]) != (is_now := JSON_NAMES[type(new)]):
+            yield Difference("type", path, was, is_now)
         elif old != new and not self._same(old, new):
             yield Difference("value", path, shown(old), shown(new))
 
@@ -519,16 +513,6 @@ def shown_location(target: str) -> str:
     parts, first = path.split("/"), 3 if "://" in path else 0
     masked = ["*" if ROUTE_ID.fullmatch(each) and not each.isdecimal() else each for each in parts[first:]]
     return shown("/".join([*parts[:first], *masked]) + shown_query(query) + ("#…" if fragment else ""))
-
-
-def _type(value: object) -> str:
-    return (
-        "object"
-        if isinstance(value, dict)
-        else "list"
-        if isinstance(value, list)
-        else JSON_NAMES[type(value)]
-    )
 
 
 def _by_identity(rows: Sequence[Any]) -> dict[str, Any]:

@@ -341,9 +341,7 @@ def describe_trouble(found: Container | None) -> str:
 def _code(exit_code: int) -> str:
     """`137, SIGKILL`: an exit code with the signal that ended the process."""
     with suppress(ValueError):
-        return (
-            f"{exit_code}, {Signals(exit_code - SIGNALED).name}" if exit_code > SIGNALED else str(exit_code)
-        )
+        return f"{exit_code}, {Signals(exit_code - SIGNALED).name}"
     return str(exit_code)
 
 

@@ -58,7 +58,8 @@ def judge_tasks(found: SwarmService | None, expected: ExpectedTasks) -> Verdict:
         waiting = next((each for each in found.tasks if each.state != "running"), None)
         why = f": one on {waiting.node or 'no node'} is {waiting.state}{waiting.why}" if waiting else ""
         return no(QUESTION, f"{said}{why}", expected=wanted)
-    return yes(QUESTION, f"{said}, on {_nodes([each.node for each in running])}", expected=wanted)
+    nodes = sorted({each.node for each in running})
+    return yes(QUESTION, f"{said}, on {', '.join(nodes)}", expected=wanted)
 
 
 def why_not_running(tasks: Sequence[SwarmTask]) -> str:
@@ -99,10 +100,6 @@ def why_ended(container_id: str, slot: int, tasks: Sequence[SwarmTask]) -> str:
     ended = [each for each in ours or tasks if each.state in ENDED and (ours or each.slot == slot)]
     last = max(ended, key=lambda task: seconds_of(task.created), default=None)
     return f"on {last.node or 'no node'} {ENDED[last.state]}{last.why}" if last else ""
-
-
-def _nodes(names: Sequence[str]) -> str:
-    return ", ".join(sorted({*names}))
 
 
 @dataclass(frozen=True, slots=True)
