@@ -6,7 +6,7 @@ import pytest
 
 from cutover.core.config import Settings
 from cutover.core.verdict import AssertVerdict
-from cutover.gate.log_checks import LogBaseline, log_errors
+from cutover.gate.log_checks import LogWindow, log_errors
 from cutover.system.container import Container
 
 pytestmark = [pytest.mark.requires("container"), pytest.mark.asks("logs")]
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.requires("container"), pytest.mark.asks("logs")]
 def test_no_error_spike(
     container: Container,
     sibling_containers: tuple[Container, ...],
-    log_baselines: Mapping[str, LogBaseline],
+    log_baselines: Mapping[str, LogWindow],
     cutover_config: Settings,
     assert_verdict: AssertVerdict,
 ) -> None:

@@ -85,43 +85,36 @@ def split_stamp(line: str) -> tuple[float, str]:
     return (at, text) if at else (0.0, line)
 
 
-@dataclass(frozen=True, slots=True)
-class LogScan:
-    """The errors of some log lines, and whether the lines have levels."""
-
-    errors: list[LoggedError]
-    structured: bool
-    """Whether a line was JSON."""
-    leveled: bool
-    """Whether a line had a level."""
-
-
 def scan_log(lines: Iterable[str], rules: Logs) -> LogScan:
     """Return the errors of log *lines* with time stamps: by level in JSON lines, by pattern in other lines.
 
     A JSON line with another level is no error, whatever its text. A traceback and the error line directly before it
     are one error, named after the last line of the traceback.
     """
-    reader = _LogReader(rules)
+    scan = LogScan(rules)
     for line in lines:
         at, text = split_stamp(line)
-        reader.read(at, without_codes(text))
+        scan.read(at, without_codes(text))
     allowed = [re.compile(pattern) for pattern in rules.ignore]
-    errors = [each for each in reader.found if not any(pattern.search(each.text) for pattern in allowed)]
-    return LogScan(errors, reader.structured, reader.leveled)
+    scan.errors = [each for each in scan.errors if not any(known.search(each.text) for known in allowed)]
+    return scan
 
 
-class _LogReader:
-    """Collects errors line by line: it has to know whether a line is inside a traceback."""
+class LogScan:
+    """The errors of some log lines, and whether a line was JSON (`structured`) or had a level (`leveled`).
+
+    They are collected line by line: it has to know whether a line is inside a traceback.
+    """
 
     def __init__(self, rules: Logs) -> None:
         self.pattern = re.compile(rules.pattern)
         self.levels = frozenset(level.lower() for level in rules.levels)
         self.keys = (rules.level_key,) if rules.level_key else LEVEL_KEYS
-        self.found: list[LoggedError] = []
+        self.errors: list[LoggedError] = []
         self.inside = self.after_error = self.structured = self.leveled = False
 
     def read(self, at: float, text: str) -> None:
+        """Take one line, without its time stamp, that was logged *at* then."""
         if text.startswith(TRACEBACK):
             self._begin_traceback(at, text)
         elif self.inside and (not text.strip() or text[0] in " \t" or text.startswith(CHAINED)):
@@ -130,20 +123,20 @@ class _LogReader:
             self._name_traceback(text)
         else:
             error = self._error(at, text)
-            self.found += [error] if error else []
+            self.errors += [error] if error else []
             self.after_error = bool(error)
 
     def _begin_traceback(self, at: float, text: str) -> None:
-        own = self.after_error and at - self.found[-1].at < SAME_EVENT_S
+        own = self.after_error and at - self.errors[-1].at < SAME_EVENT_S
         if own or self.inside:
-            self.found[-1] = replace(self.found[-1], severe=True)
+            self.errors[-1] = replace(self.errors[-1], severe=True)
         else:
-            self.found.append(LoggedError(at, error_signature(text), severe=True, text=text))
+            self.errors.append(LoggedError(at, error_signature(text), severe=True, text=text))
         self.inside, self.after_error = True, False
 
     def _name_traceback(self, text: str) -> None:
         # The first line after a traceback that is not indented names the exception.
-        self.found[-1] = replace(self.found[-1], signature=error_signature(text), text=shortened(text))
+        self.errors[-1] = replace(self.errors[-1], signature=error_signature(text), text=shortened(text))
         self.inside, self.after_error = False, True
 
     def _error(self, at: float, text: str) -> LoggedError | None:
@@ -206,7 +199,7 @@ ROUNDING_S = 1e-5  # `since` is a 64-bit float: rounding must not drop the first
 
 @dataclass(frozen=True, slots=True)
 class LogWindow:
-    """The errors in a time window of a log."""
+    """The errors in a time window of a log: now, or of the container that ran before, as a baseline."""
 
     errors: tuple[LoggedError, ...]
     lines: int
@@ -220,10 +213,6 @@ class LogWindow:
     def signatures(self) -> frozenset[str]:
         """The signatures of its errors."""
         return frozenset(each.signature for each in self.errors)
-
-
-LogBaseline = LogWindow
-"""The log of the container that ran before."""
 
 
 def log_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogWindow:
@@ -242,7 +231,7 @@ def scan_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -
     return LogWindow(tuple(found.errors), len(inside), max(0.0, ended - begun), ended, blind)
 
 
-def baseline_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogBaseline | None:
+def baseline_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogWindow | None:
     """Return the log from *begun* to *ended* to compare with; *lines* are all that is left of it since *begun*.
 
     None if they begin only after *ended*.
@@ -260,7 +249,7 @@ def baseline_window(lines: Sequence[str], rules: Logs, begun: float, ended: floa
     return replace(found, seconds=seconds) if left_s > 0 else None
 
 
-def read_baseline(old: Container, rules: Logs) -> LogBaseline | None:
+def read_baseline(old: Container, rules: Logs) -> LogWindow | None:
     """Read the log of *old* before a recreate deletes it; None if it cannot be read."""
     started, stopped = seconds_of(old.started_at), seconds_of(old.finished_at)
     try:
@@ -289,7 +278,7 @@ def baseline_until_verified(
     rules: Logs,
     now: Callable[[], str] = docker.daemon_time,
     read: Callable[..., list[str]] = docker.logs,
-) -> LogBaseline | None:
+) -> LogWindow | None:
     """Return what a young container logged until its gate passed at *verified_at*, as baseline for the watch.
 
     None for a container that is old enough to be compared with its own last minutes, or whose log cannot be read.
@@ -304,7 +293,7 @@ def baseline_until_verified(
     return baseline_window(lines, rules, started, verified_at)
 
 
-def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Verdict:
+def log_errors(found: Container, before: LogWindow | None, rules: Logs) -> Verdict:
     """Check the log of the last ten minutes, or since the start, against the baseline *before*.
 
     Without a baseline, the earlier log of the same container is used.
@@ -323,7 +312,7 @@ def log_errors(found: Container, before: LogBaseline | None, rules: Logs) -> Ver
     return judge_logs(log_window(lines, rules, begun, now), before, rules.min_errors)
 
 
-def judge_logs(now: LogWindow, before: LogBaseline | None, floor: int) -> Verdict:
+def judge_logs(now: LogWindow, before: LogWindow | None, floor: int) -> Verdict:
     """Judge by the rules at the top of this file; *floor* is `[logs] min_errors`."""
     count = len(now.errors)
     known = before.signatures if before else frozenset()
@@ -350,7 +339,7 @@ def judge_logs(now: LogWindow, before: LogBaseline | None, floor: int) -> Verdic
     return no("logs", problem, **evidence)
 
 
-def _is_spike(now: LogWindow, before: LogBaseline) -> bool:
+def _is_spike(now: LogWindow, before: LogWindow) -> bool:
     """Whether neither the rate nor the worst window of the baseline explains the errors."""
     count = len(now.errors)
     by_rate = more_often(count, now.seconds, len(before.errors), before.seconds)
@@ -358,7 +347,7 @@ def _is_spike(now: LogWindow, before: LogBaseline) -> bool:
     return by_rate <= SPIKE_ALPHA and in_worst <= WORST_WINDOW_ALPHA
 
 
-def worst_stretch(before: LogBaseline, seconds: float) -> int:
+def worst_stretch(before: LogWindow, seconds: float) -> int:
     """Return the highest number of errors in any window of *seconds*."""
     times = sorted(each.at for each in before.errors)
     most = first = 0
@@ -375,7 +364,7 @@ def _most(errors: Sequence[LoggedError]) -> str:
     return f"{times} × {example}"
 
 
-def _log_evidence(now: LogWindow, before: LogBaseline | None, fresh: Sequence[LoggedError]) -> dict[str, Any]:
+def _log_evidence(now: LogWindow, before: LogWindow | None, fresh: Sequence[LoggedError]) -> dict[str, Any]:
     top = Counter(each.signature for each in now.errors).most_common(5)
     return {
         "errors": len(now.errors), "seconds": round(now.seconds, 1), "lines": now.lines,

@@ -17,7 +17,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.core.verdict import Asks, AssertVerdict, Outcome, Verdict, not_asked
 from cutover.gate.container_checks import ExpectedIdentity
-from cutover.gate.log_checks import LogBaseline
+from cutover.gate.log_checks import LogWindow
 from cutover.plugin.checklist import NotAnswered, param_of, stage_of
 from cutover.plugin.session import SESSION, CutoverSession
 from cutover.proxy.base import other
@@ -217,7 +217,7 @@ def container_host(container: Container) -> Any:
 
 # --- what is expected of it ------------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
-def log_baselines(cutover_session: CutoverSession, target: Target) -> Mapping[str, LogBaseline]:
+def log_baselines(cutover_session: CutoverSession, target: Target) -> Mapping[str, LogWindow]:
     """Service → the log of the container that ran on this color before; services without one are missing."""
     return cutover_session.baselines(target)
 

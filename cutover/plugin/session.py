@@ -32,7 +32,7 @@ from cutover.core.masking import printable
 from cutover.core.result import USAGE, Outcomes, SessionResult
 from cutover.core.target import ReleaseRequest, Target
 from cutover.core.text import duration
-from cutover.gate.log_checks import LogBaseline
+from cutover.gate.log_checks import LogWindow
 from cutover.plugin import options
 from cutover.plugin.checklist import Checklist, NotAnswered, TargetParam
 from cutover.plugin.console import Console, SignalHandlers, look_of_terminal
@@ -183,7 +183,7 @@ class CutoverSession:
             self._targets[param] = replace(found, tag=expect) if expect else found
         return self._targets[param]
 
-    def baselines(self, target: Target) -> dict[str, LogBaseline]:
+    def baselines(self, target: Target) -> dict[str, LogWindow]:
         """Service -> the log before the deploy; of a verified release that runs already, its log until then."""
         if self._release is None or target.color is None:
             return {}

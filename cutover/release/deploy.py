@@ -30,7 +30,7 @@ from cutover.gate.container_checks import (
     with_log_tail,
 )
 from cutover.gate.http_checks import ready
-from cutover.gate.log_checks import LogBaseline, read_baseline
+from cutover.gate.log_checks import LogWindow, read_baseline
 from cutover.gate.task_checks import ExpectedTasks, judge_tasks, why_not_running
 from cutover.release.changes import ensure_line, up_change
 from cutover.release.colors import Situation, replicas_of, tag_of
@@ -56,7 +56,7 @@ class Deployed:
 
     target: Target
     """The target of the session, with the deployed tag."""
-    baselines: Mapping[str, LogBaseline] = field(default_factory=dict)
+    baselines: Mapping[str, LogWindow] = field(default_factory=dict)
     """Service -> what its old container logged."""
 
 
@@ -134,16 +134,15 @@ def _runs_verified(state: State, settings: Settings, plan: DeployPlan, hashes: M
 def _tasks_run(rendered: Rendered, service: str) -> bool:
     """Whether the Swarm runs all tasks of *service* as *rendered* says, on all nodes."""
     found = docker.swarm_service(f"{rendered.project}_{service}")
-    began = (
-        found.update_began if found else ""
-    )  # the last update may have been paused, and its tasks replaced since
+    # The last update may have been paused, and its tasks replaced since.
+    began = found.update_began if found else ""
     expected = ExpectedTasks(rendered.image(service), rendered.hashes.get(service, ""), began)
     return judge_tasks(found, expected).ok
 
 
-def _read_baselines(settings: Settings, colors: Sequence[str | None]) -> dict[str, LogBaseline]:
+def _read_baselines(settings: Settings, colors: Sequence[str | None]) -> dict[str, LogWindow]:
     """Service -> its log on the first of *colors* that has one; read now, because a recreate deletes the log."""
-    found: dict[str, LogBaseline] = {}
+    found: dict[str, LogWindow] = {}
     for color in filter(None, colors):
         for service, each in docker.by_service(settings.compose_project(color), settings.services).items():
             before = read_baseline(each, settings.logs) if each is not None and service not in found else None

@@ -15,7 +15,7 @@ from cutover.core.masking import MASK
 from cutover.core.target import Target
 from cutover.core.text import seconds_of
 from cutover.gate.container_checks import READY_BUDGET_S, ExpectedIdentity, health_budget
-from cutover.gate.log_checks import LogBaseline, baseline_until_verified
+from cutover.gate.log_checks import LogWindow, baseline_until_verified
 from cutover.release.changes import PreviousRelease
 from cutover.release.colors import Colors, can_tag, in_use, main_container, replicas_of, tag_of
 from cutover.release.history import ADOPTED, Record
@@ -146,7 +146,7 @@ def identity_of_target(settings: Settings, target: Target, record: Record | None
     )
 
 
-def baselines_of_verified(settings: Settings, color: str) -> dict[str, LogBaseline]:
+def baselines_of_verified(settings: Settings, color: str) -> dict[str, LogWindow]:
     """Service -> its log until the release that runs on *color* was verified; empty if it is not verified."""
     found = docker.by_service(settings.compose_project(color), settings.services)
     record = State(settings.state).verified_record(color, found[settings.service])
