@@ -40,6 +40,7 @@ SERVER_ERROR = 500
 LATENCY_ROUNDS = 3
 LATENCY_BUDGET_S = 10.0
 ONE_TRY = RequestOptions(tries=1)  # a request without a response is a sample: a retry would hide it
+COMPARED = ControlProbe(lambda: True, "only compared with")
 JSON_TYPES = {type(None): "null", bool: "a boolean", str: "a string", dict: "an object", list: "a list"}
 
 
@@ -278,7 +279,7 @@ def slower_than_other(
     """*verdict* of `latency`; a no for slow answers is only reported if the *other* color is too slow as well now."""
     if other is None or not _is_slow(verdict):
         return verdict
-    beside = latency(other, ControlProbe(lambda: True, "only compared with"), sampled, limit_s, samples)
+    beside = latency(other, COMPARED, sampled, limit_s, samples)
     if not _is_slow(beside):
         return verdict
     return verdict.reported(f"the other color is too slow as well: {beside.reason}")

@@ -17,7 +17,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.stats import Sequential
 from cutover.core.target import ControlProbe
 from cutover.core.verdict import Outcome, Verdict, no, not_asked, unknown, yes
-from cutover.gate.http_checks import ask_ready, endpoint, ready_problem
+from cutover.gate.http_checks import COMPARED, SERVER_ERROR, ask_ready, endpoint, ready_problem
 from cutover.proxy.base import named_color
 from cutover.system.http import HttpClient, HttpResponse, NoResponse, RequestOptions, send_request
 from cutover.watch.check import Source, WatchCheck
@@ -27,11 +27,9 @@ RECENT = 20
 
 ENDPOINT_STREAK = 3
 SAFE_METHODS = frozenset({"GET", "HEAD"})
-SERVER_ERROR = 500
 LOOK = RequestOptions(deadline_s=1.0, tries=1)
 LOOKS, LOOKS_S = 20, 0.5  # a no waits for them: more would delay the switch back
 NOT_THERE = frozenset({404, 405})
-NO_CONTROL = ControlProbe(lambda: True, "only compared with")
 
 ProbeKind = Literal["good", "failed", "shared", "silent"]
 
@@ -268,7 +266,7 @@ def request_endpoints(
     if any(each.bad for each in results) and old_paused():
         return results
     return [
-        EndpointResult(result.live, endpoint(old, NO_CONTROL, each)) if result.bad and old else result
+        EndpointResult(result.live, endpoint(old, COMPARED, each)) if result.bad and old else result
         for each, result in zip(wanted, results, strict=True)
     ]
 

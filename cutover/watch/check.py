@@ -293,7 +293,7 @@ def run_watch(  # noqa: PLR0913 - time is an argument, for the tests
     on_tick: Callable[[float, dict[str, Verdict]], None] = lambda _left, _verdicts: None,
     stopped: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> WatchResult:
     """Run *checks* for *duration_s* seconds; end early at the first no, or at four unknowns in a row of one check.
 
@@ -356,12 +356,10 @@ class BackgroundWatch:
         return self.ended
 
     def _run(self) -> None:
+        stop = self._stop
         seen = run_watch(
-            self.checks, math.inf, report_only=self.report_only, stopped=self._stop.is_set, sleep=self._wait
+            self.checks, math.inf, report_only=self.report_only, stopped=stop.is_set, sleep=stop.wait
         )
         if seen.ended_by:
             self.ended = seen.verdicts[seen.ended_by]
             self.on_end()
-
-    def _wait(self, seconds: float) -> None:
-        self._stop.wait(seconds)

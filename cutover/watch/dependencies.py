@@ -58,10 +58,7 @@ def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) 
     if container is None or not container.running:
         return None
     script = resources.files(__package__).joinpath("dependency_inside.py").read_text(encoding="utf-8")
-    rows = [
-        {"name": each.name, "kind": each.kind, "url": each.url, "url_key": each.url_key, "path": each.path}
-        for each in wanted
-    ]
+    rows = [each.model_dump() for each in wanted]
     code, out, err = _run_inside(container, ["python3", "-I", "-S", "-c", script, json.dumps(rows)])
     try:
         answers: dict[str, Mapping[str, Any]] = json.loads(out)
@@ -71,11 +68,7 @@ def ask_dependencies(container: Container | None, wanted: Sequence[Dependency]) 
         if code in CANNOT_RUN or "executable file not found" in err + out:
             reason = "no python3 in the container to ask with"
         return {each.name: DependencyAnswer(why_not=reason) for each in wanted}
-    return {name: _read_answer(row) for name, row in answers.items()}
-
-
-def _read_answer(row: Mapping[str, Any]) -> DependencyAnswer:
-    return DependencyAnswer(row.get("ms"), str(row.get("error", "")), str(row.get("why_not", "")))
+    return {name: DependencyAnswer(**row) for name, row in answers.items()}
 
 
 def _run_inside(container: Container, argv: Sequence[str]) -> tuple[int, str, str]:

@@ -14,7 +14,7 @@ from cutover.core.errors import EngineUnavailable
 from cutover.core.evidence import Evidence
 from cutover.core.target import ControlProbe, Target
 from cutover.gate.environment_checks import alerts
-from cutover.gate.http_checks import ask_ready
+from cutover.gate.http_checks import SERVER_ERROR, ask_ready
 from cutover.proxy.access_log import LogTails, access_logs
 from cutover.proxy.base import ask_fronts, own_paths
 from cutover.system import docker
@@ -22,7 +22,6 @@ from cutover.system.container import HERE, Container, Engine
 from cutover.system.http import HttpClient, NoResponse
 from cutover.system.nodes import nodes_of
 from cutover.watch.availability import (
-    SERVER_ERROR,
     EndpointComparison,
     EndpointSource,
     Prober,
@@ -191,11 +190,8 @@ class WatchSuite:
     @cached_property
     def health_trouble(self) -> OldColorTrouble | None:
         """Whether the HEALTHCHECK of the old color fails in the same seconds, or it is slow or in trouble too."""
-        slowness, find, find_old = (
-            self.slowness,
-            _finder(self.settings, self.live),
-            _finder(self.settings, self.old),
-        )
+        slowness = self.slowness
+        find, find_old = _finder(self.settings, self.live), _finder(self.settings, self.old)
         if slowness is None or find is None or find_old is None:
             return slowness
         return self._unless_paused(lambda: shared_health_trouble(find(), find_old()) or slowness())
@@ -365,11 +361,8 @@ class WatchSuite:
     @cached_property
     def dependencies(self) -> DependencySource | None:
         """The dependencies, asked from inside both colors."""
-        wanted, find, find_old = (
-            self.settings.dependencies,
-            _finder(self.settings, self.live),
-            _finder(self.settings, self.old),
-        )
+        wanted = self.settings.dependencies
+        find, find_old = _finder(self.settings, self.live), _finder(self.settings, self.old)
         if not wanted or find is None:
             return None
         return DependencySource(
@@ -441,9 +434,7 @@ def elsewhere(settings: Settings, live: Target) -> dict[str, Sibling]:
     found, project = dict[str, Sibling](), live.project or ""
     for node, each in nodes_of(settings.platform).asked.items() if project else ():
         for service in settings.services:
-            there: list[Container | None] = [
-                None
-            ]  # a silent node: the checks of the containers say so themselves
+            there: list[Container | None] = [None]  # of a silent node the checks of the containers say so
             with suppress(EngineUnavailable):
                 there = [*each.in_use(project, service)]
             for first in there:
@@ -472,8 +463,5 @@ def not_ready(old: HttpClient, wanted: Ready) -> str:
     if isinstance(result, NoResponse):
         how = f"the old color does not answer {wanted.asked} in {TROUBLE_S:g} s"
         return how if result.kind == "timeout" else ""
-    return (
-        f"the old color answers {wanted.asked} with {result.status} too"
-        if result.status >= SERVER_ERROR
-        else ""
-    )
+    failed = result.status >= SERVER_ERROR
+    return f"the old color answers {wanted.asked} with {result.status} too" if failed else ""
