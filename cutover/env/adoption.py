@@ -269,10 +269,8 @@ def names_of(project: ComposeProject, choices: Choices) -> Names:
     """Return the variables that the compose file uses for tag and port, or those that it shall use."""
     main = choices.services[0]
     tag = variable_of(split_image(str(project.raw(main).get("image") or ""))[1]) or "IMAGE_TAG"
-    rows = project.services[main].get("ports") or ()
-    firsts = (str(row.get("published") or "").split("-")[0] for row in rows)
     host = next((host for _, host, _ in raw_ports(project.raw(main)) if host), "")
-    number = 0 if project.is_unknown(host) else next((int(each) for each in firsts if each.isdigit()), 0)
+    number = 0 if project.is_unknown(host) else next(_host_ports(project.services[main]), 0)
     port = variable_of(host)
     return Names(tag, port or (port_variable(main) if choices.two_colors else ""), number)
 
@@ -287,7 +285,7 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
     compose, by_hand = edits.texts(), tuple(edits.by_hand)
     is_known = names.port not in project.without_value
     own = ({names.port: names.number or FIRST_PORT} if names.port and is_known else {}) | edits.ports
-    taken = _published_ports(project) | {*own.values()}
+    taken = {*own.values(), *(port for each in project.services.values() for port in _host_ports(each))}
     moved: dict[str, int] = {}
     if choices.two_colors:
         taken.add(PROXY_PORT)
@@ -314,10 +312,9 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
     return Draft(files, compose, tuple(fill_in), by_hand, moves)
 
 
-def _published_ports(project: ComposeProject) -> set[int]:
-    rows = (row for each in project.services.values() for row in each.get("ports") or ())
-    firsts = (str(row.get("published") or "").split("-")[0] for row in rows)
-    return {int(each) for each in firsts if each.isdigit()}
+def _host_ports(service: Service) -> Iterator[int]:
+    firsts = (str(row.get("published") or "").split("-")[0] for row in service.get("ports") or ())
+    return (int(each) for each in firsts if each.isdigit())
 
 
 def _next_free(ports: Mapping[str, int], taken: set[int]) -> dict[str, int]:
@@ -489,9 +486,8 @@ class TextFile:
         plain = quote not in {"'", '"'} and old == node.value
         before = self.text.rfind("\n", 0, node.start_mark.index) + 1
         in_flow = any(letter in self.text[before : node.start_mark.index] for letter in "[{")
-        return self.replace(
-            node, f'"{value}"' if not plain or in_flow or value[0] in "\"'{[&*!|>%@`" else value
-        )
+        quoted = not plain or in_flow or value[0] in "\"'{[&*!|>%@`"
+        return self.replace(node, f'"{value}"' if quoted else value)
 
     def insert_below(self, key: yaml.Node, value: yaml.Node, line: str) -> bool:
         """Insert *line* (`key: value`) as the first one below *key*, also if *value* is empty; False if it cannot."""
@@ -537,11 +533,9 @@ def _values(node: yaml.Node) -> Any:
     """The value of *node*, with the tags of its scalars."""
     if isinstance(node, yaml.MappingNode):
         return {str(key.value): _values(value) for key, value in node.value}
-    return (
-        [_values(each) for each in node.value]
-        if isinstance(node, yaml.SequenceNode)
-        else (node.tag, node.value)
-    )
+    if isinstance(node, yaml.SequenceNode):
+        return [_values(each) for each in node.value]
+    return node.tag, node.value
 
 
 class ComposeEdits:

@@ -107,8 +107,7 @@ def lint_release(settings: Settings, rendered: Rendered, environment: Mapping[st
     template = read_env_file(settings.env_template) if settings.env_template else {}
     found = (
         incomplete(values, template, where),
-        _lint_values(values, environment, where, rendered.color, settings.data_profiles),
-        unmerged(settings, values, environment, where),
+        _lint_values(settings, values, environment, where, rendered.color),
         _lint_rendered(settings, rendered, where),
     )
     return [*map(str, chain(*found))]
@@ -129,8 +128,7 @@ def _lint_color(
     except ConfigError as error:
         return None, [*findings, Finding(where, str(error).removeprefix(f"{path}: "), "correct the line")]
     MASK.learn_environment(values, settings.env_keys.public, settings.env_keys.masked)
-    findings += _lint_values(values, environment, where, color, settings.data_profiles)
-    findings += unmerged(settings, values, environment, where)
+    findings += _lint_values(settings, values, environment, where, color)
     try:
         findings += [*_lint_rendered(settings, render(settings, color), where)]
     except ConfigError as error:
@@ -139,18 +137,15 @@ def _lint_color(
 
 
 def _lint_values(
-    values: Mapping[str, str],
-    environment: Mapping[str, str],
-    where: str,
-    color: str,
-    data_profiles: Iterable[str],
+    settings: Settings, values: Mapping[str, str], environment: Mapping[str, str], where: str, color: str
 ) -> Iterator[Finding]:
     yield from placeholders(values, where)
     for key, value in values.items():
         if fault := url_fault(value):
             yield Finding(where, f"{key} is no URL that can be read: {fault[0]}", fault[1])
     yield from exported(values, environment, where)
-    yield from own_data(values, data_profiles, where, color)
+    yield from own_data(values, settings.data_profiles, where, color)
+    yield from unmerged(settings, values, environment, where)
 
 
 def _lint_rendered(settings: Settings, rendered: Rendered, where: str) -> Iterator[Finding]:
