@@ -152,9 +152,7 @@ def judge_comparison(found: Comparison, wanted: Compare, left_out: int = 0) -> V
         return no(
             QUESTION, f"{told} (of {on})", expected=expected, seen=count(len(bad), "difference"), **evidence
         )
-    said = (
-        f"{count(len(found.groups), 'difference')}, reported only: {told}"
-        if found.groups
-        else "no difference"
-    )
+    said = "no difference"
+    if found.groups:
+        said = f"{count(len(found.groups), 'difference')}, reported only: {told}"
     return yes(QUESTION, f"{on}: {said}", expected=expected, **evidence)

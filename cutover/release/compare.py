@@ -65,7 +65,6 @@ def _of_log(settings: Settings, tell: Callable[[str], None]) -> Iterator[Compare
 
 
 def _of_service(path: str, live: HttpClient, tell: Callable[[str], None]) -> list[CompareRequest]:
-    """The requests of the OpenAPI document that the live release serves."""
     got = live.send("GET", path)
     if got.status != HTTPStatus.OK:
         tell(f"{path} (compare.openapi): the live release: {got.status or got}; no request is taken from it")
@@ -78,6 +77,5 @@ def _of_service(path: str, live: HttpClient, tell: Callable[[str], None]) -> lis
 
 
 def _of_openapi_file(settings: Settings, name: str) -> list[CompareRequest]:
-    """The requests of an OpenAPI document beside cutover.toml."""
     path = Path(settings.source.parent, name)
     return requests_of_openapi(text_of(path, "compare.openapi"), str(path))

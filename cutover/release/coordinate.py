@@ -604,7 +604,6 @@ def confirm_script(argvs: Mapping[str, Sequence[str]], answers: Path, left_s: fl
 
 
 def _confirmed(host: str, answers: Path, seconds: float) -> HostStep:
-    """The step by what the script wrote down."""
     code, said = UNREACHED, "no answer"
     with contextlib.suppress(OSError, ValueError):
         said = (answers / f"{host}.out").read_text(encoding="utf-8", errors="replace").strip()
@@ -624,7 +623,6 @@ def _of_confirmation(host: str, done: CompletedCommand, seconds: float) -> HostS
 
 
 def _not_claimed(refused: Mapping[str, CompletedCommand]) -> Locked | ConfigError:
-    """The error of hosts that could not be claimed: another release has one, or it cannot be written there."""
     lines = {
         host: unreached(done) or done.last_line.removeprefix("cutover: ") for host, done in refused.items()
     }

@@ -287,7 +287,6 @@ def _from_outside(situation: Situation, found: Container, verdict: Verdict) -> V
 
 
 def _ask_ready(situation: Situation) -> Verdict:
-    """Whether the color of the target is ready, asked at its own port."""
     wanted = situation.settings.ready
     with HttpClient(situation.colors.url(situation.color), wanted.timeout) as client:
         return ready(client, ControlProbe(lambda: True), wanted)

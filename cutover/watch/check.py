@@ -248,8 +248,6 @@ class WatchResult:
 
 @dataclass(slots=True)
 class _Row:
-    """The state of one check in the loop."""
-
     check: WatchCheck
     due: float
     unknowns: int = 0

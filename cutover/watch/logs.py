@@ -274,7 +274,6 @@ class LogSource(Source[list[list[LoggedError]]]):
             return []
 
     def _begin(self) -> None:
-        """Find both containers, and read what each had logged up to the switch."""
         live, old = self.live(), self.old() if self.old else None
         own, self.before = self._up_to_switch(live), self._up_to_switch(old)
         known = self.before or own

@@ -231,7 +231,6 @@ class WatchSuite:
         return found is not None and found.status == "paused"
 
     def _asked(self) -> Iterator[WatchCheck]:
-        """Every check that this target can be asked."""
         yield from self._requests()
         yield from self._traffic()
         find = _finder(self.settings, self.live)
@@ -252,7 +251,6 @@ class WatchSuite:
         return self.live.color or self.live.name
 
     def _requests(self) -> Iterator[WatchCheck]:
-        """The checks by our own requests through the proxy."""
         yield availability_check(self.probes)
         if self.live.through_proxy and self.live.color:
             yield color_check(self.probes)
@@ -281,7 +279,6 @@ class WatchSuite:
         )
 
     def _traffic(self) -> Iterator[WatchCheck]:
-        """The checks by the proxy's access log."""
         source = self.traffic
         if source is None:
             return
@@ -309,7 +306,6 @@ class WatchSuite:
         return self.containers.setdefault(name, ContainerSource(find, pace_s=PACES["engine"]))
 
     def _containers(self, find: Find) -> Iterator[WatchCheck]:
-        """The checks by the engine, of both colors' containers."""
         live = self._container_source("", find)
         others = {
             name: self._container_source(name, each.finder(self.settings))
@@ -343,7 +339,6 @@ class WatchSuite:
             yield replace(check, siblings=further)
 
     def _logs(self, find: Find) -> Iterator[WatchCheck]:
-        """The checks by the logs of both colors, of each service."""
         others = self.siblings.items()
         sources = [
             self._log_source(find, self.live.service),
