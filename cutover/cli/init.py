@@ -26,11 +26,7 @@ PROXY_STEP = 'install proxy/ and check its lines marked "yours" (deploy/proxy/RE
 @click.command("init")
 @files_option("A compose file; repeatable.")
 @click.option(
-    "--service",
-    "services",
-    multiple=True,
-    metavar="NAME",
-    help="Repeatable; the first gets the traffic.",
+    "--service", "services", multiple=True, metavar="NAME", help="Repeatable; the first gets the traffic."
 )
 @click.option(
     "--project", metavar="NAME", help="Name of the service in cutover.toml; default: the Compose project."

@@ -125,10 +125,8 @@ def _needs_operator(settings: Settings, state: State, here: Colors | None, *, wa
     if row is None or why:
         run = state.revert_command if left and not waits else None
         return {"needs_operator": why, "run": run, "resolved": None}
-    why, run = (
-        str(row.get("why") or "the last release could not be reverted"),
-        str(row.get("run") or ASK_AGAIN),
-    )
+    why = str(row.get("why") or "the last release could not be reverted")
+    run = str(row.get("run") or ASK_AGAIN)
     if left:
         run = state.revert_command if left == row.get("release") else ASK_AGAIN
     if waits or left or row.get("only_recover") or not row.get("release") or here is None:

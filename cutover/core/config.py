@@ -123,16 +123,13 @@ class Settings(schema.Section):
         if self.platform.nodes and self.platform.kind != "swarm":
             yield '[platform] nodes needs kind = "swarm"; other hosts are named in [hosts]'
         if self.platform.kind == "swarm":
-            asked = {
-                "workers (a stack is deployed as a whole, so they would run on both colors)": bool(
-                    self.workers
-                ),
-                '[proxy] driver = "port-swap" (a stack is not recreated on another port)': driver
-                == "port-swap",
-            }
-            if found := [name for name, wanted in asked.items() if wanted]:
+            found = []
+            if self.workers:
+                found.append("workers (a stack is deployed as a whole, so they would run on both colors)")
+            if driver == "port-swap":
+                found.append('[proxy] driver = "port-swap" (a stack is not recreated on another port)')
+            if found:
                 yield f'[platform] kind = "swarm" cannot do {"; ".join(found)}; leave it out'
-
         if self.platform.fronts and driver not in {"nginx", "traefik"}:
             yield f'[platform] fronts needs [proxy] driver = "nginx" or "traefik"; here is {driver}'
         others = {"[freeze]": self.freeze, "[hosts]": self.hosts}

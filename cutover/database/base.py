@@ -47,7 +47,7 @@ from cutover.database.snapshot import (
     write_description,
 )
 from cutover.system import process
-from cutover.system.compose import Compose, Rendered, render
+from cutover.system.compose import Compose, Rendered, colors_with_file, render
 from cutover.system.files import close_lock, flock, make_private
 
 if TYPE_CHECKING:
@@ -384,8 +384,5 @@ class ServiceDatabase:
 
 def open_database(settings: Settings) -> ServiceDatabase:
     """Database of the service according to the first color that has an env file; raises ConfigError."""
-    colors = [color for color, each in settings.colors.items() if each.env_file.is_file()]
-    if not colors:
-        first = next(iter(settings.colors.values()))
-        raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
-    return ServiceDatabase(settings, render(settings, colors[0]), settings.state)
+    first, *_ = colors_with_file(settings)
+    return ServiceDatabase(settings, render(settings, first), settings.state)

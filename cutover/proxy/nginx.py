@@ -71,16 +71,11 @@ def read_marker(marker: Path, place: Place = THIS_HOST) -> Live:
 
 def judge_marker(where: str, names: set[str], mode: int) -> Live:
     """The color that a directory with these file names and this mode means to nginx."""
-    named = sorted(names & set(COLORS))
+    named, has_mode = sorted(names & set(COLORS)), f"{where} has mode {stat.S_IMODE(mode):04o}"
     if not mode & stat.S_IXOTH:
-        shown = f"{stat.S_IMODE(mode):04o}"
-        return Live(None, f"{where} has mode {shown}: nginx cannot look into it and chooses blue")
+        return Live(None, f"{has_mode}: nginx cannot look into it and chooses blue")
     if mode & stat.S_IWOTH:
-        shown = f"{stat.S_IMODE(mode):04o}"
-        return Live(
-            None,
-            f"{where} has mode {shown}: every user can switch the traffic; chmod o-w {shlex.quote(where)}",
-        )
+        return Live(None, f"{has_mode}: every user can switch the traffic; chmod o-w {shlex.quote(where)}")
     if SENTINEL not in names:
         why = f"{where} has lost its file {SENTINEL}: it was created anew, and nginx may see another one"
         return Live(None, why)

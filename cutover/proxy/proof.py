@@ -486,10 +486,9 @@ class SwitchProbe:
 
     async def _give_up(self) -> None:
         """Stop without waiting for requests in flight: users wait for the switch back."""
-        self._stopping.set()
         for each in self._stream:
             each.cancel()
-        await asyncio.gather(*self._stream, return_exceptions=True)
+        await self._stop()
 
     async def _settle(self, to: str, called: float) -> bool:
         def settled() -> bool:

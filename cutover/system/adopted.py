@@ -49,11 +49,7 @@ HOST_KEYS = {
 """Key of HostConfig -> key of Compose with the same value, left out where it is empty."""
 ZERO_KEYS = frozenset({"init", "mem_swappiness"})
 """Keys of Compose for which false or 0 differs from none."""
-UNWRITABLE = {
-    "AutoRemove": "--rm",
-    "CpusetMems": "--cpuset-mems",
-    "PublishAllPorts": "--publish-all",
-}
+UNWRITABLE = {"AutoRemove": "--rm", "CpusetMems": "--cpuset-mems", "PublishAllPorts": "--publish-all"}
 """Key of HostConfig that Compose has no key for -> the option of `docker run` that sets it."""
 BLKIO_KEYS = {
     "BlkioDeviceReadBps": "device_read_bps",

@@ -344,11 +344,8 @@ def _content(given: Mapping[str, Any], variables: Mapping[str, str]) -> str:
 def _small_text(path: object) -> str:
     try:
         file = Path(str(path or os.devnull))
-        return (
-            file.read_text(errors="replace")
-            if file.is_file() and file.stat().st_size <= MOST_SECRET_BYTES
-            else ""
-        )
+        small = file.is_file() and file.stat().st_size <= MOST_SECRET_BYTES
+        return file.read_text(errors="replace") if small else ""
     except OSError:
         return ""
 
@@ -394,11 +391,17 @@ def one_off_model(rendered: Rendered, services: Sequence[str], folder: Path) -> 
 
 def render_colors(settings: Settings) -> dict[str, Rendered]:
     """Return each color that has an env file as `render` does; raises ConfigError if none has."""
+    have = colors_with_file(settings)
+    return dict(zip(have, of_each(lambda color: render(settings, color), have), strict=True))
+
+
+def colors_with_file(settings: Settings) -> list[str]:
+    """Return the colors that have an env file; raises ConfigError if none has."""
     have: list[str] = [color for color, each in settings.colors.items() if each.env_file.is_file()]
     if not have:
         first = next(iter(settings.colors.values()))
         raise ConfigError(f"{first.env_file}: no such file (colors.*.env_file in {settings.source})")
-    return dict(zip(have, of_each(lambda color: render(settings, color), have), strict=True))
+    return have
 
 
 def named_files(variables: Mapping[str, str]) -> list[str]:
