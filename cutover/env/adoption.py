@@ -170,13 +170,9 @@ def _config(
 ) -> dict[str, Any]:
     own = ("--project-name", name) if name else ()
     named = [word for path in files for word in ("--file", str(path))]
-    done = process.run(
-        ("docker", "compose", *own, *named, "config", "--format", "json", *flags),
-        deadline_s=COMPOSE_DEADLINE_S,
-        environment=variables,
-        cwd=str(files[0].parent),
-        mask=False,
-    )
+    argv = ("docker", "compose", *own, *named, "config", "--format", "json", *flags)
+    cwd = str(files[0].parent)
+    done = process.run(argv, deadline_s=COMPOSE_DEADLINE_S, environment=variables, cwd=cwd, mask=False)
     if not done.ok:
         require_compose()
         raise ConfigError(f"docker compose config: {MASK(done.last_line)}")

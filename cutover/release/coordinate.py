@@ -265,13 +265,9 @@ class Coordinator:
                 ]
         after = dict(zip(self.plan.hosts, of_each(self._ask_free, self.plan.hosts), strict=True))
         after |= {host: self._left_out(host, after[host]) for host in self._out}
+        code = INTERRUPTED if self.interrupted else INTERNAL if self.broken else OK
         return judge_end(
-            self.plan,
-            self.steps,
-            self.before,
-            after,
-            reverted_for=self.reverted_for,
-            ended_with=INTERRUPTED if self.interrupted else INTERNAL if self.broken else OK,
+            self.plan, self.steps, self.before, after, reverted_for=self.reverted_for, ended_with=code
         )
 
     def _left_out(self, host: str, now: HostState) -> HostState:

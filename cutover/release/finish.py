@@ -185,12 +185,8 @@ class SessionEnd:
         if to is None or not (self._switched or to == live or alone):
             return None
         previous = plan.old if self._switched else plan.deploy.previous if plan.deploy else None
-        return {
-            "to": to,
-            "before": live,
-            "file": previous.file.name if previous else "",
-            "warm": self._switched,
-        }
+        file = previous.file.name if previous else ""
+        return {"to": to, "before": live, "file": file, "warm": self._switched}
 
     def _write_down(self, left: Unrecorded) -> None:
         """Write down what the commit has *left*; the release stays whatever cannot be written."""

@@ -619,18 +619,11 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
     wait_s, begun = settings.gate.start_timeout or START_BUDGET_S, time.monotonic()
     grace_s = max((each.grace_s for each in ran.values() if each), default=GRACE_S)
     text = f"{to.tag} on {to.color}, as it ran before its first release"
+    change = up_change(
+        state.root, project, settings.services, text=text, wait_s=wait_s, previous=here, grace_s=grace_s
+    )
     with _reverted_if_it_fails(tx, settings):
-        done = tx.apply(
-            up_change(
-                state.root,
-                project,
-                settings.services,
-                text=text,
-                wait_s=wait_s,
-                previous=here,
-                grace_s=grace_s,
-            )
-        )
+        done = tx.apply(change)
         found = main_container(settings, to.color)
         if not done.ok or found is None or not found.running or found.image != to.image:
             raise Failed(f"{to.tag} did not start on {to.color}: {_why_not_there(done, found)}")
@@ -739,14 +732,8 @@ def _verify_flip(
         mine = replace(to, container=found.id, config_hash=found.config_hash)
         with contextlib.suppress(CutoverError, OSError):  # users have it, whatever can be written down
             state.keep_record(replace(mine, verified=True, at=now()))
-    said = (*(notes or (gate.reason,)), *silence)
-    facts = {
-        "live": to.color,
-        "tag": to.tag,
-        "seconds": seconds,
-        "gate": gate.reason,
-        "notes": (*notes, *silence),
-    }
+    said, noted = (*(notes or (gate.reason,)), *silence), (*notes, *silence)
+    facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": gate.reason, "notes": noted}
     took = how.format(seconds) if how else f"flipped in {1000 * seconds:.0f} ms"
     flipped = f"{settings.project} runs {to.tag} on {to.color} again ({took})"
     why = f"{to.color} is live, but {trouble}; run: {ASK_AGAIN}"

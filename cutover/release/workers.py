@@ -92,16 +92,11 @@ def _start(tx: Transaction, settings: Settings, color: str, file: Path, before: 
     services = settings.workers
     ran = _note_running(tx, settings, color)
     project = project_of(settings, color, file)
+    text, grace_s, here = f"{', '.join(services)} on {color}", _grace(ran), None
+    if ran:
+        here = PreviousRelease.of(before, ran, WORKER_BUDGET_S, replicas=tx.replicas[color])
     change = up_change(
-        tx.state.root,
-        project,
-        services,
-        text=f"{', '.join(services)} on {color}",
-        wait_s=WORKER_BUDGET_S,
-        previous=PreviousRelease.of(before, ran, WORKER_BUDGET_S, replicas=tx.replicas[color])
-        if ran
-        else None,
-        grace_s=_grace(ran),
+        tx.state.root, project, services, text=text, wait_s=WORKER_BUDGET_S, previous=here, grace_s=grace_s
     )
     done = tx.apply(change)
     there = docker.by_service(project.project, services)
