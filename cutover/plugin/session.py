@@ -37,14 +37,14 @@ from cutover.plugin import options
 from cutover.plugin.checklist import Checklist, NotAnswered, TargetParam
 from cutover.plugin.console import Console, SignalHandlers, look_of_terminal
 from cutover.plugin.hookspecs import HookCalls
-from cutover.release.colors import Colors, Situation, inspect_colors, situation_of, target_named
+from cutover.release.colors import Colors, inspect_colors, situation_of, target_named
 from cutover.release.finish import SessionEnd, release_files, url_result
 from cutover.release.notify import send_event
-from cutover.release.plan import ReleasePlan, plan_lines
+from cutover.release.plan import plan_lines
 from cutover.release.preflight import preflight, recover_dead_session, report_obstacles
 from cutover.release.running import baselines_of_verified
 from cutover.release.state import State, who
-from cutover.release.transaction import Reporter, Transaction, outcome_of_error
+from cutover.release.transaction import ActiveRelease, Reporter, Transaction, outcome_of_error
 from cutover.release.verify import failing, journaled
 from cutover.report.github import error_lines
 from cutover.report.terminal import refused_lines
@@ -61,16 +61,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
 """Errors of a file that cannot be written to its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveRelease:
-    """What a session with a cutover.toml has found and planned before its first test."""
-
-    situation: Situation
-    plan: ReleasePlan
-    tx: Transaction
-    report: Reporter
 
 
 @dataclass(repr=False, eq=False)
@@ -266,7 +256,7 @@ class CutoverSession:
         if self.request.deploy is not None and self._deployed is None:
             from cutover.release.deploy import deploy
 
-            self._deployed = self._run_step(lambda on: deploy(on.tx, on.situation, on.plan, on.report))
+            self._deployed = self._run_step(deploy)
             self.stage_begun = time.monotonic()
         return self.request.deploy
 
@@ -276,9 +266,7 @@ class CutoverSession:
             from cutover.release.switch import Interrupt, switch
 
             interrupt = Interrupt(self.signals.interrupt, self.signals.interruptible)
-            self._switched = self._run_step(
-                lambda on: switch(on.tx, on.situation, on.plan, self._deployed, on.report, interrupt)
-            )
+            self._switched = self._run_step(lambda on: switch(on, self._deployed, interrupt))
             on = self.release()
             serves = f"{self.settings.project} serves {on.situation.tag} on {self._switched.color}"
             send_event(on.situation, on.report, "switched", f"{serves}, watched from here on")
@@ -301,11 +289,9 @@ class CutoverSession:
             report, progress = self.release().report, partial(self.console.progress, self.watch_seconds)
             switched = self._switched
             if switched is not None:
-                self._run_step(lambda on: drain_old(on.situation, switched, on.report))
+                self._run_step(lambda on: drain_old(on, switched))
                 switched.background.stop()  # the watch runs its checks
-                self._run_step(
-                    lambda on: require_well(switched.background, on.situation.target.name, on.report)
-                )
+                self._run_step(lambda on: require_well(on, switched.background))
             self._watched = watch(self.settings, target, checks, self.watch_seconds, report, progress)
             if switched is not None and not self._watched.ended_by:
                 switched.background.start()
@@ -322,9 +308,8 @@ class CutoverSession:
         if self._switched is not None and self.trouble is None:
             from cutover.release.switch import require_well
 
-            on = self.release()
             try:
-                require_well(self._switched.background, on.situation.target.name, on.report)
+                require_well(self.release(), self._switched.background)
             except CutoverError as error:
                 self.trouble = error
 

@@ -39,7 +39,7 @@ from cutover.release.migrate import migrate_database, one_off_file, run_one_shot
 from cutover.release.plan import DeployPlan, ReleasePlan
 from cutover.release.running import hashes_of, wait_for
 from cutover.release.state import State, who
-from cutover.release.transaction import Containers, Reporter, Transaction
+from cutover.release.transaction import ActiveRelease, Containers, Reporter
 from cutover.system import docker, registry
 from cutover.system.compose import Rendered
 from cutover.system.container import HERE, Container
@@ -60,8 +60,9 @@ class Deployed:
     """Service -> what its old container logged."""
 
 
-def deploy(tx: Transaction, situation: Situation, plan: ReleasePlan, report: Reporter) -> Deployed:
-    """Deploy what *plan* says, unless exactly that runs already and is verified; raises Failed or Inconclusive."""
+def deploy(on: ActiveRelease) -> Deployed:
+    """Deploy what is planned, unless exactly that runs already and is verified; raises Failed or Inconclusive."""
+    tx, situation, plan, report = on.tx, on.situation, on.plan, on.report
     planned = plan.deploy
     if planned is None:
         raise Failed("nothing was planned to be deployed")

@@ -60,7 +60,7 @@ from cutover.release.preflight import check_switch, require_agreed
 from cutover.release.running import previous_of
 from cutover.release.state import State, did_revert, lock_owner, who
 from cutover.release.switch import require_proxy, switch, switch_all
-from cutover.release.transaction import Reporter, Transaction
+from cutover.release.transaction import ActiveRelease, Reporter, Transaction
 from cutover.release.verify import (
     ASK_AGAIN,
     before_of,
@@ -808,6 +808,7 @@ def rehearse_rollback(settings: Settings, state: State) -> Rehearsal:
     finish_record(settings, state)
     situation = situation_of(inspect_colors(settings), ReleaseRequest(("idle",), switch=True))
     plan, tx, evidence = ReleasePlan(None, check_switch(situation)), Transaction.of(situation), Evidence()
+    on = ActiveRelease(situation, plan, tx, Reporter(evidence))
     found = main_container(settings, situation.color)
     if found is None or not found.well:
         status = found.status if found else "nothing runs there"
@@ -815,7 +816,7 @@ def rehearse_rollback(settings: Settings, state: State) -> Rehearsal:
     live = situation.before.live
 
     def act() -> None:
-        switch(tx, situation, plan, None, Reporter(evidence)).background.stop()
+        switch(on, None).background.stop()
 
     seconds = switch_and_revert(tx, act, lambda: wait_live(settings, situation.colors.proxy, live))
     state.journal("rehearsed", seconds=round(seconds, 4), who=who(), host=os.uname().nodename)

@@ -35,10 +35,10 @@ from cutover.proxy.port_swap import OWN_PORT_FILE, SWAPPED_FILE, write_swapped_r
 from cutover.release.changes import PreviousRelease, answers_line, back_lines, ensure_line
 from cutover.release.colors import Colors, Situation, control_for, main_container, tag_of, target_named
 from cutover.release.history import Record
-from cutover.release.plan import ReleasePlan, ask_approval
+from cutover.release.plan import ask_approval
 from cutover.release.running import previous_of
 from cutover.release.state import State, who
-from cutover.release.transaction import Reporter, Transaction
+from cutover.release.transaction import ActiveRelease, Reporter, Transaction
 from cutover.release.verify import require_live, running_on
 from cutover.release.workers import WorkerFiles, last_file, move_back_lines, move_workers
 from cutover.system import docker, process
@@ -86,20 +86,14 @@ class Switched:
         return traffic.logs if traffic is not None and read else None
 
 
-def switch(
-    tx: Transaction,
-    situation: Situation,
-    plan: ReleasePlan,
-    deployed: Deployed | None,
-    report: Reporter,
-    interrupt: Interrupt | None = None,
-) -> Switched:
+def switch(on: ActiveRelease, deployed: Deployed | None, interrupt: Interrupt | None = None) -> Switched:
     """Switch the traffic to the target, prove it, move the workers; raises Failed or Inconclusive.
 
     The early checks of the watch run from the switch on; the first sure no ends what the switch does, by *interrupt*
     also in the middle of a command.
     """
-    settings, to, target = situation.settings, situation.color, situation.target.name
+    situation, report = on.situation, on.report
+    settings, to = situation.settings, situation.color
     require_proxy(situation.colors)
     _require_approval(situation, report)
     suite = _suite_after(situation, report.evidence)
@@ -107,30 +101,24 @@ def switch(
     background = BackgroundWatch(suite.early(), frozenset(settings.checks.report_only), interrupt.now)
     with ExitStack() as on_error:
         on_error.callback(background.stop)
-        _switch_and_prove(tx, situation, plan, deployed, report, background)
+        _switch_and_prove(on, deployed, background)
         try:
             with interrupt.allowed(lambda: background.ended.reason if background.ended else ""):
-                move_workers(tx, settings, to, _worker_files(tx, plan, to), report)
+                move_workers(on.tx, settings, to, _worker_files(on, to), report)
         finally:
-            require_well(background, target, report)
+            require_well(on, background)
         on_error.pop_all()
     return Switched(to, suite, background)
 
 
-def require_well(background: BackgroundWatch, target: str, report: Reporter) -> None:
+def require_well(on: ActiveRelease, background: BackgroundWatch) -> None:
     """Raise Failed, or Inconclusive, if a check has ended the watch in the background."""
     if background.ended is not None:
-        report.require(background.ended, "switch::watch", target, 1)
+        on.report.require(background.ended, "switch::watch", on.situation.target.name, 1)
 
 
-def _switch_and_prove(
-    tx: Transaction,
-    situation: Situation,
-    plan: ReleasePlan,
-    deployed: Deployed | None,
-    report: Reporter,
-    background: BackgroundWatch,
-) -> None:
+def _switch_and_prove(on: ActiveRelease, deployed: Deployed | None, background: BackgroundWatch) -> None:
+    tx, situation, report = on.tx, on.situation, on.report
     settings, to, proxy = situation.settings, situation.color, require_proxy(situation.colors)
     target, places = situation.target.name, [each.place.name for each in proxy.drivers]
     from cutover.proxy.proof import SwitchProbe, together  # asyncio
@@ -148,7 +136,7 @@ def _switch_and_prove(
         with report.step("T-0", "switch") as text:
             begun = time.monotonic()
             report.evidence.fact("released_at", time.time())
-            for change, probe in zip(switch_changes(situation.colors, to, plan.old), probes, strict=True):
+            for change, probe in zip(switch_changes(situation.colors, to, on.plan.old), probes, strict=True):
                 probe.about_to_switch()
                 _apply_switch(tx, change, to)
             seconds = time.monotonic() - begun
@@ -165,7 +153,7 @@ def _switch_and_prove(
             with report.step("T-0", f"proof{_at(place)}") as text:
                 proofs.append(probe.prove(to, lambda: background.ended is not None))
                 report.evidence.fact("proof", together(proofs).as_json())
-                require_well(background, target, report)
+                require_well(on, background)
                 verdict = report.require(proofs[-1].verdict(), f"switch::proof{_at(place)}", target, 1)
                 text.append(f"{verdict.reason} ({to})")
 
@@ -260,8 +248,8 @@ def _require_approval(situation: Situation, report: Reporter) -> None:
     report.line("T-0", "go", answer.why, begun)
 
 
-def _worker_files(tx: Transaction, plan: ReleasePlan, to: str) -> WorkerFiles:
-    record = tx.record
+def _worker_files(on: ActiveRelease, to: str) -> WorkerFiles:
+    tx, plan, record = on.tx, on.plan, on.tx.record
     new = tx.state.release_path(to, record.file) if record and record.color == to else last_file(tx.state, to)
     old = plan.old.file if plan.old else last_file(tx.state, other(to))
     previous = plan.deploy.previous if plan.deploy else None
@@ -375,12 +363,13 @@ def _record_port_swap(tx: Transaction, settings: Settings, to: str) -> None:
 
 
 # --- watching ------------------------------------------------------------------------------------------------------
-def drain_old(situation: Situation, switched: Switched, report: Reporter) -> None:
+def drain_old(on: ActiveRelease, switched: Switched) -> None:
     """Wait until the old color has no request in flight, at most `[proxy] drain_timeout`; raises Failed.
 
     It ends at the first sure no of the watch in the background.
     """
-    settings, old, background = situation.settings, situation.before.live, switched.background
+    situation, report, background = on.situation, on.report, switched.background
+    settings, old = situation.settings, situation.before.live
     if settings.proxy is None or old is None:
         return
     with report.step("T-0", f"drain {old}") as text:
@@ -388,7 +377,7 @@ def drain_old(situation: Situation, switched: Switched, report: Reporter) -> Non
             situation.colors, old, lambda: background.ended is not None, watched=switched.watched_logs
         )
         verdict = seen.verdict(settings.proxy.on_drain_timeout)
-        require_well(background, situation.target.name, report)
+        require_well(on, background)
         text.append(report.require(verdict, "switch::drain", old, 1).reason)
 
 

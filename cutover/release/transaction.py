@@ -15,6 +15,7 @@ from cutover.core.evidence import Evidence, Step
 from cutover.core.verdict import Outcome, Verdict
 from cutover.release.colors import BeforeRelease, Situation
 from cutover.release.history import Record, Unrecorded
+from cutover.release.plan import ReleasePlan
 from cutover.release.state import REVERTED_ELSEWHERE, State, who
 from cutover.system import process
 from cutover.system.container import Container
@@ -164,6 +165,16 @@ class Reporter:
             kind = Failed if verdict.outcome is Outcome.NO else Inconclusive
             raise kind(f"{verdict.question}: {verdict.reason}", check=check.id)
         return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRelease:
+    """What a session with a cutover.toml has found and planned before its first test."""
+
+    situation: Situation
+    plan: ReleasePlan
+    tx: Transaction
+    report: Reporter
 
 
 def outcome_of_error(error: CutoverError | None) -> Outcome | None:
