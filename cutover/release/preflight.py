@@ -41,7 +41,9 @@ def preflight(situation: Situation, report: Reporter) -> ReleasePlan:
         nodes_of(settings.platform)
     old = None
     if request.switch:
-        require_named_color(situation.colors)
+        proxy = situation.colors.proxy
+        if proxy is not None and (problem := proxy.color_problem()):  # a switch could not be verified
+            raise ConfigError(f"[proxy] color_header: {problem}")
         old = check_switch(situation)
         if problem := log_problem(situation.colors):
             raise ConfigError(problem)
@@ -87,12 +89,6 @@ def require_agreed(proxy: Proxy) -> None:
     agreed = proxy.agreed()
     if not agreed.ok:
         raise ConfigError(f"it is not certain which color is live: {agreed.reason}")
-
-
-def require_named_color(colors: Colors) -> None:
-    """Raise ConfigError if no response names the color that answered: a switch could not be verified."""
-    if colors.proxy is not None and (problem := colors.proxy.color_problem()):
-        raise ConfigError(f"[proxy] color_header: {problem}")
 
 
 def log_problem(colors: Colors) -> str:

@@ -229,7 +229,10 @@ def keep_live(
     state = State(settings.state)
     new = record or running_record(settings, state, to)
     if new is not None:
-        old = _replaced(settings, state, before, file, warm=warm) if before and file else None
+        old = None
+        if before and file:
+            old = _best([row for row in state.records(before) if row.file == file])
+            old = old or (running_record(settings, state, before) if warm else None)
         write_live_history(state, after_release(live_history(state), old, new))
 
 
@@ -264,11 +267,6 @@ def write_down(settings: Settings, state: State, left: Unrecorded) -> None:
     if left.live is not None:
         keep_live(settings, left.record, **left.live)
     state.all_recorded()
-
-
-def _replaced(settings: Settings, state: State, color: str, file: str, *, warm: bool) -> Record | None:
-    recorded = _best([row for row in state.records(color) if row.file == file])
-    return recorded or (running_record(settings, state, color) if warm else None)
 
 
 def keep_adopted(settings: Settings, state: State, color: str, previous: PreviousRelease) -> None:
