@@ -308,7 +308,11 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     """Where a rollback leads from what is live now, and how; changes nothing. Raises ConfigError."""
     settings, live = colors.settings, colors.live.color
     if live is None:
-        raise ConfigError(f"the live color is unknown, so it cannot be rolled back: {colors.live.how}")
+        fronts = "; go on without a node that is away: take it out of [platform.fronts]"
+        way_out = fronts if settings.platform.fronts else ""
+        raise ConfigError(
+            f"the live color is unknown, so it cannot be rolled back: {colors.live.how}{way_out}"
+        )
     rows = live_history(state)
     here = running_record(settings, state, live)
     if here is None:

@@ -17,6 +17,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from cutover.core.change import Change
+from cutover.core.config_schema import Platform
 from cutover.core.errors import (
     ConfigError,
     CutoverError,
@@ -401,6 +402,17 @@ def state(tmp_path: Path) -> State:
     made = State(tmp_path / "state")
     made.prepare()
     return made
+
+
+@pytest.mark.parametrize("fronts", [{}, {"web-1": "http://10.0.0.11", "web-2": "http://10.0.0.12"}])
+def test_a_node_that_is_away_has_a_way_out(state: State, fronts: dict[str, str]) -> None:
+    """Users of the other nodes may be on a bad release: a rollback names how to go on without it."""
+    settings = proxy_settings(driver="nginx", url="http://127.0.0.1:1")
+    settings = settings.model_copy(update={"platform": Platform(fronts=fronts)})
+    colors = Colors(settings, {}, None, Live(None, "web-2: no answer"))
+    with pytest.raises(ConfigError, match="cannot be rolled back: web-2: no answer") as refused:
+        plan_rollback(state, colors)
+    assert str(refused.value).endswith("take it out of [platform.fronts]") is bool(fronts)
 
 
 @pytest.mark.parametrize("how", ["", "restored in {:.1f} s"], ids=["flip", "restore"])
