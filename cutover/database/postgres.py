@@ -295,9 +295,8 @@ class PostgresStore:
         """Drop a database that cutover created, also while others are connected to it."""
         if not is_copy(name, self.name, DROPPED):
             raise ValueError(f"{name} was not created by cutover")
-        self.tools.query(
-            f"set client_min_messages = error; drop database if exists {_identifier(name)} with (force);"
-        )
+        quiet = "set client_min_messages = error; set default_transaction_read_only = off;"
+        self.tools.query(f"{quiet} drop database if exists {_identifier(name)} with (force);")
 
     def drop_argv(self, name: str, env_file: Path) -> Argv:
         """Command that drops a scratch database from the undo script."""

@@ -5,20 +5,34 @@
 select pg_database_size(current_database()), (select setting from pg_settings where name = 'data_directory');
 
 -- name: create like current
+-- Somebody may have made the database read-only before its restore.
+set default_transaction_read_only = off;
 select format('create database %I template template0 encoding %L lc_collate %L lc_ctype %L connection limit %s%s%s',
   {name}, pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
   case when pg_has_role(datdba, 'MEMBER') then format(' owner %I', pg_get_userbyid(datdba)) end,
-  case when to_jsonb(d) ->> 'datlocprovider' = 'i' then
-    format(' locale_provider icu icu_locale %L',
+  case to_jsonb(d) ->> 'datlocprovider'
+    when 'c' then ' locale_provider libc'
+    when 'b' then format(' locale_provider builtin builtin_locale %L', to_jsonb(d) ->> 'datlocale')
+    when 'i' then format(' locale_provider icu icu_locale %L',
       coalesce(to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale')) end)
 from pg_database d where datname = current_database()
 \gexec
 
 -- name: copy settings
--- A connection has the settings of its database, so "from current" copies them without quoting them again.
-select format('alter database %I set %s from current', {new}, split_part(one, '=', 1))
-from pg_db_role_setting s, unnest(s.setconfig) one, pg_database d
-where d.datname = current_database() and s.setdatabase = d.oid and s.setrole = 0
+set default_transaction_read_only = off;
+-- "from current" copies a value without quoting it again. A setting of the role or PGCLIENTENCODING may have replaced the
+-- value in this session, so it is set first, except where only the begin of a session can do that.
+select format('do %L', format('begin %s alter %s set %s from current; %s end',
+  case when g.context is null or g.context not like '%backend' then
+    format('perform set_config(%L, %L, true);', one.name, one.value) end,
+  case when r.oid is null then format('database %I', {new}) else format('role %I in database %I', rolname, {new}) end,
+  one.name,
+  case when r.oid is not null then 'exception when insufficient_privilege then null;' end))
+from pg_database d join pg_db_role_setting s on s.setdatabase = d.oid
+cross join lateral (select split_part(each, '=', 1) as name, substr(each, strpos(each, '=') + 1) as value
+  from unnest(s.setconfig) each) one
+left join pg_roles r on r.oid = s.setrole left join pg_settings g on g.name = one.name
+where d.datname = current_database()
 \gexec
 select format('revoke all on database %I from public', {new}) from pg_database
 where datname = current_database() and datacl is not null

@@ -72,11 +72,20 @@ def test_restore_and_its_undo_keep_names_settings_and_rights(
 ) -> None:
     """The restored database has the name, settings and rights of the old one; the undo restores the old one."""
     server.sql(f'alter database {database} set search_path to public, "odd one"')
+    # A session that restores has another one, and a role may have its own in this database.
+    server.sql(f"alter database {database} set client_encoding to 'LATIN1'")
+    server.sql(f"alter role recall in database {database} set work_mem to '7MB'")
     server.sql(f"grant create on database {database} to pg_monitor")
     source = service_database(server, database, tmp_path)
     snapshot = source.take()
     server.sql("insert into memories (text) values ('later')", database)
+    server.sql(f"alter database {database} set default_transaction_read_only to on")  # nobody writes any more
     done = restore_snapshot(source, snapshot)
+    settings = (
+        "select setrole, one from pg_db_role_setting, unnest(setconfig) one where setdatabase ="
+        " (select oid from pg_database where datname = current_database()) order by 1, 2"
+    )
+    assert server.sql(settings, database) == server.sql(settings, done.aside) != ""
     rights = "select datacl::text like '%pg_monitor=C/%' from pg_database where datname = current_database()"
     assert server.sql(rights, database) == "t"
     assert server.sql("show search_path", database) == 'public, "odd one"'
