@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,7 @@ def choose(
     found: ComposeProject, services: tuple[str, ...], ready: str | None, project: str, proxy: str
 ) -> Choices:
     """Return the choices, from options, the compose file, or the person at the terminal; raises ConfigError."""
-    unknown = [name for name in services if name not in found.services]
-    if unknown:
-        known = ", ".join(found.services) or "no service"
-        raise ConfigError(f"--service {unknown[0]}: the compose file has {known}")
+    require_there(found, services)
     asks = is_terminal()
     services = services or (main_service(candidates(found), asks=asks),)
     main, raw = found.services[services[0]], found.raw(services[0])
@@ -91,6 +89,23 @@ def choose(
     if not re.fullmatch(PROJECT, project):
         raise ConfigError(f"--project {project}: lower-case letters, digits, - and _ are allowed")
     return Choices(services, path, project, proxy, image)
+
+
+def require_there(found: ComposeProject, services: tuple[str, ...]) -> None:
+    """Raise ConfigError if one of *services* is not there, or no service at all because no profile is active."""
+    every = found.source.get("services") or {}
+    profiles = {name: each.get("profiles") or [] for name, each in every.items()}
+    if not found.services and not services and (known := sorted({*chain(*profiles.values())})):
+        raise ConfigError(
+            f"no profile is active: COMPOSE_PROFILES in .env chooses among {', '.join(known)}; or take the profile off"
+        )
+    for name in (each for each in services if each not in found.services):
+        if own := profiles.get(name):
+            what = f"service {name!r} has profiles {', '.join(own)}, and none of them is active"
+            raise ConfigError(f"{what}: COMPOSE_PROFILES={own[0]} in .env, or take the profile off")
+        raise ConfigError(
+            f"--service {name}: the compose file has {', '.join(found.services) or 'no service'}"
+        )
 
 
 def main_service(likely: list[str], *, asks: bool) -> str:

@@ -27,6 +27,9 @@ STORES = frozenset({
     "rabbitmq", "influxdb", "prometheus", "grafana", "gitea", "vault", "minio", "clickhouse-server",
 })  # fmt: skip
 """Images whose data directory belongs to one process."""
+CURL = re.compile(r"\bcurl\b")
+CURL_FAILS = re.compile(r"\s(?:-\w*f|--fail)|(?:\$\(|`)\s*curl\b|\bcurl\b[^|;]*\|(?!\|)")
+"""It fails for an error status, or something else reads what it prints."""
 ROOT_USERS = frozenset({"", "0", "root"})
 
 
@@ -218,7 +221,7 @@ def name_is_free(use: ComposeUse, name: str, service: Service) -> Iterator[Fault
 def ports_of_their_own(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """Each color publishes its own ports."""
     rows = [row for row in raw_ports(use.raw(name)) if row[1]]
-    fixed = {port for _, port, _ in rows if "$" not in port}
+    fixed = {port for address, port, _ in rows if "$" not in address + port}
     for row in service.get("ports") or ():
         port = str(row.get("published") or "")
         host = str(row.get("host_ip") or "")
@@ -320,7 +323,7 @@ def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fa
     if proves_nothing(text):
         todo = "request the readiness endpoint, or remove it: then [ready] takes its place"
         yield f"its healthcheck {text!r} proves nothing about the service", todo
-    elif re.search(r"\bcurl\b", text) and not re.search(r"\s(?:-\w*f|--fail)", text):
+    elif CURL.search(text) and not CURL_FAILS.search(text):
         yield f"its healthcheck {text!r} passes on every status, 500 too", "curl --fail"
     if LOCALHOST.search(text) and name not in use.healthy:
         what = "its healthcheck asks localhost, which may be ::1 where the service listens on IPv4"

@@ -46,6 +46,10 @@ BRACKETS = re.compile(
 """`<owner>` or a final `...` as one part of a name."""
 REFERENCE = re.compile(r"^(?:op|vault|file)://|\{\{\s*(?:op://|vault://|file://|env:)")
 URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s,]*", re.IGNORECASE)
+PATTERN = re.compile(
+    r"[;|][a-z][a-z0-9+.-]*://|:(?:\*|\$?\{[^{}]*\}|\$\w+|%\(\w+\)\w)(?=[/?#]|$)", re.IGNORECASE
+)
+"""A list of URLs, like `http://+:80;https://+:443`, or a port that stands for others: `http://localhost:*`."""
 NEED_A_HOST = frozenset({"http", "https", "ws", "wss"})
 """Other schemes have a default host (`postgresql:///db`) or none at all (`sqlite:///x`)."""
 ENCODE = "percent-encode what the password holds (@ : / ? # % and spaces)"
@@ -229,9 +233,9 @@ def unpinned(image: str, tag: str, where: str, tag_key: str) -> Iterator[Finding
 def url_fault(value: str) -> tuple[str, str] | None:
     """Return what is wrong with a URL and what to do, without any part of the URL; None if nothing is.
 
-    A value that is not exactly one URL (a list, a policy, a `jdbc:` name, a path) is not judged.
+    A value that is not exactly one URL (a list, a pattern, a policy, a `jdbc:` name, a path) is not judged.
     """
-    if not URL.fullmatch(value):
+    if not URL.fullmatch(value) or PATTERN.search(value):
         return None
     try:
         parts = urlsplit(value)

@@ -58,6 +58,11 @@ services:
     restart: unless-stopped # in production
     environment: {MODE: production}
 """
+OF_PROFILES = """\
+services:
+  web: {image: "shop:1", profiles: [prod]}
+  job: {image: "shop:1", profiles: [night, prod]}
+"""
 API = """\
 services:
   # built here
@@ -233,6 +238,9 @@ def test_the_proxy_gets_the_ports_of_the_colors(folder: Path, proxy: str) -> Non
         ({"compose.yml": "services: {a: {image: a:1, ports: ['1:1']}, b: {image: b:1, ports: ['2:2']}}"}, (), "which service gets the traffic\\? --service=a or b"),
         ({"compose.yml": "services: {db: {image: postgres:15}}"}, (), "only databases; name one with --service"),
         ({"compose.yml": BLOG}, ("--service=web",), "--service web: the compose file has blog"),
+        ({"compose.yml": OF_PROFILES}, (), "no profile is active: COMPOSE_PROFILES in .env chooses among night, prod; or take the profile off"),
+        ({"compose.yml": OF_PROFILES}, ("--service=job",), "service 'job' has profiles night, prod, and none of them is active: COMPOSE_PROFILES=night"),
+        ({"compose.yml": OF_PROFILES, ".env": "COMPOSE_PROFILES=night\n"}, ("--service=web",), "service 'web' has profiles prod"),
         ({"compose.yml": BLOG}, ("--ready=ok",), "--ready ok: a path begins with /"),
         ({"compose.yml": BLOG}, ("--project=My Shop",), "--project My Shop: lower-case letters"),
         ({"compose.yml": "services: ["}, (), "docker compose config: "),

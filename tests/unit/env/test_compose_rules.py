@@ -114,6 +114,7 @@ def use_of(text: str, facts: dict[str, Any]) -> ComposeUse:
         (web("healthcheck: {test: ['CMD', 'sh', '-c', 'exit 0']}"), {}, "'exit 0' proves nothing", "readiness"),
         (web("healthcheck: {test: 'echo ok'}"), {}, "'echo ok' proves nothing", "readiness"),
         (web("healthcheck: {test: 'curl http://127.0.0.1/ || exit 1'}"), {}, "passes on every status", "curl --fail"),
+        (web("healthcheck: {test: 'curl http://127.0.0.1/ || (kill 1 | cat)'}"), {}, "passes on every status", "curl --fail"),
         (web("healthcheck: {test: 'wget -q --spider http://localhost:80/'}"), {}, "asks localhost", "127.0.0.1"),
         (web("healthcheck: {interval: 3s}"), {"images": {"web": {"Config": {"Healthcheck": {"Test": ["CMD-SHELL", "nc -z localhost 80"]}}}}}, "asks localhost", "127.0.0.1"),
         (web("user: 0:0"), {}, "runs as root", '[gate] user = "root"'),
@@ -157,6 +158,7 @@ def test_finds_what_a_release_would_stumble_on(
         (web('container_name: shop\nports: ["8000:80"]\nvolumes: [data:/data]', "volumes: {data: {}}\n"), {}),
         (web("container_name: ${COMPOSE_PROJECT_NAME}-web"), TWO),
         (web('ports: ["127.0.0.2:8000:80"]'), {**TWO, "other_ports": [("127.0.0.1", 8000)]}),
+        (web('ports: ["${ADDRESS:-127.0.0.2}:8000:80"]'), {**TWO, **RAW, "other_ports": [("127.0.0.1", 8000)]}),
         (web("volumes: [data:/data]", "volumes: {data: {name: shop_data}}\n"), TWO),
         (web("volumes: [data:/data]", "volumes: {data: {external: true}}\n"), TWO),
         (web("volumes: [data:/data]", "volumes: {data: {name: shop_blue_data}}\n"), TWO),  # shared, though it looks like one color's
@@ -166,6 +168,8 @@ def test_finds_what_a_release_would_stumble_on(
         (web("volumes: ['/d:/data']\nenvironment: {DB: sqlite:////other/x.db}"), TWO),
         (web("healthcheck: {interval: 3s}"), {}),  # the image is not here: not known
         (web("healthcheck: {test: 'curl -sf http://127.0.0.1/ || exit 1'}"), {}),
+        (web("healthcheck: {test: 'curl -s http://127.0.0.1/health | grep -q green || exit 1'}"), {}),
+        (web("""healthcheck: {test: '[ "$$(curl -so /dev/null -w "%{http_code}" http://127.0.0.1/)" = 200 ]'}"""), {}),
         (web("healthcheck: {test: 'wget -q --spider http://localhost:80/'}"), {"healthy": ["web"]}),
         (web("healthcheck: {test: ['CMD', 'pg_isready', '--host', 'not-localhost.example']}"), {}),
         (web("user: root"), {"gate_user": "root"}),
