@@ -272,18 +272,41 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Set
 
 
 def _path_problems(settings: Settings) -> Iterator[str]:
-    """What stands where a folder or a file is needed, like a FIFO that would be read for ever."""
+    """What cannot be looked at, and what stands where a folder or a file is needed, like a FIFO to be read for ever."""
     proxy = settings.proxy
     folders = {"state_dir": settings.state, "reports": settings.reports}
     if proxy and proxy.driver == "nginx":
         folders["proxy.marker_dir"] = settings.marker
     for key, folder in folders.items():
+        if _is_closed(folder):
+            yield f"{key}: {folder}: permission denied; run it as a user who may look there"
+            continue
         there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
         if not there.is_dir():
             yield f"{key}: {there} is a file, and a folder is needed"
+    files = [("compose_file", settings.compose_file)]
+    files += [("compose_overrides", each) for each in settings.compose_overrides]
+    files += [("env_template", settings.env_template)] if settings.env_template else []
+    files += [(f"colors.{color}.env_file", each.env_file) for color, each in settings.colors.items()]
+    yield from (
+        f"{key}: {file}: permission denied; run it as a user who may look there"
+        for key, file in files
+        if _is_closed(file)
+    )
     log = proxy.access_log if proxy and not settings.platform.fronts else None
-    if log and log.exists() and not log.is_file():
+    if log and not _is_closed(log) and log.exists() and not log.is_file():
         yield f"proxy.access_log: {log} is no regular file; name the file that the proxy appends to"
+
+
+def _is_closed(path: Path) -> bool:
+    """Whether this user may not search a folder above *path*."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _check_name_problems(settings: Settings) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -196,6 +197,48 @@ def test_a_file_where_a_folder_is_needed(tmp_path: Path, key: str, table: str) -
     path.write_text(text)
     with pytest.raises(ConfigError, match=f"{key}: .*/file is a file, and a folder is needed"):
         load_config(path)
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that this user may not search."""
+    folder, stat = tmp_path / "closed", Path.stat
+
+    def stat_of_user(path: Path, **options: bool) -> os.stat_result:
+        if folder in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    folder.mkdir()
+    monkeypatch.setattr(Path, "stat", stat_of_user)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("state_dir", f'state_dir = "closed/x"\n{BASE}'),
+        ("reports", f'reports = "closed/below/x"\n{BASE}'),
+        ("compose_file", f'compose_file = "closed/x"\n{BASE}'),
+        ("compose_overrides", f'compose_overrides = ["closed/x"]\n{BASE}'),
+        ("env_template", f'env_template = "closed/x"\n{BASE}'),
+        ("colors.blue.env_file", BASE.replace(".env.blue", "closed/x")),
+        ("proxy.marker_dir", f'{BASE}[proxy]\ndriver = "nginx"\nurl = "http://x"\nmarker_dir = "closed/x"\n'),
+    ],
+)
+def test_what_this_user_may_not_look_at_is_told(closed: Path, key: str, text: str) -> None:
+    """The folder above it is closed: one line with the key, and not a traceback."""
+    path = closed.with_name("cutover.toml")
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"{key}: {closed}/.*: permission denied"):
+        load_config(path)
+
+
+def test_a_log_that_this_user_may_not_look_at_is_told_later(closed: Path) -> None:
+    """Only a release with a switch needs it, and asks it for requests."""
+    path = closed.with_name("cutover.toml")
+    path.write_text(f'{BASE}[proxy]\ndriver = "nginx"\nurl = "http://x"\naccess_log = "closed/x"\n')
+    assert load_config(path).proxy is not None
 
 
 def test_a_log_that_cannot_be_read_to_its_end(tmp_path: Path) -> None:
