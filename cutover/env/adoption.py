@@ -20,6 +20,7 @@ from cutover.core.masking import MASK
 from cutover.core.text import near
 from cutover.env.compose_rules import (
     STORES,
+    TCP,
     Service,
     health_command_of,
     port_variable,
@@ -265,8 +266,8 @@ def names_of(project: ComposeProject, choices: Choices) -> Names:
     """Return the variables that the compose file uses for tag and port, or those that it shall use."""
     main = choices.services[0]
     tag = variable_of(split_image(str(project.raw(main).get("image") or ""))[1]) or "IMAGE_TAG"
-    host = next((host for _, host, _ in raw_ports(project.raw(main)) if host), "")
-    number = 0 if project.is_unknown(host) else next(_host_ports(project.services[main]), 0)
+    host = next((host for _, host, protocol in raw_ports(project.raw(main)) if host and protocol == TCP), "")
+    number = 0 if project.is_unknown(host) else next(_host_ports(project.services[main], TCP), 0)
     port = variable_of(host)
     return Names(tag, port or (port_variable(main) if choices.two_colors else ""), number)
 
@@ -308,8 +309,9 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
     return Draft(files, compose, tuple(fill_in), by_hand, moves)
 
 
-def _host_ports(service: Service) -> Iterator[int]:
-    firsts = (str(row.get("published") or "").split("-")[0] for row in service.get("ports") or ())
+def _host_ports(service: Service, protocol: str = "") -> Iterator[int]:
+    rows = (row for row in service.get("ports") or () if protocol in {"", row.get("protocol", TCP)})
+    firsts = (str(row.get("published") or "").split("-")[0] for row in rows)
     return (int(each) for each in firsts if each.isdigit())
 
 
@@ -608,8 +610,9 @@ class ComposeEdits:
         fixed = [each for each in published if each[2][0]]
         if fixed or service != self.choices.services[0]:
             published = fixed
+        published.sort(key=lambda each: each[2][1].endswith("/udp"))
         for number, (text, row, (host, inner)) in enumerate(published):
-            main = number == 0 and service == self.choices.services[0]
+            main = number == 0 and service == self.choices.services[0] and not inner.endswith("/udp")
             name = self.names.port if main else f"{port_variable(service)}_{inner.split('/')[0]}"
             variable = host if "$" in host else f"${{{name}:?}}"
             if "$" not in host and not main:
@@ -675,6 +678,7 @@ def _published(row: yaml.Node) -> tuple[str, str] | None:
     """Host port and container port of one row of `ports`; None if it publishes none."""
     if isinstance(row, yaml.MappingNode):
         pairs = {key.value: str(value.value) for key, value in row.value}
-        return (pairs["published"], pairs.get("target", "")) if pairs.get("published") else None
+        inner = f"{pairs.get('target', '')}/{pairs.get('protocol') or TCP}"
+        return (pairs["published"], inner) if pairs.get("published") else None
     parts = split_outside(str(row.value))
     return (parts[-2], parts[-1]) if len(parts) > 1 else None

@@ -30,6 +30,7 @@ STORES = frozenset({
 CURL = re.compile(r"\bcurl\b")
 CURL_FAILS = re.compile(r"\s(?:-\w*f|--fail)|(?:\$\(|`)\s*curl\b|\bcurl\b[^|;]*\|(?!\|)")
 """It fails for an error status, or something else reads what it prints."""
+TCP = "tcp"
 ROOT_USERS = frozenset({"", "0", "root"})
 
 
@@ -158,14 +159,15 @@ def variable_of(text: str) -> str:
 
 
 def raw_ports(service: Service) -> Iterator[tuple[str, str, str]]:
-    """Yield host address, host port and container port as they are written, without those that are not published."""
+    """Yield host address, host port and protocol as they are written, without those that are not published."""
     for row in service.get("ports") or ():
         if isinstance(row, Mapping):
-            yield str(row.get("host_ip") or ""), str(row.get("published") or ""), str(row.get("target") or "")
+            protocol = str(row.get("protocol") or TCP)
+            yield str(row.get("host_ip") or ""), str(row.get("published") or ""), protocol
             continue
         parts = split_outside(str(row))
         if len(parts) > 1:
-            yield ":".join(parts[:-2]), parts[-2], parts[-1].split("/")[0]
+            yield ":".join(parts[:-2]), parts[-2], parts[-1].partition("/")[2] or TCP
 
 
 # --- the image --------------------------------------------------------------------------------------------------

@@ -152,17 +152,19 @@ class Rendered:
         return next((port for _, port in self.published(service)), 0)
 
     def inner_port(self, service: str) -> int:
-        """Return the container port that is published; 0 if there is none."""
-        rows = self.service(service).get("ports") or ()
-        return next((int(row.get("target", 0)) for row in rows if row.get("published")), 0)
+        """Return the container port of `port`; 0 if there is none."""
+        return next((int(row.get("target", 0)) for row in self._published_rows(service)), 0)
 
     def published(self, service: str) -> list[tuple[str, int]]:
         """Return host address and port of each published TCP port; of a range the first one."""
         return [
             (str(row.get("host_ip") or ""), int(str(row["published"]).split("-", 1)[0]))
-            for row in self.service(service).get("ports") or ()
-            if row.get("published") and row.get("protocol", "tcp") == "tcp"
+            for row in self._published_rows(service)
         ]
+
+    def _published_rows(self, service: str) -> list[Mapping[str, Any]]:
+        rows = self.service(service).get("ports") or ()
+        return [row for row in rows if row.get("published") and row.get("protocol", "tcp") == "tcp"]
 
 
 def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:

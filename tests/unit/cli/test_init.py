@@ -431,6 +431,23 @@ def test_any_free_port_stays_that(folder: Path) -> None:
     assert read_env_file(folder / ".env.green") == {"IMAGE_TAG": "1", "A_PORT": "7001"}
 
 
+@pytest.mark.parametrize("udp", ["'5182:5182/udp'", "{target: 5182, published: 5182, protocol: udp}"])
+def test_the_traffic_is_on_a_port_of_tcp(folder: Path, udp: str) -> None:
+    """The proxy gets the TCP port, also where one of UDP is written first."""
+    (folder / "compose.yml").write_text(
+        f"services:\n  vpn:\n    image: vpn:1\n    ports: [{udp}, '7000:80']\n"
+    )
+    facts_of("--proxy=nginx", "--write-compose")
+    assert "127.0.0.1:${VPN_PORT:?}:80" in (folder / "compose.yml").read_text()
+    assert read_env_file(folder / ".env.blue") == {
+        "IMAGE_TAG": "1",
+        "VPN_PORT": "7000",
+        "VPN_PORT_5182": "5182",
+    }
+    conf = (folder / "proxy/cutover.conf").read_text()
+    assert all(f"127.0.0.1:{port};" in conf for port in (7000, 7001))
+
+
 @pytest.mark.parametrize("proxy", ["none", "nginx"])
 def test_what_has_no_value_is_not_invented(folder: Path, proxy: str) -> None:
     """A variable without a value is to be filled in, in all that depends on it; its image is changed by hand."""

@@ -98,25 +98,33 @@ def rendered(services: dict[str, Any]) -> Rendered:
 
 
 @pytest.mark.parametrize(
-    ("ports", "expected", "first"),
+    ("ports", "expected", "first", "inner"),
     [
-        ([], [], 0),
-        ([{"target": 80}], [], 0),
-        ([{"target": 80, "published": "8001", "host_ip": "127.0.0.1"}], [("127.0.0.1", 8001)], 8001),
+        ([], [], 0, 0),
+        ([{"target": 80}], [], 0, 0),
+        ([{"target": 80, "published": "8001", "host_ip": "127.0.0.1"}], [("127.0.0.1", 8001)], 8001, 80),
         (
             [{"target": 80, "published": "8001"}, {"target": 81, "published": "8002", "protocol": "tcp"}],
             [("", 8001), ("", 8002)],
             8001,
+            80,
         ),
-        ([{"target": 53, "published": "53", "protocol": "udp"}], [], 0),
+        ([{"target": 53, "published": "53", "protocol": "udp"}], [], 0, 0),
+        (
+            [{"target": 53, "published": "53", "protocol": "udp"}, {"target": 80, "published": "8001"}],
+            [("", 8001)],
+            8001,
+            80,
+        ),
     ],
 )
 def test_knows_each_published_port(
-    ports: list[dict[str, Any]], expected: list[tuple[str, int]], first: int
+    ports: list[dict[str, Any]], expected: list[tuple[str, int]], first: int, inner: int
 ) -> None:
     """All published TCP ports are returned; the first one is the port of the target."""
     release = rendered({"api": {"image": "r/api:sha-1", "ports": ports}})
     assert (release.published("api"), release.port("api")) == (expected, first)
+    assert release.inner_port("api") == inner
 
 
 def waits(*names: str, **more: str) -> dict[str, Any]:
