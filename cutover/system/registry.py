@@ -49,6 +49,11 @@ def repository_of(reference: str) -> str:
     return head + slash + last.split(":", 1)[0]
 
 
+def short_name(repository: str) -> str:
+    """Return *repository* as docker shows it: of Docker Hub without `docker.io/` and `library/`."""
+    return repository.removeprefix(f"{DEFAULT_REGISTRY}/").removeprefix("library/")
+
+
 def reference_fault(reference: str) -> str:
     """Return why no engine accepts the image name *reference*, in one line; empty if it does."""
     repository = repository_of(reference)
@@ -99,7 +104,7 @@ def local_image(reference: str) -> ImageFact | None:
 def tags_here(reference: str) -> str:
     """Return `; on this host are its tags …` for the repository of *reference*; empty if that is not known."""
     try:
-        tags = [name.rsplit(":", 1)[1] for name in docker.image_names(repository_of(reference))]
+        tags = [name.rsplit(":", 1)[1] for name in docker.image_names(short_name(repository_of(reference)))]
     except EngineUnavailable:
         return ""
     more = f" and {len(tags) - SHOWN_TAGS} more" if len(tags) > SHOWN_TAGS else ""
@@ -110,7 +115,8 @@ def tags_here(reference: str) -> str:
 def read_image_fact(reference: str, attributes: Mapping[str, Any]) -> ImageFact:
     """Return the facts of one `docker image inspect`; the digest is that of the repository of *reference*."""
     digests: Sequence[str] = attributes.get("RepoDigests") or ()
-    digest = next((each for each in digests if each.startswith(f"{repository_of(reference)}@")), "")
+    ours = short_name(repository_of(reference))
+    digest = next((each for each in digests if short_name(each.partition("@")[0]) == ours), "")
     return ImageFact(reference, str(attributes["Id"]), digest, str(attributes.get("Architecture", "")))
 
 

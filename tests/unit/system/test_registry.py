@@ -145,6 +145,20 @@ def test_takes_the_digest_of_its_own_repository(digests: list[str], expected: st
     assert registry.read_image_fact("ghcr.io/ana/api:sha-1", attributes).digest == expected
 
 
+@pytest.mark.parametrize(
+    "reference", ["app:1", "library/app:1", "docker.io/app:1", "docker.io/library/app:1"]
+)
+@pytest.mark.parametrize("named", ["app", "docker.io/library/app"])
+def test_an_image_of_docker_hub_has_several_names(
+    monkeypatch: pytest.MonkeyPatch, reference: str, named: str
+) -> None:
+    """Docker shows the short one whichever was asked for, Podman the long one."""
+    attributes = {"Id": "sha256:ab", "RepoDigests": [f"{named}@sha256:11"], "Architecture": "amd64"}
+    assert registry.read_image_fact(reference, attributes).digest == f"{named}@sha256:11"
+    monkeypatch.setattr(docker, "image_names", lambda name: ["app:1"] if name == "app" else [])
+    assert registry.tags_here(reference) == "; on this host are its tags 1"
+
+
 @pytest.mark.parametrize(("mine", "ok"), [("amd64", True), ("arm64", False), ("", True)])
 def test_refuses_an_image_for_another_machine(mine: str, *, ok: bool) -> None:
     """An image for another architecture is refused: the engine would start it."""
