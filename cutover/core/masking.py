@@ -26,17 +26,20 @@ CERTAIN_KEY = re.compile(
 )
 SECRET_KEY = re.compile(
     rf"{CERTAIN_KEY.pattern}|(?:^|_)(?:\w*PWD|DBPASS|PASS|KEY|PIN|SALT|PEPPER|DSN|AUTH|COOKIE|SIGNATURE|JWT"
-    r"|MASTERAUTH|(?:ACCESS|AUTH|PIN|RECOVERY|INVITE)_CODE)(?:_|$)",
+    r"|MASTERAUTH|(?:ACCESS|AUTH|PIN|RECOVERY|INVITE)_CODE)(?:_|$)|(?:^|_)PW$",
     re.IGNORECASE,
 )
 """Names of keys whose values are secret."""
 DESCRIBES = re.compile(
-    r"PUBLIC_?KEY|PUBLISHABLE|(?:^|_)(?:FILE|PATH|DIR|NAME|TTL|LENGTH|LEN|MIN|MAX|PREFIX|SUFFIX|HEADER|TYPE|MODE|METHOD"
-    r"|ENABLED?|REQUIRED|ISSUER|AUDIENCE|ALG|ALGORITHM|EXPIRY|EXPIRES|TIMEOUT|LIFETIME|AGE|ROUNDS|COUNT|SIZE|HOST|PORT"
-    r"|USER|USERNAME|DOMAIN|SCOPES?|PROVIDER|BACKEND|SAMESITE|SECURE)(?:_(?:S|MS|SECONDS|MINUTES|HOURS|DAYS))?$",
+    r"PUBLIC_?KEY|PUBLISHABLE|TOKENS_PER|(?:^|_)(?:FILE|PATH|DIR|NAME|TTL|LENGTH|LEN|MIN|MAX|PREFIX|SUFFIX|HEADER|TYPE"
+    r"|MODE|METHOD|ENABLED?|REQUIRED|ISSUER|AUDIENCE|ALG|ALGORITHMS?|EXPIR(?:Y|ES?|ATION)(?:_IN)?|TIMEOUT|LIFETIME|AGE"
+    r"|ROUNDS|COUNT|SIZE|LIMIT|HOST|PORT|USER|USERNAME|DOMAIN|SCOPES?|PROVIDER|BACKEND|SAMESITE|SECURE|REGION"
+    r"|(?:MAX|MIN)(?:_\w+)?_TOKENS)(?:_(?:S|MS|SECONDS|MINUTES|HOURS|DAYS))?$",
     re.IGNORECASE,
 )
 """Ends of names that only say something about a secret: `PASSWORD_FILE`, `TOKEN_TTL`."""
+WORKING_FOLDERS = frozenset({"PWD", "OLDPWD"})
+"""Keys that a shell sets to a path; elsewhere `Pwd` is a password."""
 IDENTIFIES = re.compile(
     r"(?:^|_)(?:COMMIT|SHA\d*|REVISION|REV|VERSION|DIGEST|TAG|BUILD|IMAGE|CHECKSUM|ETAG)(?:_|$)",
     re.IGNORECASE,
@@ -115,7 +118,7 @@ def _bits(text: str) -> float:
 def secrets_of(key: str, value: str) -> set[str]:
     """Return the secrets in the *value* of *key*: all of it by its name, else passwords, pairs and random words."""
     passwords = _passwords(VALUE_PASSWORD.match(value.strip()))
-    if not names_secret(key):
+    if not names_secret(key) or (key in WORKING_FOLDERS and value.startswith("/")):
         return passwords | secrets_in(value, random=not IDENTIFIES.search(key))
     if value.isdigit():
         return {value} if len(value) >= MIN_DIGITS else set()
