@@ -46,7 +46,7 @@ class Settings(schema.Section):
     """A Docker network that both colors join; it is created if it is missing."""
     env_keys: schema.EnvKeys = schema.EnvKeys()
     data_profiles: tuple[str, ...] = ("db", "cache", "ai")
-    """Compose profiles of databases; an env file that starts one is refused, because each color would have its own."""
+    """Compose profiles of databases; of two colors an env file that starts one is refused: each would have its own."""
     env_template: schema.ConfigPath | None = None
     """The template that `cutover env check` compares the env files with."""
     state_dir: schema.ConfigPath | None = None

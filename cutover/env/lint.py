@@ -148,7 +148,8 @@ def _lint_values(
         if fault := url_fault(value):
             yield Finding(where, f"{key} is no URL that can be read: {fault[0]}", fault[1])
     yield from exported(values, environment, where)
-    yield from own_data(values, settings.data_profiles, where, color)
+    if len(settings.colors) > 1:
+        yield from own_data(values, settings.data_profiles, where, color)
     yield from unmerged(settings, values, environment, where)
 
 

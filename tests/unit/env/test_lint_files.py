@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cutover.core import config
-from cutover.env.lint import lint_env_files
+from cutover.env.lint import lint_env_files, lint_release
+from cutover.system.compose import render
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,6 +112,15 @@ def test_finds_what_is_wrong(folder: Path, change: dict[str, str], expected: lis
     """Each finding is one line: where, what, what to do."""
     write(folder, "green", GOOD | {"API_HTTP_PORT": "8001", "IMAGE_TAG": "sha-2"} | change)
     assert found(folder) == expected
+
+
+def test_one_color_may_have_its_database(folder: Path) -> None:
+    """Releases in place leave it alone, and no other color could start an empty one."""
+    (folder / "cutover.toml").write_text(TOML.replace('[colors.green]\nenv_file = ".env.green"\n', ""))
+    write(folder, "blue", GOOD | {"COMPOSE_PROFILES": "db"})
+    assert found(folder) == []
+    settings = config.load_config(folder / "cutover.toml")
+    assert lint_release(settings, render(settings, "blue"), {}) == []
 
 
 def test_finds_a_missing_key(folder: Path) -> None:
