@@ -48,11 +48,12 @@ def read_contents(connection: sqlite3.Connection, schema_table: str) -> dict[str
     size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
     is_small, tables = size <= DIGEST_MAX_BYTES, {}
     for name in _object_names(connection, "table"):
-        rows = connection.execute("select count(*) from " + _quote(name)).fetchone()[0]
-        total = 0
-        for row in connection.execute("select * from " + _quote(name)) if is_small else ():
-            total += int.from_bytes(hashlib.sha256(repr(row).encode()).digest()[:8], "big")
-        tables[name] = {"rows": rows, "digest": str(total) if is_small else ""}
+        try:
+            tables[name] = _read_table(connection, name, digest=is_small)
+        except sqlite3.OperationalError:
+            # Of an extension that is not loaded here; what it holds is in ordinary tables beside it.
+            if name not in _virtual_tables(connection):
+                raise
     sequences = {}
     if connection.execute("select 1 from sqlite_master where name = 'sqlite_sequence'").fetchone():
         values = connection.execute("select name, seq from sqlite_sequence").fetchall()
@@ -63,6 +64,19 @@ def read_contents(connection: sqlite3.Connection, schema_table: str) -> dict[str
         "sequences": sequences,
         "objects": {kind: len(_object_names(connection, kind)) for kind in ("index", "trigger", "view")},
     }
+
+
+def _read_table(connection: sqlite3.Connection, name: str, *, digest: bool) -> dict[str, Any]:
+    rows = connection.execute("select count(*) from " + _quote(name)).fetchone()[0]
+    total = 0
+    for row in connection.execute("select * from " + _quote(name)) if digest else ():
+        total += int.from_bytes(hashlib.sha256(repr(row).encode()).digest()[:8], "big")
+    return {"rows": rows, "digest": str(total) if digest else ""}
+
+
+def _virtual_tables(connection: sqlite3.Connection) -> set[str]:
+    sql = "select name from sqlite_master where type = 'table' and sql like 'create virtual table%'"
+    return {row[0].decode() for row in connection.execute(sql)}
 
 
 def _revision(connection: sqlite3.Connection, schema_table: str) -> str:
