@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cutover.cli.main import common, settings_of, tell
+from cutover.core.errors import ConfigError
 from cutover.core.text import count
 from cutover.database.base import ServiceDatabase, open_database
 from cutover.database.restore import (
@@ -76,6 +77,8 @@ def restore_command(
 
     Without --yes, print what would be replaced and the command that does it, and end with 0.
     """
+    if file and back:
+        raise ConfigError(f"{file} with --back: a restore or its undo, not both")
     settings = settings_of(config)
     state = State(settings.state)
     state.prepare()

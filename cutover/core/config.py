@@ -244,7 +244,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Set
     Raises ConfigError that names the file, the key and the allowed values.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:

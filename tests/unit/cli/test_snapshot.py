@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cutover.cli.snapshot import snapshot_command
+from cutover.core.errors import ConfigError
 from tests.unit.database.sqlite_files import ROWS, count_memories, fill, run_sql
 
 Run = Callable[..., Result]
@@ -94,3 +95,13 @@ def test_a_restore_names_its_owner(
         "pid": os.getpid(),
         "host": socket.gethostname(),
     }
+
+
+@pytest.mark.parametrize("yes", [(), ("--yes",)])
+def test_a_restore_and_its_undo_are_not_one(live_file: Path, run: Run, yes: tuple[str, ...]) -> None:
+    """A snapshot beside --back would be left out without a word."""
+    run("create")
+    name = json.loads(run("list", "--json").output)["snapshots"][0]["file"]
+    with pytest.raises(ConfigError, match=f"{name} with --back: a restore or its undo, not both"):
+        run("restore", name, "--back", "recall_before_20261130_091020", *yes)
+    assert count_memories(live_file) == ROWS

@@ -33,6 +33,13 @@ def test_the_shipped_file_reports_at_the_top_of_the_repository() -> None:
     assert load_config(root / "deploy" / "cutover.toml").reports == root / "reports"
 
 
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    """Some editors write one."""
+    path = tmp_path / "cutover.toml"
+    path.write_text(TOML, encoding="utf-8-sig")
+    assert load_config(path).project == "p"
+
+
 BASE = 'project = "shop"\n[colors.blue]\nenv_file = ".env.blue"\n'
 # the name of the mistake: what is added below `BASE` or put before it, and what the line must say
 BAD_VALUES = {
