@@ -128,18 +128,18 @@ def test_no_row_is_lost_by_a_restore(live_file: Path, database: ServiceDatabase)
     assert list(live_file.parent.glob("*.cutover-*")) == []
 
 
+OF_EXTENSION = """
+create virtual table found using fts5(text);
+insert into found values ('one'), ('two');
+pragma writable_schema = on;
+update sqlite_master set sql = 'create virtual table found using MODULE' where name = 'found';
+"""
+
+
 @pytest.mark.parametrize("module", ["vec0(text)", "fts5(text, tokenize=ours)"])
 def test_a_table_of_an_extension_is_kept(live_file: Path, database: ServiceDatabase, module: str) -> None:
     """Without the extension it cannot be read; what it holds is in ordinary tables, which are compared."""
-    run_sql(
-        live_file,
-        f"""
-        create virtual table found using fts5(text);
-        insert into found values ('one'), ('two');
-        pragma writable_schema = on;
-        update sqlite_master set sql = 'create virtual table found using {module}' where name = 'found';
-        """,
-    )
+    run_sql(live_file, OF_EXTENSION.replace("MODULE", module))
     snapshot = database.take()
     assert {"found_content", "found_data"} < snapshot.contents.tables.keys()
     run_sql(live_file, "delete from found_content")
