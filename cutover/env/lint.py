@@ -35,11 +35,14 @@ FLOATING = re.compile(
 )
 """Tags that are moved to other images. `v1.2.3`, `1234` and `main-4f1c2aa` name one build."""
 PLACEHOLDER = re.compile(
-    r"\.{3}|to-?do|fixme|placeholder|x{3,}"
+    r"\.{3}|(?-i:TO-?DO)|fixme|placeholder|x{3,}"
     r"|(?:\S*[-_.])?(?:change|replace)[-_ ]?(?:me|this|it)(?:[-_.]\S*|!)?",
     re.IGNORECASE,
 )
-"""Matched against a whole value, user, password or host: a generated password may contain such letters."""
+"""Matched against a whole value, user, password or host: a generated password may contain such letters.
+
+`todo` is the name of many a service.
+"""
 BRACKETS = re.compile(
     r"(?:^|(?<=[/:@=._-]))(?:<[a-z][a-z0-9 ._/-]*>|\.{3}(?=$))(?=$|[/:@?._-])", re.IGNORECASE
 )
@@ -52,6 +55,10 @@ PATTERN = re.compile(
 """A list of URLs, like `http://+:80;https://+:443`, or a port that stands for others: `http://localhost:*`."""
 NEED_A_HOST = frozenset({"http", "https", "ws", "wss"})
 """Other schemes have a default host (`postgresql:///db`) or none at all (`sqlite:///x`)."""
+OF_EACH_SHELL = frozenset({
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "HOSTNAME", "LANG", "TERM", "SHLVL",
+})  # fmt: skip
+"""Variables that are exported in any shell, and are others in a container."""
 ENCODE = "percent-encode what the password holds (@ : / ? # % and spaces)"
 
 
@@ -253,7 +260,7 @@ def url_fault(value: str) -> tuple[str, str] | None:
 def exported(values: Mapping[str, str], environment: Mapping[str, str], where: str) -> Iterator[Finding]:
     """Yield a finding for each variable of the shell that would override the file in a manual `docker compose`."""
     for key, value in values.items():
-        if environment.get(key, value) != value:
+        if key not in OF_EACH_SHELL and environment.get(key, value) != value:
             what = f"{key} is exported in this shell with another value, which would win"
             yield Finding(where, what, f"unset {key}")
 

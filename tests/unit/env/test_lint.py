@@ -54,6 +54,10 @@ def told(findings: Iterable[Finding]) -> list[str]:
         ("Shop <shop@example.com>", False),
         ("wait...", False),
         ("Please wait ...", False),
+        ("TO-DO", True),
+        ("todo", False),
+        ("Todo", False),
+        ("postgresql://todo:s3cret@todo:5432/todo", False),
         ("TODO app", False),
         ("https://todo.example.com", False),
         ("postgres://u:p@db/todo", False),
@@ -169,6 +173,12 @@ def test_wants_a_tag_that_does_not_move(image: str, tag: str, count: int) -> Non
 def test_sees_what_the_shell_would_override(environment: dict[str, str], count: int) -> None:
     """An exported variable overrides the file, also an empty one."""
     assert len([*lint.exported({"IMAGE_TAG": "sha-1"}, environment, "f")]) == count
+
+
+@pytest.mark.parametrize("key", ["PATH", "HOME", "USER", "HOSTNAME", "LANG", "PWD"])
+def test_nobody_has_to_unset_what_each_shell_has(key: str) -> None:
+    """A container has its own, as HOSTNAME=0.0.0.0 of Next.js; and a shell without PATH finds no command."""
+    assert told(lint.exported({key: "/app"}, {key: "/root"}, "f")) == []
 
 
 @pytest.mark.parametrize(
