@@ -159,11 +159,16 @@ def other_project(project: ComposeProject, name: str) -> Mapping[str, Any]:
 
 
 def _without_comments(path: Path) -> str:
+    """The scalars of a compose file; all of its text if that is no YAML, which Compose will say."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    try:
+        tokens = [*yaml.scan(text, Loader=yaml.SafeLoader)]
+    except yaml.YAMLError:
+        return text
+    return "\n".join(each.value for each in tokens if isinstance(each, yaml.ScalarToken))
 
 
 def _config(

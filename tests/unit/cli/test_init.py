@@ -470,6 +470,15 @@ def test_what_has_no_value_is_not_invented(folder: Path, proxy: str) -> None:
     assert (settings.project, settings.ready.path) == ("kind", "/")
 
 
+def test_a_variable_in_a_comment_is_none(folder: Path) -> None:
+    """Compose replaces variables in values only, also in a line of a text that looks like a comment."""
+    (folder / "compose.yml").write_text(
+        'services:\n  web:\n    image: "app:1"  # was ${OLD:?}\n    # ${OLDER}\n    command: "serve #${ROOT}"\n'
+        "configs:\n  a:\n    content: |\n      # ${LINE}\n"
+    )
+    assert facts_of()["fill_in"] == [".env.blue: ROOT", ".env.blue: LINE"]
+
+
 def test_never_overwrites(folder: Path) -> None:
     """What is there stays, and the output says so."""
     (folder / "compose.yml").write_text(SHOP)
