@@ -30,7 +30,7 @@ STORES = frozenset({
 CURL = re.compile(r"\bcurl\b")
 CURL_FAILS = re.compile(r"\s(?:-\w*f|--fail)|(?:\$\(|`)\s*curl\b|\bcurl\b[^|;]*\|(?!\|)")
 """It fails for an error status, or something else reads what it prints."""
-TCP = "tcp"
+TCP, UDP = "tcp", "udp"
 ROOT_USERS = frozenset({"", "0", "root"})
 
 
@@ -224,12 +224,18 @@ def ports_of_their_own(use: ComposeUse, name: str, service: Service) -> Iterator
     """Each color publishes its own ports."""
     rows = [row for row in raw_ports(use.raw(name)) if row[1]]
     fixed = {port for address, port, _ in rows if "$" not in address + port}
+    twins = use.other.get("services") or {}
+    every = [row for each in use.services for row in (twins.get(each) or {}).get("ports") or ()]
+    udp = [
+        (str(row.get("host_ip") or ""), row.get("published")) for row in every if row.get("protocol") == UDP
+    ]
     for row in service.get("ports") or ():
-        port = str(row.get("published") or "")
-        host = str(row.get("host_ip") or "")
-        same = any(port == str(taken) and (host == at or {host, at} & ANY) for at, taken in use.other_ports)
+        port, is_udp = str(row.get("published") or ""), row.get("protocol") == UDP
+        host, rivals = str(row.get("host_ip") or ""), udp if is_udp else use.other_ports
+        same = any(port == str(taken) and (host == at or {host, at} & ANY) for at, taken in rivals)
         if port in fixed or same:
-            todo = f'"127.0.0.1:${{{port_variable(name)}:?}}:{row.get("target")}", and its own value in each env file'
+            inner = f"{row.get('target')}{'/udp' if is_udp else ''}"
+            todo = f'"127.0.0.1:${{{port_variable(name)}:?}}:{inner}", and its own value in each env file'
             yield f"both colors would publish port {port}", todo
 
 
