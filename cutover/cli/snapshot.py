@@ -11,7 +11,7 @@ import click
 from cutover.cli.main import common, settings_of, tell
 from cutover.core.errors import ConfigError
 from cutover.core.text import count
-from cutover.database.base import ServiceDatabase, open_database
+from cutover.database.base import ServiceDatabase, folder_of, open_database
 from cutover.database.restore import (
     RestoreResult,
     choose_snapshot,
@@ -54,7 +54,7 @@ def create_snapshot(*, config: str | None, as_json: bool) -> None:
 @common
 def print_snapshots(*, config: str | None, as_json: bool) -> None:
     """List the snapshots, the newest first."""
-    snapshots = list_snapshots(open_database(settings_of(config)).folder)
+    snapshots = list_snapshots(folder_of(settings_of(config).state))
     facts = {"snapshots": [snapshot_facts(each) for each in snapshots]}
     tell(as_json, facts, [snapshot_line(each) for each in snapshots])
 

@@ -201,6 +201,11 @@ def service_networks(rendered: Rendered, service: str, extra: str) -> list[str]:
     return [*names, *([extra] if extra else [])]
 
 
+def folder_of(state_dir: Path) -> Path:
+    """Folder of the snapshots in a state directory."""
+    return state_dir / "snapshots"
+
+
 # --- facade --------------------------------------------------------------------------------------------------------
 @dataclass
 class ServiceDatabase:
@@ -216,7 +221,7 @@ class ServiceDatabase:
     @property
     def folder(self) -> Path:
         """Folder of the snapshots."""
-        return self.state_dir / "snapshots"
+        return folder_of(self.state_dir)
 
     @property
     def location(self) -> Location | None:

@@ -49,6 +49,7 @@ PROPERTIES = re.compile(r"(?:[&!]\S*\s+)+")
 CHANGED_KEYS = frozenset({"image", "container_name", "ports", "networks"})
 """What may change in a released service."""
 COMPOSE_OWN = frozenset({"COMPOSE_PROJECT_NAME", "PWD", "HOME", "PATH"})
+SAID = "docker compose config: "
 DIGITS = "1"  # stands for a variable without value, also for one that must be a number
 PROXY_PORT = 8080  # of the shipped proxy configurations
 FIRST_PORT = 8000  # of blue in the shipped proxy configurations; green has the next one
@@ -136,7 +137,13 @@ def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, s
     }
     stand_ins = dict.fromkeys(_without_value(variables, values), DIGITS)
     passed = {key: environment[key] for key in PASSED_ON if environment.get(key)}
-    model = _config(files, stand_ins | passed)
+    try:
+        model = _config(files, stand_ins | passed)
+    except ConfigError as error:
+        if stand_ins and str(error).startswith(SAID):  # it may be about the stand-ins
+            what = f"{', '.join(stand_ins)} has no value, and {DIGITS} stands for it here"
+            raise ConfigError(f"{error}; {what}: give it one in .env") from error
+        raise
     name = str(model.get("name") or folder.name)
     try:
         source = _config(files, stand_ins | passed | {"COMPOSE_PROFILES": "*"}, "--no-interpolate")
@@ -181,7 +188,7 @@ def _config(
     done = process.run(argv, deadline_s=COMPOSE_DEADLINE_S, environment=variables, cwd=cwd, mask=False)
     if not done.ok:
         require_compose()
-        raise ConfigError(f"docker compose config: {MASK(done.last_line)}")
+        raise ConfigError(f"{SAID}{MASK(done.last_line)}")
     found: dict[str, Any] = json.loads(done.out)
     return found
 

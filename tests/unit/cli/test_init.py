@@ -245,6 +245,8 @@ def test_the_proxy_gets_the_ports_of_the_colors(folder: Path, proxy: str) -> Non
         ({"compose.yml": BLOG}, ("--project=My Shop",), "--project My Shop: lower-case letters"),
         ({"compose.yml": "services: ["}, (), "docker compose config: "),
         ({"compose.yml": "services: {a: {imag: a}}"}, (), "docker compose config: .*imag"),
+        ({"compose.yml": "services: {a: {image: 'a:${T}', pull_policy: '${P}'}}", ".env": "T=2"}, (), "pull_policy .*; P has no value, and 1 stands for it here: give it one in .env"),
+        ({"compose.yml": "services: {a: {image: 'a:1', ports: ['${ADDRESS}:80:80', '${P:-81}:81']}}"}, (), "; ADDRESS has no value, and 1"),
         ({"compose.yml": BLOG, "proxy": ""}, ("--proxy=nginx",), "proxy/cutover.conf cannot be written"),
     ],
 )  # fmt: skip

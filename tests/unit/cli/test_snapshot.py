@@ -105,3 +105,15 @@ def test_a_restore_and_its_undo_are_not_one(live_file: Path, run: Run, yes: tupl
     with pytest.raises(ConfigError, match=f"{name} with --back: a restore or its undo, not both"):
         run("restore", name, "--back", "recall_before_20261130_091020", *yes)
     assert count_memories(live_file) == ROWS
+
+
+@pytest.mark.parametrize("broken", ["compose.yml", ".env.blue"])
+def test_lists_snapshots_whatever_the_compose_file_says(
+    live_file: Path, tmp_path: Path, run: Run, broken: str
+) -> None:
+    """An incident may have begun with it."""
+    assert live_file.is_file()
+    run("create")
+    before = run("list").output
+    (tmp_path / broken).unlink()
+    assert run("list").output == before != ""
