@@ -9,7 +9,7 @@ from typing import Any
 
 from cutover.core.config import Settings
 from cutover.core.verdict import Finding
-from cutover.system.compose import Rendered
+from cutover.system.compose import ANY, Rendered, is_loopback
 from cutover.system.container import LOCALHOST, health_command, proves_nothing
 from cutover.system.swarm import COMPLETED
 
@@ -239,7 +239,16 @@ def ports_of_their_own(use: ComposeUse, name: str, service: Service) -> Iterator
             yield f"both colors would publish port {port}", todo
 
 
-ANY = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  addresses that are read, not bound
+def proxy_is_seen(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
+    """The requests of the proxy to a color are counted on loopback."""
+    rows = service.get("ports") or () if name == use.services[0] else ()
+    rows = [row for row in rows if row.get("published") and row.get("protocol", TCP) == TCP]
+    same = [row for row in rows if row["published"] == rows[0]["published"]]
+    if same and not any(is_loopback(str(each.get("host_ip") or "")) for each in same):
+        row = same[0]
+        what = f"port {row['published']} is published on {row['host_ip']}, where no request in flight is seen"
+        written = next((port for _, port, _ in raw_ports(use.raw(name)) if port), "${PORT}")
+        yield what, f'"127.0.0.1:{written}:{row.get("target")}", and the proxy asks there'
 
 
 def port_variable(service: str) -> str:
@@ -410,13 +419,13 @@ def dependencies_run(use: ComposeUse, _name: str, service: Service) -> Iterator[
 
 
 REFUSING: tuple[Rule, ...] = (
-    tag_is_chosen, name_is_free, ports_of_their_own, one_port_each, data_is_there, dependencies_run,
+    tag_is_chosen, name_is_free, ports_of_their_own, proxy_is_seen, one_port_each, data_is_there, dependencies_run,
 )  # fmt: skip
 """With these faults a release would fail after something has changed, or take data from users."""
 UNASKED: tuple[Rule, ...] = (health_is_asked, log_can_be_read)
 """With these faults a release is possible, but a check of it asks less than it could: told in the plan."""
 SIDE_BY_SIDE: tuple[Rule, ...] = (
-    name_is_free, ports_of_their_own, data_is_there, one_writer, answers_to_its_own_name,
+    name_is_free, ports_of_their_own, proxy_is_seen, data_is_there, one_writer, answers_to_its_own_name,
 )  # fmt: skip
 """What matters only if blue and green run at the same time."""
 RULES: tuple[Rule, ...] = (

@@ -28,13 +28,13 @@ class Colors:
     live: Live
 
     def port(self, color: str) -> int:
-        """The loopback port of *color*; with a port swap the live color has the users' port."""
+        """The host port of *color*; with a port swap the live color has the users' port."""
         own = self.proxy.own_port(color, self.live.color) if self.proxy else None
         return own or self.rendered[color].port(self.settings.service)
 
     def url(self, color: str) -> str:
-        """The base URL of *color* without the proxy."""
-        return f"http://127.0.0.1:{self.port(color)}"
+        """The base URL of *color* without the proxy, on the address that it is published on."""
+        return f"http://{self.rendered[color].address(self.settings.service)}:{self.port(color)}"
 
     def refreshed(self) -> Colors:
         """The same colors with the live one determined anew."""

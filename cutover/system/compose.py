@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ REPLACED = "\ufffd"
 MISSING = re.compile(r"required variable \S+ is missing a value")
 UNSET = re.compile(r"The \W*(\w+)\W* variable is not set")
 
+ANY = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  addresses that are read, not bound
 DEFAULT_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDES = tuple(
     f"{name}.override.{end}" for name in ("compose", "docker-compose") for end in ("yml", "yaml")
@@ -151,6 +153,14 @@ class Rendered:
         """Return the first published host port of *service*; 0 if there is none."""
         return next((port for _, port in self.published(service)), 0)
 
+    def address(self, service: str) -> str:
+        """Return the host of a URL at which `port` is reached from here: loopback, unless only another one has it."""
+        hosts = [host for host, port in self.published(service) if port == self.port(service)]
+        host = next(filter(is_loopback, hosts), next(iter(hosts), ""))
+        if ":" in host:
+            return "[::1]" if host == "::" else f"[{host}]"
+        return "127.0.0.1" if host in ANY else host
+
     def inner_port(self, service: str) -> int:
         """Return the container port of `port`; 0 if there is none."""
         return next((int(row.get("target", 0)) for row in self._published_rows(service)), 0)
@@ -165,6 +175,11 @@ class Rendered:
     def _published_rows(self, service: str) -> list[Mapping[str, Any]]:
         rows = self.service(service).get("ports") or ()
         return [row for row in rows if row.get("published") and row.get("protocol", "tcp") == "tcp"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a port that is published on *host* is reached by loopback too."""
+    return host in ANY or ip_address(host).is_loopback
 
 
 def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:

@@ -99,6 +99,7 @@ def use_of(text: str, facts: dict[str, Any]) -> ComposeUse:
         (web('ports: ["8000:80"]'), {**TWO, "other_ports": [("", 8000)]}, "both colors would publish port 8000", "own value in each env file"),
         (web('ports: ["127.0.0.1:${PORT}:80"]'), {**TWO, "other_ports": [("0.0.0.0", 8000)]}, "both colors would publish port 8000", "own value"),
         (web('ports: ["127.0.0.1:${PORT}:80", "5300:53/udp"]'), TWO, "both colors would publish port 5300", '"127.0.0.1:${WEB_PORT:?}:53/udp"'),
+        (web('ports: ["10.0.0.5:${PORT}:80"]'), TWO, "port 8000 is published on 10.0.0.5", '"127.0.0.1:${PORT}:80"'),
         (web('ports: ["8000-8005:80"]'), {}, "publishes one of the ports 8000-8005", "publish one port"),
         (web('ports: ["8000:80"]\ndeploy: {replicas: 2}'), {}, "2 replicas cannot all publish port 8000", "replicas: 1"),
         (web("scale: 3\nports: [{published: '8000', target: 80}]"), {}, "3 replicas cannot all publish port 8000", "replicas: 1"),
@@ -161,6 +162,8 @@ def test_finds_what_a_release_would_stumble_on(
         (web('ports: ["127.0.0.2:8000:80"]'), {**TWO, "other_ports": [("127.0.0.1", 8000)]}),
         (web('ports: ["${ADDRESS:-127.0.0.2}:8000:80"]'), {**TWO, **RAW, "other_ports": [("127.0.0.1", 8000)]}),
         (web('ports: ["${PORT}:53/udp"]'), {**TWO, "other_ports": [("", 8000)]}),
+        (web('ports: ["10.0.0.5:8000:80"]'), {}),
+        (web('ports: ["10.0.0.5:${PORT}:80", "[::1]:${PORT}:80"]'), TWO),
         (web("volumes: [data:/data]", "volumes: {data: {name: shop_data}}\n"), TWO),
         (web("volumes: [data:/data]", "volumes: {data: {external: true}}\n"), TWO),
         (web("volumes: [data:/data]", "volumes: {data: {name: shop_blue_data}}\n"), TWO),  # shared, though it looks like one color's

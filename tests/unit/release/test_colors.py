@@ -11,6 +11,7 @@ from cutover.core.config_schema import Color
 from cutover.core.errors import ConfigError
 from cutover.proxy.base import Live
 from cutover.release.colors import Colors, color_named
+from cutover.system.compose import Rendered
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,25 @@ def test_says_which_colors_there_are(there: tuple[str, ...], live: str | None, n
     with pytest.raises(ConfigError) as refused:
         color_named(Colors(settings, {}, None, Live(live, "nobody answers")), name)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([{"host_ip": "127.0.0.1"}], "http://127.0.0.1:8001"),
+        ([{}], "http://127.0.0.1:8001"),
+        ([{"host_ip": "0.0.0.0"}], "http://127.0.0.1:8001"),
+        ([{"host_ip": "10.0.0.5"}], "http://10.0.0.5:8001"),
+        ([{"host_ip": "::1"}], "http://[::1]:8001"),
+        ([{"host_ip": "::"}], "http://[::1]:8001"),
+        ([{"host_ip": "10.0.0.5"}, {"host_ip": "127.0.0.1"}], "http://127.0.0.1:8001"),
+        ([{"host_ip": "10.0.0.5"}, {"host_ip": "127.0.0.1", "published": "8002"}], "http://10.0.0.5:8001"),
+    ],
+)
+def test_a_color_is_asked_where_it_is_published(rows: list[dict[str, str]], expected: str) -> None:
+    """On another address than loopback nobody else answers, or somebody else."""
+    ports = [{"target": 80, "published": "8001", "protocol": "tcp", **row} for row in rows]
+    model = {"services": {"api": {"image": "shop:1", "ports": ports}}}
+    settings = url_config()
+    colors = Colors(settings, {"blue": Rendered("blue", "shop_blue", "", model, {})}, None, Live("blue", ""))
+    assert colors.url("blue") == expected
