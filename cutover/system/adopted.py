@@ -192,7 +192,8 @@ class _Service:
         if (ours.get("Test") or ["NONE"])[0] == "NONE":
             return {"disable": True}
         names = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
-        names |= {"start_interval": "StartInterval"}
+        # Compose refuses it without the period in which alone it counts.
+        names |= {"start_interval": "StartInterval"} if ours.get("StartPeriod") else {}
         durations = {key: f"{ours[name] // 1000}us" for key, name in names.items() if ours.get(name)}
         retries = {"retries": ours["Retries"]} if ours.get("Retries") else {}
         return {"test": ours["Test"], **durations, **retries}
@@ -212,7 +213,7 @@ class _Service:
             yield "user", config["User"]
         if (config.get("WorkingDir") or "/") != (self.base.get("WorkingDir") or "/"):
             yield "working_dir", config["WorkingDir"]
-        shares = str(host.get("NetworkMode", "")).startswith("container:")
+        shares = str(host.get("NetworkMode", "")).startswith("container:") or host.get("UTSMode") == "host"
         if not shares and config.get("Hostname") != str(given["Id"])[:12]:
             yield "hostname", config.get("Hostname")
         yield "domainname", config.get("Domainname")

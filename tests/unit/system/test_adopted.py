@@ -72,6 +72,20 @@ CONFIG: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"Healthcheck": {"Test": ["CMD-SHELL", "x"], "Interval": 1_500_000_000, "Retries": 2}},
         {"healthcheck": {"test": ["CMD-SHELL", "x"], "interval": "1500000us", "retries": 2}},
     ),
+    (
+        {"Healthcheck": {"Test": ["CMD-SHELL", "x"], "Retries": 2, "StartInterval": 10**9}},
+        {"healthcheck": {"test": ["CMD-SHELL", "x"], "retries": 2}},
+    ),
+    (
+        {"Healthcheck": {"Test": ["CMD-SHELL", "x"], "StartPeriod": 10**9, "StartInterval": 10**9}},
+        {
+            "healthcheck": {
+                "test": ["CMD-SHELL", "x"],
+                "start_period": "1000000us",
+                "start_interval": "1000000us",
+            }
+        },
+    ),
 ]
 
 
@@ -265,3 +279,9 @@ def test_the_file_means_what_the_container_has() -> None:
     service = json.loads(found.text)["services"]["web"]
     assert (service["environment"], service["command"]) == ({"KEY": "a$$b"}, ["$$HOME"])
     assert found.environment == {"KEY": "a$b"}
+
+
+def test_the_name_of_the_host_is_not_given_to_it() -> None:
+    """The engine refuses a host name in the UTS namespace of the host, and fills in that of the host."""
+    found = adopted(HostConfig={"NetworkMode": "host", "UTSMode": "host"}, Config={"Hostname": "vm"})
+    assert found.model["services"]["web"] == PLAIN | {"network_mode": "host", "uts": "host"}
