@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cutover.core.config import Settings
+from cutover.core.config_schema import parse_duration
 from cutover.core.verdict import Finding
 from cutover.system.compose import ANY, Rendered, is_loopback
 from cutover.system.container import LOCALHOST, health_command, proves_nothing
@@ -31,6 +32,7 @@ CURL = re.compile(r"\bcurl\b")
 CURL_FAILS = re.compile(r"\s(?:-\w*f|--fail)|(?:\$\(|`)\s*curl\b|\bcurl\b[^|;]*\|(?!\|)")
 """It fails for an error status, or something else reads what it prints."""
 TCP, UDP = "tcp", "udp"
+PERIODS = ("an interval", "a timeout", "a start_period")
 ROOT_USERS = frozenset({"", "0", "root"})
 
 
@@ -334,6 +336,17 @@ def health_command_of(service: Service, image: Mapping[str, Any] | None = None) 
     return ["CMD-SHELL", test] if isinstance(test, str) else [str(word) for word in test]
 
 
+def durations_are_known(_use: ComposeUse, _name: str, service: Service) -> Iterator[Fault]:
+    """A release waits for these, and can neither wait for years nor for microseconds."""
+    health = service.get("healthcheck") or {}
+    given = {f"its healthcheck has {name}": health.get(name.split()[1]) for name in PERIODS}
+    for what, text in (given | {"it has a stop_grace_period": service.get("stop_grace_period")}).items():
+        try:
+            parse_duration(text or "0s")
+        except ValueError:
+            yield f"{what} of {text}", "at least 1ms and at most 30d, in whole milliseconds"
+
+
 def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """A HEALTHCHECK asks the service, and asks it by an address; without one [ready] takes its place."""
     text = health_command(health_command_of(service, use.images.get(name)))
@@ -420,6 +433,7 @@ def dependencies_run(use: ComposeUse, _name: str, service: Service) -> Iterator[
 
 REFUSING: tuple[Rule, ...] = (
     tag_is_chosen, name_is_free, ports_of_their_own, proxy_is_seen, one_port_each, data_is_there, dependencies_run,
+    durations_are_known,
 )  # fmt: skip
 """With these faults a release would fail after something has changed, or take data from users."""
 UNASKED: tuple[Rule, ...] = (health_is_asked, log_can_be_read)
