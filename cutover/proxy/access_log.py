@@ -27,6 +27,7 @@ LOG_STEP_S = 1.0  # some logs give their times in whole seconds
 FAILED_STATUS = 500
 GAVE_UP = 499  # nginx and Traefik: the client closed the connection before the answer
 LEAST_STATUS = 100
+TUNNEL = 101
 OUR_AGENT = "cutover"
 WITHOUT_BODY = frozenset({"101", "204", "304"})
 
@@ -67,6 +68,11 @@ class LoggedRequest:
         if self.status >= FAILED_STATUS:
             return "failed"
         return "cut short" if self.cut else ""
+
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether it became a WebSocket or another tunnel: its duration is the whole life of that."""
+        return self.status == TUNNEL
 
     def is_ours(self, paths: frozenset[str]) -> bool:
         """Whether we sent it: by its user agent, or, where the log has none, because its path is one of *paths*."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from cutover.proxy.access_log import AccessLog, LogTails
 from cutover.watch.check import Source
 from cutover.watch.traffic import (
     LatencyWindow,
+    LatencyWindows,
     OldTraffic,
     RequestCounts,
     TrafficSource,
@@ -128,6 +131,93 @@ def test_latency(
     verdict = judge_user_latency(tuple(map(window, p95s)), allowed)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
+
+
+def first_no(slo: Slo, old: Histogram, draw: Callable[[], float], windows: int) -> int:
+    """The number of the window of 50 requests at which the check of latency says no; 0 for none of *windows*."""
+    allowed = latency_bounds(slo, old)
+    seen = LatencyWindows({name: bound for name, (bound, _) in allowed.items()})
+    for number in range(windows * 51):
+        seen.add(SINCE + number / 10, draw())
+        if judge_user_latency(seen.closed, allowed, seen.sure).outcome is NO:
+            return number // 51 + 1
+    return 0
+
+
+P95, P99 = Slo.model_validate({"p95": "500ms"}), Slo.model_validate({"p99": "500ms"})
+
+
+@pytest.mark.parametrize(
+    ("slo", "draw"),
+    [
+        (SLO, lambda chance: 0.1 * chance.lognormvariate(0, 1)),
+        (SLO, lambda chance: 0.1 * chance.paretovariate(2)),
+        (P95, lambda chance: 2.0 if chance.random() < 0.05 else 0.05),  # exactly at its limit
+        (P99, lambda chance: 2.0 if chance.random() < 0.005 else 0.05),
+        (P99, lambda chance: 2.0 if chance.random() < 0.01 else 0.05),
+    ],
+)
+def test_a_few_slow_requests_are_no_slow_release(slo: Slo, draw: Callable[[random.Random], float]) -> None:
+    """A release as quick as the old one, or within its limits, is not reverted because 3 of 50 were slow by chance."""
+    for seed in range(10):
+        chance, old = random.Random(seed), Histogram()  # noqa: S311 - no secret
+        for _ in range(3000):
+            old.add(draw(chance))
+        assert first_no(slo, old, lambda: draw(chance), windows=180) == 0  # noqa: B023 - used in this turn only
+
+
+@pytest.mark.parametrize(
+    ("slo", "draw", "soon"),
+    [
+        (P95, lambda chance: 0.6 + chance.random(), 2),  # each one is slow
+        (P95, lambda chance: 2.0 if chance.random() < 0.2 else 0.05, 8),
+        (P95, lambda chance: 2.0 if chance.random() < 0.12 else 0.05, 40),
+        (P99, lambda chance: 2.0 if chance.random() < 0.1 else 0.05, 8),
+        (SLO, lambda chance: 0.3 * chance.lognormvariate(0, 1), 8),  # three times as slow as the old color
+    ],
+)
+def test_a_slow_release_is_noticed_soon(slo: Slo, draw: Callable[[random.Random], float], soon: int) -> None:
+    """What is surely slower than allowed is a no in two windows, and in a few more if it is only a part."""
+    for seed in range(10):
+        chance, old = random.Random(seed), Histogram()  # noqa: S311 - no secret
+        for _ in range(3000):
+            old.add(0.1 * chance.lognormvariate(0, 1))
+        assert 2 <= first_no(slo, old, lambda: draw(chance), windows=180) <= soon  # noqa: B023 - as above
+
+
+def test_slow_windows_that_may_be_chance_are_told() -> None:
+    """Two windows above the bound whose requests may be slow by chance are reported as such."""
+    windows = (window(0.9), window(0.9))
+    verdict = judge_user_latency(windows, {"p95": (0.3, "slo")}, frozenset())
+    assert verdict.outcome is NOT_ASKED
+    assert verdict.reason.endswith("in two windows in a row, and so few of them may be chance")
+
+
+@pytest.mark.parametrize(("then", "sure"), [(4, False), (30, True)])
+def test_a_slow_start_is_no_slow_release(then: int, *, sure: bool) -> None:
+    """One slow window after the switch makes no later one surer, of which 4 of 51 are slow by chance."""
+    seen = LatencyWindows({"p95": 0.5})
+    for number in range(102):
+        seen.add(SINCE + number / 10, 2.0 if number < 51 + then else 0.05)
+    assert min(each.quantiles["p95"] for each in seen.closed) > 0.5
+    assert ("p95" in seen.sure) is sure
+
+
+def test_a_websocket_has_no_latency(tmp_path: Path) -> None:
+    """A connection that became a WebSocket is logged with its whole life, which no user has waited for."""
+    log = tmp_path / "access.json"
+    log.write_text("".join(line(SINCE - 9, 101, 600.0, color="blue") for _ in range(60)))
+    old = old_traffic([AccessLog(log)], "blue", SINCE, frozenset())
+    assert (old.requests, old.latency.count) == (60, 0)
+    traffic = TrafficSource(tails(log), "green", SINCE, frozenset(), Evidence(), P95, old)
+    *_, latency = traffic_checks(traffic)
+    with log.open("a") as out:
+        for number in range(240):
+            is_socket = number % 4 == 0
+            out.write(line(SINCE + number / 10, 101 if is_socket else 200, 60.0 if is_socket else 0.01))
+    latency.poll(0.0)
+    assert latency.verdict().outcome is YES, latency.verdict()
+    assert traffic.counts.requests == 240
 
 
 @pytest.mark.parametrize(("old_p95", "bound"), [(0.010, 0.060), (0.099, 0.149), (0.200, 0.300), (1.0, 1.5)])
