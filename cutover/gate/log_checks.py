@@ -34,7 +34,18 @@ SEVERE = re.compile(r"\b(?:CRITICAL|FATAL)\b|\[(?:crit|alert|emerg)\]", re.IGNOR
 SEVERE_LEVELS = frozenset(
     {"critical", "crit", "fatal", "alert", "emerg", "emergency", "panic", "dpanic", "60"}
 )
-LEVEL_KEYS = ("level", "severity", "levelname", "log.level", "lvl", "loglevel", "log_level", "@l")
+# Monolog writes `level` too, as a number of its own.
+LEVEL_KEYS = (
+    "level_name",
+    "level",
+    "severity",
+    "levelname",
+    "log.level",
+    "lvl",
+    "loglevel",
+    "log_level",
+    "@l",
+)
 MIN_NUMERIC_LEVEL = 10  # smaller numbers are verbosities, or syslog levels (0 is the worst)
 CRASH = re.compile(
     r"^(?:[\d/:., TZ+-]+ )?(?:panic: |fatal error: |http: panic serving |Exception in thread |thread '.*' panicked at "

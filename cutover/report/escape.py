@@ -18,7 +18,10 @@ from markupsafe import Markup
 from cutover.core.masking import MASK, printable
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]|\x1b\[[0-9;]*[A-Za-z]")
-MARKDOWN = str.maketrans({"<": "&lt;", ">": "&gt;", **{letter: f"\\{letter}" for letter in "\\`*_[]|~#"}})
+MARKDOWN = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{letter: f"\\{letter}" for letter in "\\`*_[]|~#"}}
+)
+AUTOLINK = re.compile(r"@|\bwww(?=\.)", re.IGNORECASE)
 MOST_LETTERS = 600
 ONE_LINE = 100
 
@@ -63,7 +66,8 @@ def one_line(text: str) -> str:
 
 def markdown_text(text: object) -> str:
     """*text* on one line of Markdown without its own markup, links or mentions."""
-    return one_line(str(text)).translate(MARKDOWN).replace("@", "@\u200b").replace("://", ":\u200b//")
+    plain = one_line(str(text)).translate(MARKDOWN)
+    return AUTOLINK.sub("\\g<0>\u200b", plain).replace("://", ":\u200b//")
 
 
 def markdown_code(text: str) -> Markup:

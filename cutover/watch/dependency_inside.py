@@ -72,7 +72,9 @@ def postgres(parts: SplitResult, host: str, port: int, _path: str) -> None:
     """Send an SSLRequest and the start-up message: a server that is starting or full answers with an error."""
     with socket.create_connection((host, port), ANSWER_DEADLINE_S) as plain:
         plain.sendall(SSL_REQUEST)
-        reply = plain.recv(1)
+        reply = _first_byte(plain)
+        if reply == b"E":
+            raise Refused(_postgres_error(plain.recv(4096)))
         if reply not in {b"S", b"N"}:
             raise Refused(f"not PostgreSQL: it answered an SSLRequest with {reply!r}")
         with _tls(plain) if reply == b"S" else plain as server:
@@ -81,14 +83,24 @@ def postgres(parts: SplitResult, host: str, port: int, _path: str) -> None:
             words = [word for pair in parameters.items() for word in pair]
             body = b"".join(word.encode() + b"\0" for word in [*words, ""])
             server.sendall(struct.pack("!ii", 8 + len(body), 196608) + body)
-            kind = server.recv(1)
+            kind = _first_byte(server)
             if kind == b"E":
                 raise Refused(_postgres_error(server.recv(4096)))
             if kind != b"R":
                 raise Refused(f"not PostgreSQL: it answered the start-up message with {kind!r}")
 
 
+def _first_byte(server: socket.socket) -> bytes:
+    """The first byte of an answer: without one, it is not known what listens there."""
+    byte = server.recv(1)
+    if not byte:
+        raise Refused("it closed the connection without an answer")
+    return byte
+
+
 def _postgres_error(text: bytes) -> str:
+    if text[:1] != b"\0":  # a server that can start no process for the connection sends plain text
+        return text.split(b"\0")[0].decode(errors="replace").strip() or "an error"
     fields = text[4:].split(b"\0")
     return next((field[1:].decode(errors="replace") for field in fields if field[:1] == b"M"), "an error")
 
@@ -108,7 +120,7 @@ def redis(parts: SplitResult, host: str, port: int, _path: str) -> None:
     plain = socket.create_connection((host, port), ANSWER_DEADLINE_S)
     with _tls(plain) if parts.scheme == "rediss" else plain as server:
         server.sendall(b"PING\r\n")
-        reply = server.recv(200).split(b"\r\n")[0].decode(errors="replace")
+        reply = (_first_byte(server) + server.recv(199)).split(b"\r\n")[0].decode(errors="replace")
     if reply != "+PONG" and not reply.startswith("-NOAUTH"):
         raise Refused(reply.lstrip("-") or "no answer")
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 
 import pytest
@@ -69,6 +71,10 @@ def test_a_service_writes_no_markup_into_the_summary() -> None:
         "a\\|b \\# head &lt;img src=x&gt; !\\[x\\](http:\u200b//e.example/p.png) @\u200beveryone \\`code\\`"
     )
     assert markdown_code(evil).count("`") == 2
+    for text in ("see www.e.example", "&commat;everyone", "&lt;b&gt; & more", "a&#64;b"):
+        shown = html.unescape(markdown_text(text).replace("\\", ""))
+        assert shown.replace("\u200b", "") == text
+        assert not re.search(r"@\w|\bwww\.", shown)
     evidence = Evidence(clock=lambda: 1756947000.0)
     evidence.step("T-0", "switch", evil, 1.0)
     evidence.check(evil, evil, 0, no(evil, evil), 0.1)
