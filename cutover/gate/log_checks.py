@@ -5,7 +5,9 @@ container (the baseline). It is a spike if there are at least `floor` (5) errors
 
 - By a conditional binomial test, the old rate explains so many errors in fewer than 1 of 1,000 windows, and they are
   also more than in the worst window of that length of the baseline (1 in 20), because each start may cause a burst.
-- At least `floor` of them are crashes (traceback, critical, fatal) with a signature that is not in the baseline.
+- At least `floor` of them are crashes (traceback, critical, fatal) with a signature that is not in the baseline. If the
+  baseline has crashes of a signature that it has only once, because their texts name something else each time, then
+  `floor` of one signature, or more than that rate explains.
 - The baseline is missing or shorter than a minute, and at least `floor` errors with unknown signatures continue into
   the last third of the window: retries during the start end before it.
 """
@@ -225,6 +227,15 @@ class LogWindow:
         """The signatures of its errors."""
         return frozenset(each.signature for each in self.errors)
 
+    @property
+    def once(self) -> tuple[LoggedError, ...]:
+        """Its errors of a signature that it has only once: so often comes one that was never seen before.
+
+        A text with a name in it, like `no card of anna`, is new each time. This is the estimate of Good and Turing.
+        """
+        times = Counter(each.signature for each in self.errors)
+        return tuple(each for each in self.errors if times[each.signature] == 1)
+
 
 def log_window(lines: Sequence[str], rules: Logs, begun: float, ended: float) -> LogWindow:
     """Return the window of *lines* from *begun* to *ended*; it begins later if the log was cut to `tail` lines."""
@@ -337,7 +348,7 @@ def judge_logs(now: LogWindow, before: LogWindow | None, floor: int) -> Verdict:
         return yes("logs", summary if not count else f"{summary}, fewer than {floor}", **evidence)
     crashes = [each for each in fresh if each.severe]
     go_on = any(each.at >= now.ended - now.seconds / 3 for each in fresh)
-    if len(crashes) >= floor:
+    if _are_of_new_kind(crashes, now, before, floor):
         problem = f"{len(crashes)} crashes of a new kind in {approx_duration(now.seconds)}: {_most(crashes)}"
     elif before and _is_spike(now, before):
         old = f"before it were {len(before.errors)} in {approx_duration(before.seconds)}"
@@ -348,6 +359,19 @@ def judge_logs(now: LogWindow, before: LogWindow | None, floor: int) -> Verdict:
         why = "as before" if before else "none lately, nothing earlier to compare with"
         return yes("logs", f"{summary}, {why}", **evidence)
     return no("logs", problem, **evidence)
+
+
+def _are_of_new_kind(
+    crashes: Sequence[LoggedError], now: LogWindow, before: LogWindow | None, floor: int
+) -> bool:
+    """Whether *crashes* with unknown signatures are enough, and not only texts that are new each time."""
+    once = sum(each.severe for each in before.once) if before else 0
+    most = max(Counter(each.signature for each in crashes).values(), default=0)
+    if most >= floor or not once or before is None:
+        return len(crashes) >= floor
+    return (
+        len(crashes) >= floor and more_often(len(crashes), now.seconds, once, before.seconds) <= SPIKE_ALPHA
+    )
 
 
 def _is_spike(now: LogWindow, before: LogWindow) -> bool:

@@ -9,6 +9,9 @@ they are not due to this release. Of the others, since the switch and in the new
 - *new errors* is a no with at least `floor` errors of signatures that the old color never logged, if they are
   crashes (traceback, critical, fatal), or if no such error in all the time before makes so many now as
   unlikely; where there is less than a minute of that, with twice `floor` that go on for 20 s and more.
+  If the old color has signatures that it logged only once, as of texts that name something else each time, then
+  errors that it never logged come as often as these by themselves: either `floor` are of one signature, or they
+  are surely more often.
 
 Logs are read on from the last time stamp, a bounded number of lines at a time; memory is constant.
 """
@@ -48,6 +51,7 @@ RECENT_ERRORS_S = 60.0
 MOST_SIGNATURES = 500
 MOST_RECENT = 2000
 FEWEST_LINES = 200
+OTHERS = "(others)"
 
 
 @dataclass(slots=True)
@@ -98,7 +102,7 @@ class ErrorCounts:
         self.now = now
         for each in errors:
             known = each.signature in self.by_signature or len(self.by_signature) < MOST_SIGNATURES
-            name = each.signature if known else "(others)"
+            name = each.signature if known else OTHERS
             self.by_signature[name] += 1
             self.severe[name] += each.severe
             self.examples.setdefault(name, each.text)
@@ -139,6 +143,11 @@ class LogComparison:
         return frozenset(self.live.by_signature) - self.shared
 
     @property
+    def once(self) -> tuple[LoggedError, ...]:
+        """What the old color logged only once."""
+        return self.before.once if self.before else ()
+
+    @property
     def not_own(self) -> str:
         """How many errors both colors log, as the end of a reason."""
         number = sum(self.live.by_signature[name] for name in self.shared)
@@ -171,20 +180,33 @@ def judge_new_errors(seen: LogComparison, floor: int) -> Verdict:
     question, expected, fresh = "new errors", "no new kind of error", seen.own - seen.known
     count, seconds = seen.live.counts(fresh)[0]
     crashes = frozenset(name for name in fresh if seen.live.severe[name])
-    if sum(seen.live.severe[name] for name in crashes) >= floor:
+    if _are_new_crashes(seen, crashes, floor):
         reason = f"crashes of a new kind in {seconds:.0f} s: {seen.live.most(crashes)}"
         return no(question, reason, expected=expected, seen=seen.live.most(crashes))
     exposure = seen.before.seconds if seen.before else 0.0
-    for number, length in seen.live.counts(fresh):
-        sure = more_often(number, length, 0, exposure) <= spent(LOG_ALPHA, seen.look) / 2
-        lasting = exposure < MIN_EXPOSURE_S and _goes_on(seen.live, fresh, 2 * floor)
-        if number >= floor and (sure or lasting):
-            reason = f"{number} errors of a new kind in {length:.0f} s: {seen.live.most(fresh)}"
-            return no(question, reason, expected=expected, seen=seen.live.most(fresh))
+    again = frozenset(name for name in fresh - {OTHERS} if seen.live.by_signature[name] >= floor)
+    for names, once in ((fresh, len(seen.once)), (again, 0)):
+        for number, length in seen.live.counts(names):
+            sure = more_often(number, length, once, exposure) <= spent(LOG_ALPHA, seen.look) / 2
+            lasting = exposure < MIN_EXPOSURE_S and _goes_on(seen.live, names, 2 * floor)
+            if number >= floor and (sure or lasting):
+                reason = f"{number} errors of a new kind in {length:.0f} s: {seen.live.most(names)}"
+                return no(question, reason, expected=expected, seen=seen.live.most(names))
     if seen.blind:
         return not_asked(question, NO_LEVEL)
     reason = f"{count} of a new kind in {seconds:.0f} s" if count else f"none in {seconds:.0f} s"
     return yes(question, reason + seen.not_own, expected=expected, kinds=len(fresh))
+
+
+def _are_new_crashes(seen: LogComparison, crashes: frozenset[str], floor: int) -> bool:
+    """Whether *crashes*, which the old color never logged, are enough, and not only texts that are new each time."""
+    number, once = sum(seen.live.severe[name] for name in crashes), sum(each.severe for each in seen.once)
+    again = any(seen.live.severe[name] >= floor for name in crashes - {OTHERS})
+    if again or not once or seen.before is None:
+        return number >= floor
+    seconds = seen.live.counts(crashes)[0][1]
+    chance = more_often(number, seconds, once, seen.before.seconds)
+    return number >= floor and chance <= spent(LOG_ALPHA, seen.look)
 
 
 def _goes_on(live: ErrorCounts, names: frozenset[str], least: int) -> bool:

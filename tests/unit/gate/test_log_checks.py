@@ -294,6 +294,29 @@ def test_spike(now: LogWindow, before: LogWindow | None, outcome: Outcome, reaso
     assert (verdict.outcome, reason in verdict.reason) == (outcome, True), verdict
 
 
+def of_users(first: int, times: int, seconds: float) -> LogWindow:
+    """Crashes whose texts name a user each: no signature is there twice."""
+    found = (
+        LoggedError(START + number * seconds / times, f"no card of user-{name}", severe=True, text="x")
+        for number, name in enumerate(range(first, first + times))
+    )
+    return LogWindow(tuple(found), 100, seconds, START + seconds)
+
+
+@pytest.mark.parametrize(
+    ("now", "outcome"),
+    [
+        (of_users(100, 10, 600), YES),  # as many as in each ten minutes before
+        (of_users(100, 60, 600), NO),
+        (spell(5, 600, kind="KeyError", severe=True), NO),
+    ],
+)
+def test_crashes_that_name_something_else_each_time_are_no_new_kind(now: LogWindow, outcome: Outcome) -> None:
+    """A text with a name in it is new each time, also before: only surely more of them are a new kind."""
+    verdict = judge_logs(now, of_users(0, 60, 3600), floor=5)
+    assert verdict.outcome is outcome, verdict
+
+
 def test_the_worst_moment_is_found() -> None:
     """The highest number of errors in any window of that length."""
     assert worst_stretch(spell(8, 3600, within=(1000, 1004)), 5) == 8

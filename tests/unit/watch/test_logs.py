@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -109,6 +110,31 @@ def test_new_kinds_of_errors(asked: LogComparison, outcome: Outcome, reason: str
     verdict = judge_new_errors(asked, 5)
     assert verdict.outcome is outcome, verdict
     assert reason in verdict.reason
+
+
+def of_users(first: int, times: int, *, severe: bool = False) -> list[LoggedError]:
+    """Errors whose texts name a user each, like `no card of anna`: no signature is there twice."""
+    return [LoggedError(SINCE, f"no card of {name}", severe, "x") for name in range(first, first + times)]
+
+
+@pytest.mark.parametrize("severe", [False, True])
+@pytest.mark.parametrize(
+    ("live", "outcome"),
+    [
+        (of_users(100, 10), YES),  # as many as in each ten minutes before
+        (of_users(100, 60), NO),  # six times as many
+        (of_users(100, 4) + errors("n" * 12), NO),  # one kind that comes again and again
+        (of_users(100, 10) + errors("n" * 4), YES),
+    ],
+)
+def test_errors_that_name_something_else_each_time_are_no_new_kind(
+    live: list[LoggedError], outcome: Outcome, *, severe: bool
+) -> None:
+    """A text with a name in it is new each time, on the old color too: only surely more of them are a new kind."""
+    old = LogWindow(tuple(of_users(0, 60, severe=severe)), 5000, 3600.0, SINCE)
+    now = [replace(each, severe=severe) for each in live]
+    verdict = judge_new_errors(seen(now, seconds=600.0, before=old, look=300), 5)
+    assert verdict.outcome is outcome, verdict
 
 
 @pytest.mark.parametrize(
