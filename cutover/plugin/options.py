@@ -174,7 +174,8 @@ def _target_refusals(
     problems = (url_problem(each) for each in targets if "://" in each)
     yield from (f"--target: {each}" for each in problems if each)
     for attribute, (name, why, off) in FOREIGN_OPTIONS.items():
-        if getattr(option, attribute, None) and not getattr(option, "no_cov", False):
+        is_off = off == "--no-cov" and getattr(option, "no_cov", False)
+        if getattr(option, attribute, None) and not is_off:
             way_out = f"leave it out, or add {off} if it comes from addopts" if off else "leave it out"
             yield f"{name} is not for a release: {why}; {way_out}"
 

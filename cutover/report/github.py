@@ -68,7 +68,7 @@ def _head(evidence: Evidence, result: SessionResult, link: str) -> Iterator[str]
         part
         for part in (
             outcome_counts(evidence),
-            f"exit {result.exit_code}",
+            f"exit {result.exit_code}" if result.exit_code >= 0 else "no exit code",
             " → ".join(map(markdown_code, tags(facts))),
             f"by {markdown_text(fact_text(facts, 'who'))}" if fact_text(facts, "who") else "",
             f"{duration(lasted[1] - lasted[0])} from {times(facts).full(lasted[0])}" if lasted else "",

@@ -77,8 +77,11 @@ def rerunning(project: Project) -> None:
 
 
 def covering(project: Project) -> None:
-    """A plugin with the option of pytest-cov."""
-    text = "def pytest_addoption(parser):\n    parser.addoption('--cov-fail-under', type=float)\n"
+    """A plugin with the options of pytest-cov."""
+    text = (
+        "def pytest_addoption(parser):\n    parser.addoption('--cov-fail-under', type=float)\n"
+        "    parser.addoption('--no-cov', action='store_true')\n"
+    )
     (project.folder / "covering.py").write_text(text)
 
 
@@ -202,6 +205,9 @@ CASES: dict[str, tuple[Break, tuple[str, ...], dict[str, str], tuple[str, ...]]]
     "--reruns with a deploy": (rerunning, ("--deploy=sha-2", "--reruns=2", "-p", "rerunning"), {}, ("--reruns with --deploy",)),
     "-n with a deploy": (nothing, ("--deploy=sha-2", "-p", "xdist", "-n2"), {}, ("-n is not for a release",)),
     "a limit of coverage": (covering, ("-p", "covering", "--cov-fail-under=90"), {}, ("--cov-fail-under", "add --no-cov")),
+    "-n without coverage": (
+        covering, ("--deploy=sha-2", "-p", "covering", "-p", "xdist", "-n2", "--no-cov"), {}, ("-n is not for a release",),
+    ),
     "-n with a gate": (nothing, ("-p", "xdist", "-n2"), {}, ("-n is not for a release",)),
     "a conftest that deselects": (choosing, ("--deploy=sha-2",), {}, ("1 check deselected by a plugin or a conftest", "test_bad")),
     "a module with a deploy": (package, ("--pyargs", "team.test_team", "--deploy=sha-2"), {}, ("team.test_team with --deploy",)),

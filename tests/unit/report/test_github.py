@@ -10,6 +10,7 @@ from cutover.core.evidence import Evidence
 from cutover.core.masking import MASK
 from cutover.core.verdict import no, unknown, yes
 from cutover.report.escape import markdown_code, markdown_text
+from cutover.report.facts import result_of
 from cutover.report.github import MOST_SUMMARY_BYTES, error_lines, summary
 from cutover.report.page import properties
 from tests.unit.report.endings import RELEASED, ROLLBACK_FAILED, ROLLED_BACK
@@ -34,6 +35,15 @@ def test_the_answer_and_the_counts_come_first(
     assert lines[4].startswith(
         f"{counts} · exit {made.result.exit_code} · `sha-4f1c2aa` → `sha-9b7d001` · by ana"
     )
+
+
+def test_a_session_that_died_has_no_exit_code() -> None:
+    """As on the page: it ended without one."""
+    evidence = Evidence(clock=lambda: 1756947000.0)
+    evidence.step("T-0", "switch", "blue → green", 1.0)
+    text = summary(evidence, result_of(evidence))
+    assert "no exit code" in text
+    assert "exit -1" not in text
 
 
 def test_failed_checks_are_listed_before_passed_ones() -> None:
