@@ -287,18 +287,19 @@ def _row(role: str, color: str, each: dict[str, Any], today: str, *, held: bool)
 
 
 def _way_out(facts: dict[str, Any]) -> str:
-    if facts["releasing"]:
+    if facts["releasing"] is not None:
         return f"{_session(facts['releasing'])}: wait for its end"
     return f"run: {facts['run']}" if facts["run"] else f"{facts['hold']['said']}: {facts['hold']['way_out']}"
 
 
 def _session(owner: dict[str, Any]) -> str:
-    return f"{owner.get('who')} is releasing {owner.get('what')} since {owner.get('since')}"
+    who, what = owner.get("who", "somebody"), owner.get("what", "(unknown)")
+    return f"{who} is releasing {what} since {owner.get('since', '?')}"
 
 
 def _open(facts: dict[str, Any]) -> str:
-    if facts["releasing"]:
-        return f"{_session(facts['releasing'])} (pid {facts['releasing'].get('pid')}, alive)"
+    if facts["releasing"] is not None:
+        return f"{_session(facts['releasing'])} (pid {facts['releasing'].get('pid', '?')}, alive)"
     if (hold := facts["hold"]) and hold["left_s"] > 0:
         guard = "its guard runs" if facts["guard"] else "NO GUARD RUNS, so run `cutover recover`"
         return f"{hold['said']}; {guard}\n  end    {hold['way_out']}"

@@ -271,3 +271,15 @@ def test_a_warm_way_back_that_is_gone_is_told(
     told = cold_rollback(facts(rollback=way, colors=colors, keeps_old=True, last={"event": last}))
     assert said in told
     assert bool(said) == bool(told)
+
+
+@pytest.mark.parametrize("needs", [None, "the last release could not be reverted"])
+def test_a_session_whose_owner_is_not_known_is_told(needs: str | None) -> None:
+    """A lock that somebody holds is not free, although the file that names the owner is gone or damaged."""
+    told = facts(
+        needs_operator=needs, run=None, releasing={}, open="7", project="p", asked_s=0.0
+    ) | dict.fromkeys(("hold", "rollback", "last", "resolved", "cold", "lease", "guard", "guard_said"), None)
+    told["colors"] = {}
+    shown = "\n".join(_lines(told, "2026-01-01T00:00:00Z"))
+    assert "  open   somebody is releasing (unknown) since ? (pid ?, alive)" in shown
+    assert ("wait for its end" in shown) is bool(needs)
