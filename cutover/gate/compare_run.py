@@ -14,9 +14,9 @@ from typing import Any
 from cutover.core.config_schema import Compare
 from cutover.core.text import count, duration
 from cutover.core.verdict import Verdict, no, not_asked, yes
-from cutover.gate.compare_requests import CompareRequest
-from cutover.gate.comparison import Answer, Compared, Comparison, answer_of, compare_all
-from cutover.system.http import HttpClient, NoResponse
+from cutover.gate.compare_requests import SAFE, CompareRequest
+from cutover.gate.comparison import Answer, Compared, Comparison, answer_of, compare_all, is_error
+from cutover.system.http import HttpClient, HttpResponse, NoResponse
 
 QUESTION = "compare"
 AT_ONCE = 4
@@ -72,6 +72,8 @@ def ask_both(
 ) -> Iterator[Compared]:
     """Send each request to *old* twice and to *new* once, in a mixed order, within count, rate and time of *wanted*.
 
+    A GET or HEAD that *new* answers with an error is sent to it again.
+
     The rate is that of the requests which *old*, the release that users have, gets. What is not answered when the time
     is over is left out.
     """
@@ -88,15 +90,13 @@ def ask_both(
             client, left = old if turn == OLD else new, pace.until - clock()
             if left <= 0:
                 return None
-            got = client.send(
-                request.method, request.path, headers=request.headers, body=request.body,
-                deadline_s=min(left, client.deadline_s),
-            )  # fmt: skip
+            got = _send(client, request, left)
             if isinstance(got, NoResponse) and clock() >= pace.until:
                 return None
             answers[turn].append(answer_of(got, wanted.headers))
-        first, second = answers[OLD]
-        return Compared(request.route, request.label, (first, second), answers[NEW][0])
+        (first, second), found = answers[OLD], answers[NEW][0]
+        again = _ask_again(new, request, pace.until - clock(), wanted) if is_error(found) else None
+        return Compared(request.route, request.label, (first, second), found, again)
 
     waiting: deque[Future[Compared | None]] = deque()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -107,6 +107,20 @@ def ask_both(
         while waiting:
             if done := waiting.popleft().result():
                 yield done
+
+
+def _send(client: HttpClient, request: CompareRequest, left_s: float) -> HttpResponse | NoResponse:
+    return client.send(
+        request.method, request.path, headers=request.headers, body=request.body,
+        deadline_s=min(left_s, client.deadline_s),
+    )  # fmt: skip
+
+
+def _ask_again(new: HttpClient, request: CompareRequest, left_s: float, wanted: Compare) -> Answer | None:
+    """The second answer, None for none; a request that may have written something is not sent again."""
+    if request.method not in SAFE or left_s <= 0:
+        return None
+    return answer_of(_send(new, request, left_s), wanted.headers)
 
 
 def compare(
@@ -137,12 +151,15 @@ def judge_comparison(found: Comparison, wanted: Compare, left_out: int = 0) -> V
         "noise": [*found.noise[:MOST_NOISE]],
         "compared": found.compared,
         "routes": found.routes,
+        "recovered": found.recovered,
         "refused": found.refused,
         "not_compared": dict(found.not_compared) | ({"no time was left": left_out} if left_out else {}),
-        "notice": bool(found.groups),
+        "notice": bool(found.groups or found.recovered),
     }
     on = f"{count(found.compared, 'request')} on {count(found.routes, 'route')}"
     on += f", {found.refused:,} refused without a login" if found.refused else ""
+    if found.recovered:
+        on += f", {found.recovered:,} × the new release answers 5xx, and well when asked again"
     bad = [each for each in found.groups if each.kind in wanted.fail_on]
     shown = "; ".join(each.text for each in (bad or found.groups)[:3])
     more = len(bad or found.groups) - 3

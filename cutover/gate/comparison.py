@@ -12,13 +12,13 @@ import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from itertools import islice
 from typing import Any, get_args
 
 from cutover.core.config_schema import DifferenceKind
-from cutover.core.stats import binomial_tail
+from cutover.core.stats import binomial_tail, more_often
 from cutover.core.text import ROUTE_ID, count, duration, seconds_of, shown_query
 from cutover.system.http import HttpResponse, NoResponse
 
@@ -39,6 +39,7 @@ MOST_DIFFERENCES = 300
 """Two bodies with more of them differ as a whole."""
 IDENTITIES = ("id", "uuid", "key", "slug", "name", "path")
 """Fields that tell which element of a list is which."""
+ERRORS_ALPHA = 0.001
 SLOWER_FACTOR, SLOWER_S, SLOWER_PAIRS, SLOWER_ALPHA = 1.5, 0.02, 8, 0.001
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 HEX = re.compile(r"[0-9a-fA-F]{12,}")
@@ -79,6 +80,13 @@ class Compared:
     """`GET /memories/7?q=…`, as the report may show it."""
     old: tuple[Answer | None, Answer | None]
     new: Answer | None
+    again: Answer | None = None
+    """The new answer when it was asked again after an error; None if it was not, or if none came."""
+
+    @property
+    def recovered(self) -> bool:
+        """Whether the new release answered with an error, and without one when it was asked again."""
+        return is_error(self.new) and not is_error(self.again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +133,8 @@ class Comparison:
     routes: int = 0
     not_compared: Mapping[str, int] = field(default_factory=dict)
     """Why -> how many requests could not be compared."""
+    recovered: int = 0
+    """How many of the compared ones the new release has first answered with an error, not surely more than the old."""
     refused: int = 0
     """How many of the compared ones the old release refuses without a login: 401 or 403."""
 
@@ -146,6 +156,11 @@ def answer_of(got: HttpResponse | NoResponse, headers: Iterable[str]) -> Answer 
     return Answer(got.status, kept, body, got.seconds, got.headers.get("content-type", ""), by_hash)
 
 
+def is_error(answer: Answer | None) -> bool:
+    """Whether *answer* is a 5xx, or none came."""
+    return answer is None or answer.status >= SERVER_ERROR
+
+
 # --- all requests ------------------------------------------------------------------------------------------------
 def compare_all(
     rows: Iterable[Compared], *, names: Sequence[str] = (), ignore: Sequence[str] = (), now: float = 0.0
@@ -159,13 +174,18 @@ def compare_all(
     noise: dict[str, set[tuple[DifferenceKind, str]]] = defaultdict(set)
     found: list[tuple[_Request, list[Difference]]] = []
     timed: dict[str, list[_Timed]] = defaultdict(list)
-    refused = 0
+    refused = asked = old_errors = 0
+    once: list[tuple[_Request, list[Difference]]] = []
     skipped: dict[str, int] = defaultdict(int)
     routes: dict[str, int] = defaultdict(int)
     values = _Values(_words(names), now)
     for row in rows:
         first, second = row.old
         one = _Request(row.route, row.request)
+        asked, old_errors = asked + 1, old_errors + sum(map(is_error, row.old))
+        error = row.new
+        if row.recovered:
+            row = replace(row, new=row.again)  # noqa: PLW2901  # what it answers but for the error
         if first and second and row.new and row.new.status == first.status == second.status:
             timed[row.route].append(_Timed(row.request, max(first.seconds, second.seconds), row.new.seconds))
         if why := _why_not(row):
@@ -175,14 +195,19 @@ def compare_all(
         assert second is not None  # noqa: S101
         routes[row.route] += 1
         refused += first.status in REFUSED
+        if row.new is not error:
+            once.append((one, [Difference("5xx", "", str(first.status), _said(error))]))
         noise[row.route] |= {(each.kind, each.where) for each in values.differences(first, second)}
         if row.new is None:
-            found.append((one, [Difference("5xx", "", str(first.status), "no answer")]))
+            found.append((one, [Difference("5xx", "", str(first.status), _said(None))]))
             continue
         # A difference counts only if the new answer differs from both.
         both = {(each.kind, each.where) for each in values.differences(second, row.new)}
         mine = [each for each in values.differences(first, row.new) if (each.kind, each.where) in both]
         found.append((one, mine))
+    # A service that fails now and then does so here too: the old release gets twice as many requests.
+    if more_often(len(once), asked, old_errors, 2 * asked) <= ERRORS_ALPHA:
+        found, once = [*found, *once], []
     kept = [
         (one, each)
         for one, differences in found
@@ -197,7 +222,12 @@ def compare_all(
         for route in sorted(noise)
         for where in sorted({at for _, at in noise[route]})
     )
-    return Comparison(tuple(groups), noisy, sum(routes.values()), len(routes), dict(skipped), refused)
+    compared = sum(routes.values())
+    return Comparison(tuple(groups), noisy, compared, len(routes), dict(skipped), len(once), refused)
+
+
+def _said(error: Answer | None) -> str:
+    return str(error.status) if error else "no answer"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,6 +126,45 @@ def test_an_error_that_the_old_release_does_not_give_fails_by_default() -> None:
         both = compare(REQUESTS, old, new, QUICK, ())
     assert both.outcome is Outcome.NOT_ASKED
     assert both.reason == "none of 12 requests could be compared: 12 × the old release answers 5xx"
+
+
+def failing_once(*numbers: int) -> Reply:
+    """Answers the first request for each of these items with 503."""
+    left = {f"/items/{number}" for number in numbers}
+
+    def reply(path: str) -> tuple[int, Any]:
+        if path in left:
+            left.remove(path)
+            return 503, {}
+        return good(path)
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("failing", "outcome", "reason"),
+    [
+        ([3], Outcome.YES, "1 × the new release answers 5xx, and well when asked again"),
+        (range(4), Outcome.YES, "4 × the new release answers 5xx, and well when asked again"),
+        (range(8), Outcome.NO, "GET /items/*: 503 instead of 200, 8 of 12 (of 12 requests on 1 route)"),
+    ],
+)
+def test_one_error_that_does_not_come_again_is_told(
+    failing: Sequence[int], outcome: Outcome, reason: str
+) -> None:
+    """A service that fails now and then, or is cold, is not reverted for it; surely more errors than before are a no."""
+    found = verdict(failing_once(*failing))
+    assert (found.outcome, reason in found.reason) == (outcome, True), found
+    assert found.outcome is Outcome.NO or found.evidence["notice"]
+
+
+def test_a_request_that_writes_is_not_sent_again() -> None:
+    """It may have written something before it failed."""
+    posted = [CompareRequest("POST", "/items/3")]
+    with release(good) as (old, _), release(failing_once(3)) as (new, to_new):
+        found = compare(posted, old, new, QUICK, ())
+    assert found.outcome is Outcome.NO
+    assert lines_of(to_new) == ["POST /items/3"]
 
 
 @pytest.mark.parametrize("requests", [[]])
