@@ -82,14 +82,14 @@ def usage_of_cgroup(container_id: str, root: Path = CGROUP_ROOT) -> Usage | None
         memory /= name
         stat = _table(memory / "memory.stat")
         if is_version_1:
-            used, inactive, anonymous = "memory.usage_in_bytes", "total_inactive_file", "total_rss"
+            used, anonymous = "memory.usage_in_bytes", "total_rss"
             cpu_s = int((root / "cpuacct" / name / "cpuacct.usage").read_text()) * NANO
             events = _table(memory / "memory.oom_control")
         else:
-            used, inactive, anonymous = "memory.current", "inactive_file", "anon"
+            used, anonymous = "memory.current", "anon"
             cpu_s = _table(memory / "cpu.stat")["usage_usec"] * MICRO
             events = _table(memory / "memory.events")
-        in_use = _without_cache(int((memory / used).read_text()), stat[inactive])
+        in_use = _without_cache(int((memory / used).read_text()), stat)
         return Usage(time.monotonic(), cpu_s, in_use, stat[anonymous], events.get("oom_kill"))
     except (OSError, KeyError, ValueError, StopIteration):
         return None
@@ -101,8 +101,10 @@ def _table(path: Path) -> dict[str, int]:
     return {row[0]: int(row[1]) for row in rows if len(row) == 2 and row[1].isdigit()}  # noqa: PLR2004 - a pair
 
 
-def _without_cache(used: int, inactive: int) -> int:
-    return used - inactive if inactive < used else used
+def _without_cache(used: int, stat: Mapping[str, int]) -> int:
+    # Version 1 names the sums of a cgroup and those below it `total_…`.
+    cache = sum(stat.get(f"total_{name}", stat.get(name, 0)) for name in ("inactive_file", "active_file"))
+    return used - cache if cache < used else used
 
 
 def usage_of_engine(container_id: str, engine: Engine = HERE) -> Usage | None:
@@ -123,11 +125,10 @@ def usage_of_stats(stats: Mapping[str, Any]) -> Usage | None:
     if stats.get("read", ZERO_TIME) == ZERO_TIME or "usage" not in memory:
         return None
     inner = memory.get("stats") or {}
-    inactive = inner.get("total_inactive_file", inner.get("inactive_file", 0))
     return Usage(
         at=time.monotonic(),
         cpu_s=stats["cpu_stats"]["cpu_usage"]["total_usage"] * NANO,
-        memory=_without_cache(memory["usage"], inactive),
+        memory=_without_cache(memory["usage"], inner),
         anonymous=inner.get("total_rss", inner.get("anon", memory["usage"])),
     )
 

@@ -230,6 +230,27 @@ def test_cgroup_files(files: dict[str, str], name: str, tmp_path: Path) -> None:
     assert found.cpu_s == pytest.approx(0.623818, abs=1e-5)
 
 
+@pytest.mark.parametrize(("files", "total"), [(VERSION_1, "total_"), (VERSION_2, "")], ids=["v1", "v2"])
+def test_files_that_are_read_again_and_again_are_no_memory(
+    files: dict[str, str], total: str, tmp_path: Path
+) -> None:
+    """The kernel drops those too before it kills: a service that reads a database file is not at its limit."""
+    name = ID if total else f"docker/{ID}"
+    root = written(tmp_path, files, name)
+    (stat,) = root.rglob("memory.stat")
+    stat.write_text(f"{stat.read_text()}{total}active_file 1000000\n")
+    found = usage_of_cgroup(ID, root)
+    assert found is not None
+    assert found.memory == 34_620_000
+    more = {
+        "usage": 64_000_000,
+        "stats": {f"{total}inactive_file": 30_000_000, f"{total}active_file": 1_000_000},
+    }
+    seen = usage_of_stats(STATS | {"memory_stats": more})
+    assert seen is not None
+    assert seen.memory == 33_000_000
+
+
 @pytest.mark.parametrize(
     "files", [{}, {"memory/docker/other/memory.stat": ""}, {"docker/other/memory.stat": ""}]
 )
