@@ -67,7 +67,8 @@ class LoggedRequest:
             return "given up"
         if self.status >= FAILED_STATUS:
             return "failed"
-        return "cut short" if self.cut else ""
+        # A tunnel has no complete answer: it is always ended by one of the two sides.
+        return "cut short" if self.cut and not self.is_tunnel else ""
 
     @property
     def is_tunnel(self) -> bool:

@@ -137,6 +137,13 @@ def test_the_shipped_haproxy_logs_no_idle_time_as_the_users() -> None:
         ({"end": "----"}, "failure", ""),
         ({"end": "SD--"}, "failure", "cut short"),
         ({"end": "CD--"}, "failure", ""),
+        (
+            {"status": "101", "end": "SD--"},
+            "failure",
+            "",
+        ),  # a WebSocket is always ended by one of the two sides
+        ({"status": "101", "end": "sD--"}, "failure", ""),
+        ({"status": "101", "end": "cut"}, "failure", ""),
         ({"status": "499", "end": "cut"}, "failure", "given up"),
         ({"status": "400", "end": "CH--"}, "failure", "given up"),
         ({"status": "-1"}, "failure", "given up"),
