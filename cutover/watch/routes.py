@@ -13,6 +13,9 @@ from cutover.proxy.access_log import FAILED_STATUS, GAVE_UP, LoggedRequest
 
 CLIENT_ERROR = 400
 KINDS = ("refused", "given up", "cut short")
+FAILED = "failed"
+"""Errors of the server, which the check "5xx" judges."""
+COUNTED = (*KINDS, FAILED)
 ALPHA = 0.001
 LEAST_BAD = 5
 LEAST_CONNECTIONS = 3
@@ -24,10 +27,10 @@ OTHER = "other routes"
 
 
 def bad_kind(request: LoggedRequest) -> str:
-    """Of which of `KINDS` *request* is; empty for a good one. Errors of the server are judged by the check "5xx"."""
+    """Of which of `COUNTED` *request* is; empty for a good one."""
     if CLIENT_ERROR <= request.status < FAILED_STATUS and request.status != GAVE_UP:
         return "refused"
-    return request.failure if request.failure in KINDS else ""
+    return request.failure
 
 
 @dataclass(slots=True)
@@ -35,9 +38,9 @@ class RouteCounts:
     """The requests of one route: in all, and in each of the newest seconds."""
 
     seen: int = 0
-    bad: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    bad: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0))
     seconds: deque[tuple[int, dict[str, int]]] = field(default_factory=lambda: deque(maxlen=RECENT_S))
-    connections: dict[str, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
+    connections: dict[str, set[str]] = field(default_factory=lambda: {kind: set() for kind in COUNTED})
     """A few of the connections that bad ones were on: one client alone may do what it likes."""
     status: int = 0
     """The status of the last one that was refused."""
@@ -47,7 +50,7 @@ class RouteCounts:
         """Count one request."""
         second, kind = int(request.ts), bad_kind(request)
         if not self.seconds or second > self.seconds[-1][0]:
-            self.seconds.append((second, dict.fromkeys(("seen", *KINDS), 0)))
+            self.seconds.append((second, dict.fromkeys(("seen", *COUNTED), 0)))
         newest = self.seconds[-1][1]
         self.seen, newest["seen"] = self.seen + 1, newest["seen"] + 1
         if kind:
@@ -88,6 +91,20 @@ class Routes:
             route = OTHER
         self.counts.setdefault(route, RouteCounts()).add(request)
         return route
+
+
+def shared_failures(old: Routes, now: Routes, level: float) -> str:
+    """What the old color had on the routes that fail *now*, if that explains it by chance of *level*; or empty."""
+    failing = [name for name, each in now.counts.items() if each.bad[FAILED]]
+    before = [old.counts.get(name) for name in failing if name != OTHER]
+    known = [each for each in before if each is not None]
+    bad, seen = sum(each.bad[FAILED] for each in known), sum(each.seen for each in known)
+    if not bad or len(known) < len(failing):
+        return ""
+    for windows in zip(*(now.counts[name].windows(FAILED) for name in failing), strict=True):
+        if more_often(sum(row[0] for row in windows), sum(row[1] for row in windows), bad, seen) < level:
+            return ""
+    return f"{bad} of {seen}"
 
 
 @dataclass(slots=True)

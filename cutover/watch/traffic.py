@@ -22,7 +22,7 @@ from cutover.proxy.access_log import (
     newest_requests,
 )
 from cutover.watch.check import Source, Start, WatchCheck, at_once
-from cutover.watch.routes import RouteComparison, Routes, judge_routes
+from cutover.watch.routes import RouteComparison, Routes, judge_routes, shared_failures
 
 ERRORS_ALPHA = 0.001
 LEAST_FAILED = 3
@@ -257,7 +257,7 @@ def traffic_checks(source: TrafficSource) -> tuple[WatchCheck, WatchCheck, Watch
     def judge_failed(found: TrafficSource) -> Verdict:
         if found.silent and not found.test.sure:
             return unknown("5xx", found.silent, expected=found.expected)
-        return judge_errors(found.counts, found.test, found.before, found.slo.min_requests)
+        return judge_errors(found.counts, found.test, found.before, found.slo.min_requests, found.routes.now)
 
     def judge_slow(found: TrafficSource) -> Verdict:
         windows, allowed = found.windows, latency_bounds(found.slo, found.before.latency)
@@ -331,12 +331,15 @@ def cost_since(logs: Sequence[AccessLog], color: str, since: float, own_paths: f
     return UsersCost(len(at), max(at) - min(at) if at else 0.0, "; ".join((gaps | troubles).values()))
 
 
-def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, needed: int) -> Verdict:
+def judge_errors(
+    counts: RequestCounts, test: Sequential, old: OldTraffic, needed: int, now: Routes | None = None
+) -> Verdict:
     """No when more requests fail than the SLO allows, for sure, and more than the old color's did.
 
     Sure is an exact binomial test of all requests since the switch and of the newest ten seconds, repeated at
     each look within one alpha of 0.001; fewer than three failed requests are never sure. More than the old
-    color's: the chance that both rates are the same is below 0.001. A yes needs *needed* requests, a no does not.
+    color's: the chance that both rates are the same is below 0.001, of all requests and of those on the routes that
+    fail *now*. A yes needs *needed* requests, a no does not.
     """
     question, expected = "5xx", f"at most {test.bound:.2%} of requests failed"
     bad, seen = counts.recent
@@ -348,6 +351,9 @@ def judge_errors(counts: RequestCounts, test: Sequential, old: OldTraffic, neede
     )
     if test.sure and old.requests and more_often(bad, seen, old.failed, old.requests) >= ERRORS_ALPHA:
         return not_asked(question, f"reported: {got} failed, but {was}: not this release")
+    if test.sure and now and (before := shared_failures(old.routes, now, ERRORS_ALPHA)):
+        where = f"on these routes the old color had {before} before"
+        return not_asked(question, f"reported: {got} failed, but {where}: not this release")
     if test.sure:
         reason = f"expected {expected}, got {got}; {was}"
         return no(

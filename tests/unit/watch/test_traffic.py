@@ -15,8 +15,9 @@ from cutover.core.evidence import Evidence
 from cutover.core.stats import Histogram, Sequential
 from cutover.core.text import stamp
 from cutover.core.verdict import Outcome
-from cutover.proxy.access_log import AccessLog, LogTails
+from cutover.proxy.access_log import AccessLog, LogTails, parse_log_line
 from cutover.watch.check import Source
+from cutover.watch.routes import Routes
 from cutover.watch.traffic import (
     LatencyWindow,
     LatencyWindows,
@@ -96,6 +97,53 @@ def test_failed_requests(
     assert reason in verdict.reason
     if outcome is not NOT_ASKED:  # the figures of a session
         assert verdict.evidence == {"failed": found.failed, "requests": found.requests}
+
+
+def of_routes(failed: dict[str, tuple[int, int]]) -> Routes:
+    """Failed and all requests of each route, ten a second."""
+    found = Routes()
+    for route, (bad, seen) in failed.items():
+        for number in range(seen):
+            request = parse_log_line(line(SINCE + number / 10, 500 if number < bad else 200, path=route))
+            assert request is not None
+            found.add(request)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "outcome"),
+    [
+        ({"/m": (0, 55), "/report": (6, 6)}, {"/m": (0, 9000), "/report": (20, 40)}, NOT_ASKED),
+        ({"/m": (0, 55), "/report": (6, 6)}, {"/m": (0, 9000), "/report": (2, 400)}, NO),
+        ({"/m": (0, 55), "/report": (6, 6)}, {"/m": (0, 9000), "/report": (0, 40)}, NO),
+        ({"/m": (0, 55), "/new": (6, 6)}, {"/m": (20, 9000)}, NO),
+        ({"/m": (3, 55), "/report": (6, 6)}, {"/m": (0, 9000), "/report": (20, 40)}, NO),
+    ],
+)
+def test_a_route_that_failed_before_is_not_this_release(
+    now: dict[str, tuple[int, int]], before: dict[str, tuple[int, int]], outcome: Outcome
+) -> None:
+    """One client that asks for what always failed makes a large share of a few requests."""
+    per_second = [(sum(seen for _, seen in now.values()), sum(bad for bad, _ in now.values()))]
+    found, test = counts(per_second)
+    old_bad, old_seen = (sum(each[side] for each in before.values()) for side in (0, 1))
+    old = OldTraffic(old_seen, old_bad, routes=of_routes(before))
+    verdict = judge_errors(found, test, old, needed=100, now=of_routes(now))
+    assert verdict.outcome is outcome, verdict
+    if outcome is NOT_ASKED:
+        assert verdict.reason.endswith("on these routes the old color had 20 of 40 before: not this release")
+
+
+def test_a_route_that_fails_more_often_now_is_this_release() -> None:
+    """Also if it was well for a while, and failed now and then before."""
+    found, test = counts([(10, 0)] * 60 + [(10, 10)] * 3)
+    now = of_routes({"/m": (0, 600)})
+    for number in range(30):
+        request = parse_log_line(line(SINCE + 60 + number / 10, 500))
+        assert request is not None
+        now.add(request)
+    old = OldTraffic(9000, 450, routes=of_routes({"/m": (450, 9000)}))
+    assert judge_errors(found, test, old, needed=100, now=now).outcome is NO
 
 
 def window(p95: float) -> LatencyWindow:
