@@ -395,12 +395,12 @@ def _drain(
 
 
 def build_watch_checks(colors: Colors, target: Target, evidence: Evidence) -> list[WatchCheck]:
-    """The checks of the watch: of *target*, and of the old color at the same time if it runs."""
+    """The checks of a watch without a switch: of *target*, and of the old color at the same time if it runs."""
     from cutover.watch.suite import WatchSuite
 
     here = colors.refreshed()
     old, control = here.beside(target.color), control_for(here, target)
-    return WatchSuite(here.settings, target, old, control, evidence, time.time()).checks()
+    return WatchSuite(here.settings, target, old, control, evidence, time.time(), had_traffic=True).checks()
 
 
 def watch(

@@ -13,6 +13,9 @@ they are not due to this release. Of the others, since the switch and in the new
   errors that it never logged come as often as these by themselves: either `floor` are of one signature, or they
   are surely more often.
 
+Without a switch the live color had the traffic before the watch too: then its own log takes the place of the old
+color's, unless it has less than a minute of it.
+
 Logs are read on from the last time stamp, a bounded number of lines at a time; memory is constant.
 """
 
@@ -228,6 +231,8 @@ class LogSource(Source[list[list[LoggedError]]]):
     color: str
     service: str = ""
     """Which of several services of the color it is; empty for the one that takes the traffic."""
+    had_traffic: bool = False
+    """Whether the live color had the traffic before *since* too: then its own log is what is compared with."""
     clock: Callable[[], float] = time.time
     counts: tuple[ErrorCounts, ErrorCounts] = field(init=False)
     """Of the live and of the old color."""
@@ -298,6 +303,8 @@ class LogSource(Source[list[list[LoggedError]]]):
     def _begin(self) -> None:
         live, old = self.live(), self.old() if self.old else None
         own, self.before = self._up_to_switch(live), self._up_to_switch(old)
+        if self.had_traffic and own is not None and own.seconds >= MIN_EXPOSURE_S:
+            self.before = own  # the other color has had no traffic
         known = self.before or own
         self.known = known.signatures if known else frozenset()
         self.readers = [self._reader(each) if each else None for each in (live, old)]

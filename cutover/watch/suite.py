@@ -96,6 +96,8 @@ class WatchSuite:
     since: float
     containers: dict[str, ContainerSource] = field(default_factory=dict)
     """The sources of the live color's containers: "" for the service with the traffic."""
+    had_traffic: bool = False
+    """Whether *live* had the traffic before *since* too, as without a switch."""
 
     def checks(self) -> list[WatchCheck]:
         """The checks by `check_names`; one that this target cannot be asked stays in the list with the reason."""
@@ -350,8 +352,9 @@ class WatchSuite:
     def _log_source(self, find: Find, service: str, name: str = "") -> LogSource:
         old = _finder(self.settings, replace(self.old, service=service) if self.old else None)
         return LogSource(
-            find, old, self.settings.logs, self.since, self.evidence, self.color, name, pace_s=PACES["logs"]
-        )
+            find, old, self.settings.logs, self.since, self.evidence, self.color, name, self.had_traffic,
+            pace_s=PACES["logs"],
+        )  # fmt: skip
 
     @cached_property
     def dependencies(self) -> DependencySource | None:

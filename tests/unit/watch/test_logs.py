@@ -168,6 +168,33 @@ def test_lines_without_a_level_are_no_yes(texts: list[str], outcome: Outcome) ->
     assert rate.verdict().outcome is outcome, rate.verdict()
 
 
+@pytest.mark.parametrize(
+    ("had_traffic", "own_s", "outcome"),
+    [
+        (True, 7200.0, YES),  # as many as in the two hours before
+        (True, 30.0, NO),  # it has just been started: only the old color can tell
+        (False, 7200.0, NO),  # it has the traffic since the switch
+    ],
+)
+def test_without_a_switch_the_live_color_is_compared_with_itself(
+    monkeypatch: pytest.MonkeyPatch, own_s: float, outcome: Outcome, *, had_traffic: bool
+) -> None:
+    """An old color that has had no traffic for hours has logged no error, which says nothing of the live one."""
+    logged = {"live": before("a" * 120, own_s), "old": before("", 7200.0)}
+    monkeypatch.setattr("cutover.watch.logs.read_baseline", lambda found, _rules: logged[found.id])
+    source = LogSource(
+        lambda: container(id="live"), lambda: container(id="old"), RULES, SINCE, Evidence(), "green",
+        had_traffic=had_traffic, clock=lambda: SINCE + 600, start=at_once,
+    )  # fmt: skip
+    monkeypatch.setattr(
+        LogReader, "read", lambda each: errors("a" * 10) if each.container_id == "live" else []
+    )
+    rate, new = log_checks(source)
+    rate.poll(0.0)
+    assert rate.verdict().outcome is outcome, rate.verdict()
+    assert new.verdict().outcome is (NO if outcome is NO else YES), new.verdict()
+
+
 def test_memory_stays_constant() -> None:
     """A release that logs a new kind of error each time does not fill the watch's memory."""
     counts = ErrorCounts(SINCE)
