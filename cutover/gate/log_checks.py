@@ -348,7 +348,9 @@ def judge_logs(now: LogWindow, before: LogWindow | None, floor: int) -> Verdict:
         return yes("logs", summary if not count else f"{summary}, fewer than {floor}", **evidence)
     crashes = [each for each in fresh if each.severe]
     go_on = any(each.at >= now.ended - now.seconds / 3 for each in fresh)
-    if _are_of_new_kind(crashes, now, before, floor):
+    times = Counter(each.signature for each in crashes)
+    most = max(times.values(), default=0)
+    if are_new_crashes(times, most, now.seconds, before, floor=floor, alpha=SPIKE_ALPHA):
         problem = f"{len(crashes)} crashes of a new kind in {approx_duration(now.seconds)}: {_most(crashes)}"
     elif before and _is_spike(now, before):
         old = f"before it were {len(before.errors)} in {approx_duration(before.seconds)}"
@@ -361,17 +363,19 @@ def judge_logs(now: LogWindow, before: LogWindow | None, floor: int) -> Verdict:
     return no("logs", problem, **evidence)
 
 
-def _are_of_new_kind(
-    crashes: Sequence[LoggedError], now: LogWindow, before: LogWindow | None, floor: int
+def are_new_crashes(
+    times: Mapping[str, int],
+    most: int,
+    seconds: float,
+    before: LogWindow | None,
+    *,
+    floor: int,
+    alpha: float,
 ) -> bool:
-    """Whether *crashes* with unknown signatures are enough, and not only texts that are new each time."""
-    once = sum(each.severe for each in before.once) if before else 0
-    most = max(Counter(each.signature for each in crashes).values(), default=0)
-    if most >= floor or not once or before is None:
-        return len(crashes) >= floor
-    return (
-        len(crashes) >= floor and more_often(len(crashes), now.seconds, once, before.seconds) <= SPIKE_ALPHA
-    )
+    """Whether crashes of unknown signatures (*times* of each, *most* of one) are enough, and no new texts by chance."""
+    number, once = sum(times.values()), sum(each.severe for each in before.once) if before else 0
+    by_chance = most < floor and once and before and more_often(number, seconds, once, before.seconds) > alpha
+    return number >= floor and not by_chance
 
 
 def _is_spike(now: LogWindow, before: LogWindow) -> bool:

@@ -39,6 +39,7 @@ from cutover.gate.log_checks import (
     ROUNDING_S,
     LoggedError,
     LogWindow,
+    are_new_crashes,
     read_baseline,
     scan_log,
     split_stamp,
@@ -146,11 +147,6 @@ class LogComparison:
         return frozenset(self.live.by_signature) - self.shared
 
     @property
-    def once(self) -> tuple[LoggedError, ...]:
-        """What the old color logged only once."""
-        return self.before.once if self.before else ()
-
-    @property
     def not_own(self) -> str:
         """How many errors both colors log, as the end of a reason."""
         number = sum(self.live.by_signature[name] for name in self.shared)
@@ -183,14 +179,16 @@ def judge_new_errors(seen: LogComparison, floor: int) -> Verdict:
     question, expected, fresh = "new errors", "no new kind of error", seen.own - seen.known
     count, seconds = seen.live.counts(fresh)[0]
     crashes = frozenset(name for name in fresh if seen.live.severe[name])
-    if _are_new_crashes(seen, crashes, floor):
+    times, alpha = {name: seen.live.severe[name] for name in crashes}, spent(LOG_ALPHA, seen.look)
+    most = max((number for name, number in times.items() if name != OTHERS), default=0)
+    if are_new_crashes(times, most, seconds, seen.before, floor=floor, alpha=alpha):
         reason = f"crashes of a new kind in {seconds:.0f} s: {seen.live.most(crashes)}"
         return no(question, reason, expected=expected, seen=seen.live.most(crashes))
-    exposure = seen.before.seconds if seen.before else 0.0
+    exposure, new_each_time = (seen.before.seconds, len(seen.before.once)) if seen.before else (0.0, 0)
     again = frozenset(name for name in fresh - {OTHERS} if seen.live.by_signature[name] >= floor)
-    for names, once in ((fresh, len(seen.once)), (again, 0)):
+    for names, once in ((fresh, new_each_time), (again, 0)):
         for number, length in seen.live.counts(names):
-            sure = more_often(number, length, once, exposure) <= spent(LOG_ALPHA, seen.look) / 2
+            sure = more_often(number, length, once, exposure) <= alpha / 2
             lasting = exposure < MIN_EXPOSURE_S and _goes_on(seen.live, names, 2 * floor)
             if number >= floor and (sure or lasting):
                 reason = f"{number} errors of a new kind in {length:.0f} s: {seen.live.most(names)}"
@@ -199,17 +197,6 @@ def judge_new_errors(seen: LogComparison, floor: int) -> Verdict:
         return not_asked(question, NO_LEVEL)
     reason = f"{count} of a new kind in {seconds:.0f} s" if count else f"none in {seconds:.0f} s"
     return yes(question, reason + seen.not_own, expected=expected, kinds=len(fresh))
-
-
-def _are_new_crashes(seen: LogComparison, crashes: frozenset[str], floor: int) -> bool:
-    """Whether *crashes*, which the old color never logged, are enough, and not only texts that are new each time."""
-    number, once = sum(seen.live.severe[name] for name in crashes), sum(each.severe for each in seen.once)
-    again = any(seen.live.severe[name] >= floor for name in crashes - {OTHERS})
-    if again or not once or seen.before is None:
-        return number >= floor
-    seconds = seen.live.counts(crashes)[0][1]
-    chance = more_often(number, seconds, once, seen.before.seconds)
-    return number >= floor and chance <= spent(LOG_ALPHA, seen.look)
 
 
 def _goes_on(live: ErrorCounts, names: frozenset[str], least: int) -> bool:
