@@ -140,6 +140,8 @@ class LogComparison:
     lines: int
     blind: bool = False
     """The lines are JSON and none has a level: errors cannot be told from other lines."""
+    whose: str = "the old color"
+    """The color that logged *before*."""
 
     @property
     def own(self) -> frozenset[str]:
@@ -161,7 +163,7 @@ def judge_log_rate(seen: LogComparison, floor: int) -> Verdict:
     if before is None:
         reason = f"{whole} errors in {seconds:.0f} s; no log of an old color to compare with"
         return not_asked(question, reason)
-    was = f"the old color logged {len(before.errors)} in {before.seconds:.0f} s before"
+    was = f"{seen.whose} logged {len(before.errors)} in {before.seconds:.0f} s before"
     for count, length in seen.live.counts(seen.own):
         chance = more_often(count, length, len(before.errors), before.seconds)
         sure = chance <= spent(LOG_ALPHA, seen.look) / 2
@@ -226,6 +228,7 @@ class LogSource(Source[list[list[LoggedError]]]):
     readers: list[LogReader | None] = field(default_factory=lambda: [None, None])
     before: LogWindow | None = None
     known: frozenset[str] = frozenset()
+    whose: str = "the old color"
 
     expected: ClassVar[str] = "the container's log"
     pending: ClassVar[str] = "the log has not been read yet"
@@ -261,7 +264,8 @@ class LogSource(Source[list[list[LoggedError]]]):
         reader = self.readers[0]
         lines, blind = (reader.lines, reader.structured and not reader.leveled) if reader else (0, False)
         shared = frozenset(old.by_signature)
-        return LogComparison(live, shared, self.before, self.known, max(1, self.count), lines, blind)
+        look = max(1, self.count)
+        return LogComparison(live, shared, self.before, self.known, look, lines, blind, self.whose)
 
     def _read_both(self) -> list[list[LoggedError]]:
         if self.readers[0] is None:
@@ -291,7 +295,7 @@ class LogSource(Source[list[list[LoggedError]]]):
         live, old = self.live(), self.old() if self.old else None
         own, self.before = self._up_to_switch(live), self._up_to_switch(old)
         if self.had_traffic and own is not None and own.seconds >= MIN_EXPOSURE_S:
-            self.before = own  # the other color has had no traffic
+            self.before, self.whose = own, "it"  # the other color has had no traffic
         known = self.before or own
         self.known = known.signatures if known else frozenset()
         self.readers = [self._reader(each) if each else None for each in (live, old)]

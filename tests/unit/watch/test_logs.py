@@ -193,6 +193,8 @@ def test_without_a_switch_the_live_color_is_compared_with_itself(
     rate.poll(0.0)
     assert rate.verdict().outcome is outcome, rate.verdict()
     assert new.verdict().outcome is (NO if outcome is NO else YES), new.verdict()
+    whose = "it logged 120 in 7200 s" if outcome is YES else "the old color logged 0 in 7200 s"
+    assert f"{whose} before" in rate.verdict().reason
 
 
 def test_memory_stays_constant() -> None:
