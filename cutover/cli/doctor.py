@@ -84,8 +84,6 @@ def examine(
 
 
 # --- the host ---------------------------------------------------------------------------------------------------
-
-
 def engine_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
     """Yield what is wrong with the docker command, Compose, the chosen context and the engine."""
     if shutil.which("docker", path=process.FIXED_PATH) is None:
@@ -112,8 +110,6 @@ def engine_findings(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 # --- without cutover.toml ----------------------------------------------------------------------------------------
-
-
 def unconfigured_findings(
     here: Path, files: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[Finding]:
@@ -161,8 +157,6 @@ def engine_facts(
 
 
 # --- with cutover.toml -------------------------------------------------------------------------------------------
-
-
 def configured_findings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Yield what a release with *settings* would stumble on; raises ConfigError if a color cannot be rendered."""
     linted = lint_env_files(settings, environment).findings

@@ -101,8 +101,6 @@ class ComposeProject:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
-
-
 def compose_files(
     folder: Path, given: Sequence[str], environment: Mapping[str, str], values: Mapping[str, str]
 ) -> tuple[Path, ...]:
@@ -194,8 +192,6 @@ def _config(
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------
-
-
 def candidates(project: ComposeProject) -> list[str]:
     """Return the services that may receive the traffic, the likeliest ones only: published, and no database."""
     rows = {
@@ -216,8 +212,6 @@ def readiness_path(service: Service, image: Mapping[str, Any] | None = None) -> 
 
 
 # --- drafting ---------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Choices:
     """What `cutover init` cannot see in the compose file."""
@@ -419,8 +413,6 @@ def _plain(value: str) -> str:
 
 
 # --- changes to the text of a compose file ----------------------------------------------------------------------
-
-
 @dataclass(slots=True)
 class TextFile:
     """The text of one compose file, its nodes, and the replacements so far: start, end, new text."""

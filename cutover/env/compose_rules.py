@@ -130,8 +130,6 @@ def missing_services(use: ComposeUse) -> Iterator[Fault]:
 
 
 # --- variables --------------------------------------------------------------------------------------------------
-
-
 def split_outside(text: str, separator: str = ":") -> list[str]:
     """Return the parts of *text* between separators that are in no `${…}`."""
     parts, depth = [""], 0
@@ -173,8 +171,6 @@ def raw_ports(service: Service) -> Iterator[tuple[str, str, str]]:
 
 
 # --- the image --------------------------------------------------------------------------------------------------
-
-
 def tag_is_chosen(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """A release chooses the tag of the service that receives traffic, and of the others that have its image."""
     image, raw = str(service.get("image") or ""), str(use.raw(name).get("image") or "")
@@ -213,8 +209,6 @@ def fits_this_machine(use: ComposeUse, name: str, _service: Service) -> Iterator
 
 
 # --- two colors -------------------------------------------------------------------------------------------------
-
-
 def name_is_free(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """No `container_name` that both colors would need."""
     given, twin = service.get("container_name"), (use.other.get("services") or {}).get(name) or {}
@@ -323,8 +317,6 @@ def answers_to_its_own_name(use: ComposeUse, name: str, service: Service) -> Ite
 
 
 # --- health -----------------------------------------------------------------------------------------------------
-
-
 def health_command_of(service: Service, image: Mapping[str, Any] | None = None) -> list[str]:
     """Return the HEALTHCHECK of a service, else that of its image: `["CMD", …]`, `["NONE"]`; empty if there is none."""
     said = service.get("healthcheck") or {}
@@ -361,8 +353,6 @@ def health_is_asked(use: ComposeUse, name: str, service: Service) -> Iterator[Fa
 
 
 # --- namespaces, users, logs, dependencies -----------------------------------------------------------------------
-
-
 def namespaces_are_its_own(use: ComposeUse, name: str, service: Service) -> Iterator[Fault]:
     """The container does not live in the namespaces or volumes of one that a release replaces or leaves."""
     for key in ("network_mode", "pid", "ipc"):

@@ -82,8 +82,6 @@ class LintReport:
 
 
 # --- checks that read files -------------------------------------------------------------------------------------
-
-
 def lint_env_files(settings: Settings, environment: Mapping[str, str]) -> LintReport:
     """Check the env file of each color; *environment* is that of the caller. A finding never contains a value."""
     where = {color: str(near(each.env_file)) for color, each in settings.colors.items()}
@@ -193,8 +191,6 @@ def is_tracked(path: Path) -> bool:
 
 
 # --- rules ------------------------------------------------------------------------------------------------------
-
-
 def is_placeholder(value: str) -> bool:
     """Whether *value* is the placeholder of a template."""
     if any(PLACEHOLDER.fullmatch(part) for part in (value, *_credentials(value))):
@@ -324,8 +320,6 @@ def compare_colors(
 
 
 # --- the colors side by side ------------------------------------------------------------------------------------
-
-
 def parity_rows(colors: Values, *, public: Collection[str], apart: Collection[str]) -> list[ParityRow]:
     """Return one row for each key of any color. Values are shown only for *public* keys; *apart* keys may differ."""
     rows = []

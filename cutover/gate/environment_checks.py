@@ -162,8 +162,6 @@ def judge_tls(until: float, now: float, least_days: float, refusal: str) -> Verd
 
 
 # --- alerts --------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class AlertState:
     """The answers of Prometheus and Alertmanager."""
