@@ -242,15 +242,10 @@ class _Service:
             yield "init", host["Init"]
         if host.get("ShmSize") != SHM_BYTES:
             yield "shm_size", host.get("ShmSize")
-        ulimits: dict[str, Any] = {}
-        for row in host.get("Ulimits") or ():
-            ulimits[row["Name"]] = {"soft": row["Soft"], "hard": row["Hard"]}
-        yield "ulimits", ulimits
-        devices = [
-            (row["PathOnHost"], row["PathInContainer"], row["CgroupPermissions"])
-            for row in host.get("Devices") or ()
-        ]
-        yield "devices", [":".join(each) for each in devices]
+        ulimits = host.get("Ulimits") or ()
+        yield "ulimits", {row["Name"]: {"soft": row["Soft"], "hard": row["Hard"]} for row in ulimits}
+        parts = ("PathOnHost", "PathInContainer", "CgroupPermissions")
+        yield "devices", [":".join(row[part] for part in parts) for row in host.get("Devices") or ()]
         requests = [_device_request(each) for each in host.get("DeviceRequests") or ()]
         if requests:
             yield "deploy", {"resources": {"reservations": {"devices": requests}}}
@@ -273,10 +268,9 @@ class _Service:
     def _ports(self) -> list[dict[str, Any]]:
         now = (self.running.attributes.get("NetworkSettings") or {}).get("Ports") or {}
         return [
-            row
+            self._port(inner, binding, (now.get(inner) or ())[number : number + 1])
             for inner, bindings in (self.host.get("PortBindings") or {}).items()
             for number, binding in enumerate(bindings or ())
-            for row in [self._port(inner, binding, (now.get(inner) or ())[number : number + 1])]
         ]
 
     def _port(

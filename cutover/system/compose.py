@@ -49,11 +49,7 @@ class Compose:
     env_file: Path | None = None
     overrides: tuple[Path, ...] = ()
     """Further files, merged onto *file* in this order."""
-
-    @property
-    def restore_script(self) -> str:
-        """The shell file of the state directory that restores a service."""
-        return "restore-service.sh"
+    restore_script = "restore-service.sh"
 
     def at(self, file: Path) -> Compose:
         """Return the same project with the release file *file* only."""
@@ -324,14 +320,8 @@ def learn_secrets(model: Mapping[str, Any], variables: Mapping[str, str], keys: 
     """
     services = model.get("services") or {}
     images = [str(each["image"]) for each in services.values() if each.get("image")]
-    MASK.show(
-        [
-            str(model.get("name") or ""),
-            *services,
-            *images,
-            *(word for each in images for word in re.split("[/:@]", each)),
-        ]
-    )
+    parts = [word for each in images for word in re.split("[/:@]", each)]
+    MASK.show([str(model.get("name") or ""), *services, *images, *parts])
     MASK.learn_environment(variables, keys.public, keys.masked)
     for service in services.values():
         for key, of in (("environment", service), ("labels", service), ("args", service.get("build") or {})):

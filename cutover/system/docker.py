@@ -88,18 +88,8 @@ class _NotFound(EngineUnavailable):
     pass
 
 
-def _get(
-    path: str,
-    query: Mapping[str, Any] | None = None,
-    deadline_s: float = API_DEADLINE_S,
-    engine: Engine = HERE,
-) -> bytes:
-    """Body of a GET request to the engine; raises EngineUnavailable, _NotFound for a path that is not there."""
-    return b"".join(_stream(path, query or {}, deadline_s, engine))
-
-
 def _get_json(path: str, query: Mapping[str, Any] | None = None, engine: Engine = HERE) -> Any:
-    body = _get(path, query, engine=engine)
+    body = b"".join(_stream(path, query or {}, API_DEADLINE_S, engine))
     try:
         return json.loads(body)
     except ValueError as error:
@@ -119,7 +109,7 @@ def _found(path: str, engine: Engine = HERE) -> dict[str, Any] | None:
 def _stream(
     path: str, query: Mapping[str, Any], deadline_s: float, engine: Engine
 ) -> Generator[bytes, None, None]:
-    """The body of `_get` as it arrives."""
+    """Body of a GET request as it arrives; raises EngineUnavailable, _NotFound for a path that is not there."""
     address = engine.address or docker_host() or DEFAULT_HOST
     # Without the SDK where that is possible: its import takes longer than all requests of a gate.
     if address.startswith("unix://"):
@@ -144,9 +134,8 @@ def _stream_sdk(
 ) -> Generator[tuple[int, bytes], None, None]:
     with engine_errors():
         api = client().api
-        with closing(
-            api.get(f"{api.base_url}{path}", params=query, timeout=deadline_s, stream=True)
-        ) as response:
+        found = api.get(f"{api.base_url}{path}", params=query, timeout=deadline_s, stream=True)
+        with closing(found) as response:
             yield response.status_code, b""
             for data in response.iter_content(READ_BYTES):
                 yield response.status_code, data
@@ -179,7 +168,7 @@ def _socket_client(address: str) -> HttpClient:
 def answers(engine: Engine = HERE) -> bool:
     """Whether the engine answers within a second."""
     try:
-        _get("/_ping", deadline_s=PING_DEADLINE_S, engine=engine)
+        b"".join(_stream("/_ping", {}, PING_DEADLINE_S, engine))
     except EngineUnavailable:
         return False
     return True

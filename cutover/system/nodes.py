@@ -104,11 +104,8 @@ def _connected(named: tuple[tuple[str, str], ...], config: Path | None) -> Nodes
     stack, own = ExitStack(), docker.node_id()
     hosts = stack.enter_context(connections(list(dict.fromkeys(ssh for _, ssh in named)), config))
     atexit.register(stack.close)
-    there = [
-        NodeEngine(Engine(name, f"unix://{hosts[ssh].socket}.engine"), hosts[ssh])
-        for name, ssh in named
-        if ids[name] != own
-    ]
+    others = {name: hosts[ssh] for name, ssh in named if ids[name] != own}
+    there = [NodeEngine(Engine(name, f"unix://{host.socket}.engine"), host) for name, host in others.items()]
     silent = dict(zip(there, of_each(NodeEngine.connect, there), strict=True))
     asked = {each.engine.node: each for each in there if not silent[each]}
     for name, each in asked.items():
@@ -126,7 +123,6 @@ def node_ids(named: Sequence[str], there: Sequence[SwarmNode]) -> dict[str, str]
             known = ", ".join(sorted(each.name for each in there))
             raise ConfigError(f"[platform] nodes: the Swarm has no node {name}; it has {known}")
         if len(same) > 1:
-            raise ConfigError(
-                f"[platform] nodes: {len(same)} nodes of the Swarm are called {name}; leave it out"
-            )
+            what = f"{len(same)} nodes of the Swarm are called {name}"
+            raise ConfigError(f"[platform] nodes: {what}; leave it out")
     return {each.name: each.id for each in there if each.name in named}

@@ -85,9 +85,8 @@ def docker_host() -> str:
     if host.startswith("ssh://"):
         origin = "DOCKER_HOST" if given else f"docker context {context!r}"
         todo = "run cutover on that host, or choose an engine of this host (DOCKER_HOST=unix:///var/run/docker.sock)"
-        raise ConfigError(
-            f"{origin}: the engine at {host} is on another host, where no check can look: {todo}"
-        )
+        why = f"the engine at {host} is on another host, where no check can look"
+        raise ConfigError(f"{origin}: {why}: {todo}")
     return host
 
 
@@ -157,10 +156,8 @@ def run(
         kill_group(process)
         _rest_of_output(process)
         raise
-    hide = MASK if mask else str
-    return CompletedCommand(
-        tuple(words), code, hide(out.decode(errors="replace")), hide(err.decode(errors="replace"))
-    )
+    texts = [each.decode(errors="replace") for each in (out, err)]
+    return CompletedCommand(tuple(words), code, *(map(MASK, texts) if mask else texts))
 
 
 @contextlib.contextmanager

@@ -64,9 +64,8 @@ def reference_fault(reference: str) -> str:
     if len(repository) <= MAX_REPOSITORY and all(map(COMPONENT.fullmatch, parts)):
         return ""
     allowed = "lower-case letters and digits, with . _ - or / between them"
-    return (
-        f"{quoted(repository)} is no image repository: it has at most {MAX_REPOSITORY} characters, {allowed}"
-    )
+    what = f"it has at most {MAX_REPOSITORY} characters, {allowed}"
+    return f"{quoted(repository)} is no image repository: {what}"
 
 
 def ensure_image(reference: str, environment: Mapping[str, str] = os.environ) -> ImageFact:

@@ -6,7 +6,6 @@ import atexit
 import base64
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import tempfile
@@ -30,23 +29,15 @@ CLOSE_DEADLINE_S = 10.0
 SOCKET_ROOM = 80  # a socket has at most 107 letters, and ssh adds 17 while it makes one
 BEGINS = "cutover: what the command prints begins here"
 REASONS = (
-    (
-        re.compile(r"REMOTE HOST IDENTIFICATION HAS CHANGED"),
-        "its host key has changed: compare it on the host itself, then remove the old one with ssh-keygen -R",
-    ),
-    (
-        re.compile(r"Host key verification failed|host key is known for"),
-        "its host key is not known here: compare it on the host itself, then add it to ~/.ssh/known_hosts",
-    ),
-    (
-        re.compile(r"Could not resolve hostname"),
-        "no host of that name: name it as `ssh` knows it, or add it to ~/.ssh/config",
-    ),
-    (
-        re.compile(r"Permission denied|Too many authentication failures"),
-        "it refuses the login: load the key into the agent, or name it in ~/.ssh/config (no password is asked for)",
-    ),
-)
+    (("REMOTE HOST IDENTIFICATION HAS CHANGED",),
+     "its host key has changed: compare it on the host itself, then remove the old one with ssh-keygen -R"),
+    (("Host key verification failed", "host key is known for"),
+     "its host key is not known here: compare it on the host itself, then add it to ~/.ssh/known_hosts"),
+    (("Could not resolve hostname",),
+     "no host of that name: name it as `ssh` knows it, or add it to ~/.ssh/config"),
+    (("Permission denied", "Too many authentication failures"),
+     "it refuses the login: load the key into the agent, or name it in ~/.ssh/config (no password is asked for)"),
+)  # fmt: skip
 """What ssh says -> what it means and the way out; the first one that is found counts."""
 
 
@@ -107,11 +98,6 @@ class SshHost:
         """
         return (*self._options, "-O", "forward", "-L", f"{local}:{remote}", "--", self.name)
 
-    @property
-    def close_argv(self) -> Argv:
-        """The command that ends the connection."""
-        return (*self._options, "-O", "exit", "--", self.name)
-
     def run(
         self, script: str, *, deadline_s: float, stdin: int | None = None, mask: bool = True
     ) -> CompletedCommand:
@@ -122,9 +108,8 @@ class SshHost:
         """
         argv, given = self.argv(f"echo {shlex.quote(BEGINS)}; {script}"), ssh_environment()
         # Masked afterwards: a secret may be a word of the marker.
-        done = own_output(
-            process.run(argv, deadline_s=deadline_s, environment=given, stdin=stdin, mask=False)
-        )
+        done = process.run(argv, deadline_s=deadline_s, environment=given, stdin=stdin, mask=False)
+        done = own_output(done)
         return replace(done, out=MASK(done.out), err=MASK(done.err)) if mask else done
 
     def fetch(self, folder: str, *, most: int, deadline_s: float) -> bytes:
@@ -141,7 +126,8 @@ class SshHost:
 
     def close(self) -> None:
         """End the connection, if there is one."""
-        process.run(self.close_argv, deadline_s=CLOSE_DEADLINE_S, environment=ssh_environment())
+        argv = (*self._options, "-O", "exit", "--", self.name)
+        process.run(argv, deadline_s=CLOSE_DEADLINE_S, environment=ssh_environment())
 
 
 @cache
@@ -164,9 +150,8 @@ def own_output(done: CompletedCommand) -> CompletedCommand:
     _, begins, own = done.out.partition(f"{BEGINS}\n")
     if begins or done.code in {UNREACHED, process.TIMED_OUT}:
         return replace(done, out=own, begun=bool(begins))
-    return replace(
-        done, code=UNREACHED, out="", err=f"{done.err}\nthe command did not begin: {done.last_line}"
-    )
+    said = f"{done.err}\nthe command did not begin: {done.last_line}"
+    return replace(done, code=UNREACHED, out="", err=said)
 
 
 def unreached(done: CompletedCommand) -> str:
@@ -180,7 +165,7 @@ def misconfigured(done: CompletedCommand) -> str:
     """What a person must change before the host of *done* can be reached; empty if it may just be away."""
     if done.begun:
         return ""  # a start file there may say such a thing, too
-    return next((meaning for pattern, meaning in REASONS if pattern.search(done.err)), "")
+    return next((meaning for marks, meaning in REASONS if any(mark in done.err for mark in marks)), "")
 
 
 def in_folder(path: str, *words: str, **environment: str) -> str:

@@ -66,15 +66,11 @@ ARCHITECTURES = {
     "s390x": "s390x", "riscv64": "riscv64",
 }  # fmt: skip
 """What a node says of its processor → how an image calls it."""
-
-
 MOUNT_KEYS = frozenset({
     "type", "source", "target", "read_only", "tmpfs.size", "volume.nocopy",
     "bind.create_host_path",  # Compose adds it
 })  # fmt: skip
 """What a mount of a stack is made of, and what means nothing there."""
-
-
 RESOURCE_KEYS = {
     "limits": frozenset({"cpus", "memory", "pids"}),
     "reservations": frozenset({"cpus", "memory", "generic_resources"}),
@@ -95,11 +91,7 @@ class Stack:
 
     project: str
     file: Path
-
-    @property
-    def restore_script(self) -> str:
-        """The shell file of the state directory that restores a service."""
-        return "restore-stack.sh"
+    restore_script = "restore-stack.sh"
 
     def at(self, file: Path) -> Stack:
         """Return the same stack with the release file *file*."""
@@ -127,10 +119,8 @@ class Stack:
         """
         found = {each: docker.swarm_service(f"{self.project}_{each}") for each in services}
         scaled = [name for name, each in found.items() if each is not None and not each.is_global]
-        removed = [
-            f"{self.project}_{name}" for name, each in found.items() if each is not None and each.is_global
-        ]
-        remove: Argv = ("docker", "service", "rm", *removed)
+        removed = [name for name, each in found.items() if each is not None and each.is_global]
+        remove: Argv = ("docker", "service", "rm", *(f"{self.project}_{name}" for name in removed))
         return [argv for argv, names in ((self.stop(*scaled), scaled), (remove, removed)) if names]
 
 
@@ -182,9 +172,8 @@ def _data(kind: str, key: str, given: Mapping[str, Any], variables: Mapping[str,
     variable = str(given.get("environment") or "")
     if variable not in variables:
         way_out = "on Swarm give it a file, a content or a variable of the env file"
-        raise ConfigError(
-            f"{kind}s.{key}: {f'{variable} is not set' if variable else 'has no content'}: {way_out}"
-        )
+        why = f"{variable} is not set" if variable else "has no content"
+        raise ConfigError(f"{kind}s.{key}: {why}: {way_out}")
     return variables[variable].encode()
 
 
@@ -209,11 +198,8 @@ def remove_contents(project: str, needed: Callable[[str], bool]) -> None:
 
 def require_manager() -> None:
     """Raise ConfigError unless the engine is a manager of a Swarm that has a leader, and the CLI can wait for it."""
-    asked = (
-        ("docker", "info", "--format", "{{json .Swarm}}"),
-        ("docker", "version", "--format", "{{.Client.Version}}"),
-    )
-    swarm, version = (process.run(argv, deadline_s=ANSWER_S) for argv in asked)
+    swarm = process.run(("docker", "info", "--format", "{{json .Swarm}}"), deadline_s=ANSWER_S)
+    version = process.run(("docker", "version", "--format", "{{.Client.Version}}"), deadline_s=ANSWER_S)
     problem = why_no_manager(json.loads(swarm.out) if swarm.ok else {"Error": swarm.last_line})
     if problem or (problem := why_too_old(version.out.strip())):
         raise ConfigError(f'[platform] kind = "swarm": {problem}')
@@ -306,9 +292,8 @@ def stack_of(
         if each.get("type") == "volume" and each.get("source")
     }
     networks = {key: _network(each) for key, each in joined.items()}
-    volumes = {
-        key: _without_none(each or {}) for key, each in (model.get("volumes") or {}).items() if key in mounted
-    }
+    given = model.get("volumes") or {}
+    volumes = {key: _without_none(each or {}) for key, each in given.items() if key in mounted}
     named = {
         f"{kind}s": {
             each.key: {"name": each.name, "external": True} for each in contents if each.kind == kind
@@ -326,9 +311,8 @@ def one_offs_of(model: Mapping[str, Any], contents: Collection[Content], folder:
     stack, and no other container can join it. Without another one a container is on the engine's own network.
     *contents*, the configs and secrets, are files in *folder*.
     """
-    external = {
-        key: each for key, each in (model.get("networks") or {}).items() if (each or {}).get("external")
-    }
+    networks = model.get("networks") or {}
+    external = {key: each for key, each in networks.items() if (each or {}).get("external")}
     files = {
         f"{kind}s": {each.key: {"file": str(folder / each.name)} for each in contents if each.kind == kind}
         for kind in KINDS
@@ -396,10 +380,8 @@ def _key_problems(service: Service) -> Iterator[str]:
             yield f"deploy.resources.{kind}.{key} on Swarm: {NO_SUCH_KEY}"
     for network, rows in (service.get("networks") or {}).items():
         for key in _said(rows or {}, ENDPOINT_KEYS):
-            why = (
-                "a task gets an address of its own: leave it out" if key.endswith("address") else NO_SUCH_KEY
-            )
-            yield f"networks.{network}.{key} on Swarm: {why}"
+            own = "a task gets an address of its own: leave it out"
+            yield f"networks.{network}.{key} on Swarm: {own if key.endswith('address') else NO_SUCH_KEY}"
 
 
 def _network_problems(key: str, network: Mapping[str, Any]) -> Iterator[str]:
@@ -468,11 +450,8 @@ def _service(service: Service, project: str, name: str, config_hash: str) -> dic
 
 def _deploy(service: Service) -> dict[str, Any]:
     given = dict(service.get("deploy") or {})
-    limits = {
-        "memory": service.get("mem_limit"),
-        "cpus": service.get("cpus"),
-        "pids": service.get("pids_limit"),
-    }
+    names = {"memory": "mem_limit", "cpus": "cpus", "pids": "pids_limit"}
+    limits = {key: service.get(name) for key, name in names.items()}
     resources = {
         kind: _as_text(rows | dict((given.get("resources") or {}).get(kind) or {}))
         for kind, rows in (("limits", limits), ("reservations", {"memory": service.get("mem_reservation")}))
@@ -516,11 +495,7 @@ def _mounted(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mount(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {
-        key: row[key]
-        for key in ("type", "source", "target", "read_only", "tmpfs")
-        if row.get(key) is not None
-    }
+    kept = _without_none({key: row.get(key) for key in ("type", "source", "target", "read_only", "tmpfs")})
     nocopy = (row.get("volume") or {}).get("nocopy")
     return kept | ({"volume": {"nocopy": nocopy}} if nocopy else {})
 
