@@ -122,9 +122,8 @@ def unconfigured_findings(
     for name in likely:
         tag_key = names_of(project, Choices((name,), "/", project.name)).tag
         facts = engine_facts(project.name, project.model, (name,))
-        use = ComposeUse(
-            where, project.name, project.model, (name,), project.source, tag_key=tag_key, **facts
-        )
+        about = (where, project.name, project.model, (name,), project.source)
+        use = ComposeUse(*about, tag_key=tag_key, **facts)
         alone = compose_findings(use)
         yield from alone
         twin = other_project(project, f"{project.name}_green")

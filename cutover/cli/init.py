@@ -111,9 +111,8 @@ def require_there(found: ComposeProject, services: tuple[str, ...]) -> None:
 def main_service(likely: list[str], *, asks: bool) -> str:
     """Return which of the *likely* services gets the traffic, by the person at the terminal if it *asks*."""
     if not likely:
-        raise ConfigError(
-            "no service to release: the compose file has only databases; name one with --service"
-        )
+        why = "the compose file has only databases; name one with --service"
+        raise ConfigError(f"no service to release: {why}")
     first, *others = likely
     if others and not asks:
         raise ConfigError(f"which service gets the traffic? --service={first} or {', '.join(others)}")

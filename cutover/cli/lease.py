@@ -26,8 +26,7 @@ def lease_command(config: str | None, as_json: bool, lease_id: str, what: str, e
 
     Exit 12 if another release has it; `cutover status` says which.
     """
-    state, now = State(settings_of(config).state), time.time()
-    state.prepare()
+    state, now = State(settings_of(config).state).prepare(), time.time()
     if end:
         end_lease(state, lease_id)
         tell(as_json, {"lease": None}, ["given back"])

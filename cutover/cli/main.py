@@ -20,24 +20,18 @@ from cutover.core.errors import ConfigError, CutoverError, EngineUnavailable
 from cutover.core.masking import printable
 from cutover.core.target import empty_fault
 
-MODULES = {
-    "confirm": "operations",
-    "doctor": "doctor",
-    "env": "doctor",
-    "init": "init",
-    "journal": "reports",
-    "lease": "lease",
-    "recover": "operations",
-    "rehearse": "operations",
-    "release": "release",
-    "report": "reports",
-    "retire": "operations",
-    "rollback": "operations",
-    "snapshot": "snapshot",
-    "stats": "status",
-    "status": "status",
+COMMANDS = {
+    "doctor": ("doctor", "env"),
+    "init": ("init",),
+    "lease": ("lease",),
+    "operations": ("confirm", "recover", "rehearse", "retire", "rollback"),
+    "release": ("release",),
+    "reports": ("journal", "report"),
+    "snapshot": ("snapshot",),
+    "status": ("stats", "status"),
 }
-"""Command -> the module of this folder where it is called `NAME_command`."""
+"""Module of this folder -> its commands; `NAME` is called `NAME_command` there."""
+MODULES = {name: module for module, names in COMMANDS.items() for name in names}
 
 F = TypeVar("F", bound=Callable[..., Any])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of sentences.")

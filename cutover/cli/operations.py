@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 
 import click
 
@@ -40,8 +41,7 @@ def confirm_command(config: str | None, as_json: bool, release: str | None, chec
     A release that is confirmed already stays so. Exit 1: it was reverted, or it does not serve any more.
     """
     settings = settings_of(config)
-    state = State(settings.state)
-    state.prepare()
+    state = State(settings.state).prepare()
     with journaled(state):
         done = confirm(settings, state, release, check=check)
     tell(as_json, dict(done.facts), [done.sentence, *(f"note   {each}" for each in done.notes)])
@@ -63,20 +63,17 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
     settings = settings_of(config)
     state = State(settings.state)
     first, trouble = state.open_release(), unresolved(state.history())
+    nothing = "nothing is open: nothing to recover"
     # Also of a session that has nothing open: it may open a release, or still write its report.
     if state.session_runs():
         raise Locked(state.lock_line())
     if first is None and trouble is None and state.unrecorded() is not None:
         with state.locked(lock_owner("recover")):
             completed = finish_record(settings, state)
-        tell(
-            as_json,
-            {"recovered": None, "completed": completed},
-            [completed or "nothing is open: nothing to recover"],
-        )
+        tell(as_json, {"recovered": None, "completed": completed}, [completed or nothing])
         return 0
     if first is None and trouble is None:
-        tell(as_json, {"recovered": None}, ["nothing is open: nothing to recover"])
+        tell(as_json, {"recovered": None}, [nothing])
         return 0
     state.prepare()
     of: str | None = first or (trouble["release"] if trouble and trouble.get("release") else None)
@@ -99,13 +96,8 @@ def recover_command(config: str | None, as_json: bool, give_up: bool) -> int:
         if trouble is not None:
             require_gate_of_old(settings, state, trouble)
             state.journal("recovered", release=trouble.get("release"), who=who())
-    what = (
-        f"release {left} was reverted"
-        if left
-        else "the guard has reverted it meanwhile"
-        if first
-        else "resolved"
-    )
+    meanwhile = "the guard has reverted it meanwhile" if first else "resolved"
+    what = f"release {left} was reverted" if left else meanwhile
     tell(as_json, {"recovered": left, "serves": said}, [f"{what}: {said}"])
     return 0
 
@@ -122,8 +114,7 @@ def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> i
     settings = settings_of(config)
     if deploy is not None:
         require_tag("--deploy", deploy)
-    state = State(settings.state)
-    state.prepare()
+    state = State(settings.state).prepare()
     if deploy is not None and (code := pytest_child(settings, "--target=idle", f"--deploy={deploy}")):
         return code
     with state.locked(lock_owner("a rehearsal")), journaled(state):
@@ -140,15 +131,13 @@ def rehearse_command(config: str | None, as_json: bool, deploy: str | None) -> i
 def retire_command(config: str | None, as_json: bool) -> int:
     """Drain and stop the idle color; refused while a release is open, or when the live one cannot be told."""
     settings = settings_of(config)
-    state = State(settings.state)
-    state.prepare()
+    state = State(settings.state).prepare()
     with state.locked(lock_owner("retire")):
         left = state.open_release()
         if left:
             state.require_not_held()
-            raise ConfigError(
-                f"release {left} is open, its revert needs the idle color: `cutover recover` first"
-            )
+            why = f"release {left} is open, its revert needs the idle color"
+            raise ConfigError(f"{why}: `cutover recover` first")
         colors = inspect_colors(settings)
         if colors.live.color is None:
             raise ConfigError(f"which color is idle is unknown: {colors.live.how}")
@@ -184,21 +173,15 @@ def rollback_command(config: str | None, as_json: bool, release: str | None, to_
     if to_tag is not None:
         require_tag("--to-tag", to_tag)
         if release is not None:
-            raise ConfigError(
-                f"--to-tag={to_tag} with {release}: the one deploys, the other reverts; choose one"
-            )
-    state = State(settings.state)
-    state.prepare()
+            both = f"--to-tag={to_tag} with {release}"
+            raise ConfigError(f"{both}: the one deploys, the other reverts; choose one")
+    state = State(settings.state).prepare()
     with journaled(state):
         if to_tag is not None:
             done = roll_back_to(settings, state, to_tag)
         else:
-            done = wait_until_free(
-                state,
-                settings.release_timeout,
-                lambda: roll_back(settings, state, release),
-                lambda text: click.echo(printable(text), err=True),
-            )
+            wait_s, act = settings.release_timeout, partial(roll_back, settings, state, release)
+            done = wait_until_free(state, wait_s, act, lambda text: click.echo(printable(text), err=True))
         if done.sentence:
             tell(as_json, dict(done.facts), [done.sentence])
         if done.trouble is not None:

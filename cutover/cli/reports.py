@@ -78,9 +78,8 @@ def _session(name: str, config: str | None) -> ReportFolder:
     try:
         reports = settings_of(config).reports
     except ConfigError as error:
-        raise ConfigError(
-            f"{name}: no such folder of a report; no session of this name either: {error}"
-        ) from error
+        what = "no such folder of a report; no session of this name either"
+        raise ConfigError(f"{name}: {what}: {error}") from error
     if (reports / name).is_dir():
         return read_report_folder(reports / name)
     if found := folder_of_release(reports, name):
@@ -172,9 +171,8 @@ def _github_client(base: str) -> httpx.Client:
 
     token = os.environ.get("GITHUB_TOKEN", "").strip()
     if not token:
-        raise ConfigError(
-            "GITHUB_TOKEN is not set: a token that may write issues is needed to comment on a ticket"
-        )
+        needed = "a token that may write issues is needed to comment on a ticket"
+        raise ConfigError(f"GITHUB_TOKEN is not set: {needed}")
     MASK.learn([token])
     headers = {
         "Authorization": f"Bearer {token}",
@@ -203,9 +201,8 @@ def _request(client: httpx.Client, method: str, path: str, body: dict[str, str] 
         response = client.request(method, path, json=body)
         answer = response.json() if response.content else {}
     except httpx.HTTPError as error:
-        raise Inconclusive(
-            MASK(f"{client.base_url} did not answer: {str(error) or type(error).__name__}")
-        ) from error
+        why = str(error) or type(error).__name__
+        raise Inconclusive(MASK(f"{client.base_url} did not answer: {why}")) from error
     except ValueError as error:
         raise Inconclusive(f"{client.base_url} answered {response.status_code} without JSON") from error
     if response.is_success:

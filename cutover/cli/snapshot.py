@@ -80,8 +80,7 @@ def restore_command(
     if file and back:
         raise ConfigError(f"{file} with --back: a restore or its undo, not both")
     settings = settings_of(config)
-    state = State(settings.state)
-    state.prepare()
+    state = State(settings.state).prepare()
     with state.locked(lock_owner("a restore")), closing(open_database(settings)) as database:
         snapshot = None if back else choose_snapshot(database.folder, file)
         if not yes:

@@ -73,7 +73,8 @@ def code_of(facts: dict[str, Any]) -> int:
 
 def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, Any]:
     state = State(settings.state)
-    agreed = here.proxy.agreed() if here and here.proxy else None
+    proxy = here.proxy if here else None
+    agreed = proxy.agreed() if proxy else None
     live = here.live if here else _live_without_files(settings, problem)
     lease = current_lease(state, time.time())
     releasing, hold = state.owner() if state.session_runs() else None, _hold(state)
@@ -88,9 +89,7 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
         "keeps_old": settings.proxy is not None and settings.watch.old_color == "keep",
         "live": live.color,
         "live_how": live.how,
-        "fronts": {name: each.color for name, each in here.proxy.by_front().items()}
-        if here and here.proxy
-        else {},
+        "fronts": {name: each.color for name, each in proxy.by_front().items()} if proxy else {},
         "proxy": None if agreed is None or agreed.outcome is Outcome.YES else agreed.reason,
         "colors": {color: _color(settings, state, color) for color in settings.colors},
         "open": state.open_release(),
@@ -108,10 +107,9 @@ def _facts(settings: Settings, here: Colors | None, problem: str) -> dict[str, A
 def _live_without_files(settings: Settings, problem: str) -> Live:
     """The live color, as far as it is known although today's files cannot be rendered for that *problem*."""
     try:
-        _, live = ask_live(settings)
+        return ask_live(settings)[1]
     except ConfigError:
         return Live(None, problem)
-    return live
 
 
 def _needs_operator(settings: Settings, state: State, here: Colors | None, *, waits: bool) -> dict[str, Any]:
@@ -363,9 +361,8 @@ def delivery_stats(rows: Sequence[Mapping[str, Any]], since: float, now: float) 
     first = since or min((at for at, _, _ in ends), default=now)
     days = max(now - first, 1.0) / DAY
     bad = failed + kinds["rolled back"] + kinds["kept unverified"]
-    why = Counter(
-        str(row.get("why") or "no reason in the journal") for _, _, row in ends if row["event"] in FAILED_ENDS
-    )
+    bad_ends = (row for _, _, row in ends if row["event"] in FAILED_ENDS)
+    why = Counter(str(row.get("why") or "no reason in the journal") for row in bad_ends)
     return DeliveryStats(
         days=round(days, 2),
         released=kinds["released"],
@@ -400,20 +397,17 @@ def stats_lines(found: DeliveryStats) -> list[str]:
         return "unknown" if seconds is None else duration(seconds)
 
     rate = "unknown" if found.change_failure_rate is None else f"{found.change_failure_rate:.0%}"
-    bad = (
-        f"{found.failed} reverted, {found.rolled_back} rolled back later, {found.unverified} kept unverified"
-    )
+    bad = f"{found.failed} reverted, {found.rolled_back} rolled back later"
     rows = [
         ("period", f"{found.days:g} days, {count(tried, 'release')}"),
         ("deployment frequency", f"{found.releases_per_day or 0:g} a day ({found.released} kept)"),
         ("lead time", f"{shown(found.lead_time_s)}, from the start of a release to its commit"),
-        ("change failure rate", f"{rate}: {bad}"),
+        ("change failure rate", f"{rate}: {bad}, {found.unverified} kept unverified"),
         ("time to restore", f"{shown(found.restore_s)}, from the start of a release to its revert"),
         ("failed requests", f"{found.failed_requests:,} of users, as far as recorded"),
     ]  # fmt: skip
-    return [f"{name:<22}{text}" for name, text in rows] + [
-        f"  {times} × {why}" for why, times in found.reasons
-    ]
+    reasons = [f"  {times} × {why}" for why, times in found.reasons]
+    return [*(f"{name:<22}{text}" for name, text in rows), *reasons]
 
 
 @click.command("stats")

@@ -274,7 +274,6 @@ def hold_lock(config: pytest.Config, settings: Settings, request: ReleaseRequest
     from cutover.system.files import close_lock
 
     if LOCK not in config.stash:
-        state = State(settings.state)
-        state.prepare()
+        state = State(settings.state).prepare()
         config.stash[LOCK] = state.acquire(lock_owner(request.summary), request.asked_at)
         config.add_cleanup(lambda: close_lock(config.stash[LOCK]))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from cutover.core.change import Argv, Change, undo_script
 from cutover.core.errors import ConfigError, Locked, OperatorNeeded
@@ -86,35 +86,33 @@ class State:
     root: Path
 
     # --- layout -------------------------------------------------------------------------------------------
-    def prepare(self) -> None:
-        """Create the directory (0700) with its shell files.
+    def prepare(self) -> Self:
+        """Create the directory (0700) with its shell files; returns itself.
 
         Raises ConfigError if it lies in a git checkout, cannot be written, or can be changed by other users.
         """
-        real = self.root.resolve()
+        real, named = self.root.resolve(), f"state directory {self.root}"
         for folder in (real, *real.parents):
             if (folder / ".git").exists():
                 why = "a `git clean` would delete an open undo; set state_dir"
-                raise ConfigError(f"state directory {self.root} lies in the checkout {folder}: {why}")
+                raise ConfigError(f"{named} lies in the checkout {folder}: {why}")
         try:
             make_private(self.root)
             status, unsafe = self.root.stat(), unsafe_parent(self.root)
         except OSError as error:
-            raise ConfigError(f"state directory {self.root}: {error.strerror}") from error
+            raise ConfigError(f"{named}: {error.strerror}") from error
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise ConfigError(
-                f"state directory {self.root} is not owned by this user alone: chmod 700 and chown it"
-            )
+            raise ConfigError(f"{named} is not owned by this user alone: chmod 700 and chown it")
         if unsafe is not None:
             why = f"its parent {unsafe} can be written by others, who could replace it"
-            raise ConfigError(
-                f"state directory {self.root}: {why}: chmod go-w {shlex.quote(str(unsafe))}, or set state_dir"
-            )
+            way_out = f"chmod go-w {shlex.quote(str(unsafe))}, or set state_dir"
+            raise ConfigError(f"{named}: {why}: {way_out}")
         try:
             (self.root / "releases").mkdir(mode=0o700, exist_ok=True)
             self._copy_shell_files()
         except OSError as error:
             raise self.unwritable(error) from error
+        return self
 
     def _copy_shell_files(self) -> None:
         for shipped in (resources.files("cutover.release") / "scripts").iterdir():
@@ -140,10 +138,8 @@ class State:
         """
         longest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         if 0 <= longest < LEAST_FILE_SIZE:  # no limit is negative
-            most = f"files may have at most {longest:,} bytes here (see `ulimit -f`)"
-            raise ConfigError(
-                f"{most}, and a release writes longer ones: raise the limit; nothing was changed"
-            )
+            why = f"files may have at most {longest:,} bytes here (see `ulimit -f`), and a release writes longer ones"
+            raise ConfigError(f"{why}: raise the limit; nothing was changed")
         try:
             handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
