@@ -178,9 +178,8 @@ def _of_url(url: str, *, named: bool, key: str = "") -> set[str]:
 
 def _private_keys(text: str) -> Iterator[str]:
     for block in re.findall(r"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END", text, re.DOTALL):
-        yield from (
-            line.strip() for line in block.replace("\\n", "\n").splitlines() if len(line) >= LONG_LINE
-        )
+        lines = block.replace("\\n", "\n").splitlines()
+        yield from (line.strip() for line in lines if len(line) >= LONG_LINE)
 
 
 def _leaves(value: str) -> Iterator[str]:

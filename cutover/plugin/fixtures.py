@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -135,13 +136,8 @@ def live_release(cutover_session: CutoverSession, target: Target) -> Iterator[Li
     """The release that users have, asked on its color without the proxy; None if it is the target."""
     colors = cutover_session.colors
     live = colors.live.color if colors else None
-    if (
-        colors is None
-        or live is None
-        or target.through_proxy
-        or live == target.color
-        or live not in colors.rendered
-    ):
+    is_target = target.through_proxy or live == target.color
+    if colors is None or live is None or is_target or live not in colors.rendered:
         yield None
         return
     from cutover.gate.compare_run import LiveRelease  # 20 ms that a gate of the live color does not need
@@ -159,12 +155,8 @@ def compare_requests(
         return []
     from cutover.release.compare import known_requests
 
-    report = cutover_session.release().report
-    return known_requests(
-        cutover_session.settings,
-        live_release.http,
-        lambda why: report.line("T-10m", "compare", why, None, "unknown"),
-    )
+    say = partial(cutover_session.release().report.line, "T-10m", "compare", outcome="unknown")
+    return known_requests(cutover_session.settings, live_release.http, say)
 
 
 def _http_options(settings: Settings, target: Target) -> tuple[str, float, str | bool]:

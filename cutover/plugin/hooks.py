@@ -54,9 +54,8 @@ class CollectionHooks:
         names, settings = metafunc.fixturenames, self.session.settings
         if "target" in names:
             params = self._target_params(watching="watch_result" in names)
-            metafunc.parametrize(
-                "target", params, indirect=True, scope="session", ids=[each.name for each in params]
-            )
+            ids = [each.name for each in params]
+            metafunc.parametrize("target", params, indirect=True, scope="session", ids=ids)
         if "endpoint" in names and settings.endpoints:  # without one, the test is not asked
             labels = [each.label for each in settings.endpoints]
             metafunc.parametrize("endpoint", settings.endpoints, indirect=True, ids=labels)
@@ -148,9 +147,8 @@ def limit_tests(items: Sequence[pytest.Item], changes_s: float, watch_s: float) 
             continue  # pytest-timeout reports what is wrong with it
         more_s = max(watch_s if stage == WATCH else 0.0, changes_s if first else 0.0)
         # Before its own marker, because the closest one counts, and with func_only=False: a fixture may hang too.
-        item.add_marker(
-            pytest.mark.timeout(limit_s + more_s, method=own.get("method"), func_only=False), append=False
-        )
+        timeout = pytest.mark.timeout(limit_s + more_s, method=own.get("method"), func_only=False)
+        item.add_marker(timeout, append=False)
 
 
 # --- tests and the end ---------------------------------------------------------------------------------------------

@@ -96,9 +96,8 @@ class HookCalls:
         manager = self.config.pluginmanager
         self._running = where = f"{name} of the plugin {manager.get_name(plugin)}"
         try:
-            manager.subset_hook_caller(name, others)(
-                config=self.config, **{key: _masked(each) for key, each in values.items()}
-            )
+            masked = {key: _masked(each) for key, each in values.items()}
+            manager.subset_hook_caller(name, others)(config=self.config, **masked)
         except BaseException as error:  # noqa: BLE001  # pytest.fail and SystemExit are no Exception
             why = MASK(shortened(f"{type(error).__name__}: {error}"))
             self._failed.setdefault(where, f"{where} failed: {why}")

@@ -128,10 +128,8 @@ class CoordinatorHooks:
         line = Who(ours.settings.project, f"{count(len(plan.hosts), 'host')}", "", plan.tag, who())
         ours.console.lines([first_line(line, look_of_terminal())])
         if len(plan.stages) > 1:
-            text = (
-                f"{plan.hosts[0]} is staged alone: migration, snapshot and one-shot services run only there"
-            )
-            self._step("", "first", text, 0.0, "not asked")
+            only = "migration, snapshot and one-shot services run only there"
+            self._step("", "first", f"{plan.hosts[0]} is staged alone: {only}", 0.0, "not asked")
         for number, batch in enumerate(plan.batches, 1):
             text = f"{', '.join(batch.hosts)}: watched for {duration(batch.watch_s)}"
             self._step("", f"batch {number}", text, 0.0, "not asked")
@@ -181,9 +179,8 @@ class CoordinatorHooks:
         self._report(f"hosts::{step.phase}[{step.host}]", step.host, 0, verdict, step.seconds)
         for check in checks:
             target = f"{step.host}-{check.target}" if check.target else step.host
-            self._report(
-                test_on(check, step.host, report.color), target, check.stage, check.verdict, check.seconds
-            )
+            test = test_on(check, step.host, report.color)
+            self._report(test, target, check.stage, check.verdict, check.seconds)
         for sample in evidence.samples if evidence else ():
             line = f"{step.host} {sample.color}".strip()
             self.session.evidence.keep_sample(replace(sample, color=line))
@@ -240,9 +237,8 @@ class CoordinatorHooks:
             return SessionResult(Status.PLAN, project, OK, report=report)
         if self.end is None:
             told = f"an operator is needed: what {self.plan.where} serve was not asked, because the session broke."
-            return SessionResult(
-                Status.ROLLBACK_FAILED, project, NEEDS_OPERATOR, sentence=told, report=report
-            )
+            status = Status.ROLLBACK_FAILED
+            return SessionResult(status, project, NEEDS_OPERATOR, sentence=told, report=report)
         end, checks = self.end, self.session.evidence.checks
         stay = [] if end.status.kind == "good" else self.schemas.items()
         schemas = "".join(f" The schema of {host} stays at {schema}." for host, schema in stay)
@@ -308,11 +304,10 @@ def reports_of(
     text = f"{verdict.question}: {verdict.reason}"
     said: Any = {"skipped": (location[0], 0, f"Skipped: {text}"), "failed": text}.get(outcome)
     now = time.time()
+    begun = now - seconds
+    yield pytest.TestReport(test, location, {}, "passed", None, "setup", start=begun, stop=begun)
     yield pytest.TestReport(
-        test, location, {}, "passed", None, "setup", start=now - seconds, stop=now - seconds
-    )
-    yield pytest.TestReport(
-        test, location, {}, outcome, said, "call", duration=seconds, start=now - seconds, stop=now
+        test, location, {}, outcome, said, "call", duration=seconds, start=begun, stop=now
     )
     yield pytest.TestReport(test, location, {}, "passed", None, "teardown", start=now, stop=now)
 

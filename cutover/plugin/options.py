@@ -160,11 +160,8 @@ def _tag_refusals(option: argparse.Namespace, targets: Sequence[str], armed: Seq
 def _target_refusals(
     option: argparse.Namespace, targets: Sequence[str], armed: Sequence[str]
 ) -> Iterator[str]:
-    yield from (
-        f"--target={each!r}: control characters are not allowed"
-        for each in targets
-        if without_codes(each) != each
-    )
+    coded = (each for each in targets if without_codes(each) != each)
+    yield from (f"--target={each!r}: control characters are not allowed" for each in coded)
     if armed and len(targets) != 1:
         yield f"{armed[0]} needs exactly one --target, got {', '.join(targets)}"
     if option.hold and not (option.deploy or option.switch):

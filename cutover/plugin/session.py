@@ -127,9 +127,8 @@ class CutoverSession:
         )
         evidence.fact("command", "pytest " + shlex.join(config.invocation_params.args))
         checklist = Checklist(whole=not options.selections(config) and not options.partial_paths(config))
-        return cls(
-            config, request, settings, folder, evidence, Console(config), checklist, hook_calls, rendering
-        )
+        console = Console(config)
+        return cls(config, request, settings, folder, evidence, console, checklist, hook_calls, rendering)
 
     def close(self) -> None:
         """Restore the signals; delete the report folder of a session that was refused."""
@@ -320,9 +319,8 @@ class CutoverSession:
             return ""
         from cutover.release.rollback import revert_open_release
 
-        return self._run_step(
-            lambda _: revert_open_release(self.settings, tx.state, tx.id, "the rollback fixture")
-        )
+        why = "the rollback fixture"
+        return self._run_step(lambda _: revert_open_release(self.settings, tx.state, tx.id, why))
 
     def _run_step(self, act: Callable[[ActiveRelease], _T]) -> _T:
         """Do a step; if it fails, the session ends with its one error instead of one for each test."""
@@ -350,11 +348,11 @@ class CutoverSession:
         if self._result is None:
             if self._switched is not None:
                 self._switched.background.stop()
-            self._result = (
-                SessionEnd(on.situation, on.plan, on.tx, on.report, outcomes, self.trouble, whole).finish()
-                if on is not None
-                else url_result(self.request, self.evidence, outcomes)
-            )
+            if on is None:
+                self._result = url_result(self.request, self.evidence, outcomes)
+            else:
+                end = SessionEnd(on.situation, on.plan, on.tx, on.report, outcomes, self.trouble, whole)
+                self._result = end.finish()
         return self._result
 
     def outcomes(self, pytest_exit: int) -> Outcomes:

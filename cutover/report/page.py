@@ -110,6 +110,7 @@ def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal
     tests = sorted(by_test(evidence.checks), key=lambda rows: rows[0].verdict.rank)
     asked = [rows for rows in tests if rows[0].verdict.outcome is not Outcome.NOT_ASKED]
     unasked = [rows[0] for rows in tests if rows[0].verdict.outcome is Outcome.NOT_ASKED]
+    bad = sorted((check for check in evidence.checks if check.bad), key=lambda check: check.verdict.rank)
     values = {
         "evidence": evidence,
         "facts": evidence.facts,
@@ -119,9 +120,7 @@ def _main(evidence: Evidence, result: SessionResult, undo: str, journal: Journal
         "times": facts.times(evidence.facts),
         "asked": asked,
         "comparison": facts.comparison_of(evidence),
-        "bad": sorted(
-            (check for check in evidence.checks if check.bad), key=lambda check: check.verdict.rank
-        ),
+        "bad": bad,
         "reported": [check for check in unasked if check.verdict.evidence],
     }
     return _bounded(values, PARTS)
@@ -268,20 +267,16 @@ def merge_pytest_page(page: str, ours: str, title: str, checks: Iterable[Check] 
 
 def _safe_rows(blob: dict[str, Any], ids: Mapping[str, list[int]]) -> dict[str, Any]:
     environment = blob["environment"]
-    blob["environment"] = (
-        {MASK(str(key)): html_text(value) for key, value in environment.items()}
-        if isinstance(environment, dict)
-        else html_text(environment)
-    )
-    blob["tests"] = {
-        MASK(test): [_safe_row(each, ids.get(test, [])) for each in results]
-        for test, results in blob["tests"].items()
-    }
-    return blob
+    safe: Any = html_text(environment)
+    if isinstance(environment, dict):
+        safe = {MASK(str(key)): html_text(value) for key, value in environment.items()}
+    tests = blob["tests"].items()
+    rows = {MASK(test): [_safe_row(each, ids.get(test, [])) for each in found] for test, found in tests}
+    return blob | {"environment": safe, "tests": rows}
 
 
-def _safe_row(result: dict[str, Any], ids: list[int]) -> dict[str, Any]:
-    row: dict[str, Any] = _masked(result)
+def _safe_row(result: dict[str, Any], ids: list[int]) -> Any:
+    row: Any = MASK.within(result)
     row["resultsTableRow"] = [_safe_cell(each, ids) for each in row["resultsTableRow"]]
     log = row.get("log", "")
     if len(log) > MOST_CAPTURED:
@@ -295,14 +290,6 @@ def _safe_cell(cell: str, ids: list[int]) -> str:
         return cell
     numbers = "".join(f" #{each}" for each in ids[:9])
     return f"{ID_CELL}{html_text(cell[len(ID_CELL) : -len(CELL_END)])}{numbers}{CELL_END}"
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, str):
-        return MASK(value)
-    if isinstance(value, list):
-        return [_masked(each) for each in value]
-    return {key: _masked(each) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 # --- junit.xml -----------------------------------------------------------------------------------------------

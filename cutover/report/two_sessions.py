@@ -101,10 +101,8 @@ class SessionChanges:
         """What both sessions found that their new release answered differently from the one before it."""
         compared = [bool(facts.comparison_of(each.evidence)) for each in (self.first, self.second)]
         if not all(compared):
-            which = (
-                "neither session" if not any(compared) else f"only the {'first' if compared[0] else 'second'}"
-            )
-            return f"{which} compared answers"
+            only = f"only the {'first' if compared[0] else 'second'}"
+            return f"{only if any(compared) else 'neither session'} compared answers"
         found = Counter(each.seen_in for each in self.answers)
         where: Mapping[SeenIn, str] = {
             "second": "only in the second",
@@ -186,14 +184,12 @@ def _numbers(seen: ReportFolder) -> dict[str, float | None]:
     of_users = [each.verdict.evidence for each in evidence.checks if each.verdict.question == "5xx"]
     last: Mapping[str, Any] = next((each for each in reversed(of_users) if each.get("requests")), {})
     requests, failed = facts.fact_number(last, "requests"), facts.fact_number(last, "failed")
-    lasted = facts.span(evidence)
+    lasted, proof = facts.span(evidence), facts.fact_mapping(evidence.facts, "proof")
     return {
         "requests of users": requests,
         "failed requests share": failed / requests if requests and failed is not None else None,
         **medians,
-        "longest gap of the switch ms": facts.fact_number(
-            facts.fact_mapping(evidence.facts, "proof"), "longest_gap_ms"
-        ),
+        "longest gap of the switch ms": facts.fact_number(proof, "longest_gap_ms"),
         "duration seconds": lasted[1] - lasted[0] if lasted else None,
     }
 
