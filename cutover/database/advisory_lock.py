@@ -32,9 +32,8 @@ def acquire_advisory_lock(store: PostgresStore, wait_s: float) -> int:
             raise
         found = store.tools.query(load_query("lock holder", high=LOCK_KEY >> 32, low=LOCK_KEY & 0xFFFFFFFF))
         holder = found[0] if found else "by a session that has just ended"
-        raise Failed(
-            f"another migration of {store.name} holds the lock, {holder}; waited {wait_s:g} s, nothing was changed"
-        ) from error
+        what = f"another migration of {store.name} holds the lock, {holder}"
+        raise Failed(f"{what}; waited {wait_s:g} s, nothing was changed") from error
     return session.stdin_fileno()
 
 

@@ -89,9 +89,8 @@ def snapshot_change(
     if drop and env_file is not None:
         lines.append(f"[ ! -e {line(str(env_file))} ] || {line(*drop, within_s=CLEANUP_TIMEOUT_S)} || :")
         lines.append(line("rm", "-f", str(env_file)))
-    return Change(
-        "snapshot", text, ("mkdir", "-p", "-m", "700", str(folder)), tuple(lines), SNAPSHOT_BUDGET_S
-    )
+    make = ("mkdir", "-p", "-m", "700", str(folder))
+    return Change("snapshot", text, make, tuple(lines), SNAPSHOT_BUDGET_S)
 
 
 def migration_change(
@@ -117,9 +116,8 @@ def one_shot_change(state_dir: Path, compose: Compose, service: str) -> Change:
     start = compose.words("run", "--detach", "--no-deps", "--name", name, "-T", service)
     argv = ("sh", str(state_dir / "migrate.sh"), name, *start)
     remove = line("docker", "rm", "--force", "--volumes", name, within_s=CLEANUP_TIMEOUT_S)
-    return Change(
-        "run", f"{service} to its end", argv, (f"{remove} >/dev/null 2>&1 || :",), ONE_SHOT_BUDGET_S
-    )
+    undo = (f"{remove} >/dev/null 2>&1 || :",)
+    return Change("run", f"{service} to its end", argv, undo, ONE_SHOT_BUDGET_S)
 
 
 def module_argv(module: str, *arguments: str) -> Argv:

@@ -101,9 +101,8 @@ def parse_postgres_url(url: str, source: str) -> PostgresUrl:
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     name, server = unquote(parts.path.lstrip("/")), parts.hostname or query.get("host", "")
     if not name or not server:
-        raise ConfigError(
-            f"{source} names no {'host' if name else 'database'}: postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-        )
+        lacking = "host" if name else "database"
+        raise ConfigError(f"{source} names no {lacking}: postgresql://USER:PASSWORD@HOST:5432/DATABASE")
     password = unquote(parts.password or query.get("password", ""))
     MASK.learn([url, password])
     user = unquote(parts.username or query.get("user", "postgres"))
@@ -134,10 +133,8 @@ class PostgresTools:
 
     def query(self, sql: str, *, name: str | None = None, deadline_s: float = QUERY_TIMEOUT_S) -> list[str]:
         """Run *sql* and return its rows, fields separated by tabs; raises Failed or ConfigError."""
-        argv, environment = self.argv(*PSQL, name=name), self.database.environment(name)
-        done = process.run(
-            argv, deadline_s=deadline_s, environment=environment, stdin=sql.encode(), mask=False
-        )
+        argv, given = self.argv(*PSQL, name=name), self.database.environment(name)
+        done = process.run(argv, deadline_s=deadline_s, environment=given, stdin=sql.encode(), mask=False)
         if not done.ok:
             raise postgres_error(done.err or done.last_line)
         return [line for line in done.out.splitlines() if line]

@@ -138,10 +138,8 @@ def _restore_sqlite(database: ServiceDatabase, store: SqliteStore, snapshot: Sna
     database.drop_scratch()
     if not verdict.ok:
         raise Failed(f"{verdict.reason}; nothing was changed")
-    kept: list[SnapshotFile] = []
-    store.replace_by(
-        snapshot, lambda dump: kept.append(database.take(dump)), database.settings.snapshot.budget
-    )
+    kept, budget_s = list[SnapshotFile](), database.settings.snapshot.budget
+    store.replace_by(snapshot, lambda dump: kept.append(database.take(dump)), budget_s)
     (before,) = kept
     head = store.head()
     if head != (expected := snapshot.contents.head):

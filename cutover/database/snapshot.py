@@ -98,9 +98,8 @@ def join_revisions(revisions: list[str]) -> str:
 def widen_sequences(contents: DatabaseContents, later: DatabaseContents) -> DatabaseContents:
     """Return *contents* with the range of each sequence extended to its value in *later*."""
     # Sequences are not transactional: the dump may contain any value that they had while it ran.
-    ranges = {
-        name: (limits[0], later.sequences.get(name, limits)[1]) for name, limits in contents.sequences.items()
-    }
+    before, after = contents.sequences, later.sequences
+    ranges = {name: (limits[0], after.get(name, limits)[1]) for name, limits in before.items()}
     return replace(contents, sequences=ranges)
 
 
@@ -353,10 +352,8 @@ def start_process(
     argv: Sequence[str], environment: Mapping[str, str], stdin: Pipe, stdout: Pipe, stderr: Pipe
 ) -> subprocess.Popen[bytes]:
     """Start *argv* in a process group of its own, in the clean environment plus *environment*."""
-    env = processes.clean_environment(environment)
-    return subprocess.Popen(
-        list(argv), env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
-    )
+    words, env = list(argv), processes.clean_environment(environment)
+    return subprocess.Popen(words, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
 
 
 def end_process(process: subprocess.Popen[bytes]) -> None:
@@ -370,9 +367,8 @@ def require_disk_space(folder: Path, size: int, name: str) -> None:
     """Raise ConfigError unless *folder* has free space for twice *size* bytes."""
     free, needed = shutil.disk_usage(folder).free, int(FREE_SPACE_FACTOR * size)
     if free < needed:
-        raise ConfigError(
-            f"{folder}: {format_size(free)} free, a snapshot of {name} needs {format_size(needed)} (twice its size)"
-        )
+        need = f"a snapshot of {name} needs {format_size(needed)} (twice its size)"
+        raise ConfigError(f"{folder}: {format_size(free)} free, {need}")
 
 
 def format_size(size: int) -> str:

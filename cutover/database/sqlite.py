@@ -100,9 +100,8 @@ class SqliteStore:
     def dump(self, path: Path, budget_s: float) -> Dumped:
         """Write a copy to *path*; returns size, SHA-256 and the contents at that moment; raises Failed."""
         if self.file is None:
-            size, checksum, output = stream_to_file(
-                self._script_argv("dump", self.schema_table), {}, path, budget_s
-            )
+            argv = self._script_argv("dump", self.schema_table)
+            size, checksum, output = stream_to_file(argv, {}, path, budget_s)
             return size, checksum, DatabaseContents.from_json(json.loads(output.splitlines()[-1]))
         return self._copy(str(self.file), path, "mode=rw")
 

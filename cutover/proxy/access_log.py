@@ -166,9 +166,8 @@ class AccessLog:
         if request is None or not name:
             return request
         # Each proxy numbers the connections of its own.
-        return replace(
-            request, ts=request.ts - ahead_s, connection=f"{name} {request.connection}", place=name
-        )
+        connection = f"{name} {request.connection}"
+        return replace(request, ts=request.ts - ahead_s, connection=connection, place=name)
 
     def trouble(self, error: OSError) -> str:
         """Why it cannot be read; empty if there is none yet, since the proxy may not have written."""
@@ -267,11 +266,8 @@ def newest_requests(logs: Sequence[AccessLog]) -> tuple[list[LoggedRequest], dic
             piece = log.place.newest(log.path)
         except OSError as error:
             return [], log.trouble(error)
-        return [
-            found
-            for line in piece.content.splitlines()
-            if (found := log.request(line, piece.ahead_s)) is not None
-        ], ""
+        found = (log.request(line, piece.ahead_s) for line in piece.content.splitlines())
+        return [each for each in found if each is not None], ""
 
     found = dict(zip(logs, of_each(read, logs), strict=True))
     requests = [each for newest, _ in found.values() for each in newest]

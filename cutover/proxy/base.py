@@ -223,9 +223,8 @@ class Fronts(Proxy):
             if not verdict.ok:
                 return replace(verdict, reason=f"{name}: {verdict.reason}")
         # The yes of each names the color that answered.
-        live = judge_fronts(
-            {name: Live(str(verdict.seen), verdict.reason) for name, verdict in found.items()}
-        )
+        named = {name: Live(str(verdict.seen), verdict.reason) for name, verdict in found.items()}
+        live = judge_fronts(named)
         said = {name: verdict.reason for name, verdict in found.items()}
         if live.color is None:
             return no("proxy", live.how, **said)
@@ -286,10 +285,8 @@ def driver(settings: Settings, ports: dict[str, int]) -> Proxy | None:
 def on_fronts(made: Driver, settings: Settings) -> Fronts:
     """The driver *made* on each node of `[platform] fronts`; raises ConfigError for a bad name."""
     # A driver with a place is a dataclass.
-    drivers = (
-        replace(made, place=place, client=client)  # type: ignore[type-var]
-        for place, client in clients(settings).items()
-    )
+    there = clients(settings).items()
+    drivers = [replace(made, place=place, client=client) for place, client in there]  # type: ignore[type-var]
     return Fronts(made.client, tuple(drivers))
 
 

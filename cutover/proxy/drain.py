@@ -86,9 +86,8 @@ class Drained:
         if on_timeout == "revert":
             expected, left = "no request in flight", reason.partition(" still")[0]
             return no(question, reason, expected=expected, seen=left, **seen)
-        return yes(
-            question, f"{reason}; going on, as on_drain_timeout says, and they end with the color", **seen
-        )
+        going_on = "going on, as on_drain_timeout says, and they end with the color"
+        return yes(question, f"{reason}; {going_on}", **seen)
 
     @property
     def still_open(self) -> str:
@@ -147,9 +146,8 @@ def close_gradually(
 
 def close_connection(found: Connection) -> str:
     """Let the kernel close *found*; why it could not. This needs root, and `ss` of iproute2."""
-    done = process.run(
-        ("ss", "--kill", "--no-header", "--tcp", "src", found.here, "dst", found.there), deadline_s=5
-    )
+    argv = ("ss", "--kill", "--no-header", "--tcp", "src", found.here, "dst", found.there)
+    done = process.run(argv, deadline_s=5)
     return "" if done.ok else f"ss: {done.last_line}"
 
 
@@ -227,10 +225,9 @@ def drain(
         finished=finished,
         stopped=stopped,
     )
-    fronts = [each.name for each in doors if each.name]
-    return replace(
-        drained, trouble=tails.trouble, where=f"on all of {', '.join(fronts)}" if fronts else drained.where
-    )
+    fronts = ", ".join(each.name for each in doors if each.name)
+    where = f"on all of {fronts}" if fronts else drained.where
+    return replace(drained, trouble=tails.trouble, where=where)
 
 
 def in_flight_at(doors: Mapping[Place, int], port: int) -> int | None:
@@ -284,9 +281,8 @@ def proxy_connections(proxy_port: int, port: int) -> list[Connection] | None:
 
 
 def _ends(found: Any) -> Connection:
-    return Connection(
-        *(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in (found.laddr, found.raddr))
-    )
+    ends = (found.laddr, found.raddr)
+    return Connection(*(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in ends))
 
 
 def _is_loopback(text: str) -> bool:

@@ -95,13 +95,9 @@ class PortSwap(Driver):
             # *to* was warm on its own port before, unless this release deployed it: start it there again.
             line("sh", "-c", RUN_IF_FILE, "sh", own, *self._ensure(to, OWN_PORT_FILE), within_s=budget_s),
         )
-        return Change(
-            "switch",
-            f"{old} → {to} on port {self.live_port}: no color answers users while {to} starts",
-            ("sh", "-c", STOP_IF_BOTH_FILES, "sh", *files, *stop, *self._up(to, SWAPPED_FILE)),
-            undo,
-            budget_s,
-        )
+        text = f"{old} → {to} on port {self.live_port}: no color answers users while {to} starts"
+        do = ("sh", "-c", STOP_IF_BOTH_FILES, "sh", *files, *stop, *self._up(to, SWAPPED_FILE))
+        return Change("switch", text, do, undo, budget_s)
 
     def control(self) -> ControlProbe:
         """Whether the engine says that a container holds the users' port."""

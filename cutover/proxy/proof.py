@@ -168,6 +168,7 @@ def summarize_switch(
     failed, in_gap, before = _split_failures(samples, called, settled, gap_announced=gap_announced)
     # If the new color never answered, responses without a color are part of the reason.
     unnamed = [each for each in after if settled is None and not each.failed and not each.color]
+    problems = Counter(each.problem for each in [*failed, *unnamed])
     last = max((each.ended for each in samples), default=called)
     return SwitchReport(
         to=to,
@@ -182,9 +183,7 @@ def summarize_switch(
         longest_gap_ms=_milliseconds(longest_gap(samples, called)),
         waited_ms=_milliseconds(last - called),
         timeline=timeline(samples, called),
-        errors=tuple(
-            text for text, _ in Counter(each.problem for each in [*failed, *unnamed]).most_common(MAX_ERRORS)
-        ),
+        errors=tuple(text for text, _ in problems.most_common(MAX_ERRORS)),
         way_is_good=way_is_good or any(each.status for each in after),
         **counts,
     )
@@ -205,9 +204,7 @@ def together(reports: Sequence[SwitchReport]) -> SwitchReport:
         first_answer_ms=None if None in firsts else max(filter(None, firsts), default=0.0),
         longest_gap_ms=max(each.longest_gap_ms for each in reports),
         waited_ms=max(each.waited_ms for each in reports),
-        timeline=tuple(
-            (step, rows[step, 0], rows[step, 1], rows[step, 2]) for step in sorted({at for at, _ in rows})
-        ),
+        timeline=tuple((at, rows[at, 0], rows[at, 1], rows[at, 2]) for at in sorted({at for at, _ in rows})),
         errors=tuple(dict.fromkeys(error for each in reports for error in each.errors))[:MAX_ERRORS],
         way_is_good=all(each.way_is_good for each in reports),
     )
@@ -240,12 +237,10 @@ def has_surely_failed(
     failed, _, before = _split_failures(samples, called, settled, gap_announced=gap_announced)
     if settled is None:  # what fails until the first answer may still be excused
         known = {each.error for each in before if each.error}
-        return any(
-            not gap_announced and not (before and (each.status or each.error in known)) for each in failed
-        )
-    return bool(failed) or any(
-        each.started >= settled and not each.failed and each.color != to for each in after
-    )
+        excused = (before and (each.status or each.error in known) for each in failed)
+        return not gap_announced and not all(excused)
+    since = (each for each in after if each.started >= settled)
+    return bool(failed) or any(not each.failed and each.color != to for each in since)
 
 
 def hanging(samples: Sequence[RequestSample], waiting: Sequence[float], called: float, now: float) -> int:
