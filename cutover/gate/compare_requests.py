@@ -118,9 +118,8 @@ def text_of(path: Path, key: str) -> str:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{path} ({key}): no regular file")
         if path.stat().st_size > MOST_FILE_BYTES:
-            raise ConfigError(
-                f"{path} ({key}): more than {MOST_FILE_BYTES // 1_000_000} MB; take a part of it"
-            )
+            why = f"more than {MOST_FILE_BYTES // 1_000_000} MB; take a part of it"
+            raise ConfigError(f"{path} ({key}): {why}")
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path} ({key}): {(error.strerror or str(error)).lower()}") from error
@@ -189,9 +188,8 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         if len(text) > MOST_YAML:
-            raise ValueError(
-                f"more than {MOST_YAML // 1_000_000} MB of YAML; take JSON, or a part of it"
-            ) from None
+            why = f"more than {MOST_YAML // 1_000_000} MB of YAML"
+            raise ValueError(f"{why}; take JSON, or a part of it") from None
         import yaml  # only for a document that is not JSON
 
         return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  # a safe one

@@ -166,9 +166,8 @@ def judge_comparison(found: Comparison, wanted: Compare, left_out: int = 0) -> V
     told = f"{shown}{f'; {more} more' if more > 0 else ''}"
     expected = f"no difference of {', '.join(wanted.fail_on)}" if wanted.fail_on else ""
     if bad:
-        return no(
-            QUESTION, f"{told} (of {on})", expected=expected, seen=count(len(bad), "difference"), **evidence
-        )
+        seen = count(len(bad), "difference")
+        return no(QUESTION, f"{told} (of {on})", expected=expected, seen=seen, **evidence)
     said = "no difference"
     if found.groups:
         said = f"{count(len(found.groups), 'difference')}, reported only: {told}"

@@ -157,9 +157,8 @@ class HealthBudget:
 
 def health_budget(healthcheck: Mapping[str, Any]) -> HealthBudget:
     """Return the budget of a `Config.Healthcheck`, with the defaults of the engine for missing or zero values."""
-    numbers = {
-        key: healthcheck.get(key, 0) / NANO or default for key, default in HEALTHCHECK_DEFAULTS.items()
-    }
+    defaults = HEALTHCHECK_DEFAULTS.items()
+    numbers = {key: healthcheck.get(key, 0) / NANO or default for key, default in defaults}
     retries = healthcheck.get("Retries") or HEALTHCHECK_RETRIES
     return HealthBudget(numbers["StartPeriod"], numbers["Interval"], numbers["Timeout"], retries)
 

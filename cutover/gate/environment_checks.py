@@ -97,10 +97,9 @@ def judge_disk(room: DiskRoom, least: float) -> Verdict:
         reason = f"{room.path}: expected {expected}, got {free}"
         return no("disk", reason, expected=expected, seen=free, **evidence)
     if inodes < least:
-        reason = f"{room.path}: expected {least:.0%} of the inodes free, got {percent(inodes, least=least)}"
-        return no(
-            "disk", reason, expected=expected, seen=f"{percent(inodes, least=least)} of inodes", **evidence
-        )
+        free = percent(inodes, least=least)
+        reason = f"{room.path}: expected {least:.0%} of the inodes free, got {free}"
+        return no("disk", reason, expected=expected, seen=f"{free} of inodes", **evidence)
     return yes("disk", f"{room.path}: {free} free", expected=expected, seen=free, **evidence)
 
 

@@ -204,10 +204,8 @@ def judge_user(seen: InsideView, runs_as: str) -> Verdict:
         user = users[each.uid]
         if runs_as not in {user, str(each.uid)} if runs_as else each.uid == 0:
             reason = f"{each.name} (PID {each.pid}) runs as {user}, expected {runs_as or 'a user of its own'}"
-            way_out = f'[gate] user = "{user}" if that is right'
-            return no(
-                "user", f"{reason}: {way_out}", expected=runs_as or "not root", seen=user, processes=shown
-            )
+            reason += f': [gate] user = "{user}" if that is right'
+            return no("user", reason, expected=runs_as or "not root", seen=user, processes=shown)
     by = ", ".join(sorted({users[each.uid] for each in workers}))
     masters = sorted({users[each.uid] for each in seen.processes} - {users[each.uid] for each in workers})
     above = f", their parents as {', '.join(masters)}" if masters else ""

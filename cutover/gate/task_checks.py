@@ -81,10 +81,8 @@ def _why_not_running(tasks: Sequence[SwarmTask]) -> str:
     scaled_down = latest.desired not in TO_RUN and latest.state not in {"failed", "rejected"}
     if latest.state == "running" or scaled_down:
         return ""
-    of_this_deploy = (latest.image, latest.config_hash)
-    ended = [
-        each for each in tasks if each.state in ENDED and (each.image, each.config_hash) == of_this_deploy
-    ]
+    deployed = (latest.image, latest.config_hash)
+    ended = [each for each in tasks if each.state in ENDED and (each.image, each.config_hash) == deployed]
     if not ended:
         return f"a task on {latest.node or 'no node'} is {latest.state}{latest.why}"
     times = f" {len(ended)} times" if len(ended) > 1 else ""
@@ -126,9 +124,8 @@ def moved_task(container_id: str, tasks: Sequence[SwarmTask], nodes: Sequence[Sw
     begun = seconds_of(task.created)
     later = [each for each in tasks if each.slot == task.slot and seconds_of(each.created) > begun]
     if bad := next((each for each in later if each.state in ENDED), None):
-        raise EngineUnavailable(
-            f"{why}, and the task in its place {ENDED[bad.state]} on {bad.node or 'no node'}{bad.why}"
-        )
+        ended = f"{ENDED[bad.state]} on {bad.node or 'no node'}{bad.why}"
+        raise EngineUnavailable(f"{why}, and the task in its place {ended}")
     return MovedTask(why, next((each for each in later if each.desired in TO_RUN), None))
 
 

@@ -203,9 +203,8 @@ class WatchCheck:
 
     def _judged(self) -> tuple[Verdict, Source[Any]]:
         found = [(self._of_source(), self.source), *((each.verdict(), each.source) for each in self.siblings)]
-        bad = (
-            each for outcome in (Outcome.NO, Outcome.UNKNOWN) for each in found if each[0].outcome is outcome
-        )
+        worst = (Outcome.NO, Outcome.UNKNOWN)
+        bad = (each for outcome in worst for each in found if each[0].outcome is outcome)
         return next(bad, found[0])
 
     def _of_source(self) -> Verdict:

@@ -73,9 +73,8 @@ class TaskFinder:
         if self.lost:
             return self._as_lost()
         if self.away:
-            raise EngineUnavailable(
-                f"its engine was silent, and {self.service} has another container since: why is not known"
-            )
+            since = f"{self.service} has another container since"
+            raise EngineUnavailable(f"its engine was silent, and {since}: why is not known")
         return found
 
     def _while_silent(self, error: EngineUnavailable) -> Container | None:

@@ -257,10 +257,8 @@ class WatchSuite:
         if self.live.through_proxy and self.live.color:
             yield color_check(self.probes)
         if wanted := readable(self.settings.endpoints):
-            http_client = _http_client(self.settings, self.live)
-            ask = partial(
-                request_endpoints, wanted, http_client, self.control, self.old_client, self.old_paused
-            )
+            by = (_http_client(self.settings, self.live), self.control, self.old_client, self.old_paused)
+            ask = partial(request_endpoints, wanted, *by)
             yield self._excused(endpoints_check(EndpointSource(ask, pace_s=PACES["endpoints"])))
 
     @cached_property

@@ -279,17 +279,15 @@ def quiet_users(found: TrafficSource) -> str:
     known = min(seconds, span) >= 0.9 * QUIET_S and ended >= 0
     if not known or more_often(were, span, ended, seconds) >= ERRORS_ALPHA:
         return ""
-    return (
-        f"{ended} requests ended in {seconds:.0f} s, {were} in {span:.0f} s before the switch: do users wait?"
-    )
+    earlier = f"{were} in {span:.0f} s before the switch"
+    return f"{ended} requests ended in {seconds:.0f} s, {earlier}: do users wait?"
 
 
 def old_traffic(logs: Sequence[AccessLog], color: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
     """What users of *color* got up to *until* (epoch seconds), by the newest part of each log."""
     newest, _ = newest_requests(logs)
-    found = [
-        each for each in newest if each.color == color and each.ts < until and not each.is_ours(own_paths)
-    ]
+    theirs = (each for each in newest if not each.is_ours(own_paths))
+    found = [each for each in theirs if each.color == color and each.ts < until]
     latency = Histogram()
     for request in found:
         if not request.is_tunnel:
@@ -346,9 +344,9 @@ def judge_errors(
     if not seen or bad / seen <= test.bound:
         bad, seen = counts.failed, counts.requests
     got = f"{percent(bad / seen, most=test.bound, places=1)} ({bad} of {seen})" if seen else "no requests"
-    was = (
-        f"the old color had {old.failed} of {old.requests} before" if old.requests else "nothing seen before"
-    )
+    had = f"the old color had {old.failed} of {old.requests} before"
+    was = had if old.requests else "nothing seen before"
+    evidence = {"failed": counts.failed, "requests": counts.requests}
     if test.sure and old.requests and more_often(bad, seen, old.failed, old.requests) >= ERRORS_ALPHA:
         return not_asked(question, f"reported: {got} failed, but {was}: not this release")
     if test.sure and now and (before := shared_failures(old.routes, now, ERRORS_ALPHA)):
@@ -356,16 +354,12 @@ def judge_errors(
         return not_asked(question, f"reported: {got} failed, but {where}: not this release")
     if test.sure:
         reason = f"expected {expected}, got {got}; {was}"
-        return no(
-            question, reason, expected=expected, seen=got, failed=counts.failed, requests=counts.requests
-        )
+        return no(question, reason, expected=expected, seen=got, **evidence)
     if counts.requests < needed:
         return not_asked(question, f"{counts.requests} requests, needs {needed}")
     reason = f"{counts.failed} of {counts.requests} requests failed; {was}"
     seen_all = f"{counts.failed} of {counts.requests}"
-    return yes(
-        question, reason, expected=expected, seen=seen_all, failed=counts.failed, requests=counts.requests
-    )
+    return yes(question, reason, expected=expected, seen=seen_all, **evidence)
 
 
 def latency_bounds(slo: Slo, old: Histogram) -> dict[str, tuple[float, str]]:
