@@ -131,10 +131,8 @@ def undo_lines(
         if previous is None or ran is None:
             lines.append(line("sh", script, project.project, service, "", "true", within_s=bound))
             continue
-        argv = previous.up(project, service)
-        lines.append(
-            line("sh", script, project.project, service, ran, *argv, within_s=bound + previous.wait_s)
-        )
+        argv, within_s = previous.up(project, service), bound + previous.wait_s
+        lines.append(line("sh", script, project.project, service, ran, *argv, within_s=within_s))
     return tuple(lines)
 
 

@@ -105,14 +105,12 @@ def color_named(colors: Colors, name: str) -> str:
             raise ConfigError(f"target {name!r}: {colors.live.how}")
         if name == "idle" and len(known) == 1:
             only = f"{colors.settings.source} has {known[0]} alone, so there is no idle color"
-            raise ConfigError(
-                f"{only}: replace what runs, with cutover release TAG --in-place or --target=live"
-            )
+            way_out = "replace what runs, with cutover release TAG --in-place or --target=live"
+            raise ConfigError(f"{only}: {way_out}")
         name = colors.live.color if name == "live" else other(colors.live.color)
     if name not in known:
-        raise ConfigError(
-            f"unknown target {name!r}: {colors.settings.source} has {', '.join(known)}; also live, idle or a URL"
-        )
+        allowed = f"{colors.settings.source} has {', '.join(known)}; also live, idle or a URL"
+        raise ConfigError(f"unknown target {name!r}: {allowed}")
     if name not in colors.rendered:
         env_file = colors.settings.colors[name].env_file
         raise ConfigError(f"{env_file}: no such file (colors.{name}.env_file in {colors.settings.source})")

@@ -91,10 +91,8 @@ def judge_serving(held: Hold, live: Live, found: Container | None, *, tasks: boo
     if record is not None:
         same = record.container == found.id or (tasks and record.matches(found))
     if not same:
-        return no(
-            "held",
-            f"{facts['color']} runs {label_of(found)} in a container that was not verified, not {what}",
-        )
+        runs = f"{facts['color']} runs {label_of(found)} in a container that was not verified"
+        return no("held", f"{runs}, not {what}")
     if held.left.live is not None and live.color is None:
         return unknown("held", f"whether traffic goes to {what} is unknown: {live.how}")
     if held.left.live is not None and live.color != facts["color"]:
@@ -140,9 +138,8 @@ def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:
     try:
         write_down(settings, state, held.left)
     except (CutoverError, OSError, ValueError, KeyboardInterrupt) as error:
-        later = (
-            "`cutover recover` completes it" if state.leave(held.left) else "make room and release it again"
-        )
+        left = state.leave(held.left)
+        later = "`cutover recover` completes it" if left else "make room and release it again"
         notes.append(f"record: not written: {str(error) or 'interrupted'}; {later}")
     sentence = f"{settings.project} {tag} on {color} is confirmed; nothing is open"
     try:
@@ -156,12 +153,5 @@ def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:
     except (CutoverError, OSError, ValueError, KeyboardInterrupt) as error:
         why = str(error) or "interrupted"
         notes.append(f"what follows a commit (old color, [hooks]): not done: {why}; see `cutover status`")
-    facts = {
-        "confirmed": held.release,
-        "already": False,
-        "color": color,
-        "tag": tag,
-        "who": who(),
-        "notes": notes,
-    }
-    return Confirmation(sentence, facts, tuple(notes))
+    facts = {"confirmed": held.release, "already": False, "color": color, "tag": tag, "who": who()}
+    return Confirmation(sentence, facts | {"notes": notes}, tuple(notes))

@@ -192,9 +192,8 @@ class Coordinator:
 
     def _ask_first(self, host: str) -> HostFacts:
         done = self._status(host)
-        return host_facts(
-            host, _json(done), unreached(done) or f"`cutover` does not run there: {done.last_line}"
-        )
+        why = unreached(done) or f"`cutover` does not run there: {done.last_line}"
+        return host_facts(host, _json(done), why)
 
     def _ask(self, host: str) -> HostState:
         done = self._status(host)
@@ -239,9 +238,8 @@ class Coordinator:
         return self.hosts[host].run(script, deadline_s=ASK_DEADLINE_S)
 
     def _give_back(self, host: str) -> None:
-        self.hosts[host].run(
-            self.request.script("lease", self.request.id, "--end"), deadline_s=ASK_DEADLINE_S
-        )
+        script = self.request.script("lease", self.request.id, "--end")
+        self.hosts[host].run(script, deadline_s=ASK_DEADLINE_S)
 
     def _renew(self, ended: threading.Event) -> None:
         while not ended.wait(RENEW_S):
@@ -404,9 +402,8 @@ class Coordinator:
             return HostStep(host, phase, Outcome.UNKNOWN, f"it passed, and then: {silence}", done.code)
         if there != self.plan.tag:
             what = "holds" if phase is HostPhase.SWITCH else "has on its idle color"
-            return HostStep(
-                host, phase, Outcome.NO, f"it {what} {there or 'nothing'}, not {self.plan.tag}", done.code
-            )
+            said = f"it {what} {there or 'nothing'}, not {self.plan.tag}"
+            return HostStep(host, phase, Outcome.NO, said, done.code)
         if phase is HostPhase.SWITCH:
             with self._mutex:
                 self._held_since[host], self._held[host] = self.clock(), state.hold
@@ -463,10 +460,8 @@ class Coordinator:
         return [each.replace("{host}", host) for each in words]
 
     def _own(self, words: Sequence[str], host: str) -> CompletedCommand:
-        environment = process.NO_ENGINE | os.environ
-        return process.run(
-            self._filled(words, host), deadline_s=ASK_DEADLINE_S, environment=environment, cwd=self._folder
-        )
+        argv, given = self._filled(words, host), process.NO_ENGINE | os.environ
+        return process.run(argv, deadline_s=ASK_DEADLINE_S, environment=given, cwd=self._folder)
 
     # --- confirm and revert -------------------------------------------------------------------------------------
     def _confirm(self, action: HostAction) -> None:
@@ -475,10 +470,8 @@ class Coordinator:
             self._final = True
             if self.interrupted:
                 return  # in this very moment: what would be confirmed now would be rolled back
-        refused = [
-            each for each in of_each(self._may_confirm, action.hosts) if each.outcome is not Outcome.YES
-        ]
-        if refused:
+        asked = of_each(self._may_confirm, action.hosts)
+        if refused := [each for each in asked if each.outcome is not Outcome.YES]:
             for each in refused:
                 self._note(each)
             return
@@ -486,11 +479,8 @@ class Coordinator:
         answers = self.folder / "confirm"
         answers.mkdir(exist_ok=True)
         argvs = {host: self.hosts[host].argv(self._confirmation(host)) for host in action.hosts}
-        process.run(
-            ("sh", "-c", confirm_script(argvs, answers, left_s)),
-            deadline_s=left_s + ASK_DEADLINE_S,
-            environment=ssh_environment(),
-        )
+        argv, deadline_s = ("sh", "-c", confirm_script(argvs, answers, left_s)), left_s + ASK_DEADLINE_S
+        process.run(argv, deadline_s=deadline_s, environment=ssh_environment())
         for host in action.hosts:
             self._note(_confirmed(host, answers, self.clock() - begun))
 
@@ -557,11 +547,9 @@ class Coordinator:
     # --- reports ------------------------------------------------------------------------------------------------
     def _fetch(self, host: str, phase: HostPhase) -> Path | None:
         """The files of the host's own report, copied beside ours; None if they could not be fetched."""
-        folder = self.folder / host / phase
+        folder, there = self.folder / host / phase, f"{self.request.reports}/{phase}/latest/"
         try:
-            content = self.hosts[host].fetch(
-                f"{self.request.reports}/{phase}/latest/", most=MOST_REPORT, deadline_s=ASK_DEADLINE_S
-            )
+            content = self.hosts[host].fetch(there, most=MOST_REPORT, deadline_s=ASK_DEADLINE_S)
             folder.mkdir(parents=True, exist_ok=True)
             unpack(content, folder)
         except (OSError, tarfile.TarError, EOFError, ValueError):
@@ -593,9 +581,8 @@ def confirm_script(argvs: Mapping[str, Sequence[str]], answers: Path, left_s: fl
         out, code = (shlex.quote(str(answers / f"{host}.{kind}")) for kind in ("out", "code"))
         ended = f'{{ [ "$c" -ne {UNREACHED} ] && [ "$c" -ne {LOCKED} ]; }} || [ "$(date +%s)" -ge "$end" ]'
         ask = f"{shlex.join(argv)} >{out} 2>&1 </dev/null; c=$?"
-        lines.append(
-            f'{{ while :; do {ask}; if {ended}; then break; fi; sleep 1; done; echo "$c" >{code}; }} &'
-        )
+        asks = f"while :; do {ask}; if {ended}; then break; fi; sleep 1; done"
+        lines.append(f'{{ {asks}; echo "$c" >{code}; }} &')
     return "\n".join([*lines, "wait"])
 
 
@@ -619,9 +606,8 @@ def _of_confirmation(host: str, done: CompletedCommand, seconds: float) -> HostS
 
 
 def _not_claimed(refused: Mapping[str, CompletedCommand]) -> Locked | ConfigError:
-    lines = {
-        host: unreached(done) or done.last_line.removeprefix("cutover: ") for host, done in refused.items()
-    }
+    said = {host: done.last_line.removeprefix("cutover: ") for host, done in refused.items()}
+    lines = {host: unreached(done) or said[host] for host, done in refused.items()}
     locked = [host for host, done in refused.items() if done.code == LOCKED]
     if locked:
         return Locked(f"{locked[0]}: {lines[locked[0]]}")

@@ -156,9 +156,8 @@ def _start_timeout(settings: Settings, plan: DeployPlan) -> float:
     if settings.gate.start_timeout:
         return settings.gate.start_timeout
     checks = {each: image_healthcheck(plan.images[each], plan.rendered, each) for each in settings.services}
-    return max(
-        wait_for(check) for each, check in checks.items() if each == settings.service or check.get("Test")
-    )
+    main = settings.service
+    return max(wait_for(check) for each, check in checks.items() if each == main or check.get("Test"))
 
 
 def _up_with_undo(
@@ -185,9 +184,8 @@ def _up_with_undo(
     if plan.old is None or live is None or live == rendered.color:
         return change
     # After a crash dockerd does not restart our containers, so the undo must start the old color itself.
-    old = ensure_line(
-        situation.state.root, project_of(settings, live, plan.old.file), settings.service, plan.old
-    )
+    project = project_of(settings, live, plan.old.file)
+    old = ensure_line(situation.state.root, project, settings.service, plan.old)
     return replace(change, undo=(*change.undo, old))
 
 
@@ -258,10 +256,8 @@ def _tasks_that_do_not_run(situation: Situation) -> str | None:
     project = settings.compose_project(situation.color)
     with suppress(EngineUnavailable):  # without a leader, or before the first deploy: docker has said so
         nodes = docker.swarm_nodes()
-        found = (
-            why_not_running(docker.swarm_tasks(f"{project}_{each}", nodes)) for each in settings.services
-        )
-        return next(filter(None, found), "")
+        tasks = (docker.swarm_tasks(f"{project}_{each}", nodes) for each in settings.services)
+        return next(filter(None, map(why_not_running, tasks)), "")
     return ""
 
 
@@ -302,9 +298,8 @@ def require_identity(found: Container, image: str, config_hash: str, tag: str) -
     if found.image != image:
         raise Failed(f"identity: expected image {image[7:19]}, {found.name} runs {found.image[7:19]}")
     if config_hash and found.config_hash != config_hash:
-        raise Failed(
-            f"identity: expected config hash {config_hash[:12]}, {found.name} has {found.config_hash[:12]}"
-        )
+        has = f"{found.name} has {found.config_hash[:12]}"
+        raise Failed(f"identity: expected config hash {config_hash[:12]}, {has}")
 
 
 def image_healthcheck(reference: str, rendered: Rendered, service: str) -> dict[str, object]:

@@ -60,9 +60,8 @@ def plan_deploy(situation: Situation) -> DeployPlan:
     request, settings, color = situation.request, situation.settings, situation.color
     # Where nothing runs yet, there is nothing to replace.
     if request.targets[0] == situation.before.live and settings.proxy is not None and situation.before.image:
-        raise ConfigError(
-            f"{color} is live: say --target=live to replace it in place, --target=idle to release without a gap"
-        )
+        way_out = "say --target=live to replace it in place, --target=idle to release without a gap"
+        raise ConfigError(f"{color} is live: {way_out}")
     rendered = compose.render(settings, color, request.deploy)
     found = list[str]()
     try:

@@ -161,9 +161,8 @@ class SessionEnd:
         until = hold.until(Moment.now())
         tx.state.journal("held", release=tx.id, **left.facts, until=stamp(until), seconds=seconds)
         shown, command = clock_of(stamp(until), now()), f"cutover confirm {tx.id}"
-        self.report.line(
-            "T+15m", "hold", f"until {shown}, when it is reverted unless it is confirmed: {command}"
-        )
+        unless = f"when it is reverted unless it is confirmed: {command}"
+        self.report.line("T+15m", "hold", f"until {shown}, {unless}")
         return replace(self._result(Status.HELD, OK), held_until=shown, confirm_command=command)
 
     @property
@@ -270,11 +269,8 @@ class SessionEnd:
             unpin_images(settings, tx.state)  # nobody goes back to a bad release
         result = self._result(Status.ROLLED_BACK, code) if ours else self._reverted_by_another()
         causes = tuple(Reason("", each) for each in self.causes if not _is_said(each, result.reasons))
-        return replace(
-            result,
-            reasons=(causes + result.reasons)[:MAX_REASONS],
-            notes=(*result.notes, *said, *after.notes, *notes),
-        )
+        reasons, noted = (causes + result.reasons)[:MAX_REASONS], (*result.notes, *said, *after.notes, *notes)
+        return replace(result, reasons=reasons, notes=noted)
 
     def _run_undo(self) -> process.CompletedCommand:
         # An engine that does not answer, or a huge log, must not keep users on a bad release: logs get 3 s.
@@ -341,21 +337,14 @@ class SessionEnd:
         command = state.revert_command if state.open_release() else ASK_AGAIN
         where = f"on {os.uname().nodename}; safe to run again"
         facts = {"why": why, "run": command, "only_recover": only_recover}
-        state.journal(
-            "end", release=self.tx.id or None, word=str(result.status), code=result.exit_code, **facts
-        )
+        release, word = self.tx.id or None, str(result.status)
+        state.journal("end", release=release, word=word, code=result.exit_code, **facts)
         text, users = why if differs else "", ""
         with contextlib.suppress(CutoverError, OSError):
             colors = self.situation.colors.refreshed()
             text, users = text or describe_difference(colors, state, self.tx.id), describe_users(colors)
-        return replace(
-            result,
-            tried=() if differs else (why,),
-            differs=text,
-            users=users,
-            command=command,
-            command_where=where,
-        )
+        tried = () if differs else (why,)
+        return replace(result, tried=tried, differs=text, users=users, command=command, command_where=where)
 
     # --- restoring -----------------------------------------------------------------------------------------------
     def _restore_verified(self) -> SessionResult | None:
@@ -540,9 +529,8 @@ def _record_container(situation: Situation, began: float) -> None:
         return
     if state.verified_record(color, found) is None:
         tag, identity = tag_of(found.image_name) or "", (found.image, found.config_hash, found.id)
-        state.keep_record(
-            Record(color, tag, *identity, previous.file.name, verified=True, by=who(), at=now())
-        )
+        record = Record(color, tag, *identity, previous.file.name, verified=True, by=who(), at=now())
+        state.keep_record(record)
 
 
 def _why(error: Exception) -> str:

@@ -68,10 +68,8 @@ def run_gate(settings: Settings, paths: Sequence[str]) -> Verdict:
         done = process.run(argv, deadline_s=GATE_DEADLINE_S, environment=environment, cwd=str(Path.cwd()))
         files = [each for each in Path(folder).glob("*/evidence.jsonl") if not each.parent.is_symlink()]
         found = [load_evidence(each) for each in files]
-    checks = [check for each in found for check in each.checks]
-    bad = {
-        each.verdict.question: each.verdict.reason for each in checks if each.verdict.outcome is Outcome.NO
-    }
+    verdicts = [check.verdict for each in found for check in each.checks]
+    bad = {each.question: each.reason for each in verdicts if each.outcome is Outcome.NO}
     if bad:
         question, reason = next(iter(bad.items()))
         return no(name, f"{question}: {reason}", failed=bad)

@@ -116,9 +116,8 @@ def read_records(path: Path) -> list[Record]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}; run it as the user who releases"
-        ) from error
+        why = f"{error.strerror}; run it as the user who releases"
+        raise ConfigError(f"{path} cannot be read: {why}") from error
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is damaged: {error}; move it away") from error
 

@@ -205,9 +205,8 @@ def chosen_hosts(given: str, settings: Settings) -> tuple[str, ...]:
         return known
     unknown = next((each for each in names if each not in known), None)
     if unknown is not None:
-        raise ConfigError(
-            f"--hosts: unknown host {quoted(unknown)}; [hosts] has {', '.join(known)}, or say all"
-        )
+        allowed = f"[hosts] has {', '.join(known)}, or say all"
+        raise ConfigError(f"--hosts: unknown host {quoted(unknown)}; {allowed}")
     return tuple(each for each in known if each in names)
 
 
@@ -244,9 +243,8 @@ def require_approved(settings: Settings, tag: str, given: str | None) -> None:
     if settings.approval.required and given != tag:
         said = "is not set" if given is None else f"approves {given or 'nothing'}"
         way_out = f"{APPROVED_TAG}={tag} approves the switch on all hosts"
-        raise ConfigError(
-            f"[approval] required: a host has no terminal, and {APPROVED_TAG} {said}: {way_out}"
-        )
+        why = f"a host has no terminal, and {APPROVED_TAG} {said}"
+        raise ConfigError(f"[approval] required: {why}: {way_out}")
 
 
 def config_name(source: Path, here: Path) -> str:
@@ -413,9 +411,8 @@ def judge_end(
     *reverted_for* is why the release was ended, if no step of a host says it; *ended_with* is the exit code of one that
     was interrupted, or that an error of the coordinator itself has ended.
     """
-    confirmed = {
-        each.host for each in steps if each.phase is HostPhase.CONFIRM and each.outcome is Outcome.YES
-    }
+    good = [each for each in steps if each.outcome is Outcome.YES]
+    confirmed = {each.host for each in good if each.phase is HostPhase.CONFIRM}
     reverted = any(each.phase is HostPhase.REVERT for each in steps)
     switched = {each.host for each in steps if each.phase is HostPhase.SWITCH}
     released = not reverted and confirmed == {*plan.hosts}

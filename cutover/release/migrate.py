@@ -271,9 +271,8 @@ def compose_on_copy(rendered: Rendered, service: str, access: CopyAccess, folder
     """
     model = compose.one_off_model(rendered, [service], folder)
     one: dict[str, Any] = model["services"][service]
-    one["environment"] = dict(one.get("environment") or {}) | {
-        key: value.replace("$", "$$") for key, value in access.variables.items()
-    }
+    escaped = {key: value.replace("$", "$$") for key, value in access.variables.items()}
+    one["environment"] = dict(one.get("environment") or {}) | escaped
     if access.folder is not None:
         others = [each for each in one.get("volumes") or () if each.get("target") != access.mounted_at]
         mount = {"type": "bind", "source": str(access.folder), "target": access.mounted_at}
@@ -347,10 +346,8 @@ def _rehearse_migrate(database: ServiceDatabase, new: Rendered, container: str) 
     project = Compose(new.project, STDIN)
     change = migration_change(database.state_dir, project, settings.migrate, container, options=options)
     original, before = database.head(), database.store.head(database.scratch)
-    begun = time.monotonic()
-    done = process.run(
-        change.do, deadline_s=change.budget_s, stdin=text.encode(), cwd=str(database.state_dir)
-    )
+    begun, cwd = time.monotonic(), str(database.state_dir)
+    done = process.run(change.do, deadline_s=change.budget_s, stdin=text.encode(), cwd=cwd)
     seconds = round(time.monotonic() - begun, 3)
     now = database.head()
     if now != original:

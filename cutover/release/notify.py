@@ -67,9 +67,8 @@ def run_hook(
         return None
     variables = dict(os.environ if environment is None else environment)
     variables |= hook_variables(settings, event, datetime.now(UTC))
-    done = process.run(
-        wanted.command, deadline_s=wanted.budget, environment=variables, cwd=str(settings.source.parent)
-    )
+    cwd = str(settings.source.parent)
+    done = process.run(wanted.command, deadline_s=wanted.budget, environment=variables, cwd=cwd)
     return None if done.ok else f"the notice {event.name!r} was not sent: {done.last_line}"
 
 

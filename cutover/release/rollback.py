@@ -310,9 +310,8 @@ def plan_rollback(state: State, colors: Colors) -> RollbackPlan:
     if live is None:
         fronts = "; go on without a node that is away: take it out of [platform.fronts]"
         way_out = fronts if settings.platform.fronts else ""
-        raise ConfigError(
-            f"the live color is unknown, so it cannot be rolled back: {colors.live.how}{way_out}"
-        )
+        what = "the live color is unknown, so it cannot be rolled back"
+        raise ConfigError(f"{what}: {colors.live.how}{way_out}")
     rows = live_history(state)
     here = running_record(settings, state, live)
     if here is None:
@@ -499,9 +498,8 @@ def _closed_before(settings: Settings, state: State, release: str) -> RollbackRe
     if _is_committed(state, release):
         again = "`cutover rollback` without its name goes back to what users had before"
         raise Failed(f"release {release} was kept, and nothing was changed: {again}")
-    ends = [
-        row for row in state.history() if row.get("release") == release and row.get("event") in END_EVENTS
-    ]
+    rows = [row for row in state.history() if row.get("release") == release]
+    ends = [row for row in rows if row.get("event") in END_EVENTS]
     if not ends and not (state.root / f"closed.{release}").exists():
         raise ConfigError(f"no release {release} is open here; nothing was changed")
     was = f"was {ends[-1]['event']} by {ends[-1].get('who')} before" if ends else "is not open any more"
@@ -581,9 +579,8 @@ def require_gate_of_old(settings: Settings, state: State, trouble: Mapping[str, 
     gate = run_gate(settings, checklists("smoke"))
     why, _ = judge_old_release(gate.evidence.get("failed") or {}, failed, verified=True)
     if why:
-        raise OperatorNeeded(
-            f"{why}; run: {ASK_AGAIN} --give-up (keeps what runs), or release a good version"
-        )
+        way_out = f"{ASK_AGAIN} --give-up (keeps what runs), or release a good version"
+        raise OperatorNeeded(f"{why}; run: {way_out}")
 
 
 def keep_as_it_is(settings: Settings, state: State) -> str:
@@ -654,11 +651,9 @@ def _flip_without_engine(state: State, colors: Colors, to: Record) -> RollbackRe
     facts = {"live": to.color, "tag": to.tag, "seconds": seconds, "gate": f"not asked: {why}"}
     left = ", ".join(settings.workers)
     trouble = OperatorNeeded(f"{left} still run on {live}: {why}; see `cutover status`") if left else None
-    return RollbackResult(
-        f"{settings.project} serves {to.color} again, where {to.tag} was (flipped in {1000 * seconds:.0f} ms); {why}",
-        facts,
-        trouble=trouble,
-    )
+    flipped = f"where {to.tag} was (flipped in {1000 * seconds:.0f} ms)"
+    said = f"{settings.project} serves {to.color} again, {flipped}; {why}"
+    return RollbackResult(said, facts, trouble=trouble)
 
 
 def _commit_flip(tx: Transaction, to: Record) -> None:
@@ -676,9 +671,8 @@ def _start_stopped(tx: Transaction, settings: Settings, to: Record) -> None:
     done = tx.apply(change)
     found = running_record(settings, tx.state, to.color)
     if not done.ok or found is None or not same_release(to, found):
-        raise Failed(
-            f"{to.tag} did not start on {to.color}: {_why_not_there(done, main_container(settings, to.color))}"
-        )
+        why = _why_not_there(done, main_container(settings, to.color))
+        raise Failed(f"{to.tag} did not start on {to.color}: {why}")
 
 
 def _why_not_there(done: CompletedCommand, found: Container | None) -> str:
@@ -739,9 +733,8 @@ def _verify_flip(
     took = how.format(seconds) if how else f"flipped in {1000 * seconds:.0f} ms"
     flipped = f"{settings.project} runs {to.tag} on {to.color} again ({took})"
     why = f"{to.color} is live, but {trouble}; run: {ASK_AGAIN}"
-    return RollbackResult(
-        f"{flipped}; {'; '.join(said)}", facts, trouble=OperatorNeeded(why) if trouble else None
-    )
+    needed = OperatorNeeded(why) if trouble else None
+    return RollbackResult(f"{flipped}; {'; '.join(said)}", facts, trouble=needed)
 
 
 def _expect_deploy(settings: Settings, state: State, live: str | None, tag: str) -> None:

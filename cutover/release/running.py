@@ -68,9 +68,8 @@ def previous_of(
     if lost and exact:
         what = f"no compose file can say what it has: {', '.join(lost)}"
         way_out = "put that configuration back, or --allow-no-rollback restores it without"
-        raise ConfigError(
-            f"{color} was started from a configuration that is no longer here, and {what}; {way_out}"
-        )
+        why = f"{color} was started from a configuration that is no longer here"
+        raise ConfigError(f"{why}, and {what}; {way_out}")
     path = state.release_path(color, f"{ADOPTED}{main.short}.yml")
     if keep:
         state.release_folder(color)
@@ -141,9 +140,8 @@ def identity_of_target(settings: Settings, target: Target, record: Record | None
             return ExpectedIdentity(started[-1].image, found.id, port=target.port)
     rendered = compose.render(settings, color, tag_of(found.image_name) if found else None)
     image, hashes = docker.image_id(rendered.image(target.service)), hashes_of(rendered)
-    return ExpectedIdentity(
-        image or "", found.id if found else "", hashes.get(target.service, ""), target.port
-    )
+    container = found.id if found else ""
+    return ExpectedIdentity(image or "", container, hashes.get(target.service, ""), target.port)
 
 
 def baselines_of_verified(settings: Settings, color: str) -> dict[str, LogWindow]:

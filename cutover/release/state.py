@@ -225,9 +225,8 @@ class State:
 
     def unwritable(self, error: OSError) -> ConfigError:
         """The error of a state directory that cannot be written, such as on a full disk, before anything changed."""
-        return ConfigError(
-            f"state directory {self.root} cannot be written: {error.strerror}; nothing was changed"
-        )
+        why = f"{error.strerror}; nothing was changed"
+        return ConfigError(f"state directory {self.root} cannot be written: {why}")
 
     def guard(self, release_id: str, max_s: float) -> None:
         """Start the guard in a process session of its own; raises OSError if that fails."""

@@ -145,9 +145,8 @@ def _switch_and_prove(on: ActiveRelease, deployed: Deployed | None, background: 
             if not proxy.keeps_old_color:
                 _record_port_swap(tx, settings, to)
             report.evidence.fact("switched_at", time.time())
-            text.append(
-                f"{situation.before.live} → {to}{_on(places)}, done and seen after {1000 * seconds:.0f} ms"
-            )
+            took = f"done and seen after {1000 * seconds:.0f} ms"
+            text.append(f"{situation.before.live} → {to}{_on(places)}, {took}")
         proofs: list[SwitchReport] = []
         for place, probe in zip(places, probes, strict=True):
             with report.step("T-0", f"proof{_at(place)}") as text:
@@ -178,9 +177,8 @@ def _suite_after(situation: Situation, evidence: Evidence) -> WatchSuite:
 
     settings, colors, to = situation.settings, situation.colors, situation.color
     proxy = require_proxy(colors)
-    live = replace(
-        target_named(colors, to), name="live", kind="live", base_url=proxy.client.url, through_proxy=True
-    )
+    live, url = target_named(colors, to), proxy.client.url
+    live = replace(live, name="live", kind="live", base_url=url, through_proxy=True)
     old = colors.beside(to) if proxy.keeps_old_color else None
     return WatchSuite(settings, live, old, proxy.control(), evidence, time.time())
 
@@ -373,9 +371,8 @@ def drain_old(on: ActiveRelease, switched: Switched) -> None:
     if settings.proxy is None or old is None:
         return
     with report.step("T-0", f"drain {old}") as text:
-        seen = _drain(
-            situation.colors, old, lambda: background.ended is not None, watched=switched.watched_logs
-        )
+        logs = switched.watched_logs
+        seen = _drain(situation.colors, old, lambda: background.ended is not None, watched=logs)
         verdict = seen.verdict(settings.proxy.on_drain_timeout)
         require_well(on, background)
         text.append(report.require(verdict, "switch::drain", old, 1).reason)
@@ -413,10 +410,8 @@ def watch(
 ) -> WatchResult:
     """Run *checks* until *seconds* are over or the first sure no; *progress* gets the seconds left and the verdicts."""
     begun = time.monotonic()
-    report_only = frozenset(settings.checks.report_only)
-    seen = run_watch(
-        checks, seconds, tick_s=settings.watch.interval, report_only=report_only, on_tick=progress
-    )
+    report_only, tick_s = frozenset(settings.checks.report_only), settings.watch.interval
+    seen = run_watch(checks, seconds, tick_s=tick_s, report_only=report_only, on_tick=progress)
     text, outcome = f"{len(seen.verdicts)} questions, {seen.seconds:.0f} s", "yes"
     if seen.ended_by and (ended := seen.verdicts.get(seen.ended_by)):
         text, outcome = f"{ended.question}: {ended.reason}", str(ended.outcome)
@@ -472,10 +467,8 @@ def retire(colors: Colors, color: str) -> Verdict:
             return no("retire", f"{color} was not stopped: {drained.reason}")
         said = f" ({drained.reason})"
         if seen.left and not settings.platform.fronts:
-            doors = port_of(proxy.url), colors.port(color)
-            closed = close_gradually(
-                partial(proxy_connections, *doors), close_connection, proxy.drain_timeout / 2
-            )
+            connections = partial(proxy_connections, port_of(proxy.url), colors.port(color))
+            closed = close_gradually(connections, close_connection, proxy.drain_timeout / 2)
             said = f" ({seen.still_open}; {closed})"
     done = stop_color(settings, color)
     State(settings.state).journal("retired" if done.ok else "not retired", color=color, who=who())

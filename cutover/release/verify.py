@@ -240,9 +240,8 @@ def _ask_live(colors: Colors) -> list[Verdict]:
             verdicts.append(ready(client, control, settings.ready))
             if settings.version is not None:
                 verdicts.append(version(client, control, settings.version, target.tag))
-            verdicts += [
-                endpoint(client, control, each) for each in settings.endpoints if each.method == "GET"
-            ]
+            reads = [each for each in settings.endpoints if each.method == "GET"]
+            verdicts += [endpoint(client, control, each) for each in reads]
         found = main_container(settings, colors.live.color)
         if found is not None:
             verdicts += [judge_health(found, None), log_errors(found, None, settings.logs)]
