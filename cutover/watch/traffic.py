@@ -286,8 +286,8 @@ def quiet_users(found: TrafficSource) -> str:
 def old_traffic(logs: Sequence[AccessLog], color: str, until: float, own_paths: frozenset[str]) -> OldTraffic:
     """What users of *color* got up to *until* (epoch seconds), by the newest part of each log."""
     newest, _ = newest_requests(logs)
-    theirs = (each for each in newest if not each.is_ours(own_paths))
-    found = [each for each in theirs if each.color == color and each.ts < until]
+    old = (each for each in newest if each.color == color and each.ts < until)
+    found = [each for each in old if not each.is_ours(own_paths)]
     latency = Histogram()
     for request in found:
         if not request.is_tunnel:
