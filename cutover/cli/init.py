@@ -103,9 +103,8 @@ def require_there(found: ComposeProject, services: tuple[str, ...]) -> None:
         if own := profiles.get(name):
             what = f"service {name!r} has profiles {', '.join(own)}, and none of them is active"
             raise ConfigError(f"{what}: COMPOSE_PROFILES={own[0]} in .env, or take the profile off")
-        raise ConfigError(
-            f"--service {name}: the compose file has {', '.join(found.services) or 'no service'}"
-        )
+        there = ", ".join(found.services) or "no service"
+        raise ConfigError(f"--service {name}: the compose file has {there}")
 
 
 def main_service(likely: list[str], *, asks: bool) -> str:

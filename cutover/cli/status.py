@@ -224,10 +224,8 @@ def _lines(facts: dict[str, Any], today: str) -> list[str]:
         rows.append(f"  live   unknown: {facts['live_how']}")
     if facts["proxy"]:
         rows.append(f"  proxy  {facts['proxy']}")
-    rows += [
-        f"  front  {name:<6} sends users to {color or 'an unknown color'}"
-        for name, color in facts["fronts"].items()
-    ]
+    fronts = {name: color or "an unknown color" for name, color in facts["fronts"].items()}
+    rows += [f"  front  {name:<6} sends users to {color}" for name, color in fronts.items()]
     served = live is not None and not _nothing_runs(facts["colors"].get(live))
     if live is not None and not served:
         rows.append(f"  live   nobody is served: traffic would go to {live}, where nothing runs")

@@ -288,10 +288,9 @@ def _path_problems(settings: Settings) -> Iterator[str]:
     files += [("compose_overrides", each) for each in settings.compose_overrides]
     files += [("env_template", settings.env_template)] if settings.env_template else []
     files += [(f"colors.{color}.env_file", each.env_file) for color, each in settings.colors.items()]
+    closed = ((key, file) for key, file in files if _is_closed(file))
     yield from (
-        f"{key}: {file}: permission denied; run it as a user who may look there"
-        for key, file in files
-        if _is_closed(file)
+        f"{key}: {file}: permission denied; run it as a user who may look there" for key, file in closed
     )
     log = proxy.access_log if proxy and not settings.platform.fronts else None
     if log and not _is_closed(log) and log.exists() and not log.is_file():

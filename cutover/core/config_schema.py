@@ -45,9 +45,8 @@ def parse_duration(value: object) -> float:
     text = str(value).strip()
     parts = DURATION.findall(text)
     if isinstance(value, (int, float, bool)) or not parts or "".join(n + u for n, u in parts) != text:
-        raise ValueError(
-            f'{value!r} is no duration: write it with a unit ({", ".join(UNITS)}), like "90s" or "1m30s"'
-        )
+        way_out = f'write it with a unit ({", ".join(UNITS)}), like "90s" or "1m30s"'
+        raise ValueError(f"{value!r} is no duration: {way_out}")
     seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
     if seconds > LONGEST_S:
         raise ValueError(f"{value!r} is no duration that is used here: at most 30d")
@@ -260,9 +259,8 @@ class Endpoint(Section):
     @model_validator(mode="after")
     def _writes_are_declared(self) -> Endpoint:
         if self.method not in {"GET", "HEAD"} and not (self.writes and self.undo):
-            raise ValueError(
-                f"{self.method} {self.path} changes something: set writes = true, and undo to the reverting request"
-            )
+            way_out = "set writes = true, and undo to the reverting request"
+            raise ValueError(f"{self.method} {self.path} changes something: {way_out}")
         return self
 
 
@@ -601,9 +599,8 @@ class Approval(Section):
         try:
             ZoneInfo(self.time_zone or "UTC")
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(
-                f"this host knows no time zone {self.time_zone!r}; write it like Asia/Tokyo"
-            ) from error
+            what = f"this host knows no time zone {self.time_zone!r}"
+            raise ValueError(f"{what}; write it like Asia/Tokyo") from error
         return self
 
 
@@ -624,9 +621,8 @@ def batch_sizes(batches: tuple[str, ...], hosts: int) -> tuple[int, ...]:
         sizes.append(max(reached - before, 0))
         before = max(reached, before)
     if before < hosts:
-        raise ValueError(
-            f'batches: the last one, {batches[-1]!r}, reaches {before} of {hosts} hosts; end with "100%"'
-        )
+        what = f"the last one, {batches[-1]!r}, reaches {before} of {hosts} hosts"
+        raise ValueError(f'batches: {what}; end with "100%"')
     return tuple(filter(None, sizes))
 
 
@@ -668,9 +664,8 @@ class Hosts(Section):
                 )
         sizes = batch_sizes(self.batches, hosts)
         if len(self.watch) > len(sizes):
-            raise ValueError(
-                f"watch: {len(self.watch)} durations for {len(sizes)} batches; the last one counts for all further ones"
-            )
+            what = f"{len(self.watch)} durations for {len(sizes)} batches"
+            raise ValueError(f"watch: {what}; the last one counts for all further ones")
         if bool(self.leave) != bool(self.join):
             given, lacking = ("leave", "join") if self.leave else ("join", "leave")
             raise ValueError(f"{given} needs {lacking}: what takes a host out must be undone")

@@ -339,9 +339,8 @@ class Mask:
             of_url = passwords | _of_url(value, named=True) if URL.fullmatch(value) else set()
             found |= passwords | (of_url or {value})
         # Replaced, not changed: another thread may be masking.
-        self.values = self.values | {
-            each for each in found if len(each) >= MIN_LENGTH and each.lower() not in PLAIN_WORDS
-        }
+        long = {each for each in found if len(each) >= MIN_LENGTH}
+        self.values = self.values | {each for each in long if each.lower() not in PLAIN_WORDS}
 
     def show(self, words: Iterable[str]) -> None:
         """Never mask *words*, whatever has the same value."""

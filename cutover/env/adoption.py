@@ -115,9 +115,8 @@ def compose_files(
     if not wanted:
         wanted = [name for name in DEFAULT_FILES if (folder / name).is_file()][:1]
         if not wanted:
-            raise ConfigError(
-                f"no compose file in {folder}: looked for {', '.join(DEFAULT_FILES)}; name one with --file"
-            )
+            looked = f"looked for {', '.join(DEFAULT_FILES)}"
+            raise ConfigError(f"no compose file in {folder}: {looked}; name one with --file")
         beside = override_beside(folder / wanted[0])
         wanted += [beside.name] if beside else []
     return tuple(folder / name for name in wanted)
@@ -152,9 +151,8 @@ def read_project(folder: Path, given: Sequence[str], environment: Mapping[str, s
 
 
 def _without_value(variables: Mapping[str, bool], values: Mapping[str, str]) -> list[str]:
-    return [
-        name for name, default in variables.items() if not default and name not in {*values, *COMPOSE_OWN}
-    ]
+    known = {*values, *COMPOSE_OWN}
+    return [name for name, default in variables.items() if not default and name not in known]
 
 
 def other_project(project: ComposeProject, name: str) -> Mapping[str, Any]:
@@ -308,9 +306,8 @@ def draft(project: ComposeProject, choices: Choices, shipped: Path) -> Draft:
             number_of = {color: ports[color].get(names.port, default[color]) for color in colors}
             files[f"proxy/{name}"] = _proxy_text(text, choices.project, number_of)
             if not is_known and f":{FIRST_PORT}" in text:
-                fill_in.append(
-                    f"proxy/{name}: the ports of blue and green, in place of {FIRST_PORT} and {FIRST_PORT + 1}"
-                )
+                stand_ins = f"{FIRST_PORT} and {FIRST_PORT + 1}"
+                fill_in.append(f"proxy/{name}: the ports of blue and green, in place of {stand_ins}")
     moves = tuple(f"blue to port {port}: the proxy takes over {PROXY_PORT}" for port in moved.values())
     return Draft(files, compose, tuple(fill_in), by_hand, moves)
 

@@ -103,9 +103,8 @@ def use_of(settings: Settings, rendered: Rendered, other: Rendered | None = None
 def compose_findings(use: ComposeUse, rules: Sequence[Rule] | None = None) -> list[Finding]:
     """Return what *rules* (default: all) find in the released services."""
     there = use.model.get("services") or {}
-    asked = [
-        each for each in (RULES if rules is None else rules) if use.two_colors or each not in SIDE_BY_SIDE
-    ]
+    every = RULES if rules is None else rules
+    asked = [each for each in every if use.two_colors or each not in SIDE_BY_SIDE]
     return [
         Finding(use.where, f"services.{name}: {what}", todo)
         for name in use.services
@@ -222,9 +221,8 @@ def ports_of_their_own(use: ComposeUse, name: str, service: Service) -> Iterator
     fixed = {port for address, port, _ in rows if "$" not in address + port}
     twins = use.other.get("services") or {}
     every = [row for each in use.services for row in (twins.get(each) or {}).get("ports") or ()]
-    udp = [
-        (str(row.get("host_ip") or ""), row.get("published")) for row in every if row.get("protocol") == UDP
-    ]
+    of_udp = [row for row in every if row.get("protocol") == UDP]
+    udp = [(str(row.get("host_ip") or ""), row.get("published")) for row in of_udp]
     for row in service.get("ports") or ():
         port, is_udp = str(row.get("published") or ""), row.get("protocol") == UDP
         host, rivals = str(row.get("host_ip") or ""), udp if is_udp else use.other_ports
@@ -322,9 +320,8 @@ def health_command_of(service: Service, image: Mapping[str, Any] | None = None) 
     said = service.get("healthcheck") or {}
     if said.get("disable"):
         return ["NONE"]
-    test = (
-        said.get("test") or (((image or {}).get("Config") or {}).get("Healthcheck") or {}).get("Test") or []
-    )
+    configured = ((image or {}).get("Config") or {}).get("Healthcheck") or {}
+    test = said.get("test") or configured.get("Test") or []
     return ["CMD-SHELL", test] if isinstance(test, str) else [str(word) for word in test]
 
 
@@ -411,11 +408,9 @@ def dependencies_run(use: ComposeUse, _name: str, service: Service) -> Iterator[
         if how.get("condition") == COMPLETED:
             yield from dependencies_run(use, other, (use.model.get("services") or {}).get(other) or {})
         elif use.two_colors and not shared:
-            what = (
-                f"depends on {other}, which only the networks of one project reach: the other color has none"
-            )
+            what = f"depends on {other}, which only the networks of one project reach"
             network = f"networks: default: name: <a fixed name> and external: true, shared by {other} and both colors"
-            yield what, network
+            yield f"{what}: the other color has none", network
         elif use.running is not None:
             todo = f"docker compose --project-name {use.project} up --detach {other}"
             yield f"depends on {other}, which does not run in the project {use.project}", todo

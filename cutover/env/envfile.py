@@ -45,10 +45,8 @@ def quote_value(value: str) -> str:
 
 def format_env_file(values: Mapping[str, str], *, head: Iterable[str] = ()) -> str:
     """Return the text of an env file with *values*, below the comment lines *head*."""
-    rows = [
-        *(f"# {line}" for line in head),
-        *(f"{key}={quote_value(value)}" for key, value in values.items()),
-    ]
+    rows = [f"# {line}" for line in head]
+    rows += [f"{key}={quote_value(value)}" for key, value in values.items()]
     return "\n".join([*rows, ""])
 
 

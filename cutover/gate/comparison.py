@@ -385,17 +385,15 @@ class _Values:
         if found is not None and len(found) <= MOST_DIFFERENCES:
             yield from found
         elif not self._same(old.body, new.body):
-            yield Difference(
-                "body", "", *(each.body if each.by_hash else _digest(each.body) for each in (old, new))
-            )
+            bodies = (each.body if each.by_hash else _digest(each.body) for each in (old, new))
+            yield Difference("body", "", *bodies)
 
     # --- JSON ---
     def _documents(self, old: str, new: str) -> Iterator[Difference]:
         before, after = _document(old), _document(new)
         if (before is NO_JSON) is not (after is NO_JSON):
-            yield Difference(
-                "type", "body", *("no JSON" if each is NO_JSON else "JSON" for each in (before, after))
-            )
+            kinds = ("no JSON" if each is NO_JSON else "JSON" for each in (before, after))
+            yield Difference("type", "body", *kinds)
         elif before is NO_JSON:
             raise ValueError("neither is JSON")
         else:

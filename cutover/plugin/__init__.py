@@ -63,10 +63,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; with --target also the fixtures and the hooks of a release."""
-    needs = ", ".join(options.NEEDS)
-    config.addinivalue_line(
-        "markers", f"requires(*needs): what the test must be able to ask, else it is not asked: {needs}"
-    )
+    needs = f"what the test must be able to ask, else it is not asked: {', '.join(options.NEEDS)}"
+    config.addinivalue_line("markers", f"requires(*needs): {needs}")
     config.addinivalue_line("markers", "asks(*names): its checks; if [checks] off lists all, it does not run")
     request = _parsed_request(config)
     if request is None:

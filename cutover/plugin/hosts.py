@@ -77,14 +77,8 @@ class CoordinatorHooks:
         """Hooks for the hosts that the session names; raises ConfigError."""
         settings, asked = session.settings, session.request
         hosts = chosen_hosts(asked.hosts, settings)
-        plan = plan_hosts(
-            settings,
-            hosts,
-            asked.deploy or "",
-            watch_s=asked.watch_s,
-            hold_s=asked.hold_s,
-            migrate=asked.migrate,
-        )
+        tag, watch_s, hold_s = asked.deploy or "", asked.watch_s, asked.hold_s
+        plan = plan_hosts(settings, hosts, tag, watch_s=watch_s, hold_s=hold_s, migrate=asked.migrate)
         plan = replace(plan, config=config_name(settings.source, session.config.invocation_params.dir))
         own = [each for each in asked.paths if each != "--pyargs"]
         # The shipped checklists are found by each host itself: in its checkout or in its installed package.

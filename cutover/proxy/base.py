@@ -49,13 +49,9 @@ class ProxyClient:
         """The client that `[proxy]` describes."""
         proxy = settings.proxy
         assert proxy is not None  # noqa: S101 - a driver is only made for a [proxy]
-        return cls(
-            proxy.url.rstrip("/"),
-            proxy.probe_path or (settings.version.path if settings.version else settings.ready.path),
-            proxy.health_path,
-            proxy.color_header,
-            proxy.tls_verify,
-        )
+        known = settings.version.path if settings.version else settings.ready.path
+        url, path, control = proxy.url.rstrip("/"), proxy.probe_path or known, proxy.health_path
+        return cls(url, path, control, proxy.color_header, proxy.tls_verify)
 
     def live(self) -> Live:
         """The live color by the application's response; only if that names none, by the proxy's control location.

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import IPv6Address, ip_address
 from itertools import pairwise
 from typing import Any, Literal
@@ -218,13 +219,8 @@ def drain(
         before, known = known, tails.ended[color]
         return known - before
 
-    drained = wait_until_idle(
-        color,
-        lambda: in_flight_at(doors, port),
-        budget_s=proxy.drain_timeout if budget_s is None else budget_s,
-        finished=finished,
-        stopped=stopped,
-    )
+    budget_s, ask = proxy.drain_timeout if budget_s is None else budget_s, partial(in_flight_at, doors, port)
+    drained = wait_until_idle(color, ask, budget_s=budget_s, finished=finished, stopped=stopped)
     fronts = ", ".join(each.name for each in doors if each.name)
     where = f"on all of {fronts}" if fronts else drained.where
     return replace(drained, trouble=tails.trouble, where=where)

@@ -19,20 +19,7 @@ from cutover.core.text import count
 from cutover.core.verdict import Verdict, no, unknown, yes
 from cutover.proxy.access_log import OUR_AGENT
 from cutover.proxy.base import ProxyClient, named_color
-from cutover.system.http import (
-    READ_BYTES,
-    HttpAddress,
-    HttpResponse,
-    NoResponse,
-    can_reuse,
-    connect_error,
-    decoded_body,
-    header_table,
-    new_exchange,
-    no_response,
-    request_bytes,
-    response_events,
-)
+from cutover.system import http
 
 T = TypeVar("T")
 POST_BODY = b"{}"
@@ -289,19 +276,19 @@ class KeptConnection:
     Not an `HttpClient`: a pool would hide which connection was closed, and 500 of these need no threads.
     """
 
-    address: HttpAddress
+    address: http.HttpAddress
     agent: str = OUR_AGENT
     """The user agent: by it the access log tells our requests from those of users."""
     reopened: int = 0
     sent: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     """HTTP/1.1 carries one request at a time."""
-    _exchange: h11.Connection = field(default_factory=new_exchange, repr=False)
+    _exchange: h11.Connection = field(default_factory=http.new_exchange, repr=False)
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = field(default=None, repr=False)
 
     async def send(
         self, method: str, path: str, body: bytes = b"", deadline_s: float = 10.0
-    ) -> HttpResponse | NoResponse:
+    ) -> http.HttpResponse | http.NoResponse:
         """The response to one request, complete within *deadline_s*; of its body 64 KiB are kept."""
         begun = time.monotonic()
         try:
@@ -309,12 +296,12 @@ class KeptConnection:
                 reader, writer = await self._open()
                 self.sent += 1
                 headers = {"user-agent": self.agent} | (JSON_HEADER if body else {})
-                writer.write(request_bytes(self._exchange, self.address, method, path, headers, body))
+                writer.write(http.request_bytes(self._exchange, self.address, method, path, headers, body))
                 await writer.drain()
                 return await self._receive(reader, begun)
         except OSError as error:
             self.close()
-            return no_response(error, path, time.monotonic() - begun, deadline_s)
+            return http.no_response(error, path, time.monotonic() - begun, deadline_s)
 
     def close(self) -> None:
         """Close it; the next request opens another one."""
@@ -327,26 +314,26 @@ class KeptConnection:
         if self._streams is None or self._streams[0].at_eof():
             self.reopened += self.sent > 0
             self.close()
-            self._exchange, address = new_exchange(), self.address
+            self._exchange, address = http.new_exchange(), self.address
             try:
                 self._streams = await asyncio.open_connection(address.host, address.port, ssl=address.tls)
             except (OSError, UnicodeError) as error:
-                raise connect_error(error) from error
+                raise http.connect_error(error) from error
         return self._streams
 
-    async def _receive(self, reader: asyncio.StreamReader, begun: float) -> HttpResponse:
+    async def _receive(self, reader: asyncio.StreamReader, begun: float) -> http.HttpResponse:
         status, headers, body, ended = 0, dict[str, str](), b"", False
         while not ended:
-            for event in response_events(self._exchange, await reader.read(READ_BYTES)):
+            for event in http.response_events(self._exchange, await reader.read(http.READ_BYTES)):
                 if isinstance(event, h11.Response):
-                    status, headers = event.status_code, header_table(event)
+                    status, headers = event.status_code, http.header_table(event)
                 elif isinstance(event, h11.Data) and len(body) < MAX_KEPT_BYTES:
                     body += event.data
                 ended = isinstance(event, h11.EndOfMessage)
-        if not can_reuse(self._exchange):
+        if not http.can_reuse(self._exchange):
             self.close()
-        text = decoded_body(body[:MAX_KEPT_BYTES], headers)
-        return HttpResponse(status, headers, text, seconds=time.monotonic() - begun)
+        text = http.decoded_body(body[:MAX_KEPT_BYTES], headers)
+        return http.HttpResponse(status, headers, text, seconds=time.monotonic() - begun)
 
 
 # --- the probe of one switch ---
@@ -389,7 +376,7 @@ class SwitchProbe:
     """When each request in flight was sent."""
     _sent: int = 0
     _hanging: int = 0
-    _address: HttpAddress = field(init=False)
+    _address: http.HttpAddress = field(init=False)
 
     @classmethod
     def of(cls, settings: Settings, client: ProxyClient, *, has_gap: bool) -> Self:
@@ -402,7 +389,7 @@ class SwitchProbe:
 
     def begin(self) -> Verdict:
         """Open the connections, send a request on each, and keep sending until `prove` or `close`."""
-        self._address = HttpAddress.of(self.client.url, verify=self.client.verify)
+        self._address = http.HttpAddress.of(self.client.url, verify=self.client.verify)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proof", daemon=True)
         self._thread.start()
@@ -539,7 +526,7 @@ class SwitchProbe:
             got = await connection.send(method, path, body, self.plan.deadline_s)
         finally:
             del self._waiting[number]
-        error = got.reason if isinstance(got, NoResponse) else ""
+        error = got.reason if isinstance(got, http.NoResponse) else ""
         color = named_color(got, self.client.color_header)
         self._samples.append(RequestSample(started, time.monotonic(), color, got.status, method, error))
 

@@ -161,9 +161,8 @@ def back_lines(
     if len(backs) == 1:
         (_, (flip, *rest)), *_ = backs
         return ((*before_all, flip, *after_all, *rest),)
-    each = [
-        (*before_all, f'{{ {" && ".join(lines)}; }} & backs="${{backs-}} {name}:$!"') for name, lines in backs
-    ]
+    runs = [f'{{ {" && ".join(lines)}; }} & backs="${{backs-}} {name}:$!"' for name, lines in backs]
+    each = [(*before_all, run) for run in runs]
     wait = 'failed=; for each in $backs; do wait "${each##*:}" || failed="$failed ${each%:*}"; done'
     tell = '[ -z "$failed" ] || { echo "could not be switched back:$failed" >&2; exit 1; }'
     return ((*each[0], wait, *after_all, tell), *each[1:])

@@ -119,10 +119,10 @@ def _ended_before(state: State, wanted: str | None, held: Hold | None) -> Confir
     if left is not None and left.release == release:
         facts = {"confirmed": release, "already": True, "at": None}
         return Confirmation(f"{release} is confirmed already; `cutover recover` completes its record", facts)
-    other = f"; held is {held.release}" if held else "; nothing is held"
-    raise ConfigError(
-        f"no release {wanted} was held here{other}" if wanted else "nothing is held: nothing to confirm"
-    )
+    if not wanted:
+        raise ConfigError("nothing is held: nothing to confirm")
+    other = f"held is {held.release}" if held else "nothing is held"
+    raise ConfigError(f"no release {wanted} was held here; {other}")
 
 
 def _after_commit(settings: Settings, state: State, held: Hold) -> Confirmation:

@@ -256,17 +256,14 @@ class Coordinator:
             except Exception as error:  # noqa: BLE001  # whatever broke, the switched hosts must be rolled back
                 self._break(error)
                 answered = {each.host for each in self.steps if each.phase is action.phase}
-                self.steps += [
-                    HostStep(host, action.phase, Outcome.NOT_ASKED, self.reverted_for)
-                    for host in action.hosts
-                    if host not in answered
-                ]
+                silent = [host for host in action.hosts if host not in answered]
+                unasked = (action.phase, Outcome.NOT_ASKED, self.reverted_for)
+                self.steps += [HostStep(host, *unasked) for host in silent]
         after = dict(zip(self.plan.hosts, of_each(self._ask_free, self.plan.hosts), strict=True))
         after |= {host: self._left_out(host, after[host]) for host in self._out}
         code = INTERRUPTED if self.interrupted else INTERNAL if self.broken else OK
-        return judge_end(
-            self.plan, self.steps, self.before, after, reverted_for=self.reverted_for, ended_with=code
-        )
+        why, states = self.reverted_for, (self.before, after)
+        return judge_end(self.plan, self.steps, *states, reverted_for=why, ended_with=code)
 
     def _left_out(self, host: str, now: HostState) -> HostState:
         """*now* of a host that is out of the balancer, with the command that a person runs here to put it back."""

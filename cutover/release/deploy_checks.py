@@ -223,9 +223,8 @@ def whose(settings: Settings, rendered: Rendered, stranger: Container) -> str:
     said = f"the container {stranger.name} (project {project or 'none'})"
     files = labels["project.config_files"].split(",")
     here = settings.compose_file.resolve()
-    same = here == Path(labels["project.working_dir"], files[0]).resolve() or (
-        here.parent == Path(labels["project.working_dir"] or "/").resolve()
-    )
+    folder = labels["project.working_dir"]
+    same = here == Path(folder, files[0]).resolve() or here.parent == Path(folder or "/").resolve()
     others = [settings.compose_project(color) for color in settings.colors if color != rendered.color]
     if not project or project in others or not same or stranger.service not in settings.services:
         return said

@@ -249,9 +249,8 @@ class SessionEnd:
             return self._operator_needed(after.trouble, differs=True)
         before = tx.before
         paths, verified = self.situation.request.paths, was_verified(tx.state, before)
-        asked = (
-            gate_of_old(settings, before, paths, verified=verified) if before.live and before.label else None
-        )
+        asks = before.live and before.label
+        asked = gate_of_old(settings, before, paths, verified=verified) if asks else None
         trouble, notes, gate = asked or ("", (), None)
         if trouble:
             return self._operator_needed(trouble, differs=True, only_recover=True)

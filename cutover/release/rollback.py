@@ -362,11 +362,10 @@ def require_image(settings: Settings, state: State, to: Record, live: str) -> No
     """Give the image of *to* its name again, or pull it; raises ConfigError if it was pruned and cannot be pulled."""
     path = state.release_path(to.color, to.file)
     recorded = bool(to.file) and path.is_file()
-    name = (
-        _image_name(path, settings.service)
-        if recorded
-        else compose.render(settings, live, to.tag).image(settings.service)
-    )
+    if recorded:
+        name = _image_name(path, settings.service)
+    else:
+        name = compose.render(settings, live, to.tag).image(settings.service)
     if to.image and can_tag(name) and docker.image_id(to.image) and docker.image_id(name) != to.image:
         done = process.run(("docker", "tag", to.image, name), deadline_s=30)
         if not done.ok:
@@ -467,9 +466,8 @@ def _colors_now_or_recorded(settings: Settings, state: State) -> Colors:
     try:
         return inspect_colors(settings)
     except ConfigError:
-        recorded = {
-            color: found for color in settings.colors if (found := _newest_file(settings, state, color))
-        }
+        newest = {color: _newest_file(settings, state, color) for color in settings.colors}
+        recorded = {color: found for color, found in newest.items() if found}
         if len(recorded) < len(settings.colors):
             raise
         return inspect_colors(settings, recorded)
@@ -618,9 +616,8 @@ def _restore(situation: Situation, to: Record) -> RollbackResult:
     wait_s, begun = settings.gate.start_timeout or START_BUDGET_S, time.monotonic()
     grace_s = max((each.grace_s for each in ran.values() if each), default=GRACE_S)
     text = f"{to.tag} on {to.color}, as it ran before its first release"
-    change = up_change(
-        state.root, project, settings.services, text=text, wait_s=wait_s, previous=here, grace_s=grace_s
-    )
+    where = (state.root, project, settings.services)
+    change = up_change(*where, text=text, wait_s=wait_s, previous=here, grace_s=grace_s)
     with _reverted_if_it_fails(tx, settings):
         done = tx.apply(change)
         found = main_container(settings, to.color)

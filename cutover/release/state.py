@@ -144,9 +144,8 @@ class State:
             handle = os.open(self.root / "session.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self.unwritable(error) from error
-        deadline = max(
-            (asked_at or time.monotonic()) + SESSION_LOCK_PATIENCE_S, time.monotonic() + LEAST_PATIENCE_S
-        )
+        begun = time.monotonic()
+        deadline = max((asked_at or begun) + SESSION_LOCK_PATIENCE_S, begun + LEAST_PATIENCE_S)
         if not flock(handle, deadline):
             close_lock(handle)
             raise Locked(self.lock_line())

@@ -58,10 +58,8 @@ def move_back_lines(state: State, settings: Settings, to: str) -> tuple[str, ...
     stopping = project_of(settings, other(to), theirs).stop(*services)
     starting = project_of(settings, to, ours).up(*services, wait_s=WORKER_BUDGET_S)
     grace_s = _grace(in_use(docker.by_service(settings.compose_project(other(to)), services)))
-    return (
-        line(*stopping, within_s=grace_s + WORKER_BUDGET_S),
-        line(*starting, within_s=2 * WORKER_BUDGET_S),
-    )
+    stop = line(*stopping, within_s=grace_s + WORKER_BUDGET_S)
+    return stop, line(*starting, within_s=2 * WORKER_BUDGET_S)
 
 
 def last_file(state: State, color: str) -> Path | None:
@@ -95,9 +93,8 @@ def _start(tx: Transaction, settings: Settings, color: str, file: Path, before: 
     text, grace_s, here = f"{', '.join(services)} on {color}", _grace(ran), None
     if ran:
         here = PreviousRelease.of(before, ran, WORKER_BUDGET_S, replicas=tx.replicas[color])
-    change = up_change(
-        tx.state.root, project, services, text=text, wait_s=WORKER_BUDGET_S, previous=here, grace_s=grace_s
-    )
+    where = (tx.state.root, project, services)
+    change = up_change(*where, text=text, wait_s=WORKER_BUDGET_S, previous=here, grace_s=grace_s)
     done = tx.apply(change)
     there = docker.by_service(project.project, services)
     dead = [service for service, each in there.items() if each is None or not each.running]

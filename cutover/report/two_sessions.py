@@ -103,13 +103,9 @@ class SessionChanges:
         if not all(compared):
             only = f"only the {'first' if compared[0] else 'second'}"
             return f"{only if any(compared) else 'neither session'} compared answers"
-        found = Counter(each.seen_in for each in self.answers)
-        where: Mapping[SeenIn, str] = {
-            "second": "only in the second",
-            "both": "in both",
-            "first": "only in the first",
-        }
-        return ", ".join(f"{count(found[key], 'difference')} {said}" for key, said in where.items())
+        found = Counter[str](each.seen_in for each in self.answers)
+        where = (("second", "only in the second"), ("both", "in both"), ("first", "only in the first"))
+        return ", ".join(f"{count(found[key], 'difference')} {said}" for key, said in where)
 
     def as_json(self) -> dict[str, Any]:
         """A dictionary of JSON values."""

@@ -158,11 +158,9 @@ class _Service:
             yield "its seccomp profile, whose file is unknown"
         if any(len(each.get("Capabilities") or ()) > 1 for each in self.host.get("DeviceRequests") or ()):
             yield "--gpus with alternative capabilities"
-        yield from (
-            f"the {row['Type']} mount on {row['Destination']}"
-            for row in self.running.attributes.get("Mounts") or ()
-            if row.get("Type") in {"cluster", "npipe"}
-        )
+        mounts = self.running.attributes.get("Mounts") or ()
+        lost = (row for row in mounts if row.get("Type") in {"cluster", "npipe"})
+        yield from (f"the {row['Type']} mount on {row['Destination']}" for row in lost)
 
     # --- what runs ------------------------------------------------------------------------------------------------
     def _command(self) -> Iterator[tuple[str, Any]]:

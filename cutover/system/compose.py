@@ -141,9 +141,8 @@ class Rendered:
     def depends_on(self, service: str) -> dict[str, str]:
         """Return the services that *service* must not be started without, each with its condition."""
         rows = ((self.model.get("services") or {}).get(service) or {}).get("depends_on") or {}
-        return {
-            name: str(how.get("condition", "")) for name, how in rows.items() if how.get("required", True)
-        }
+        needed = {name: how for name, how in rows.items() if how.get("required", True)}
+        return {name: str(how.get("condition", "")) for name, how in needed.items()}
 
     def port(self, service: str) -> int:
         """Return the first published host port of *service*; 0 if there is none."""
@@ -188,9 +187,8 @@ def render(settings: Settings, color: str, tag: str | None = None) -> Rendered:
     for path, name in [*files, *((each, "compose_overrides") for each in settings.compose_overrides)]:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file ({name} in {settings.source})")
-    compose = Compose(
-        settings.compose_project(color), settings.compose_file, env_file, settings.compose_overrides
-    )
+    project = settings.compose_project(color)
+    compose = Compose(project, settings.compose_file, env_file, settings.compose_overrides)
     override = {key: tag} if tag else {}
     with ThreadPoolExecutor(2) as pool:  # two calls of 0.1 s each
         config = pool.submit(_config, compose, override)
@@ -248,9 +246,8 @@ def _require_active(settings: Settings, rendered: Rendered) -> None:
         if profiles := (every.get(name) or {}).get("profiles"):
             env_file = settings.colors[rendered.color].env_file
             what = f"service {name!r} has profiles {', '.join(profiles)}, and none of them is active"
-            raise ConfigError(
-                f"{what}: COMPOSE_PROFILES={profiles[0]} in {env_file}, or take the profile off"
-            )
+            way_out = f"COMPOSE_PROFILES={profiles[0]} in {env_file}, or take the profile off"
+            raise ConfigError(f"{what}: {way_out}")
 
 
 def _require_text(rendered: Rendered) -> None:
@@ -325,9 +322,8 @@ def learn_secrets(model: Mapping[str, Any], variables: Mapping[str, str], keys: 
     MASK.learn_environment(variables, keys.public, keys.masked)
     for service in services.values():
         for key, of in (("environment", service), ("labels", service), ("args", service.get("build") or {})):
-            rows = {
-                name: str(value).replace("$$", "$") for name, value in (of.get(key) or {}).items() if value
-            }
+            given = (of.get(key) or {}).items()
+            rows = {name: str(value).replace("$$", "$") for name, value in given if value}
             MASK.learn_environment(rows, keys.public, keys.masked)
         health = (service.get("healthcheck") or {}).get("test")
         for words in (service.get("entrypoint"), service.get("command"), health):
@@ -463,9 +459,8 @@ def has_known_hash(service: Mapping[str, Any]) -> bool:
     It is not where the service refers to another container, whose id Compose fills in before it hashes.
     """
     modes = (str(service.get(key) or "") for key in ("network_mode", "pid", "ipc"))
-    return not service.get("volumes_from") and not any(
-        each.startswith(("service:", "container:")) for each in modes
-    )
+    joins = any(each.startswith(("service:", "container:")) for each in modes)
+    return not service.get("volumes_from") and not joins
 
 
 def require_compose() -> None:

@@ -285,9 +285,8 @@ def logs(
     given: dict[str, object] = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": tail or "all"}
     # The engine reads neither an exponent nor a time before 1970, which a container that never started has.
     times = {"since": since, "until": until}
-    given |= {
-        key: f"{max(0.0, at):.9f}".rstrip("0").rstrip(".") for key, at in times.items() if at is not None
-    }
+    known = {key: f"{max(0.0, at):.9f}" for key, at in times.items() if at is not None}
+    given |= {key: at.rstrip("0").rstrip(".") for key, at in known.items()}
     driver = ""
     try:
         found = attributes(container_id, engine)

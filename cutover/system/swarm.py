@@ -285,12 +285,8 @@ def stack_of(
     if found:
         raise ConfigError("\n".join(found))
     made = {name: _service(there[name], project, name, hashes.get(name, "")) for name in services}
-    mounted = {
-        each["source"]
-        for name in services
-        for each in there[name].get("volumes") or ()
-        if each.get("type") == "volume" and each.get("source")
-    }
+    mounts = [each for name in services for each in there[name].get("volumes") or ()]
+    mounted = {each["source"] for each in mounts if each.get("type") == "volume" and each.get("source")}
     networks = {key: _network(each) for key, each in joined.items()}
     given = model.get("volumes") or {}
     volumes = {key: _without_none(each or {}) for key, each in given.items() if key in mounted}

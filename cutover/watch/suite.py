@@ -307,10 +307,8 @@ class WatchSuite:
 
     def _containers(self, find: Find) -> Iterator[WatchCheck]:
         live = self._container_source("", find)
-        others = {
-            name: self._container_source(name, each.finder(self.settings))
-            for name, each in self.siblings.items()
-        }
+        finders = {name: each.finder(self.settings) for name, each in self.siblings.items()}
+        others = {name: self._container_source(name, find) for name, find in finders.items()}
 
         def with_siblings(check: WatchCheck) -> WatchCheck:
             beside = tuple(sibling_check(check.name, *each) for each in others.items())

@@ -145,9 +145,8 @@ class LatencyWindows:
         self.runs = {name: self.runs.get(name) or SlowRun() for name in above}
         for name, run in self.runs.items():
             run.add(self.slow[name], window.requests)
-        self.sure = frozenset(
-            name for name, run in self.runs.items() if run.chance(1 - QUANTILES[name]) <= level
-        )
+        chances = {name: run.chance(1 - QUANTILES[name]) for name, run in self.runs.items()}
+        self.sure = frozenset(name for name, chance in chances.items() if chance <= level)
 
 
 @dataclass(eq=False)
