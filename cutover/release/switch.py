@@ -337,6 +337,7 @@ def _prepare_port_swap(tx: Transaction, colors: Colors, to: str, deployed: Deplo
     files = {color: previous.file for color, previous in found.items() if previous is not None}
     if tx.record is not None:
         files[to] = state.release_path(to, tx.record.file)
+        tx.record = replace(tx.record, container="")  # the switch makes a new one
     write_swapped_releases(state.root, files, colors.settings.service, colors.port(other(to)))
     own = state.release_path(to, OWN_PORT_FILE)
     # The deploy's own undo handles what this session deployed; starting it first could fail and stop that undo.

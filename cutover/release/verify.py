@@ -132,8 +132,8 @@ def engine_causes(
 ) -> list[str]:
     """What the engine knows of the release that failed: each container of *found* (by service) that ended by itself.
 
-    For the main *service* also that it is not the container of *record* any more; *tasks* are all of it that a Swarm
-    remembers, None with Compose.
+    For the main *service* also that it is not the container of *record* any more, if that is known; *tasks* are all of
+    it that a Swarm remembers, None with Compose.
     """
     causes = (
         _cause_of_task(record, name, each, tasks) or _cause(record, name, each)
@@ -159,7 +159,7 @@ def _cause(record: Record | None, name: str, found: Container | None) -> str:
     if found is None:
         gone = "is gone: somebody removed the container that we started"
         return f"{name} of {record.color} {gone}" if record else ""
-    if record is not None and found.id != record.container:
+    if record is not None and record.container and found.id != record.container:
         what = f"{found.name} ({describe_container(found)}) since {found.started_at[:19]}Z"
         return f"{name} of {record.color} is not the container that we started: somebody started {what}"
     if not found.running:

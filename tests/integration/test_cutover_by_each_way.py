@@ -106,6 +106,7 @@ def test_a_cutover_stays_and_a_bad_one_is_reverted(stand: Stand) -> None:
     code, out = broken_when_live(stand, "blue")
     assert code == 1, out
     assert "ROLLED BACK" in out
+    assert "somebody" not in out
     assert (stand.ask()["color"], stand.ask()["version"]) == ("green", BETTER)
     assert stand.running("green") == [f"recall/api:{BETTER}"]
 

@@ -238,6 +238,15 @@ def test_the_engine_says_how_a_release_ended(found: Container | None, said: str)
     assert said in "".join(causes)
 
 
+def test_a_container_that_a_port_swap_made_anew_was_started_by_nobody_else() -> None:
+    """Until the swap is done nobody knows its id; how it ended is told all the same."""
+    during = replace(OURS, container="")
+    assert engine_causes(during, "api", {"api": OTHER}) == []
+    assert "exited (3)" in "".join(
+        engine_causes(during, "api", {"api": container(Status="exited", ExitCode=3)})
+    )
+
+
 ENDED = SwarmTask("failed", "api", "h", "web-1", ": task: non-zero exit (137)", "shutdown", 1, "a" * 64)
 FORGOTTEN = replace(ENDED, container="f" * 64)
 AGAIN = "; the Swarm started another"
