@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from examples.releases import REPO
+from examples.releases import build
 from examples.stand import GOOD, Stand
 
 pytestmark = pytest.mark.engine
@@ -69,7 +69,7 @@ def test_what_ran_is_put_back_exactly(stand: Stand) -> None:
     before = stand.folder / "deploy" / "before.yml"
     before.write_text(BEFORE.format(name=stand.name, tag=GOOD))
     image = f"{stand.name}/old:{GOOD}"
-    stand.docker("tag", f"{REPO}:{GOOD}", image)
+    stand.docker("tag", build(GOOD), image)
     stand.docker("network", "create", f"{stand.name}_shared")
     files = ("--file", str(before.with_name("docker-compose.yml")), "--file", str(before))
     stand.docker(
