@@ -43,6 +43,10 @@ def deploy(cutover_session):
     assert done.ok, done
     return "sha-2"
 """
+LOOKING = (
+    "--collect-only", "--fixtures", "--fixtures-per-test", "--setup-plan", "--markers", "--help", "--version",
+)  # fmt: skip
+"""Options of pytest that only show something."""
 GOOD = "def test_good(target):\n    assert target.color == 'green'\n"
 
 

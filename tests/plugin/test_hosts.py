@@ -21,7 +21,7 @@ from cutover.plugin.console import SignalHandlers
 from cutover.plugin.hosts import CoordinatorHooks
 from cutover.plugin.hosts import test_on as id_on
 from cutover.release.hosts import HostBatch, HostsEnd, HostsPlan
-from tests.plugin.project import Project
+from tests.plugin.project import LOOKING, Project
 
 HOSTS = """
 [proxy]
@@ -62,18 +62,7 @@ def test_a_plan_names_the_batches_and_asks_no_host(hosts: Project) -> None:
     assert "PLAN nothing was checked, nothing was changed." in said
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        "--collect-only",
-        "--fixtures",
-        "--fixtures-per-test",
-        "--setup-plan",
-        "--markers",
-        "--help",
-        "--version",
-    ],
-)
+@pytest.mark.parametrize("option", LOOKING)
 def test_an_option_that_only_shows_something_asks_no_host(hosts: Project, option: str) -> None:
     """Nothing is released for it: exit 0, as in a session on one host."""
     code, said = run(hosts, option)

@@ -7,21 +7,10 @@ import fcntl
 import pytest
 
 from cutover.core.change import UNDO_END
-from tests.plugin.project import GOOD, Project
+from tests.plugin.project import GOOD, LOOKING, Project
 
 
-@pytest.mark.parametrize(
-    "option",
-    [
-        "--collect-only",
-        "--fixtures",
-        "--fixtures-per-test",
-        "--setup-plan",
-        "--markers",
-        "--help",
-        "--version",
-    ],
-)
+@pytest.mark.parametrize("option", LOOKING)
 @pytest.mark.parametrize("release", [(), ("--deploy=sha-2",)])
 def test_looking_changes_nothing(project: Project, option: str, release: tuple[str, ...]) -> None:
     """An option that only shows something neither releases nor reverts, nor does it wait for who does."""
