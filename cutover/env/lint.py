@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from cutover.core.config import Settings
 from cutover.core.errors import ConfigError
-from cutover.core.masking import MASK, STARS
+from cutover.core.masking import MASK, STARS, names_secret
 from cutover.core.text import near
 from cutover.core.verdict import Finding
 from cutover.env.envfile import read_env_file
@@ -39,10 +39,9 @@ PLACEHOLDER = re.compile(
     r"|(?:\S*[-_.])?(?:change|replace)[-_ ]?(?:me|this|it)(?:[-_.]\S*|!)?",
     re.IGNORECASE,
 )
-"""Matched against a whole value, user, password or host: a generated password may contain such letters.
-
-`todo` is the name of many a service.
-"""
+"""Matched against a whole value, user, password or host: a generated password may contain such letters."""
+TODO = re.compile(r"to-?do", re.IGNORECASE)
+"""A placeholder of a secret; elsewhere a name that a service may have, unless it is in capitals."""
 BRACKETS = re.compile(
     r"(?:^|(?<=[/:@=._-]))(?:<[a-z][a-z0-9 ._/-]*>|\.{3}(?=$))(?=$|[/:@?._-])", re.IGNORECASE
 )
@@ -191,9 +190,11 @@ def is_tracked(path: Path) -> bool:
 
 
 # --- rules ------------------------------------------------------------------------------------------------------
-def is_placeholder(value: str) -> bool:
-    """Whether *value* is the placeholder of a template."""
-    if any(PLACEHOLDER.fullmatch(part) for part in (value, *_credentials(value))):
+def is_placeholder(value: str, *, secret: bool = False) -> bool:
+    """Whether *value*, or its user, password or host, is the placeholder of a template; *secret*: of a secret."""
+    user_to_host = _credentials(value)
+    secrets = [*user_to_host[1:-1], *([value] if secret else [])]
+    if any(map(PLACEHOLDER.fullmatch, (value, *user_to_host))) or any(map(TODO.fullmatch, secrets)):
         return True
     rest, found = BRACKETS.subn("", value)
     return bool(found) and not re.search(r"\s", rest)  # `Shop <shop>` is a real value
@@ -223,7 +224,7 @@ def placeholders(values: Mapping[str, str], where: str) -> Iterator[Finding]:
     for key, value in values.items():
         if REFERENCE.search(value):
             yield Finding(where, f"{key} still holds a reference", "write it by `cutover env render`")
-        elif is_placeholder(value):
+        elif is_placeholder(value, secret=names_secret(key)):
             yield Finding(where, f"{key} still holds its placeholder", "give it its value")
 
 

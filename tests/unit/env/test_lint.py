@@ -79,6 +79,23 @@ def test_knows_a_placeholder(value: str, *, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "found"),
+    [
+        ("DB_PASSWORD", "todo", True),
+        ("API_TOKEN", "To-Do", True),
+        ("DATABASE_URL", "postgresql://todo:todo@todo/todo", True),
+        ("POSTGRES_DB", "todo", False),
+        ("APP_NAME", "Todo", False),
+        ("DATABASE_URL", "postgresql://todo:s3cret@todo/todo", False),
+        ("APP_NAME", "TODO", True),
+    ],
+)
+def test_todo_is_a_name_but_no_secret(key: str, value: str, *, found: bool) -> None:
+    """Many a service is called so; as a password it waits for its value."""
+    assert bool([*lint.placeholders({key: value}, ".env")]) is found
+
+
+@pytest.mark.parametrize(
     ("value", "expected"),
     [
         ("postgresql://recall:secret@db:5432/recall", None),
