@@ -73,9 +73,9 @@ def spelled(value: float, *, least: float = -math.inf, most: float = math.inf, p
     return f"{shown:.{places}f}"
 
 
-def exact_seconds(seconds: float) -> str:
-    """`1209600s`: a duration as an option takes it, to the nanosecond and never with an exponent."""
-    return f"{f'{seconds:.9f}'.rstrip('0').rstrip('.')}s"
+def exact(number: float) -> str:
+    """`1209600.5`: a number for another program, to the ninth place and never with an exponent."""
+    return f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def percent(share: float, *, least: float = -math.inf, most: float = math.inf, places: int = 0) -> str:

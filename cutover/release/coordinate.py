@@ -33,7 +33,7 @@ from cutover.core.result import (
     Status,
 )
 from cutover.core.target import ReleaseRequest
-from cutover.core.text import duration, exact_seconds
+from cutover.core.text import duration, exact
 from cutover.core.verdict import Outcome
 from cutover.release.hosts import (
     HostAction,
@@ -118,7 +118,7 @@ class HostsRequest:
         """The session of a phase on a host; it ends in order if its connection or the coordinator ends."""
         words: tuple[str, ...] = ("release", self.plan.tag, "--stage")
         if action.phase is HostPhase.SWITCH:
-            holds = (f"--watch={exact_seconds(action.watch_s)}", f"--hold={exact_seconds(self.plan.hold_s)}")
+            holds = (f"--watch={exact(action.watch_s)}s", f"--hold={exact(self.plan.hold_s)}s")
             words = ("release", self.plan.tag, "--staged", *holds)
         more = () if self.plan.migrates(action) else (SKIP_MIGRATIONS,)
         return tied(self.script(*words, *self.options, *more, phase=action.phase))

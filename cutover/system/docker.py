@@ -20,6 +20,7 @@ from urllib.parse import quote, urlencode
 import h11
 
 from cutover.core.errors import EngineUnavailable
+from cutover.core.text import exact
 from cutover.core.verdict import shortened
 from cutover.system.container import HERE, Container, Engine, read_container
 from cutover.system.http import HttpClient
@@ -285,8 +286,7 @@ def logs(
     given: dict[str, object] = {"stdout": 1, "stderr": 1, "timestamps": 1, "tail": tail or "all"}
     # The engine reads neither an exponent nor a time before 1970, which a container that never started has.
     times = {"since": since, "until": until}
-    known = {key: f"{max(0.0, at):.9f}" for key, at in times.items() if at is not None}
-    given |= {key: at.rstrip("0").rstrip(".") for key, at in known.items()}
+    given |= {key: exact(max(0.0, at)) for key, at in times.items() if at is not None}
     driver = ""
     try:
         found = attributes(container_id, engine)
