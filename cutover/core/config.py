@@ -277,21 +277,18 @@ def _path_problems(settings: Settings) -> Iterator[str]:
     folders = {"state_dir": settings.state, "reports": settings.reports}
     if proxy and proxy.driver == "nginx":
         folders["proxy.marker_dir"] = settings.marker
-    for key, folder in folders.items():
-        if _is_closed(folder):
-            yield f"{key}: {folder}: permission denied; run it as a user who may look there"
-            continue
-        there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
-        if not there.is_dir():
-            yield f"{key}: {there} is a file, and a folder is needed"
     files = [("compose_file", settings.compose_file)]
     files += [("compose_overrides", each) for each in settings.compose_overrides]
     files += [("env_template", settings.env_template)] if settings.env_template else []
     files += [(f"colors.{color}.env_file", each.env_file) for color, each in settings.colors.items()]
-    closed = ((key, file) for key, file in files if _is_closed(file))
+    closed = [each for each in (*folders.items(), *files) if _is_closed(each[1])]
     yield from (
-        f"{key}: {file}: permission denied; run it as a user who may look there" for key, file in closed
+        f"{key}: {path}: permission denied; run it as a user who may look there" for key, path in closed
     )
+    for key, folder in (each for each in folders.items() if each not in closed):
+        there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+        if not there.is_dir():
+            yield f"{key}: {there} is a file, and a folder is needed"
     log = proxy.access_log if proxy and not settings.platform.fronts else None
     if log and not _is_closed(log) and log.exists() and not log.is_file():
         yield f"proxy.access_log: {log} is no regular file; name the file that the proxy appends to"
