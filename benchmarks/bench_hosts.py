@@ -81,7 +81,7 @@ def staged(web: Fleet) -> None:
     session = web.start(SECOND, "--hold=60m")
     end = time.monotonic() + LONGEST_S
     while time.monotonic() < end and session.poll() is None and phase_1(web) is None:
-        time.sleep(1.0)
+        time.sleep(1.0)  # poll: the session writes its evidence to a file, which raises no event here
     if session.poll() is not None:
         raise RuntimeError(session.communicate()[0])
     session.kill()

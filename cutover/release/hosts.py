@@ -239,7 +239,7 @@ def plan_hosts(
 
 
 def require_approved(settings: Settings, tag: str, given: str | None) -> None:
-    """Raise ConfigError if `[approval]` asks a person, whom no host can ask, and *given* does not approve *tag*."""
+    """Raise ConfigError if `[approval]` is required and *given* is not *tag*: hosts have no terminal to ask at."""
     if settings.approval.required and given != tag:
         said = "is not set" if given is None else f"approves {given or 'nothing'}"
         way_out = f"{APPROVED_TAG}={tag} approves the switch on all hosts"

@@ -239,7 +239,7 @@ def test_the_engine_says_how_a_release_ended(found: Container | None, said: str)
 
 
 def test_a_container_that_a_port_swap_made_anew_was_started_by_nobody_else() -> None:
-    """Until the swap is done nobody knows its id; how it ended is told all the same."""
+    """During the swap its id is not known, so it is not compared; the causes name how it ended."""
     during = replace(OURS, container="")
     assert engine_causes(during, "api", {"api": OTHER}) == []
     assert "exited (3)" in "".join(
