@@ -399,8 +399,9 @@ def judge_user_latency(
     for name, (bound, origin) in allowed.items():
         expected = f"{name} at most {bound * 1000:.0f} ms ({origin})"
         over = [window for window in windows[-2:] if window.quantiles[name] > bound]
-        twice |= len(over) == 2  # noqa: PLR2004 - twice in a row
-        if len(over) == 2 and name in sure:  # noqa: PLR2004 - as above
+        both = len(over) == 2  # noqa: PLR2004 - two windows in a row
+        twice |= both
+        if both and name in sure:
             times = (spelled(window.quantiles[name] * 1000, most=bound * 1000) for window in over)
             got = " and ".join(f"{each} ms" for each in times)
             reason = f"expected {expected}, got {got} in two windows in a row"
